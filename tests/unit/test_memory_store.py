@@ -1,0 +1,104 @@
+"""The store in memory: the conformance kit, and what is its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+from trio.testing import assert_checkpoints
+
+from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
+from trio_sagents.data.records import Commit
+from trio_sagents.exceptions import PersistenceError, StateFromFuture
+from trio_sagents.persistence import MemoryStore, _records
+from trio_sagents.testing.conformance_store import StoreConformance
+
+
+def change(conversation_id: str, revision: int, **parts: object) -> Commit:
+    first = Commit(conversation_id=conversation_id, agent_id="a", owner=None, epoch=1, revision=revision, lifecycle="on_step")
+    return attrs.evolve(first, **parts)  # type: ignore[arg-type]  # the fields of a commit
+
+
+class TestConformance(StoreConformance):
+    @asynccontextmanager
+    async def open_store(self) -> AsyncIterator[ConversationStore]:
+        yield MemoryStore()
+
+
+def test_outlives_a_run() -> None:
+    """A store may serve one event loop after the other."""
+    store = MemoryStore()
+    trio.run(store.commit, None, change("c", 1))
+
+    assert trio.run(store.commit, None, change("c", 2)) == 2
+
+
+def test_kind() -> None:
+    """It checks owners, and needs no opening."""
+    store = MemoryStore()
+
+    assert (True, False) == (isinstance(store, OwnedStore), isinstance(store, OpenableStore))
+
+
+async def test_every_method_checkpoints() -> None:
+    """Every method passes a checkpoint, also one that does nothing."""
+    store = MemoryStore()
+    with assert_checkpoints():
+        await store.load(None, "c")
+    with assert_checkpoints():
+        await store.commit(None, change("c", 1))
+    with assert_checkpoints():
+        await store.history(None, "c", before=None, limit=1)
+    with assert_checkpoints():
+        await store.conversations(None, after=None, limit=1)
+    with assert_checkpoints():
+        await store.delete(None, "nothing")
+
+
+async def test_order_forgets_what_is_past() -> None:
+    """What the order of conversations keeps does not grow with the number of changes."""
+    store = MemoryStore()
+    for revision in range(1, 1001):
+        for name in "abc":
+            await store.commit(None, change(name, revision))
+
+    assert len(store._all._changes) < 100
+    page = await store.conversations(None, after=None, limit=10)
+    assert ["c", "b", "a"] == [item.conversation_id for item in page.items]
+
+
+async def test_order_of_an_owner_goes_with_its_last_conversation() -> None:
+    """Deleting the last conversation of an owner leaves nothing of that owner."""
+    store = MemoryStore()
+    for n in range(200):
+        await store.commit(None, change("c", 1, owner=n))
+        assert await store.delete(None, "c")
+
+    assert {} == store._owned
+    assert len(store._all._changes) < 100
+
+
+async def test_load_of_a_newer_record() -> None:
+    """A record of a newer version is StateFromFuture, and the epoch stays: its writer is not fenced off."""
+    store = MemoryStore()
+    await store.commit(None, change("c", 1, messages=[{"v": 999}]))
+    with pytest.raises(StateFromFuture, match="'c'"):
+        await store.load(None, "c")
+
+    assert await store.commit(None, change("c", 2)) == 2
+
+
+async def test_commit_of_a_record_that_is_too_big(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record over the limit is refused by the limit's name, with nothing stored."""
+    monkeypatch.setattr(_records, "MAX_RECORD_BYTES", 100)
+    store = MemoryStore()
+    with pytest.raises(PersistenceError, match="MAX_RECORD_BYTES"):
+        await store.commit(None, change("c", 1, messages=[{"text": "é" * 60}]))
+
+    assert await store.load(None, "c") is None
+
+
+def test_repr_tells_no_content() -> None:
+    """Its repr is a count."""
+    assert "<MemoryStore of 0 conversations>" == repr(MemoryStore())

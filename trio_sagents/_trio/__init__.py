@@ -1,0 +1,1 @@
+"""Small Trio tools that know nothing of agents."""

@@ -1,0 +1,34 @@
+"""Splitting what a task tree raised into what may be contained and what must go on."""
+
+import trio
+
+
+def split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Return (what may be contained, what must be re-raised); either may be None.
+
+    What must go on is `Cancelled`, `KeyboardInterrupt`, `SystemExit` and `GeneratorExit`, alone or in a group. A group with one
+    contained error is unwrapped to that error; its traceback keeps the way.
+    """
+    onward = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+    if not isinstance(error, BaseExceptionGroup):
+        return (None, error) if isinstance(error, onward) else (error, None)
+    rest, contained = error.split(onward)
+    return unwrap(contained), unwrap(rest)
+
+
+def unwrap(error: BaseException | None) -> BaseException | None:
+    """Return the one error in a group of one, however deep; anything else as it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        inner = error.exceptions[0]
+        if inner.__traceback__ is None:
+            inner = inner.with_traceback(error.__traceback__)
+        error = inner
+    return error
+
+
+def must_exit(error: BaseException | None) -> bool:
+    """Return whether `KeyboardInterrupt`, `SystemExit` or `GeneratorExit` is in it."""
+    exits = (KeyboardInterrupt, SystemExit, GeneratorExit)
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(exits)[0] is not None
+    return isinstance(error, exits)

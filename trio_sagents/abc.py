@@ -1,0 +1,187 @@
+"""What you may implement. The library calls these; it never asks how they do it.
+
+Whatever may wait is `async def`; a plain function in its place is a TypeError at first use, which names it. A scope is the
+host's own object: handed through, never stored.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from trio_sagents.data.json import JSON
+from trio_sagents.data.messages import Message, UserMessage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, DisplayMessage, HistoryPage, Owner, PersistContext, StoredState
+from trio_sagents.data.requests import ModelChunk, ModelRequest
+
+if TYPE_CHECKING:
+    from trio_sagents.agent import Agent
+    from trio_sagents.data.config import SessionOpts
+
+Scope: TypeAlias = Any  # type: ignore[explicit-any]  # the host's own object; Any lets hosts annotate their type
+Action: TypeAlias = Literal["start", "view", "post", "decide", "cancel", "stop", "debug", "list", "delete"]
+Overlap: TypeAlias = Literal["queue", "steer", "interrupt", "reject"]
+MessagePreprocessor: TypeAlias = Callable[[UserMessage, Scope], Awaitable[UserMessage | tuple[UserMessage, UserMessage]]]
+"""(message, scope) -> what the model sees, or (what the model sees, what people see). Raising refuses the message."""
+Built: TypeAlias = "Agent | tuple[Agent, SessionOpts]"
+
+
+class Model(Protocol):
+    """A language model behind some provider."""
+
+    name: str
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[ModelChunk]]:
+        """Open one answer.
+
+        The iterator yields chunks in order, the last one a `FinishChunk`. Leaving the context closes the connection.
+
+        Raises:
+            ModelFailed: the provider's fault; `retryable` says whether the same request may succeed later.
+        """
+        ...
+
+
+class FactoryRouter(Protocol):
+    """Says which factory builds the agent of a conversation. Asked once per boot, never while the agent runs."""
+
+    async def resolve(self, scope: Scope, conversation_id: str, request_opts: Mapping[str, Any]) -> "tuple[Factory, Any]":  # type: ignore[explicit-any]  # opaque by contract
+        """Return the factory, and the config that goes to it as it is.
+
+        Args:
+            scope: of the caller whose call boots the agent.
+            conversation_id: as the caller gave it.
+            request_opts: the caller's, as they are.
+        """
+        ...
+
+
+class Factory(Protocol):
+    """Builds agents."""
+
+    async def create_agent(self, agent_id: str, config: Any) -> Built:  # type: ignore[explicit-any]  # opaque by contract
+        """Return an agent, or an agent and the options of its session."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Says who may do what. Asked at every entry, warm or cold, and again at every command of a handle."""
+
+    async def authorize(self, scope: Scope, conversation_id: str, action: Action) -> bool:
+        """Return whether `scope` may do `action`; a refused caller cannot tell the conversation from a missing one."""
+        ...
+
+
+@runtime_checkable
+class ConversationStore(Protocol):
+    """Keeps conversations: state and transcript as one unit."""
+
+    async def load(self, scope: Scope, conversation_id: str) -> Conversation | None:
+        """Return the conversation, or None where there is none, and raise its epoch in the same transaction.
+
+        From then on a commit with an older epoch is refused.
+        """
+        ...
+
+    async def commit(self, scope: Scope, commit: Commit) -> int:
+        """Make a commit durable, all of it or none, and return its revision.
+
+        Raises:
+            Conflict: the store is not at (commit.epoch, commit.revision - 1); nothing was changed.
+            PersistenceError: it could not be done.
+        """
+        ...
+
+    async def history(self, scope: Scope, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
+        """Return a page of the transcript, the newest page where `before` is None; ConversationNotFound where there is none."""
+        ...
+
+    async def conversations(self, scope: Scope, *, after: str | None, limit: int) -> ConversationPage:
+        """Return a page of the conversations that `scope` may list, the one changed last first."""
+        ...
+
+    async def delete(self, scope: Scope, conversation_id: str) -> bool:
+        """Delete the conversation and its transcript; False where there is none."""
+        ...
+
+
+@runtime_checkable
+class OwnedStore(Protocol):
+    """A `ConversationStore` that compares the owner inside its own transactions: each method takes `owner`, too.
+
+    A foreign conversation is like a missing one there, and is not touched. The stores of this library are such.
+    """
+
+    checks_owner: Literal[True]
+
+
+@runtime_checkable
+class OpenableStore(Protocol):
+    """A store that holds something open: `open_sessions` opens it, and closes it after the last write."""
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Open it; PersistenceError where it cannot be used, naming the file and what to do."""
+        ...
+
+
+class AgentPersistence(Protocol):
+    """A host's own store of states, as whole snapshots: each write costs as much as the conversation is long.
+
+    `state_data` is {"version", "messages", "queue" (accepted, not yet taken), "todos", "metadata", "interrupt"}: plain JSON.
+    Optional: `async def set_interrupted(self, scope, context, interrupted: bool) -> None`, called when that changes.
+    """
+
+    async def load_state(self, scope: Scope, context: PersistContext) -> StoredState | None:
+        """Return the stored state, or None where there is none. Anything raised ends the start and leaves the row alone."""
+        ...
+
+    async def persist_state(self, scope: Scope, state_data: JSON, context: PersistContext) -> None:
+        """Store the state, with `context.owner` beside it, if the store is at `context.revision - 1`; else raise `Conflict`."""
+        ...
+
+
+class DisplayMessagePersistence(Protocol):
+    """A host's own store of the transcript. Idempotent by row id: a message may be offered again after a crash.
+
+    Optional: `resolve_tool_result`, `save_synthetic_message`.
+    """
+
+    async def save_message(self, scope: Scope, message: Message, context: PersistContext) -> Sequence[DisplayMessage]:
+        """Store the rows that show `message`, and return them."""
+        ...
+
+    async def update_tool_status(self, scope: Scope, status: str, tool_info: JSON, context: PersistContext) -> DisplayMessage | None:
+        """Store a step in the life of a tool call; return the changed row, or None where there is none."""
+        ...
+
+
+class PubSub(Protocol):
+    """Carries bytes between processes. Lossy by contract: it may drop, double and reorder."""
+
+    max_payload: int
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send, without waiting."""
+        ...
+
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Listen while the context is open."""
+        ...
+
+
+__all__ = (
+    "Action",
+    "AgentPersistence",
+    "Authorizer",
+    "ConversationStore",
+    "DisplayMessagePersistence",
+    "Factory",
+    "FactoryRouter",
+    "MessagePreprocessor",
+    "Model",
+    "OpenableStore",
+    "Overlap",
+    "OwnedStore",
+    "Owner",
+    "PubSub",
+    "Scope",
+)

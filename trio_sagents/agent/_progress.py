@@ -1,0 +1,105 @@
+"""How far a turn has come, at any moment: what a snapshot shows, and what a cut turn keeps."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+
+from trio_sagents.data.events import Event, StreamingMessage, TextDelta, ThinkingDelta
+from trio_sagents.data.messages import Message, Part, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.outcomes import Usage
+
+
+@attrs.define(eq=False)
+class _Stretch:
+    """A part of the message being spoken: pieces that are joined only when somebody looks."""
+
+    kind: Literal["text", "thinking"]
+    pieces: list[str] = attrs.field(factory=list)
+    size: int = 0
+    signature: str | None = None
+
+    def part(self) -> Part:
+        text = "".join(self.pieces)
+        return TextPart(text) if self.kind == "text" else ThinkingPart(text, self.signature)
+
+
+@attrs.define(eq=False)
+class Draft:
+    """The message that the model is speaking."""
+
+    message_id: str
+    turn_id: str
+    size: int = 0
+    """Characters of text and thinking so far."""
+    _stretches: list[_Stretch] = attrs.field(factory=list)
+
+    def say(self, kind: Literal["text", "thinking"], text: str, signature: str | None = None) -> Event | None:
+        """Append a piece; return the event that tells of it, or None for an empty one."""
+        stretches = self._stretches
+        if not stretches or stretches[-1].kind != kind or stretches[-1].signature is not None:
+            if not text and signature is None:
+                return None
+            stretches.append(_Stretch(kind))
+        stretch = stretches[-1]
+        if signature is not None:
+            stretch.signature = signature
+        if not text:
+            return None
+        offset = stretch.size
+        stretch.pieces.append(text)
+        stretch.size += len(text)
+        self.size += len(text)
+        event = TextDelta if kind == "text" else ThinkingDelta
+        return event(text, self.message_id, len(stretches) - 1, offset, self.turn_id)
+
+    def parts(self) -> Sequence[Part]:
+        """Return the parts so far."""
+        return tuple(stretch.part() for stretch in self._stretches)
+
+    def message(self, stop_reason: StopReason, calls: Sequence[ToolCall] = ()) -> Message:
+        """Return the message as it stands."""
+        return Message(self.message_id, "assistant", (*self.parts(), *calls), stop_reason, self.turn_id)
+
+    def picture(self) -> StreamingMessage:
+        """Return what a snapshot shows of it."""
+        return StreamingMessage(self.message_id, self.parts())
+
+
+@attrs.define(eq=False)
+class OpenCall:
+    """A tool call whose result is not submitted yet."""
+
+    call: ToolCall
+    status: ToolStatus = "pending"
+    in_thread: bool = False
+    """Whether it runs in a thread, which nobody can stop."""
+    result: ToolResult | None = None
+    """What it returned, until that is submitted."""
+
+    @property
+    def known(self) -> ToolStatus:
+        """What is known of it if the turn is cut now."""
+        if self.status == "pending":
+            return "pending"
+        return "unknown" if self.in_thread else "cancelled"
+
+
+@attrs.define(eq=False)
+class Progress:
+    """The mutable state of one turn; its task owns it, others only look."""
+
+    draft: Draft | None = None
+    """The message being spoken; None between messages."""
+    open_calls: dict[str, OpenCall] = attrs.field(factory=dict)
+    """By call id, in the order the model asked for them."""
+    usage: Usage = attrs.field(factory=Usage)
+    """Of all model calls of the turn so far."""
+    rounds: int = 0
+    """Model calls begun."""
+    calls: int = 0
+    """Tool calls asked for."""
+
+    def pictures(self) -> Sequence[ToolCall]:
+        """Return the open calls with their status, for a snapshot."""
+        return tuple(attrs.evolve(one.call, status=one.status) for one in self.open_calls.values())

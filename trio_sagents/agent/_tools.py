@@ -1,0 +1,292 @@
+"""Tools: functions that a model may call.
+
+A tool is made once, and what is wrong with it is said then, by a TypeError or ValueError that names it and the parameter. What
+a model sends is checked at each call, strictly, and refused in words that it can act on: `ArgumentsInvalid`.
+"""
+
+import functools
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, Union, get_args, get_origin
+
+import attrs
+
+from trio_sagents.abc import Scope
+from trio_sagents.agent._schema import (
+    MISSING,
+    Annotation,
+    field_of,
+    hints_of,
+    read_docstring,
+    strip,
+)
+from trio_sagents.agent._shapes import Field, Misfit, Shape, kind_of, object_shape
+from trio_sagents.agent._tool_text import ArgumentsInvalid, ToolResult, parse_arguments, render_output
+from trio_sagents.data.events import Event
+from trio_sagents.data.json import JSON, JSONValue, plain_json
+from trio_sagents.data.requests import ToolSpec
+from trio_sagents.data.state import State
+
+Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
+
+MAX_NAME: Final = 64
+"""How many characters the name of a tool may have: what every provider takes."""
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+@attrs.frozen(eq=False)
+class ToolContext:
+    """What a tool may know of the call that it answers: given to a parameter annotated with this class."""
+
+    conversation_id: str
+    scope: Scope
+    """The agent's: the host's own object."""
+    call_id: str
+    """Unique in the conversation."""
+    idempotency_key: str
+    """The same for the same call, and for no other: hand it to a service that accepts one."""
+    state: State
+    """The conversation as last committed."""
+    publish: Callable[[Event], None]
+    """Tell the conversation's subscribers; returns at once."""
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a tool must be a str, not {name!r}")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"tool {name!r}: a name has 1 to {MAX_NAME} of the characters a-z, A-Z, 0-9, _ and -")
+
+
+def _place(name: str) -> str:
+    return f"tool {name!r}"
+
+
+def _check_parameters(tool: "Tool", _field: object, schema: object) -> None:
+    if not isinstance(schema, Mapping) or schema.get("type") != "object":
+        raise ValueError(f'{_place(tool.name)}: parameters must be a JSON schema of type "object", not {schema!r}')
+
+
+@attrs.frozen
+class _Binding:
+    """How the arguments of a call become those of the function."""
+
+    read: Callable[[JSONValue], object]
+    """A new dict, by parameter; `Misfit` if they do not fit."""
+    context: str | None
+    """The parameter that receives the context."""
+
+
+@attrs.frozen(kw_only=True)
+class Tool:
+    """A function that a model may call, and what the model is told about it.
+
+    `Tool.of(function)` reads all of it from the function. `Tool(name=..., parameters=..., function=...)` takes a schema as it
+    is: the function then gets the arguments by keyword, as plain JSON that was not compared with the schema.
+    """
+
+    name: str = attrs.field(validator=lambda _tool, _field, name: _check_name(name))
+    """1 to 64 of a-z, A-Z, 0-9, _ and -."""
+    description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    parameters: JSON = attrs.field(factory=lambda: {"type": "object", "properties": {}}, hash=False, validator=_check_parameters)
+    """A JSON schema of type "object"; copied when built."""
+    function: Function
+    """Called with keyword arguments alone."""
+    is_async: bool = attrs.field(
+        init=False, default=attrs.Factory(lambda tool: _is_async(tool.function, _place(tool.name)), takes_self=True)
+    )
+    """Whether `function` returns an awaitable; the others run in a thread."""
+    _binding: _Binding = attrs.field(
+        default=attrs.Factory(lambda tool: _raw_binding(tool.function, _place(tool.name)), takes_self=True),
+        eq=False,
+        repr=False,
+        alias="_binding",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "parameters", plain_json(self.parameters, f"{_place(self.name)}: parameters"))
+
+    @classmethod
+    def of(cls, function: "Tool | Function", *, name: str | None = None, description: str | None = None) -> "Tool":
+        """Return the tool that a function is.
+
+        Args:
+            function: sync or async; also a bound method, a partial, or a callable object, which needs `name`. Its type hints are
+                the schema. The first paragraph of its docstring is the description, the `Args:` there describe the parameters,
+                and so does the text in an `Annotated`. A parameter annotated `ToolContext` gets the context and is not shown;
+                what a partial binds is not shown either. A `Tool` is taken as it is.
+            name: None takes the function's.
+            description: None takes the docstring's.
+
+        Raises:
+            TypeError: it is no function, or a parameter has no annotation, or one without a JSON schema.
+            ValueError: the name is none that a model can call.
+        """
+        if isinstance(function, Tool):
+            return _renamed(function, name, description)
+        name = _name_of(function) if name is None else name
+        _check_name(name)
+        where = _place(name)
+        _check_function(function, where)
+        summary, texts = read_docstring(_docstring_of(function))
+        shape, context = _shape_of_function(function, where, texts)
+        return cls(
+            name=name,
+            description=summary if description is None else description,
+            parameters=shape.schema,
+            function=function,
+            _binding=_Binding(shape.read, context),
+        )
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told."""
+        return ToolSpec(self.name, self.description, self.parameters)
+
+    def bind(self, arguments: JSON, context: ToolContext) -> Mapping[str, object]:
+        """Return the keyword arguments of one call: a new object, which shares nothing mutable with `arguments`.
+
+        Args:
+            arguments: from the model: plain JSON.
+            context: for the parameter that wants it.
+
+        Raises:
+            ArgumentsInvalid: they do not fit; no other error, also where a class of the host refuses its values.
+        """
+        name = self._binding.context
+        try:
+            values = self._binding.read(arguments)
+        except Misfit as exc:
+            raise ArgumentsInvalid(self.name, [_sentence(path, what) for path, what in exc.problems]) from exc
+        assert isinstance(values, dict)
+        if name is not None:
+            if name in values:
+                raise ArgumentsInvalid(self.name, [f"{name}: is not for you to give"])
+            values[name] = context
+        return values
+
+
+def _sentence(path: str, what: str) -> str:
+    return f"{path.removeprefix('.')}: {what}" if path else f"they {what}" if what.startswith("must ") else what
+
+
+def _read_raw(arguments: JSONValue) -> object:
+    if not isinstance(arguments, Mapping):
+        raise Misfit([("", f"must be an object, not {kind_of(arguments)}")])
+    try:
+        return plain_json(arguments, "the arguments")
+    except (TypeError, ValueError) as exc:
+        raise Misfit([("", str(exc))]) from exc
+
+
+# ── reading a function ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _unwrapped(function: Function) -> Function:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _is_plain(function: Function) -> bool:
+    return inspect.isroutine(function)
+
+
+def _renamed(tool: Tool, name: str | None, description: str | None) -> Tool:
+    if name is None and description is None:
+        return tool
+    return attrs.evolve(
+        tool, name=tool.name if name is None else name, description=tool.description if description is None else description
+    )
+
+
+def _check_function(function: object, where: str) -> None:
+    if not callable(function) or isinstance(function, type):
+        raise TypeError(f"{where}: {function!r} is no function")
+
+
+def _name_of(function: Function) -> str:
+    inner = _unwrapped(function)
+    if not callable(inner):
+        raise TypeError(f"a tool is a function or a Tool, not {function!r}")
+    if isinstance(inner, type):
+        raise TypeError(f"a tool is a function or a Tool, not the class {inner.__name__}")
+    if not _is_plain(inner):
+        raise TypeError(f"{function!r} is a callable object, which has no name of its own: use Tool.of(it, name=...)")
+    return inner.__name__
+
+
+def _docstring_of(function: Function) -> str | None:
+    inner = _unwrapped(function)
+    if _is_plain(inner):
+        return inner.__doc__
+    return type(inner).__call__.__doc__ or type(inner).__doc__
+
+
+def _annotated(function: Function) -> Function:
+    """Return what carries the annotations of `function`."""
+    inner = _unwrapped(function)
+    return inner if _is_plain(inner) else type(inner).__call__
+
+
+def _is_async(function: Function, where: str) -> bool:
+    _check_function(function, where)
+    called = _annotated(function)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise TypeError(f"{where}: a generator cannot be a tool; return the whole result")
+    return inspect.iscoroutinefunction(called)
+
+
+def _parameters(function: Function, where: str, hints: Mapping[str, Annotation]) -> Mapping[str, tuple[inspect.Parameter, Annotation]]:
+    """Return the parameters that can be given by keyword, with their annotations, without those that a partial binds."""
+    try:
+        found = inspect.signature(function).parameters
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"{where}: {function!r} has no signature that can be read") from exc
+    bound: set[str] = set()
+    while isinstance(function, functools.partial):
+        bound.update(function.keywords)
+        function = function.func
+    return {name: (parameter, hints.get(name)) for name, parameter in found.items() if name not in bound}
+
+
+def _is_context(annotation: Annotation) -> bool:
+    plain, _ = strip(annotation)
+    if get_origin(plain) in {Union, types.UnionType}:
+        return any(member is ToolContext for member in get_args(plain))
+    return plain is ToolContext
+
+
+def _raw_binding(function: Function, where: str) -> _Binding:
+    parameters = _parameters(function, where, hints_of(_annotated(function), where))
+    return _Binding(_read_raw, _context_parameter(parameters, where))
+
+
+def _context_parameter(parameters: Mapping[str, tuple[inspect.Parameter, Annotation]], where: str) -> str | None:
+    names = [name for name, (_, annotation) in parameters.items() if _is_context(annotation)]
+    if len(names) > 1:
+        raise TypeError(f"{where}: the parameters {', '.join(map(repr, names))} are all annotated ToolContext; there is one context")
+    return names[0] if names else None
+
+
+def _shape_of_function(function: Function, where: str, texts: Mapping[str, str]) -> tuple[Shape, str | None]:
+    parameters = _parameters(function, where, hints_of(_annotated(function), where))
+    fields: list[Field] = []
+    for name, (parameter, annotation) in parameters.items():
+        here = f"{where}: parameter {name!r}"
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+            raise TypeError(f"{here} takes any number of values; a model needs each one by name")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"{here} is positional-only; arguments are given by name")
+        if annotation is None:
+            hint = "; give a bound method" if name in {"self", "cls"} else ""
+            raise TypeError(f"{here} has no annotation{hint}")
+        if not _is_context(annotation):
+            default = MISSING if parameter.default is parameter.empty else parameter.default
+            fields.append(field_of((name, annotation, default), texts.get(name, ""), here))
+    return object_shape(fields, dict), _context_parameter(parameters, where)
+
+
+__all__ = ("ArgumentsInvalid", "Tool", "ToolContext", "ToolResult", "parse_arguments", "render_output")

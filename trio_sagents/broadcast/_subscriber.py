@@ -1,0 +1,184 @@
+"""A host task's mailbox: one memory channel, fed by any number of conversations.
+
+The channel carries subscriptions, not events, and each at most once until it is taken. So it is bounded by the number of
+subscriptions, `send_nowait` cannot block, conversations take turns, and a noisy one never pushes out a quiet one.
+"""
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol, Self
+
+import attrs
+import trio
+
+from trio_sagents.abc import Scope
+from trio_sagents.broadcast._subscription import Subscription
+from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
+from trio_sagents.data.events import Envelope
+from trio_sagents.data.ids import check_id
+from trio_sagents.exceptions import SessionsClosed
+
+
+class Switchboard(Protocol):
+    """What a subscriber needs from the sessions it listens to."""
+
+    async def admit(self, subscription: Subscription) -> None:
+        """Ask whether its scope may see the conversation; keep it, and enrol it if it may and an agent is up."""
+        ...
+
+    def withdraw(self, subscription: Subscription) -> None:
+        """Forget it."""
+        ...
+
+
+@attrs.define(eq=False)
+class Subscriber:
+    """A mailbox of events. It never ends by itself: an agent's end leaves the subscription pending, to heal at the next start.
+
+    Made by `Sessions.open_subscriber` and `Sessions.watch`. Reading is safe to cancel: no event is lost.
+    """
+
+    _switchboard: Switchboard = attrs.field(alias="switchboard")
+    scope: Scope = attrs.field(repr=False)
+    _most_events: int = attrs.field(alias="most_events")
+    _most_text: int = attrs.field(alias="most_text")
+    _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False)
+    _ready: deque[Envelope] = attrs.field(factory=deque, init=False)
+    """Taken, and not yet handed to the reader: at most one batch of one wake-up."""
+    _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False)
+    _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[Subscription](math.inf)
+
+    @property
+    def subscriptions(self) -> Mapping[tuple[str, Channel], Literal["pending", "subscribed"]]:
+        """What it listens to: a new mapping from (conversation id, channel) to "pending" or "subscribed"."""
+        return {key: subscription.state for key, subscription in self._subscriptions.items()}
+
+    async def subscribe(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> None:
+        """Listen to a conversation, whether its agent is up or not. Twice is once: no second snapshot.
+
+        Args:
+            conversation_id: the conversation.
+            channel: "main", or "debug" for what developers want to see.
+            after: the last place seen. If the agent still knows it, events go on from there; else a `Snapshot` that replaces it.
+
+        Raises:
+            TypeError, ValueError: an argument cannot be meant; nothing was done.
+            SessionsClosed: the sessions are gone.
+
+        Cancellation: either the subscription is there, or nothing was done.
+        """
+        subscription = self.reserve(conversation_id, channel=channel, after=after)
+        if subscription is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._switchboard.admit(subscription)
+        except BaseException:
+            self.drop(subscription)
+            raise
+
+    def reserve(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> Subscription | None:
+        """Make the subscription, pending, and return it; None where it exists. For the runtime: nobody enrols it yet."""
+        check_id("conversation_id", conversation_id)
+        if channel not in CHANNELS:
+            raise ValueError(f'channel must be "main" or "debug", not {channel!r}')
+        place = Cursor.of(after)
+        if (conversation_id, channel) in self._subscriptions:
+            return None
+        subscription = Subscription(
+            conversation_id, channel, self.scope, self._most_events, self._most_text, self._announce, place
+        )
+        self._subscriptions[conversation_id, channel] = subscription
+        return subscription
+
+    def drop(self, subscription: Subscription) -> None:
+        """End one subscription: nothing of it is read any more."""
+        key = (subscription.conversation_id, subscription.channel)
+        if self._subscriptions.get(key) is subscription:
+            del self._subscriptions[key]
+        self._switchboard.withdraw(subscription)
+        subscription.close()
+        if self._ready:
+            kept = [one for one in self._ready if (one.conversation_id, one.channel) != key]
+            self._ready = deque(kept)
+
+    async def unsubscribe(self, conversation_id: str, *, channel: Channel = "main") -> None:
+        """Listen no more. Fine where there is no such subscription. Cancellation: either it ended, or it is as before."""
+        check_id("conversation_id", conversation_id)
+        await trio.lowlevel.checkpoint()
+        if (subscription := self._subscriptions.get((conversation_id, channel))) is not None:
+            self.drop(subscription)
+
+    def close(self) -> None:
+        """End all subscriptions; whoever reads gets `SessionsClosed`. For the runtime."""
+        for subscription in tuple(self._subscriptions.values()):
+            self.drop(subscription)
+        self._send.close()
+
+    def hang_up(self) -> None:
+        """No event will come any more: what is there can be read, then `SessionsClosed`. For the runtime."""
+        self._send.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Envelope:
+        """Return the next event.
+
+        Raises:
+            SessionsClosed: all events were read, and no more can come.
+
+        Cancellation: either an event is returned, or nothing was taken.
+        """
+        if self._ready:
+            await trio.lowlevel.checkpoint()
+        while not self._ready:
+            self._ready.extend(await self._next_batch())
+        return self._ready.popleft()
+
+    def batches(self) -> AsyncIterator[Sequence[Envelope]]:
+        """Return an iterator over batches: all there is, per wake-up; never empty."""
+        return _Batches(self._all_there_is)
+
+    async def _all_there_is(self) -> Sequence[Envelope]:
+        if self._ready:
+            await trio.lowlevel.checkpoint()
+        while not self._ready:
+            self._ready.extend(await self._next_batch())
+            self._ready.extend(self._more())
+        batch, self._ready = self._ready, deque()
+        return tuple(batch)
+
+    async def _next_batch(self) -> Sequence[Envelope]:
+        # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.
+        try:
+            subscription = await self._receive.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise SessionsClosed from None
+        return subscription.take()
+
+    def _more(self) -> Iterable[Envelope]:
+        # As many as wait now: a subscription that is announced again while we take waits for the next wake-up.
+        for _ in range(self._receive.statistics().current_buffer_used):
+            yield from self._receive.receive_nowait().take()
+
+    def _announce(self, subscription: Subscription) -> None:
+        try:
+            self._send.send_nowait(subscription)
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            subscription.is_closed = True
+
+
+@attrs.define(eq=False)
+class _Batches:
+    _next: Callable[[], Awaitable[Sequence[Envelope]]]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Envelope]:
+        return await self._next()

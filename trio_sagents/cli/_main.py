@@ -1,0 +1,132 @@
+"""The command `trio-sagents`: arguments in, exit status out, and no traceback for what people can mend themselves."""
+
+import argparse
+import functools
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from trio_sagents import PersistenceError, SagentsError, StartFailed, UserMessage
+from trio_sagents.cli._chat import run_chat
+from trio_sagents.cli._models import PROVIDERS, UsageError
+from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
+from trio_sagents.cli._render import error_text
+from trio_sagents.cli._screen import Screen, silence
+from trio_sagents.cli._setup import Options, Setup, set_up
+
+_EPILOG: Final = """\
+Exit status of --once: 0 answered, 1 failed, 2 usage, 3 a person must decide, 4 cancelled, 130 Ctrl-C.
+The model: ANTHROPIC_API_KEY, else OPENAI_API_KEY or OPENAI_BASE_URL, else an embedded offline model.
+The database: --db, else TRIO_SAGENTS_DB, else trio-sagents/chat.db in XDG_DATA_HOME (~/.local/share).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        argv: the arguments; None takes those of the process.
+
+    Raises:
+        SystemExit: with status 2 for arguments that cannot be used, 0 for --help and --version.
+    """
+    parser = _parser()
+    given = parser.parse_args(argv)
+    logging.getLogger("trio_sagents").addHandler(logging.StreamHandler() if given.verbose else logging.NullHandler())
+    options = Options(
+        once=given.once,
+        conversation_id=given.conversation,
+        is_new=given.new,
+        database=given.db,
+        provider=given.provider,
+        model=given.model,
+        is_plain=given.plain,
+    )
+    try:
+        text = None if options.once is None else _text(options.once)
+        setup = set_up(options)
+        return _run(_command(setup, options, text), setup.database)
+    except UsageError as exc:
+        print(f"trio-sagents: {exc}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("trio-sagents", description="Conversations with agents that survive being killed.")
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    chat = commands.add_parser(
+        "chat", help="talk to an agent", description="Talk to an agent.", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    chat.add_argument("--once", metavar="TEXT", help="send one message, print the answer, and exit; - reads it from standard input")
+    which = chat.add_mutually_exclusive_group()
+    which.add_argument("--conversation", metavar="ID", help="the conversation to go on with (default: the last one; with --once a new one)")
+    which.add_argument("--new", action="store_true", help="begin a new conversation")
+    chat.add_argument("--db", metavar="PATH", type=Path, help="the SQLite file that keeps everything")
+    chat.add_argument("--provider", choices=PROVIDERS, help="default: the first whose key is set, else offline")
+    chat.add_argument("--model", metavar="NAME", help="the provider's name of the model")
+    chat.add_argument("--plain", action="store_true", help="read plain lines, without prompt_toolkit")
+    chat.add_argument("--verbose", action="store_true", help="write the library's log to stderr")
+    return parser
+
+
+def _version() -> str:
+    try:
+        return f"trio-sagents {importlib.metadata.version('trio-sagents')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "trio-sagents (not installed)"
+
+
+def _text(given: str) -> str:
+    text = read_text(given)
+    try:
+        return UserMessage(text).text
+    except ValueError as exc:
+        raise UsageError(f"--once: {exc}") from exc
+
+
+def _command(setup: Setup, options: Options, text: str | None) -> Callable[[], Awaitable[int]]:
+    if text is None:
+        return functools.partial(run_chat, setup, options, Screen(sys.stdout))
+    return functools.partial(run_once, setup, options, text, Screen(sys.stdout), Screen(sys.stderr))
+
+
+def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
+    """Run the command; what people can mend becomes a line on stderr."""
+    status = FAILED
+    try:
+        status = trio.run(_awaited, command)
+    except* UsageError as group:
+        status = USAGE
+        _report(group)
+    except* BrokenPipeError:
+        silence(sys.stdout)
+    except* (SagentsError, OSError) as group:
+        _report(group)
+        if group.subgroup((PersistenceError, StartFailed)):
+            print(f"The database is {database}; --db PATH takes another one.", file=sys.stderr)
+    return status
+
+
+async def _awaited(command: Callable[[], Awaitable[int]]) -> int:
+    return await command()
+
+
+def _report(group: BaseExceptionGroup[BaseException]) -> None:
+    for error in _leaves(group):
+        print(f"trio-sagents: {error_text(error)}", file=sys.stderr)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,104 @@
+"""The terminal, as something one writes to: coloured where it can, harmless where the text is not, never blocking the loop."""
+
+import os
+import select
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TextIO, TypeAlias
+
+import trio
+
+from trio_sagents.cli._render import Kind, Piece
+
+Paint: TypeAlias = Callable[[Piece], str]
+STYLES: Final[Mapping[Kind, str]] = {
+    "answer": "",
+    "thinking": "dim italic",
+    "user": "bold",
+    "tool": "cyan",
+    "note": "dim",
+    "error": "red",
+}
+_CONTROLS: Final = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t\r"} | {13: None}
+
+
+def harmless(text: str) -> str:
+    """Return `text` without the control characters by which a model or a file could steer the terminal."""
+    return text.translate(_CONTROLS)
+
+
+def plain_paint(piece: Piece) -> str:
+    """Return the text of a piece, without colour."""
+    return harmless(piece.text)
+
+
+def choose_paint(stream: TextIO) -> Paint:
+    """Return how to colour what goes to `stream`: not at all where it is no terminal, or rich is not installed."""
+    if not stream.isatty():
+        return plain_paint
+    try:
+        from rich.console import Console
+        from rich.style import Style
+    except ImportError:
+        return plain_paint
+    colours = Console(file=stream)._color_system  # noqa: SLF001  # rich's own detection (TERM, NO_COLOR); the public one gives a name
+    if colours is None:
+        return plain_paint
+    styles = {kind: Style.parse(style) for kind, style in STYLES.items()}
+
+    def paint(piece: Piece) -> str:
+        lines = harmless(piece.text).split("\n")  # a style must not run over the end of a line
+        return "\n".join(styles[piece.kind].render(line, color_system=colours) if line else "" for line in lines)
+
+    return paint
+
+
+class Screen:
+    """Writes pieces to a file descriptor."""
+
+    def __init__(self, stream: TextIO, paint: Paint | None = None) -> None:
+        """Flush the stream, and write past its buffer from now on.
+
+        Args:
+            stream: sys.stdout or sys.stderr.
+            paint: how to colour; by default as `choose_paint` says.
+        """
+        stream.flush()
+        self._handle: Final = stream.fileno()
+        self._encoding: Final = stream.encoding or "utf-8"
+        self._paint: Final = paint or choose_paint(stream)
+
+    async def show(self, pieces: Iterable[Piece]) -> None:
+        """Write the pieces, in one go.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+
+        Cancellation: either all of it is written, or, where the terminal has stopped taking text, an unknown part.
+        """
+        data = "".join(self._paint(piece) for piece in pieces).encode(self._encoding, errors="replace")
+        if data:
+            # Cancellation: a terminal stopped with Ctrl-S holds the thread; it holds no lock of Python's, so nobody waits for it.
+            await trio.to_thread.run_sync(_write, self._handle, data, abandon_on_cancel=True)
+        else:
+            await trio.lowlevel.checkpoint()
+
+
+def _write(handle: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(handle, data) :]
+        except BlockingIOError:
+            select.select([], [handle], [])
+
+
+def silence(stream: TextIO) -> None:
+    """Point the stream's descriptor to nowhere, so that the interpreter can flush it at exit after a broken pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def is_terminal() -> bool:
+    """Return whether a person sits at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -1,0 +1,1 @@
+"""Pure values: no Trio, no input or output, no clock."""

@@ -1,0 +1,141 @@
+"""Policies: durations, bounds, and what a factory may say about one session."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from trio_sagents.data.json import JSONValue
+
+
+def _seconds(minimum_open: bool = False) -> "attrs.Attribute[float] | Any":  # type: ignore[explicit-any]  # attrs' own field type
+    def check(instance: object, attribute: "attrs.Attribute[float]", value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be seconds as a number, not {value!r}")
+        if math.isnan(value) or value < 0 or (minimum_open and value == 0):
+            raise ValueError(
+                f"{type(instance).__name__}.{attribute.name} must be {'> 0' if minimum_open else '>= 0'} seconds, not {value!r}"
+            )
+
+    return check
+
+
+def _count(minimum: int = 1) -> "attrs.Attribute[int] | Any":  # type: ignore[explicit-any]  # attrs' own field type
+    def check(instance: object, attribute: "attrs.Attribute[int]", value: object) -> None:
+        if isinstance(value, bool) or not (isinstance(value, int) or value == math.inf):
+            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be an int, not {value!r}")
+        if value < minimum:
+            raise ValueError(f"{type(instance).__name__}.{attribute.name} must be at least {minimum}, not {value!r}")
+
+    return check
+
+
+def check_timeout(name: str, value: object) -> float:
+    """Return `value` as seconds greater than zero, `math.inf` included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be seconds as a number, not {value!r}")
+    if math.isnan(value) or value <= 0:
+        raise ValueError(f"{name} must be > 0 seconds, math.inf disables it; not {value!r}")
+    return float(value)
+
+
+@attrs.frozen(kw_only=True)
+class SessionPolicy:
+    """Durations in seconds, sizes in bytes of UTF-8, and counts; each bound has a named error."""
+
+    viewer_grace: float = attrs.field(default=1.0, validator=_seconds())
+    """How long an idle agent stays after its last viewer left; `math.inf` ignores viewers."""
+    grace_period: float = attrs.field(default=30.0, validator=_seconds())
+    """How long turns may go on when `open_sessions` is left normally, or on `drain()`."""
+    settle_timeout: float = attrs.field(default=5.0, validator=_seconds(minimum_open=True))
+    """How long the save at the end of a cut turn may take."""
+    start_timeout: float = attrs.field(default=30.0, validator=_seconds(minimum_open=True))
+    """How long a boot may take."""
+    cancel_grace: float = attrs.field(default=5.0, validator=_seconds())
+    """How long a cancelled tool may go on until `ToolIgnoresCancellation` names it."""
+    draft_interval: float = attrs.field(default=1.0, validator=_seconds())
+    """How much streamed text a kill -9 may cost; a draft is saved this often while a message streams, and every 4 KiB."""
+    queue_limit: int = attrs.field(default=64, validator=_count())
+    """Accepted messages that may wait; then `QueueFull`."""
+    subscriber_events: int = attrs.field(default=256, validator=_count())
+    """Untaken events per subscription; beyond it the subscriber gets a `Gap` and a fresh `Snapshot`."""
+    subscriber_text: int = attrs.field(default=256 * 1024, validator=_count())
+    """Untaken characters of streamed text per subscription; beyond it as above."""
+    replay_events: int = attrs.field(default=1024, validator=_count())
+    """Events an agent keeps per channel for `after=cursor` and for slow subscribers."""
+    max_sessions: int = attrs.field(default=50_000, validator=_count())
+    """Agents at once; then `LimitExceeded`."""
+    max_sessions_per_scope: int = attrs.field(default=1_000, validator=_count())
+    """Agents at once per owner (with `SameScope`; None, the owner of a host without tenants, has no such limit)."""
+    max_message_bytes: int = attrs.field(default=1024 * 1024, validator=_count())
+    """A posted message, and an answer of the model."""
+    max_state_bytes: int = attrs.field(default=8 * 1024 * 1024, validator=_count())
+    """The stored state of one conversation."""
+    max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=_count())
+    """What the model reads of one tool call; longer output is cut, with a mark."""
+
+
+@attrs.frozen(kw_only=True)
+class TurnLimits:
+    """What one turn may use. At a limit the turn ends as `Failed(LimitExceeded)`."""
+
+    max_rounds: int = attrs.field(default=50, validator=_count())
+    """Model calls."""
+    max_calls: int = attrs.field(default=200, validator=_count())
+    """Tool calls."""
+    turn_timeout: float = attrs.field(default=math.inf, validator=_seconds(minimum_open=True))
+    """Seconds for the whole turn."""
+    tool_timeout: float = attrs.field(default=math.inf, validator=_seconds(minimum_open=True))
+    """Seconds for one tool call; a call over it is answered with an error that the model reads."""
+    max_parallel: int = attrs.field(default=8, validator=_count())
+    """Tool calls that run at once."""
+
+
+FRESH_KEYS: Final = frozenset({"messages", "todos", "metadata"})
+OVERRIDE_KEYS: Final = frozenset({field.name for field in attrs.fields(SessionPolicy)}) | {"inactivity_timeout", "message_preprocessor"}
+
+
+def _known(name: str, given: object, known: frozenset[str]) -> Mapping[str, JSONValue]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"SessionOpts.{name} must be a mapping, not {given!r}")
+    for key in given:
+        if key not in known:
+            raise ValueError(f"SessionOpts.{name} has no key {key!r}; it knows {', '.join(sorted(known))}")
+    return dict(given)
+
+
+@attrs.frozen(init=False)
+class SessionOpts:
+    """What a factory says about the session beside its agent."""
+
+    fresh_state_attrs: Mapping[str, Any]  # type: ignore[explicit-any]  # the API's own signature
+    """Seeds a fresh state, never a restored one: "messages", "todos", "metadata"."""
+    supervisor_opts: Mapping[str, Any]  # type: ignore[explicit-any]  # the API's own signature
+    """Overrides for this session: fields of `SessionPolicy`, "inactivity_timeout", "message_preprocessor"."""
+    app_internal: Mapping[str, Any]  # type: ignore[explicit-any]  # the API's own signature
+    """Everything else, for the host alone: `AgentHandle.options`."""
+
+    def __init__(  # type: ignore[explicit-any]  # the API's own signature
+        self,
+        *,
+        fresh_state_attrs: Mapping[str, Any] = {},  # noqa: B006  # copied below, never changed
+        supervisor_opts: Mapping[str, Any] = {},  # noqa: B006  # copied below, never changed
+        **app_internal: Any,
+    ) -> None:
+        """Check and keep the options.
+
+        Args:
+            fresh_state_attrs: for a fresh state; copied.
+            supervisor_opts: overrides; copied.
+            app_internal: the host's own; kept as they are.
+
+        Raises:
+            TypeError: one of the first two is not a mapping.
+            ValueError: one of them has an unknown key, or a policy value that is out of range.
+        """
+        overrides = _known("supervisor_opts", supervisor_opts, OVERRIDE_KEYS)
+        SessionPolicy(**{key: value for key, value in overrides.items() if key not in {"inactivity_timeout", "message_preprocessor"}})
+        if "inactivity_timeout" in overrides:
+            check_timeout("supervisor_opts['inactivity_timeout']", overrides["inactivity_timeout"])
+        self.__attrs_init__(_known("fresh_state_attrs", fresh_state_attrs, FRESH_KEYS), overrides, dict(app_internal))

@@ -1,0 +1,75 @@
+"""Envelopes as JSON: what a browser speaks."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from trio_sagents.data.cursors import Cursor
+from trio_sagents.data.events import Envelope
+from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.messages import PART_TAGS, Message, Part, ToolCall
+from trio_sagents.data.wire import encode_part
+from trio_sagents.exceptions import SagentsError
+
+_PARTS: Final = tuple(PART_TAGS)
+
+
+def envelope_to_dict(envelope: Envelope) -> JSON:
+    """Return an envelope as a new JSON object.
+
+    Its "event" has the "type", the event's class name, beside the event's fields. Cursors are their text, instants ISO 8601,
+    errors {"type", "message"}; the message of an error that is not ours is left out, for it may hold secrets.
+    """
+    return {
+        "agent_id": envelope.agent_id,
+        "conversation_id": envelope.conversation_id,
+        "channel": envelope.channel,
+        "first_seq": envelope.first_seq,
+        "seq": envelope.seq,
+        "cursor": str(envelope.cursor),
+        "event": {"type": type(envelope.event).__name__, **_fields(envelope.event)},
+    }
+
+
+def error_to_dict(error: BaseException) -> JSON:
+    """Return an error as {"type", "message"}: the message of ours, a general one for any other."""
+    if isinstance(error, SagentsError):
+        return {"type": type(error).__name__, "message": str(error)}
+    return {"type": "Error", "message": "internal error"}
+
+
+def _fields(value: attrs.AttrsInstance) -> dict[str, JSONValue]:
+    return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+
+
+def _plain(value: object) -> JSONValue:
+    match value:
+        case Enum():
+            return value.value
+        case None | bool() | int() | float() | str():
+            return value
+        case Cursor():
+            return str(value)
+        case datetime.datetime():
+            return value.isoformat()
+        case BaseException():
+            return error_to_dict(value)
+        case Message():
+            return {**_fields(value), "parts": [encode_part(part) for part in value.parts]}
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case Sequence():
+            return [_plain(item) for item in value]
+        case _ if isinstance(value, _PARTS):
+            return _part(value)
+        case _ if attrs.has(type(value)):
+            return {"type": type(value).__name__, **_fields(value)}
+        case _:
+            return f"<{type(value).__name__}>"
+
+
+def _part(part: Part) -> JSONValue:
+    return {**encode_part(part), "digest": part.digest} if isinstance(part, ToolCall) else encode_part(part)

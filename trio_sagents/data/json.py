@@ -1,0 +1,73 @@
+"""JSON as values: what may stand in arguments, metadata and stored state, and its one canonical text."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+JSONValue: TypeAlias = Any  # type: ignore[explicit-any]  # a recursive alias is beyond what cattrs resolves
+"""None, bool, int, float (finite), str, a sequence of these, or a mapping from str to these."""
+JSON: TypeAlias = Mapping[str, JSONValue]
+"""A JSON object."""
+
+MAX_DEPTH: Final = 64
+"""How deep lists and objects may nest in anything that is stored or sent."""
+
+
+def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
+    """Return a copy of `value` made of plain dicts, lists and scalars alone.
+
+    Args:
+        value: anything; read, not kept.
+        where: the path printed in errors.
+        depth: how deep `value` stands already.
+
+    Raises:
+        TypeError: something in it has no JSON form.
+        ValueError: a number is not finite, a text has lone surrogates, or it nests deeper than `MAX_DEPTH`.
+    """
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        if not value.isascii():
+            check_text(value, where)
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: {value!r} has no JSON form")
+        return float(value)
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"{where}: nests deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {_key(key, where): plain_json(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [plain_json(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+    raise TypeError(f"{where}: {type(value).__name__} has no JSON form")
+
+
+def _key(key: object, where: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{where}: the key {key!r} is not a str")
+    return key if key.isascii() else check_text(key, where)
+
+
+def check_text(text: str, where: str) -> str:
+    """Return `text`, which can be encoded as UTF-8; ValueError if not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: the text has lone surrogates") from None
+    return text
+
+
+def canonical(value: JSONValue) -> str:
+    """Return the one text of a JSON value: keys sorted, no spaces. `1`, `1.0` and `"1"` differ."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: JSONValue) -> str:
+    """Return the SHA-256, in hex, of the canonical text of a JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

@@ -1,0 +1,193 @@
+"""Messages: what people, models and tools say, as immutable values.
+
+A history is a sequence of `Message`. An assistant message holds text, thinking and tool calls in the order they came; each
+call is answered by one tool message with one `ToolResult`. Every turn ends in an assistant message whose `stop_reason` says
+how, so a history without one at its end was cut (`data.history`).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+
+from trio_sagents.data.json import JSON, JSONValue, check_text, digest_of, plain_json
+
+Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
+ToolStatus: TypeAlias = Literal["pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown"]
+StopReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filtered", "cancelled", "stream_error", "crashed"]
+
+FINISH_REASONS: Final = frozenset({"stop", "tool_calls", "length", "content_filtered"})
+"""How a provider may end an answer; the other stop reasons mark an answer that was cut."""
+STOP_REASONS: Final = frozenset(get_args(StopReason))
+
+
+@attrs.frozen
+class TextPart:
+    """Text, as Markdown by custom."""
+
+    text: str
+
+
+@attrs.frozen
+class ThinkingPart:
+    """What the model thought aloud before it answered."""
+
+    text: str
+    signature: str | None = None
+    """The provider's seal, sent back to it unchanged; None where it gave none."""
+
+
+@attrs.frozen
+class ImagePart:
+    """An image, by address or as base64 data."""
+
+    media_type: str
+    """Such as "image/png"."""
+    data: str | None = None
+    """Base64; None where `url` is given."""
+    url: str | None = None
+
+
+@attrs.frozen
+class FilePart:
+    """A file handed over with a message."""
+
+    name: str
+    media_type: str
+    data: str
+    """Base64."""
+
+
+def _plain_arguments(value: JSON) -> JSON:
+    plain = plain_json(value)
+    if not isinstance(plain, dict):
+        raise TypeError(f"the arguments of a tool call are a JSON object, not {type(value).__name__}")
+    return plain
+
+
+@attrs.frozen
+class ToolCall:
+    """One call that a model asks for."""
+
+    call_id: str
+    name: str
+    arguments: JSON = attrs.field(factory=dict, converter=_plain_arguments)
+    """A JSON object; copied when built."""
+    status: ToolStatus = "pending"
+    digest: str = attrs.field(init=False, eq=False, repr=False)
+    """SHA-256 of the name and the arguments: what an approval is bound to."""
+
+    @digest.default
+    def _digest(self) -> str:
+        return digest_of([self.name, self.arguments])
+
+
+@attrs.frozen
+class ToolResult:
+    """The one answer to one tool call."""
+
+    call_id: str
+    name: str
+    content: str
+    """What the model reads."""
+    status: ToolStatus = "completed"
+    """A final one: "completed", "failed", "cancelled" (it did not run to its end) or "unknown" (it may have)."""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the model is told that the call did not succeed."""
+        return self.status != "completed"
+
+
+Part: TypeAlias = TextPart | ThinkingPart | ImagePart | FilePart | ToolCall | ToolResult
+UserPart: TypeAlias = TextPart | ImagePart | FilePart
+
+PART_TAGS: Final[dict[type[Part], str]] = {
+    TextPart: "text",
+    ThinkingPart: "thinking",
+    ImagePart: "image",
+    FilePart: "file",
+    ToolCall: "tool_call",
+    ToolResult: "tool_result",
+}
+
+
+@attrs.frozen
+class Message:
+    """One message of a conversation."""
+
+    message_id: str
+    """Unique in its conversation for ever."""
+    role: Role
+    parts: Sequence[Part] = attrs.field(default=(), converter=tuple)
+    """In order; empty for an answer that was cut before its first word."""
+    stop_reason: StopReason | None = None
+    """How an assistant message ended; None for the other roles."""
+    turn_id: str | None = None
+    """The turn that it belongs to; None while it waits in the queue."""
+    metadata: JSON = attrs.field(factory=dict)
+    """The host's own notes on a user message; the cause of a cut on an assistant message."""
+    digest: str | None = attrs.field(default=None, eq=False)
+    """Of the content as it was posted: what a second post with this message id is compared with."""
+
+    @property
+    def text(self) -> str:
+        """All its text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def calls(self) -> Sequence[ToolCall]:
+        """The tool calls in it, in the order the model asked for them."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def results(self) -> Sequence[ToolResult]:
+        """The tool results in it."""
+        return tuple(part for part in self.parts if isinstance(part, ToolResult))
+
+
+def _user_parts(value: str | Iterable[UserPart]) -> tuple[UserPart, ...]:
+    if isinstance(value, str):
+        return (TextPart(value),)
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"a user message is a str or a sequence of parts, not {type(value).__name__}")
+    return tuple(value)
+
+
+def _check_user_parts(_message: object, _field: object, parts: tuple[UserPart, ...]) -> None:
+    if not parts:
+        raise ValueError("a user message must have at least one part")
+    for part in parts:
+        if not isinstance(part, TextPart | ImagePart | FilePart):
+            raise TypeError(f"a user message has text, images and files, not {type(part).__name__}")
+        if isinstance(part, TextPart):
+            if not isinstance(part.text, str):
+                raise TypeError(f"the text of a message must be a str, not {type(part.text).__name__}")
+            check_text(part.text, "message")
+    if not any(not isinstance(part, TextPart) or part.text.strip() for part in parts):
+        raise ValueError("a user message must not be empty")
+
+
+@attrs.frozen
+class UserMessage:
+    """What a person says: `UserMessage("Hello")`, or a sequence of text, image and file parts."""
+
+    parts: Sequence[UserPart] = attrs.field(converter=_user_parts, validator=_check_user_parts)
+    metadata: JSON = attrs.field(factory=dict, kw_only=True, converter=_plain_arguments)
+    """The host's own notes: a JSON object; copied; stored with the message, never shown to the model."""
+
+    @property
+    def text(self) -> str:
+        """All its text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+def result_text(value: JSONValue) -> str:
+    """Return what the model reads of a tool's return value: a str as it is, anything else as JSON."""
+    return value if isinstance(value, str) else _json_text(value)
+
+
+def _json_text(value: JSONValue) -> str:
+    import json
+
+    return json.dumps(plain_json(value), ensure_ascii=False)

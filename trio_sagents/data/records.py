@@ -1,0 +1,168 @@
+"""What goes to a store, and what comes back: JSON inside, so a store needs to know none of our types."""
+
+import datetime
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from trio_sagents.data.json import JSON
+from trio_sagents.data.messages import Role, ToolStatus
+
+Lifecycle: TypeAlias = Literal[
+    "on_message", "on_step", "on_completion", "on_cancel", "on_error", "on_interrupt", "on_title_generated", "on_shutdown"
+]
+Owner: TypeAlias = str | int | None
+"""The key of the scope that owns a conversation; `1`, `"1"` and `None` are three owners."""
+
+
+class Unchecked(enum.Enum):
+    """The type of `UNCHECKED`; None cannot say it, for None is an owner."""
+
+    UNCHECKED = "unchecked"
+
+
+UNCHECKED: Final = Unchecked.UNCHECKED
+"""Given to a store in the place of an owner: whoever owns the conversation."""
+
+
+@attrs.frozen
+class DisplayMessage:
+    """One row of the transcript: what people see of a message."""
+
+    row_id: str
+    """Made from the message id, so that saving it twice saves it once."""
+    message_id: str
+    role: Role
+    content_type: str
+    """ "text", "thinking", "image", "file_reference", "tool_call", "tool_result", "notification" or "error"."""
+    content: JSON
+    """By content type, such as {"text": ...}; its last row carries "stop_reason" where an answer was cut."""
+    status: ToolStatus
+    created_at: datetime.datetime
+
+
+@attrs.frozen
+class ToolUpdate:
+    """A step in the life of a tool call, for the row that shows it."""
+
+    status: ToolStatus
+    tool_info: JSON
+    """{"call_id", "name"} and "arguments", "result" or "error", as the status has it."""
+
+
+@attrs.frozen(kw_only=True)
+class Commit:
+    """One atomic change of one conversation. A store makes all of it durable, or none."""
+
+    conversation_id: str
+    agent_id: str
+    owner: Owner
+    """Stored by the first commit, and equal in each later one."""
+    epoch: int
+    """That of the agent; the store's, or the commit is refused."""
+    revision: int
+    """The one this commit establishes; the store's plus one, or the commit is refused. The first is 1."""
+    lifecycle: Lifecycle
+    actor: object = attrs.field(default=None, repr=False)
+    """The scope of the caller that caused it; the host's own object, never stored."""
+    messages: Sequence[JSON] = ()
+    """To be appended to the history, in order."""
+    queued: Sequence[JSON] = ()
+    """To be appended to the queue of accepted messages, in order."""
+    taken: Sequence[str] = ()
+    """Ids of the messages that leave the queue."""
+    message_ids: Mapping[str, str] = attrs.field(factory=dict)
+    """New message ids, each with the digest of its content; a used one makes the store refuse."""
+    state: JSON = attrs.field(factory=dict)
+    """The keys of the rest of the state that change: "todos", "metadata", "interrupt", "draft"; absent ones stay."""
+    rows: Sequence[DisplayMessage] = ()
+    """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
+    tool_updates: Sequence[ToolUpdate] = ()
+    """What the tool calls of this commit went through, in order."""
+
+
+@attrs.frozen(kw_only=True)
+class Conversation:
+    """One stored conversation, as its last commit left it."""
+
+    conversation_id: str
+    owner: Owner
+    epoch: int
+    """As raised by this load."""
+    revision: int
+    messages: Sequence[JSON]
+    """The history, oldest first."""
+    queue: Sequence[JSON]
+    """Accepted messages that no turn has taken yet, oldest first."""
+    message_ids: Mapping[str, str]
+    """Every message id ever accepted, with the digest of its content."""
+    state: JSON
+    """ "todos", "metadata", "interrupt" and "draft"; each may be absent."""
+
+
+@attrs.frozen
+class StoredState:
+    """What a host's `AgentPersistence` gives back."""
+
+    data: JSON
+    owner: Owner
+    epoch: int
+    revision: int
+
+
+@attrs.frozen
+class PersistContext:
+    """Which write this is."""
+
+    agent_id: str
+    conversation_id: str
+    lifecycle: Lifecycle
+    actor: object
+    """The scope of the caller that caused it; the agent's own where nobody did."""
+    owner: Owner
+    epoch: int
+    """The value this write establishes."""
+    revision: int
+    """The value this write establishes; the store expects revision - 1."""
+
+
+@attrs.frozen
+class HistoryPage:
+    """A page of the transcript."""
+
+    rows: Sequence[DisplayMessage]
+    """Oldest first; may be empty."""
+    before: str | None = None
+    """For the next older page; None where there is none."""
+
+
+@attrs.frozen
+class ConversationItem:
+    """One line of the list of conversations."""
+
+    conversation_id: str
+    owner: Owner
+    title: str | None
+    """The title kept in the metadata, where there is one."""
+    message_count: int
+    updated_at: datetime.datetime
+
+
+@attrs.frozen
+class ConversationPage:
+    """A page of the list of conversations."""
+
+    items: Sequence[ConversationItem]
+    """The one changed last comes first; may be empty."""
+    after: str | None = None
+    """For the next page; None where there is none."""
+
+
+@attrs.frozen
+class Saved:
+    """What a store reports of one write: the rows that are new, and those that changed."""
+
+    new: Sequence[DisplayMessage] = ()
+    changed: Sequence[DisplayMessage] = ()

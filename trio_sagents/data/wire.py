@@ -1,0 +1,226 @@
+"""The one converter: values to JSON and back, strictly.
+
+Stored state is untrusted input. Nothing is coerced, nothing unknown is ignored, nothing is looked up by a name in the data:
+a wrong byte is a `StateError` that names the conversation. Every record carries the schema version it was written with, and
+`upgrade` walks it to the present one, so old rows are never rewritten.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NoReturn, TypeVar, get_args
+
+import attrs
+import cattrs
+from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn, override
+
+from trio_sagents.data.interrupts import Interrupt
+from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
+from trio_sagents.data.messages import (
+    PART_TAGS,
+    Message,
+    Part,
+    ToolCall,
+)
+from trio_sagents.data.todos import Todo
+from trio_sagents.exceptions import StateError, StateFromFuture
+
+SCHEMA_VERSION: Final = 1
+"""The version that this library writes. Older ones are upgraded at load, newer ones refused."""
+Migration = Callable[[JSON], JSON]
+MIGRATIONS: Final[Mapping[int, Migration]] = {}
+"""For each older version, the step to the next one; a step changes one record, a message or the rest of the state."""
+
+T = TypeVar("T")
+_TAG_CLASSES: Final[Mapping[str, type[Part]]] = {tag: cls for cls, tag in PART_TAGS.items()}
+
+
+def _strict(kind: type[T]) -> Callable[[object, type[T]], T]:
+    def structure(value: object, _: type[T]) -> T:
+        if type(value) is not kind:
+            raise TypeError(f"{type(value).__name__} where {kind.__name__} is due")
+        if isinstance(value, str):
+            check_text(value, "text")
+        return value
+
+    return structure
+
+
+def _structure_object(value: object, _: object) -> JSON:
+    if not isinstance(value, dict):
+        raise TypeError(f"{type(value).__name__} where an object is due")
+    return value  # plain already: it came out of the JSON decoder or `plain_json`
+
+
+def make_converter() -> cattrs.Converter:
+    """Return a new converter for messages, todos and interrupts: strict, tagged, deterministic."""
+    converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=False)
+    for kind in (str, int, bool, float):
+        converter.register_structure_hook(kind, _strict(kind))
+    converter.register_structure_hook_func(lambda kind: kind == JSON, _structure_object)
+    _register_parts(converter)
+    omit_digest = override(omit=True)
+    converter.register_structure_hook(ToolCall, make_dict_structure_fn(ToolCall, converter, digest=omit_digest))
+    return converter
+
+
+def _register_parts(converter: cattrs.Converter) -> None:
+    def structure_part(value: object, _: object) -> Part:
+        if not isinstance(value, dict):
+            raise TypeError(f"{type(value).__name__} where a message part is due")
+        fields = dict(value)
+        tag = fields.pop("type", None)
+        cls = _TAG_CLASSES.get(tag) if isinstance(tag, str) else None
+        if cls is None:
+            raise ValueError(f"no message part has the type {tag!r}")
+        part: Part = converter.structure(fields, cls)
+        return part
+
+    def structure_sequence(value: object, kind: object) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise TypeError(f"{type(value).__name__} where a list is due")
+        (item,) = get_args(kind)
+        return tuple(converter.structure(one, item) for one in value)
+
+    converter.register_structure_hook(Part, structure_part)
+    converter.register_structure_hook_func(lambda kind: kind in {Sequence[Part], Sequence[ToolCall]}, structure_sequence)
+
+
+def encode_part(part: Part) -> dict[str, JSONValue]:
+    """Return one part as JSON, with its type."""
+    fields: dict[str, JSONValue] = {"type": PART_TAGS[type(part)]}
+    for name in part.__attrs_attrs__:
+        if name.name != "digest":
+            value = getattr(part, name.name)
+            if value is not None:
+                fields[name.name] = value
+    return fields
+
+
+def _unstructure_message(message: Message) -> dict[str, JSONValue]:
+    record: dict[str, JSONValue] = {
+        "message_id": message.message_id,
+        "role": message.role,
+        "parts": [encode_part(part) for part in message.parts],
+    }
+    for name in ("stop_reason", "turn_id", "digest"):
+        if (value := getattr(message, name)) is not None:
+            record[name] = value
+    if message.metadata:
+        record["metadata"] = message.metadata
+    return record
+
+
+CONVERTER: Final = make_converter()
+
+
+def encode_message(message: Message) -> JSON:
+    """Return a message as a stored record."""
+    return {"v": SCHEMA_VERSION, **_unstructure_message(message)}
+
+
+def encode_todo(todo: Todo) -> JSON:
+    """Return a todo as a stored record."""
+    return attrs.asdict(todo)
+
+
+def encode_interrupt(interrupt: Interrupt | None) -> JSON | None:
+    """Return an interrupt as a stored record."""
+    if interrupt is None:
+        return None
+    calls = [encode_part(call) for call in interrupt.calls]
+    for call in calls:
+        del call["type"]
+    return {**attrs.asdict(interrupt, recurse=False), "calls": calls}
+
+
+def upgrade(conversation_id: str, record: JSONValue, migrations: Mapping[int, Migration] | None = None) -> JSON:
+    """Return a stored record at the present version, without its version.
+
+    Args:
+        conversation_id: for the error.
+        record: what the store gave: untrusted.
+        migrations: the steps; by default the library's own. They end at one past the highest key, or at `SCHEMA_VERSION`.
+
+    Raises:
+        StateFromFuture: it was written by a newer version.
+        StateError: it is no record.
+    """
+    steps = MIGRATIONS if migrations is None else migrations
+    newest = max((*steps, SCHEMA_VERSION - 1)) + 1
+    if not isinstance(record, dict):
+        raise StateError(conversation_id, f"a record is {type(record).__name__}, not an object")
+    fields = dict(record)
+    version = fields.pop("v", None)
+    if type(version) is not int or version < 1:
+        raise StateError(conversation_id, f"a record has the schema version {version!r}")
+    if version > newest:
+        raise StateFromFuture(conversation_id, version, newest)
+    for step in range(version, newest):
+        fields = dict(steps[step](fields))
+    return fields
+
+
+def decode_message(conversation_id: str, record: JSONValue) -> Message:
+    """Return the message that a stored record stands for; StateError if it is none."""
+    return _decode(conversation_id, upgrade(conversation_id, record), Message)
+
+
+def decode_todos(conversation_id: str, value: JSONValue) -> Sequence[Todo]:
+    """Return the todos that a stored list stands for; StateError if it is none."""
+    if not isinstance(value, list):
+        raise StateError(conversation_id, f"the todos are {type(value).__name__}, not a list")
+    return tuple(_decode(conversation_id, item, Todo) for item in value)
+
+
+def decode_interrupt(conversation_id: str, value: JSONValue) -> Interrupt | None:
+    """Return the interrupt that a stored record stands for; StateError if it is none."""
+    return None if value is None else _decode(conversation_id, value, Interrupt)
+
+
+def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
+    """Return stored metadata as plain JSON; StateError if it is not."""
+    try:
+        plain = plain_json(value)
+    except (TypeError, ValueError) as exc:
+        raise StateError(conversation_id, f"metadata: {exc}") from exc
+    if not isinstance(plain, dict):
+        raise StateError(conversation_id, f"metadata is {type(plain).__name__}, not an object")
+    return plain
+
+
+def _decode(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
+    try:
+        plain_json(value)
+        return CONVERTER.structure(value, cls)
+    except BaseValidationError as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        raise StateError(conversation_id, f"{cls.__name__}: {leaf}"[:300]) from group
+    except (TypeError, ValueError, KeyError, RecursionError) as exc:
+        raise StateError(conversation_id, f"{cls.__name__}: {exc}"[:300]) from exc
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _no_duplicates(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return fields
+
+
+def loads(conversation_id: str, text: str | bytes) -> JSONValue:
+    """Return the JSON value of a stored text; StateError for damage, NaN, a key twice, or nesting without end."""
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:
+        raise StateError(conversation_id, f"not JSON: {exc}"[:300]) from exc
+
+
+def dumps(value: JSONValue) -> str:
+    """Return the stored text of a JSON value."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

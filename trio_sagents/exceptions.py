@@ -1,0 +1,197 @@
+"""Every error the library raises on purpose.
+
+SagentsError
+├── ConversationNotFound (LookupError)   no such conversation, or not yours: the two look alike
+├── AgentNotRunning                      the agent does not accept commands now
+│   └── AgentStopped                     because somebody stopped it
+├── AgentBusy                            refused before any effect; try again when it is idle
+├── QueueFull                            too many accepted messages wait
+├── MessageConflict                      a used message id came with other content
+├── StartFailed                          a boot failed; the stage and the cause are inside
+├── SessionsClosed                       the `open_sessions` block was left, or is draining
+├── PersistenceError                     the store could not do it
+│   ├── Conflict                         another writer was there first
+│   └── StateError                       what is stored cannot be used; it was left as it is
+│       └── StateFromFuture              it was written by a newer version
+├── RegistryUnavailable                  nobody can say whether the agent runs
+├── LimitExceeded                        a named limit, and the value that went over it
+├── AlreadyDecided                       the interrupt was answered otherwise before
+└── ModelFailed                          the provider's fault
+"""
+
+from typing import Final
+
+
+class SagentsError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class ConversationNotFound(SagentsError, LookupError):
+    """There is no such conversation for this scope. A refused caller gets the same words."""
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(conversation_id)
+        self.conversation_id: Final = conversation_id
+
+    def __str__(self) -> str:
+        return f"no conversation {self.conversation_id!r}"
+
+
+class AgentNotRunning(SagentsError):
+    """The agent of this conversation does not accept commands now; a `post` through `Sessions` wakes it."""
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(conversation_id)
+        self.conversation_id: Final = conversation_id
+
+    def __str__(self) -> str:
+        return f"the agent of conversation {self.conversation_id!r} is not running"
+
+
+class AgentStopped(AgentNotRunning):
+    """The agent of this conversation was stopped."""
+
+    def __str__(self) -> str:
+        return f"the agent of conversation {self.conversation_id!r} was stopped"
+
+
+class AgentBusy(SagentsError):
+    """Refused, with nothing done, because the agent is at work or still runs."""
+
+    def __init__(self, conversation_id: str, why: str = "it is at work on a turn") -> None:
+        super().__init__(conversation_id, why)
+        self.conversation_id: Final = conversation_id
+        self.why: Final = why
+
+    def __str__(self) -> str:
+        return f"the agent of conversation {self.conversation_id!r} is busy: {self.why}"
+
+
+class QueueFull(SagentsError):
+    """Refused, with nothing done: `SessionPolicy.queue_limit` accepted messages wait already."""
+
+    def __init__(self, conversation_id: str, limit: int) -> None:
+        super().__init__(conversation_id, limit)
+        self.conversation_id: Final = conversation_id
+        self.limit: Final = limit
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation_id!r} has {self.limit} accepted messages waiting, "
+            "which is its queue_limit; post again when a turn has taken them"
+        )
+
+
+class MessageConflict(SagentsError):
+    """This message id was used before in this conversation, with other content. Nothing was changed."""
+
+    def __init__(self, conversation_id: str, message_id: str) -> None:
+        super().__init__(conversation_id, message_id)
+        self.conversation_id: Final = conversation_id
+        self.message_id: Final = message_id
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation_id!r} has a message {self.message_id!r} with other content; "
+            "use a new message_id for a new message"
+        )
+
+
+class StartFailed(SagentsError):
+    """A boot failed and left nothing behind. The host's error is `__cause__`."""
+
+    def __init__(self, conversation_id: str, stage: str) -> None:
+        super().__init__(conversation_id, stage)
+        self.conversation_id: Final = conversation_id
+        self.stage: Final = stage
+        """One of "authorize", "route", "build", "load", "start"."""
+
+    def __str__(self) -> str:
+        cause = f": {self.__cause__!r}" if self.__cause__ is not None else ""
+        return f"could not start the agent of conversation {self.conversation_id!r}, at stage {self.stage!r}{cause}"
+
+
+class SessionsClosed(SagentsError):
+    """The `open_sessions` block was left, or `drain()` was called: nothing starts any more."""
+
+    def __init__(self) -> None:
+        super().__init__("these sessions are closed: their open_sessions block was left, or is draining")
+
+
+class PersistenceError(SagentsError):
+    """The store could not do what was asked. Nothing was acknowledged that is not stored."""
+
+
+class Conflict(PersistenceError):
+    """The stored conversation is not at the revision this write builds on: another writer was there first."""
+
+    def __init__(self, conversation_id: str, *, expected: tuple[int, int], found: tuple[int, int] | None) -> None:
+        super().__init__(conversation_id, expected, found)
+        self.conversation_id: Final = conversation_id
+        self.expected: Final = expected
+        """(epoch, revision) that the write builds on."""
+        self.found: Final = found
+        """(epoch, revision) in the store, or None where the row is gone."""
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation_id!r} was written by somebody else: this write builds on "
+            f"(epoch, revision) {self.expected}, the store has {self.found}; start it anew to go on from there"
+        )
+
+
+class StateError(PersistenceError):
+    """What is stored for this conversation cannot be used. The stored row was left as it is."""
+
+    def __init__(self, conversation_id: str, why: str) -> None:
+        super().__init__(conversation_id, why)
+        self.conversation_id: Final = conversation_id
+        self.why: Final = why
+
+    def __str__(self) -> str:
+        return f"the stored state of conversation {self.conversation_id!r} cannot be used ({self.why}); it was left as it is"
+
+
+class StateFromFuture(StateError):
+    """The stored state has a schema version that this version of the library does not know."""
+
+    def __init__(self, conversation_id: str, version: int, known: int) -> None:
+        super().__init__(conversation_id, f"it has schema version {version}, this library knows up to {known}; upgrade it")
+        self.version: Final = version
+        self.known: Final = known
+
+
+class RegistryUnavailable(SagentsError):
+    """Nobody can say whether the agent runs: never to be read as "not running"."""
+
+
+class LimitExceeded(SagentsError):
+    """A named limit was reached. Nothing was done beyond it."""
+
+    def __init__(self, limit: str, value: float, *, most: float | None = None) -> None:
+        super().__init__(limit, value, most)
+        self.limit: Final = limit
+        """The name of the limit, as in `SessionPolicy` or `TurnLimits`."""
+        self.value: Final = value
+        """The value that went over it, in the unit of the limit."""
+        self.most: Final = most
+        """The limit's value, where known."""
+
+    def __str__(self) -> str:
+        bound = "" if self.most is None else f", the limit is {self.most:g}"
+        return f"{self.limit} exceeded: {self.value:g}{bound}"
+
+
+class AlreadyDecided(SagentsError):
+    """This interrupt was answered before, with another decision. The recorded one stands."""
+
+
+class ModelFailed(SagentsError):
+    """The model's provider failed, or answered nonsense."""
+
+    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable: Final = retryable
+        """Whether the same request may succeed later."""
+        self.retry_after: Final = retry_after
+        """Seconds the provider asked to wait, or None."""

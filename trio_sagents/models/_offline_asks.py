@@ -1,0 +1,199 @@
+"""What a person asks of the offline model: plain sentences in, asks out.
+
+A sentence may hold several asks joined by "and". It is cut at each "and"; a piece that means nothing by itself is joined to
+the one before it, so "remember that I like tea and cake" stays one ask and "add milk and bread to my todos" does, too.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from trio_sagents.data.json import JSONValue
+
+MAX_TEXT: Final = 4_000
+"""Longer messages are not looked into: the patterns are for sentences."""
+
+TOOL_KINDS: Final = frozenset(
+    {"add_todos", "list_todos", "complete_todos", "remove_todos", "calculate", "read_file", "list_files", "remember", "recall"}
+)
+"""Asks that need a tool; the tool has the same name."""
+
+
+@attrs.frozen
+class Ask:
+    """One thing that a person wants."""
+
+    kind: str
+    """One of `TOOL_KINDS`, or "greet", "thank", "help", "story", "too_long", "unknown"."""
+    said: str
+    """The words it was read from."""
+    arguments: Mapping[str, JSONValue] = attrs.field(factory=dict)
+    """For the tool; {"long": bool} for a story; else empty."""
+
+
+Reader = Callable[[re.Match[str]], Mapping[str, JSONValue] | None]
+
+
+def read_asks(text: str) -> Sequence[Ask]:
+    """Return what `text` asks for, in the order of its words; never empty, the same for the same text.
+
+    Args:
+        text: one message of a person.
+    """
+    if len(text) > MAX_TEXT:
+        return (Ask("too_long", text[:80]),)
+    asks: list[Ask] = []
+    for sentence in _sentences(text):
+        found = _asks_of(sentence)
+        if asks and asks[-1].kind == "remember" and [ask.kind for ask in found] == ["unknown"]:
+            found = [_ask(f"{asks.pop().said} {sentence}")]  # a note may have several sentences
+        asks += found
+    return tuple(asks) or (Ask("unknown", text.strip()),)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    for line in re.split(r"[\n;]+|(?<=[.!?])\s+", text):
+        if stripped := line.strip():
+            yield stripped
+
+
+def _asks_of(sentence: str) -> Sequence[Ask]:
+    pieces = re.split(r",?\s+(?:and\s+then|and\s+also|and|then)\s+", sentence, flags=re.IGNORECASE)
+    joints = re.findall(r",?\s+(?:and\s+then|and\s+also|and|then)\s+", sentence, flags=re.IGNORECASE)
+    asks: list[Ask] = []
+    for index, piece in enumerate(pieces):
+        ask = _ask(piece)
+        if ask.kind == "unknown" and asks:
+            joined = _ask(asks[-1].said + joints[index - 1] + piece)
+            if joined.kind != "unknown" or asks[-1].kind == "unknown":
+                asks[-1] = joined
+                continue
+        asks.append(ask)
+    return asks
+
+
+def _ask(piece: str) -> Ask:
+    words = _bare(piece)
+    for kind, pattern, read in _PATTERNS:
+        if (match := pattern.fullmatch(words)) is not None and (arguments := read(match)) is not None:
+            return Ask(kind, piece, arguments)
+    return Ask("unknown", piece)
+
+
+def _bare(piece: str) -> str:
+    words = piece.strip()
+    words = re.sub(r"^(?:(?:please|now|ok(?:ay)?|also|then|so)[, ]+)+", "", words, flags=re.IGNORECASE)
+    words = re.sub(r"^(?:can|could|would|will) you (?:please )?(?!do\b|remember about)", "", words, flags=re.IGNORECASE)
+    return re.sub(r"[\s,]*(?:\bplease)?[\s.?!]*$", "", words, flags=re.IGNORECASE)
+
+
+def _nothing(_: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {}
+
+
+def _items(match: re.Match[str]) -> Mapping[str, JSONValue] | None:
+    text = match["items"]
+    if re.fullmatch(r"([\"'“]).+[\"'”]", text):
+        return {"items": [text[1:-1]]}
+    items = [item.strip(" \"'") for item in re.split(r",\s*(?:and\s+)?|\s+and\s+", text, flags=re.IGNORECASE)]
+    items = [item for item in items if item]
+    return {"items": items} if items else None
+
+
+def _task(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"items": [match["task"]]}
+
+
+def _numbers(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"numbers": [int(number) for number in re.findall(r"\d{1,9}", match["numbers"])]}
+
+
+def _path(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"path": match["path"].strip("\"'`“”")}
+
+
+def _note(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"note": match["note"]}
+
+
+def _about(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"about": (match["about"] or "").strip()}
+
+
+def _story(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"long": match["long"] is not None}
+
+
+_WORDS_TO_SIGNS: Final = (
+    (r"(?<=\d),(?=\d{3}\b)", ""),
+    (r"\bplus\b", "+"),
+    (r"\bminus\b|−|–", "-"),
+    (r"\b(?:times|multiplied by)\b|×|·|(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
+    (r"\b(?:divided by|over)\b|÷", "/"),
+    (r"\b(?:modulo|mod)\b", "%"),
+    (r"\b(?:to the power of|\^)\b|\^", "**"),
+    (r"\s*\bsquared\b", "**2"),
+    (r"\s*\bcubed\b", "**3"),
+    (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s*of\s+", r"\1/100*"),
+)
+
+
+def _expression(match: re.Match[str]) -> Mapping[str, JSONValue] | None:
+    text = match["sum"]
+    for word, sign in _WORDS_TO_SIGNS:
+        text = re.sub(word, sign, text, flags=re.IGNORECASE)
+    text = text.strip().removesuffix("=").strip()
+    if not re.fullmatch(r"[\d\s.+\-*/%()]+", text) or not re.search(r"\d", text) or re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return None
+    is_sum = re.search(r"[\d)]\s*[+\-*/%]", text) is not None
+    return {"expression": text} if is_sum or match["word"] else None
+
+
+_LIST: Final = r"(?:(?:my|the|our|your)\s+)?(?:to-?\s?dos?)(?:[\s-]*list)?"
+_NUMBERS: Final = r"(?P<numbers>\d{1,9}(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)#?\d{1,9})*)"
+_FILE: Final = r"(?P<path>\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\"'`]+)"
+_NAMED_FILE: Final = r"(?P<path>\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\"'`]*[./][^\s\"'`]*\w)"
+
+_READERS: Final[Sequence[tuple[str, str, Reader]]] = (
+    ("add_todos", rf"(?:add|put|write|note)\s+(?P<items>.+?)\s+(?:to|on|onto|in|into)\s+{_LIST}", _items),
+    ("add_todos", rf"add\s+(?:to\s+{_LIST}|a\s+(?:new\s+)?to-?\s?do)\s*(?::|to\b)?\s*(?P<items>.+)", _items),
+    ("add_todos", r"(?:new\s+)?to-?do\s*(?::\s*|\s)(?!list\b)(?P<items>.+)", _items),
+    ("add_todos", r"remind me to\s+(?P<task>.+)", _task),
+    ("remove_todos", rf"(?:remove|delete|drop|forget)\s+(?:{_LIST}\s*)?(?:number\s*|#)?{_NUMBERS}(?:\s+(?:from|off)\s+{_LIST})?", _numbers),
+    (
+        "complete_todos",
+        rf"(?:i(?:'m| am| have|'ve)?\s+)?(?:done|did|finish(?:ed)?|completed?|check(?:ed)?|tick|mark)(?:\s+off)?\s+(?:with\s+)?"
+        rf"(?:{_LIST}\s*)?(?:number\s*|item\s*|#)?{_NUMBERS}(?:\s+(?:is|are))?(?:\s+as)?(?:\s+(?:done|off|complete[d]?))?",
+        _numbers,
+    ),
+    ("complete_todos", rf"(?:{_LIST}\s*)?(?:number\s*|item\s*|#)?{_NUMBERS}\s+(?:is|are)\s+(?:done|finished|completed?)", _numbers),
+    ("list_todos", rf"(?:(?:show|list|print|display|see|view|read|give|tell|check)\s+(?:me\s+)?(?:all\s+)?)?{_LIST}", _nothing),
+    ("list_todos", rf"what(?:'s| is| are|\s+do i have)(?:\s+left)?(?:\s+(?:on|in))?\s+{_LIST}", _nothing),
+    ("list_todos", r"what (?:do i (?:have|need) to do|should i do|is (?:there )?(?:left )?to do)", _nothing),
+    ("recall", r"(?:what|which)\b.*?\b(?:you|we)\s+(?:remember|recall|know|note|noted)\b(?:\s*(?:about|of|on)\s+(?P<about>.+))?", _about),
+    ("recall", r"do you (?:remember|recall|know)(?:\s+(?:anything\s+)?(?:about\s+)?(?P<about>.+))?", _about),
+    ("recall", r"(?:(?:show|list|read)\s+(?:me\s+)?)?(?:my|the|your|all)\s+notes(?:\s+(?:about|on)\s+(?P<about>.+))?", _about),
+    ("recall", r"(?:recall|look up)\s+(?P<about>.+)", _about),
+    ("remember", r"(?:remember|keep in mind|don'?t forget|(?:make|take) a note|note)(?:\s+down)?(?:\s+that\s+|\s*:\s*|\s+)(?P<note>.+)", _note),
+    (
+        "calculate",
+        r"(?P<word>what(?:'s| is)|how much is|calculate|compute|evaluate|calc|solve|work out)?\s*(?P<sum>[\d(.+\-−–].*)",
+        _expression,
+    ),
+    (
+        "list_files",
+        r"(?:(?:show|list)\s+(?:me\s+)?(?:all\s+|the\s+|my\s+)*files|ls|(?:what|which)\s+files\b.*?)(?:\s+(?:here|in (?:this|the) folder))?",
+        _nothing,
+    ),
+    ("read_file", rf"(?:read|show|open|cat|print|display|summari[sz]e)\s+(?:me\s+)?(?:the\s+)?(?:file\s+)?{_NAMED_FILE}(?:\s+to me)?", _path),
+    ("read_file", rf"(?:read|cat|(?:show|open|print|display)\s+(?:me\s+)?(?:the\s+)?file)\s+{_FILE}", _path),
+    ("read_file", rf"what(?:'s| is| does)\s+(?:in\s+)?(?:the\s+)?(?:file\s+)?{_NAMED_FILE}(?:\s+(?:say|contain|about))?", _path),
+    ("recall", r"(?:what|who|where|when|which)(?:'s| is| are| was| were)\s+(?:my|our)\s+(?P<about>.+)", _about),
+    ("story", r".*?\b(?:(?P<long>long)\s+)?(?:story|tale|poem|essay)\b.*", _story),
+    ("greet", r"(?:hello|hi|hey|hallo|good (?:morning|evening|afternoon|day))(?:[\s,]+\w+)?", _nothing),
+    ("thank", r"(?:thanks?|thank you|thx|great|cool)(?:\b.*)?", _nothing),
+    ("help", r"(?:help|what can you do|who are you|what are you|how do(?:es)? (?:you|this) work)\b.*", _nothing),
+)
+_PATTERNS: Final = tuple((kind, re.compile(pattern, re.IGNORECASE | re.DOTALL), read) for kind, pattern, read in _READERS)

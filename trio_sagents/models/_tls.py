@@ -1,0 +1,12 @@
+"""The TLS settings that clients of this package share."""
+
+import functools
+import ssl
+
+import httpx2
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Return the process's TLS context, made at the first call: reading the certificates takes some 30 ms each time."""
+    return httpx2.create_ssl_context()

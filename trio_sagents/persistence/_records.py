@@ -1,0 +1,224 @@
+"""What both stores share: commits and arguments checked and encoded before anything is touched, and opaque cursors."""
+
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias, cast, get_args
+
+import attrs
+
+from trio_sagents.data.ids import check_id
+from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
+from trio_sagents.data.messages import Role, ToolStatus
+from trio_sagents.data.records import UNCHECKED, Commit, DisplayMessage, Owner, Unchecked
+from trio_sagents.data.wire import SCHEMA_VERSION, loads
+from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
+
+MAX_PAGE: Final = 1000
+"""The most items on one page."""
+MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
+"""The most bytes of one stored record: a message, a row, or one key of the state."""
+_MAX_COUNT: Final = 2**53
+_ROLES: Final = frozenset(get_args(Role))
+_STATUSES: Final = frozenset(get_args(ToolStatus))
+_CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
+_encode_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+CursorKind: TypeAlias = Literal["r", "c"]
+"""Of a page of rows, or of a page of conversations."""
+RowFields: TypeAlias = tuple[str, str, str, str, str, str]
+"""message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
+
+
+@attrs.frozen
+class EncodedCommit:
+    """A commit as texts: checked, and sharing nothing with the caller."""
+
+    commit: Commit
+    owner_key: str
+    messages: Sequence[str]
+    queued: Mapping[str, str]
+    """Message id to text, in order."""
+    taken: Sequence[str]
+    message_ids: Mapping[str, str]
+    state: Mapping[str, str | None]
+    """Only the keys that change; None clears one."""
+    rows: Mapping[str, RowFields]
+    """Row id to its fields, in order; of a row given twice, the place is the first one's and the fields are the last one's."""
+    titled: bool
+    """Whether the title changes."""
+    title: str | None
+
+
+def owner_key(owner: Owner) -> str:
+    """Return the text that stands for an owner: another one for each of `1`, `"1"` and None; TypeError for anything else."""
+    if owner is not None and type(owner) is not str and type(owner) is not int:
+        raise TypeError(f"an owner must be str, int or None, not {type(owner).__name__}")
+    return json.dumps(owner)
+
+
+def wanted_key(owner: Owner | Unchecked) -> str | None:
+    """Return the text of the owner whose conversations alone are to be seen, or None where it does not matter."""
+    return None if owner is UNCHECKED else owner_key(owner)
+
+
+def encode_value(value: JSONValue, what: str) -> str:
+    """Return the stored text of a JSON value.
+
+    Raises:
+        TypeError: something in it has no JSON form.
+        ValueError: a number is not finite, a text has lone surrogates, or it nests without end.
+        PersistenceError: it has more than `MAX_RECORD_BYTES`.
+    """
+    try:
+        text = _encode_json(value)
+    except RecursionError:
+        raise ValueError(f"{what} nests too deeply") from None
+    size = len(text) if text.isascii() else len(check_text(text, what).encode())
+    if size > MAX_RECORD_BYTES:
+        raise PersistenceError(f"{what} has {size} bytes; a record has at most MAX_RECORD_BYTES = {MAX_RECORD_BYTES}")
+    return text
+
+
+def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
+    """Return a commit ready to be stored.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: a field has a value that cannot be stored, or `owner` is given and is not the commit's.
+        PersistenceError: a record is too big.
+    """
+    check_id("conversation_id", commit.conversation_id)
+    check_name("agent_id", commit.agent_id)
+    for name, number in (("epoch", commit.epoch), ("revision", commit.revision)):
+        if type(number) is not int:
+            raise TypeError(f"{name} must be int, not {type(number).__name__}")
+        if not 0 <= number <= _MAX_COUNT:
+            raise ValueError(f"{name} must be 0 to 2**53, not {number}")
+    key = owner_key(commit.owner)
+    if owner is not UNCHECKED and owner_key(owner) != key:
+        raise ValueError(f"a commit of owner {commit.owner!r} was given for owner {owner!r}")
+    metadata = commit.state.get("metadata")
+    title = metadata.get("title") if isinstance(metadata, Mapping) else None
+    return EncodedCommit(
+        commit,
+        key,
+        [encode_value(message, "a message") for message in commit.messages],
+        _encode_queued(commit) if commit.queued else {},
+        [check_name("taken", message_id) for message_id in commit.taken],
+        {check_name("message_id", name): check_name("digest", digest) for name, digest in commit.message_ids.items()},
+        {check_name("state", name): None if value is None else encode_value(value, name) for name, value in commit.state.items()},
+        {check_name("row_id", row.row_id): _encode_row(row) for row in commit.rows} if commit.rows else {},
+        "metadata" in commit.state,
+        title if isinstance(title, str) else None,
+    )
+
+
+def check_name(name: str, value: object) -> str:
+    """Return `value`, which is a str that can be stored; TypeError or ValueError if not."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    return value if value.isascii() else check_text(value, name)
+
+
+def _encode_queued(commit: Commit) -> dict[str, str]:
+    queued: dict[str, str] = {}
+    for message in commit.queued:
+        message_id = message_id_of(message)
+        if message_id is None:
+            raise ValueError("a queued message must have a message_id")
+        if message_id in queued:
+            raise PersistenceError(f"message {message_id!r} of conversation {commit.conversation_id!r} is queued twice")
+        queued[check_name("message_id", message_id)] = encode_value(message, "a queued message")
+    return queued
+
+
+def _encode_row(row: DisplayMessage) -> RowFields:
+    if row.role not in _ROLES or row.status not in _STATUSES:
+        raise ValueError(f"row {row.row_id!r} has the role {row.role!r} and the status {row.status!r}")
+    if row.created_at.tzinfo is None:
+        raise ValueError(f"row {row.row_id!r} has no time zone in created_at")
+    if not isinstance(row.content, Mapping):
+        raise TypeError(f"the content of row {row.row_id!r} must be an object, not {type(row.content).__name__}")
+    return (
+        check_name("message_id", row.message_id),
+        row.role,
+        check_name("content_type", row.content_type),
+        encode_value(row.content, "the content of a row"),
+        row.status,
+        row.created_at.isoformat(),
+    )
+
+
+def message_id_of(record: JSONValue) -> str | None:
+    """Return the id in a stored message, or None where there is none."""
+    value = record.get("message_id") if isinstance(record, Mapping) else None
+    return value if isinstance(value, str) and value else None
+
+
+def decode_record(conversation_id: str, text: object) -> JSON:
+    """Return the record that a stored text stands for.
+
+    Raises:
+        StateFromFuture: a newer version of the library wrote it.
+        StateError: it is no JSON object.
+    """
+    value = decode_value(conversation_id, text)
+    if not isinstance(value, dict):
+        raise StateError(conversation_id, f"a record is {type(value).__name__}, not an object")
+    version = value.get("v")
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise StateFromFuture(conversation_id, version, SCHEMA_VERSION)
+    return value
+
+
+def decode_value(conversation_id: str, text: object) -> JSONValue:
+    """Return the JSON value that a stored text stands for; StateError where it stands for none."""
+    if type(text) is not str:
+        raise StateError(conversation_id, f"a record is stored as {type(text).__name__}, not as text")
+    return loads(conversation_id, text)
+
+
+def decode_row(conversation_id: str, row_id: object, fields: Sequence[object]) -> DisplayMessage:
+    """Return a row of the transcript from its stored fields, in the order of `RowFields`; StateError if they are damaged."""
+    message_id, role, content_type, content, status, created_at = fields
+    try:
+        if role not in _ROLES or status not in _STATUSES:
+            raise ValueError(f"it has the role {role!r} and the status {status!r}")
+        if type(created_at) is not str or (at := datetime.datetime.fromisoformat(created_at)).tzinfo is None:
+            raise ValueError("its time has no zone")
+        if type(row_id) is not str or type(message_id) is not str or type(content_type) is not str:
+            raise ValueError("its ids are not text")
+        plain = plain_json(decode_value(conversation_id, content))
+        if not isinstance(plain, dict):
+            raise ValueError("its content is not an object")
+    except (TypeError, ValueError) as exc:
+        raise StateError(conversation_id, f"a row of the transcript: {exc}"[:300]) from exc
+    return DisplayMessage(row_id, message_id, cast(Role, role), content_type, plain, cast(ToolStatus, status), at)
+
+
+def encode_cursor(kind: CursorKind, number: int) -> str:
+    """Return the opaque text that names a place in a list."""
+    return f"{kind}{number}"
+
+
+def decode_cursor(kind: CursorKind, name: str, text: str | None) -> int | None:
+    """Return the place that a cursor names, None for None; TypeError or ValueError where it is not one of that list."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be str or None, not {type(text).__name__}")
+    match = _CURSOR.fullmatch(text)
+    if match is None or match[1] != kind:
+        raise ValueError(f"{name} is not a cursor of this list: {text[:40]!r}")
+    return int(match[2])
+
+
+def check_limit(limit: int) -> int:
+    """Return `limit`, which is 1 to `MAX_PAGE`; TypeError or ValueError if not."""
+    if type(limit) is not int:
+        raise TypeError(f"limit must be int, not {type(limit).__name__}")
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValueError(f"limit must be 1 to {MAX_PAGE}, not {limit}")
+    return limit

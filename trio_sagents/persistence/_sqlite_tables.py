@@ -1,0 +1,292 @@
+"""What is done inside a transaction: plain functions on a connection. They never begin nor end a transaction themselves."""
+
+import datetime
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+
+from trio_sagents.data.json import JSON
+from trio_sagents.data.records import Conversation, ConversationItem, ConversationPage, HistoryPage, Owner
+from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
+from trio_sagents.persistence._records import (
+    EncodedCommit,
+    decode_record,
+    decode_row,
+    decode_value,
+    encode_cursor,
+    message_id_of,
+)
+
+_FIND: Final = "SELECT owner, number, epoch, revision, message_count FROM conversations WHERE conversation_id = ?"
+_INSERT: Final = """INSERT INTO conversations
+(conversation_id, agent_id, owner, epoch, revision, change, message_count, title, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_CHANGE: Final = "UPDATE conversations SET revision = ?, change = ?, message_count = ?, updated_at = ? WHERE number = ?"
+_PUT_ROW: Final = """INSERT INTO transcript (conversation, row_id, message_id, role, content_type, content, status, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, row_id) DO UPDATE SET message_id = excluded.message_id, role = excluded.role,
+content_type = excluded.content_type, content = excluded.content, status = excluded.status, created_at = excluded.created_at"""
+_PAGE: Final = """SELECT place, row_id, message_id, role, content_type, content, status, created_at FROM transcript
+WHERE conversation = ? AND place < ? ORDER BY place DESC LIMIT ?"""
+_PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
+_NO_END: Final = 1 << 62
+_LIST: Final = "SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations"
+
+
+@attrs.frozen
+class _Head:
+    """The row of `conversations`."""
+
+    owner_key: str
+    number: int
+    epoch: int
+    revision: int
+    message_count: int
+
+
+@contextmanager
+def _reading(conversation_id: str) -> Iterator[None]:
+    """Turn what Python's and SQLite's readers say about damaged values into StateError."""
+    try:
+        yield
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
+
+
+def _decode_owner(conversation_id: str, text: object) -> Owner:
+    owner = decode_value(conversation_id, text)
+    if owner is not None and type(owner) is not int and type(owner) is not str:
+        raise StateError(conversation_id, f"the owner is {type(owner).__name__}")
+    return owner
+
+
+def _find(connection: sqlite3.Connection, conversation_id: str) -> tuple[object, ...] | None:
+    """Return the stored head as it is: its owner is compared before anything in it is read."""
+    try:
+        row: tuple[object, ...] | None = connection.execute(_FIND, (conversation_id,)).fetchone()
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
+    return row
+
+
+def _is_foreign(row: tuple[object, ...], wanted: str | None) -> bool:
+    return wanted is not None and row[0] != wanted
+
+
+def _decode_head(conversation_id: str, row: tuple[object, ...]) -> _Head:
+    key, number, epoch, revision, message_count = row
+    if type(number) is not int or type(epoch) is not int or type(revision) is not int or type(message_count) is not int:
+        raise StateError(conversation_id, f"its counters are {row[1:]!r}"[:300])
+    if type(key) is not str or min(epoch, revision, message_count) < 0:
+        raise StateError(conversation_id, f"its owner and counters are {row!r}"[:300])
+    return _Head(key, number, epoch, revision, message_count)
+
+
+def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | None) -> Conversation | None:
+    """Return the conversation with its epoch raised, or None where there is none.
+
+    Raises:
+        ConversationNotFound: somebody else owns it; nothing was changed.
+        StateError: it is damaged; what was changed is to be rolled back.
+    """
+    row = _find(connection, conversation_id)
+    if row is None:
+        return None
+    if _is_foreign(row, wanted):
+        raise ConversationNotFound(conversation_id)
+    head = _decode_head(conversation_id, row)
+    with _reading(conversation_id):
+        conversation = Conversation(
+            conversation_id=conversation_id,
+            owner=_decode_owner(conversation_id, head.owner_key),
+            epoch=head.epoch + 1,
+            revision=head.revision,
+            messages=_load_messages(connection, conversation_id, head),
+            queue=_load_queue(connection, conversation_id, head),
+            message_ids=_load_message_ids(connection, conversation_id, head),
+            state={
+                name: decode_value(conversation_id, body)
+                for name, body in connection.execute("SELECT name, body FROM state WHERE conversation = ?", (head.number,))
+            },
+        )
+    connection.execute("UPDATE conversations SET epoch = ? WHERE number = ?", (head.epoch + 1, head.number))
+    return conversation
+
+
+def _load_messages(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> Sequence[JSON]:
+    found = connection.execute("SELECT body FROM messages WHERE conversation = ? ORDER BY place", (head.number,))
+    messages = [decode_record(conversation_id, body) for (body,) in found]
+    if len(messages) != head.message_count:
+        raise StateError(conversation_id, f"it has {len(messages)} messages, and should have {head.message_count}")
+    return messages
+
+
+def _load_queue(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> Sequence[JSON]:
+    found = connection.execute("SELECT message_id, body FROM queue WHERE conversation = ? ORDER BY place", (head.number,))
+    queue: list[JSON] = []
+    for message_id, body in found:
+        record = decode_record(conversation_id, body)
+        if message_id_of(record) != message_id:
+            raise StateError(conversation_id, f"a queued message is not {message_id!r}"[:300])
+        queue.append(record)
+    return queue
+
+
+def _load_message_ids(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> dict[str, str]:
+    found: dict[str, str] = dict(
+        connection.execute("SELECT message_id, digest FROM message_ids WHERE conversation = ?", (head.number,)).fetchall()
+    )
+    if any(type(message_id) is not str or type(digest) is not str for message_id, digest in found.items()):
+        raise StateError(conversation_id, "a message id is not text")
+    return found
+
+
+def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None, change: int) -> int:
+    """Make one commit, and return its revision. On any error what it did so far is to be rolled back.
+
+    Raises:
+        Conflict: the conversation is elsewhere, or somebody else's.
+        PersistenceError: a message id is used already, or a taken message is not in the queue.
+    """
+    one = encoded.commit
+    head = _compare(connection, encoded, wanted) or _create(connection, encoded, change)
+    if encoded.messages:
+        connection.executemany(
+            "INSERT INTO messages (conversation, body) VALUES (?, ?)", [(head.number, text) for text in encoded.messages]
+        )
+    if encoded.message_ids:
+        _add_message_ids(connection, encoded, head.number)
+    if encoded.queued or encoded.taken:
+        _move_queue(connection, encoded, head.number)
+    if encoded.state:
+        _patch_state(connection, encoded, head.number)
+    if encoded.rows:
+        connection.executemany(_PUT_ROW, [(head.number, row_id, *fields) for row_id, fields in encoded.rows.items()])
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    connection.execute(_CHANGE, (one.revision, change, head.message_count + len(encoded.messages), now, head.number))
+    return one.revision
+
+
+def _compare(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None) -> _Head | None:
+    """Return the head that the commit builds on, None for a first commit; Conflict where it is another one."""
+    one = encoded.commit
+    expected = (one.epoch, one.revision - 1)
+    row = _find(connection, one.conversation_id)
+    if row is None and one.revision == 1:
+        return None
+    if row is None or _is_foreign(row, wanted):
+        raise Conflict(one.conversation_id, expected=expected, found=None)
+    head = _decode_head(one.conversation_id, row)
+    found = (head.epoch, head.revision)
+    if found != expected or head.owner_key != encoded.owner_key:
+        raise Conflict(one.conversation_id, expected=expected, found=found)
+    return head
+
+
+def _create(connection: sqlite3.Connection, encoded: EncodedCommit, change: int) -> _Head:
+    one = encoded.commit
+    fields = (one.conversation_id, one.agent_id, encoded.owner_key, one.epoch, 0, change, 0, None, "")
+    number = connection.execute(_INSERT, fields).lastrowid or 0
+    return _Head(encoded.owner_key, number, one.epoch, 0, 0)
+
+
+def _add_message_ids(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
+    new = [(number, message_id, digest) for message_id, digest in encoded.message_ids.items()]
+    added = connection.executemany("INSERT OR IGNORE INTO message_ids VALUES (?, ?, ?)", new).rowcount
+    if added != len(new):
+        ids = ", ".join(map(repr, encoded.message_ids))[:300]
+        raise PersistenceError(f"a message id of conversation {encoded.commit.conversation_id!r} is used already: one of {ids}")
+
+
+def _move_queue(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
+    where = f"conversation {encoded.commit.conversation_id!r}"
+    for message_id, body in encoded.queued.items():
+        added = connection.execute(
+            "INSERT OR IGNORE INTO queue (conversation, message_id, body) VALUES (?, ?, ?)", (number, message_id, body)
+        )
+        if added.rowcount != 1:
+            raise PersistenceError(f"message {message_id!r} of {where} is queued twice")
+    for message_id in encoded.taken:
+        gone = connection.execute("DELETE FROM queue WHERE conversation = ? AND message_id = ?", (number, message_id))
+        if gone.rowcount != 1:
+            raise PersistenceError(f"message {message_id!r} of {where} is not in the queue")
+
+
+def _patch_state(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
+    for name, body in encoded.state.items():
+        if body is None:
+            connection.execute("DELETE FROM state WHERE conversation = ? AND name = ?", (number, name))
+        else:
+            connection.execute(
+                "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (conversation, name) DO UPDATE SET body = excluded.body",
+                (number, name, body),
+            )
+    if encoded.titled:
+        connection.execute("UPDATE conversations SET title = ? WHERE number = ?", (encoded.title, number))
+
+
+def delete(connection: sqlite3.Connection, conversation_id: str, wanted: str | None) -> bool:
+    """Delete all there is of a conversation, damaged or not; False where there is none, or somebody else owns it."""
+    found = connection.execute(
+        "SELECT number FROM conversations WHERE conversation_id = ? AND owner = ifnull(?, owner)", (conversation_id, wanted)
+    ).fetchone()
+    if found is None:
+        return False
+    for table in _PARTS:
+        connection.execute(f"DELETE FROM {table} WHERE conversation = ?", found)  # noqa: S608  # names of our own
+    connection.execute("DELETE FROM conversations WHERE number = ?", found)
+    return True
+
+
+def last_change(connection: sqlite3.Connection) -> int:
+    """Return the number of the last change of any conversation, 0 where there was none."""
+    (change,) = connection.execute("SELECT max(change) FROM conversations").fetchone()
+    return change if type(change) is int else 0
+
+
+def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, before: int | None, limit: int) -> HistoryPage:
+    """Return a page of the transcript.
+
+    Raises:
+        ConversationNotFound: there is none, or somebody else owns it.
+        StateError: a row is damaged.
+    """
+    row = _find(connection, conversation_id)
+    if row is None or _is_foreign(row, wanted):
+        raise ConversationNotFound(conversation_id)
+    head = _decode_head(conversation_id, row)
+    with _reading(conversation_id):
+        found = connection.execute(_PAGE, (head.number, _NO_END if before is None else before, limit + 1)).fetchall()
+    more = len(found) > limit
+    del found[limit:]
+    rows = [decode_row(conversation_id, row_id, fields) for _, row_id, *fields in reversed(found)]
+    return HistoryPage(rows, encode_cursor("r", found[-1][0]) if more else None)
+
+
+def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
+    """Return a page of the list, the one changed last first; StateError where a line of it is damaged."""
+    older_than = _NO_END if after is None else after
+    try:
+        if wanted is None:
+            query = connection.execute(f"{_LIST} WHERE change < ? ORDER BY change DESC LIMIT ?", (older_than, limit + 1))
+        else:
+            query = connection.execute(
+                f"{_LIST} WHERE owner = ? AND change < ? ORDER BY change DESC LIMIT ?", (wanted, older_than, limit + 1)
+            )
+        found = query.fetchall()
+    except UnicodeDecodeError as exc:
+        raise PersistenceError(f"the list of conversations is damaged: {exc}") from exc
+    items = [_decode_item(*fields) for _, *fields in found[:limit]]
+    return ConversationPage(items, encode_cursor("c", found[limit - 1][0]) if len(found) > limit else None)
+
+
+def _decode_item(conversation_id: object, owner: object, title: object, message_count: object, updated_at: object) -> ConversationItem:
+    name = str(conversation_id)
+    try:
+        at = datetime.datetime.fromisoformat(str(updated_at))
+    except ValueError as exc:
+        raise StateError(name, str(exc)) from exc
+    if type(message_count) is not int or (title is not None and type(title) is not str) or at.tzinfo is None:
+        raise StateError(name, "its line in the list of conversations is damaged")
+    return ConversationItem(name, _decode_owner(name, owner), title if isinstance(title, str) else None, message_count, at)

@@ -1,0 +1,208 @@
+"""Group commit: many tasks, one transaction.
+
+There is no writer task and no thread that lives on. A task that submits while nobody leads becomes the leader: it takes all that
+is queued to a thread, which does it in one transaction. What is submitted meanwhile is the next group; when a leader comes back
+it wakes its members, and makes the first of that group the next leader.
+
+One failing member does not fail the others. Most are refused before they have changed anything; where one fails later, the
+transaction is rolled back and done again with a savepoint for each member (they would add a quarter to the cost of every commit).
+
+    queued --taken by a leader--> begun --committed or refused--> done
+       \\--cancelled--> withdrawn
+
+Invariant: `_led` is true exactly while one task leads or was made the leader and has not run yet; nothing is queued otherwise.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final, Generic, TypeVar
+
+import attrs
+import outcome
+import trio
+
+from trio_sagents.exceptions import PersistenceError, SagentsError
+from trio_sagents.persistence._sqlite_schema import explain
+from trio_sagents.persistence._sqlite_tables import last_change
+
+T = TypeVar("T")
+MAX_GROUP: Final = 1000
+"""The most members of one transaction, so that none waits long for the others of its group."""
+
+
+class Transaction:
+    """What an operation gets: the connection, inside a transaction, and numbers for changes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._change: int | None = None
+
+    def next_change(self) -> int:
+        """Return a number above all those given before, by any process."""
+        if self._change is None:
+            self._change = last_change(self.connection)
+        self._change += 1
+        return self._change
+
+
+@attrs.define(eq=False)
+class _Job(Generic[T]):
+    """One submitted operation."""
+
+    operation: Callable[[Transaction], T]
+    """Called in the thread, perhaps twice: then nothing of the first call is left."""
+    task: trio.lowlevel.Task | None = None
+    """Who waits for it; None for the leader itself."""
+    begun: bool = False
+    result: outcome.Outcome[T] | None = None
+
+    def take(self) -> outcome.Outcome[T]:
+        """Return the result, and keep nothing: an error would hold the frames that hold this job."""
+        result, self.result = self.result, None
+        return _given_up() if result is None else result
+
+
+class Writer:
+    """Runs operations one after the other on one connection, grouped into transactions."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+        self._queued: dict[_Job[object], None] = {}
+        """In order; a dict, so that one can be withdrawn at once."""
+        self._led = False
+        self._idle = trio.lowlevel.ParkingLot()
+        self._thread = trio.CapacityLimiter(1)
+        self.groups = 0
+        """How many transactions were tried."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def submit(self, operation: Callable[[Transaction], T]) -> T:
+        """Do one operation, and return its result when the transaction it was in is committed.
+
+        Raises:
+            PersistenceError: it could not be done, or the transaction could not be committed; nothing of it is stored.
+            BaseException: what the operation raised; nothing of it is stored.
+
+        Cancellation: either it had not begun, and is withdrawn; or it goes to its end, which SQLite's busy timeout bounds,
+            and its result is returned.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = _Job(operation)
+        # No checkpoint until it is queued: whoever stops leading looks at the queue in the same step.
+        self._queued[job] = None  # type: ignore[index]  # a queue of jobs of all kinds
+        if self._led:
+            await self._wait(job)
+        else:
+            self._led = True
+        if job.result is None:
+            await self._lead()
+        return job.take().unwrap()
+
+    async def wait_idle(self) -> None:
+        """Wait until nobody leads; what was submitted before is done then."""
+        while self._led:
+            await self._idle.park()
+
+    async def _wait(self, job: _Job[T]) -> None:
+        """Return when `job` is done, or when its task is to lead."""
+
+        def withdraw(_raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
+            if job.begun:
+                return trio.lowlevel.Abort.FAILED
+            del self._queued[job]  # type: ignore[arg-type]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        job.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(withdraw)
+        job.task = None
+
+    async def _lead(self) -> None:
+        # Cancellation: others wait for this task. One pass of the event loop lets all who are about to submit join the group.
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        group = list(islice(self._queued, MAX_GROUP))
+        for job in group:
+            del self._queued[job]
+            job.begun = True
+        self.groups += 1
+        try:
+            # Cancellation: a group that has begun is always reported, and others wait for it. Bounded by the busy timeout of
+            # SQLite, not by a deadline: a thread cannot be abandoned, and a virtual clock would jump over a deadline.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._run, group, limiter=self._thread)
+        finally:
+            # No checkpoint until somebody leads, or nobody has to.
+            for job in group:
+                if job.result is None:
+                    job.result = _given_up()
+                if job.task is not None:
+                    trio.lowlevel.reschedule(job.task)
+            if self._queued:
+                self._make_leader(next(iter(self._queued)))
+            else:
+                self._led = False
+                self._idle.unpark_all()
+
+    def _make_leader(self, job: _Job[object]) -> None:
+        if job.task is not None:  # always: the first of the queue waits
+            trio.lowlevel.reschedule(job.task)
+
+    def _run(self, group: Sequence[_Job[object]]) -> None:
+        """Do a group in one transaction (in the thread)."""
+        try:
+            results = self._attempt(group, savepoints=False) or self._attempt(group, savepoints=True)
+        except sqlite3.Error as exc:
+            for job in group:
+                job.result = self._explained(exc)
+        else:
+            for job, result in zip(group, results, strict=True):
+                job.result = result
+
+    def _attempt(self, group: Sequence[_Job[object]], *, savepoints: bool) -> Sequence[outcome.Outcome[object]]:
+        """Return the results of a committed transaction; without savepoints none, and nothing done, where a member has to be undone.
+
+        Raises:
+            sqlite3.Error: the transaction is lost, with all its members.
+        """
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection)
+            results: list[outcome.Outcome[object]] = []
+            for job in group:
+                if savepoints:
+                    connection.execute("SAVEPOINT member")
+                changes = connection.total_changes
+                result = self._run_member(transaction, job.operation)
+                if isinstance(result, outcome.Error) and connection.total_changes != changes:
+                    if not savepoints:
+                        return ()
+                    connection.execute("ROLLBACK TO member")
+                if savepoints:
+                    connection.execute("RELEASE member")
+                results.append(result)
+            connection.execute("COMMIT")
+            return results
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _run_member(self, transaction: Transaction, operation: Callable[[Transaction], T]) -> outcome.Outcome[T]:
+        try:
+            return outcome.Value(operation(transaction))
+        except sqlite3.Error as exc:
+            if not self._connection.in_transaction:
+                raise
+            return self._explained(exc)
+        except (SagentsError, TypeError, ValueError, OverflowError) as exc:
+            return outcome.Error(exc)
+
+    def _explained(self, exc: sqlite3.Error) -> outcome.Error:
+        error = explain(self._path, exc)
+        error.__cause__ = exc
+        return outcome.Error(error)
+
+
+def _given_up() -> outcome.Error:
+    return outcome.Error(PersistenceError("the transaction that this was in was given up; nothing of it is stored"))

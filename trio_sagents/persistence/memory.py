@@ -1,0 +1,321 @@
+"""A store that lives as long as its object: for tests, and for conversations that need not outlive the process.
+
+What is kept are texts, so nothing is shared with a caller. Each method checks its arguments, passes one checkpoint, and then
+acts without another: a cancelled call has done nothing, and a finished one is never reported as cancelled.
+"""
+
+import datetime
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+import trio
+
+from trio_sagents.abc import Scope
+from trio_sagents.data.records import (
+    UNCHECKED,
+    Commit,
+    Conversation,
+    ConversationItem,
+    ConversationPage,
+    HistoryPage,
+    Owner,
+    Unchecked,
+)
+from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError
+from trio_sagents.persistence._records import (
+    EncodedCommit,
+    RowFields,
+    check_limit,
+    decode_cursor,
+    decode_record,
+    decode_row,
+    encode_commit,
+    encode_cursor,
+    wanted_key,
+)
+
+_GONE = 0
+"""The change number of a deleted conversation; the first real one is 1."""
+
+
+@attrs.define(eq=False)
+class _Stored:
+    """One conversation, as texts."""
+
+    conversation_id: str
+    owner: Owner
+    owner_key: str
+    epoch: int
+    revision: int = 0
+    change: int = _GONE
+    """Number of its last change, among those of all conversations."""
+    updated_at: datetime.datetime = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    title: str | None = None
+    messages: list[str] = attrs.field(factory=list)
+    queue: dict[str, str] = attrs.field(factory=dict)
+    """Message id to text, oldest first."""
+    message_ids: dict[str, str] = attrs.field(factory=dict)
+    state: dict[str, str] = attrs.field(factory=dict)
+    rows: dict[str, RowFields] = attrs.field(factory=dict)
+    row_ids: list[str] = attrs.field(factory=list)
+    """The keys of `rows` in the order of their places; a place never changes."""
+
+
+class _Order:
+    """Conversations by their last change. Changed ones are appended; what they left behind is dropped now and then."""
+
+    __slots__ = ("_changes", "_live", "_rows")
+
+    def __init__(self) -> None:
+        # Invariant: _changes rises; an entry is alive where its conversation still has that change number.
+        self._changes: list[int] = []
+        self._rows: list[_Stored] = []
+        self._live = 0
+
+    def append(self, row: _Stored, *, new: bool) -> None:
+        self._live += new
+        if len(self._changes) >= 2 * self._live + 64:
+            alive = [(change, one) for change, one in zip(self._changes, self._rows, strict=True) if one.change == change]
+            self._changes = [change for change, _ in alive]
+            self._rows = [one for _, one in alive]
+        self._changes.append(row.change)
+        self._rows.append(row)
+
+    def forget(self) -> int:
+        """Count a deletion; return how many conversations are left."""
+        self._live -= 1
+        return self._live
+
+    def page(self, after: int | None, limit: int) -> list[_Stored]:
+        index = len(self._changes) if after is None else bisect_left(self._changes, after)
+        found: list[_Stored] = []
+        while index and len(found) < limit:
+            index -= 1
+            if self._rows[index].change == self._changes[index]:
+                found.append(self._rows[index])
+        return found
+
+
+class MemoryStore:
+    """A `ConversationStore` in memory.
+
+    It may serve several `open_sessions` blocks one after the other. Every method takes `owner`: a conversation of another
+    one is like a missing one, and is not touched; `UNCHECKED`, the default, means anybody's.
+    """
+
+    checks_owner: Literal[True] = True
+
+    def __init__(self) -> None:
+        self._stored: dict[str, _Stored] = {}
+        self._all = _Order()
+        self._owned: dict[str, _Order] = {}
+        self._change = _GONE
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._stored)} conversations>"
+
+    async def load(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> Conversation | None:
+        """Return the conversation, or None where there is none, and raise its epoch.
+
+        Args:
+            scope: not looked at.
+            conversation_id: of the conversation.
+            owner: who must own it.
+
+        Returns:
+            A new object, which shares nothing with the store.
+
+        Raises:
+            ConversationNotFound: somebody else owns it; nothing was changed.
+            StateFromFuture: a newer version of the library wrote it; nothing was changed.
+
+        Cancellation: either nothing was changed, or the conversation is returned.
+        """
+        await trio.lowlevel.checkpoint()
+        row = self._stored.get(conversation_id)
+        if row is None:
+            return None
+        if owner is not UNCHECKED and wanted_key(owner) != row.owner_key:
+            raise ConversationNotFound(conversation_id)
+        conversation = Conversation(
+            conversation_id=conversation_id,
+            owner=row.owner,
+            epoch=row.epoch + 1,
+            revision=row.revision,
+            messages=[decode_record(conversation_id, text) for text in row.messages],
+            queue=[decode_record(conversation_id, text) for text in row.queue.values()],
+            message_ids=dict(row.message_ids),
+            state={name: json.loads(text) for name, text in row.state.items()},
+        )
+        row.epoch += 1
+        return conversation
+
+    async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked = UNCHECKED) -> int:
+        """Store a commit, all of it or none, and return its revision.
+
+        Args:
+            scope: not looked at.
+            commit: what changes; copied.
+            owner: who must own the conversation; the commit's owner, where given.
+
+        Raises:
+            TypeError: something in it has no JSON form.
+            ValueError: something in it cannot be stored, or the owners differ.
+            Conflict: the store is not at (commit.epoch, commit.revision - 1), or somebody else owns it; nothing was changed.
+            PersistenceError: a message id is used already, or a taken message is not in the queue; nothing was changed.
+
+        Cancellation: either nothing was stored, or the revision is returned.
+        """
+        encoded = encode_commit(commit, owner)
+        await trio.lowlevel.checkpoint()
+        # No checkpoint until the return: checked and stored in one step.
+        row = self._stored.get(commit.conversation_id)
+        self._compare(row, encoded, owner)
+        _check_ids(row, encoded)
+        self._store(row, encoded)
+        return commit.revision
+
+    def _compare(self, row: _Stored | None, encoded: EncodedCommit, owner: Owner | Unchecked) -> None:
+        commit = encoded.commit
+        expected = (commit.epoch, commit.revision - 1)
+        if row is None:
+            if commit.revision != 1:
+                raise Conflict(commit.conversation_id, expected=expected, found=None)
+            return
+        found = (row.epoch, row.revision)
+        foreign = row.owner_key != encoded.owner_key
+        if foreign or found != expected:
+            hidden = foreign and owner is not UNCHECKED
+            raise Conflict(commit.conversation_id, expected=expected, found=None if hidden else found)
+
+    def _store(self, row: _Stored | None, encoded: EncodedCommit) -> None:
+        commit = encoded.commit
+        new = row is None
+        if row is None:
+            row = _Stored(commit.conversation_id, commit.owner, encoded.owner_key, commit.epoch)
+            self._stored[commit.conversation_id] = row
+        row.messages.extend(encoded.messages)
+        row.queue.update(encoded.queued)
+        for message_id in encoded.taken:
+            del row.queue[message_id]
+        row.message_ids.update(encoded.message_ids)
+        for name, text in encoded.state.items():
+            if text is None:
+                row.state.pop(name, None)
+            else:
+                row.state[name] = text
+        if encoded.titled:
+            row.title = encoded.title
+        row.row_ids.extend(row_id for row_id in encoded.rows if row_id not in row.rows)
+        row.rows.update(encoded.rows)
+        row.revision = commit.revision
+        row.updated_at = datetime.datetime.now(datetime.UTC)
+        self._change += 1
+        row.change = self._change
+        self._all.append(row, new=new)
+        owned = self._owned.get(row.owner_key)
+        if owned is None:
+            owned = self._owned[row.owner_key] = _Order()
+        owned.append(row, new=new)
+
+    async def history(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
+    ) -> HistoryPage:
+        """Return a page of the transcript.
+
+        Args:
+            scope: not looked at.
+            conversation_id: of the conversation.
+            before: a page's `before`, for the next older page; None for the newest.
+            limit: most rows on the page, 1 to 1000.
+            owner: who must own it.
+
+        Returns:
+            A new page; rows oldest first.
+
+        Raises:
+            ConversationNotFound: there is none, or somebody else owns it.
+            ValueError: `before` is no cursor of a transcript, or `limit` is out of range.
+
+        Cancellation: it only reads.
+        """
+        place = decode_cursor("r", "before", before)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        row = self._stored.get(conversation_id)
+        if row is None or wanted not in {None, row.owner_key}:
+            raise ConversationNotFound(conversation_id)
+        end = len(row.row_ids) if place is None else min(place, len(row.row_ids))
+        start = max(0, end - limit)
+        rows = [decode_row(conversation_id, row_id, row.rows[row_id]) for row_id in row.row_ids[start:end]]
+        return HistoryPage(rows, encode_cursor("r", start) if start else None)
+
+    async def conversations(
+        self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
+    ) -> ConversationPage:
+        """Return a page of the conversations, the one changed last first.
+
+        Args:
+            scope: not looked at.
+            after: a page's `after`, for the next page; None for the first. What changes meanwhile moves to the first page.
+            limit: most items on the page, 1 to 1000.
+            owner: whose conversations.
+
+        Raises:
+            ValueError: `after` is no cursor of this list, or `limit` is out of range.
+
+        Cancellation: it only reads.
+        """
+        place = decode_cursor("c", "after", after)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        order = self._all if wanted is None else self._owned.get(wanted)
+        found: Sequence[_Stored] = () if order is None else order.page(place, limit + 1)
+        items = [
+            ConversationItem(row.conversation_id, row.owner, row.title, len(row.messages), row.updated_at) for row in found[:limit]
+        ]
+        return ConversationPage(items, encode_cursor("c", found[limit - 1].change) if len(found) > limit else None)
+
+    async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
+        """Delete the conversation and its transcript; False where there is none, or where somebody else owns it.
+
+        Args:
+            scope: not looked at.
+            conversation_id: of the conversation.
+            owner: who must own it.
+
+        Cancellation: either nothing was deleted, or the answer is returned.
+        """
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        row = self._stored.get(conversation_id)
+        if row is None or wanted not in {None, row.owner_key}:
+            return False
+        del self._stored[conversation_id]
+        row.change = _GONE
+        self._all.forget()
+        if not self._owned[row.owner_key].forget():
+            del self._owned[row.owner_key]
+        return True
+
+
+def _check_ids(row: _Stored | None, encoded: EncodedCommit) -> None:
+    conversation_id = encoded.commit.conversation_id
+    queue = {} if row is None else row.queue
+    used = {} if row is None else row.message_ids
+    for message_id in encoded.message_ids:
+        if message_id in used:
+            raise PersistenceError(f"message id {message_id!r} of conversation {conversation_id!r} is used already")
+    for message_id in encoded.queued:
+        if message_id in queue:
+            raise PersistenceError(f"message {message_id!r} of conversation {conversation_id!r} is queued twice")
+    taken: set[str] = set()
+    for message_id in encoded.taken:
+        if message_id in taken or not (message_id in queue or message_id in encoded.queued):
+            raise PersistenceError(f"message {message_id!r} of conversation {conversation_id!r} is not in the queue")
+        taken.add(message_id)

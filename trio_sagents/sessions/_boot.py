@@ -1,0 +1,122 @@
+"""The boot of one agent: route, build, load, restore or seed. It runs in the agent's own task; each stage names itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from trio_sagents.abc import Built
+from trio_sagents.agent import Agent
+from trio_sagents.data.config import SessionOpts, SessionPolicy
+from trio_sagents.data.json import plain_json
+from trio_sagents.data.messages import Message
+from trio_sagents.data.rows import rows_of
+from trio_sagents.data.todos import Todo
+from trio_sagents.exceptions import ConversationNotFound
+from trio_sagents.sessions._config import SessionConfig
+from trio_sagents.supervisor import Blueprint, Change, Entry, Ledger, LiveAgent, Runtime, await_host, wall_clock
+
+_ROUTED = "(factory, config), where the factory has `async def create_agent(agent_id, config)`"
+_BUILT = "an Agent, or (Agent, SessionOpts)"
+
+
+@attrs.frozen
+class Booter:
+    """Makes live agents."""
+
+    config: SessionConfig
+    runtime: Runtime
+
+    async def boot(self, entry: Entry, nursery: trio.Nursery) -> LiveAgent:
+        """Return the agent of a reservation, ready to go live.
+
+        Raises:
+            TypeError: the router or the factory returned something else; the message shows what is expected.
+            ConversationNotFound: the stored conversation belongs to another scope; it was not touched.
+            StateError: what is stored cannot be used; it was not touched.
+
+        Cancellation: nothing is left; at most the stored epoch was raised.
+        """
+        entry.stage = "route"
+        router = self.config.factory_router
+        routed = await await_host(
+            f"{type(router).__name__}.resolve", router.resolve, entry.scope, entry.conversation_id, entry.request_opts
+        )
+        if not (isinstance(routed, tuple) and len(routed) == 2 and callable(getattr(routed[0], "create_agent", None))):
+            raise TypeError(f"{type(router).__name__}.resolve must return {_ROUTED}, not {routed!r}")
+        factory, factory_config = routed
+        entry.stage = "build"
+        built = await await_host(f"{type(factory).__name__}.create_agent", factory.create_agent, entry.agent_id, factory_config)
+        agent, options = _checked(type(factory).__name__, built)
+        blueprint = self._blueprint(entry, agent, options)
+        entry.stage = "load"
+        ledger = await self._load(entry, blueprint, options)
+        entry.stage = "start"
+        return LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
+
+    def _blueprint(self, entry: Entry, agent: Agent, options: SessionOpts) -> Blueprint:
+        overrides = dict(options.supervisor_opts)
+        timeout = overrides.pop("inactivity_timeout", self.config.inactivity_timeout)
+        preprocessor = overrides.pop("message_preprocessor", None)
+        if preprocessor is not None and not callable(preprocessor):
+            raise TypeError(f"supervisor_opts['message_preprocessor'] must be an async function, not {preprocessor!r}")
+        policy: SessionPolicy = attrs.evolve(self.config.policy, **overrides) if overrides else self.config.policy
+        return Blueprint(agent, entry.scope, policy, timeout, preprocessor, options.app_internal)
+
+    async def _load(self, entry: Entry, blueprint: Blueprint, options: SessionOpts) -> Ledger:
+        conversation_id = entry.conversation_id
+        runtime = self.runtime
+        stored = await runtime.writer.load(runtime.access.asker(entry.scope), conversation_id, entry.agent_id)
+        if stored is not None and not runtime.access.owns(entry.scope, stored.owner):
+            raise ConversationNotFound(conversation_id)
+        ledger = Ledger(
+            conversation_id,
+            entry.agent_id,
+            entry.scope,
+            entry.owner if stored is None else stored.owner,
+            runtime.new_incarnation(),
+            runtime.writer,
+            blueprint.policy.max_state_bytes,
+        )
+        if stored is None:
+            ledger.seed(*_seed(ledger, options.fresh_state_attrs))
+            return ledger
+        ledger.restore(stored)
+        if closing := ledger.closing():
+            # A crash cut the last turn: it is closed before anybody sees it, and not run again.
+            now = wall_clock()
+            rows = tuple(row for message in closing for row in rows_of(message, now))
+            change = Change(lifecycle="on_error", actor=entry.scope, messages=closing, draft=None, shown=closing, rows=rows)
+            await ledger.submit(change, lambda saved, error: None).wait()
+        return ledger
+
+
+def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:
+    match built:
+        case Agent():
+            return built, SessionOpts()
+        case (Agent() as agent, SessionOpts() as options):
+            return agent, options
+        case _:
+            raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {built!r}")
+
+
+def _seed(ledger: Ledger, fresh: Mapping[str, Any]) -> tuple[list[Message], list[Todo], Any]:  # type: ignore[explicit-any]  # the API's own
+    """Return the beginning of a fresh conversation, checked."""
+    messages: list[Message] = []
+    for given in fresh.get("messages", ()):
+        if not isinstance(given, Message):
+            raise TypeError(f"fresh_state_attrs['messages'] must be Messages, not {given!r}")
+        messages.append(given)
+    todos: list[Todo] = []
+    for index, given in enumerate(fresh.get("todos", ())):
+        if isinstance(given, str):
+            given = Todo(index + 1, given)  # noqa: PLW2901  # the short form
+        if not isinstance(given, Todo):
+            raise TypeError(f"fresh_state_attrs['todos'] must be Todos or texts, not {given!r}")
+        todos.append(given)
+    metadata = plain_json(fresh.get("metadata", {}))
+    if not isinstance(metadata, dict):
+        raise TypeError(f"fresh_state_attrs['metadata'] must be a mapping, not {metadata!r}")
+    return messages, todos, metadata

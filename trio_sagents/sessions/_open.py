@@ -1,0 +1,120 @@
+"""The composition root: what is opened, in which order, and how it ends.
+
+    store
+    └── services nursery      store writer and timers, each in a shielded scope
+        └── supervisor nursery
+            └── one nursery per agent
+
+The services are shielded, so that what ending agents save still lands, and they end after the supervisor nursery has ended.
+Every wait on a service is bounded (`settle_timeout`), so the shield is, too.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import trio
+
+from trio_sagents._trio.groups import split
+from trio_sagents._trio.timers import Timers
+from trio_sagents.abc import OpenableStore
+from trio_sagents.sessions._boot import Booter
+from trio_sagents.sessions._closing import close_agents
+from trio_sagents.sessions._config import SessionConfig
+from trio_sagents.sessions._sessions import Sessions
+from trio_sagents.sessions._starting import Starter
+from trio_sagents.supervisor import Access, FlatVault, Registry, Runtime, SplitVault, Vault, Writer
+
+
+@asynccontextmanager
+async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
+    """Open the sessions of one host; leaving the block ends every agent.
+
+    Left normally: nothing starts any more, turns may finish for `policy.grace_period`, the rest is cut and settled. Left by an
+    error, or cancelled from outside: turns are cut and settled at once. Whatever the block raised leaves as it is; if an agent
+    raised `KeyboardInterrupt` or `SystemExit`, that leaves, in a group with the block's own error where there is one.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        PersistenceError: the store could not be opened; nothing was started.
+
+    Cancellation: every agent has ended and every turn is settled when the block is left.
+    """
+    if not isinstance(config, SessionConfig):
+        raise TypeError(f"open_sessions takes a SessionConfig, not {config!r}")
+    vault = config.vault()
+    async with AsyncExitStack() as stack:
+        for store in _stores(vault):
+            if isinstance(store, OpenableStore):
+                await stack.enter_async_context(store.open())
+        async with _run_sessions(config, vault) as sessions:
+            yield sessions
+
+
+def _stores(vault: Vault) -> tuple[object, ...]:
+    match vault:
+        case FlatVault(store=store):
+            return (store,)
+        case SplitVault(states=states, display=display):
+            return (states,) if display is states or display is None else (states, display)
+        case _:
+            return ()
+
+
+@asynccontextmanager
+async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Sessions]:
+    host: BaseException | None = None
+    try:
+        async with trio.open_nursery() as services:
+            # Cancellation: the host's cancellation must not reach the writer, or the last saves would be lost.
+            shield = trio.CancelScope(shield=True)
+            writing = await services.start(_open_service_nursery, shield)
+            timers = Timers()
+            writing.start_soon(timers.run, name="timers")
+            try:
+                async with trio.open_nursery() as supervisor:
+                    sessions = _compose(config, vault, writing, timers, supervisor)
+                    try:
+                        yield sessions
+                    except BaseException as exc:  # kept, and raised again below, as it is
+                        host = exc
+                    await close_agents(sessions, host)
+            finally:
+                shield.cancel()
+    except BaseException as exc:
+        _raise_both(host, exc)
+    if host is not None:
+        raise host
+
+
+async def _open_service_nursery(shield: trio.CancelScope, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    with shield:
+        async with trio.open_nursery() as nursery:
+            task_status.started(nursery)
+            await trio.sleep_forever()
+
+
+def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> Sessions:
+    runtime = Runtime(
+        Registry(config.policy.max_sessions, config.policy.max_sessions_per_scope),
+        Writer(vault, writing),
+        timers,
+        config.presence,
+        Access(config.authorizer),
+        supervisor,
+        trio.CapacityLimiter(40),
+        config.agent_id_fun,
+    )
+    return Sessions(config, runtime, Starter(runtime, Booter(config, runtime), config.policy.start_timeout))
+
+
+def _raise_both(host: BaseException | None, exc: BaseException) -> None:
+    """Raise what the block raised, what the runtime raised, or a group of both."""
+    contained, onward = split(exc)
+    failed = [error for error in (contained, onward) if error is not None and not isinstance(error, trio.Cancelled)]
+    if host is None or (isinstance(host, trio.Cancelled) and failed):
+        raise exc
+    if failed:
+        raise BaseExceptionGroup("the block and the runtime of open_sessions both failed", [host, *failed])
+    raise host

@@ -1,0 +1,107 @@
+"""Starting an agent exactly once, under any number of callers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from trio_sagents._trio.tree import is_inside
+from trio_sagents.abc import Scope
+from trio_sagents.broadcast import Subscription
+from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, SessionsClosed
+from trio_sagents.sessions._boot import Booter
+from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime, run_agent
+
+
+@attrs.define(eq=False)
+class Starter:
+    """Single flight over the registry."""
+
+    runtime: Runtime
+    booter: Booter
+    start_timeout: float
+    is_closed: bool = False
+    """Whether nothing may start any more."""
+
+    async def ensure(
+        self,
+        agent_id: str,
+        conversation_id: str,
+        scope: Scope,
+        request_opts: Mapping[str, Any],  # type: ignore[explicit-any]  # opaque by contract
+    ) -> Entry:
+        """Return the entry of a live agent; boot it where there is none.
+
+        Raises:
+            StartFailed: the boot failed; nothing of it is left.
+            ConversationNotFound: the conversation is another scope's.
+            SessionsClosed: nothing starts any more.
+            LimitExceeded: there are too many agents.
+
+        Cancellation: a boot that has begun goes on, for the other callers.
+        """
+        while True:
+            # No checkpoint from the look to the reservation: of any number of callers, one finds no entry.
+            entry = self.runtime.registry.find(agent_id, conversation_id)
+            if entry is None:
+                entry = self._reserve(agent_id, conversation_id, scope, request_opts)
+            elif entry.phase is Phase.STOPPING:
+                if is_inside(entry.task):
+                    raise AgentStopped(conversation_id)  # the old agent cannot end while its own tool waits for the new one
+                await entry.wait_ended()
+                continue
+            elif not self.runtime.access.owns(scope, entry.owner):
+                if entry.phase is Phase.LIVE:
+                    raise ConversationNotFound(conversation_id)
+                await entry.wait_ready()  # who owns the conversation is known once it is loaded
+                continue
+            if entry.phase is Phase.BOOTING:
+                if is_inside(entry.task):
+                    raise AgentStopped(conversation_id)  # a boot cannot wait for itself
+                await entry.wait_ready()
+            if entry.live is None:
+                self._raise_failure(entry)
+            if entry.phase is Phase.LIVE:
+                return entry
+
+    def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Mapping[str, Any]) -> Entry:  # type: ignore[explicit-any]  # opaque
+        if self.is_closed:
+            raise SessionsClosed
+        runtime = self.runtime
+        entry = Entry(agent_id, conversation_id, scope, runtime.access.owner_of(scope), request_opts)
+        runtime.registry.reserve(entry)
+        # In the context of open_sessions, not the first caller's: its variables are none of the agent's business.
+        runtime.registry.context.run(
+            runtime.nursery.start_soon, run_agent, runtime, entry, self.booter.boot, self.start_timeout, name=agent_id
+        )
+        return entry
+
+    def _raise_failure(self, entry: Entry) -> None:
+        failure = entry.failure
+        if failure is not None and isinstance(failure.error, ConversationNotFound):
+            raise ConversationNotFound(entry.conversation_id)  # a foreign row: as if it were not there
+        error = entry.start_failed()
+        raise error from error.__cause__
+
+    async def delete(self, agent_id: str, conversation_id: str, scope: Scope) -> bool:
+        """Delete a stored conversation; nothing starts meanwhile. AgentBusy where its agent is up."""
+        runtime = self.runtime
+        entry = runtime.registry.find(agent_id, conversation_id)
+        if entry is not None:
+            if not runtime.access.owns(scope, entry.owner):
+                return False
+            raise AgentBusy(conversation_id, "it is up; stop it first")
+        # No checkpoint from the look to the reservation: a start from here on waits until the deletion has ended.
+        entry = Entry(agent_id, conversation_id, scope, runtime.access.owner_of(scope), {}, Phase.STOPPING)
+        runtime.registry.reserve(entry)
+        try:
+            return await runtime.writer.delete(runtime.access.asker(scope), conversation_id)
+        finally:
+            runtime.registry.release(entry)
+
+    def enrol(self, live: LiveAgent, subscriptions: "list[Subscription]") -> None:
+        """Enrol subscriptions whose caller was allowed to see the agent, where its boot has not done it."""
+        for subscription in subscriptions:
+            if subscription.state == "pending" and live.is_up and self.runtime.access.owns(subscription.scope, live.entry.owner):
+                subscription.enrol(live.feed(subscription.channel))

@@ -1,0 +1,43 @@
+"""Who owns whom: the registry, each agent's task, its books, and the handle on it."""
+
+from trio_sagents.supervisor._access import Access, SameScope, await_host
+from trio_sagents.supervisor._agent_task import run_agent
+from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._handle import AgentHandle, AgentInfo, cancel_turn, check_grace, handle_of, info_of, stop_entry
+from trio_sagents.supervisor._intake import Posted
+from trio_sagents.supervisor._ledger import Change, Ledger
+from trio_sagents.supervisor._live import LiveAgent
+from trio_sagents.supervisor._receipt import Receipt
+from trio_sagents.supervisor._registry import Entry, Phase, Registry
+from trio_sagents.supervisor._runtime import Runtime, wall_clock
+from trio_sagents.supervisor._vaults import FlatVault, SplitVault, Vault
+from trio_sagents.supervisor._writer import Writer
+
+__all__ = (
+    "Access",
+    "AgentHandle",
+    "AgentInfo",
+    "Blueprint",
+    "Change",
+    "Entry",
+    "FlatVault",
+    "Ledger",
+    "LiveAgent",
+    "Phase",
+    "Posted",
+    "Receipt",
+    "Registry",
+    "Runtime",
+    "SameScope",
+    "SplitVault",
+    "Vault",
+    "Writer",
+    "await_host",
+    "cancel_turn",
+    "check_grace",
+    "handle_of",
+    "info_of",
+    "run_agent",
+    "stop_entry",
+    "wall_clock",
+)

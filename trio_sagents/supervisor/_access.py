@@ -1,0 +1,95 @@
+"""Who may do what. Asked at every entry, warm or cold; the owner is compared once more where the registry is read."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from trio_sagents.abc import Action, Authorizer, Scope
+from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
+from trio_sagents.exceptions import ConversationNotFound
+from trio_sagents.supervisor._vaults import Asker, same_owner
+
+T = TypeVar("T")
+
+
+async def await_host(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:  # type: ignore[explicit-any]  # any host function
+    """Call what the host wrote, and wait for it.
+
+    Raises:
+        TypeError: it is a plain function; the message names it.
+    """
+    waiting = function(*args)
+    if not isinstance(waiting, Awaitable):
+        raise TypeError(f"{name} must be `async def`: it returned {type(waiting).__name__}, which cannot be awaited")
+    return await waiting
+
+
+def _as_it_is(scope: Scope) -> Owner:
+    if isinstance(scope, bool) or not (scope is None or isinstance(scope, str | int)):
+        raise TypeError(
+            f"a scope is {type(scope).__name__}, and SameScope() has no key for it; "
+            "give it one: SameScope(lambda scope: scope.user_id), which returns a str, an int or None"
+        )
+    return scope
+
+
+@attrs.frozen
+class SameScope:
+    """The scope whose agent first stored a conversation owns it; nobody else can tell that it exists.
+
+    Args:
+        key: a function from a scope to what is stored of it: a str, an int or None. Without one, a scope must be such.
+    """
+
+    key: Callable[[Scope], Owner] = attrs.field(default=_as_it_is, validator=attrs.validators.is_callable())
+
+    async def authorize(self, scope: Scope, conversation_id: str, action: Action) -> bool:
+        """Return True: who owns what is compared where it is known, in the registry and in the store."""
+        return True
+
+    def owner_of(self, scope: Scope) -> Owner:
+        """Return the owner key of a scope; TypeError where it is none."""
+        owner = self.key(scope)
+        if isinstance(owner, bool) or not (owner is None or isinstance(owner, str | int)):
+            raise TypeError(f"SameScope.key must return a str, an int or None, not {type(owner).__name__}")
+        return owner
+
+
+@attrs.frozen
+class Access:
+    """The authorizer, and the owners where it knows of them."""
+
+    authorizer: Authorizer
+
+    def owner_of(self, scope: Scope) -> Owner:
+        """Return the owner key to store; None where the authorizer has no notion of owners."""
+        return self.authorizer.owner_of(scope) if isinstance(self.authorizer, SameScope) else None
+
+    def asker(self, scope: Scope) -> Asker:
+        """Return who asks the store."""
+        owner: Owner | Unchecked = self.authorizer.owner_of(scope) if isinstance(self.authorizer, SameScope) else UNCHECKED
+        return Asker(scope, owner)
+
+    def owns(self, scope: Scope, owner: Owner) -> bool:
+        """Return whether `scope` has that owner key; True where owners are not compared. Synchronous: no window."""
+        return not isinstance(self.authorizer, SameScope) or same_owner(self.authorizer.owner_of(scope), owner)
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether the owner says it all, so nobody has to be asked."""
+        return type(self.authorizer) is SameScope
+
+    async def allows(self, scope: Scope, conversation_id: str, action: Action) -> bool:
+        """Ask the authorizer."""
+        if self.is_synchronous:
+            return True
+        verdict = await await_host(f"{type(self.authorizer).__name__}.authorize", self.authorizer.authorize, scope, conversation_id, action)
+        if not isinstance(verdict, bool):
+            raise TypeError(f"{type(self.authorizer).__name__}.authorize must return a bool, not {verdict!r}")
+        return verdict
+
+    async def require(self, scope: Scope, conversation_id: str, action: Action) -> None:
+        """Ask the authorizer; ConversationNotFound where it refuses."""
+        if not await self.allows(scope, conversation_id, action):
+            raise ConversationNotFound(conversation_id)

@@ -1,0 +1,384 @@
+"""A live agent: what it is doing, what it tells, and when it may leave.
+
+Everything but waiting is synchronous: whoever decides looks and acts in one step. The agent's own task (`serve`) is woken by
+an event and then looks for itself; nothing is ever handed to it, so nothing can be lost on the way.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trio_sagents._trio.timers import Timer
+from trio_sagents.broadcast import Feed, Subscription, Tracked
+from trio_sagents.data.config import SessionPolicy
+from trio_sagents.data.cursors import Channel, Cursor
+from trio_sagents.data.events import (
+    AgentShutdown,
+    AgentStateUpdated,
+    ChainError,
+    Event,
+    Snapshot,
+    StatusChanged,
+    TurnEnded,
+    TurnStarted,
+)
+from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
+from trio_sagents.data.json import JSON
+from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Unanswered
+from trio_sagents.data.status import HELD, CancelCause, ShutdownReason, Status
+from trio_sagents.exceptions import Conflict, PersistenceError
+from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._intake import Intake
+from trio_sagents.supervisor._ledger import Ledger
+from trio_sagents.supervisor._registry import Entry, Phase
+from trio_sagents.supervisor._runtime import Runtime, wall_clock
+from trio_sagents.supervisor._turns import Turn
+
+if TYPE_CHECKING:
+    import datetime
+
+
+@attrs.define(eq=False)
+class LiveAgent:
+    """One agent, from the end of its boot until its last word."""
+
+    entry: Entry
+    runtime: Runtime
+    blueprint: Blueprint
+    ledger: Ledger
+    nursery: trio.Nursery
+    """The agent's own: its turns live there, and end with it."""
+    status: Status = Status.IDLE
+    turn: Turn | None = None
+    """The turn that runs, until its last commit has landed."""
+    needs_repair: bool = False
+    """Whether a failed write cut the history; the next turn closes it first."""
+    is_released: bool = False
+    """Whether a message came since the queue was held."""
+    has_ended: bool = False
+    shutdown_reason: ShutdownReason = ShutdownReason.CRASHED
+    """Once it has ended: why."""
+    was_cut: bool = False
+    """Whether its last turn was cut."""
+    last_activity: float = attrs.field(factory=trio.current_time)
+    started_at: "datetime.datetime" = attrs.field(factory=wall_clock)
+    viewers: int = 0
+    had_viewer: bool = False
+    """Whether anybody watched since the boot."""
+    intake: Intake = attrs.field(init=False)
+    _viewers_left: float = -math.inf
+    """When the last viewer left."""
+    _feeds: dict[Channel, Feed] = attrs.field(factory=dict)
+    _wake: trio.Event | None = None
+    _rest: trio.Event | None = None
+    """Set when it comes to rest, where somebody waits for that."""
+    _idle: trio.CancelScope | None = None
+    """Around the wait of `serve`: without a deadline; the timer cancels it when the agent is due."""
+    _timer: Timer | None = None
+    # Invariant: due no later than the agent is, while it waits idle.
+    _tracked: Tracked | None = None
+    _forget_viewers: "object" = None
+
+    def __attrs_post_init__(self) -> None:
+        self.intake = Intake(self)
+
+    @property
+    def policy(self) -> SessionPolicy:
+        """The session's own."""
+        return self.blueprint.policy
+
+    # ── beginning
+
+    def go_live(self) -> None:
+        """Accept commands, and enrol whoever waits. No checkpoint: nobody sees half of it."""
+        if self.ledger.interrupt is not None:
+            self.status = Status.INTERRUPTED
+        self.entry.live = self
+        self.entry.phase = Phase.LIVE
+        presence = self.runtime.presence
+        self._tracked = presence.enter(AGENTS_TOPIC, self.entry.agent_id, self._meta)
+        topic = conversation_topic(self.entry.conversation_id)
+        self._forget_viewers = presence.watch_count(topic, self._viewers_changed)
+        self.viewers = presence.count(topic)
+        self.had_viewer = self.viewers > 0
+        waiting = self.runtime.subscriptions.get(self.entry.conversation_id)
+        if waiting:
+            self._enrol_waiting(tuple(waiting))
+        self.entry.become_ready()
+
+    def _enrol_waiting(self, waiting: tuple[Subscription, ...]) -> None:
+        access = self.runtime.access
+        for subscription in waiting:
+            if (access.is_synchronous or subscription.is_admitted) and access.owns(subscription.scope, self.entry.owner):
+                subscription.enrol(self.feed(subscription.channel))
+        if not access.is_synchronous:
+            self.nursery.start_soon(self._ask_and_enrol, waiting)
+
+    async def _ask_and_enrol(self, waiting: tuple[Subscription, ...]) -> None:
+        for subscription in waiting:
+            if subscription.state == "pending" and not subscription.is_closed and await self.runtime.may_see(subscription):
+                self.runtime.enrol(subscription)
+
+    def _meta(self) -> JSON:
+        return {
+            "status": self.status.value,
+            "conversation_id": self.entry.conversation_id,
+            "last_activity_at": self.last_activity_at.isoformat(),
+        }
+
+    # ── what it tells
+
+    @property
+    def is_up(self) -> bool:
+        """Whether subscriptions can be enrolled."""
+        return not self.has_ended
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether it takes commands."""
+        return self.entry.phase is Phase.LIVE and not self.has_ended
+
+    @property
+    def last_activity_at(self) -> "datetime.datetime":
+        """The instant of the last activity."""
+        import datetime
+
+        return wall_clock() - datetime.timedelta(seconds=trio.current_time() - self.last_activity)
+
+    def feed(self, channel: Channel) -> Feed:
+        """Return its events on a channel."""
+        feed = self._feeds.get(channel)
+        if feed is None:
+            entry = self.entry
+            feed = self._feeds[channel] = Feed(
+                entry.agent_id, entry.conversation_id, self.ledger.incarnation, channel, self.policy.replay_events, self._snapshot
+            )
+        return feed
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        """Tell the subscribers; free of cost for those that do not listen now."""
+        if not self.has_ended and (channel == "main" or channel in self._feeds):
+            self.feed(channel).publish(event)
+
+    def _snapshot(self, place: Cursor, replaces: Cursor | None) -> Snapshot:
+        progress = self.turn.progress if self.turn is not None else None
+        draft = progress.draft if progress is not None else None
+        return Snapshot(
+            self.status,
+            self.ledger.interrupt,
+            self.ledger.todos,
+            None if draft is None else draft.picture(),
+            () if progress is None else progress.pictures(),
+            len(self.ledger.queue),
+            place,
+            replaces,
+        )
+
+    def _set_status(self, status: Status, data: object, turn_id: str | None) -> None:
+        self.status = status
+        self.publish(StatusChanged(status, data if isinstance(data, str) else self.ledger.interrupt, turn_id))
+        if self._tracked is not None:
+            self._tracked.update(self._meta)
+
+    # ── what happens to it
+
+    def touch(self) -> None:
+        """Renew the idle clock. An assignment: the timer looks at it when it is due."""
+        self.last_activity = trio.current_time()
+
+    def wake(self) -> None:
+        """Have the agent's task look."""
+        if self._wake is not None:
+            self._wake.set()
+        self._tell_rest()
+
+    def message_came(self, *, interrupts: bool) -> None:
+        """A message was accepted."""
+        self.touch()
+        self.is_released = True
+        if self.status is Status.INTERRUPTED and self.ledger.interrupt is None:
+            self._set_status(Status.IDLE, None, None)
+        if interrupts and self.turn is not None:
+            self.turn.cancel(CancelCause.SUPERSEDED)
+        self.wake()
+
+    def write_failed(self, error: PersistenceError) -> None:
+        """A write was refused: where another writer took over, this agent has no business here any more."""
+        if isinstance(error, Conflict) and not self.has_ended:
+            self.entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+
+    def _viewers_changed(self, viewers: int) -> None:
+        if viewers and not self.viewers:
+            self.had_viewer = True
+        elif not viewers and self.viewers:
+            self._viewers_left = trio.current_time()
+        self.viewers = viewers
+        if not viewers and self._idle is not None:
+            self._arm()
+
+    def leave(self, deadline: float) -> None:
+        """Accept nothing more, and go: now, or when the turn has ended."""
+        if deadline <= trio.current_time() and self.turn is not None:
+            self.turn.watch_stuck_tools()
+        self.wake()
+
+    # ── its own task
+
+    async def serve(self) -> ShutdownReason:
+        """Answer what is queued until it is time to leave; return why.
+
+        Cancellation: the turn is settled by its own task; the caller ends the agent.
+        """
+        while True:
+            # No checkpoint from the look to the close: Trio may still deliver a message after a wait was cancelled, so what
+            # counts is what is there now, not what woke us (test_message_at_the_idle_deadline_is_answered).
+            if self.turn is None:
+                if self.entry.phase is Phase.STOPPING:
+                    return self.entry.reason or ShutdownReason.STOPPED
+                if self._has_runnable():
+                    self._begin_turn()
+                elif (reason := self._reason_to_leave()) is not None:
+                    self.entry.phase = Phase.STOPPING
+                    self.entry.reason = reason
+                    return reason
+            await self._wait()
+
+    async def _wait(self) -> None:
+        with trio.CancelScope() as self._idle:
+            self._arm()
+            self._wake = trio.Event()
+            try:
+                await self._wake.wait()
+            except trio.Cancelled:
+                if self.turn is not None:
+                    self.turn.watch_stuck_tools()
+                raise
+            finally:
+                self._wake = None
+        self._idle = None
+
+    def _has_runnable(self) -> bool:
+        return bool(self.ledger.queue) and (self.is_released or self.status not in HELD)
+
+    def _reason_to_leave(self) -> ShutdownReason | None:
+        if self.intake.flights or not self.ledger.is_at_rest:
+            return None
+        now = trio.current_time()
+        if self._viewers_due() <= now:
+            return ShutdownReason.NO_VIEWERS
+        return ShutdownReason.INACTIVITY if self._activity_due() <= now else None
+
+    def _activity_due(self) -> float:
+        return self.last_activity + self.blueprint.inactivity_timeout
+
+    def _viewers_due(self) -> float:
+        if self.viewers or not self.had_viewer or self.status is Status.INTERRUPTED:
+            return math.inf
+        return max(self._viewers_left, self.last_activity) + self.policy.viewer_grace
+
+    def _arm(self) -> None:
+        """Have the timer look no later than this agent is due. A later look is lazy: it finds out when it comes."""
+        if self.turn is not None or self.intake.flights:
+            return
+        due = min(self._activity_due(), self._viewers_due())
+        if self._timer is not None:
+            if self._timer.deadline <= due:
+                return
+            self._timer.cancel()
+        self._timer = self.runtime.timers.call_at(due, self._look)
+
+    def _look(self) -> float | None:
+        self._timer = None
+        if self._idle is None or self.turn is not None or self.intake.flights:
+            return None  # it arms again when it waits
+        if min(self._activity_due(), self._viewers_due()) > trio.current_time():
+            self._arm()
+        else:
+            self._idle.cancel()
+        return None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing runs, nothing runnable is queued, and nothing is being accepted."""
+        return self.turn is None and not self._has_runnable() and not self.intake.flights
+
+    async def wait_idle(self) -> None:
+        """Wait until it is at rest; AgentNotRunning where it ended first."""
+        while not self.is_at_rest:
+            if self.has_ended:
+                raise self.entry.not_running()
+            if self._rest is None:
+                self._rest = trio.Event()
+            await self._rest.wait()
+        await trio.lowlevel.checkpoint()
+
+    def _tell_rest(self) -> None:
+        if self._rest is not None and (self.has_ended or self.is_at_rest):
+            self._rest.set()
+            self._rest = None
+
+    # ── turns
+
+    def _begin_turn(self) -> None:
+        first = next(iter(self.ledger.queue))
+        accepted = self.intake.accepted.get(first)
+        actor = self.blueprint.scope if accepted is None else accepted.actor
+        context = self.runtime.registry.context if accepted is None else accepted.context
+        self.is_released = False
+        self.turn = turn = Turn(self, self.ledger.new_id(), actor)
+        self.publish(TurnStarted(turn.turn_id))
+        self._set_status(Status.RUNNING, None, turn.turn_id)
+        context.run(self.nursery.start_soon, turn.run)
+
+    def turn_ended(self, turn: Turn, outcome: TurnOutcome, status: Status, data: str | None, unsaved: PersistenceError | None) -> None:
+        """The turn has one outcome now, and it is on record unless `unsaved` says why not."""
+        self.turn = None
+        self.was_cut = isinstance(outcome, Cancelled)
+        self.touch()
+        if unsaved is not None:
+            self.needs_repair = True
+            self.publish(ChainError(unsaved, unsaved=True, turn_id=turn.turn_id))
+            main = self.feed("main")
+            main.publish(self._snapshot(Cursor(main.incarnation, "main", main.seq + 1), None))
+        elif isinstance(outcome, Failed):
+            self.publish(ChainError(outcome.error, turn_id=turn.turn_id))
+        self.publish(TurnEnded(turn.turn_id, outcome))
+        self.is_released = self.is_released and status in HELD and bool(self.ledger.queue)
+        if not (self.ledger.queue and status not in HELD and self.is_accepting):
+            self._set_status(status, data, turn.turn_id)  # a follow-up turn shows no idle in between
+        if "debug" in self._feeds and self._feeds["debug"].subscriptions:
+            self.publish(AgentStateUpdated(self.ledger.state()), "debug")
+        self.intake.settle(turn.message_ids, outcome)
+        self.wake()
+
+    # ── ending
+
+    async def wait_settled(self) -> None:
+        """Wait, at most `settle_timeout`, until the last submitted write has ended."""
+        if not self.ledger.is_at_rest:
+            # Cancellation: whoever cancelled the agent waits for this: the id must not be free while a write of it is pending.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.policy.settle_timeout):
+                await self.ledger.wait_at_rest()
+
+    def end(self, reason: ShutdownReason) -> None:
+        """Say the last word. Synchronous, and once."""
+        if self._timer is not None:
+            self._timer.cancel()
+        interrupt = self.ledger.interrupt
+        restorable = self.status is Status.INTERRUPTED and interrupt is not None and interrupt.restorable
+        now = wall_clock()
+        shutdown = AgentShutdown(reason, self.status, len(self.ledger.queue), restorable, self.last_activity_at, now)
+        for channel, feed in self._feeds.items():
+            self.publish(shutdown, channel)
+            for subscription in tuple(feed.subscriptions):
+                subscription.end()
+        self.has_ended = True
+        self.shutdown_reason = reason
+        if self._tracked is not None:
+            self._tracked.leave()
+        if callable(self._forget_viewers):
+            self._forget_viewers()
+        self.intake.settle(tuple(self.intake.accepted), Unanswered(reason))
+        self._tell_rest()

@@ -1,0 +1,291 @@
+"""The one way to the store, whichever kind the host gave.
+
+`FlatVault` hands commits to a `ConversationStore`, which writes only what is new. `SplitVault` keeps two separate stores in
+step: the whole state first, then the rows, which are offered again at the next load if that failed in between.
+"""
+
+import datetime
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from trio_sagents.abc import AgentPersistence, ConversationStore, DisplayMessagePersistence, OwnedStore, Scope
+from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.messages import Message
+from trio_sagents.data.records import (
+    UNCHECKED,
+    Commit,
+    Conversation,
+    ConversationPage,
+    DisplayMessage,
+    HistoryPage,
+    Owner,
+    PersistContext,
+    Saved,
+    Unchecked,
+)
+from trio_sagents.data.rows import rows_of
+from trio_sagents.data.wire import SCHEMA_VERSION, decode_message
+from trio_sagents.exceptions import ConversationNotFound, PersistenceError, StateError, StateFromFuture
+
+log: Final = logging.getLogger("trio_sagents")
+LONG_AGO: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
+"""Stands for an instant that nobody kept."""
+
+
+@attrs.frozen
+class Asker:
+    """Who asks a store: the scope, and its owner key where owners are compared."""
+
+    scope: Scope = attrs.field(repr=False)
+    owner: Owner | Unchecked = UNCHECKED
+
+
+class Vault(Protocol):
+    """What the runtime asks of a store."""
+
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
+        """As `ConversationStore.load`; ConversationNotFound for a foreign one."""
+        ...
+
+    async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
+        """As `ConversationStore.commit`; `shown` are the messages that are new in the transcript."""
+        ...
+
+    async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
+        """As `ConversationStore.history`."""
+        ...
+
+    async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
+        """As `ConversationStore.conversations`."""
+        ...
+
+    async def delete(self, asker: Asker, conversation_id: str) -> bool:
+        """As `ConversationStore.delete`."""
+        ...
+
+
+@attrs.frozen
+class FlatVault:
+    """A `ConversationStore` as it is."""
+
+    store: ConversationStore
+
+    def _owner(self, asker: Asker) -> Mapping[str, Owner | Unchecked]:
+        return {"owner": asker.owner} if isinstance(self.store, OwnedStore) else {}
+
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
+        """Load it; a store that does not compare owners is compared here."""
+        found = await self.store.load(asker.scope, conversation_id, **self._owner(asker))
+        if found is not None and asker.owner is not UNCHECKED and not same_owner(found.owner, asker.owner):
+            raise ConversationNotFound(conversation_id)
+        return found
+
+    async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
+        """Commit it."""
+        await self.store.commit(scope, commit)
+        fresh = {message.message_id for message in shown}
+        new = tuple(row for row in commit.rows if row.message_id in fresh)
+        return Saved(new, tuple(row for row in commit.rows if row.message_id not in fresh))
+
+    async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
+        """Return a page."""
+        return await self.store.history(asker.scope, conversation_id, before=before, limit=limit, **self._owner(asker))
+
+    async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
+        """Return a page."""
+        return await self.store.conversations(asker.scope, after=after, limit=limit, **self._owner(asker))
+
+    async def delete(self, asker: Asker, conversation_id: str) -> bool:
+        """Delete it."""
+        return await self.store.delete(asker.scope, conversation_id, **self._owner(asker))
+
+
+def same_owner(left: object, right: object) -> bool:
+    """Return whether two owner keys are the same: `1`, `"1"` and `None` are three."""
+    return type(left) is type(right) and left == right
+
+
+@attrs.define(eq=False)
+class _Document:
+    """The state of one conversation as its store has it, and what is not yet sure to be in the transcript."""
+
+    data: dict[str, JSONValue]
+    epoch: int
+    revision: int
+    interrupted: bool = False
+
+
+@attrs.define(eq=False)
+class SplitVault:
+    """A host's own `AgentPersistence`, and perhaps a `DisplayMessagePersistence`, as one."""
+
+    states: AgentPersistence
+    display: DisplayMessagePersistence | None
+    _documents: dict[str, _Document] = attrs.field(factory=dict)
+
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
+        """Load the state, and offer the rows that may be missing once more."""
+        self._documents.pop(conversation_id, None)
+        owner = None if isinstance(asker.owner, Unchecked) else asker.owner
+        context = PersistContext(agent_id, conversation_id, "on_message", asker.scope, owner, 0, 0)
+        stored = await self.states.load_state(asker.scope, context)
+        if stored is None:
+            return None
+        if asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner):
+            raise ConversationNotFound(conversation_id)
+        data = _check_document(conversation_id, stored.data)
+        # The stored epoch is raised by the first write, for this interface has no transaction that could raise it at load.
+        for record in data["messages"]:
+            record.pop("draft", None)  # what was a draft is the marked answer from now on
+        document = _Document(data, stored.epoch + 1, stored.revision, data["interrupt"] is not None)
+        self._documents[conversation_id] = document
+        context = attrs.evolve(context, owner=stored.owner, epoch=document.epoch, revision=document.revision)
+        await self._offer_again(asker.scope, document, context)
+        return Conversation(
+            conversation_id=conversation_id,
+            owner=stored.owner,
+            epoch=document.epoch,
+            revision=document.revision,
+            messages=[_without_mark(record) for record in data["messages"]],
+            queue=[_without_mark(record) for record in data["queue"]],
+            message_ids={},
+            state={"todos": data["todos"], "metadata": data["metadata"], "interrupt": data["interrupt"]},
+        )
+
+    async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
+        """Store the whole state, then the rows; a row that fails is kept for the next load."""
+        document = self._documents.get(commit.conversation_id)
+        if document is None:
+            document = _Document(_empty_document(), commit.epoch, 0)
+        data = _applied(document.data, commit, unsaved={message.message_id for message in shown} if self.display else frozenset())
+        context = PersistContext(
+            commit.agent_id, commit.conversation_id, commit.lifecycle, commit.actor, commit.owner, commit.epoch, commit.revision
+        )
+        await self.states.persist_state(scope, data, context)
+        # No checkpoint until the document is kept: what the store has and what we believe it has are one.
+        interrupted = data["interrupt"] is not None
+        was_interrupted = document.interrupted
+        self._documents[commit.conversation_id] = document = _Document(data, commit.epoch, commit.revision, interrupted)
+        tell = getattr(self.states, "set_interrupted", None)
+        if tell is not None and interrupted != was_interrupted:
+            await tell(scope, context, interrupted)
+        if self.display is None:
+            return Saved()
+        return await self._save_rows(self.display, scope, document, context, commit, shown)
+
+    async def _save_rows(  # noqa: PLR0913  # one write has this many sides
+        self,
+        display: DisplayMessagePersistence,
+        scope: Scope,
+        document: _Document,
+        context: PersistContext,
+        commit: Commit,
+        shown: Sequence[Message],
+    ) -> Saved:
+        new: list[DisplayMessage] = []
+        changed: list[DisplayMessage] = []
+        for message in shown:
+            new.extend(await self._save_message(display, scope, document, context, message))
+        for update in commit.tool_updates:
+            try:
+                row = await display.update_tool_status(scope, update.status, update.tool_info, context)
+            except Exception:  # the boundary to the host's transcript: it never stops the conversation
+                log.exception("update_tool_status failed for conversation %r", context.conversation_id)
+            else:
+                if row is not None:
+                    changed.append(row)
+        return Saved(tuple(new), tuple(changed))
+
+    async def _save_message(
+        self, display: DisplayMessagePersistence, scope: Scope, document: _Document, context: PersistContext, message: Message
+    ) -> Sequence[DisplayMessage]:
+        try:
+            rows = tuple(await display.save_message(scope, message, context))
+        except Exception:  # the boundary to the host's transcript: offered again at the next load, shown to viewers now
+            log.exception("save_message failed for conversation %r; it is offered again", context.conversation_id)
+            return ()
+        for records in (document.data["messages"], document.data["queue"]):
+            for index in range(len(records) - 1, -1, -1):
+                if records[index]["message_id"] == message.message_id:
+                    records[index] = _without_mark(records[index])
+                    return rows
+        return rows
+
+    async def _offer_again(self, scope: Scope, document: _Document, context: PersistContext) -> None:
+        if self.display is None:
+            return
+        unsaved = [record for key in ("messages", "queue") for record in document.data[key] if record.get("unsaved")]
+        for record in unsaved:
+            message = decode_message(context.conversation_id, _without_mark(record))
+            await self._save_message(self.display, scope, document, context, message)
+
+    async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
+        """Return rows rendered from the stored state: the host's transcript has its own way to be read."""
+        owner = None if isinstance(asker.owner, Unchecked) else asker.owner
+        stored = await self.states.load_state(asker.scope, PersistContext("", conversation_id, "on_message", asker.scope, owner, 0, 0))
+        if stored is None or (asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner)):
+            raise ConversationNotFound(conversation_id)
+        data = _check_document(conversation_id, stored.data)
+        records = [_without_mark(record) for key in ("messages", "queue") for record in data[key]]
+        rows = [row for record in records for row in rows_of(decode_message(conversation_id, record), LONG_AGO)]
+        end = len(rows) if before is None else int(before)
+        start = max(0, end - limit)
+        return HistoryPage(tuple(rows[start:end]), str(start) if start else None)
+
+    async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
+        """Refuse: an `AgentPersistence` cannot list."""
+        await trio.lowlevel.checkpoint()
+        raise PersistenceError("this agent_persistence cannot list conversations; a ConversationStore can")
+
+    async def delete(self, asker: Asker, conversation_id: str) -> bool:
+        """Refuse: an `AgentPersistence` cannot delete."""
+        await trio.lowlevel.checkpoint()
+        raise PersistenceError("this agent_persistence cannot delete conversations; a ConversationStore can")
+
+
+def _empty_document() -> dict[str, JSONValue]:
+    return {"version": SCHEMA_VERSION, "messages": [], "queue": [], "todos": [], "metadata": {}, "interrupt": None}
+
+
+def _check_document(conversation_id: str, data: JSON) -> dict[str, JSONValue]:
+    if not isinstance(data, Mapping):
+        raise StateError(conversation_id, f"load_state gave {type(data).__name__}, not a mapping")
+    version = data.get("version")
+    if type(version) is not int or version < 1:
+        raise StateError(conversation_id, f"it has the schema version {version!r}")
+    if version > SCHEMA_VERSION:
+        raise StateFromFuture(conversation_id, version, SCHEMA_VERSION)
+    if set(data) != set(_empty_document()):
+        raise StateError(conversation_id, f"it has the keys {sorted(map(str, data))}")
+    for key in ("messages", "queue"):
+        if not isinstance(data[key], list) or not all(isinstance(record, dict) for record in data[key]):
+            raise StateError(conversation_id, f"{key!r} is not a list of records")
+    return {**data, "messages": [dict(one) for one in data["messages"]], "queue": [dict(one) for one in data["queue"]]}
+
+
+def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -> dict[str, JSONValue]:
+    """Return the document after a commit. A draft stands as the last message, marked as cut: what a crash then would leave."""
+
+    def marked(record: JSON) -> JSON:
+        return {**record, "unsaved": True} if record["message_id"] in unsaved else record
+
+    taken = set(commit.taken)
+    messages = [record for record in data["messages"] if not record.get("draft")]
+    draft = commit.state.get("draft") if "draft" in commit.state else next((one for one in data["messages"] if one.get("draft")), None)
+    messages += [marked(record) for record in commit.messages]
+    if draft is not None:
+        messages.append({**draft, "draft": True})
+    return {
+        "version": SCHEMA_VERSION,
+        "messages": messages,
+        "queue": [record for record in data["queue"] if record["message_id"] not in taken] + [marked(record) for record in commit.queued],
+        **{key: commit.state.get(key, data[key]) for key in ("todos", "metadata", "interrupt")},
+    }
+
+
+def _without_mark(record: JSON) -> JSON:
+    return {key: value for key, value in record.items() if key not in {"unsaved", "draft"}}

@@ -1,0 +1,149 @@
+"""The writer: the single order of each conversation's writes.
+
+`submit` is synchronous and first in, first out for a conversation; conversations do not wait for each other. What follows a
+commit, in memory and to the outside, runs in the writer's continuation, never in the task of the caller, which may be
+cancelled. After a failed write the writes that were submitted behind it fail with it, for each builds on the one before.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+import trio
+
+from trio_sagents.abc import Scope
+from trio_sagents.data.messages import Message
+from trio_sagents.data.records import Commit, Conversation, Saved
+from trio_sagents.exceptions import PersistenceError, SagentsError
+from trio_sagents.supervisor._vaults import Asker, Vault
+
+log: Final = logging.getLogger("trio_sagents")
+T = TypeVar("T")
+Continuation = Callable[[Saved | None, PersistenceError | None], None]
+
+
+@attrs.define(eq=False)
+class Write:
+    """One submitted commit, and what follows it."""
+
+    scope: Scope = attrs.field(repr=False)
+    commit: Commit
+    shown: Sequence[Message]
+    _then: Continuation
+    """Called once, synchronously, when the outcome is known: (what was saved, None) or (None, why not)."""
+    error: PersistenceError | None = None
+    _ended: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the outcome is known."""
+        return self._ended.is_set()
+
+    def finish(self, saved: Saved | None, error: PersistenceError | None) -> None:
+        """Record the outcome, and do what follows. No checkpoint from the store's answer to here."""
+        self.error = error
+        try:
+            self._then(saved, error)
+        finally:
+            self._ended.set()
+
+    async def wait_ended(self) -> None:
+        """Wait until the outcome is known, whatever it is."""
+        await self._ended.wait()
+
+    async def wait(self) -> None:
+        """Wait until it is durable; raise the `PersistenceError` where it is not. Cancellation: the write goes on."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
+
+
+@attrs.define(eq=False)
+class Writer:
+    """A service: its tasks live in the services' nursery, so the last writes of ending agents land."""
+
+    vault: Vault
+    nursery: trio.Nursery
+    _lanes: dict[str, deque[Write]] = attrs.field(factory=dict)
+    # Invariant: a conversation is here exactly while a task works on its writes; the one at work is the first of its deque.
+    _free: dict[str, trio.Event] = attrs.field(factory=dict)
+    """Set when a lane that somebody waits for is done."""
+
+    def submit(self, write: Write) -> Write:
+        """Put a write behind the earlier ones of its conversation, and return it."""
+        conversation_id = write.commit.conversation_id
+        lane = self._lanes.get(conversation_id)
+        if lane is not None:
+            lane.append(write)
+            return write
+        lane = self._lanes[conversation_id] = deque([write])
+        self.nursery.start_soon(self._work, conversation_id, lane, name="store writer")
+        return write
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    async def read(self, reading: Coroutine[Any, Any, T]) -> T:
+        """Wait for a read of the store; what a host's store raises becomes a `PersistenceError`."""
+        try:
+            return await reading
+        except (SagentsError, ValueError, TypeError):
+            raise
+        except Exception as exc:  # the boundary to the host's store
+            raise PersistenceError(f"reading failed: {type(exc).__name__}: {exc}") from exc
+
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
+        """Load, behind the conversation's pending writes. Cancellation: at most the epoch was raised."""
+        await self._wait_free(conversation_id)
+        try:
+            return await self.vault.load(asker, conversation_id, agent_id)
+        except SagentsError:
+            raise
+        except Exception as exc:  # the boundary to the host's store
+            raise PersistenceError(f"loading conversation {conversation_id!r} failed: {type(exc).__name__}: {exc}") from exc
+
+    async def delete(self, asker: Asker, conversation_id: str) -> bool:
+        """Delete, behind the conversation's pending writes. Cancellation: deleted, or as before."""
+        await self._wait_free(conversation_id)
+        try:
+            return await self.vault.delete(asker, conversation_id)
+        except SagentsError:
+            raise
+        except Exception as exc:  # the boundary to the host's store
+            raise PersistenceError(f"deleting conversation {conversation_id!r} failed: {type(exc).__name__}: {exc}") from exc
+
+    async def _wait_free(self, conversation_id: str) -> None:
+        while conversation_id in self._lanes:
+            await self._free.setdefault(conversation_id, trio.Event()).wait()
+
+    async def _work(self, conversation_id: str, lane: deque[Write]) -> None:
+        try:
+            while lane:
+                write = lane[0]
+                saved, error = await self._save(write)
+                lane.popleft()
+                behind = tuple(lane) if error is not None else ()
+                for failed in behind:
+                    lane.popleft()
+                write.finish(saved, error)
+                for failed in behind:
+                    failed.finish(None, error)
+        finally:
+            del self._lanes[conversation_id]
+            if (free := self._free.pop(conversation_id, None)) is not None:
+                free.set()
+
+    async def _save(self, write: Write) -> tuple[Saved | None, PersistenceError | None]:
+        try:
+            return await self.vault.save(write.scope, write.commit, write.shown), None
+        except PersistenceError as exc:
+            return None, exc
+        except Exception as exc:  # the boundary to the host's store: whatever it raises, the write did not succeed
+            error = PersistenceError(
+                f"saving conversation {write.commit.conversation_id!r} failed: {type(exc).__name__}: {exc}; what was not saved "
+                "is not acknowledged, post again once the store works"
+            )
+            error.__cause__ = exc
+            return None, error

@@ -1,0 +1,143 @@
+"""A model that says what it is told to: the stand-in for a provider in tests."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+
+from trio_sagents.data.json import JSONValue
+from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ToolCallChunk
+
+
+@attrs.frozen(init=False)
+class Call:
+    """Ask for a tool: `Call("add", a=1, b=2)`."""
+
+    name: str
+    arguments: "dict[str, JSONValue]"
+
+    def __init__(self, name: str, /, **arguments: JSONValue) -> None:
+        self.__attrs_init__(name, arguments)
+
+
+@attrs.frozen
+class Hang:
+    """Say nothing more, for ever: until the turn is cancelled."""
+
+
+Reply: TypeAlias = "str | Call | Sequence[str | Call | BaseException | Hang] | BaseException | Hang"
+"""A text; a call; texts, then parallel calls; an error raised in mid-stream; or silence. In a sequence the last may be an error
+or silence: it comes after what stands before it."""
+
+
+@attrs.define(eq=False)
+class ScriptedModel:
+    """A `Model` that gives scripted replies, in order, and records what it was asked.
+
+    Args:
+        replies: one for each call, or a function from the `ModelRequest` to a reply. A script that is at its end raises
+            `RuntimeError`, which the turn reports as a failed model.
+        chunk_size: characters in each chunk of text, and of arguments.
+        chunk_interval: seconds between chunks; 0 gives other tasks a turn between them.
+    """
+
+    _replies: "Iterator[Reply] | Callable[[Any], Reply]"  # type: ignore[explicit-any]  # the API's own signature
+    chunk_size: int
+    chunk_interval: float
+    name: str
+    requests: list[ModelRequest]
+    """What it was asked, in order."""
+    _calls: int
+
+    def __init__(  # type: ignore[explicit-any]  # the API's own signature
+        self,
+        replies: "Iterable[Reply] | Callable[[Any], Reply]",
+        *,
+        chunk_size: int = 4,
+        chunk_interval: float = 0.0,
+    ) -> None:
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, not {chunk_size!r}")
+        if isinstance(replies, str):
+            raise TypeError("replies must be a sequence of replies, or a function; [text] is a script of one")
+        self._replies = replies if callable(replies) else iter(replies)
+        self.chunk_size = chunk_size
+        self.chunk_interval = chunk_interval
+        self.name = "scripted"
+        self.requests = []
+        self._calls = 0
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
+        """Open the next scripted answer."""
+        self.requests.append(request)
+        yield _Chunks(self, self._next(request))
+
+    def _next(self, request: ModelRequest) -> Reply:
+        if callable(self._replies):
+            return self._replies(request)
+        for reply in self._replies:
+            return reply
+        raise RuntimeError(f"the script is at its end: there is no reply for request {len(self.requests)}")
+
+    def chunks(self, reply: Reply) -> Iterator[ModelChunk]:
+        """Return the chunks of a reply; raises where the reply is an error."""
+        said, _ = _said(reply)
+        texts = [one for one in said if isinstance(one, str)]
+        calls = [one for one in said if isinstance(one, Call)]
+        for text in texts:
+            for start in range(0, len(text), self.chunk_size):
+                yield TextChunk(text[start : start + self.chunk_size])
+        for index, call in enumerate(calls):
+            self._calls += 1
+            yield ToolCallChunk(index, f"call-{self._calls}", call.name)
+            text = json.dumps(call.arguments)
+            for start in range(0, len(text), self.chunk_size):
+                yield ToolCallChunk(index, arguments_json=text[start : start + self.chunk_size])
+        yield FinishChunk("tool_calls" if calls else "stop")
+
+
+def _said(reply: object) -> "tuple[Sequence[str | Call], BaseException | Hang | None]":
+    """Return what a reply says, and what comes instead of its end."""
+    if isinstance(reply, str | Call):
+        return (reply,), None
+    if isinstance(reply, Hang):
+        return (), reply
+    if isinstance(reply, BaseException):
+        return ("partial",), reply
+    if isinstance(reply, Sequence):
+        cut = reply[-1] if reply and isinstance(reply[-1], BaseException | Hang) else None
+        said = reply[:-1] if cut is not None else reply
+        if all(isinstance(one, str | Call) for one in said):
+            return said, cut
+    raise TypeError(f"not a reply: {reply!r}")
+
+
+@attrs.define(eq=False)
+class _Chunks:
+    _model: ScriptedModel
+    _reply: Reply
+    _left: "Iterator[ModelChunk] | None" = None
+
+    def __aiter__(self) -> "AsyncIterator[ModelChunk]":
+        return self
+
+    async def __anext__(self) -> ModelChunk:
+        await trio.sleep(self._model.chunk_interval)
+        if self._left is None:
+            self._left = self._model.chunks(self._reply)
+        for chunk in self._left:
+            if isinstance(chunk, FinishChunk):
+                await self._cut()
+            return chunk
+        raise StopAsyncIteration
+
+    async def _cut(self) -> None:
+        _, cut = _said(self._reply)
+        if isinstance(cut, BaseException):
+            raise cut
+        if cut is not None:
+            await trio.sleep_forever()

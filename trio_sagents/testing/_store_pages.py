@@ -1,0 +1,148 @@
+"""The part of the conformance kit of stores that is about lists, pages and owners."""
+
+import datetime
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+
+import pytest
+
+from trio_sagents.abc import ConversationStore, OwnedStore
+from trio_sagents.data.records import UNCHECKED, Owner
+from trio_sagents.exceptions import Conflict, ConversationNotFound
+from trio_sagents.testing._store_values import EPOCH_START, OwnedMethods, change, listed, message, row, texts
+
+
+class PageTests:
+    """Tests of `history` and `conversations`, and of what an owner sees."""
+
+    pytestmark = pytest.mark.trio
+
+    def open_store(self) -> AbstractAsyncContextManager[ConversationStore]:
+        """Open an empty store."""
+        raise NotImplementedError
+
+    async def test_history_in_pages(self) -> None:
+        """The pages of a transcript give each row once, in order, however many a page has."""
+        async with self.open_store() as store:
+            await store.commit(None, change(rows=[row(f"r{n}", str(n)) for n in range(7)]))
+            for limit in (1, 2, 3, 6, 7, 8, 1000):
+                assert [str(n) for n in range(7)] == await texts(store, limit=limit)
+
+    async def test_history_while_rows_come(self) -> None:
+        """A cursor stays where it is while rows are added and replaced."""
+        async with self.open_store() as store:
+            await store.commit(None, change(rows=[row(f"r{n}", str(n)) for n in range(4)]))
+            newest = await store.history(None, "c", before=None, limit=2)
+            await store.commit(None, change(revision=2, rows=[row("r0", "new"), row("r9", "9")]))
+            older = await store.history(None, "c", before=newest.before, limit=2)
+            assert (["2", "3"], ["new", "1"]) == tuple([one.content["text"] for one in page.rows] for page in (newest, older))
+            assert older.before is None
+
+    async def test_history_of_nothing(self) -> None:
+        """A conversation without rows has an empty page; none at all is an error."""
+        async with self.open_store() as store:
+            with pytest.raises(ConversationNotFound):
+                await store.history(None, "c", before=None, limit=1)
+            await store.commit(None, change())
+            page = await store.history(None, "c", before=None, limit=1)
+            assert ([], None) == (list(page.rows), page.before)
+
+    async def test_conversations_in_order(self) -> None:
+        """The conversation changed last comes first; a load is no change."""
+        async with self.open_store() as store:
+            for name in "abcd":
+                await store.commit(None, change(name, state={"metadata": {"title": name.upper()}}, messages=[message("m")]))
+            await store.commit(None, change("b", 2, messages=[message("n")], state={"metadata": {"title": 5}}))
+            await store.load(None, "a")
+            for limit in (1, 2, 3, 4, 5):
+                assert ["b", "d", "c", "a"] == await listed(store, limit)
+            items = (await store.conversations(None, after=None, limit=2)).items
+            assert [("b", None, 2), ("d", "D", 1)] == [(item.conversation_id, item.title, item.message_count) for item in items]
+            assert all(item.updated_at.utcoffset() == datetime.timedelta(0) for item in items)
+
+    async def test_conversations_while_they_change(self) -> None:
+        """What did not change is listed exactly once, whatever else changes between two pages."""
+        async with self.open_store() as store:
+            for name in "abcdef":
+                await store.commit(None, change(name))
+            first = await store.conversations(None, after=None, limit=2)
+            await store.commit(None, change("a", 2))
+            await store.delete(None, "e")
+            await store.commit(None, change("g"))
+            second = await store.conversations(None, after=first.after, limit=2)
+            await store.delete(None, "c")
+            third = await store.conversations(None, after=second.after, limit=2)
+            assert [["f", "e"], ["d", "c"], ["b"]] == [[item.conversation_id for item in page.items] for page in (first, second, third)]
+
+    @pytest.mark.parametrize("limit", [0, -1, 1001, 1 << 70])
+    async def test_limit_out_of_range(self, limit: int) -> None:
+        """A limit that is not 1 to 1000 is a ValueError."""
+        async with self.open_store() as store:
+            await store.commit(None, change())
+            with pytest.raises(ValueError, match="limit"):
+                await store.history(None, "c", before=None, limit=limit)
+            with pytest.raises(ValueError, match="limit"):
+                await store.conversations(None, after=None, limit=limit)
+
+    @pytest.mark.parametrize("cursor", ["", "nonsense", "-1", "1e9", "r" + "9" * 400, "c-5", "\x00", "r1 ", "' OR 1=1"])
+    async def test_cursor_that_is_none(self, cursor: str) -> None:
+        """A cursor that no page gave is a ValueError."""
+        async with self.open_store() as store:
+            await store.commit(None, change())
+            with pytest.raises(ValueError, match="before"):
+                await store.history(None, "c", before=cursor, limit=1)
+            with pytest.raises(ValueError, match="after"):
+                await store.conversations(None, after=cursor, limit=1)
+
+    async def test_foreign_is_like_missing(self) -> None:
+        """With an owner given, a conversation of another one is neither seen nor touched."""
+        async with self.open_store() as opened:
+            if not isinstance(opened, OwnedStore):
+                pytest.skip("this store does not check owners")
+            store = cast("OwnedMethods", opened)
+            await opened.commit(None, change(owner=1, rows=[row("r")]))
+            for stranger in ("1", None, 2, "alice"):
+                with pytest.raises(ConversationNotFound):
+                    await store.load(None, "c", owner=stranger)
+                with pytest.raises(ConversationNotFound):
+                    await store.history(None, "c", before=None, limit=1, owner=stranger)
+                assert not await store.delete(None, "c", owner=stranger)
+                assert not (await store.conversations(None, after=None, limit=10, owner=stranger)).items
+                with pytest.raises(Conflict) as caught:
+                    await store.commit(None, change(revision=2, owner=stranger), owner=stranger)
+                assert caught.value.found is None
+            conversation = await store.load(None, "c", owner=1)
+            assert conversation is not None
+            assert (EPOCH_START + 1, 1) == (conversation.epoch, conversation.revision)
+            assert await store.delete(None, "c", owner=1)
+
+    async def test_missing_with_an_owner(self) -> None:
+        """With an owner given, what is missing is missing in the same words."""
+        async with self.open_store() as opened:
+            if not isinstance(opened, OwnedStore):
+                pytest.skip("this store does not check owners")
+            store = cast("OwnedMethods", opened)
+            assert await store.load(None, "c", owner=1) is None
+            with pytest.raises(ConversationNotFound):
+                await store.history(None, "c", before=None, limit=1, owner=1)
+            assert not await store.delete(None, "c", owner=1)
+            assert await store.commit(None, change(owner=1), owner=1) == 1
+            with pytest.raises(ValueError, match="owner"):
+                await store.commit(None, change(revision=2, owner=1), owner=2)
+
+    async def test_conversations_of_an_owner(self) -> None:
+        """The list of an owner has that owner's alone, in order and in pages; unchecked, it has all."""
+        async with self.open_store() as opened:
+            if not isinstance(opened, OwnedStore):
+                pytest.skip("this store does not check owners")
+            store = cast("OwnedMethods", opened)
+            owners: tuple[Owner, ...] = (1, "1", None)
+            for n in range(9):
+                await opened.commit(None, change(f"c{n}", owner=owners[n % 3]))
+            await opened.commit(None, change("c0", 2, owner=1))
+            for owner, expected in ((1, ["c0", "c6", "c3"]), ("1", ["c7", "c4", "c1"]), (None, ["c8", "c5", "c2"])):
+                first = await store.conversations(None, after=None, limit=2, owner=owner)
+                second = await store.conversations(None, after=first.after, limit=2, owner=owner)
+                assert expected == [item.conversation_id for item in (*first.items, *second.items)]
+                assert second.after is None
+            assert len((await store.conversations(None, after=None, limit=10, owner=UNCHECKED)).items) == len(await listed(opened))

@@ -1,0 +1,96 @@
+"""What the conformance kit of stores stores, and how it reads it back."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from trio_sagents.abc import ConversationStore, Scope
+from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, DisplayMessage, HistoryPage, Owner, Unchecked
+
+EPOCH_START: Final = 1
+AT: Final = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC)
+AWKWARD: Final = ("Ünïcode 🙂 \u202e \u2028", "quote ' \" ; DROP TABLE messages; --", "nul \x00 and \x1f", "%_\\", "")
+
+
+class OwnedMethods(Protocol):
+    """The methods of an `OwnedStore`, as the kit calls them."""
+
+    async def load(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked) -> Conversation | None: ...
+    async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked) -> int: ...
+    async def history(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked
+    ) -> HistoryPage: ...
+    async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked) -> ConversationPage: ...
+    async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked) -> bool: ...
+
+
+def message(message_id: str, text: str = "Hello") -> JSON:
+    """Return a stored message."""
+    return {"v": 1, "message_id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
+
+
+def row(row_id: str, text: str = "Hello") -> DisplayMessage:
+    """Return a row of a transcript."""
+    return DisplayMessage(row_id, f"message-of-{row_id}", "user", "text", {"text": text}, "completed", AT)
+
+
+def change(  # noqa: PLR0913  # as many as a commit has
+    conversation_id: str = "c",
+    revision: int = 1,
+    *,
+    epoch: int = EPOCH_START,
+    owner: Owner = None,
+    messages: Sequence[JSON] = (),
+    queued: Sequence[JSON] = (),
+    taken: Sequence[str] = (),
+    message_ids: Mapping[str, str] | None = None,
+    state: JSON | None = None,
+    rows: Sequence[DisplayMessage] = (),
+) -> Commit:
+    """Return a commit that changes only what is given."""
+    return Commit(
+        conversation_id=conversation_id,
+        agent_id=f"conversation-{conversation_id}",
+        owner=owner,
+        epoch=epoch,
+        revision=revision,
+        lifecycle="on_step",
+        messages=messages,
+        queued=queued,
+        taken=taken,
+        message_ids=message_ids or {},
+        state=state or {},
+        rows=rows,
+    )
+
+
+async def loaded(store: ConversationStore, conversation_id: str = "c") -> Conversation:
+    """Return a conversation that is there; its epoch is raised."""
+    conversation = await store.load(None, conversation_id)
+    assert conversation is not None
+    return conversation
+
+
+async def texts(store: ConversationStore, conversation_id: str = "c", limit: int = 1000) -> list[JSONValue]:
+    """Return the texts of the whole transcript, read in pages."""
+    pages: list[list[JSONValue]] = []
+    before: str | None = None
+    while True:
+        page = await store.history(None, conversation_id, before=before, limit=limit)
+        pages.insert(0, [one.content["text"] for one in page.rows])
+        before = page.before
+        if before is None:
+            return [text for found in pages for text in found]
+
+
+async def listed(store: ConversationStore, limit: int = 1000) -> list[str]:
+    """Return the ids of all conversations, read in pages."""
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = await store.conversations(None, after=after, limit=limit)
+        found += [item.conversation_id for item in page.items]
+        after = page.after
+        if after is None:
+            return found
