@@ -124,7 +124,9 @@ def violations(path: str, acknowledged: dict[str, int]) -> list[str]:
         bodies = column("SELECT body FROM messages WHERE conversation = ? ORDER BY place")
         found = {
             "messages": [json.loads(str(body))["message_id"] for body in bodies],
-            "message ids": sorted(map(str, column("SELECT message_id FROM message_ids WHERE conversation = ?")), key=lambda text: int(text[1:])),
+            "message ids": sorted(
+                map(str, column("SELECT message_id FROM message_ids WHERE conversation = ?")), key=lambda text: int(text[1:])
+            ),
             "rows": [f"m{str(one)[1:]}" for one in column("SELECT row_id FROM transcript WHERE conversation = ? ORDER BY place")],
         }
         expected = [f"m{n}" for n in range(1, revision + 1)]
@@ -134,7 +136,9 @@ def violations(path: str, acknowledged: dict[str, int]) -> list[str]:
         if (queue, state, count) != ([f"q{revision}"], [{"n": revision}], revision):
             wrong.append(f"{name} at revision {revision} has the queue {queue}, the state {state} and the count {count}")
     connection.close()
-    wrong += [f"{name}: {n} was acknowledged, {revisions.get(name)} is there" for name, n in acknowledged.items() if revisions.get(name, 0) < n]
+    wrong += [
+        f"{name}: {n} was acknowledged, {revisions.get(name)} is there" for name, n in acknowledged.items() if revisions.get(name, 0) < n
+    ]
     return wrong
 
 

@@ -31,7 +31,7 @@ class AnswerContract(Adapter):
 
         chunks = await chunks_of(self.model(provider))
 
-        assert "Hello" == text_of(chunks)
+        assert text_of(chunks) == "Hello"
         assert FinishChunk("stop") == chunks[-1]
 
     async def test_fifty_parallel_answers_do_not_mix(self, provider: Provider) -> None:
@@ -60,7 +60,7 @@ class AnswerContract(Adapter):
             with trio.fail_after(PATIENCE):
                 await provider.wait_no_connections()
 
-        assert 2 == provider.connection_count
+        assert provider.connection_count == 2
 
     async def test_connection_is_used_again_while_the_model_is_in_use(self, provider: Provider) -> None:
         """Answers one after the other share a connection while another answer is open."""
@@ -74,7 +74,7 @@ class AnswerContract(Adapter):
             for _ in range(3):
                 await chunks_of(model)
 
-        assert [0, 1, 1, 1] == [exchange.connection for exchange in provider.exchanges]
+        assert [exchange.connection for exchange in provider.exchanges] == [0, 1, 1, 1]
 
     async def test_hosts_client_is_used_and_not_closed(self, provider: Provider) -> None:
         """A host's client is used as it is, keeps its connections, and stays open."""
@@ -86,7 +86,7 @@ class AnswerContract(Adapter):
                 assert word == text_of(await chunks_of(model))
 
             assert not client.is_closed()
-            assert 1 == provider.connection_count
+            assert provider.connection_count == 1
 
     async def test_settings_go_into_the_body(self, provider: Provider) -> None:
         """Settings are fields of the body, also ones that the SDK does not know; those of the request win."""
@@ -96,8 +96,11 @@ class AnswerContract(Adapter):
         await chunks_of(model, ask(settings={"top_k": 4, "max_tokens": 77}))
 
         body = provider.bodies[0]
-        assert {"temperature": 0.5, "top_k": 4, "novel": {"deep": [1]}, "max_tokens": 77} == {
-            name: body.get(name) for name in ("temperature", "top_k", "novel", "max_tokens")
+        assert {name: body.get(name) for name in ("temperature", "top_k", "novel", "max_tokens")} == {
+            "temperature": 0.5,
+            "top_k": 4,
+            "novel": {"deep": [1]},
+            "max_tokens": 77,
         }
 
     @pytest.mark.parametrize("name", ["model", "messages", "stream", "system", "tools"])
@@ -108,7 +111,7 @@ class AnswerContract(Adapter):
         with pytest.raises(ValueError, match=name):
             await chunks_of(self.model(provider), ask(settings={name: "x"}))
 
-        assert [] == provider.exchanges
+        assert provider.exchanges == []
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
     def test_timeout_must_be_positive(self, timeout: float) -> None:

@@ -46,7 +46,7 @@ class ErrorContract(Adapter):
         assert failure.retry_after is None
         assert str(status) in str(failure)
         assert "So it is." in str(failure)
-        assert 1 == len(provider.exchanges)
+        assert len(provider.exchanges) == 1
 
     @pytest.mark.parametrize(
         ("headers", "seconds"),
@@ -110,7 +110,7 @@ class ErrorContract(Adapter):
         provider.replies.append(
             self.error(401, "authentication_error", words)
             if where == "status"
-            else self.says("a", "b").until(4, self.error_event("api_error", words))
+            else self.says("a", "b").until(4, self.error_event("api_error", words)),
         )
 
         failure = await failure_of(self.model(provider))
@@ -148,7 +148,7 @@ class ErrorContract(Adapter):
                 async for chunk in answer:
                     said.append(chunk)  # noqa: PERF401  # what came before the error is looked at
 
-        assert "Before " == text_of(said)
+        assert text_of(said) == "Before "
         assert retryable == caught.value.retryable
 
     @pytest.mark.parametrize("count", [0, 1, 4])
@@ -199,7 +199,7 @@ class ErrorContract(Adapter):
         steps = self.says("Hello ", "there").steps
         provider.replies.append(Reply([*steps[:4], odd, *steps[4:]]))
 
-        assert "Hello there" == text_of(await chunks_of(self.model(provider)))
+        assert text_of(await chunks_of(self.model(provider))) == "Hello there"
 
     async def test_endless_event_fails_the_answer(self, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
         """An event without an end is given up at a bound, before it fills the memory."""
@@ -235,7 +235,7 @@ class ErrorContract(Adapter):
         failure = await failure_of(self.model(provider))
 
         assert failure.retryable
-        assert 1 == len(provider.exchanges)
+        assert len(provider.exchanges) == 1
 
     @pytest.mark.parametrize("end", [CLOSE, RESET])
     async def test_error_that_breaks_off_fails_the_answer(self, provider: Provider, end: Any) -> None:
@@ -245,7 +245,7 @@ class ErrorContract(Adapter):
         failure = await failure_of(self.model(provider))
 
         assert failure.retryable
-        assert 1 == len(provider.exchanges)
+        assert len(provider.exchanges) == 1
 
     async def test_no_http_fails_the_answer(self, provider: Provider) -> None:
         """Something that is not HTTP is a failure that may be tried again."""
@@ -267,7 +267,7 @@ class ErrorContract(Adapter):
 
         chunks = await chunks_of(self.model(provider))
 
-        assert "Hello" == text_of(chunks)
+        assert text_of(chunks) == "Hello"
         assert FinishChunk("stop") == chunks[-1]
 
     async def test_body_that_never_ends_delays_nothing(self, provider: Provider) -> None:

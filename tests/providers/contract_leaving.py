@@ -23,7 +23,7 @@ class LeavingContract(Adapter):
         failure = await failure_of(self.model(provider, read_timeout=0.05))
 
         assert failure.retryable
-        assert 1 == len(provider.exchanges)
+        assert len(provider.exchanges) == 1
 
     @pytest.mark.parametrize("place", ["before headers", "in the stream"])
     async def test_cancel_ends_a_hang_at_once(self, provider: Provider, place: str) -> None:
@@ -61,7 +61,7 @@ class LeavingContract(Adapter):
             gc.collect()
 
         assert scope.cancelled_caught
-        assert [] == [str(warning.message) for warning in caught]
+        assert [str(warning.message) for warning in caught] == []
 
     @pytest.mark.parametrize("count", [1, 3])
     async def test_leaving_early_leaves_nothing(self, provider: Provider, count: int) -> None:
@@ -78,7 +78,7 @@ class LeavingContract(Adapter):
             await provider.wait_no_connections()
             gc.collect()
 
-        assert [] == [str(warning.message) for warning in caught]
+        assert [str(warning.message) for warning in caught] == []
 
     async def test_answer_read_to_its_end_leaves_no_warning(self, provider: Provider) -> None:
         """A whole answer leaves no async generator behind."""
@@ -89,7 +89,7 @@ class LeavingContract(Adapter):
             await chunks_of(self.model(provider))
             gc.collect()
 
-        assert [] == [str(warning.message) for warning in caught]
+        assert [str(warning.message) for warning in caught] == []
 
     async def test_unread_answer_is_closed(self, provider: Provider) -> None:
         """An answer that nobody reads is closed like any other."""
@@ -106,12 +106,11 @@ class LeavingContract(Adapter):
         provider.replies.append(self.says("Hello", "there").until(5, HANG))
         error = OSError("of the reader's own")
 
-        with trio.fail_after(PATIENCE), pytest.raises(OSError, match="of the reader's own") as caught:
-            with trio.CancelScope() as scope:
-                async with self.model(provider).stream(ask()) as answer:
-                    async for _ in answer:
-                        scope.cancel()
-                        raise error
+        with trio.fail_after(PATIENCE), pytest.raises(OSError, match="of the reader's own") as caught, trio.CancelScope() as scope:
+            async with self.model(provider).stream(ask()) as answer:
+                async for _ in answer:
+                    scope.cancel()
+                    raise error
 
         assert error is caught.value
         await provider.exchanges[0].disconnected.wait()
@@ -124,9 +123,9 @@ class LeavingContract(Adapter):
 
         async with model.stream(ask()) as answer:
             _ = [chunk async for chunk in answer]
-            assert [] == [chunk async for chunk in answer]
+            assert [chunk async for chunk in answer] == []
         async with model.stream(ask()) as answer:
             with pytest.raises(ModelFailed):
                 _ = [chunk async for chunk in answer]
-            assert [] == [chunk async for chunk in answer]
-        assert [] == [chunk async for chunk in answer]
+            assert [chunk async for chunk in answer] == []
+        assert [chunk async for chunk in answer] == []

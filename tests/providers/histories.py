@@ -20,7 +20,7 @@ _NAMES = st.sampled_from(["find", "write_file", "no-op"])
 _FINAL_STATUS: st.SearchStrategy[Any] = st.sampled_from(["completed", "failed", "cancelled", "unknown"])
 _CUTS = st.sampled_from(["cancelled", "stream_error", "crashed"])
 _IMAGES = st.builds(ImagePart, st.sampled_from(["image/png", "image/tiff"]), data=st.sampled_from(["AAAA", None])) | st.just(
-    ImagePart("image/png", url="https://example.org/a.png")
+    ImagePart("image/png", url="https://example.org/a.png"),
 )
 _FILES = st.builds(
     FilePart,
@@ -104,7 +104,7 @@ def check_anthropic(body: Any) -> None:
     json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     messages = body["messages"]
     assert [("user", "assistant")[place % 2] for place in range(len(messages))] == [message["role"] for message in messages]
-    assert "user" == messages[-1]["role"]
+    assert messages[-1]["role"] == "user"
     assert "system" not in body or body["system"].strip()
     due: list[str] = []
     used: set[str] = set()
@@ -132,27 +132,27 @@ def _check_anthropic_block(block: Any, role: str) -> None:
     match block:
         case {"type": "text", "text": str(text)}:
             assert text.strip()
-            assert 2 == len(block)
+            assert len(block) == 2
         case {"type": "thinking", "thinking": str(), "signature": str(signature)}:
             assert signature
-            assert 3 == len(block)
+            assert len(block) == 3
         case {"type": "redacted_thinking", "data": str(data)}:
             assert data
-            assert 2 == len(block)
+            assert len(block) == 2
         case {"type": "tool_use", "id": str(call_id), "name": str(name), "input": dict()}:
             assert _ANTHROPIC_ID.fullmatch(call_id)
             assert _NAME.fullmatch(name)
-            assert 4 == len(block)
+            assert len(block) == 4
         case {"type": "tool_result", "tool_use_id": str(), "content": str(content), "is_error": bool()}:
             assert content.strip()
-            assert 4 == len(block)
+            assert len(block) == 4
         case {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": str(data)}}:
             assert data
             assert media_type in {"image/png", "image/jpeg", "image/gif", "image/webp"}
-            assert 2 == len(block)
+            assert len(block) == 2
         case {"type": "image", "source": {"type": "url", "url": str(url)}}:
             assert url
-            assert 2 == len(block)
+            assert len(block) == 2
         case {"type": "document", "source": {"type": "base64" | "text", "media_type": str(), "data": str(data)}}:
             assert data.strip()
             assert set(block) <= {"type", "source", "title"}
@@ -166,7 +166,7 @@ def check_openai(body: Any) -> None:
     messages = list(body["messages"])
     if messages[0]["role"] == "system":
         assert messages.pop(0)["content"].strip()
-    assert "user" == messages[0]["role"]
+    assert messages[0]["role"] == "user"
     assert messages[-1]["role"] in {"user", "tool"}
     due: list[str] = []
     used: set[str] = set()
@@ -202,7 +202,7 @@ def _check_openai_message(message: Any) -> list[str]:
             assert text is None or text.strip()
             assert not rest
             for call in calls:
-                assert "function" == call["type"]
+                assert call["type"] == "function"
                 assert isinstance(json.loads(call["function"]["arguments"]), dict)
                 assert _NAME.fullmatch(call["function"]["name"])
                 assert 0 < len(call["id"]) <= 40

@@ -144,7 +144,11 @@ class Provider:
                 await stream.aclose()
 
     async def _answer_requests(
-        self, stream: trio.SocketStream, received: trio.MemoryReceiveChannel[bytes], current: list[Exchange], number: int
+        self,
+        stream: trio.SocketStream,
+        received: trio.MemoryReceiveChannel[bytes],
+        current: list[Exchange],
+        number: int,
     ) -> None:
         pending = b""
         while True:
@@ -168,7 +172,10 @@ class Provider:
 
 
 async def _read_until_gone(
-    stream: trio.SocketStream, send: trio.MemorySendChannel[bytes], current: list[Exchange], scope: trio.CancelScope
+    stream: trio.SocketStream,
+    send: trio.MemorySendChannel[bytes],
+    current: list[Exchange],
+    scope: trio.CancelScope,
 ) -> None:
     try:
         while data := await stream.receive_some(65536):
@@ -267,7 +274,10 @@ def tool_use(call_id: str, name: str, *pieces: str) -> Block:
 
 
 def anthropic_events(
-    *blocks: Block, stop_reason: str = "end_turn", usage: Mapping[str, int] | None = None, output_tokens: int = 7
+    *blocks: Block,
+    stop_reason: str = "end_turn",
+    usage: Mapping[str, int] | None = None,
+    output_tokens: int = 7,
 ) -> list[bytes]:
     """Return the events of one answer, in the API's own order, a ping among them."""
     counts = {"input_tokens": 11, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1, **(usage or {})}
@@ -314,7 +324,10 @@ def call_deltas(index: int, call_id: str, name: str, *pieces: str) -> list[dict[
 
 
 def openai_events(
-    *deltas: Mapping[str, Any], finish_reason: str | None = "stop", usage: Mapping[str, Any] | None = None, done: bool = True
+    *deltas: Mapping[str, Any],
+    finish_reason: str | None = "stop",
+    usage: Mapping[str, Any] | None = None,
+    done: bool = True,
 ) -> list[bytes]:
     """Return the events of one answer: the role, the deltas, the finish, the usage, and the closing mark."""
 

@@ -53,7 +53,7 @@ def test_results_go_in_one_message_by_order_of_calls() -> None:
         said("6", "Faster"),
     )
 
-    assert [
+    assert messages == [
         {"role": "user", "content": [{"type": "text", "text": "Go"}]},
         {
             "role": "assistant",
@@ -73,7 +73,7 @@ def test_results_go_in_one_message_by_order_of_calls() -> None:
                 {"type": "text", "text": "Faster"},
             ],
         },
-    ] == messages
+    ]
 
 
 def test_cut_answers_send_what_they_said() -> None:
@@ -88,11 +88,11 @@ def test_cut_answers_send_what_they_said() -> None:
         said("7", "Well?"),
     )
 
-    assert [
+    assert [(message["role"], [block["text"] for block in message["content"]]) for message in messages] == [
         ("user", ["Go"]),
         ("assistant", ["I was"]),
         ("user", ["Again", "And again", "Well?"]),
-    ] == [(message["role"], [block["text"] for block in message["content"]]) for message in messages]
+    ]
 
 
 def test_neighbouring_answers_are_merged() -> None:
@@ -104,8 +104,8 @@ def test_neighbouring_answers_are_merged() -> None:
         result("4", "a", "1"),
     )
 
-    assert ["user", "assistant", "user"] == [message["role"] for message in messages]
-    assert ["I was", "I am", "a"] == [block.get("text") or block["id"] for block in messages[1]["content"]]
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert [block.get("text") or block["id"] for block in messages[1]["content"]] == ["I was", "I am", "a"]
 
 
 def test_thinking_goes_back_with_its_signature_only() -> None:
@@ -116,19 +116,19 @@ def test_thinking_goes_back_with_its_signature_only() -> None:
         result("3", "a", "1"),
     )
 
-    assert [
+    assert messages[1]["content"] == [
         {"type": "thinking", "thinking": "Hm", "signature": "sig"},
         {"type": "text", "text": "Yes"},
         {"type": "tool_use", "id": "a", "name": "f", "input": {}},
-    ] == messages[1]["content"]
+    ]
 
 
 def test_history_of_answers_alone_is_framed() -> None:
     """A history that begins or ends with an answer still begins and ends with a person."""
     messages = messages_of(Message("1", "assistant", (TextPart("Welcome!"),), "stop"))
 
-    assert ["user", "assistant", "user"] == [message["role"] for message in messages]
-    assert ["user"] == [message["role"] for message in messages_of()]
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert [message["role"] for message in messages_of()] == ["user"]
 
 
 def test_system_messages_join_the_prompt_or_are_told() -> None:
@@ -140,8 +140,8 @@ def test_system_messages_join_the_prompt_or_are_told() -> None:
         system="You help.",
     )
 
-    assert "You help.\n\nBe brief." == body["system"]
-    assert ["Hi", "<system>\nIt is late.\n</system>"] == [block["text"] for block in body["messages"][0]["content"]]
+    assert body["system"] == "You help.\n\nBe brief."
+    assert [block["text"] for block in body["messages"][0]["content"]] == ["Hi", "<system>\nIt is late.\n</system>"]
 
 
 def test_images_and_files_are_mapped() -> None:
@@ -157,12 +157,12 @@ def test_images_and_files_are_mapped() -> None:
     )
     content = messages_of(Message("1", "user", parts))[0]["content"]
 
-    assert [
+    assert [content[0], content[1], content[3], content[4]] == [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
         {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
         {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}, "title": "a.pdf"},
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hallo"}, "title": "a.txt"},
-    ] == [content[0], content[1], content[3], content[4]]
+    ]
     assert ["image/tiff" in content[2]["text"], "a.bin" in content[5]["text"], "b.txt" in content[6]["text"]] == [True] * 3
 
 
@@ -178,18 +178,19 @@ def test_ids_and_names_of_other_models_are_made_to_fit() -> None:
         result("6", "functions.f:0", "third"),
     )
 
-    assert [["functions_f_0", "functions_f_0_2"], ["functions_f_0_3"]] == [
-        [block["id"] for block in message["content"]] for message in messages if message["role"] == "assistant"
+    assert [[block["id"] for block in message["content"]] for message in messages if message["role"] == "assistant"] == [
+        ["functions_f_0", "functions_f_0_2"],
+        ["functions_f_0_3"],
     ]
-    assert [["first", "second"], ["third"]] == [[block["content"] for block in message["content"]] for message in messages[2::2]]
-    assert "no_such_tool_" == messages[1]["content"][0]["name"]
+    assert [[block["content"] for block in message["content"]] for message in messages[2::2]] == [["first", "second"], ["third"]]
+    assert messages[1]["content"][0]["name"] == "no_such_tool_"
 
 
 def test_unanswered_call_gets_an_error_result() -> None:
     """A call without a result, which should not be, is answered with an error instead of a refusal of the whole request."""
     messages = messages_of(said("1", "Go"), Message("2", "assistant", (ToolCall("a", "f"),), "crashed"), said("3", "Well?"))
 
-    assert ("a", True) == (messages[2]["content"][0]["tool_use_id"], messages[2]["content"][0]["is_error"])
+    assert (messages[2]["content"][0]["tool_use_id"], messages[2]["content"][0]["is_error"]) == ("a", True)
 
 
 def test_tools_are_described() -> None:
@@ -200,7 +201,7 @@ def test_tools_are_described() -> None:
 
     assert [{"name": "f", "description": "Does f.", "input_schema": schema}] == body_of(said("1", "Hi"), tools=(spec,))["tools"]
     assert "tools" not in body_of(said("1", "Hi"))
-    assert (["g"], {"type": "none"}) == ([tool["name"] for tool in body_of(*called)["tools"]], body_of(*called)["tool_choice"])
+    assert ([tool["name"] for tool in body_of(*called)["tools"]], body_of(*called)["tool_choice"]) == (["g"], {"type": "none"})
 
 
 def test_thinking_is_not_asked_for_in_a_turn_begun_without() -> None:
@@ -211,7 +212,7 @@ def test_thinking_is_not_asked_for_in_a_turn_begun_without() -> None:
     begun_with = (said("1", "Go"), Message("2", "assistant", call_after_thought, "tool_calls"), result("3", "a", "1"))
     over = (*begun_without, Message("4", "assistant", (TextPart("Done."),), "stop"), said("5", "And now?"))
 
-    assert [False, True, True] == ["thinking" in body_of(*each, settings=settings) for each in (begun_without, begun_with, over)]
+    assert ["thinking" in body_of(*each, settings=settings) for each in (begun_without, begun_with, over)] == [False, True, True]
 
 
 async def test_body_arrives_as_it_was_built() -> None:
@@ -222,7 +223,7 @@ async def test_body_arrives_as_it_was_built() -> None:
         await chunks_of(AnthropicModel("claude", api_key=KEY, base_url=provider.url, max_tokens=9), request)
 
     assert anthropic_body("claude", request, 9, {}) == provider.bodies[0]
-    assert ("POST", "/v1/messages") == (provider.exchanges[0].method, provider.exchanges[0].path)
+    assert (provider.exchanges[0].method, provider.exchanges[0].path) == ("POST", "/v1/messages")
 
 
 @given(histories(), tool_specs())
@@ -253,4 +254,4 @@ async def test_ask_is_sent_as_one_block() -> None:
     async with open_provider(anthropic_reply(text("x"))) as provider:
         await chunks_of(AnthropicModel("claude", api_key=KEY, base_url=provider.url), ask("Hi"))
 
-    assert [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}] == provider.bodies[0]["messages"]
+    assert provider.bodies[0]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]

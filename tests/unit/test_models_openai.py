@@ -113,7 +113,7 @@ async def test_refusal_is_text_and_filtered() -> None:
     async with open_provider(openai_reply({"refusal": "I can't "}, {"refusal": "do that."})) as provider:
         chunks = await chunks_of(model_at(provider))
 
-    assert "I can't do that." == text_of(chunks)
+    assert text_of(chunks) == "I can't do that."
     assert FinishChunk("content_filtered") == chunks[-1]
 
 
@@ -144,7 +144,7 @@ async def test_call_without_id_gets_one() -> None:
         chunks = await chunks_of(model_at(provider))
 
     ids = [chunk.id for chunk in chunks if isinstance(chunk, ToolCallChunk)]
-    assert 2 == len({call_id for call_id in ids if call_id})
+    assert len({call_id for call_id in ids if call_id}) == 2
 
 
 async def test_name_may_come_late() -> None:
@@ -160,7 +160,7 @@ async def test_running_totals_of_usage_are_counted_once() -> None:
     """A server that reports its totals with every chunk is not counted several times."""
     totals = [sse({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": count}}) for count in (1, 2, 3)]
     async with open_provider(
-        Reply([*totals, *openai_events({"content": "x"}, usage={"prompt_tokens": 10, "completion_tokens": 4})])
+        Reply([*totals, *openai_events({"content": "x"}, usage={"prompt_tokens": 10, "completion_tokens": 4})]),
     ) as provider:
         chunks = await chunks_of(model_at(provider))
 
@@ -263,7 +263,7 @@ def test_importing_models_imports_no_sdk() -> None:
         "assert 'anthropic' not in sys.modules\n"
     )
 
-    assert 0 == subprocess.run([sys.executable, "-c", script], check=False).returncode
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("sdk", "name"), [("anthropic", "AnthropicModel"), ("openai", "OpenAIModel")])

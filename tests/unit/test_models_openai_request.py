@@ -10,6 +10,7 @@ from tests.providers.histories import check_openai, histories, spoken_texts, too
 from tests.providers.server import open_provider, openai_reply
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest, ToolSpec
+from trio_sagents.models import OpenAIModel
 from trio_sagents.models._openai_request import openai_body
 
 
@@ -43,7 +44,7 @@ def test_results_follow_their_answer_by_order_of_calls() -> None:
         system="You help.",
     )
 
-    assert [
+    assert messages == [
         {"role": "system", "content": "You help."},
         {"role": "user", "content": "Go"},
         {
@@ -59,7 +60,7 @@ def test_results_follow_their_answer_by_order_of_calls() -> None:
         {"role": "tool", "tool_call_id": "b", "content": "(no output)"},
         {"role": "tool", "tool_call_id": "c", "content": "Error: third"},
         {"role": "user", "content": "Faster"},
-    ] == messages
+    ]
 
 
 def test_cut_answers_send_what_they_said() -> None:
@@ -72,17 +73,19 @@ def test_cut_answers_send_what_they_said() -> None:
         said("5", "And again"),
     )
 
-    assert ["Go", "I was", "Again\n\nAnd again"] == [message["content"] for message in messages]
+    assert [message["content"] for message in messages] == ["Go", "I was", "Again\n\nAnd again"]
 
 
 def test_thinking_stays_here_unless_a_field_is_named() -> None:
     """Thinking is sent back in the field that the host names, and in none by default."""
     history = (said("1", "Go"), Message("2", "assistant", (ThinkingPart("Hm", "sig"), TextPart("Yes")), "stop"), said("3", "Sure?"))
 
-    assert {"role": "assistant", "content": "Yes"} == messages_of(*history)[1]
-    assert {"role": "assistant", "content": "Yes", "reasoning_content": "Hm"} == messages_of(*history, reasoning_field="reasoning_content")[
-        1
-    ]
+    assert messages_of(*history)[1] == {"role": "assistant", "content": "Yes"}
+    assert messages_of(*history, reasoning_field="reasoning_content")[1] == {
+        "role": "assistant",
+        "content": "Yes",
+        "reasoning_content": "Hm",
+    }
 
 
 def test_images_and_files_are_mapped() -> None:
@@ -98,13 +101,13 @@ def test_images_and_files_are_mapped() -> None:
     )
     content = messages_of(Message("1", "user", parts))[0]["content"]
 
-    assert [
+    assert [*content[:3], *content[4:6]] == [
         {"type": "text", "text": "Look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}},
         {"type": "text", "text": '<file name="a.txt">\nHallo\n</file>'},
-    ] == [*content[:3], *content[4:6]]
+    ]
     assert ["image/png" in content[3]["text"], "a.bin" in content[6]["text"]] == [True, True]
 
 
@@ -114,7 +117,7 @@ def test_long_and_doubled_ids_are_made_to_fit() -> None:
     messages = messages_of(said("1", "Go"), Message("2", "assistant", calls, "tool_calls"), result("3", "x" * 70, "second"))
     ids = [call["id"] for call in messages[1]["tool_calls"]]
 
-    assert ["functions.f:0", "functions.f:0_2"] == ids[::2]
+    assert ids[::2] == ["functions.f:0", "functions.f:0_2"]
     assert {"role": "tool", "tool_call_id": ids[1], "content": "second"} == messages[3]
     assert len(ids[1]) <= 40
 
@@ -124,21 +127,21 @@ async def test_body_arrives_as_it_was_built() -> None:
     history = (said("1", "Gö 🌍"), Message("2", "assistant", (ToolCall("a", "f", {"x": [1, None]}),), "tool_calls"), result("3", "a", "1"))
     request = ModelRequest("Be kind.", history, [ToolSpec("f", "Does f.", {"properties": {}})])
     async with open_provider(openai_reply({"content": "x"})) as provider:
-        await chunks_of(model_at(provider), request)
+        await chunks_of(OpenAIModel("gpt", f"{provider.url}/v1"), request)
 
     assert openai_body("gpt", request, {}) == provider.bodies[0]
-    assert ("POST", "/v1/chat/completions") == (provider.exchanges[0].method, provider.exchanges[0].path)
-    assert [
-        {"type": "function", "function": {"name": "f", "description": "Does f.", "parameters": {"type": "object", "properties": {}}}}
-    ] == provider.bodies[0]["tools"]
+    assert (provider.exchanges[0].method, provider.exchanges[0].path) == ("POST", "/v1/chat/completions")
+    assert provider.bodies[0]["tools"] == [
+        {"type": "function", "function": {"name": "f", "description": "Does f.", "parameters": {"type": "object", "properties": {}}}},
+    ]
 
 
 async def test_simplest_request_is_plain_text() -> None:
     """Text goes out as text, which every local server takes."""
     async with open_provider(openai_reply({"content": "x"})) as provider:
-        await chunks_of(model_at(provider), ask("Hi"))
+        await chunks_of(OpenAIModel("gpt", f"{provider.url}/v1"), ask("Hi"))
 
-    assert [{"role": "user", "content": "Hi"}] == provider.bodies[0]["messages"]
+    assert provider.bodies[0]["messages"] == [{"role": "user", "content": "Hi"}]
 
 
 @given(histories(), tool_specs())

@@ -27,14 +27,14 @@ def test_events_do_not_depend_on_the_cuts(cuts: list[int]) -> None:
     found = [event for start, end in pairwise(marks) for event in decoder.feed(_STREAM[start:end])]
     found += decoder.end()
 
-    assert _EVENTS == found
+    assert found == _EVENTS
 
 
 def test_empty_stream_has_no_events() -> None:
     """Nothing, and blank lines, hold no events."""
     decoder = SSEDecoder()
 
-    assert [] == [*decoder.feed(b"\n\n\r\n"), *decoder.end()]
+    assert [*decoder.feed(b"\n\n\r\n"), *decoder.end()] == []
 
 
 def test_line_that_is_not_utf8_is_an_error() -> None:

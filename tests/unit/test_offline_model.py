@@ -1,9 +1,11 @@
 """The offline model: the same words give the same calls and answers, in a provider's manner."""
 
 import json
+import time
 from collections.abc import Sequence
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -215,8 +217,6 @@ async def test_messages_queued_together_are_answered_together() -> None:
 
 async def test_a_long_story_streams_word_by_word_for_about_twenty_seconds(autojump_clock: object) -> None:
     """It is long enough to be cut in the middle."""
-    import trio
-
     began = trio.current_time()
     chunks = await stream([user("tell me a long story")], model=OfflineModel())
 
@@ -226,8 +226,6 @@ async def test_a_long_story_streams_word_by_word_for_about_twenty_seconds(autoju
 
 async def test_a_plain_answer_takes_a_few_seconds_at_most(autojump_clock: object) -> None:
     """Long tool output is streamed in larger pieces."""
-    import trio
-
     messages = [user("read a.txt")]
     messages += answered(calls_of(await stream(messages)), "word " * 390)
     began = trio.current_time()
@@ -271,11 +269,14 @@ def test_any_mixture_of_known_words_is_read(words: list[str]) -> None:
     assert read_asks(" ".join(words))
 
 
-def test_reading_the_longest_text_is_quick() -> None:
-    """No pattern takes more than linear time worth speaking of on hostile input."""
-    import time
+@pytest.mark.parametrize(
+    "word", ["add ", "a ", "what ", "1+", "and ", "and 1 ", "remember that a and ", "x x and ", "to my todos ", "what files ", "do you know ", " ", "'a' ", "- "]
+)
+@pytest.mark.parametrize("first", ["", "add ", "done 1 ", "what is ", "read ", "mark "])
+def test_reading_the_longest_text_is_quick(first: str, word: str) -> None:
+    """No pattern runs away on hostile input: it is read in the event loop."""
+    text = (first + word * MAX_TEXT)[:MAX_TEXT]
+    began = time.process_time()
+    read_asks(text)
 
-    for text in ("add " + "a " * 1_990, "what " * 790, "1+" * 1_990, "and " * 990, "done 1" + " and 1" * 660, "remember that a and " * 195):
-        began = time.perf_counter()
-        read_asks(text[:MAX_TEXT])
-        assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 0.5

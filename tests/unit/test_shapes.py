@@ -291,13 +291,16 @@ JSONS: Final = st.recursive(
 
 
 def _wider(inner: st.SearchStrategy[Annotation]) -> st.SearchStrategy[Annotation]:
+    def put_in(outer: Annotation, some: st.SearchStrategy[Annotation]) -> st.SearchStrategy[Annotation]:
+        return some.map(lambda args: outer[args])
+
     return st.one_of(
-        inner.map(lambda one: list[one]),  # type: ignore[valid-type]  # made at run time
-        inner.map(lambda one: tuple[one, ...]),  # type: ignore[valid-type]  # likewise
-        st.lists(inner, min_size=1, max_size=3).map(lambda some: tuple[tuple(some)]),  # type: ignore[misc,valid-type]  # likewise
-        inner.map(lambda one: dict[str, one]),  # type: ignore[valid-type]  # likewise
-        st.lists(inner, min_size=2, max_size=3).map(lambda some: Union[tuple(some)]),  # noqa: UP007  # likewise
-        FLAT.map(lambda one: set[one]),
+        put_in(list, inner),
+        put_in(tuple, inner.map(lambda one: (one, ...))),
+        put_in(tuple, st.lists(inner, min_size=1, max_size=3).map(tuple)),
+        put_in(dict, inner.map(lambda one: (str, one))),
+        put_in(Union, st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        put_in(set, FLAT),
     )
 
 

@@ -17,7 +17,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
 from trio_sagents.data.records import Commit, DisplayMessage
 from trio_sagents.exceptions import Conflict, PersistenceError, StateError, StateFromFuture
-from trio_sagents.persistence import SqliteStore, _records, _sqlite_schema
+from trio_sagents.persistence import SqliteStore, _records, _sqlite_schema, sqlite
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.testing.conformance_store import StoreConformance
 
@@ -103,7 +103,9 @@ def test_synchronous_that_is_none(synchronous: str) -> None:
         SqliteStore("x.db", synchronous=synchronous)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("timeout", "error"), [(0, ValueError), (-1, ValueError), (float("inf"), ValueError), (True, TypeError), ("1", TypeError)])
+@pytest.mark.parametrize(
+    ("timeout", "error"), [(0, ValueError), (-1, ValueError), (float("inf"), ValueError), (True, TypeError), ("1", TypeError)]
+)
 def test_busy_timeout_that_is_none(timeout: float, error: type[Exception]) -> None:
     """A wait that is no time, or without end, is refused."""
     with pytest.raises(error, match="busy_timeout"):
@@ -304,13 +306,6 @@ def make_trigger(path: Path) -> None:
         connection.execute("CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM messages; END")
 
 
-def make_write_protected(path: Path) -> None:
-    trio.run(_make_ours, path)
-    content = bytearray(path.read_bytes())
-    content[18] = 3  # the version of the file format that writers must know
-    path.write_bytes(content)
-
-
 def make_damaged(path: Path) -> None:
     trio.run(_make_ours, path)
     content = bytearray(path.read_bytes())
@@ -328,7 +323,6 @@ def make_damaged(path: Path) -> None:
         (make_newer, "file version 2.*upgrade"),
         (make_other_tables, "tables.*backup"),
         (make_trigger, "tables.*backup"),
-        (make_write_protected, "writ"),
         (make_damaged, "backup|another path"),
     ],
 )
@@ -348,7 +342,7 @@ def test_file_that_cannot_be_used(path: Path, make: Callable[[Path], None], says
 
 async def test_place_that_cannot_be_used(path: Path) -> None:
     """A folder, a pipe, a link to nothing, and a folder that is not there, are errors that name the path."""
-    folder, pipe, link, missing = (path.with_name(name) for name in ("folder", "pipe", "link", "no/where.db"))
+    folder, pipe, link, missing = (path.parent / name for name in ("folder", "pipe", "link", "no/where.db"))
     folder.mkdir()
     os.mkfifo(pipe)
     link.symlink_to(path.with_name("nothing"))
@@ -356,6 +350,25 @@ async def test_place_that_cannot_be_used(path: Path) -> None:
         with pytest.raises(PersistenceError, match=f"{place.name}.*{says}"):
             async with SqliteStore(place).open():
                 pass
+
+
+async def test_file_that_is_read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that may not be written is an error that says so, when it is opened and later; nothing is acknowledged."""
+    store = SqliteStore(path)
+    async with store.open():
+        writing(store).execute("PRAGMA query_only = ON")
+        with pytest.raises(PersistenceError, match=r"chat\.db.*make the file and its folder writable"):
+            await store.commit(None, change())
+        writing(store).execute("PRAGMA query_only = OFF")
+        assert await store.commit(None, change()) == 1
+
+    def connect_read_only(path: str, **options: float) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+
+    monkeypatch.setattr(sqlite, "connect", connect_read_only)
+    with pytest.raises(PersistenceError, match=r"chat\.db.*make the file and its folder writable"):
+        async with store.open():
+            pass
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
@@ -392,7 +405,7 @@ async def test_locked_when_written(path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
             for call in (lambda: store.commit(None, change(revision=2)), lambda: store.load(None, "c"), lambda: store.delete(None, "c")):
                 with pytest.raises(PersistenceError, match=r"chat\.db.*another process"):
-                    await call()  # type: ignore[operator]
+                    await call()
             assert len((await store.conversations(None, after=None, limit=1)).items) == 1
         assert await store.commit(None, change(revision=2)) == 2
 
@@ -569,14 +582,20 @@ async def test_cancelled_while_it_runs(path: Path) -> None:
     async def run(name: str) -> None:
         reported.append(await store.commit(None, change(name)))
 
+    async def run_all(scope: trio.CancelScope) -> None:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                for name in "abc":
+                    nursery.start_soon(run, name)
+
+    scope = trio.CancelScope()
     async with store.open():
         with raw(path) as other:
             other.execute("BEGIN IMMEDIATE")
             async with trio.open_nursery() as nursery:
-                for name in "abc":
-                    nursery.start_soon(run, name)
+                nursery.start_soon(run_all, scope)
                 await wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+                scope.cancel()
                 await wait_all_tasks_blocked()
                 assert [] == reported
                 other.execute("ROLLBACK")
@@ -781,7 +800,9 @@ async def test_history_of_what_is_damaged(path: Path, fields: str) -> None:
             await store.history(None, "c", before=None, limit=1)
 
 
-@pytest.mark.parametrize("fields", ["title = 5", "message_count = 'x'", "updated_at = 'x'", "updated_at = '2024-01-01'", "owner = '[]'"])
+@pytest.mark.parametrize(
+    "fields", ["title = x'00'", "message_count = 'x'", "updated_at = 'x'", "updated_at = '2024-01-01'", "owner = '[]'"]
+)
 async def test_list_of_what_is_damaged(path: Path, fields: str) -> None:
     """A damaged line of the list is a StateError that names the conversation; text that is none, a PersistenceError."""
     store = SqliteStore(path)

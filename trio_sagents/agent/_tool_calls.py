@@ -6,7 +6,7 @@ This is the first of the two places that contain exceptions: what a tool raises 
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -17,7 +17,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
 from trio_sagents.agent._tools import ToolResult as ToolReturn
-from trio_sagents.data.events import ToolExecutionUpdated
+from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 
 log: Final = logging.getLogger("trio_sagents")
@@ -64,7 +64,7 @@ async def _answer(
 async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext) -> None:
     call = opened.call
     key = f"{context.conversation_id}/{context.turn_id}/{call.call_id}"
-    tool_context = ToolContext(context.conversation_id, context.scope, call.call_id, key, context.state(), context.publish)
+    tool_context = ToolContext(context.conversation_id, context.scope, call.call_id, key, context.state(), _publisher(tool, context))
     try:
         arguments = tool.bind(call.arguments, tool_context)
     except ArgumentsInvalid as exc:
@@ -90,6 +90,13 @@ async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext)
             raise
         opened.result = _result(call, f"{type(contained).__name__}: {contained}"[:4000], "failed")
 
+
+
+def _publisher(tool: Tool, context: TurnContext) -> Callable[[Event], None]:
+    """Return what the tool may call to publish: from a thread it goes through Trio, for events have one order."""
+    if tool.is_async:
+        return context.publish
+    return lambda event: trio.from_thread.run_sync(context.publish, event)
 
 
 async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.CapacityLimiter) -> object:

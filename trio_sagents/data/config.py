@@ -135,7 +135,12 @@ class SessionOpts:
             ValueError: one of them has an unknown key, or a policy value that is out of range.
         """
         overrides = _known("supervisor_opts", supervisor_opts, OVERRIDE_KEYS)
-        SessionPolicy(**{key: value for key, value in overrides.items() if key not in {"inactivity_timeout", "message_preprocessor"}})
+        if overrides:
+            SessionPolicy(**{key: value for key, value in overrides.items() if key not in {"inactivity_timeout", "message_preprocessor"}})
         if "inactivity_timeout" in overrides:
             check_timeout("supervisor_opts['inactivity_timeout']", overrides["inactivity_timeout"])
         self.__attrs_init__(_known("fresh_state_attrs", fresh_state_attrs, FRESH_KEYS), overrides, dict(app_internal))
+
+
+NO_OPTIONS: Final = SessionOpts()
+"""What a factory means that says nothing."""

@@ -1,5 +1,6 @@
 """What the offline model says: pure functions from results to sentences."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -11,6 +12,9 @@ MARK: Final = "(offline) "
 """How every answer begins, so that nobody takes it for a large model's."""
 MAX_QUOTE: Final = 2_000
 """How much of a tool's output an answer repeats, in characters."""
+
+_CLASS_NAME: Final = re.compile(r"^[A-Z]\w*(?:Refused|Error): ")
+"""How the runtime names what a tool raised; people need not read it."""
 
 ABILITIES: Final = (
     'keep a todo list: "add milk to my todos", "show my todos", "done 1"',
@@ -100,7 +104,7 @@ def story_sentences(count: int) -> Iterator[str]:
 def _of_result(name: str, arguments: JSON, result: ToolResult) -> str:
     content = result.content
     if result.is_error:
-        return f"{name} did not work: {_quote(content)}"
+        return f"{name} did not work: {_quote(_CLASS_NAME.sub('', content))}"
     match name:
         case "calculate":
             return f"{arguments.get('expression')} = {_quote(content)}"

@@ -114,7 +114,9 @@ def create_file(path: str) -> None:
         pass
     else:
         if not stat.S_ISREG(mode):
-            raise PersistenceError(f"the database {path!r}: this is {'a folder' if stat.S_ISDIR(mode) else 'not a file'}; give another path")
+            raise PersistenceError(
+                f"the database {path!r}: this is {'a folder' if stat.S_ISDIR(mode) else 'not a file'}; give another path"
+            )
         return
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
@@ -129,11 +131,14 @@ def create_file(path: str) -> None:
 def connect(path: str, *, busy_timeout: float, synchronous: Synchronous) -> sqlite3.Connection:
     """Return a connection to a file that is there, in autocommit mode, usable from any one thread at a time."""
     connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=64)
-    connection.text_factory = operator.methodcaller("decode")  # strict, and says so with UnicodeDecodeError
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_RECORD_BYTES + 4096)
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
+    try:
+        connection.text_factory = operator.methodcaller("decode")  # strict, and says so with UnicodeDecodeError
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_RECORD_BYTES + 4096)
+        for setting in (f"synchronous = {synchronous}", "trusted_schema = OFF", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {setting}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -159,8 +164,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 33554432")
-    connection.execute("BEGIN IMMEDIATE")  # shows now whether it can be written
-    connection.execute("ROLLBACK")
+    connection.execute("UPDATE conversations SET epoch = epoch WHERE false")  # shows now whether it can be written
 
 
 @contextmanager

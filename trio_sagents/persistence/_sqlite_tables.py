@@ -3,12 +3,12 @@
 import datetime
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final
 
 import attrs
 
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.records import Conversation, ConversationItem, ConversationPage, HistoryPage, Owner
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
 from trio_sagents.persistence._records import (
@@ -46,10 +46,14 @@ class _Head:
 
 
 @contextmanager
-def _reading(conversation_id: str) -> Iterator[None]:
-    """Turn what Python's and SQLite's readers say about damaged values into StateError."""
+def _reading(connection: sqlite3.Connection, conversation_id: str, query: str, arguments: tuple[object, ...]) -> Iterator[sqlite3.Cursor]:
+    """Run a query; what Python's and SQLite's readers say about damaged values becomes StateError.
+
+    The cursor is closed at once: the frames of an error would keep it, and with it the lock of a reader.
+    """
     try:
-        yield
+        with closing(connection.execute(query, arguments)) as cursor:
+            yield cursor
     except (UnicodeDecodeError, sqlite3.DataError) as exc:
         raise StateError(conversation_id, str(exc)[:300]) from exc
 
@@ -63,10 +67,8 @@ def _decode_owner(conversation_id: str, text: object) -> Owner:
 
 def _find(connection: sqlite3.Connection, conversation_id: str) -> tuple[object, ...] | None:
     """Return the stored head as it is: its owner is compared before anything in it is read."""
-    try:
-        row: tuple[object, ...] | None = connection.execute(_FIND, (conversation_id,)).fetchone()
-    except (UnicodeDecodeError, sqlite3.DataError) as exc:
-        raise StateError(conversation_id, str(exc)[:300]) from exc
+    with _reading(connection, conversation_id, _FIND, (conversation_id,)) as found:
+        row: tuple[object, ...] | None = found.fetchone()
     return row
 
 
@@ -96,50 +98,58 @@ def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | Non
     if _is_foreign(row, wanted):
         raise ConversationNotFound(conversation_id)
     head = _decode_head(conversation_id, row)
-    with _reading(conversation_id):
-        conversation = Conversation(
-            conversation_id=conversation_id,
-            owner=_decode_owner(conversation_id, head.owner_key),
-            epoch=head.epoch + 1,
-            revision=head.revision,
-            messages=_load_messages(connection, conversation_id, head),
-            queue=_load_queue(connection, conversation_id, head),
-            message_ids=_load_message_ids(connection, conversation_id, head),
-            state={
-                name: decode_value(conversation_id, body)
-                for name, body in connection.execute("SELECT name, body FROM state WHERE conversation = ?", (head.number,))
-            },
-        )
+    conversation = Conversation(
+        conversation_id=conversation_id,
+        owner=_decode_owner(conversation_id, head.owner_key),
+        epoch=head.epoch + 1,
+        revision=head.revision,
+        messages=_load_messages(connection, conversation_id, head),
+        queue=_load_queue(connection, conversation_id, head.number),
+        message_ids=_load_message_ids(connection, conversation_id, head.number),
+        state=_load_state(connection, conversation_id, head.number),
+    )
     connection.execute("UPDATE conversations SET epoch = ? WHERE number = ?", (head.epoch + 1, head.number))
     return conversation
 
 
 def _load_messages(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> Sequence[JSON]:
-    found = connection.execute("SELECT body FROM messages WHERE conversation = ? ORDER BY place", (head.number,))
-    messages = [decode_record(conversation_id, body) for (body,) in found]
+    query = "SELECT body FROM messages WHERE conversation = ? ORDER BY place"
+    with _reading(connection, conversation_id, query, (head.number,)) as found:
+        messages = [decode_record(conversation_id, body) for (body,) in found]
     if len(messages) != head.message_count:
         raise StateError(conversation_id, f"it has {len(messages)} messages, and should have {head.message_count}")
     return messages
 
 
-def _load_queue(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> Sequence[JSON]:
-    found = connection.execute("SELECT message_id, body FROM queue WHERE conversation = ? ORDER BY place", (head.number,))
+def _load_queue(connection: sqlite3.Connection, conversation_id: str, number: int) -> Sequence[JSON]:
     queue: list[JSON] = []
-    for message_id, body in found:
-        record = decode_record(conversation_id, body)
-        if message_id_of(record) != message_id:
-            raise StateError(conversation_id, f"a queued message is not {message_id!r}"[:300])
-        queue.append(record)
+    query = "SELECT message_id, body FROM queue WHERE conversation = ? ORDER BY place"
+    with _reading(connection, conversation_id, query, (number,)) as found:
+        for message_id, body in found:
+            record = decode_record(conversation_id, body)
+            if message_id_of(record) != message_id:
+                raise StateError(conversation_id, f"a queued message is not {message_id!r}"[:300])
+            queue.append(record)
     return queue
 
 
-def _load_message_ids(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> dict[str, str]:
-    found: dict[str, str] = dict(
-        connection.execute("SELECT message_id, digest FROM message_ids WHERE conversation = ?", (head.number,)).fetchall()
-    )
-    if any(type(message_id) is not str or type(digest) is not str for message_id, digest in found.items()):
+def _load_message_ids(connection: sqlite3.Connection, conversation_id: str, number: int) -> dict[str, str]:
+    query = "SELECT message_id, digest FROM message_ids WHERE conversation = ?"
+    with _reading(connection, conversation_id, query, (number,)) as found:
+        message_ids: dict[str, str] = dict(found)
+    if any(type(message_id) is not str or type(digest) is not str for message_id, digest in message_ids.items()):
         raise StateError(conversation_id, "a message id is not text")
-    return found
+    return message_ids
+
+
+def _load_state(connection: sqlite3.Connection, conversation_id: str, number: int) -> JSON:
+    state: dict[str, JSONValue] = {}
+    with _reading(connection, conversation_id, "SELECT name, body FROM state WHERE conversation = ?", (number,)) as found:
+        for name, body in found:
+            if type(name) is not str:
+                raise StateError(conversation_id, f"a key of the state is {type(name).__name__}")
+            state[name] = decode_value(conversation_id, body)
+    return state
 
 
 def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None, change: int) -> int:
@@ -256,8 +266,9 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
     if row is None or _is_foreign(row, wanted):
         raise ConversationNotFound(conversation_id)
     head = _decode_head(conversation_id, row)
-    with _reading(conversation_id):
-        found = connection.execute(_PAGE, (head.number, _NO_END if before is None else before, limit + 1)).fetchall()
+    place = _NO_END if before is None else before
+    with _reading(connection, conversation_id, _PAGE, (head.number, place, limit + 1)) as page:
+        found = page.fetchall()
     more = len(found) > limit
     del found[limit:]
     rows = [decode_row(conversation_id, row_id, fields) for _, row_id, *fields in reversed(found)]
@@ -267,14 +278,11 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
 def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
     """Return a page of the list, the one changed last first; StateError where a line of it is damaged."""
     older_than = _NO_END if after is None else after
+    where, arguments = ("", ()) if wanted is None else ("owner = ? AND", (wanted,))
+    query = f"{_LIST} WHERE {where} change < ? ORDER BY change DESC LIMIT ?"
     try:
-        if wanted is None:
-            query = connection.execute(f"{_LIST} WHERE change < ? ORDER BY change DESC LIMIT ?", (older_than, limit + 1))
-        else:
-            query = connection.execute(
-                f"{_LIST} WHERE owner = ? AND change < ? ORDER BY change DESC LIMIT ?", (wanted, older_than, limit + 1)
-            )
-        found = query.fetchall()
+        with closing(connection.execute(query, (*arguments, older_than, limit + 1))) as page:
+            found = page.fetchall()
     except UnicodeDecodeError as exc:
         raise PersistenceError(f"the list of conversations is damaged: {exc}") from exc
     items = [_decode_item(*fields) for _, *fields in found[:limit]]

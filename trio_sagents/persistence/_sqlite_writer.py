@@ -8,7 +8,7 @@ One failing member does not fail the others. Most are refused before they have c
 transaction is rolled back and done again with a savepoint for each member (they would add a quarter to the cost of every commit).
 
     queued --taken by a leader--> begun --committed or refused--> done
-       \\--cancelled--> withdrawn
+       `--cancelled--> withdrawn
 
 Invariant: `_led` is true exactly while one task leads or was made the leader and has not run yet; nothing is queued otherwise.
 """
@@ -151,16 +151,20 @@ class Writer:
     def _run(self, group: Sequence[_Job[object]]) -> None:
         """Do a group in one transaction (in the thread)."""
         try:
-            results = self._attempt(group, savepoints=False) or self._attempt(group, savepoints=True)
+            if not self._attempt(group, savepoints=False):
+                self._attempt(group, savepoints=True)
         except sqlite3.Error as exc:
             for job in group:
                 job.result = self._explained(exc)
-        else:
-            for job, result in zip(group, results, strict=True):
-                job.result = result
+        except BaseException:
+            for job in group:
+                job.result = None
+            raise
 
-    def _attempt(self, group: Sequence[_Job[object]], *, savepoints: bool) -> Sequence[outcome.Outcome[object]]:
-        """Return the results of a committed transaction; without savepoints none, and nothing done, where a member has to be undone.
+    def _attempt(self, group: Sequence[_Job[object]], *, savepoints: bool) -> bool:
+        """Give each job its result and commit; without savepoints return False, with nothing done, where one has to be undone.
+
+        A result is never a local variable: it may be an error, whose frames hold this one.
 
         Raises:
             sqlite3.Error: the transaction is lost, with all its members.
@@ -169,21 +173,19 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             transaction = Transaction(connection)
-            results: list[outcome.Outcome[object]] = []
             for job in group:
                 if savepoints:
                     connection.execute("SAVEPOINT member")
                 changes = connection.total_changes
-                result = self._run_member(transaction, job.operation)
-                if isinstance(result, outcome.Error) and connection.total_changes != changes:
+                job.result = self._run_member(transaction, job.operation)
+                if isinstance(job.result, outcome.Error) and connection.total_changes != changes:
                     if not savepoints:
-                        return ()
+                        return False
                     connection.execute("ROLLBACK TO member")
                 if savepoints:
                     connection.execute("RELEASE member")
-                results.append(result)
             connection.execute("COMMIT")
-            return results
+            return True
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -49,10 +49,10 @@ class _Stored:
     owner: Owner
     owner_key: str
     epoch: int
+    updated_at: datetime.datetime
     revision: int = 0
     change: int = _GONE
     """Number of its last change, among those of all conversations."""
-    updated_at: datetime.datetime = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     title: str | None = None
     messages: list[str] = attrs.field(factory=list)
     queue: dict[str, str] = attrs.field(factory=dict)
@@ -194,8 +194,9 @@ class MemoryStore:
     def _store(self, row: _Stored | None, encoded: EncodedCommit) -> None:
         commit = encoded.commit
         new = row is None
+        now = datetime.datetime.now(datetime.UTC)
         if row is None:
-            row = _Stored(commit.conversation_id, commit.owner, encoded.owner_key, commit.epoch)
+            row = _Stored(commit.conversation_id, commit.owner, encoded.owner_key, commit.epoch, now)
             self._stored[commit.conversation_id] = row
         row.messages.extend(encoded.messages)
         row.queue.update(encoded.queued)
@@ -212,7 +213,7 @@ class MemoryStore:
         row.row_ids.extend(row_id for row_id in encoded.rows if row_id not in row.rows)
         row.rows.update(encoded.rows)
         row.revision = commit.revision
-        row.updated_at = datetime.datetime.now(datetime.UTC)
+        row.updated_at = now
         self._change += 1
         row.change = self._change
         self._all.append(row, new=new)
@@ -254,9 +255,7 @@ class MemoryStore:
         rows = [decode_row(conversation_id, row_id, row.rows[row_id]) for row_id in row.row_ids[start:end]]
         return HistoryPage(rows, encode_cursor("r", start) if start else None)
 
-    async def conversations(
-        self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
-    ) -> ConversationPage:
+    async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
         """Return a page of the conversations, the one changed last first.
 
         Args:
@@ -276,9 +275,7 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         order = self._all if wanted is None else self._owned.get(wanted)
         found: Sequence[_Stored] = () if order is None else order.page(place, limit + 1)
-        items = [
-            ConversationItem(row.conversation_id, row.owner, row.title, len(row.messages), row.updated_at) for row in found[:limit]
-        ]
+        items = [ConversationItem(row.conversation_id, row.owner, row.title, len(row.messages), row.updated_at) for row in found[:limit]]
         return ConversationPage(items, encode_cursor("c", found[limit - 1].change) if len(found) > limit else None)
 
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:

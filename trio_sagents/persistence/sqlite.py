@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from typing import Final, Literal, TypeVar, get_args
 
 import trio
@@ -16,7 +16,7 @@ from trio_sagents.data.records import UNCHECKED, Commit, Conversation, Conversat
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._records import check_limit, decode_cursor, encode_commit, wanted_key
-from trio_sagents.persistence._sqlite_schema import Synchronous, connect, create_file, explain, explained, prepare
+from trio_sagents.persistence._sqlite_schema import Synchronous, connect, create_file, explained, prepare
 from trio_sagents.persistence._sqlite_writer import Transaction, Writer
 
 T = TypeVar("T")
@@ -35,22 +35,14 @@ class _File:
             PersistenceError: it cannot be used; nothing stays open.
         """
         self.path = path
-        connections: list[sqlite3.Connection] = []
-        with explained(path):
+        with explained(path), ExitStack() as undo:
             self._key = _claim(path)
-            try:
-                for _ in range(2):
-                    connection = connect(path, busy_timeout=busy_timeout, synchronous=synchronous)
-                    connections.append(connection)
-                    if len(connections) == 1:
-                        prepare(connection, path)
-                connection.execute("PRAGMA query_only = ON")
-            except BaseException:
-                for connection in connections:
-                    connection.close()
-                _release(self._key)
-                raise
-        self._writing, self._reading = connections
+            undo.callback(_release, self._key)
+            self._writing = undo.enter_context(closing(connect(path, busy_timeout=busy_timeout, synchronous=synchronous)))
+            prepare(self._writing, path)
+            self._reading = undo.enter_context(closing(connect(path, busy_timeout=busy_timeout, synchronous=synchronous)))
+            self._reading.execute("PRAGMA query_only = ON")
+            undo.pop_all()
         self.is_open = True
         self.writer = Writer(self._writing, path)
         self._reader = trio.Lock()
@@ -98,7 +90,7 @@ def _claim(path: str) -> tuple[int, int]:
         status = os.stat(path)
         key = (status.st_dev, status.st_ino)
         if key in _open_files:
-            raise PersistenceError(f"the database {path!r} is open in this process already; share one SqliteStore, or close the other first")
+            raise PersistenceError(f"the database {path!r} is open in this process already; share one SqliteStore, or close the other")
         _open_files.add(key)
         return key
 
@@ -174,7 +166,7 @@ class SqliteStore:
             # Cancellation: what was begun is finished. Bounded by the busy timeout of SQLite, not by a deadline: a connection
             # that a thread uses cannot be closed, and a virtual clock would jump over a deadline.
             with trio.CancelScope(shield=True):
-                await file.close()  # noqa: ASYNC102
+                await file.close()
 
     def _open(self) -> _File:
         return _File(os.path.abspath(self._path), busy_timeout=self._busy_timeout, synchronous=self._synchronous)
@@ -265,9 +257,7 @@ class SqliteStore:
         wanted = wanted_key(owner)
         return await file.read(lambda connection: tables.history(connection, conversation_id, wanted, place, limit))
 
-    async def conversations(
-        self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
-    ) -> ConversationPage:
+    async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
         """Return a page of the conversations, the one changed last first.
 
         Args:

@@ -55,7 +55,7 @@ class Asking:
         return self._runtime.agent_id_of(conversation_id)
 
     async def _ask_to_start(self, scope: Scope, conversation_id: str) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         access = self._runtime.access
         if access.is_synchronous:
             return

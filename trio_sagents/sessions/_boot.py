@@ -8,7 +8,7 @@ import trio
 
 from trio_sagents.abc import Built
 from trio_sagents.agent import Agent
-from trio_sagents.data.config import SessionOpts, SessionPolicy
+from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import plain_json
 from trio_sagents.data.messages import Message
 from trio_sagents.data.rows import rows_of
@@ -80,7 +80,8 @@ class Booter:
             blueprint.policy.max_state_bytes,
         )
         if stored is None:
-            ledger.seed(*_seed(ledger, options.fresh_state_attrs))
+            if options.fresh_state_attrs:
+                ledger.seed(*_seed(options.fresh_state_attrs))
             return ledger
         ledger.restore(stored)
         if closing := ledger.closing():
@@ -95,14 +96,14 @@ class Booter:
 def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:
     match built:
         case Agent():
-            return built, SessionOpts()
+            return built, NO_OPTIONS
         case (Agent() as agent, SessionOpts() as options):
             return agent, options
         case _:
             raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {built!r}")
 
 
-def _seed(ledger: Ledger, fresh: Mapping[str, Any]) -> tuple[list[Message], list[Todo], Any]:  # type: ignore[explicit-any]  # the API's own
+def _seed(fresh: Mapping[str, Any]) -> tuple[list[Message], list[Todo], Any]:  # type: ignore[explicit-any]  # the API's own
     """Return the beginning of a fresh conversation, checked."""
     messages: list[Message] = []
     for given in fresh.get("messages", ()):

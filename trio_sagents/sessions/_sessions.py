@@ -140,11 +140,11 @@ class Sessions(Looking):
         """
         agent_id = self._agent_id(conversation_id)
         check_grace(grace_period)
-        await trio.lowlevel.checkpoint()
-        if not await self._runtime.access.allows(scope, conversation_id, "stop"):
-            return False
-        entry = self._entry(agent_id, conversation_id, scope)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        allowed = await self._runtime.access.allows(scope, conversation_id, "stop")
+        entry = self._entry(agent_id, conversation_id, scope) if allowed else None
         if entry is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
             return False
         await stop_entry(entry, grace_period)
         return True

@@ -60,8 +60,10 @@ class Starter:
                 if is_inside(entry.task):
                     raise AgentStopped(conversation_id)  # a boot cannot wait for itself
                 await entry.wait_ready()
-            if entry.live is None:
-                self._raise_failure(entry)
+                if entry.live is None:
+                    self._raise_failure(entry)
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # others get a turn; then the look holds, or is taken again
             if entry.phase is Phase.LIVE:
                 return entry
 

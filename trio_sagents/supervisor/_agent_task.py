@@ -45,7 +45,8 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
                 if timer is not None:
                     timer.cancel()
                 await live.serve()
-                nursery.cancel_scope.cancel()
+                if nursery.child_tasks:
+                    nursery.cancel_scope.cancel()
     except BaseException as exc:  # the agent boundary
         crash, onward = split(exc)
     finally:

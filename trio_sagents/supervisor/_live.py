@@ -4,8 +4,9 @@ Everything but waiting is synchronous: whoever decides looks and acts in one ste
 an event and then looks for itself; nothing is ever handed to it, so nothing can be lost on the way.
 """
 
+import datetime
+import functools
 import math
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -36,9 +37,6 @@ from trio_sagents.supervisor._registry import Entry, Phase
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
 from trio_sagents.supervisor._turns import Turn
 
-if TYPE_CHECKING:
-    import datetime
-
 
 @attrs.define(eq=False)
 class LiveAgent:
@@ -63,7 +61,7 @@ class LiveAgent:
     was_cut: bool = False
     """Whether its last turn was cut."""
     last_activity: float = attrs.field(factory=trio.current_time)
-    started_at: "datetime.datetime" = attrs.field(factory=wall_clock)
+    started_at: datetime.datetime = attrs.field(factory=wall_clock)
     viewers: int = 0
     had_viewer: bool = False
     """Whether anybody watched since the boot."""
@@ -74,8 +72,6 @@ class LiveAgent:
     _wake: trio.Event | None = None
     _rest: trio.Event | None = None
     """Set when it comes to rest, where somebody waits for that."""
-    _idle: trio.CancelScope | None = None
-    """Around the wait of `serve`: without a deadline; the timer cancels it when the agent is due."""
     _timer: Timer | None = None
     # Invariant: due no later than the agent is, while it waits idle.
     _tracked: Tracked | None = None
@@ -98,7 +94,7 @@ class LiveAgent:
         self.entry.live = self
         self.entry.phase = Phase.LIVE
         presence = self.runtime.presence
-        self._tracked = presence.enter(AGENTS_TOPIC, self.entry.agent_id, self._meta)
+        self._tracked = presence.enter(AGENTS_TOPIC, self.entry.agent_id, functools.partial(self._meta, self.status))
         topic = conversation_topic(self.entry.conversation_id)
         self._forget_viewers = presence.watch_count(topic, self._viewers_changed)
         self.viewers = presence.count(topic)
@@ -121,9 +117,9 @@ class LiveAgent:
             if subscription.state == "pending" and not subscription.is_closed and await self.runtime.may_see(subscription):
                 self.runtime.enrol(subscription)
 
-    def _meta(self) -> JSON:
+    def _meta(self, status: Status) -> JSON:
         return {
-            "status": self.status.value,
+            "status": status.value,
             "conversation_id": self.entry.conversation_id,
             "last_activity_at": self.last_activity_at.isoformat(),
         }
@@ -141,10 +137,8 @@ class LiveAgent:
         return self.entry.phase is Phase.LIVE and not self.has_ended
 
     @property
-    def last_activity_at(self) -> "datetime.datetime":
+    def last_activity_at(self) -> datetime.datetime:
         """The instant of the last activity."""
-        import datetime
-
         return wall_clock() - datetime.timedelta(seconds=trio.current_time() - self.last_activity)
 
     def feed(self, channel: Channel) -> Feed:
@@ -180,7 +174,7 @@ class LiveAgent:
         self.status = status
         self.publish(StatusChanged(status, data if isinstance(data, str) else self.ledger.interrupt, turn_id))
         if self._tracked is not None:
-            self._tracked.update(self._meta)
+            self._tracked.update(functools.partial(self._meta, status))
 
     # ── what happens to it
 
@@ -215,14 +209,8 @@ class LiveAgent:
         elif not viewers and self.viewers:
             self._viewers_left = trio.current_time()
         self.viewers = viewers
-        if not viewers and self._idle is not None:
+        if not viewers:
             self._arm()
-
-    def leave(self, deadline: float) -> None:
-        """Accept nothing more, and go: now, or when the turn has ended."""
-        if deadline <= trio.current_time() and self.turn is not None:
-            self.turn.watch_stuck_tools()
-        self.wake()
 
     # ── its own task
 
@@ -232,8 +220,8 @@ class LiveAgent:
         Cancellation: the turn is settled by its own task; the caller ends the agent.
         """
         while True:
-            # No checkpoint from the look to the close: Trio may still deliver a message after a wait was cancelled, so what
-            # counts is what is there now, not what woke us (test_message_at_the_idle_deadline_is_answered).
+            # No checkpoint from the look to the close: between the timer and this task others have run, so what counts is what
+            # is there now, not what woke us (test_message_at_the_idle_deadline_is_answered).
             if self.turn is None:
                 if self.entry.phase is Phase.STOPPING:
                     return self.entry.reason or ShutdownReason.STOPPED
@@ -246,18 +234,16 @@ class LiveAgent:
             await self._wait()
 
     async def _wait(self) -> None:
-        with trio.CancelScope() as self._idle:
-            self._arm()
-            self._wake = trio.Event()
-            try:
-                await self._wake.wait()
-            except trio.Cancelled:
-                if self.turn is not None:
-                    self.turn.watch_stuck_tools()
-                raise
-            finally:
-                self._wake = None
-        self._idle = None
+        self._arm()
+        self._wake = trio.Event()
+        try:
+            await self._wake.wait()
+        except trio.Cancelled:
+            if self.turn is not None:
+                self.turn.watch_stuck_tools()
+            raise
+        finally:
+            self._wake = None
 
     def _has_runnable(self) -> bool:
         return bool(self.ledger.queue) and (self.is_released or self.status not in HELD)
@@ -291,12 +277,10 @@ class LiveAgent:
 
     def _look(self) -> float | None:
         self._timer = None
-        if self._idle is None or self.turn is not None or self.intake.flights:
-            return None  # it arms again when it waits
         if min(self._activity_due(), self._viewers_due()) > trio.current_time():
             self._arm()
         else:
-            self._idle.cancel()
+            self.wake()  # it looks again itself, and arms again where it stays
         return None
 
     @property
@@ -355,6 +339,16 @@ class LiveAgent:
 
     # ── ending
 
+    def _say_last_word(self, reason: ShutdownReason) -> None:
+        interrupt = self.ledger.interrupt
+        restorable = self.status is Status.INTERRUPTED and interrupt is not None and interrupt.restorable
+        queued = len(self.ledger.queue)
+        shutdown = AgentShutdown(reason, self.status, queued, restorable, self.last_activity_at, wall_clock())
+        for channel, feed in self._feeds.items():
+            self.publish(shutdown, channel)
+            for subscription in tuple(feed.subscriptions):
+                subscription.end()
+
     async def wait_settled(self) -> None:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""
         if not self.ledger.is_at_rest:
@@ -366,14 +360,8 @@ class LiveAgent:
         """Say the last word. Synchronous, and once."""
         if self._timer is not None:
             self._timer.cancel()
-        interrupt = self.ledger.interrupt
-        restorable = self.status is Status.INTERRUPTED and interrupt is not None and interrupt.restorable
-        now = wall_clock()
-        shutdown = AgentShutdown(reason, self.status, len(self.ledger.queue), restorable, self.last_activity_at, now)
-        for channel, feed in self._feeds.items():
-            self.publish(shutdown, channel)
-            for subscription in tuple(feed.subscriptions):
-                subscription.end()
+        if self._feeds:
+            self._say_last_word(reason)
         self.has_ended = True
         self.shutdown_reason = reason
         if self._tracked is not None:

@@ -71,9 +71,12 @@ class Entry:
             self.phase = Phase.STOPPING
             self.reason = self.reason or reason
             self.cause = self.cause or cause
-        if self.live is not None:
-            self.live.leave(deadline)
-        if deadline <= trio.current_time() or self.live is None:
+        if self.live is None:
+            self.cancel_scope.cancel()
+        elif self.live.turn is None:
+            self.live.wake()  # it waits, and leaves when it looks
+        elif deadline <= trio.current_time():
+            self.live.turn.watch_stuck_tools()
             self.cancel_scope.cancel()
         else:
             self.cancel_scope.deadline = min(self.cancel_scope.deadline, deadline)

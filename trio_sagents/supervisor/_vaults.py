@@ -73,9 +73,15 @@ class FlatVault:
     """A `ConversationStore` as it is."""
 
     store: ConversationStore
+    _compares: bool = attrs.field(init=False)
+    """Whether the store compares owners itself."""
+
+    @_compares.default
+    def _store_compares(self) -> bool:
+        return isinstance(self.store, OwnedStore)
 
     def _owner(self, asker: Asker) -> Mapping[str, Owner | Unchecked]:
-        return {"owner": asker.owner} if isinstance(self.store, OwnedStore) else {}
+        return {"owner": asker.owner} if self._compares else {}
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
         """Load it; a store that does not compare owners is compared here."""

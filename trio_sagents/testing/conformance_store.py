@@ -108,10 +108,11 @@ class StoreConformance(PageTests):
 
     async def test_commit_of_another_owner(self) -> None:
         """A commit that names another owner than the stored one is refused: `1`, `"1"` and None are three."""
+        owners: tuple[Owner, ...] = (1, "1", None)
         async with self.open_store() as store:
-            for index, owner in enumerate((1, "1", None)):
+            for index, owner in enumerate(owners):
                 await store.commit(None, change(f"c{index}", owner=owner))
-                for other in {1, "1", None, "null"} - {owner}:
+                for other in {*owners, "null"} - {owner}:
                     with pytest.raises(Conflict):
                         await store.commit(None, change(f"c{index}", 2, owner=other))
                 conversation = await loaded(store, f"c{index}")
@@ -243,9 +244,9 @@ class StoreConformance(PageTests):
     async def test_what_is_not_json(self, value: JSONValue) -> None:
         """What has no JSON form is refused, with nothing stored."""
         async with self.open_store() as store:
-            for part in ({"messages": [{"x": value}]}, {"state": {"metadata": {"x": [value]}}}):
+            for wrong in (change(messages=[{"x": value}]), change(state={"metadata": {"x": [value]}})):
                 with pytest.raises((TypeError, ValueError)):
-                    await store.commit(None, change(**part))
+                    await store.commit(None, wrong)
             assert await store.load(None, "c") is None
 
     async def test_commits_to_many(self) -> None:

@@ -1,0 +1,59 @@
+"""A host as small as can be: what each benchmark opens."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from trio_sagents import (
+    Agent,
+    ConversationStore,
+    MemoryStore,
+    SessionConfig,
+    SessionOpts,
+    SessionPolicy,
+    Sessions,
+    SingleFactoryRouter,
+    open_sessions,
+)
+from trio_sagents.supervisor._live import LiveAgent
+from trio_sagents.testing import ScriptedModel
+
+INACTIVITY_TIMEOUT = 300.0
+
+
+@asynccontextmanager
+async def open_host(
+    agent: Agent | None = None,
+    *,
+    store: ConversationStore | None = None,
+    seeds: Mapping[str, object] | None = None,
+) -> AsyncIterator[Sessions]:
+    """Open sessions with one kind of agent.
+
+    Args:
+        agent: for all conversations; without one, one that is never asked.
+        store: a `MemoryStore` where there is none.
+        seeds: by conversation id, the messages that a fresh conversation begins with.
+    """
+    answering = Agent(model=ScriptedModel([])) if agent is None else agent
+
+    async def create(agent_id: str, config: Mapping[str, str]) -> tuple[Agent, SessionOpts]:
+        given = {} if seeds is None else seeds
+        return answering, SessionOpts(fresh_state_attrs={"messages": given.get(config["conversation_id"], ())})
+
+    config = SessionConfig(
+        factory_router=SingleFactoryRouter(answering if seeds is None else create),
+        store=MemoryStore() if store is None else store,
+        inactivity_timeout=INACTIVITY_TIMEOUT,
+        policy=SessionPolicy(max_sessions=200_000),
+    )
+    async with open_sessions(config) as sessions:
+        yield sessions
+
+
+def live_agent(sessions: Sessions, conversation_id: str) -> LiveAgent:
+    """Return the agent itself, for what no caller of the library can reach: to publish an event by hand."""
+    runtime = sessions.runtime
+    entry = runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
+    assert entry is not None
+    assert entry.live is not None
+    return entry.live
