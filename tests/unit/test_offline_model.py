@@ -263,14 +263,35 @@ def test_any_text_is_read(text: str) -> None:
     assert all(json.dumps(dict(ask.arguments)) for ask in asks)
 
 
-@given(st.lists(st.sampled_from(["add", "milk", "to my todos", "and", "what is", "2", "+", "remember", "that", "done", ",", "read", "a.b", "my"]), max_size=30))
+@given(
+    st.lists(
+        st.sampled_from(["add", "milk", "to my todos", "and", "what is", "2", "+", "remember", "that", "done", ",", "read", "a.b", "my"]),
+        max_size=30,
+    )
+)
 def test_any_mixture_of_known_words_is_read(words: list[str]) -> None:
     """The patterns end, whatever they meet."""
     assert read_asks(" ".join(words))
 
 
 @pytest.mark.parametrize(
-    "word", ["add ", "a ", "what ", "1+", "and ", "and 1 ", "remember that a and ", "x x and ", "to my todos ", "what files ", "do you know ", " ", "'a' ", "- "]
+    "word",
+    [
+        "add ",
+        "a ",
+        "what ",
+        "1+",
+        "and ",
+        "and 1 ",
+        "remember that a and ",
+        "x x and ",
+        "to my todos ",
+        "what files ",
+        "do you know ",
+        " ",
+        "'a' ",
+        "- ",
+    ],
 )
 @pytest.mark.parametrize("first", ["", "add ", "done 1 ", "what is ", "read ", "mark "])
 def test_reading_the_longest_text_is_quick(first: str, word: str) -> None:

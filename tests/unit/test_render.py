@@ -45,7 +45,7 @@ from trio_sagents.cli._screen import harmless
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.status import CancelCause
 
-NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CALL = ToolCall("c1", "calculate", {"expression": "6*7"})
 ANSWER = "The answer is 42."
 
@@ -71,9 +71,11 @@ def snapshot(*texts: str, status: Status = Status.RUNNING, queued: int = 0, mess
     return Snapshot(status, None, (), streaming, (), queued, Cursor("i", "main", 1))
 
 
-def row(content_type: str, content: dict[str, object], *, role: str = "assistant", row_id: str = "a1:0", status: str = "completed") -> DisplayMessage:
+def row(
+    content_type: str, content: dict[str, object], *, role: str = "assistant", row_id: str = "a1:0", status: str = "completed"
+) -> DisplayMessage:
     """Return a row of the history."""
-    return DisplayMessage(row_id, row_id.split(":")[0], role, content_type, content, status, NOW)  # type: ignore[arg-type]  # strs here
+    return DisplayMessage(row_id, row_id.partition(":")[0], role, content_type, content, status, NOW)  # type: ignore[arg-type]  # strs here
 
 
 def rows_shown(view: TurnView, *rows: DisplayMessage) -> str:
@@ -141,7 +143,13 @@ def test_a_completed_message_is_not_spoken_again() -> None:
 
 @pytest.mark.parametrize(
     ("stop_reason", "mark"),
-    [("crashed", "[cut by a crash]"), ("cancelled", "[cancelled]"), ("stream_error", "broke off]"), ("length", "length limit]"), ("content_filtered", "filter]")],
+    [
+        ("crashed", "[cut by a crash]"),
+        ("cancelled", "[cancelled]"),
+        ("stream_error", "broke off]"),
+        ("length", "length limit]"),
+        ("content_filtered", "filter]"),
+    ],
 )
 def test_a_cut_answer_is_marked(stop_reason: str, mark: str) -> None:
     """A cut is visible live and in the history, in the same words."""
@@ -264,7 +272,10 @@ def test_a_message_of_several_rows_is_shown_whole() -> None:
         (Cancelled(CancelCause.USER), "[cancelled]"),
         (Cancelled(CancelCause.STOPPED), "[cancelled: stopped]"),
         (Failed(ModelFailed("boom")), "error: boom"),
-        (Interrupted(Interrupt("i", "t", (CALL,))), '[waits for a person\'s decision: calculate(expression="6*7"); a new message goes on without it]'),
+        (
+            Interrupted(Interrupt("i", "t", (CALL,))),
+            '[waits for a person\'s decision: calculate(expression="6*7"); a new message goes on without it]',
+        ),
         (Unanswered(ShutdownReason.STOPPED), "[not answered yet: stopped; the message is saved]"),
     ],
 )
@@ -303,7 +314,9 @@ def test_any_mixture_of_deltas_and_snapshots_shows_the_text_once(texts: list[str
     for text in texts:
         match data.draw(st.sampled_from(["delta", "lost", "twice", "snapshot"])):
             case "delta":
-                out += shown(view, delta(whole[: offset + len(text)]) if data.draw(st.booleans()) else snapshot(whole[: offset + len(text)]))
+                out += shown(
+                    view, delta(whole[: offset + len(text)]) if data.draw(st.booleans()) else snapshot(whole[: offset + len(text)])
+                )
             case "twice":
                 out += shown(view, snapshot(whole[:offset]) if offset else snapshot(), delta(text, offset), delta(text, offset))
             case "snapshot":

@@ -80,13 +80,14 @@ class Timers:
         called = 0
         while self._ticks and self._ticks[0] * TICK <= now:
             bucket = self._buckets[self._ticks[0]]
-            while bucket:
-                if called == BATCH:
-                    return
-                called += 1
-                timer = next(iter(bucket))
-                del bucket[timer]
-                again = timer.callback()
-                if again is not None:
-                    self.call_at(max(again, now + TICK), timer.callback)
-            del self._buckets[heapq.heappop(self._ticks)]
+            if not bucket:
+                del self._buckets[heapq.heappop(self._ticks)]
+                continue
+            if called == BATCH:
+                return
+            called += 1
+            timer = next(iter(bucket))
+            del bucket[timer]
+            again = timer.callback()
+            if again is not None:
+                self.call_at(max(again, now + TICK), timer.callback)

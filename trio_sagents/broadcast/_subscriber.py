@@ -95,6 +95,10 @@ class Subscriber:
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
 
+    def subscription(self, conversation_id: str, channel: Channel = "main") -> Subscription:
+        """Return the subscription that `reserve` made, now or before. For the runtime."""
+        return self._subscriptions[conversation_id, channel]
+
     def drop(self, subscription: Subscription) -> None:
         """End one subscription: nothing of it is read any more."""
         key = (subscription.conversation_id, subscription.channel)

@@ -15,7 +15,7 @@ LISTED: Final = 20
 
 def new_conversation_id() -> str:
     """Return an id that sorts by time and is short enough to type."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 

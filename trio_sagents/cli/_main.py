@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup = set_up(options)
         return _run(_command(setup, options, text), setup.database)
     except UsageError as exc:
-        print(f"trio-sagents: {exc}", file=sys.stderr)
+        _complain(f"trio-sagents: {exc}")
         return USAGE
     except KeyboardInterrupt:
         return 130
@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     chat = commands.add_parser(
-        "chat", help="talk to an agent", description="Talk to an agent.", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        "chat",
+        help="talk to an agent",
+        description="Talk to an agent.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     chat.add_argument("--once", metavar="TEXT", help="send one message, print the answer, and exit; - reads it from standard input")
     which = chat.add_mutually_exclusive_group()
@@ -111,7 +115,7 @@ def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
     except* (SagentsError, OSError) as group:
         _report(group)
         if group.subgroup((PersistenceError, StartFailed)):
-            print(f"The database is {database}; --db PATH takes another one.", file=sys.stderr)
+            _complain(f"The database is {database}; --db PATH takes another one.")
     return status
 
 
@@ -121,7 +125,11 @@ async def _awaited(command: Callable[[], Awaitable[int]]) -> int:
 
 def _report(group: BaseExceptionGroup[BaseException]) -> None:
     for error in _leaves(group):
-        print(f"trio-sagents: {error_text(error)}", file=sys.stderr)
+        _complain(f"trio-sagents: {error_text(error)}")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -25,8 +25,15 @@ CREATE TABLE IF NOT EXISTS chat_notes (
     call_key TEXT NOT NULL UNIQUE, PRIMARY KEY (conversation_id, number));
 """
 _FILLER: Final = frozenset(
-    "a about all am an and any are at called do for i in is it like me mine my name named of on our that the thing things to was were with".split()
+    # fmt: off
+    {
+        "a", "about", "all", "am", "an", "and", "any", "are", "at", "called", "do", "for", "i", "in", "is", "it",
+        "like", "me", "mine", "my", "name", "named", "of", "on", "our", "that", "the", "thing", "things", "to", "was",
+        "were", "with",
+    }
+    # fmt: on
 )
+"""Words that tell nothing about a note."""
 
 
 class NotebookRefused(ValueError):
@@ -45,6 +52,7 @@ class Notebook:
 
         Args:
             items: what is to be done, one text for each todo.
+            context: of the call.
         """
         texts = [_text(item) for item in items]
         if not texts:
@@ -66,6 +74,7 @@ class Notebook:
 
         Args:
             numbers: as `list_todos` shows them.
+            context: of the call.
         """
         with self._transaction() as db:
             found = _todos(db, numbers, context.conversation_id)
@@ -80,6 +89,7 @@ class Notebook:
 
         Args:
             numbers: as `list_todos` shows them.
+            context: of the call.
         """
         with self._transaction() as db:
             found = _todos(db, numbers, context.conversation_id)
@@ -94,6 +104,7 @@ class Notebook:
 
         Args:
             note: one fact, as a sentence.
+            context: of the call.
         """
         text = _text(note)
         with self._transaction() as db:
@@ -105,12 +116,11 @@ class Notebook:
 
         Args:
             about: words to look for; empty finds all notes.
+            context: of the call.
         """
         with self._transaction() as db:
-            notes = [
-                text
-                for (text,) in db.execute("SELECT text FROM chat_notes WHERE conversation_id = ? ORDER BY number", [context.conversation_id])
-            ]
+            rows = db.execute("SELECT text FROM chat_notes WHERE conversation_id = ? ORDER BY number", [context.conversation_id])
+            notes = [text for (text,) in rows]
         if not notes:
             return "I have no notes yet"
         found = _matching(notes, about)
@@ -136,15 +146,13 @@ def _insert(db: sqlite3.Connection, table: str, texts: Sequence[str], context: T
         key = f"{context.idempotency_key}#{index}"
         known = db.execute(f"SELECT number FROM {table} WHERE call_key = ?", [key]).fetchone()  # noqa: S608  # one of two constants
         if known is None:
-            where = f"FROM {table} WHERE conversation_id = ?"
-            count, last = db.execute(f"SELECT count(*), coalesce(max(number), 0) {where}", [context.conversation_id]).fetchone()  # noqa: S608
+            select = f"SELECT count(*), coalesce(max(number), 0) FROM {table} WHERE conversation_id = ?"  # noqa: S608  # as above
+            count, last = db.execute(select, [context.conversation_id]).fetchone()
             if count >= MAX_ENTRIES:
                 raise NotebookRefused(f"there are {MAX_ENTRIES} entries already; remove some first")
             known = [last + 1]
-            db.execute(
-                f"INSERT INTO {table} (conversation_id, number, text, call_key) VALUES (?, ?, ?, ?)",  # noqa: S608  # as above
-                [context.conversation_id, last + 1, text, key],
-            )
+            insert = f"INSERT INTO {table} (conversation_id, number, text, call_key) VALUES (?, ?, ?, ?)"  # noqa: S608  # as above
+            db.execute(insert, [context.conversation_id, last + 1, text, key])
         numbers.append(int(known[0]))
     return numbers
 
@@ -173,7 +181,10 @@ def _text(value: str) -> str:
 
 
 def _words(text: str) -> frozenset[str]:
-    words = (word.removesuffix("'s").removesuffix("’s") for word in re.findall(r"[\w'’]+", text.casefold()))
+    words = (
+        word.removesuffix("'s").removesuffix("\N{RIGHT SINGLE QUOTATION MARK}s")
+        for word in re.findall("[\\w'\N{RIGHT SINGLE QUOTATION MARK}]+", text.casefold())
+    )
     return frozenset(word.rstrip("s") or word for word in words if word not in _FILLER)
 
 

@@ -163,6 +163,14 @@ class TurnView:
                 yield from self._tool(call, status, output, error)
             case Snapshot():
                 yield from self._snapshot(event)
+            case TurnEnded() | ChainError() | ToolIgnoresCancellation() | AgentShutdown():
+                yield from self._ending(event)
+            case _:
+                self._note(event)
+
+    def _note(self, event: Event) -> None:
+        """Take note of what has no text; what this screen has no place for is passed over."""
+        match event:
             case StatusChanged(status=status):
                 self.status = status
             case TurnStarted():
@@ -172,9 +180,7 @@ class TurnView:
                 self.queued += 1
             case Gap():
                 self.has_gap = True
-            case TurnEnded() | ChainError() | ToolIgnoresCancellation() | AgentShutdown():
-                yield from self._ending(event)
-            case _:  # what this screen has no place for
+            case _:
                 pass
 
     def _ending(self, event: TurnEnded | ChainError | ToolIgnoresCancellation | AgentShutdown) -> Iterator[Piece]:

@@ -19,7 +19,8 @@ STYLES: Final[Mapping[Kind, str]] = {
     "note": "dim",
     "error": "red",
 }
-_CONTROLS: Final = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t\r"} | {13: None}
+_STEERING: Final = frozenset((*range(32), *range(0x7F, 0xA0))) - frozenset(b"\n\t\r")
+_CONTROLS: Final = {**dict.fromkeys(_STEERING, "\N{REPLACEMENT CHARACTER}"), ord("\r"): None}
 
 
 def harmless(text: str) -> str:

@@ -17,7 +17,7 @@ def calculate(expression: str) -> str:
     return _calculate(expression)
 
 
-def chat_tools(database: Path, folder: Path) -> Sequence[Callable[..., str]]:
+def chat_tools(database: Path, folder: Path) -> Sequence[Callable[..., str]]:  # type: ignore[explicit-any]  # their parameters differ
     """Return the tools of a chat.
 
     Args:

@@ -58,6 +58,10 @@ class FilePart:
     """Base64."""
 
 
+def _as_tuple(parts: Iterable["Part"]) -> "tuple[Part, ...]":
+    return tuple(parts)
+
+
 def _plain_arguments(value: JSON) -> JSON:
     plain = plain_json(value)
     if not isinstance(plain, dict):
@@ -119,7 +123,7 @@ class Message:
     message_id: str
     """Unique in its conversation for ever."""
     role: Role
-    parts: Sequence[Part] = attrs.field(default=(), converter=tuple)
+    parts: Sequence[Part] = attrs.field(default=(), converter=_as_tuple)
     """In order; empty for an answer that was cut before its first word."""
     stop_reason: StopReason | None = None
     """How an assistant message ended; None for the other roles."""

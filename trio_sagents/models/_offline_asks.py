@@ -128,9 +128,10 @@ def _story(match: re.Match[str]) -> Mapping[str, JSONValue]:
 
 _WORDS_TO_SIGNS: Final = (
     (r"(?<=\d),(?=\d{3}\b)", ""),
+    (r"\b(?:equals?|make)\b", ""),
     (r"\bplus\b", "+"),
-    (r"\bminus\b|−|–", "-"),
-    (r"\b(?:times|multiplied by)\b|×|·|(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
+    (r"\bminus\b|\u2212|\u2013", "-"),
+    (r"\b(?:times|multiplied by)\b|\xd7|\xb7|(?<=[\d)])\s*x\s*(?=[\d(])", "*"),
     (r"\b(?:divided by|over)\b|÷", "/"),
     (r"\b(?:modulo|mod)\b", "%"),
     (r"\b(?:to the power of|\^)\b|\^", "**"),
@@ -164,8 +165,10 @@ _READERS: Final[Sequence[tuple[str, str, Reader]]] = (
     ("remove_todos", rf"(?:remove|delete|drop|forget)\s+(?:{_LIST}\s*)?(?:number\s*|#)?{_NUMBERS}(?:\s+(?:from|off)\s+{_LIST})?", _numbers),
     (
         "complete_todos",
-        rf"(?:i(?:'m| am| have|'ve)?\s+)?(?:done|did|finish(?:ed)?|completed?|check(?:ed)?|tick|mark)(?:\s+off)?\s+(?:with\s+)?"
-        rf"(?:{_LIST}\s*)?(?:number\s*|item\s*|#)?{_NUMBERS}(?:\s+(?:is|are))?(?:\s+as)?(?:\s+(?:done|off|complete[d]?))?",
+        (
+            rf"(?:i(?:'m| am| have|'ve)?\s+)?(?:done|did|finish(?:ed)?|completed?|check(?:ed)?|tick|mark)(?:\s+off)?\s+(?:with\s+)?"
+            rf"(?:{_LIST}\s*)?(?:number\s*|item\s*|#)?{_NUMBERS}(?:\s+(?:is|are))?(?:\s+as)?(?:\s+(?:done|off|complete[d]?))?"
+        ),
         _numbers,
     ),
     ("complete_todos", rf"(?:{_LIST}\s*)?(?:number\s*|item\s*|#)?{_NUMBERS}\s+(?:is|are)\s+(?:done|finished|completed?)", _numbers),
@@ -176,10 +179,14 @@ _READERS: Final[Sequence[tuple[str, str, Reader]]] = (
     ("recall", r"do you (?:remember|recall|know)(?:\s+(?:anything\s+)?(?:about\s+)?(?P<about>.+))?", _about),
     ("recall", r"(?:(?:show|list|read)\s+(?:me\s+)?)?(?:my|the|your|all)\s+notes(?:\s+(?:about|on)\s+(?P<about>.+))?", _about),
     ("recall", r"(?:recall|look up)\s+(?P<about>.+)", _about),
-    ("remember", r"(?:remember|keep in mind|don'?t forget|(?:make|take) a note|note)(?:\s+down)?(?:\s+that\s+|\s*:\s*|\s+)(?P<note>.+)", _note),
+    (
+        "remember",
+        r"(?:remember|keep in mind|don'?t forget|(?:make|take) a note|note)(?:\s+down)?(?:\s+that\s+|\s*:\s*|\s+)(?P<note>.+)",
+        _note,
+    ),
     (
         "calculate",
-        r"(?P<word>what(?:'s| is)|how much is|calculate|compute|evaluate|calc|solve|work out)?\s*(?P<sum>[\d(.+\-−–].*)",
+        r"(?P<word>what(?:'?s| is| does)|how much is|calculate|compute|evaluate|calc|solve|work out)?\s*(?P<sum>[\d(.+\-\u2212\u2013].*)",
         _expression,
     ),
     (
@@ -187,7 +194,7 @@ _READERS: Final[Sequence[tuple[str, str, Reader]]] = (
         r"(?:(?:show|list)\s+(?:me\s+)?(?:all\s+|the\s+|my\s+)*files|ls|(?:what|which)\s+files\b.*?)(?:\s+(?:here|in (?:this|the) folder))?",
         _nothing,
     ),
-    ("read_file", rf"(?:read|show|open|cat|print|display|summari[sz]e)\s+(?:me\s+)?(?:the\s+)?(?:file\s+)?{_NAMED_FILE}(?:\s+to me)?", _path),
+    ("read_file", rf"(?:read|show|open|cat|print|display)\s+(?:me\s+)?(?:the\s+)?(?:file\s+)?{_NAMED_FILE}(?:\s+to me)?", _path),
     ("read_file", rf"(?:read|cat|(?:show|open|print|display)\s+(?:me\s+)?(?:the\s+)?file)\s+{_FILE}", _path),
     ("read_file", rf"what(?:'s| is| does)\s+(?:in\s+)?(?:the\s+)?(?:file\s+)?{_NAMED_FILE}(?:\s+(?:say|contain|about))?", _path),
     ("recall", r"(?:what|who|where|when|which)(?:'s| is| are| was| were)\s+(?:my|our)\s+(?P<about>.+)", _about),

@@ -87,8 +87,23 @@ _BESIDE: Final = {
 }
 """Where the same message asks for more."""
 
-_PEOPLE: Final = ("a lighthouse keeper", "the ferryman", "a girl with a lantern", "an old cartographer", "the clockmaker", "a patient heron")
-_DEEDS: Final = ("counted the waves", "drew a map", "mended a net", "wrote a letter", "followed the shore", "waited for the tide", "lit a fire")
+_PEOPLE: Final = (
+    "a lighthouse keeper",
+    "the ferryman",
+    "a girl with a lantern",
+    "an old cartographer",
+    "the clockmaker",
+    "a patient heron",
+)
+_DEEDS: Final = (
+    "counted the waves",
+    "drew a map",
+    "mended a net",
+    "wrote a letter",
+    "followed the shore",
+    "waited for the tide",
+    "lit a fire",
+)
 _PLACES: Final = ("by the harbour", "under the bridge", "on the long pier", "behind the dunes", "at the edge of the marsh")
 
 
@@ -102,23 +117,24 @@ def story_sentences(count: int) -> Iterator[str]:
 
 
 def _of_result(name: str, arguments: JSON, result: ToolResult) -> str:
-    content = result.content
     if result.is_error:
-        return f"{name} did not work: {_quote(_CLASS_NAME.sub('', content))}"
-    match name:
-        case "calculate":
-            return f"{arguments.get('expression')} = {_quote(content)}"
-        case "list_todos":
-            return f"Your todos:\n{_quote(content)}" if content[:1].isdigit() else f"{_sentence(content)}"
-        case "recall":
-            return f"I remember:\n{_quote(content)}" if content.startswith("- ") else _sentence(content)
-        case "list_files":
-            return f"The files here:\n{_quote(content)}"
-        case "read_file":
-            lines = content.count("\n") + (not content.endswith("\n"))
-            return f"{arguments.get('path')} has {lines} line{'s' * (lines != 1)}:\n\n{_quote(content)}"
-        case _:
-            return _sentence(_quote(content))
+        return f"{name} did not work: {_quote(_CLASS_NAME.sub('', result.content))}"
+    return _SAID[name](arguments, result.content) if name in _SAID else _sentence(_quote(result.content))
+
+
+def _of_file(arguments: JSON, content: str) -> str:
+    lines = content.count("\n") + (not content.endswith("\n"))
+    return f"{arguments.get('path')} has {lines} line{'s' * (lines != 1)}:\n\n{_quote(content)}"
+
+
+_SAID: Final[Mapping[str, Callable[[JSON, str], str]]] = {
+    "calculate": lambda arguments, content: f"{arguments.get('expression')} = {_quote(content)}",
+    "list_todos": lambda _, content: f"Your todos:\n{_quote(content)}" if content[:1].isdigit() else _sentence(content),
+    "recall": lambda _, content: f"I remember:\n{_quote(content)}" if content.startswith("- ") else _sentence(content),
+    "list_files": lambda _, content: f"The files here:\n{_quote(content)}",
+    "read_file": _of_file,
+}
+"""By tool, from its arguments and its output."""
 
 
 def _sentence(text: str) -> str:

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -44,7 +44,7 @@ def _interval(instance: object, attribute: "attrs.Attribute[float]", value: obje
         raise ValueError(f"{type(instance).__name__}.{attribute.name} must be finite and >= 0 seconds, not {value!r}")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class OfflineModel:
     """A `Model` that understands a few sentences and calls the tools named in them."""
 
@@ -65,7 +65,7 @@ class OfflineModel:
         async with contextlib.aclosing(chunks):
             yield chunks
 
-    async def _paced(self, chunks: Iterator[ModelChunk]) -> AsyncIterator[ModelChunk]:
+    async def _paced(self, chunks: Iterator[ModelChunk]) -> AsyncGenerator[ModelChunk, None]:
         for chunk in chunks:
             await trio.sleep(self.chunk_interval if isinstance(chunk, TextChunk) else 0)
             yield chunk
@@ -133,4 +133,3 @@ def _pieces(text: str) -> Iterator[str]:
     group = 1 if len(words) > _SLOW_WORDS else max(1, -(-len(words) // _CHUNKS))
     for start in range(0, len(words), group):
         yield "".join(words[start : start + group])
-

@@ -189,10 +189,10 @@ def decode_row(conversation_id: str, row_id: object, fields: Sequence[object]) -
         if type(created_at) is not str or (at := datetime.datetime.fromisoformat(created_at)).tzinfo is None:
             raise ValueError("its time has no zone")
         if type(row_id) is not str or type(message_id) is not str or type(content_type) is not str:
-            raise ValueError("its ids are not text")
+            raise TypeError("its ids are not text")
         plain = plain_json(decode_value(conversation_id, content))
         if not isinstance(plain, dict):
-            raise ValueError("its content is not an object")
+            raise TypeError("its content is not an object")
     except (TypeError, ValueError) as exc:
         raise StateError(conversation_id, f"a row of the transcript: {exc}"[:300]) from exc
     return DisplayMessage(row_id, message_id, cast(Role, role), content_type, plain, cast(ToolStatus, status), at)

@@ -27,9 +27,18 @@ _CHANGE: Final = "UPDATE conversations SET revision = ?, change = ?, message_cou
 _PUT_ROW: Final = """INSERT INTO transcript (conversation, row_id, message_id, role, content_type, content, status, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, row_id) DO UPDATE SET message_id = excluded.message_id, role = excluded.role,
 content_type = excluded.content_type, content = excluded.content, status = excluded.status, created_at = excluded.created_at"""
-_PAGE: Final = """SELECT place, row_id, message_id, role, content_type, content, status, created_at FROM transcript
+PAGE_OF_ROWS: Final = """SELECT place, row_id, message_id, role, content_type, content, status, created_at FROM transcript
 WHERE conversation = ? AND place < ? ORDER BY place DESC LIMIT ?"""
-_PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
+PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
+"""The tables that hold what belongs to a conversation."""
+_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)
+_NO_END: Final = 1 << 62
+LIST_ALL: Final = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations
+WHERE change < ? ORDER BY change DESC LIMIT ?"""
+LIST_OWNED: Final = LIST_ALL.replace("WHERE change", "WHERE owner = ? AND change")
+PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
+"""The tables that hold what belongs to a conversation."""
+_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)
 _NO_END: Final = 1 << 62
 _LIST: Final = "SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations"
 
@@ -243,8 +252,8 @@ def delete(connection: sqlite3.Connection, conversation_id: str, wanted: str | N
     ).fetchone()
     if found is None:
         return False
-    for table in _PARTS:
-        connection.execute(f"DELETE FROM {table} WHERE conversation = ?", found)  # noqa: S608  # names of our own
+    for statement in _DELETE:
+        connection.execute(statement, found)
     connection.execute("DELETE FROM conversations WHERE number = ?", found)
     return True
 
@@ -267,7 +276,7 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
         raise ConversationNotFound(conversation_id)
     head = _decode_head(conversation_id, row)
     place = _NO_END if before is None else before
-    with _reading(connection, conversation_id, _PAGE, (head.number, place, limit + 1)) as page:
+    with _reading(connection, conversation_id, PAGE_OF_ROWS, (head.number, place, limit + 1)) as page:
         found = page.fetchall()
     more = len(found) > limit
     del found[limit:]
@@ -278,10 +287,10 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
 def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
     """Return a page of the list, the one changed last first; StateError where a line of it is damaged."""
     older_than = _NO_END if after is None else after
-    where, arguments = ("", ()) if wanted is None else ("owner = ? AND", (wanted,))
-    query = f"{_LIST} WHERE {where} change < ? ORDER BY change DESC LIMIT ?"
+    place = (older_than, limit + 1)
+    query, arguments = (LIST_ALL, place) if wanted is None else (LIST_OWNED, (wanted, *place))
     try:
-        with closing(connection.execute(query, (*arguments, older_than, limit + 1))) as page:
+        with closing(connection.execute(query, arguments)) as page:
             found = page.fetchall()
     except UnicodeDecodeError as exc:
         raise PersistenceError(f"the list of conversations is damaged: {exc}") from exc

@@ -49,9 +49,10 @@ class Asking:
         if self._is_over:
             raise SessionsClosed
 
-    def _agent_id(self, conversation_id: str) -> str:
+    def _agent_id(self, conversation_id: str, scope: Scope = None) -> str:
         check_id("conversation_id", conversation_id)
         self._check_open()
+        self._runtime.access.owner_of(scope)  # a scope without an owner key is refused before anything is done
         return self._runtime.agent_id_of(conversation_id)
 
     async def _ask_to_start(self, scope: Scope, conversation_id: str) -> None:
@@ -75,14 +76,14 @@ class Asking:
 
     async def _find(self, conversation_id: str, scope: Scope, action: Action) -> LiveAgent | None:
         """Return the agent that is up; None where the conversation is stored only; ConversationNotFound where it is not there."""
-        agent_id = self._agent_id(conversation_id)
+        agent_id = self._agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
         await self._runtime.access.require(scope, conversation_id, action)
         entry = self._runtime.registry.find(agent_id, conversation_id)
-        if entry is not None and entry.phase is Phase.LIVE and entry.live is not None:
-            if not self._runtime.access.owns(scope, entry.owner):
-                raise ConversationNotFound(conversation_id)
-            return entry.live
+        if entry is not None and self._runtime.access.owns(scope, entry.owner):
+            return entry.live if entry.phase is Phase.LIVE else None
+        if entry is not None and entry.phase is Phase.LIVE:
+            raise ConversationNotFound(conversation_id)
         writer = self._runtime.writer
         await writer.read(writer.vault.history(self._runtime.access.asker(scope), conversation_id, before=None, limit=1))
         return None

@@ -78,6 +78,7 @@ class Booter:
             runtime.new_incarnation(),
             runtime.writer,
             blueprint.policy.max_state_bytes,
+            2 * blueprint.policy.max_message_bytes,
         )
         if stored is None:
             if options.fresh_state_attrs:

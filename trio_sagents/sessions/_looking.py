@@ -21,7 +21,7 @@ class Looking(Asking):
 
     async def running(self, conversation_id: str, *, scope: Scope = None) -> bool:
         """Return whether the agent is up and accepts commands. False for a conversation that is not this scope's."""
-        agent_id = self._agent_id(conversation_id)
+        agent_id = self._agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
         if not await self._runtime.access.allows(scope, conversation_id, "view"):
             return False
@@ -88,7 +88,7 @@ class Looking(Asking):
             ConversationNotFound: there is no such conversation for this scope.
             PersistenceError: the store could not say.
         """
-        self._agent_id(conversation_id)
+        self._agent_id(conversation_id, scope)
         check_limit(limit)
         self._check_open()
         await trio.lowlevel.checkpoint()
@@ -129,7 +129,7 @@ class Looking(Asking):
 
         Cancellation: deleted, or as before.
         """
-        agent_id = self._agent_id(conversation_id)
+        agent_id = self._agent_id(conversation_id, scope)
         self._check_open()
         await trio.lowlevel.checkpoint()
         if not await self._runtime.access.allows(scope, conversation_id, "delete"):

@@ -82,6 +82,7 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
                     await close_agents(sessions, host)
             finally:
                 shield.cancel()
+            sessions.hang_up()
     except BaseException as exc:
         _raise_both(host, exc)
     if host is not None:

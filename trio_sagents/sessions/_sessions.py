@@ -63,7 +63,7 @@ class Sessions(Looking):
 
         Cancellation: the boot goes on; the initial subscribers that were new are withdrawn.
         """
-        agent_id = self._agent_id(conversation_id)
+        agent_id = self._agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
         for subscriber in initial_subscribers:
             if not isinstance(subscriber, Subscriber):
@@ -84,9 +84,11 @@ class Sessions(Looking):
         for subscriber in subscribers:
             subscription = subscriber.reserve(conversation_id, after=after)
             if subscription is not None:
-                subscription.is_admitted = True
                 self._runtime.keep(subscription)
                 added.append((subscriber, subscription))
+        wanted = [subscriber.subscription(conversation_id) for subscriber in subscribers]
+        for one in wanted:
+            one.is_admitted = True
         try:
             entry = await self._starter.ensure(agent_id, conversation_id, scope, opts)
         except BaseException:
@@ -95,7 +97,7 @@ class Sessions(Looking):
             raise
         # No checkpoint to the return: the first call that returns a boot is the one that started it.
         assert entry.live is not None
-        self._starter.enrol(entry.live, [subscription for _, subscription in added])
+        self._starter.enrol(entry.live, wanted)
         started, entry.started_is_taken = not entry.started_is_taken, True
         return SessionInfo(entry.agent_id, conversation_id, handle_of(entry.live, scope), started)
 
@@ -114,9 +116,9 @@ class Sessions(Looking):
 
         Cancellation: the boot goes on; a subscription that this call made is withdrawn.
         """
-        agent_id = self._agent_id(conversation_id)
         if not isinstance(subscriber, Subscriber):
             raise TypeError(f"subscriber must be a Subscriber, from open_subscriber; not {subscriber!r}")
+        agent_id = self._agent_id(conversation_id, subscriber.scope)
         opts = check_opts(request_opts)
         place = Cursor.of(after)
         await self._ask_to_start(subscriber.scope, conversation_id)
@@ -138,7 +140,7 @@ class Sessions(Looking):
 
         Cancellation: the agent is stopped all the same.
         """
-        agent_id = self._agent_id(conversation_id)
+        agent_id = self._agent_id(conversation_id, scope)
         check_grace(grace_period)
         await trio.lowlevel.checkpoint_if_cancelled()
         allowed = await self._runtime.access.allows(scope, conversation_id, "stop")
@@ -198,7 +200,7 @@ class Sessions(Looking):
 
         Cancellation: either nothing was submitted, or the message is accepted and will be answered.
         """
-        agent_id = self._agent_id(conversation_id)
+        agent_id = self._agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
         posted = Posted.of(message, message_id, overlap)
         self._check_open()
@@ -269,7 +271,7 @@ class Sessions(Looking):
 
         Cancellation: nothing is left but the agent, which goes on.
         """
-        self._agent_id(conversation_id)
+        self._agent_id(conversation_id, scope)
         if viewer is not None:
             check_id("viewer", viewer)
         return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts))
@@ -301,8 +303,11 @@ class Sessions(Looking):
     # ── closing, for the composition root
 
     def close(self) -> None:
-        """Refuse every entry from now on, and tell whoever still reads."""
+        """Refuse every entry from now on."""
         self._is_over = True
         self._starter.is_closed = True
+
+    def hang_up(self) -> None:
+        """Tell whoever still reads that the last event is out."""
         for subscriber in self._subscribers:
             subscriber.hang_up()

@@ -154,10 +154,11 @@ class Intake:
                 return Receipt(message_id, True, self._answer_of(message_id))
             if flight is not None:
                 return flight
-        waiting = len(ledger.queue) + len(self.flights)
-        if posted.overlap == "reject" and (live.turn is not None or waiting):
+            if message_id in ledger.ids:
+                raise MessageConflict(ledger.conversation_id, message_id)  # it is the id of an answer
+        if posted.overlap == "reject" and not live.is_at_rest:
             raise AgentBusy(ledger.conversation_id)
-        if waiting >= live.policy.queue_limit:
+        if len(ledger.queue) + len(self.flights) >= live.policy.queue_limit:
             raise QueueFull(ledger.conversation_id, live.policy.queue_limit)
         if posted.size > live.policy.max_message_bytes:
             raise LimitExceeded("max_message_bytes", posted.size, most=live.policy.max_message_bytes)

@@ -72,6 +72,8 @@ class Ledger:
     incarnation: str
     writer: Writer
     max_bytes: int
+    slack_bytes: int
+    """By how much the closing of one turn may exceed `max_bytes`."""
     epoch: int = 1
     messages: list[Message] = attrs.field(factory=list)
     """The history, oldest first."""
@@ -80,6 +82,8 @@ class Ledger:
     message_ids: dict[str, str] = attrs.field(factory=dict)
     """Every message id ever accepted here, with the digest of its content."""
     call_ids: set[str] = attrs.field(factory=set)
+    ids: set[str] = attrs.field(factory=set)
+    """The ids of all messages, also of those on their way to the store: a new one must not be among them."""
     todos: Sequence[Todo] = ()
     metadata: JSON = attrs.field(factory=dict)
     interrupt: Interrupt | None = None
@@ -95,7 +99,8 @@ class Ledger:
     """Writes submitted and not ended."""
     _rest: trio.Event | None = None
     """Set when no write is pending, where somebody waits for that."""
-    _ids: int = 0
+    _made: int = 0
+    """Ids made so far."""
     _seed: Sequence[Message] = ()
     """What a fresh conversation begins with: in memory from the start, stored by the first commit."""
 
@@ -103,8 +108,11 @@ class Ledger:
 
     def new_id(self) -> str:
         """Return an id that nothing in this conversation has."""
-        self._ids += 1
-        return f"{self.incarnation}-{self._ids}"
+        while True:
+            self._made += 1
+            made = f"{self.incarnation}-{self._made}"
+            if made not in self.ids and made not in self.call_ids:  # a caller may have guessed it, and used it
+                return made
 
     def id_source(self) -> Iterator[str]:
         """Return an endless source of new ids."""
@@ -124,6 +132,7 @@ class Ledger:
             self.queue[message.message_id] = message
         self.message_ids = {message.message_id: message.digest for message in (*self.messages, *self.queue.values()) if message.digest}
         self.message_ids.update(stored.message_ids)
+        self.ids = {message.message_id for message in (*self.messages, *self.queue.values())} | set(self.message_ids)
         _check_history(known, self.messages)
         self.call_ids = {call.call_id for message in self.messages for call in message.calls}
         unknown = set(stored.state) - {"todos", "metadata", "interrupt", "draft"}
@@ -139,13 +148,15 @@ class Ledger:
     def _measure(self, stored: Conversation) -> None:
         self.size = sum(_size(record) for record in (*stored.messages, *stored.queue))
         whole = self.size + _size(dict(stored.state))
-        if whole > self.max_bytes:
+        # What closes a turn at the limit is kept all the same, so a little more than the limit must load again.
+        if whole > self.max_bytes + self.slack_bytes:
             raise StateError(self.conversation_id, f"it has {whole} bytes, max_state_bytes is {self.max_bytes}")
 
     def seed(self, messages: Sequence[Message], todos: Sequence[Todo], metadata: JSON) -> None:
         """Begin a fresh conversation with this; nothing is stored before the first commit."""
         self._seed = tuple(messages)
         self.messages = list(messages)
+        self.ids = {message.message_id for message in messages}
         self.todos = tuple(todos)
         self.metadata = metadata
         self.size = sum(_size(encode_message(message)) for message in messages)
@@ -171,6 +182,8 @@ class Ledger:
     def submit(self, change: Change, then: Callable[[Saved | None, PersistenceError | None], None]) -> Write:
         """Submit a change behind all earlier ones. `then` runs in the writer, after memory has changed."""
         commit = self._commit(change)
+        added = {message.message_id for message in (*change.messages, *change.queued)} - self.ids
+        self.ids |= added
         self._revision += 1
         self._pending += 1
 
@@ -181,6 +194,7 @@ class Ledger:
                 self._apply(change, commit)
             else:
                 self._revision = self._committed
+                self.ids -= added
             then(saved, error)
             if not self._pending and self._rest is not None:
                 self._rest.set()

@@ -360,6 +360,8 @@ class LiveAgent:
         """Say the last word. Synchronous, and once."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.turn is not None:
+            self.turn.abandon()
         if self._feeds:
             self._say_last_word(reason)
         self.has_ended = True

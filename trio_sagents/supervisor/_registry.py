@@ -76,7 +76,6 @@ class Entry:
         elif self.live.turn is None:
             self.live.wake()  # it waits, and leaves when it looks
         elif deadline <= trio.current_time():
-            self.live.turn.watch_stuck_tools()
             self.cancel_scope.cancel()
         else:
             self.cancel_scope.deadline = min(self.cancel_scope.deadline, deadline)

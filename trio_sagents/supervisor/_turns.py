@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 import attrs
 import trio
 
-from trio_sagents._trio.groups import split
+from trio_sagents._trio.groups import must_exit, split
 from trio_sagents._trio.timers import Timer
 from trio_sagents.abc import Scope
 from trio_sagents.agent import Progress, run_turn
@@ -68,6 +68,7 @@ class Turn:
     """Why a step of this turn could not be saved; nothing of it is saved behind that."""
     _asking: Message | None = None
     """The answer whose calls are open."""
+    _is_watched: bool = False
     _draft_timer: Timer | None = None
     _drafted: int = 0
     """Characters of the message being spoken that a draft has, or will have once its write lands."""
@@ -124,6 +125,7 @@ class Turn:
 
     async def commit_answer(self, message: Message, usage: Usage) -> None:
         message = self._with_usage(message, usage)
+        self.live.ledger.check_room(message)
         self._stop_drafting()
         # Open from the moment this is submitted: a turn that is cut now closes them behind this commit.
         self.progress.draft = None
@@ -147,12 +149,14 @@ class Turn:
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
         message = Message(self.new_id(), "tool", (result,), None, self.turn_id)
+        self.live.ledger.check_room(message)
         self.progress.open_calls.pop(call.call_id, None)
         change, events = self._results(((call, message, result),), "on_step")
         await self._submit(change, events).wait()
 
     async def complete(self, message: Message, usage: Usage) -> Completed:
         message = self._with_usage(message, usage)
+        self.live.ledger.check_room(message)
         self._stop_drafting()
         self.progress.draft = None
         outcome = self.outcome = Completed(message, self.progress.usage)
@@ -182,7 +186,7 @@ class Turn:
             error, onward = split(exc)
         # Cancellation: the host's, a stop's or the turn's own; what was said and done must be kept all the same, in bounded time.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):
-            await self._settle(error)
+            await self._settle(error, onward)
         if onward is not None:
             raise onward
         if error is not None and not isinstance(error, ModelFailed | LimitExceeded | PersistenceError):
@@ -197,8 +201,10 @@ class Turn:
 
     def watch_stuck_tools(self) -> None:
         """Name the tools that still run `cancel_grace` after the turn was cut."""
-        deadline = trio.current_time() + self.live.policy.cancel_grace
-        self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
+        if not self._is_watched:
+            self._is_watched = True
+            deadline = trio.current_time() + self.live.policy.cancel_grace
+            self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
 
     def _name_stuck_tools(self) -> None:
         if not self.ended.is_set():
@@ -206,7 +212,14 @@ class Turn:
                 if one.status == "executing" and not one.in_thread and one.result is None:
                     self.publish(ToolIgnoresCancellation(attrs.evolve(one.call, status="executing"), self.turn_id))
 
-    async def _settle(self, error: BaseException | None) -> None:
+    def abandon(self) -> None:
+        """The store did not answer within `settle_timeout`, and the agent must end: nobody knows whether the turn is on record."""
+        if not self.ended.is_set():
+            error = PersistenceError(f"the store did not answer while a turn of conversation {self.conversation_id!r} was settled")
+            self.outcome = Failed(error)
+            self._finish(unsaved=error)
+
+    async def _settle(self, error: BaseException | None, onward: BaseException | None) -> None:
         self._stop_drafting()
         if self.outcome is None:
             if self._failed is not None:
@@ -214,6 +227,8 @@ class Turn:
                 self.outcome = Failed(self._failed)
                 self._finish(unsaved=self._failed)
                 return
+            if must_exit(onward):
+                self.cause = self.cause or CancelCause.HOST_FAILED
             self.outcome = self._outcome_of(error)
             change, events = self._closing(self.outcome)
             self._submit(change, events, ends=True)

@@ -130,6 +130,12 @@ class Writer:
                 write.finish(saved, error)
                 for failed in behind:
                     failed.finish(None, error)
+        except BaseException:
+            # Cancellation: the services end, and the store has not answered in all the time that was given to settle.
+            gone = PersistenceError(f"the store did not answer for conversation {conversation_id!r} before the sessions were closed")
+            while lane:
+                lane.popleft().finish(None, gone)
+            raise
         finally:
             del self._lanes[conversation_id]
             if (free := self._free.pop(conversation_id, None)) is not None:

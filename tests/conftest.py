@@ -1,0 +1,30 @@
+"""What holds for all tests: no network but this machine's own."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Refuse every connection that leaves this machine: a test never calls a real model."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def check(address: object) -> None:
+        if isinstance(address, tuple) and address[0] not in _LOCAL:
+            raise RuntimeError(f"a test wants to connect to {address!r}: real model calls are forbidden in tests")
+
+    def guarded(self: socket.socket, address: object) -> None:
+        check(address)
+        connect(self, address)  # type: ignore[arg-type]  # as the caller gave it
+
+    def guarded_ex(self: socket.socket, address: object) -> int:
+        check(address)
+        return connect_ex(self, address)  # type: ignore[arg-type]  # as the caller gave it
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+    yield

@@ -1,0 +1,1 @@
+"""Scenarios: what the design promises, through public names, in virtual time."""

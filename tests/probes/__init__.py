@@ -1,0 +1,1 @@
+"""Probes: each shows that one mend in the kernel is needed, and there."""

@@ -1,0 +1,299 @@
+"""Hypothesis state machines over Trio: sync rules, one Trio run, a schedule that is drawn, and time that only rules move.
+
+The machine is the host of a Trio run in guest mode, in the same thread. Between two rules the run stands still, so invariants
+may look at anything. A rule starts tasks and says how far the run goes: some scheduler rounds, until all tasks wait, or over
+some virtual seconds. So the operations of several rules overlap, and where exactly they do is decided by the drawn seed: Trio
+asks an object for the order of each round (as for Hypothesis' own plugin), and here that object is a `Schedule`.
+
+Nothing else is random, no thread runs beside the run (`lockstep_threads`), and the clock is virtual: the same draws give the same
+run, so failures replay and shrink. Two private names of Trio carry this; `check_trio` says whether they are still there.
+"""
+
+import contextlib
+import hashlib
+import queue
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
+
+import outcome
+import trio
+import trio.testing
+from hypothesis.stateful import RuleBasedStateMachine
+from trio._core import _run as _trio_run  # the one private import; `check_trio` guards it
+
+T = TypeVar("T")
+Mode = Literal["shuffle", "delay", "priority"]
+MODES: Final[Sequence[Mode]] = ("shuffle", "delay", "priority")
+"""How a schedule treats the runnable tasks of a round: all in a random order; some held back for a round; or one alone."""
+MOST_TICKS: Final = 200_000
+"""Passes of the event loop for one command: more is a task that spins."""
+PATIENCE: Final = 5.0
+"""Real seconds in which a run that waits for the outside must go on: with `lockstep_threads` it never waits."""
+
+
+class Schedule:
+    """Decides who of the runnable tasks runs now; stands in the place of Trio's own random numbers.
+
+    Args:
+        seed: the same seed gives the same decisions.
+        mode: see `MODES`. "delay" holds each task back with probability 0.3, for any number of rounds. "priority" runs one task a
+            round, the one with the highest random priority, and lowers that of a running task now and then.
+    """
+
+    def __init__(self, seed: int, mode: Mode = "shuffle") -> None:
+        self.mode = mode
+        self._random = random.Random(seed)
+        self._priorities: dict[int, float] = {}
+        self._trace = hashlib.sha256()
+        self.rounds = 0
+
+    @property
+    def trace(self) -> str:
+        """A digest of who ran in which order so far."""
+        return self._trace.hexdigest()
+
+    def random(self) -> float:
+        """Return a number from 0 to 1; Trio asks for it where schedules are not deterministic."""
+        return self._random.random()
+
+    def shuffle(self, batch: list[Any]) -> None:  # type: ignore[explicit-any]  # Trio's tasks, with private parts
+        """Put a round in order; what is taken out of it goes back to the runnable tasks."""
+        self.rounds += 1
+        if self.mode == "priority":
+            held = self._keep_first(batch)
+        else:
+            self._random.shuffle(batch)
+            held = self._hold_back(batch) if self.mode == "delay" else []
+        _trio_run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)
+        self._trace.update("|".join(task.name for task in batch).encode() + b"\n")
+
+    def _hold_back(self, batch: list[Any]) -> list[Any]:  # type: ignore[explicit-any]  # as above
+        held = [task for task in batch[1:] if self._random.random() < 0.3]
+        batch[:] = [task for task in batch if task not in held]
+        return held
+
+    def _keep_first(self, batch: list[Any]) -> list[Any]:  # type: ignore[explicit-any]  # as above
+        for task in batch:
+            self._priorities.setdefault(task._counter, self._random.random())  # noqa: SLF001  # as Trio's own sorting does
+        batch.sort(key=lambda task: self._priorities[task._counter])  # noqa: SLF001  # as above
+        chosen = batch.pop()
+        held = list(batch)
+        batch[:] = [chosen]
+        if self._random.random() < 0.1:
+            self._priorities[chosen._counter] -= 1.0  # noqa: SLF001  # as above
+        return held
+
+
+@contextlib.contextmanager
+def scheduled(schedule: Schedule) -> Iterator[Schedule]:
+    """Have Trio ask `schedule` for the order of each round, while the block is open."""
+    check_trio()
+    saved = _trio_run._r, _trio_run._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001  # see `check_trio`
+    _set_schedule(schedule, True)
+    try:
+        yield schedule
+    finally:
+        _set_schedule(*saved)
+
+
+def _set_schedule(source: object, deterministic: bool) -> None:
+    setattr(_trio_run, "_r", source)  # noqa: B010  # the type checker knows it as a Random
+    setattr(_trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", deterministic)  # noqa: B010  # as above
+
+
+def check_trio() -> None:
+    """Raise where this Trio has not the private names that schedules need."""
+    missing = [name for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING", "GLOBAL_RUN_CONTEXT") if not hasattr(_trio_run, name)]
+    if missing:
+        raise RuntimeError(f"this Trio ({trio.__version__}) has no trio._core._run.{missing[0]}: schedules cannot be steered")
+
+
+@contextlib.contextmanager
+def lockstep_threads(rounds: Callable[[], int] = lambda: 1) -> Iterator[None]:
+    """Have `trio.to_thread.run_sync` wait for its thread at once, and then pass some scheduler rounds, while the block is open.
+
+    The function still runs in another thread; but the event loop stands still meanwhile, so nothing depends on who is faster,
+    and a virtual clock cannot jump over it. A function that calls back into Trio would wait for ever.
+
+    Args:
+        rounds: how many rounds one call takes, at its end.
+    """
+    original = trio.to_thread.run_sync
+    with ThreadPoolExecutor(2, thread_name_prefix="lockstep") as pool:
+
+        async def run_sync(  # type: ignore[explicit-any]  # the signature of Trio's own
+            sync_fn: Callable[..., T],
+            *args: Any,
+            thread_name: str | None = None,
+            abandon_on_cancel: bool = False,
+            limiter: trio.CapacityLimiter | None = None,
+        ) -> T:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            limiter = trio.to_thread.current_default_thread_limiter() if limiter is None else limiter
+            holder = object()
+            await limiter.acquire_on_behalf_of(holder)
+            try:
+                result = outcome.capture(pool.submit(copy_context().run, partial(sync_fn, *args)).result)
+                for _ in range(rounds()):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+            finally:
+                limiter.release_on_behalf_of(holder)
+            return result.unwrap()
+
+        setattr(trio.to_thread, "run_sync", run_sync)  # noqa: B010  # put back below
+        try:
+            yield
+        finally:
+            setattr(trio.to_thread, "run_sync", original)  # noqa: B010  # as above
+
+
+class TrioStateMachine(RuleBasedStateMachine):
+    """A `RuleBasedStateMachine` whose rules drive one Trio run. Call `begin` in an `@initialize` rule.
+
+    Override `finish` for what is to be checked at the end of an example that has not failed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = trio.testing.MockClock()
+        """Stands still but for `advance` and `jump`."""
+        self.nursery: trio.Nursery
+        """For tasks of the machine's own; what one raises fails the example."""
+        self.has_failed = False
+        """Whether a rule or an invariant has failed, as far as the machine saw it."""
+        self._host: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._ended: outcome.Outcome[None] | None = None
+        self._command: Callable[[], Awaitable[object]] | None = None
+        self._answer: outcome.Outcome[object] | None = None
+        self._is_begun = False
+        self._is_leaving = False
+        self._undo = contextlib.ExitStack()
+
+    def begin(self, seed: int, mode: Mode = "shuffle") -> Schedule:
+        """Start the run, and return its schedule."""
+        schedule = self._undo.enter_context(scheduled(Schedule(seed, mode)))
+        self._undo.enter_context(lockstep_threads())
+        self._is_begun = True
+        trio.lowlevel.start_guest_run(
+            self._main,
+            run_sync_soon_threadsafe=self._host.put,
+            done_callback=self._note_end,
+            clock=self.clock,
+        )
+        self.do(trio.lowlevel.checkpoint)
+        return schedule
+
+    def _note_end(self, result: "outcome.Outcome[None]") -> None:
+        self._ended = result
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as self.nursery:
+            while not self._is_leaving:
+                command, self._command = self._command, None
+                if command is None:
+                    await trio.lowlevel.checkpoint()
+                    continue
+                try:
+                    self._answer = outcome.Value(await command())
+                except Exception as exc:  # goes to the rule that gave the command
+                    self._answer = outcome.Error(exc)
+            self.clock.autojump_threshold = 0
+            self.nursery.cancel_scope.cancel()
+
+    def _pump(self, is_done: Callable[[], bool]) -> None:
+        for _ in range(MOST_TICKS):
+            if is_done() or self._ended is not None:
+                return
+            try:
+                tick = self._host.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise AssertionError("the run waits for something that cannot come") from None
+            tick()
+        raise AssertionError(f"a command takes more than {MOST_TICKS} passes of the event loop")
+
+    def do(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Return `await function(*args)`, done in the run; the run stands still before and after."""
+        self._answer, self._command = None, partial(function, *args)
+        try:
+            self._pump(lambda: self._answer is not None)
+            if self._answer is None:
+                assert self._ended is not None
+                self._ended.unwrap()
+                raise AssertionError("the run has ended")
+            result: T = self._answer.unwrap()  # type: ignore[assignment]  # of this command
+        except BaseException:
+            self.has_failed = True
+            raise
+        return result
+
+    # ── how far the run goes
+
+    def tick(self, rounds: int) -> None:
+        """Let some scheduler rounds pass."""
+        self.do(_pass_rounds, rounds)
+
+    def settle(self) -> None:
+        """Let the run go on until every task waits."""
+        self.do(trio.testing.wait_all_tasks_blocked)
+
+    def jump(self, seconds: float) -> None:
+        """Move the clock, and run nothing: all deadlines up to then fall together, beside whatever the next rules do."""
+        self.clock.jump(seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: each deadline in its turn, with all that follows from it."""
+        self.do(self._advance, seconds)
+
+    async def _advance(self, seconds: float) -> None:
+        end = trio.current_time() + seconds
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            left = end - trio.current_time()
+            if left <= 0:
+                return
+            self.clock.jump(max(0.0, min(left, trio.lowlevel.current_statistics().seconds_to_next_deadline)))
+
+    def seconds_to_deadline(self) -> float:
+        """Return the seconds to the next deadline of any task; `math.inf` where there is none."""
+        return self.do(_seconds_to_deadline)
+
+    # ── the end
+
+    def finish(self) -> None:
+        """Check what must hold at the end; nothing here."""
+
+    def teardown(self) -> None:
+        """End the run, whatever state it is in."""
+        try:
+            if self._is_begun and not self.has_failed:
+                self.finish()
+        finally:
+            try:
+                self._leave()
+            finally:
+                self._undo.close()
+
+    def _leave(self) -> None:
+        if not self._is_begun or self._ended is not None:
+            return
+        self._is_leaving = True
+        if self._command is not None or self._answer is None:
+            self.nursery.cancel_scope.cancel()
+        self._pump(lambda: False)
+        assert self._ended is not None
+        if not self.has_failed:
+            self._ended.unwrap()
+
+
+async def _pass_rounds(rounds: int) -> None:
+    for _ in range(rounds):
+        await trio.lowlevel.checkpoint()
+
+
+async def _seconds_to_deadline() -> float:
+    await trio.testing.wait_all_tasks_blocked()
+    return trio.lowlevel.current_statistics().seconds_to_next_deadline
