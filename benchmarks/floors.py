@@ -1,7 +1,6 @@
 """Hand-written Trio: what somebody would write who needs just this one thing. The table compares with it."""
 
 import math
-from collections.abc import Callable
 
 import trio
 
@@ -69,10 +68,3 @@ class NaiveFanOut:
         """Give an event to every reader."""
         for reader in self._readers:
             reader.send_nowait(event)
-
-
-async def hold(scope: trio.CancelScope, ready: Callable[[], None]) -> None:
-    """Sleep in a scope whose deadline somebody renews."""
-    with scope:
-        ready()
-        await trio.sleep_forever()

@@ -1,5 +1,6 @@
 """The store in memory: the conformance kit, and what is its own."""
 
+import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ import trio
 from trio.testing import assert_checkpoints
 
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
-from trio_sagents.data.records import Commit
+from trio_sagents.data.records import Commit, DisplayMessage
 from trio_sagents.exceptions import PersistenceError, StateFromFuture
 from trio_sagents.persistence import MemoryStore, _records
 from trio_sagents.testing.conformance_store import StoreConformance
@@ -97,6 +98,62 @@ async def test_commit_of_a_record_that_is_too_big(monkeypatch: pytest.MonkeyPatc
         await store.commit(None, change("c", 1, messages=[{"text": "é" * 60}]))
 
     assert await store.load(None, "c") is None
+
+
+def row(**fields: object) -> DisplayMessage:
+    first = DisplayMessage("r", "m", "user", "text", {}, "completed", datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC))
+    return attrs.evolve(first, **fields)  # type: ignore[arg-type]  # the fields of a row
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"conversation_id": ""}, ValueError),
+        ({"conversation_id": 5}, TypeError),
+        ({"agent_id": None}, TypeError),
+        ({"owner": True}, TypeError),
+        ({"owner": 1.5}, TypeError),
+        ({"revision": "1"}, TypeError),
+        ({"revision": True}, TypeError),
+        ({"revision": -1}, ValueError),
+        ({"epoch": 2**60}, ValueError),
+        ({"queued": [{"text": "no id"}]}, ValueError),
+        ({"queued": [{"message_id": "m"}, {"message_id": "m"}]}, PersistenceError),
+        ({"taken": [5]}, TypeError),
+        ({"message_ids": {"m": 5}}, TypeError),
+        ({"message_ids": {"\ud800": "d"}}, ValueError),
+        ({"state": {5: {}}}, TypeError),
+        ({"rows": [row(role="god")]}, ValueError),
+        ({"rows": [row(status="odd")]}, ValueError),
+        ({"rows": [row(content=[])]}, TypeError),
+        ({"rows": [row(row_id=None)]}, TypeError),
+        ({"rows": [row(created_at=datetime.datetime(2024, 1, 1))]}, ValueError),  # noqa: DTZ001
+    ],
+    ids=repr,
+)
+async def test_commit_of_nonsense(wrong: dict[str, object], error: type[Exception]) -> None:
+    """What cannot be stored is refused before any effect."""
+    store = MemoryStore()
+    with pytest.raises(error):
+        await store.commit(None, attrs.evolve(change("c", 1), **wrong))  # type: ignore[arg-type]
+
+    assert "<MemoryStore of 0 conversations>" == repr(store)
+
+
+async def test_commit_that_nests_without_end() -> None:
+    """A value that nests deeper than the encoder goes is a ValueError."""
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="nests"):
+        await MemoryStore().commit(None, change("c", 1, state={"metadata": {"x": value}}))
+
+
+@pytest.mark.parametrize(("arguments", "says"), [({"after": 5, "limit": 1}, "after"), ({"after": None, "limit": "1"}, "limit")])
+async def test_page_of_nonsense(arguments: dict[str, object], says: str) -> None:
+    """A cursor or a limit of the wrong type is a TypeError that names it."""
+    with pytest.raises(TypeError, match=says):
+        await MemoryStore().conversations(None, **arguments)  # type: ignore[arg-type]
 
 
 def test_repr_tells_no_content() -> None:

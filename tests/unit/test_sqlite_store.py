@@ -266,6 +266,34 @@ async def test_closing_while_commits_run(path: Path) -> None:
     assert len(done) == len(page.items)
 
 
+async def test_reading_while_it_closes(path: Path) -> None:
+    """A query that still waits for its turn when the file is closed is told that it is not open."""
+    store = SqliteStore(path)
+    opened, may_end = trio.Event(), trio.Event()
+
+    async def read() -> None:
+        with pytest.raises(PersistenceError, match="not open"):
+            await store.conversations(None, after=None, limit=1)
+
+    async def use() -> None:
+        async with store.open():
+            opened.set()
+            await may_end.wait()
+
+    async def hold_the_turn() -> None:
+        assert store._file is not None
+        async with store._file._reader:
+            nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            may_end.set()
+            await wait_all_tasks_blocked(0.01)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(use)
+        await opened.wait()
+        await hold_the_turn()
+
+
 # --- files that cannot be used
 
 
@@ -351,7 +379,13 @@ async def test_place_that_cannot_be_used(path: Path) -> None:
     folder.mkdir()
     os.mkfifo(pipe)
     link.symlink_to(path.with_name("nothing"))
-    for place, says in ((folder, "folder"), (pipe, "not a file"), (link, "link"), (missing, "no folder .*make it")):
+    for place, says in (
+        (folder, "folder"),
+        (pipe, "not a file"),
+        (link, "link"),
+        (missing, "no folder .*make it"),
+        (path.parent / ("x" * 300), "too long"),
+    ):
         with pytest.raises(PersistenceError, match=f"{place.name}.*{says}"):
             async with SqliteStore(place).open():
                 pass

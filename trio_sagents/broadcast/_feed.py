@@ -18,6 +18,7 @@ from trio_sagents.data.events import AgentShutdown, Envelope, Event, Gap, Snapsh
 if TYPE_CHECKING:
     from trio_sagents.broadcast._subscription import Subscription
 
+_DELTAS: Final = (TextDelta, ThinkingDelta)
 JOIN_LIMIT: Final = 4096
 """Characters up to which deltas are joined in the log: joining copies, so it must not grow with the message."""
 Delta: TypeAlias = TextDelta | ThinkingDelta
@@ -43,6 +44,8 @@ class Feed:
     # Invariant: contiguous; each envelope's first_seq is its predecessor's seq + 1, the last one's seq is self.seq.
     _sealed: int = 0
     # Invariant: every place that was handed out is <= _sealed, so no envelope ever spans one.
+    last_delta: int = 0
+    """Number of the last delta: a batch that begins after it has nothing to join."""
     _waiting: "dict[Subscription, None]" = attrs.field(factory=dict)
     # Invariant: exactly the enrolled subscriptions without an untaken batch.
 
@@ -55,7 +58,12 @@ class Feed:
         """Append an event, and wake whoever waits for one."""
         log = self._log
         seq = self.seq = self.seq + 1
-        if log and log[-1].seq > self._sealed and isinstance(event, Delta) and (joined := _join(log[-1].event, event)) is not None:
+        joined = None
+        if isinstance(event, _DELTAS):
+            self.last_delta = seq
+            if log and log[-1].seq > self._sealed:
+                joined = _join(log[-1].event, event)
+        if joined is not None:
             log[-1] = self._envelope(log[-1].first_seq, seq, joined)
         else:
             log.append(self._envelope(seq, seq, event))
@@ -89,10 +97,13 @@ class Feed:
         self._sealed = self.seq
         if seq == self.seq:
             return ()
-        index = bisect_left(self._log, seq + 1, key=_first_seq)
-        if index == len(self._log) or self._log[index].first_seq != seq + 1:
-            return None
-        return self._log[index:]
+        log = self._log
+        index = len(log) - (self.seq - seq)  # where it is, if no deltas were joined behind it
+        if index < 0 or log[index].first_seq != seq + 1:
+            index = bisect_left(log, seq + 1, key=_first_seq)
+            if index == len(log) or log[index].first_seq != seq + 1:
+                return None
+        return log[index:]
 
     def _envelope(self, first_seq: int, seq: int, event: Event) -> Envelope:
         return Envelope(self.agent_id, self.conversation_id, self.channel, first_seq, seq, event, self.incarnation)
@@ -105,7 +116,7 @@ def _first_seq(envelope: Envelope) -> int:
 def _continues(earlier: Event, later: Delta) -> bool:
     return (
         type(earlier) is type(later)
-        and isinstance(earlier, Delta)
+        and isinstance(earlier, _DELTAS)
         and earlier.message_id == later.message_id
         and earlier.part == later.part
         and earlier.offset + len(earlier.text) == later.offset
@@ -113,7 +124,7 @@ def _continues(earlier: Event, later: Delta) -> bool:
 
 
 def _join(earlier: Event, later: Delta) -> Delta | None:
-    if not _continues(earlier, later) or not isinstance(earlier, Delta) or len(earlier.text) >= JOIN_LIMIT:
+    if not _continues(earlier, later) or not isinstance(earlier, _DELTAS) or len(earlier.text) >= JOIN_LIMIT:
         return None
     return attrs.evolve(earlier, text=earlier.text + later.text)
 
@@ -124,10 +135,10 @@ def coalesce(envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
     run: list[Envelope] = []
     for envelope in envelopes:
         event = envelope.event
-        if run and not (isinstance(event, Delta) and _continues(run[-1].event, event)):
+        if run and not (isinstance(event, _DELTAS) and _continues(run[-1].event, event)):
             out.append(_as_one(run))
             run = []
-        if isinstance(event, Delta):
+        if isinstance(event, _DELTAS):
             run.append(envelope)
         else:
             out.append(envelope)
@@ -140,13 +151,14 @@ def _as_one(run: list[Envelope]) -> Envelope:
     if len(run) == 1:
         return run[0]
     event = run[0].event
-    text = "".join(envelope.event.text for envelope in run if isinstance(envelope.event, Delta))
+    text = "".join(envelope.event.text for envelope in run if isinstance(envelope.event, _DELTAS))
+    assert isinstance(event, _DELTAS)
     return attrs.evolve(run[0], seq=run[-1].seq, event=attrs.evolve(event, text=text))
 
 
 def text_size(envelopes: Sequence[Envelope]) -> int:
     """Return how many characters of streamed text are in these events."""
-    return sum(len(envelope.event.text) for envelope in envelopes if isinstance(envelope.event, Delta))
+    return sum(len(envelope.event.text) for envelope in envelopes if isinstance(envelope.event, _DELTAS))
 
 
 def shutdown_in(envelopes: Sequence[Envelope]) -> Sequence[Envelope]:

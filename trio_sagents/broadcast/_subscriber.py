@@ -151,11 +151,15 @@ class Subscriber:
     async def _all_there_is(self) -> Sequence[Envelope]:
         if self._ready:
             await trio.lowlevel.checkpoint()
-        while not self._ready:
-            self._ready.extend(await self._next_batch())
-            self._ready.extend(self._more())
-        batch, self._ready = self._ready, deque()
-        return tuple(batch)
+            batch = tuple(self._ready)
+            self._ready.clear()
+            return batch
+        while True:
+            first = await self._next_batch()
+            if len(self._subscriptions) > 1:
+                first = (*first, *self._more())
+            if first:
+                return first
 
     async def _next_batch(self) -> Sequence[Envelope]:
         # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.

@@ -27,8 +27,8 @@ class Subscription:
     most_text: int
     _announce: "Callable[[Subscription], None]" = attrs.field(repr=False)
     """Puts this subscription into its subscriber's channel."""
-    place: Cursor | None = None
-    """The last place given to the reader, or about to be; None before the first."""
+    _place: Cursor | Feed | None = None
+    """The last place given to the reader, or about to be: of an earlier agent, or of `feed` at `_seen`; None before the first."""
     feed: Feed | None = None
     """The live agent's; None while pending."""
     is_announced: bool = False
@@ -42,6 +42,11 @@ class Subscription:
     """The snapshot of the enrolment, until it is taken."""
     _left: Sequence[Envelope] = ()
     """What was not taken of agents that have ended: at most `most_events` and their last word."""
+
+    @property
+    def place(self) -> Cursor | None:
+        """The last place given to the reader, or about to be; None before the first."""
+        return Cursor(self._place.incarnation, self._place.channel, self._seen) if isinstance(self._place, Feed) else self._place
 
     @property
     def state(self) -> Literal["pending", "subscribed"]:
@@ -109,6 +114,7 @@ class Subscription:
 
     def _detach(self, feed: Feed) -> None:
         feed.forget(self)
+        self._place = self.place
         self.feed = None
         self.is_admitted = False
         self._first = None
@@ -116,16 +122,18 @@ class Subscription:
     def _collect(self, feed: Feed, *, ended: bool) -> Sequence[Envelope]:
         """Take what the log has for us; where that is too much or too old, a gap and the present instead."""
         events = feed.since(self._seen)
-        if events is not None and len(events) > 1:
+        if events is not None and self._seen < feed.last_delta:
             events = coalesce(events)
+            if text_size(events) > self.most_text:
+                events = None
         first, self._first = self._first, None
-        if events is None or len(events) > self.most_events or text_size(events) > self.most_text:
+        if events is None or len(events) > self.most_events:
             batch = self._lagged(feed, ended=ended, was_given=first is None)
         else:
             batch = events if first is None else (first, *events)
-        self._seen = feed.seq
         if batch:
-            self.place = feed.place
+            self._place = feed
+        self._seen = feed.seq
         return batch
 
     def _lagged(self, feed: Feed, *, ended: bool, was_given: bool) -> Sequence[Envelope]:

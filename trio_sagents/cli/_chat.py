@@ -68,6 +68,8 @@ class Chat:
         self._screen: Final = screen
         self._view = TurnView()
         self._progress: Final = trio.lowlevel.ParkingLot()
+        self._is_behind = False
+        """Whether the view knows of text that is not on the screen yet."""
         self._moment: Moment = "between"
         self._presses = 1
         """Of Ctrl-C at this moment; one more than that while the chat opens and closes, where nothing else is to be stopped."""
@@ -127,6 +129,7 @@ class Chat:
         """Show one conversation until the person goes to another, or leaves."""
         self._view = TurnView()
         self._is_open = False
+        self._is_behind = False
         if conversation_id is None:
             await self._heed_lines()
             return
@@ -152,6 +155,7 @@ class Chat:
         """Bring events to the screen: what has gathered, in one write."""
         is_started = False
         async for batch in watch.batches():
+            self._is_behind = True
             pieces: list[Piece] = []
             for envelope in batch:
                 pieces += self._view.show(envelope.event)
@@ -159,6 +163,7 @@ class Chat:
                     pieces += await self._rows(conversation_id, 5 * TAIL)
                     self._view.has_gap = False
             await self._screen.show(pieces)
+            self._is_behind = False
             self._progress.unpark_all()
             if not is_started:
                 is_started = True
@@ -245,9 +250,9 @@ class Chat:
 
     async def _settle(self) -> None:
         """Wait until no turn runs, as far as the screen shows it."""
-        if self._view.is_busy:
+        if self._view.is_busy or self._is_behind:
             with self._turn():
-                while self._view.is_busy:
+                while self._view.is_busy or self._is_behind:
                     await self._progress.park()
 
     @contextlib.contextmanager

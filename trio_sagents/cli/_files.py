@@ -40,10 +40,11 @@ class Folder:
             handle = os.open(target, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as exc:
             raise FileRefused(f"{path!r} cannot be read: {exc.strerror}") from exc
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(handle)
+            raise FileRefused(f"{path!r} is not a file")
         with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise FileRefused(f"{path!r} is not a file")
             data = file.read(MAX_BYTES + 1)
         if b"\0" in data:
             raise FileRefused(f"{path!r} is not a text file")

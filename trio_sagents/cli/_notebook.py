@@ -25,13 +25,10 @@ CREATE TABLE IF NOT EXISTS chat_notes (
     call_key TEXT NOT NULL UNIQUE, PRIMARY KEY (conversation_id, number));
 """
 _FILLER: Final = frozenset(
-    # fmt: off
-    {
-        "a", "about", "all", "am", "an", "and", "any", "are", "at", "called", "do", "for", "i", "in", "is", "it",
-        "like", "me", "mine", "my", "name", "named", "of", "on", "our", "that", "the", "thing", "things", "to", "was",
-        "were", "with",
-    }
-    # fmt: on
+    """
+    a about all am an and any are at called do for i in is it like me mine my name named of on our that the thing things to
+    was were with
+    """.split()  # noqa: SIM905  # a column of forty strings is harder to read
 )
 """Words that tell nothing about a note."""
 
@@ -181,11 +178,9 @@ def _text(value: str) -> str:
 
 
 def _words(text: str) -> frozenset[str]:
-    words = (
-        word.removesuffix("'s").removesuffix("\N{RIGHT SINGLE QUOTATION MARK}s")
-        for word in re.findall("[\\w'\N{RIGHT SINGLE QUOTATION MARK}]+", text.casefold())
-    )
-    return frozenset(word.rstrip("s") or word for word in words if word not in _FILLER)
+    plain = text.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    words = (word.strip("'").removesuffix("'s") for word in re.findall(r"[\w']+", plain))
+    return frozenset(word.rstrip("s") or word for word in words if word and word not in _FILLER)
 
 
 def _matching(notes: Sequence[str], about: str) -> Sequence[str]:

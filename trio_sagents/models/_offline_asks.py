@@ -191,7 +191,7 @@ _READERS: Final[Sequence[tuple[str, str, Reader]]] = (
     ),
     (
         "list_files",
-        r"(?:(?:show|list)\s+(?:me\s+)?(?:all\s+|the\s+|my\s+)*files|ls|(?:what|which)\s+files\b.*?)(?:\s+(?:here|in (?:this|the) folder))?",
+        r"(?:show|list)\s+(?:me\s+)?(?:all\s+|the\s+|my\s+)*files(?:\s+(?:here|in (?:this|the) folder))?|ls|(?:what|which)\s+files\b.*",
         _nothing,
     ),
     ("read_file", rf"(?:read|show|open|cat|print|display)\s+(?:me\s+)?(?:the\s+)?(?:file\s+)?{_NAMED_FILE}(?:\s+to me)?", _path),

@@ -195,7 +195,7 @@ def decode_row(conversation_id: str, row_id: object, fields: Sequence[object]) -
             raise TypeError("its content is not an object")
     except (TypeError, ValueError) as exc:
         raise StateError(conversation_id, f"a row of the transcript: {exc}"[:300]) from exc
-    return DisplayMessage(row_id, message_id, cast(Role, role), content_type, plain, cast(ToolStatus, status), at)
+    return DisplayMessage(row_id, message_id, cast("Role", role), content_type, plain, cast("ToolStatus", status), at)
 
 
 def encode_cursor(kind: CursorKind, number: int) -> str:

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from trio_sagents.exceptions import PersistenceError
@@ -118,13 +119,13 @@ def create_file(path: str) -> None:
                 f"the database {path!r}: this is {'a folder' if stat.S_ISDIR(mode) else 'not a file'}; give another path"
             )
         return
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise PersistenceError(f"the database {path!r}: there is no folder {folder!r}; make it first")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise PersistenceError(f"the database {path!r}: there is no folder {str(folder)!r}; make it first")
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if not os.path.isfile(path):  # a link to nowhere; otherwise another process was quicker
+        if not Path(path).is_file():  # a link to nowhere; otherwise another process was quicker
             raise PersistenceError(f"the database {path!r}: this is a link to nothing; give another path") from None
 
 
@@ -145,18 +146,20 @@ def connect(path: str, *, busy_timeout: float, synchronous: Synchronous) -> sqli
 def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Check that the file is ours, and make the tables in an empty one. A file that is not ours is left as it is.
 
+    Whoever opened the connection closes it on any error, which undoes what was begun.
+
     Raises:
         PersistenceError: it is another program's, or of a newer version, or cannot be written in this mode.
         sqlite3.Error: SQLite could not.
     """
     if _is_empty(connection):
         connection.execute("BEGIN IMMEDIATE")
-        with closing_transaction(connection):
-            if _is_empty(connection):  # still, now that no other process can write
-                for statement in TABLES.values():
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {FILE_VERSION}")
+        if _is_empty(connection):  # still, now that no other process can write
+            for statement in TABLES.values():
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FILE_VERSION}")
+        connection.execute("COMMIT")
     _check(connection, path)
     mode = _pragma(connection, "journal_mode = WAL")
     if mode != "wal":
@@ -165,18 +168,6 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 33554432")
     connection.execute("UPDATE conversations SET epoch = epoch WHERE false")  # shows now whether it can be written
-
-
-@contextmanager
-def closing_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit at the end, roll back on any error."""
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> object:
@@ -198,7 +189,7 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
         raise PersistenceError(
             f"the database {path!r}: it has file version {version!r}, this library knows up to {FILE_VERSION}; upgrade the library"
         )
-    found = {name: text for name, text in connection.execute("SELECT name, sql FROM sqlite_schema")}
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_schema"))
     (programs,) = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchone()
     if programs or version < FILE_VERSION or any(found.get(name) != text for name, text in TABLES.items()):
         raise PersistenceError(f"the database {path!r}: its tables are not those of this library; restore it from a backup")

@@ -31,16 +31,11 @@ PAGE_OF_ROWS: Final = """SELECT place, row_id, message_id, role, content_type, c
 WHERE conversation = ? AND place < ? ORDER BY place DESC LIMIT ?"""
 PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
 """The tables that hold what belongs to a conversation."""
-_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)
+_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)  # noqa: S608  # names of our own
 _NO_END: Final = 1 << 62
 LIST_ALL: Final = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations
 WHERE change < ? ORDER BY change DESC LIMIT ?"""
 LIST_OWNED: Final = LIST_ALL.replace("WHERE change", "WHERE owner = ? AND change")
-PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
-"""The tables that hold what belongs to a conversation."""
-_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)
-_NO_END: Final = 1 << 62
-_LIST: Final = "SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations"
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
 import trio
@@ -87,7 +88,7 @@ class _File:
 def _claim(path: str) -> tuple[int, int]:
     with _open_files_lock:
         create_file(path)
-        status = os.stat(path)
+        status = Path(path).stat()
         key = (status.st_dev, status.st_ino)
         if key in _open_files:
             raise PersistenceError(f"the database {path!r} is open in this process already; share one SqliteStore, or close the other")
@@ -169,7 +170,7 @@ class SqliteStore:
                 await file.close()
 
     def _open(self) -> _File:
-        return _File(os.path.abspath(self._path), busy_timeout=self._busy_timeout, synchronous=self._synchronous)
+        return _File(str(Path(self._path).absolute()), busy_timeout=self._busy_timeout, synchronous=self._synchronous)
 
     def _opened(self) -> _File:
         if self._file is None:

@@ -1,7 +1,8 @@
 """What every entry does first: check the arguments, and ask who is asking."""
 
+import types
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
@@ -15,6 +16,7 @@ from trio_sagents.sessions._starting import Starter
 from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime
 
 Opts: TypeAlias = Mapping[str, Any]  # type: ignore[explicit-any]  # opaque by contract
+NO_OPTS: Final[Opts] = types.MappingProxyType({})
 MAX_PAGE = 1000
 """Rows or conversations in one page."""
 
@@ -103,7 +105,7 @@ class Asking:
 
 def check_opts(request_opts: Opts | None) -> Opts:
     if request_opts is None:
-        return {}
+        return NO_OPTS
     if not isinstance(request_opts, Mapping):
         raise TypeError(f"request_opts must be a mapping, not {request_opts!r}")
     return request_opts

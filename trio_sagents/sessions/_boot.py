@@ -40,14 +40,12 @@ class Booter:
         """
         entry.stage = "route"
         router = self.config.factory_router
-        routed = await await_host(
-            f"{type(router).__name__}.resolve", router.resolve, entry.scope, entry.conversation_id, entry.request_opts
-        )
+        routed: object = await await_host(router.resolve, entry.scope, entry.conversation_id, entry.request_opts)
         if not (isinstance(routed, tuple) and len(routed) == 2 and callable(getattr(routed[0], "create_agent", None))):
             raise TypeError(f"{type(router).__name__}.resolve must return {_ROUTED}, not {routed!r}")
         factory, factory_config = routed
         entry.stage = "build"
-        built = await await_host(f"{type(factory).__name__}.create_agent", factory.create_agent, entry.agent_id, factory_config)
+        built = await await_host(factory.create_agent, entry.agent_id, factory_config)
         agent, options = _checked(type(factory).__name__, built)
         blueprint = self._blueprint(entry, agent, options)
         entry.stage = "load"

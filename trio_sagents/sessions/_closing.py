@@ -19,7 +19,7 @@ def ask_all(entries: Iterable[Entry], reason: ShutdownReason, cause: CancelCause
     now = trio.current_time()
     for entry in entries:
         live = entry.live
-        works = live is not None and live.turn is not None
+        works = live is not None and not live.is_at_rest
         entry.request_stop(reason, cause, deadline=now + grace_period if works else now)
 
 
@@ -44,7 +44,7 @@ async def drain_agents(sessions: "Sessions") -> DrainReport:
     runtime = sessions.runtime
     sessions.starter.is_closed = True
     entries = tuple(runtime.registry)
-    working = {entry for entry in entries if entry.live is not None and entry.live.turn is not None}
+    working = {entry for entry in entries if entry.live is not None and not entry.live.is_at_rest}
     ask_all(entries, ShutdownReason.DRAINED, CancelCause.DRAINED, sessions.config.policy.grace_period)
     await trio.lowlevel.checkpoint()
     cut = 0

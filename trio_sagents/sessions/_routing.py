@@ -32,7 +32,7 @@ class _ByFunction:
 
     async def create_agent(self, agent_id: str, config: object) -> Built:
         """Return what the function builds."""
-        return await await_host(getattr(self.function, "__qualname__", repr(self.function)), self.function, agent_id, config)
+        return await await_host(self.function, agent_id, config)
 
 
 def _same(value: object, kind: type) -> object:

@@ -1,9 +1,10 @@
 """Who owns whom: the registry, each agent's task, its books, and the handle on it."""
 
-from trio_sagents.supervisor._access import Access, SameScope, await_host
+from trio_sagents.supervisor._access import Access, SameScope
 from trio_sagents.supervisor._agent_task import run_agent
 from trio_sagents.supervisor._blueprint import Blueprint
 from trio_sagents.supervisor._handle import AgentHandle, AgentInfo, cancel_turn, check_grace, handle_of, info_of, stop_entry
+from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._intake import Posted
 from trio_sagents.supervisor._ledger import Change, Ledger
 from trio_sagents.supervisor._live import LiveAgent

@@ -1,29 +1,14 @@
 """Who may do what. Asked at every entry, warm or cold; the owner is compared once more where the registry is read."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 import attrs
 
 from trio_sagents.abc import Action, Authorizer, Scope
 from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
 from trio_sagents.exceptions import ConversationNotFound
+from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._vaults import Asker, same_owner
-
-T = TypeVar("T")
-
-
-async def await_host(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:  # type: ignore[explicit-any]  # any host function
-    """Call what the host wrote, and wait for it.
-
-    Raises:
-        TypeError: it is a plain function; the message names it.
-    """
-    waiting = function(*args)
-    if not isinstance(waiting, Awaitable):
-        raise TypeError(f"{name} must be `async def`: it returned {type(waiting).__name__}, which cannot be awaited")
-    return await waiting
-
 
 def _as_it_is(scope: Scope) -> Owner:
     if isinstance(scope, bool) or not (scope is None or isinstance(scope, str | int)):
@@ -84,7 +69,7 @@ class Access:
         """Ask the authorizer."""
         if self.is_synchronous:
             return True
-        verdict = await await_host(f"{type(self.authorizer).__name__}.authorize", self.authorizer.authorize, scope, conversation_id, action)
+        verdict = await await_host(self.authorizer.authorize, scope, conversation_id, action)
         if not isinstance(verdict, bool):
             raise TypeError(f"{type(self.authorizer).__name__}.authorize must return a bool, not {verdict!r}")
         return verdict

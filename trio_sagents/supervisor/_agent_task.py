@@ -44,6 +44,7 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
                 live.go_live()
                 if timer is not None:
                     timer.cancel()
+                    timer = None
                 await live.serve()
                 if nursery.child_tasks:
                     nursery.cancel_scope.cancel()

@@ -59,6 +59,7 @@ def info_of(live: "LiveAgent") -> AgentInfo:
 
 async def cancel_turn(live: "LiveAgent", turn_id: str | None) -> TurnOutcome | None:
     """Cut the running turn, wait until it is settled, and return its outcome; None where nothing (or another turn) runs."""
+    live.touch()
     turn = live.turn
     if turn is None or (turn_id is not None and turn.turn_id != turn_id):
         await trio.lowlevel.checkpoint()

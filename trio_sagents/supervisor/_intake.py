@@ -22,7 +22,7 @@ from trio_sagents.data.rows import rows_of
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, ModelFailed, PersistenceError, QueueFull
-from trio_sagents.supervisor._access import await_host
+from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._ledger import NO_CHANGE, Change, content_digest
 from trio_sagents.supervisor._receipt import Answer, Receipt
 from trio_sagents.supervisor._runtime import wall_clock
@@ -169,7 +169,7 @@ class Intake:
         if preprocessor is None:
             await trio.lowlevel.checkpoint_if_cancelled()
             return posted.message, posted.message
-        result = await await_host("message_preprocessor", preprocessor, posted.message, actor)
+        result = await await_host(preprocessor, posted.message, actor)
         pair = result if isinstance(result, tuple) else (result, result)
         if len(pair) != 2 or not all(isinstance(one, UserMessage) for one in pair):
             raise TypeError(f"message_preprocessor must return a UserMessage, or (seen by the model, seen by people), not {result!r}")

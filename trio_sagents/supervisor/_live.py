@@ -58,6 +58,8 @@ class LiveAgent:
     has_ended: bool = False
     shutdown_reason: ShutdownReason = ShutdownReason.CRASHED
     """Once it has ended: why."""
+    has_last_turn: bool = False
+    """Whether it may begin one more turn before it leaves: for what was accepted before it was asked to, with grace."""
     was_cut: bool = False
     """Whether its last turn was cut."""
     last_activity: float = attrs.field(factory=trio.current_time)
@@ -198,6 +200,11 @@ class LiveAgent:
             self.turn.cancel(CancelCause.SUPERSEDED)
         self.wake()
 
+    def finish_work(self) -> None:
+        """It was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
+        self.has_last_turn = self.turn is None
+        self.wake()
+
     def write_failed(self, error: PersistenceError) -> None:
         """A write was refused: where another writer took over, this agent has no business here any more."""
         if isinstance(error, Conflict) and not self.has_ended:
@@ -223,11 +230,15 @@ class LiveAgent:
             # No checkpoint from the look to the close: between the timer and this task others have run, so what counts is what
             # is there now, not what woke us (test_message_at_the_idle_deadline_is_answered).
             if self.turn is None:
-                if self.entry.phase is Phase.STOPPING:
+                is_leaving = self.entry.phase is Phase.STOPPING
+                if is_leaving and not self.has_last_turn:
                     return self.entry.reason or ShutdownReason.STOPPED
                 if self._has_runnable():
+                    self.has_last_turn = False
                     self._begin_turn()
-                elif (reason := self._reason_to_leave()) is not None:
+                elif is_leaving and not self.intake.flights:
+                    return self.entry.reason or ShutdownReason.STOPPED
+                elif not is_leaving and (reason := self._reason_to_leave()) is not None:
                     self.entry.phase = Phase.STOPPING
                     self.entry.reason = reason
                     return reason

@@ -73,11 +73,12 @@ class Entry:
             self.cause = self.cause or cause
         if self.live is None:
             self.cancel_scope.cancel()
-        elif self.live.turn is None:
+        elif self.live.is_at_rest:
             self.live.wake()  # it waits, and leaves when it looks
         elif deadline <= trio.current_time():
             self.cancel_scope.cancel()
         else:
+            self.live.finish_work()
             self.cancel_scope.deadline = min(self.cancel_scope.deadline, deadline)
 
     def become_ready(self) -> None:

@@ -30,6 +30,7 @@ from trio_sagents.data.records import (
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError, StateError, StateFromFuture
+from trio_sagents.supervisor._hosts import await_host
 
 log: Final = logging.getLogger("trio_sagents")
 LONG_AGO: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
@@ -85,29 +86,29 @@ class FlatVault:
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
         """Load it; a store that does not compare owners is compared here."""
-        found = await self.store.load(asker.scope, conversation_id, **self._owner(asker))
+        found = await await_host(self.store.load, asker.scope, conversation_id, **self._owner(asker))
         if found is not None and asker.owner is not UNCHECKED and not same_owner(found.owner, asker.owner):
             raise ConversationNotFound(conversation_id)
         return found
 
     async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
         """Commit it."""
-        await self.store.commit(scope, commit)
+        await await_host(self.store.commit, scope, commit)
         fresh = {message.message_id for message in shown}
         new = tuple(row for row in commit.rows if row.message_id in fresh)
         return Saved(new, tuple(row for row in commit.rows if row.message_id not in fresh))
 
     async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
         """Return a page."""
-        return await self.store.history(asker.scope, conversation_id, before=before, limit=limit, **self._owner(asker))
+        return await await_host(self.store.history, asker.scope, conversation_id, before=before, limit=limit, **self._owner(asker))
 
     async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
         """Return a page."""
-        return await self.store.conversations(asker.scope, after=after, limit=limit, **self._owner(asker))
+        return await await_host(self.store.conversations, asker.scope, after=after, limit=limit, **self._owner(asker))
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete it."""
-        return await self.store.delete(asker.scope, conversation_id, **self._owner(asker))
+        return await await_host(self.store.delete, asker.scope, conversation_id, **self._owner(asker))
 
 
 def same_owner(left: object, right: object) -> bool:
@@ -138,7 +139,7 @@ class SplitVault:
         self._documents.pop(conversation_id, None)
         owner = None if isinstance(asker.owner, Unchecked) else asker.owner
         context = PersistContext(agent_id, conversation_id, "on_message", asker.scope, owner, 0, 0)
-        stored = await self.states.load_state(asker.scope, context)
+        stored = await await_host(self.states.load_state, asker.scope, context)
         if stored is None:
             return None
         if asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner):
@@ -171,14 +172,14 @@ class SplitVault:
         context = PersistContext(
             commit.agent_id, commit.conversation_id, commit.lifecycle, commit.actor, commit.owner, commit.epoch, commit.revision
         )
-        await self.states.persist_state(scope, data, context)
+        await await_host(self.states.persist_state, scope, data, context)
         # No checkpoint until the document is kept: what the store has and what we believe it has are one.
         interrupted = data["interrupt"] is not None
         was_interrupted = document.interrupted
         self._documents[commit.conversation_id] = document = _Document(data, commit.epoch, commit.revision, interrupted)
         tell = getattr(self.states, "set_interrupted", None)
         if tell is not None and interrupted != was_interrupted:
-            await tell(scope, context, interrupted)
+            await await_host(tell, scope, context, interrupted)
         if self.display is None:
             return Saved()
         return await self._save_rows(self.display, scope, document, context, commit, shown)
@@ -198,7 +199,7 @@ class SplitVault:
             new.extend(await self._save_message(display, scope, document, context, message))
         for update in commit.tool_updates:
             try:
-                row = await display.update_tool_status(scope, update.status, update.tool_info, context)
+                row = await await_host(display.update_tool_status, scope, update.status, update.tool_info, context)
             except Exception:  # the boundary to the host's transcript: it never stops the conversation
                 log.exception("update_tool_status failed for conversation %r", context.conversation_id)
             else:
@@ -210,7 +211,7 @@ class SplitVault:
         self, display: DisplayMessagePersistence, scope: Scope, document: _Document, context: PersistContext, message: Message
     ) -> Sequence[DisplayMessage]:
         try:
-            rows = tuple(await display.save_message(scope, message, context))
+            rows = tuple(await await_host(display.save_message, scope, message, context))
         except Exception:  # the boundary to the host's transcript: offered again at the next load, shown to viewers now
             log.exception("save_message failed for conversation %r; it is offered again", context.conversation_id)
             return ()
@@ -232,7 +233,7 @@ class SplitVault:
     async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
         """Return rows rendered from the stored state: the host's transcript has its own way to be read."""
         owner = None if isinstance(asker.owner, Unchecked) else asker.owner
-        stored = await self.states.load_state(asker.scope, PersistContext("", conversation_id, "on_message", asker.scope, owner, 0, 0))
+        stored = await await_host(self.states.load_state, asker.scope, PersistContext("", conversation_id, "on_message", asker.scope, owner, 0, 0))
         if stored is None or (asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner)):
             raise ConversationNotFound(conversation_id)
         data = _check_document(conversation_id, stored.data)

@@ -17,11 +17,16 @@ from trio_sagents.abc import Scope
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Commit, Conversation, Saved
 from trio_sagents.exceptions import PersistenceError, SagentsError
+from trio_sagents.supervisor._hosts import PlainFunction
 from trio_sagents.supervisor._vaults import Asker, Vault
 
 log: Final = logging.getLogger("trio_sagents")
 T = TypeVar("T")
 Continuation = Callable[[Saved | None, PersistenceError | None], None]
+
+
+class StoreIsPlain(PersistenceError, TypeError):
+    """A method of the host's store is not `async def`: nothing can be saved."""
 
 
 @attrs.define(eq=False)
@@ -97,19 +102,14 @@ class Writer:
     async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
         """Load, behind the conversation's pending writes. Cancellation: at most the epoch was raised."""
         await self._wait_free(conversation_id)
-        try:
-            return await self.vault.load(asker, conversation_id, agent_id)
-        except SagentsError:
-            raise
-        except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"loading conversation {conversation_id!r} failed: {type(exc).__name__}: {exc}") from exc
+        return await self.vault.load(asker, conversation_id, agent_id)
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete, behind the conversation's pending writes. Cancellation: deleted, or as before."""
         await self._wait_free(conversation_id)
         try:
             return await self.vault.delete(asker, conversation_id)
-        except SagentsError:
+        except (SagentsError, PlainFunction):
             raise
         except Exception as exc:  # the boundary to the host's store
             raise PersistenceError(f"deleting conversation {conversation_id!r} failed: {type(exc).__name__}: {exc}") from exc
@@ -146,6 +146,8 @@ class Writer:
             return await self.vault.save(write.scope, write.commit, write.shown), None
         except PersistenceError as exc:
             return None, exc
+        except PlainFunction as exc:
+            return None, StoreIsPlain(str(exc))
         except Exception as exc:  # the boundary to the host's store: whatever it raises, the write did not succeed
             error = PersistenceError(
                 f"saving conversation {write.commit.conversation_id!r} failed: {type(exc).__name__}: {exc}; what was not saved "

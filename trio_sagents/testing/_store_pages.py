@@ -35,7 +35,7 @@ class PageTests:
             newest = await store.history(None, "c", before=None, limit=2)
             await store.commit(None, change(revision=2, rows=[row("r0", "new"), row("r9", "9")]))
             older = await store.history(None, "c", before=newest.before, limit=2)
-            assert (["2", "3"], ["new", "1"]) == tuple([one.content["text"] for one in page.rows] for page in (newest, older))
+            assert tuple([one.content["text"] for one in page.rows] for page in (newest, older)) == (["2", "3"], ["new", "1"])
             assert older.before is None
 
     async def test_history_of_nothing(self) -> None:
@@ -45,7 +45,7 @@ class PageTests:
                 await store.history(None, "c", before=None, limit=1)
             await store.commit(None, change())
             page = await store.history(None, "c", before=None, limit=1)
-            assert ([], None) == (list(page.rows), page.before)
+            assert (list(page.rows), page.before) == ([], None)
 
     async def test_conversations_in_order(self) -> None:
         """The conversation changed last comes first; a load is no change."""
@@ -55,9 +55,9 @@ class PageTests:
             await store.commit(None, change("b", 2, messages=[message("n")], state={"metadata": {"title": 5}}))
             await store.load(None, "a")
             for limit in (1, 2, 3, 4, 5):
-                assert ["b", "d", "c", "a"] == await listed(store, limit)
+                assert await listed(store, limit) == ["b", "d", "c", "a"]
             items = (await store.conversations(None, after=None, limit=2)).items
-            assert [("b", None, 2), ("d", "D", 1)] == [(item.conversation_id, item.title, item.message_count) for item in items]
+            assert [(item.conversation_id, item.title, item.message_count) for item in items] == [("b", None, 2), ("d", "D", 1)]
             assert all(item.updated_at.utcoffset() == datetime.timedelta(0) for item in items)
 
     async def test_conversations_while_they_change(self) -> None:
@@ -72,7 +72,7 @@ class PageTests:
             second = await store.conversations(None, after=first.after, limit=2)
             await store.delete(None, "c")
             third = await store.conversations(None, after=second.after, limit=2)
-            assert [["f", "e"], ["d", "c"], ["b"]] == [[item.conversation_id for item in page.items] for page in (first, second, third)]
+            assert [[item.conversation_id for item in page.items] for page in (first, second, third)] == [["f", "e"], ["d", "c"], ["b"]]
 
     @pytest.mark.parametrize("limit", [0, -1, 1001, 1 << 70])
     async def test_limit_out_of_range(self, limit: int) -> None:
@@ -113,7 +113,7 @@ class PageTests:
                 assert caught.value.found is None
             conversation = await store.load(None, "c", owner=1)
             assert conversation is not None
-            assert (EPOCH_START + 1, 1) == (conversation.epoch, conversation.revision)
+            assert (conversation.epoch, conversation.revision) == (EPOCH_START + 1, 1)
             assert await store.delete(None, "c", owner=1)
 
     async def test_missing_with_an_owner(self) -> None:

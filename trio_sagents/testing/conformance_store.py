@@ -29,7 +29,7 @@ class StoreConformance(PageTests):
         async with self.open_store() as store:
             assert await store.load(None, "c") is None
             assert await store.load(None, "c") is None
-            assert [] == await listed(store)
+            assert await listed(store) == []
 
     async def test_commit_comes_back(self) -> None:
         """All that a commit says is what the next load gives."""
@@ -70,7 +70,7 @@ class StoreConformance(PageTests):
                 assert ((EPOCH_START, revision - 1), (EPOCH_START, 2)) == (caught.value.expected, caught.value.found)
             conversation = await loaded(store)
             assert (2, [message("m1")]) == (conversation.revision, conversation.messages)
-            assert ["Hello"] == await texts(store)
+            assert await texts(store) == ["Hello"]
 
     async def test_commit_where_there_is_none(self) -> None:
         """Only a first commit creates a conversation."""
@@ -85,11 +85,11 @@ class StoreConformance(PageTests):
         async with self.open_store() as store:
             await store.commit(None, change())
             epochs = [(await loaded(store)).epoch for _ in range(3)]
-            assert [EPOCH_START + 1, EPOCH_START + 2, EPOCH_START + 3] == epochs
+            assert epochs == [EPOCH_START + 1, EPOCH_START + 2, EPOCH_START + 3]
             for epoch in (EPOCH_START, EPOCH_START + 2, EPOCH_START + 4):
                 with pytest.raises(Conflict) as caught:
                     await store.commit(None, change(revision=2, epoch=epoch))
-                assert (EPOCH_START + 3, 1) == caught.value.found
+                assert caught.value.found == (EPOCH_START + 3, 1)
             assert await store.commit(None, change(revision=2, epoch=EPOCH_START + 3)) == 2
 
     async def test_loads_at_once(self) -> None:
@@ -162,8 +162,8 @@ class StoreConformance(PageTests):
                 after.state,
                 after.revision,
             )
-            assert ["old"] == await texts(store)
-            assert ["old"] == [item.title for item in (await store.conversations(None, after=None, limit=10)).items]
+            assert await texts(store) == ["old"]
+            assert [item.title for item in (await store.conversations(None, after=None, limit=10)).items] == ["old"]
             assert await store.commit(None, change(revision=2, epoch=after.epoch, messages=[message("m2")])) == 2
 
     async def test_message_ids_are_of_one_conversation(self) -> None:
@@ -171,7 +171,7 @@ class StoreConformance(PageTests):
         async with self.open_store() as store:
             await store.commit(None, change("a", message_ids={"m": "1"}))
             await store.commit(None, change("b", message_ids={"m": "2"}))
-            assert {"m": "2"} == (await loaded(store, "b")).message_ids
+            assert (await loaded(store, "b")).message_ids == {"m": "2"}
 
     async def test_state_patch(self) -> None:
         """Keys that a commit does not name stay; None clears one."""
@@ -179,7 +179,7 @@ class StoreConformance(PageTests):
             await store.commit(None, change(state={"todos": [1], "metadata": {"a": 1}, "interrupt": {"id": "i"}, "draft": message("d")}))
             await store.commit(None, change(revision=2, state={"metadata": {"b": 2}, "draft": None, "interrupt": None}))
             state = (await loaded(store)).state
-            assert ([1], {"b": 2}, None, None) == (state["todos"], state["metadata"], state.get("draft"), state.get("interrupt"))
+            assert (state["todos"], state["metadata"], state.get("draft"), state.get("interrupt")) == ([1], {"b": 2}, None, None)
 
     async def test_row_that_is_replaced(self) -> None:
         """A row with a known id is replaced and keeps its place; within one commit, too."""
@@ -187,8 +187,8 @@ class StoreConformance(PageTests):
             await store.commit(None, change(rows=[row("r1", "a"), row("r2", "b"), row("r1", "c")]))
             await store.commit(None, change("other", rows=[row("r1", "x")]))
             await store.commit(None, change(revision=2, rows=[row("r3", "d"), row("r2", "e")]))
-            assert ["c", "e", "d"] == await texts(store)
-            assert ["x"] == await texts(store, "other")
+            assert await texts(store) == ["c", "e", "d"]
+            assert await texts(store, "other") == ["x"]
 
     async def test_delete(self) -> None:
         """A deleted conversation is gone with all its parts; deleting again is False; a commit that goes on from it is refused."""
@@ -197,19 +197,19 @@ class StoreConformance(PageTests):
             await store.commit(None, parts)
             await store.commit(None, change("kept", rows=[row("r", "kept")], messages=[message("m")]))
 
-            assert [True, False, False] == [await store.delete(None, name) for name in ("c", "c", "never")]
+            assert [await store.delete(None, name) for name in ("c", "c", "never")] == [True, False, False]
 
             assert await store.load(None, "c") is None
-            assert ["kept"] == await listed(store)
+            assert await listed(store) == ["kept"]
             with pytest.raises(ConversationNotFound):
                 await store.history(None, "c", before=None, limit=1)
             with pytest.raises(Conflict):
                 await store.commit(None, change(revision=2))
-            assert ["kept"] == await texts(store, "kept")
+            assert await texts(store, "kept") == ["kept"]
             await store.commit(None, parts)
             fresh = await loaded(store)
             assert (1, [message("m")], [message("q")], {"m": "d"}) == (fresh.revision, fresh.messages, fresh.queue, fresh.message_ids)
-            assert ["Hello"] == await texts(store)
+            assert await texts(store) == ["Hello"]
 
     async def test_nothing_is_shared(self) -> None:
         """What the caller does to what it gave, or to what it got, does not reach the store."""
@@ -226,7 +226,7 @@ class StoreConformance(PageTests):
                 cast("list[JSONValue]", got.state["metadata"]["list"]).append(3)
                 cast("dict[str, JSONValue]", got.messages[0])["parts"] = []
                 page = await store.history(None, "c", before=None, limit=1)
-                assert {"text": "Hello"} == page.rows[0].content
+                assert page.rows[0].content == {"text": "Hello"}
                 cast("dict[str, JSONValue]", page.rows[0].content)["text"] = "changed"
 
     async def test_awkward_text(self) -> None:
@@ -263,7 +263,7 @@ class StoreConformance(PageTests):
                     nursery.start_soon(run, name)
             for name in names:
                 assert [message(f"m{n}") for n in range(1, 6)] == (await loaded(store, name)).messages
-                assert ["1", "2", "3", "4", "5"] == await texts(store, name)
+                assert await texts(store, name) == ["1", "2", "3", "4", "5"]
             assert sorted(names) == sorted(await listed(store, 7))
 
     async def test_commits_to_one(self) -> None:
@@ -275,7 +275,7 @@ class StoreConformance(PageTests):
                 try:
                     await store.commit(None, change(messages=[message(f"m{n}")]))
                 except Conflict as exc:
-                    assert (EPOCH_START, 1) == exc.found
+                    assert exc.found == (EPOCH_START, 1)
                 else:
                     won.append(n)
 
@@ -301,7 +301,7 @@ class StoreConformance(PageTests):
                 scope.cancel()
                 await store.delete(None, "c")
             conversation = await loaded(store)
-            assert (EPOCH_START + 1, 1) == (conversation.epoch, conversation.revision)
+            assert (conversation.epoch, conversation.revision) == (EPOCH_START + 1, 1)
 
     async def test_cancelled_at_any_time(self) -> None:
         """A commit that is cancelled is stored whole or not at all, and one that returned is stored."""

@@ -171,6 +171,7 @@ class TrioStateMachine(RuleBasedStateMachine):
         self._answer: outcome.Outcome[object] | None = None
         self._is_begun = False
         self._is_leaving = False
+        self._token: trio.lowlevel.TrioToken
         self._undo = contextlib.ExitStack()
 
     def begin(self, seed: int, mode: Mode = "shuffle") -> Schedule:
@@ -191,6 +192,7 @@ class TrioStateMachine(RuleBasedStateMachine):
         self._ended = result
 
     async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self.nursery:
             while not self._is_leaving:
                 command, self._command = self._command, None
@@ -201,8 +203,11 @@ class TrioStateMachine(RuleBasedStateMachine):
                     self._answer = outcome.Value(await command())
                 except Exception as exc:  # goes to the rule that gave the command
                     self._answer = outcome.Error(exc)
-            self.clock.autojump_threshold = 0
-            self.nursery.cancel_scope.cancel()
+
+    def _cut(self) -> None:
+        self._is_leaving = True
+        self.clock.autojump_threshold = 0
+        self.nursery.cancel_scope.cancel()
 
     def _pump(self, is_done: Callable[[], bool]) -> None:
         for _ in range(MOST_TICKS):
@@ -280,9 +285,7 @@ class TrioStateMachine(RuleBasedStateMachine):
     def _leave(self) -> None:
         if not self._is_begun or self._ended is not None:
             return
-        self._is_leaving = True
-        if self._command is not None or self._answer is None:
-            self.nursery.cancel_scope.cancel()
+        self._token.run_sync_soon(self._cut)
         self._pump(lambda: False)
         assert self._ended is not None
         if not self.has_failed:

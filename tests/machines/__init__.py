@@ -1,0 +1,1 @@
+"""State machines over the whole library, storms against it, and the planted bugs that prove both."""

@@ -1,0 +1,71 @@
+"""What is built is what is promised: three dependencies, types included, and no extra needed to import it."""
+
+import faulthandler
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+EXTRAS: Final = ("anthropic", "httpx2", "hypothesis", "openai", "orjson", "prompt_toolkit", "pydantic", "pytest", "rich")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def _package(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9_-]", requirement, maxsplit=1)[0].lower()
+
+
+def test_dependencies_when_listed(project: dict[str, Any]) -> None:
+    """The core needs trio, attrs and cattrs, and nothing else."""
+    assert ["attrs", "cattrs", "trio"] == sorted(_package(one) for one in project["dependencies"])
+
+
+def test_extras_when_listed(project: dict[str, Any]) -> None:
+    """An extra is listed once code uses it, and each one has a line in docs/explanation/dependencies.md."""
+    page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
+
+    assert {"anthropic", "dev", "openai", "testing", "tui"} == set(project["optional-dependencies"])
+    assert [] == [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page]
+    assert [] == [_package(one) for one in project["dependencies"] if f"`{_package(one)}`" not in page]
+
+
+def test_import_when_no_extra_is_there() -> None:
+    """Importing the library, its models and its command imports no package of an extra."""
+    program = f"import sys, trio_sagents, trio_sagents.models, trio_sagents.cli; print(sorted(set(sys.modules) & set({EXTRAS!r})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert "[]" == done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in a wheel that is built now, with the build tool that is installed."""
+    pytest.importorskip("hatchling")
+    faulthandler.dump_traceback_later(120, exit=True)
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_wheel_when_built(wheel: list[str]) -> None:
+    """The wheel has the marker for type checkers, every module, the licence, and nothing of the tests."""
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "trio_sagents").rglob("*.py")}
+
+    assert "trio_sagents/py.typed" in wheel
+    assert modules <= set(wheel)
+    assert [] == [name for name in wheel if not name.startswith(("trio_sagents/", "trio_sagents-"))]
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+    assert any(name.endswith("entry_points.txt") for name in wheel)
