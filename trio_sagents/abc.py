@@ -4,20 +4,29 @@ Whatever may wait is `async def`; a plain function in its place is a TypeError a
 host's own object: handed through, never stored.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, Opaque, Options
 from trio_sagents.data.messages import Message, UserMessage
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, DisplayMessage, HistoryPage, Owner, PersistContext, StoredState
+from trio_sagents.data.records import (
+    Commit,
+    Conversation,
+    ConversationPage,
+    DisplayMessage,
+    HistoryPage,
+    Owner,
+    PersistContext,
+    StoredState,
+)
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 
 if TYPE_CHECKING:
     from trio_sagents.agent import Agent
     from trio_sagents.data.config import SessionOpts
 
-Scope: TypeAlias = Any  # type: ignore[explicit-any]  # the host's own object; Any lets hosts annotate their type
+Scope: TypeAlias = Opaque
 Action: TypeAlias = Literal["start", "view", "post", "decide", "cancel", "stop", "debug", "list", "delete"]
 Overlap: TypeAlias = Literal["queue", "steer", "interrupt", "reject"]
 MessagePreprocessor: TypeAlias = Callable[[UserMessage, Scope], Awaitable[UserMessage | tuple[UserMessage, UserMessage]]]
@@ -44,7 +53,7 @@ class Model(Protocol):
 class FactoryRouter(Protocol):
     """Says which factory builds the agent of a conversation. Asked once per boot, never while the agent runs."""
 
-    async def resolve(self, scope: Scope, conversation_id: str, request_opts: Mapping[str, Any]) -> "tuple[Factory, Any]":  # type: ignore[explicit-any]  # opaque by contract
+    async def resolve(self, scope: Scope, conversation_id: str, request_opts: Options) -> "tuple[Factory, Opaque]":
         """Return the factory, and the config that goes to it as it is.
 
         Args:
@@ -58,7 +67,7 @@ class FactoryRouter(Protocol):
 class Factory(Protocol):
     """Builds agents."""
 
-    async def create_agent(self, agent_id: str, config: Any) -> Built:  # type: ignore[explicit-any]  # opaque by contract
+    async def create_agent(self, agent_id: str, config: Opaque) -> Built:
         """Return an agent, or an agent and the options of its session."""
         ...
 

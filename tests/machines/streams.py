@@ -17,6 +17,7 @@ from trio_sagents import (
     Status,
     StatusChanged,
     TextDelta,
+    TextPart,
     TurnEnded,
     TurnStarted,
 )
@@ -49,6 +50,8 @@ class Stream:
     """Messages that were completed, since the last snapshot."""
     queued: list[str] = attrs.field(factory=list)
     """Messages that were queued, since the last snapshot."""
+    is_resumed: bool = False
+    """Made with `after=`: what happened in between may be missing, the last word of the agent before it, too."""
     ended: dict[str, int] = attrs.field(factory=dict)
     """How often each incarnation said its last word."""
     whole: set[str] = attrs.field(factory=set)
@@ -58,7 +61,7 @@ class Stream:
 
     def go_on(self) -> "Stream":
         """Return the stream of a subscription that was made with `after=` our cursor."""
-        return attrs.evolve(self, whole=set(self.whole), ended=dict(self.ended), texts=dict(self.texts), completed=[], queued=[])
+        return attrs.evolve(self, whole=set(self.whole), ended=dict(self.ended), texts=dict(self.texts), completed=[], queued=[], is_resumed=True)
 
     def see(self, envelope: Envelope, owner: str | None) -> None:
         """Take the next event."""
@@ -74,6 +77,7 @@ class Stream:
             self._see_first(envelope, where)
         else:
             self._see_next(envelope, where)
+        self.is_resumed = False
         self.seq = envelope.seq
         self.cursor = envelope.cursor
         if not isinstance(event, AgentShutdown):
@@ -88,7 +92,7 @@ class Stream:
         """Another agent's first event: a snapshot; its last word alone where it is over already."""
         event = envelope.event
         check(
-            self.incarnation is None or self.is_gapped,
+            self.incarnation is None or self.is_gapped or self.is_resumed,
             "I19",
             f"{where}: agent {self.incarnation} had no last word before {envelope.incarnation}: {self.log[-6:]}",
         )
@@ -143,7 +147,7 @@ class Stream:
                 if message.role == "assistant":
                     for index, one in enumerate(message.parts):
                         known = self.texts.pop((message.message_id, index), None)
-                        if known is not None and not (isinstance(one, _TEXT) and one.text == known):
+                        if known is not None and not (isinstance(one, TextPart) and one.text == known):
                             check(False, "I17", f"{where}: streamed {known!r}, completed {one!r}: {log}")
                     self.texts.clear()
             case MessageQueued(message=message):
@@ -151,7 +155,8 @@ class Stream:
             case ChainError(unsaved=True):
                 self.is_rewritten, self.is_turn_known = True, False
                 self.texts.clear()
-            case AgentShutdown():
+            case AgentShutdown(status=status):
+                check(status is not Status.RUNNING, "I7", f"{where}: an agent ended with the status running: {log}")
                 check(not self.is_turn_known or self.turn is None, "I19", f"{where}: the last word inside a turn: {log}")
 
     def _restart(self, snapshot: Snapshot) -> None:
@@ -163,7 +168,7 @@ class Stream:
         self.texts.clear()
         if snapshot.streaming is not None:
             for index, part in enumerate(snapshot.streaming.parts):
-                if isinstance(part, _TEXT):
+                if isinstance(part, TextPart):
                     self.texts[snapshot.streaming.message_id, index] = part.text
 
     def check_up_to_date(self, live: Any, history: list[str], queue: list[str]) -> None:
@@ -179,11 +184,3 @@ class Stream:
         lost = [one for one in self.queued if one not in history and one not in queue]
         check(not lost, "I13", f"{where}: queued messages that are nowhere: {lost}")
 
-
-def _text_type() -> type:
-    from trio_sagents.data.messages import TextPart
-
-    return TextPart
-
-
-_TEXT = _text_type()

@@ -1,15 +1,16 @@
 """What an agent is: a model, a prompt, tools and limits. A value; the one that lives is made from it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from trio_sagents.abc import Model
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.config import TurnLimits
+from trio_sagents.data.json import Opaque
 
-ToolLike: TypeAlias = "Tool | Callable[..., Any]"  # type: ignore[explicit-any]  # any function can be a tool
+ToolLike: TypeAlias = "Tool | Callable[..., Opaque]"  # type: ignore[explicit-any]  # any function can be a tool
 
 
 def _tools(given: Sequence[ToolLike]) -> Sequence[Tool]:
@@ -23,12 +24,12 @@ def _tools(given: Sequence[ToolLike]) -> Sequence[Tool]:
     return tools
 
 
-def _model(_agent: object, attribute: "attrs.Attribute[object]", value: object) -> None:
+def _model(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
     if not callable(getattr(value, "stream", None)):
         raise TypeError(f"Agent.{attribute.name} must be a Model, with a method stream(request), not {value!r}")
 
 
-def _none_yet(_agent: object, attribute: "attrs.Attribute[object]", value: Sequence[object]) -> None:
+def _none_yet(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Sequence[Opaque]) -> None:
     if value:
         raise ValueError(f"Agent.{attribute.name} must be empty: this version has no {attribute.name} yet")
 

@@ -17,15 +17,33 @@ from trio_sagents.data.state import State
 class TurnContext(Protocol):
     """One turn's view of its conversation. What is committed is durable when the call returns, and its events are out."""
 
-    conversation_id: str
     turn_id: str
-    scope: Scope
-    """The agent's."""
     progress: Progress
-    max_message_bytes: int
-    max_tool_output_bytes: int
-    threads: trio.CapacityLimiter
-    """For tools that are plain functions."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation's id."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """The agent's."""
+        ...
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Bytes that an answer may have."""
+        ...
+
+    @property
+    def max_tool_output_bytes(self) -> int:
+        """Bytes that the model reads of one tool call."""
+        ...
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """For tools that are plain functions."""
+        ...
 
     def messages(self) -> Sequence[Message]:
         """Return the history so far, oldest first; a new sequence."""

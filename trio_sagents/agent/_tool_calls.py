@@ -84,12 +84,13 @@ async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext)
         contained, onward = split(error)
         if onward is not None:
             if contained is not None:
-                log.warning("tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained)
+                log.warning(
+                    "tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained
+                )
             raise onward from None
         if not isinstance(contained, Exception):
             raise
         opened.result = _result(call, f"{type(contained).__name__}: {contained}"[:4000], "failed")
-
 
 
 def _publisher(tool: Tool, context: TurnContext) -> Callable[[Event], None]:

@@ -89,9 +89,7 @@ class Subscriber:
         place = Cursor.of(after)
         if (conversation_id, channel) in self._subscriptions:
             return None
-        subscription = Subscription(
-            conversation_id, channel, self.scope, self._most_events, self._most_text, self._announce, place
-        )
+        subscription = Subscription(conversation_id, channel, self.scope, self._most_events, self._most_text, self._announce, place)
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
 

@@ -1,16 +1,19 @@
 """Policies: durations, bounds, and what a factory may say about one session."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.data.json import JSONValue
+from trio_sagents.data.json import JSONValue, Opaque, Options
+
+Check: TypeAlias = Callable[[Opaque, "attrs.Attribute[Opaque]", Opaque], None]
+"""An attrs validator, which sees what an untyped caller gave."""
 
 
-def _seconds(minimum_open: bool = False) -> "attrs.Attribute[float] | Any":  # type: ignore[explicit-any]  # attrs' own field type
-    def check(instance: object, attribute: "attrs.Attribute[float]", value: object) -> None:
+def _seconds(*, minimum_open: bool = False) -> Check:
+    def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"{type(instance).__name__}.{attribute.name} must be seconds as a number, not {value!r}")
         if math.isnan(value) or value < 0 or (minimum_open and value == 0):
@@ -21,8 +24,8 @@ def _seconds(minimum_open: bool = False) -> "attrs.Attribute[float] | Any":  # t
     return check
 
 
-def _count(minimum: int = 1) -> "attrs.Attribute[int] | Any":  # type: ignore[explicit-any]  # attrs' own field type
-    def check(instance: object, attribute: "attrs.Attribute[int]", value: object) -> None:
+def _count(minimum: int = 1) -> Check:
+    def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if isinstance(value, bool) or not (isinstance(value, int) or value == math.inf):
             raise TypeError(f"{type(instance).__name__}.{attribute.name} must be an int, not {value!r}")
         if value < minimum:
@@ -109,19 +112,19 @@ def _known(name: str, given: object, known: frozenset[str]) -> Mapping[str, JSON
 class SessionOpts:
     """What a factory says about the session beside its agent."""
 
-    fresh_state_attrs: Mapping[str, Any]  # type: ignore[explicit-any]  # the API's own signature
+    fresh_state_attrs: Options
     """Seeds a fresh state, never a restored one: "messages", "todos", "metadata"."""
-    supervisor_opts: Mapping[str, Any]  # type: ignore[explicit-any]  # the API's own signature
+    supervisor_opts: Options
     """Overrides for this session: fields of `SessionPolicy`, "inactivity_timeout", "message_preprocessor"."""
-    app_internal: Mapping[str, Any]  # type: ignore[explicit-any]  # the API's own signature
+    app_internal: Options
     """Everything else, for the host alone: `AgentHandle.options`."""
 
-    def __init__(  # type: ignore[explicit-any]  # the API's own signature
+    def __init__(
         self,
         *,
-        fresh_state_attrs: Mapping[str, Any] = {},  # noqa: B006  # copied below, never changed
-        supervisor_opts: Mapping[str, Any] = {},  # noqa: B006  # copied below, never changed
-        **app_internal: Any,
+        fresh_state_attrs: Options = {},  # noqa: B006  # copied below, never changed
+        supervisor_opts: Options = {},  # noqa: B006  # copied below, never changed
+        **app_internal: Opaque,
     ) -> None:
         """Check and keep the options.
 

@@ -9,7 +9,7 @@ import attrs
 
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.events import Envelope
-from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import PART_TAGS, Message, Part, ToolCall
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import SagentsError
@@ -41,7 +41,7 @@ def error_to_dict(error: BaseException) -> JSON:
     return {"type": "Error", "message": "internal error"}
 
 
-def _fields(value: attrs.AttrsInstance) -> dict[str, JSONValue]:
+def _fields(value: Opaque) -> dict[str, JSONValue]:
     return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
 
 
@@ -65,10 +65,9 @@ def _plain(value: object) -> JSONValue:
             return [_plain(item) for item in value]
         case _ if isinstance(value, _PARTS):
             return _part(value)
-        case _ if attrs.has(type(value)):
-            return {"type": type(value).__name__, **_fields(value)}
         case _:
-            return f"<{type(value).__name__}>"
+            known = attrs.has(type(value))
+            return {"type": type(value).__name__, **_fields(value)} if known else f"<{type(value).__name__}>"
 
 
 def _part(part: Part) -> JSONValue:

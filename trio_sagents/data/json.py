@@ -8,6 +8,10 @@ from typing import Any, Final, TypeAlias
 
 JSONValue: TypeAlias = Any  # type: ignore[explicit-any]  # a recursive alias is beyond what cattrs resolves
 """None, bool, int, float (finite), str, a sequence of these, or a mapping from str to these."""
+Opaque: TypeAlias = Any  # type: ignore[explicit-any]  # the one place: everywhere else it has this name
+"""The host's own: handed through, never looked into."""
+Options: TypeAlias = Mapping[str, Opaque]
+"""The host's own, by name."""
 JSON: TypeAlias = Mapping[str, JSONValue]
 """A JSON object."""
 

@@ -1,10 +1,11 @@
 """How a turn ended: a closed union of values; match them and end with `assert_never`."""
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from trio_sagents.data.interrupts import Interrupt
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.status import CancelCause, ShutdownReason
 
@@ -34,7 +35,7 @@ class Completed:
     message: Message
     """The last assistant message."""
     usage: Usage = attrs.field(factory=Usage)
-    result: Any = None  # type: ignore[explicit-any]  # whatever the finishing tool returned
+    result: Opaque = None
     """The value of the tool that ended the turn, where one was to end it; else None."""
 
 

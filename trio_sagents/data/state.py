@@ -1,6 +1,6 @@
 """The state of a conversation, as its last commit left it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -9,13 +9,21 @@ from trio_sagents.data.messages import Message
 from trio_sagents.data.todos import Todo
 
 
+def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
+    return tuple(messages)
+
+
+def _todos(todos: Iterable[Todo]) -> tuple[Todo, ...]:
+    return tuple(todos)
+
+
 @attrs.frozen
 class State:
     """An immutable picture of one conversation."""
 
-    messages: Sequence[Message] = attrs.field(default=(), converter=tuple)
+    messages: Sequence[Message] = attrs.field(default=(), converter=_messages)
     """The history, oldest first."""
-    todos: Sequence[Todo] = attrs.field(default=(), converter=tuple)
+    todos: Sequence[Todo] = attrs.field(default=(), converter=_todos)
     metadata: JSON = attrs.field(factory=dict)
 
     @property

@@ -4,9 +4,7 @@ import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias, cast, get_args
-
-import attrs
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
@@ -31,8 +29,11 @@ RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 
 
-@attrs.frozen
-class EncodedCommit:
+_NOTHING: Final[Mapping[str, str]] = {}
+_NO_ROWS: Final[Mapping[str, RowFields]] = {}
+
+
+class EncodedCommit(NamedTuple):
     """A commit as texts: checked, and sharing nothing with the caller."""
 
     commit: Commit
@@ -55,7 +56,7 @@ def owner_key(owner: Owner) -> str:
     """Return the text that stands for an owner: another one for each of `1`, `"1"` and None; TypeError for anything else."""
     if owner is not None and type(owner) is not str and type(owner) is not int:
         raise TypeError(f"an owner must be str, int or None, not {type(owner).__name__}")
-    return json.dumps(owner)
+    return "null" if owner is None else json.dumps(owner)
 
 
 def wanted_key(owner: Owner | Unchecked) -> str | None:
@@ -104,15 +105,23 @@ def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
     return EncodedCommit(
         commit,
         key,
-        [encode_value(message, "a message") for message in commit.messages],
-        _encode_queued(commit) if commit.queued else {},
-        [check_name("taken", message_id) for message_id in commit.taken],
-        {check_name("message_id", name): check_name("digest", digest) for name, digest in commit.message_ids.items()},
-        {check_name("state", name): None if value is None else encode_value(value, name) for name, value in commit.state.items()},
-        {check_name("row_id", row.row_id): _encode_row(row) for row in commit.rows} if commit.rows else {},
+        [encode_value(message, "a message") for message in commit.messages] if commit.messages else (),
+        _encode_queued(commit) if commit.queued else _NOTHING,
+        [check_name("taken", message_id) for message_id in commit.taken] if commit.taken else (),
+        _encode_message_ids(commit) if commit.message_ids else _NOTHING,
+        _encode_state(commit) if commit.state else _NOTHING,
+        {check_name("row_id", row.row_id): _encode_row(row) for row in commit.rows} if commit.rows else _NO_ROWS,
         "metadata" in commit.state,
         title if isinstance(title, str) else None,
     )
+
+
+def _encode_message_ids(commit: Commit) -> Mapping[str, str]:
+    return {check_name("message_id", name): check_name("digest", digest) for name, digest in commit.message_ids.items()}
+
+
+def _encode_state(commit: Commit) -> Mapping[str, str | None]:
+    return {check_name("state", name): None if value is None else encode_value(value, name) for name, value in commit.state.items()}
 
 
 def check_name(name: str, value: object) -> str:

@@ -110,7 +110,7 @@ def create_file(path: str) -> None:
         PersistenceError: there is something else of that name, or it cannot be made.
     """
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except FileNotFoundError:
         pass
     else:

@@ -71,8 +71,10 @@ def _decode_owner(conversation_id: str, text: object) -> Owner:
 
 def _find(connection: sqlite3.Connection, conversation_id: str) -> tuple[object, ...] | None:
     """Return the stored head as it is: its owner is compared before anything in it is read."""
-    with _reading(connection, conversation_id, _FIND, (conversation_id,)) as found:
-        row: tuple[object, ...] | None = found.fetchone()
+    try:
+        row: tuple[object, ...] | None = connection.execute(_FIND, (conversation_id,)).fetchone()
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
     return row
 
 
@@ -156,7 +158,7 @@ def _load_state(connection: sqlite3.Connection, conversation_id: str, number: in
     return state
 
 
-def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None, change: int) -> int:
+def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None, change: int, now: str) -> int:
     """Make one commit, and return its revision. On any error what it did so far is to be rolled back.
 
     Raises:
@@ -177,7 +179,6 @@ def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str |
         _patch_state(connection, encoded, head.number)
     if encoded.rows:
         connection.executemany(_PUT_ROW, [(head.number, row_id, *fields) for row_id, fields in encoded.rows.items()])
-    now = datetime.datetime.now(datetime.UTC).isoformat()
     connection.execute(_CHANGE, (one.revision, change, head.message_count + len(encoded.messages), now, head.number))
     return one.revision
 

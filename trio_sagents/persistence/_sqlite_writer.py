@@ -13,13 +13,13 @@ transaction is rolled back and done again with a savepoint for each member (they
 Invariant: `_led` is true exactly while one task leads or was made the leader and has not run yet; nothing is queued otherwise.
 """
 
+import datetime
 import sqlite3
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
 import attrs
-import outcome
 import trio
 
 from trio_sagents.exceptions import PersistenceError, SagentsError
@@ -34,8 +34,12 @@ MAX_GROUP: Final = 1000
 class Transaction:
     """What an operation gets: the connection, inside a transaction, and numbers for changes."""
 
+    __slots__ = ("_change", "connection", "now")
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.now = datetime.datetime.now(datetime.UTC).isoformat()
+        """When it began, as text."""
         self._change: int | None = None
 
     def next_change(self) -> int:
@@ -55,12 +59,22 @@ class _Job(Generic[T]):
     task: trio.lowlevel.Task | None = None
     """Who waits for it; None for the leader itself."""
     begun: bool = False
-    result: outcome.Outcome[T] | None = None
+    results: list[T] = attrs.field(factory=list)
+    """The result, when it is done and has succeeded."""
+    error: Exception | None = None
 
-    def take(self) -> outcome.Outcome[T]:
-        """Return the result, and keep nothing: an error would hold the frames that hold this job."""
-        result, self.result = self.result, None
-        return _given_up() if result is None else result
+    @property
+    def is_done(self) -> bool:
+        return bool(self.results) or self.error is not None
+
+    def take(self) -> T:
+        """Return the result or raise the error, and keep neither: the frames of an error hold this job."""
+        if self.error is None:
+            return self.results.pop()
+        try:
+            raise self.error
+        finally:
+            self.error = None
 
 
 class Writer:
@@ -96,9 +110,9 @@ class Writer:
             await self._wait(job)
         else:
             self._led = True
-        if job.result is None:
+        if not job.is_done:
             await self._lead()
-        return job.take().unwrap()
+        return job.take()
 
     async def wait_idle(self) -> None:
         """Wait until nobody leads; what was submitted before is done then."""
@@ -134,19 +148,17 @@ class Writer:
         finally:
             # No checkpoint until somebody leads, or nobody has to.
             for job in group:
-                if job.result is None:
-                    job.result = _given_up()
+                if not job.is_done:
+                    job.error = PersistenceError(f"the database {self._path!r}: the transaction was given up; nothing of it is stored")
                 if job.task is not None:
                     trio.lowlevel.reschedule(job.task)
-            if self._queued:
-                self._make_leader(next(iter(self._queued)))
+            for job in self._queued:
+                if job.task is not None:  # always: whoever is queued waits
+                    trio.lowlevel.reschedule(job.task)
+                break
             else:
                 self._led = False
                 self._idle.unpark_all()
-
-    def _make_leader(self, job: _Job[object]) -> None:
-        if job.task is not None:  # always: the first of the queue waits
-            trio.lowlevel.reschedule(job.task)
 
     def _run(self, group: Sequence[_Job[object]]) -> None:
         """Do a group in one transaction (in the thread)."""
@@ -155,16 +167,19 @@ class Writer:
                 self._attempt(group, savepoints=True)
         except sqlite3.Error as exc:
             for job in group:
-                job.result = self._explained(exc)
+                job.results.clear()
+                job.error = explain(self._path, exc)
+                job.error.__cause__ = exc
         except BaseException:
             for job in group:
-                job.result = None
+                job.results.clear()
+                job.error = None
             raise
 
     def _attempt(self, group: Sequence[_Job[object]], *, savepoints: bool) -> bool:
         """Give each job its result and commit; without savepoints return False, with nothing done, where one has to be undone.
 
-        A result is never a local variable: it may be an error, whose frames hold this one.
+        An error is never a local variable: its frames hold this one.
 
         Raises:
             sqlite3.Error: the transaction is lost, with all its members.
@@ -177,8 +192,8 @@ class Writer:
                 if savepoints:
                     connection.execute("SAVEPOINT member")
                 changes = connection.total_changes
-                job.result = self._run_member(transaction, job.operation)
-                if isinstance(job.result, outcome.Error) and connection.total_changes != changes:
+                self._run_member(transaction, job)
+                if job.error is not None and connection.total_changes != changes:
                     if not savepoints:
                         return False
                     connection.execute("ROLLBACK TO member")
@@ -190,21 +205,15 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _run_member(self, transaction: Transaction, operation: Callable[[Transaction], T]) -> outcome.Outcome[T]:
+    def _run_member(self, transaction: Transaction, job: _Job[object]) -> None:
+        job.results.clear()
+        job.error = None
         try:
-            return outcome.Value(operation(transaction))
+            job.results.append(job.operation(transaction))
         except sqlite3.Error as exc:
             if not self._connection.in_transaction:
                 raise
-            return self._explained(exc)
+            job.error = explain(self._path, exc)
+            job.error.__cause__ = exc
         except (SagentsError, TypeError, ValueError, OverflowError) as exc:
-            return outcome.Error(exc)
-
-    def _explained(self, exc: sqlite3.Error) -> outcome.Error:
-        error = explain(self._path, exc)
-        error.__cause__ = exc
-        return outcome.Error(error)
-
-
-def _given_up() -> outcome.Error:
-    return outcome.Error(PersistenceError("the transaction that this was in was given up; nothing of it is stored"))
+            job.error = exc

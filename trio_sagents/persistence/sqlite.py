@@ -224,7 +224,7 @@ class SqliteStore:
 
         def store(transaction: Transaction) -> int:
             encoded = encode_commit(commit, owner)
-            return tables.commit(transaction.connection, encoded, wanted, transaction.next_change())
+            return tables.commit(transaction.connection, encoded, wanted, transaction.next_change(), transaction.now)
 
         return await file.writer.submit(store)
 

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 import trio
@@ -10,12 +10,13 @@ import trio
 from trio_sagents.abc import Action, Scope
 from trio_sagents.broadcast import Subscriber
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.json import Options
 from trio_sagents.exceptions import ConversationNotFound, SagentsError, SessionsClosed, StartFailed
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime
 
-Opts: TypeAlias = Mapping[str, Any]  # type: ignore[explicit-any]  # opaque by contract
+Opts: TypeAlias = Options
 NO_OPTS: Final[Opts] = types.MappingProxyType({})
 MAX_PAGE = 1000
 """Rows or conversations in one page."""
@@ -100,7 +101,6 @@ class Asking:
         else:
             entries = [one for one in registry if access.owns(scope, one.owner) and await access.allows(scope, one.conversation_id, "list")]
         return [entry.live for entry in entries if entry.live is not None and entry.live.is_accepting]
-
 
 
 def check_opts(request_opts: Opts | None) -> Opts:

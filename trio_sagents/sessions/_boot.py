@@ -1,15 +1,12 @@
 """The boot of one agent: route, build, load, restore or seed. It runs in the agent's own task; each stage names itself."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import attrs
 import trio
 
 from trio_sagents.abc import Built
 from trio_sagents.agent import Agent
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
-from trio_sagents.data.json import plain_json
+from trio_sagents.data.json import Opaque, Options, plain_json
 from trio_sagents.data.messages import Message
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.todos import Todo
@@ -102,7 +99,7 @@ def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:
             raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {built!r}")
 
 
-def _seed(fresh: Mapping[str, Any]) -> tuple[list[Message], list[Todo], Any]:  # type: ignore[explicit-any]  # the API's own
+def _seed(fresh: Options) -> tuple[list[Message], list[Todo], Opaque]:
     """Return the beginning of a fresh conversation, checked."""
     messages: list[Message] = []
     for given in fresh.get("messages", ()):

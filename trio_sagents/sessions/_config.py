@@ -6,14 +6,15 @@ import attrs
 
 from trio_sagents.abc import AgentPersistence, Authorizer, ConversationStore, DisplayMessagePersistence, FactoryRouter, PubSub
 from trio_sagents.broadcast import LocalPubSub, Presence
-from trio_sagents.data.config import SessionPolicy, check_timeout
+from trio_sagents.data.config import Check, SessionPolicy, check_timeout
 from trio_sagents.data.ids import default_agent_id
+from trio_sagents.data.json import Opaque
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.supervisor import FlatVault, SameScope, SplitVault, Vault
 
 
-def _having(*methods: str, optional: bool = False) -> "Callable[[object, attrs.Attribute[object], object], None]":
-    def check(_config: object, attribute: "attrs.Attribute[object]", value: object) -> None:
+def _having(*methods: str, optional: bool = False) -> Check:
+    def check(_config: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
         if value is None and optional:
             return
         missing = [name for name in methods if not callable(getattr(value, name, None))]
@@ -23,7 +24,7 @@ def _having(*methods: str, optional: bool = False) -> "Callable[[object, attrs.A
     return check
 
 
-def _timeout(_config: object, attribute: "attrs.Attribute[object]", value: object) -> None:
+def _timeout(_config: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
     check_timeout(f"SessionConfig.{attribute.name}", value)
 
 

@@ -57,7 +57,8 @@ def _stores(vault: Vault) -> tuple[object, ...]:
         case FlatVault(store=store):
             return (store,)
         case SplitVault(states=states, display=display):
-            return (states,) if display is states or display is None else (states, display)
+            distinct: dict[int, object] = {id(one): one for one in (states, display)}
+            return tuple(distinct.values())
         case _:
             return ()
 

@@ -1,13 +1,14 @@
 """The router for hosts with one kind of agent."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import cattrs
 
 from trio_sagents.abc import Built, Factory, Scope
 from trio_sagents.agent import Agent
+from trio_sagents.data.json import Opaque, Options
 from trio_sagents.supervisor import await_host
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class _Always:
 class _ByFunction:
     """A factory made of one function."""
 
-    function: Callable[..., Awaitable[Built]]
+    function: Callable[[str, Opaque], Awaitable[Built]]
 
     async def create_agent(self, agent_id: str, config: object) -> Built:
         """Return what the function builds."""
@@ -72,7 +73,7 @@ class SingleFactoryRouter:
 
     def __init__(
         self,
-        factory: Agent | Factory | Callable[[str, Any], Awaitable[Built]],  # type: ignore[explicit-any]  # the API's own signature
+        factory: Agent | Factory | Callable[[str, Opaque], Awaitable[Built]],
         config: type | None = None,
     ) -> None:
         self._factory: Factory
@@ -92,8 +93,8 @@ class SingleFactoryRouter:
         self,
         scope: Scope,
         conversation_id: str,
-        request_opts: Mapping[str, Any],  # type: ignore[explicit-any]  # opaque by contract
-    ) -> tuple[Factory, Any]:  # type: ignore[explicit-any]  # opaque by contract
+        request_opts: Options,
+    ) -> tuple[Factory, Opaque]:
         """Return the factory, and its config."""
         inputs = {**request_opts, "scope": scope, "conversation_id": conversation_id}
         if self._config is None:
@@ -117,8 +118,8 @@ def _build(config: type, inputs: Mapping[str, object]) -> object:
     return config(**given)
 
 
-def _checked(config: type, name: str, value: object, kind: Any) -> object:  # type: ignore[explicit-any]  # a type form
-    if kind is None or kind is Any or kind is object:
+def _checked(config: type, name: str, value: object, kind: Opaque) -> object:
+    if kind is None or kind is Opaque or kind is object:
         return value
     try:
         return _strict_converter().structure(value, kind)

@@ -44,7 +44,7 @@ class Sessions(Looking):
         request_opts: Opts | None = None,
         initial_subscribers: Sequence[Subscriber] = (),
     ) -> SessionInfo:
-        """Have the agent of a conversation up. Any number of callers boot it once.
+        """Have the agent of a conversation up. Opaque number of callers boot it once.
 
         Args:
             conversation_id: 1 to 256 bytes of UTF-8, normal form C, no control characters.
@@ -277,7 +277,9 @@ class Sessions(Looking):
         return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts))
 
     @asynccontextmanager
-    async def _watch(self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts) -> AsyncIterator[Watch]:
+    async def _watch(
+        self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts
+    ) -> AsyncIterator[Watch]:
         self._check_open()
         watch = self._new(Watch, scope)
         try:

@@ -1,7 +1,6 @@
 """Starting an agent exactly once, under any number of callers."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
 
 import attrs
 import trio
@@ -9,6 +8,7 @@ import trio
 from trio_sagents._trio.tree import is_inside
 from trio_sagents.abc import Scope
 from trio_sagents.broadcast import Subscription
+from trio_sagents.data.json import Options
 from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, SessionsClosed
 from trio_sagents.sessions._boot import Booter
 from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime, run_agent
@@ -29,7 +29,7 @@ class Starter:
         agent_id: str,
         conversation_id: str,
         scope: Scope,
-        request_opts: Mapping[str, Any],  # type: ignore[explicit-any]  # opaque by contract
+        request_opts: Options,
     ) -> Entry:
         """Return the entry of a live agent; boot it where there is none.
 
@@ -67,16 +67,15 @@ class Starter:
             if entry.phase is Phase.LIVE:
                 return entry
 
-    def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Mapping[str, Any]) -> Entry:  # type: ignore[explicit-any]  # opaque
+    def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options) -> Entry:
         if self.is_closed:
             raise SessionsClosed
         runtime = self.runtime
         entry = Entry(agent_id, conversation_id, scope, runtime.access.owner_of(scope), request_opts)
         runtime.registry.reserve(entry)
         # In the context of open_sessions, not the first caller's: its variables are none of the agent's business.
-        runtime.registry.context.run(
-            runtime.nursery.start_soon, run_agent, runtime, entry, self.booter.boot, self.start_timeout, name=agent_id
-        )
+        run = functools.partial(run_agent, runtime, entry, self.booter.boot, self.start_timeout)
+        runtime.registry.context.run(functools.partial(runtime.nursery.start_soon, run, name=agent_id))
         return entry
 
     def _raise_failure(self, entry: Entry) -> None:

@@ -10,6 +10,7 @@ from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._vaults import Asker, same_owner
 
+
 def _as_it_is(scope: Scope) -> Owner:
     if isinstance(scope, bool) or not (scope is None or isinstance(scope, str | int)):
         raise TypeError(

@@ -1,13 +1,11 @@
 """What a boot decided about an agent: values, before anything lives."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import attrs
 
 from trio_sagents.abc import MessagePreprocessor, Scope
 from trio_sagents.agent import Agent
 from trio_sagents.data.config import SessionPolicy
+from trio_sagents.data.json import Options
 
 
 @attrs.frozen
@@ -21,5 +19,5 @@ class Blueprint:
     inactivity_timeout: float
     """Seconds of idleness after which the agent leaves; `math.inf` disables."""
     preprocessor: MessagePreprocessor | None
-    options: Mapping[str, Any]  # type: ignore[explicit-any]  # the host's own
+    options: Options
     """`SessionOpts.app_internal`."""

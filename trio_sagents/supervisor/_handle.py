@@ -1,7 +1,6 @@
 """The handle: what a caller holds of a live agent. Bound to the scope that obtained it; every command asks the authorizer again."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -9,6 +8,7 @@ import trio
 from trio_sagents._trio.tree import is_inside
 from trio_sagents.abc import Action, Overlap, Scope
 from trio_sagents.data.interrupts import Interrupt
+from trio_sagents.data.json import Options
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.state import State
@@ -117,7 +117,7 @@ class AgentHandle:
         return self._live.entry.conversation_id
 
     @property
-    def options(self) -> Mapping[str, Any]:  # type: ignore[explicit-any]  # the host's own
+    def options(self) -> Options:
         """The host's own options of this session: `SessionOpts.app_internal`."""
         return self._live.blueprint.options
 

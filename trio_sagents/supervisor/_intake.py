@@ -12,11 +12,11 @@ import attrs
 import trio
 
 from trio_sagents.abc import Overlap, Scope
+from trio_sagents.data.events import DisplayMessageSaved, MessageQueued
 from trio_sagents.data.history import closing_messages, open_calls
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.messages import FINISH_REASONS, Message, ToolCall, ToolStatus, UserMessage
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome, Unanswered, Usage
-from trio_sagents.data.events import DisplayMessageSaved, MessageQueued
 from trio_sagents.data.records import Saved
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.status import CancelCause

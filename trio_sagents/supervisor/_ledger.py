@@ -4,7 +4,6 @@ Memory changes only in the writer's continuation, so it is always equal to the l
 and the next one builds on what is stored. One ledger belongs to one agent, and dies with it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -224,7 +223,7 @@ class Ledger:
             state["todos"] = [encode_todo(todo) for todo in change.todos]
         if change.metadata is not None:
             state["metadata"] = change.metadata
-        seed = ()
+        seed: Sequence[Message] = ()
         if not self._revision:
             seed = self._seed
             state.setdefault("todos", [encode_todo(todo) for todo in self.todos])

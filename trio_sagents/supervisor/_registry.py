@@ -1,14 +1,15 @@
 """Which agents there are: looked up and reserved in one synchronous step, so there are never two for one conversation."""
 
 import contextvars
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from trio_sagents.abc import Scope
+from trio_sagents.data.json import Options
 from trio_sagents.data.records import Owner
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import AgentBusy, AgentNotRunning, AgentStopped, LimitExceeded, StartFailed
@@ -44,7 +45,7 @@ class Entry:
     scope: Scope = attrs.field(repr=False)
     """Of the call that made it."""
     owner: Owner
-    request_opts: Mapping[str, Any] = attrs.field(repr=False)  # type: ignore[explicit-any]  # opaque by contract
+    request_opts: Options = attrs.field(repr=False)
     phase: Phase = Phase.BOOTING
     live: "LiveAgent | None" = None
     """The agent, from the end of its boot on."""

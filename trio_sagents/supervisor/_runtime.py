@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.timers import Timers
+from trio_sagents.abc import Action
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
 from trio_sagents.supervisor._access import Access
@@ -67,7 +68,7 @@ class Runtime:
 
     async def may_see(self, subscription: Subscription) -> bool:
         """Ask whether its scope may see this conversation on this channel."""
-        action = "debug" if subscription.channel == "debug" else "view"
+        action: Action = "debug" if subscription.channel == "debug" else "view"
         return await self.access.allows(subscription.scope, subscription.conversation_id, action)
 
     def enrol(self, subscription: Subscription) -> None:
@@ -81,5 +82,3 @@ class Runtime:
 def wall_clock() -> datetime.datetime:
     """Return the present instant, aware, in UTC."""
     return datetime.datetime.now(datetime.UTC)
-
-

@@ -247,7 +247,11 @@ class Turn:
         stop_reason: StopReason = "cancelled" if isinstance(outcome, Cancelled) else "stream_error"
         lifecycle: Lifecycle = "on_cancel" if isinstance(outcome, Cancelled) else "on_error"
         opened = self.progress.open_calls
-        returned = [(one.call, Message(self.new_id(), "tool", (one.result,), None, self.turn_id), one.result) for one in opened.values() if one.result]
+        returned = [
+            (one.call, Message(self.new_id(), "tool", (one.result,), None, self.turn_id), one.result)
+            for one in opened.values()
+            if one.result
+        ]
         cut: list[tuple[ToolCall, ToolStatus]] = [(one.call, one.known) for one in opened.values() if one.result is None]
         draft = self.progress.draft
         closing = closing_messages(
@@ -295,9 +299,7 @@ class Turn:
         await self._submit(change, events).wait()
         self.live.needs_repair = False
 
-    def _results(
-        self, results: Sequence[tuple[ToolCall, Message, ToolResult]], lifecycle: Lifecycle
-    ) -> tuple[Change, Sequence[Event]]:
+    def _results(self, results: Sequence[tuple[ToolCall, Message, ToolResult]], lifecycle: Lifecycle) -> tuple[Change, Sequence[Event]]:
         now = wall_clock()
         messages = tuple(message for _, message, _ in results)
         rows: list[DisplayMessage] = []
@@ -313,7 +315,9 @@ class Turn:
             ended = attrs.evolve(call, status=result.status)
             events.append(ToolExecutionUpdated(ended, result.status, self.turn_id, output, error))
             events.append(MessageCompleted(message, self.turn_id))
-        change = Change(lifecycle=lifecycle, actor=self.actor, messages=messages, shown=messages, rows=tuple(rows), tool_updates=tuple(updates))
+        change = Change(
+            lifecycle=lifecycle, actor=self.actor, messages=messages, shown=messages, rows=tuple(rows), tool_updates=tuple(updates)
+        )
         return change, events
 
     def _submit(self, change: Change, events: Sequence[Event], *, ends: bool = False) -> Write:

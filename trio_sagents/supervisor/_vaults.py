@@ -233,7 +233,9 @@ class SplitVault:
     async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
         """Return rows rendered from the stored state: the host's transcript has its own way to be read."""
         owner = None if isinstance(asker.owner, Unchecked) else asker.owner
-        stored = await await_host(self.states.load_state, asker.scope, PersistContext("", conversation_id, "on_message", asker.scope, owner, 0, 0))
+        stored = await await_host(
+            self.states.load_state, asker.scope, PersistContext("", conversation_id, "on_message", asker.scope, owner, 0, 0)
+        )
         if stored is None or (asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner)):
             raise ConversationNotFound(conversation_id)
         data = _check_document(conversation_id, stored.data)

@@ -8,12 +8,13 @@ cancelled. After a failed write the writes that were submitted behind it fail wi
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
 
 from trio_sagents.abc import Scope
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Commit, Conversation, Saved
 from trio_sagents.exceptions import PersistenceError, SagentsError
@@ -90,7 +91,7 @@ class Writer:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    async def read(self, reading: Coroutine[Any, Any, T]) -> T:
+    async def read(self, reading: Coroutine[Opaque, Opaque, T]) -> T:
         """Wait for a read of the store; what a host's store raises becomes a `PersistenceError`."""
         try:
             return await reading

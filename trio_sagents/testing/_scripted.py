@@ -3,12 +3,12 @@
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import trio
 
-from trio_sagents.data.json import JSONValue
+from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ToolCallChunk
 
 
@@ -44,7 +44,7 @@ class ScriptedModel:
         chunk_interval: seconds between chunks; 0 gives other tasks a turn between them.
     """
 
-    _replies: "Iterator[Reply] | Callable[[Any], Reply]"  # type: ignore[explicit-any]  # the API's own signature
+    _replies: "Iterator[Reply] | Callable[[Opaque], Reply]"
     chunk_size: int
     chunk_interval: float
     name: str
@@ -52,9 +52,9 @@ class ScriptedModel:
     """What it was asked, in order."""
     _calls: int
 
-    def __init__(  # type: ignore[explicit-any]  # the API's own signature
+    def __init__(
         self,
-        replies: "Iterable[Reply] | Callable[[Any], Reply]",
+        replies: "Iterable[Reply] | Callable[[Opaque], Reply]",
         *,
         chunk_size: int = 4,
         chunk_interval: float = 0.0,

@@ -1,0 +1,504 @@
+"""The state machine: rules over the front door of the library, in any order, overlapping as the drawn schedule has it.
+
+After every rule the invariants are checked, on a run that stands still. Which check covers which (RELIABILITY.md section 7):
+
+I1   one agent per conversation: `Inside.check` (tasks by name), `MachineModel.stream` (who talks at once)
+I2   registered exactly while it lives: `Inside.check`, `Inside.check_at_rest`, `World.look`
+I3   stopped means gone: `World.stop`, `World.cancel_turn`, `World.use_handle`
+I4   one factory call, one `started=True` per agent: `World._check_started`, `SessionMachine.check_all` (boots)
+I5   a failed start leaves nothing: `Inside.check`, `check_at_rest`; it fails only for a reason: `World._check_error`
+I6   does not apply: there is no registry that can be out of reach in one process
+I7   legal transitions, "running" exactly while a turn runs, never at the end: `Stream._understand`, `Inside.check`, `check_at_rest`
+I8   append-only, each call answered once, valid for a provider: `Book.check_history`, `check_request`, `WatchedStore.check_books`
+I9   in the form: nothing of a turn stands, or is heard, behind a later one: `Book.check_history`, `Stream._understand`
+I13  acknowledged is durable, at that very step and for ever: `World._acknowledge`, `SessionMachine.check_acknowledged`
+I14  an error means nothing was done, and silence never lasts: `World.post`, `Inside.check_closed`
+I15  count in = count out: `Book.apply`, `check_acknowledged`, `finish`
+I16  the table of subscriptions: `Inside.check`
+I17  no holes but `Gap`s, also in the text: `Stream`
+I18  snapshot first, and what it replaces: `Stream._see_first`
+I19  the last word once per agent that was seen, and last: `Stream.see`, `SessionMachine.drain`
+I20  in the form: no answer, no event, no commit for another scope: `Stream.see`, `World._check_error`, `World._acknowledge`
+I21  does not apply as a step: `publish` is synchronous; that a reader who never reads holds nobody up is part of `finish`
+I22  nobody leaves with something to do, nor NO_VIEWERS with a viewer: `World.agent_leaves`, in the step of the decision
+I23  in the form: presence is exactly who is there: `Inside.check`
+besides: I10, I11, I12 `Book.apply`, `check_books`, `_check_memory`; I29 `check_closed`. I24 to I28 and I30, I31: not yet in the library.
+"""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import trio
+import trio.testing
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from tests.machines.agents import CALM, REPLIES, TURN_TIMEOUT
+from tests.machines.books import Violation, check
+from tests.machines.stores import MemoryBackend, SqliteBackend, WatchedStore
+from tests.machines.streams import Stream
+from tests.machines.world import INACTIVITY, VIEWER_GRACE, Client, Inside, Reader, Viewer, World
+from trio_sagents import Completed, Subscriber
+from trio_sagents.supervisor import LiveAgent
+from trio_sagents.testing.machines import MODES, TrioStateMachine
+
+CONVERSATIONS = st.sampled_from(["a", "a", "b"])
+SCOPES = st.sampled_from(["alice", "alice", "alice", "alice", "bob"])
+PAUSES = st.sampled_from([0, 0, 1, 2, 3, 4, 6, 9, -1, -1, -1])
+"""How many scheduler rounds pass after a rule; -1 is until every task waits."""
+CANCELS = st.sampled_from([None, None, None, None, 0, 1, 2, 3, 4, 6])
+"""How many rounds after its begin a call is cancelled."""
+BEHAVIOURS = st.sampled_from([*CALM, *CALM, *sorted(set(REPLIES) - set(CALM))])
+SECONDS = st.sampled_from([0.001, 0.3, 1.0, VIEWER_GRACE, VIEWER_GRACE + 0.1, INACTIVITY - 0.001, INACTIVITY, INACTIVITY + 1.5])
+INDEX = st.integers(0, 3)
+A_MINUTE = 60.0
+
+
+class SessionMachine(TrioStateMachine):
+    """Over `MemoryStore`; its subclass is over `SqliteStore`."""
+
+    on_sqlite: ClassVar[bool] = False
+    world: World
+
+    # ── beginning
+
+    @initialize(seed=st.integers(0, 2**20), mode=st.sampled_from(MODES))
+    def open(self, seed: int, mode: Any) -> None:
+        """Open the first block."""
+        self.handles: list[Any] = []
+        self.worlds: list[World] = []
+        logging.getLogger("trio_sagents").setLevel(logging.CRITICAL)
+        self._undo.callback(logging.getLogger("trio_sagents").setLevel, logging.NOTSET)
+        self._watch_agents()
+        self.begin(seed, mode)
+        if self.on_sqlite:
+            folder = self._undo.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            backend: Any = SqliteBackend(Path(folder))
+        else:
+            backend = MemoryBackend()
+        self._enter(World(backend, self.nursery, WatchedStore(backend, {})))
+
+    def _enter(self, world: World) -> None:
+        self.world = world
+        self.worlds.append(world)
+        world.open()
+        self.settle()
+        check(world.is_open, "opening", "the block did not open")
+
+    def _watch_agents(self) -> None:
+        """Have the machine called in the step in which an agent goes live, and in the one in which it decides to leave."""
+        serve = LiveAgent.serve
+
+        async def watched(live: LiveAgent) -> Any:
+            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.runtime)
+            world.agent_begins(live)
+            reason = await serve(live)
+            world.agent_leaves(live, reason)
+            return reason
+
+        LiveAgent.serve = watched  # type: ignore[method-assign]  # put back when the example ends
+        self._undo.callback(setattr, LiveAgent, "serve", serve)
+
+    def pause(self, rounds: int) -> None:
+        """Let the run go on."""
+        if rounds < 0:
+            self.settle()
+            if not any(world.is_dead for world in self.worlds):
+                self._check(Inside(self.world).check_at_rest)
+        else:
+            self.tick(rounds)
+
+    # ── calls
+
+    @rule(conversation_id=CONVERSATIONS, scope=SCOPES, cancel=CANCELS, pause=PAUSES)
+    def start(self, conversation_id: str, scope: str, cancel: int | None, pause: int) -> None:
+        """Start an agent."""
+        self.world.call("start", conversation_id, scope, self.world.start, cancel)
+        self.pause(pause)
+
+    @rule(
+        conversation_id=CONVERSATIONS,
+        scope=SCOPES,
+        behaviour=BEHAVIOURS,
+        overlap=st.sampled_from(["queue", "queue", "steer", "interrupt", "reject"]),
+        which=st.sampled_from(["none", "new", "new", "again", "other"]),
+        index=INDEX,
+        cancel=CANCELS,
+        pause=PAUSES,
+    )
+    def post(
+        self, conversation_id: str, scope: str, behaviour: str, overlap: str, which: str, index: int, cancel: int | None, pause: int
+    ) -> None:
+        """Post a message: new, the same again, or another one under its id."""
+        world = self.world
+        world.counter += 1
+        text, message_id = f"{behaviour} {world.counter}", None if which == "none" else f"m{world.counter}"
+        earlier = [(key[1], texts[0]) for key, texts in world.attempts.items() if key[0] == conversation_id]
+        if which in {"again", "other"} and earlier:
+            message_id, first = earlier[-1 - index % len(earlier)]
+            text = first if which == "again" else text
+
+        async def call(client: Client) -> Any:
+            return await world.post(client, text, message_id, overlap)
+
+        world.call(f"post {overlap}", conversation_id, scope, call, cancel)
+        self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, scope=SCOPES, cancel=CANCELS, pause=PAUSES)
+    def cancel_turn(self, conversation_id: str, scope: str, cancel: int | None, pause: int) -> None:
+        """Cancel the running turn."""
+        self.world.call("cancel_turn", conversation_id, scope, self.world.cancel_turn, cancel)
+        self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, scope=SCOPES, grace=st.sampled_from([0.0, 0.0, 0.0, 1.0, 30.0]), cancel=CANCELS, pause=PAUSES)
+    def stop(self, conversation_id: str, scope: str, grace: float, cancel: int | None, pause: int) -> None:
+        """Stop an agent."""
+        world = self.world
+        world.call("stop", conversation_id, scope, lambda client: world.stop(client, grace), cancel)
+        self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, scope=SCOPES, pause=PAUSES)
+    def look(self, conversation_id: str, scope: str, pause: int) -> None:
+        """Ask what runs."""
+        self.world.call("look", conversation_id, scope, self.world.look, None)
+        self.pause(pause)
+
+    @rule(
+        conversation_id=CONVERSATIONS,
+        what=st.sampled_from(["touch", "post", "stop", "wait_idle", "wait_ended"]),
+        cancel=CANCELS,
+        pause=PAUSES,
+    )
+    def use_handle(self, conversation_id: str, what: str, cancel: int | None, pause: int) -> None:
+        """Command an agent through its handle."""
+        world = self.world
+        world.call("handle", conversation_id, "alice", lambda client: world.use_handle(client, what), cancel)
+        self.pause(pause)
+
+    @precondition(lambda self: any(not client.is_done for client in self.world.clients))
+    @rule(index=INDEX, pause=PAUSES)
+    def cancel_caller(self, index: int, pause: int) -> None:
+        """Cancel a caller who waits."""
+        waiting = [client for client in self.world.clients if not client.is_done]
+        waiting[-1 - index % len(waiting)].cancel_scope.cancel()
+        self.pause(pause)
+
+    # ── what goes wrong
+
+    @rule(conversation_id=CONVERSATIONS, fault=st.sampled_from(["before", "after", "slow", "slow", "late"]), after=st.integers(0, 3))
+    def arm_commit(self, conversation_id: str, fault: Any, after: int) -> None:
+        """Have one of the next commits fail, before or after its effect, or take long."""
+        self.world.store.armed[conversation_id] = [*[None] * after, fault]
+
+    @rule(conversation_id=CONVERSATIONS)
+    def arm_load(self, conversation_id: str) -> None:
+        """Have the next load fail."""
+        self.world.store.armed_loads[conversation_id] = 1
+
+    # ── time
+
+    @rule(seconds=SECONDS)
+    def let_time_pass(self, seconds: float) -> None:
+        """Let time pass, each deadline in its turn."""
+        self.advance(seconds)
+        self._check(Inside(self.world).check_at_rest)
+        self._check(lambda: Inside(self.world).check_due(self.clock.current_time()))
+
+    @rule(seconds=SECONDS, pause=PAUSES)
+    def let_time_jump(self, seconds: float, pause: int) -> None:
+        """Let time jump: a machine that slept."""
+        self.jump(seconds)
+        self.pause(pause)
+
+    @rule(times=st.integers(1, 3))
+    def let_time_jump_to_a_deadline(self, times: int) -> None:
+        """Move the clock exactly to a deadline, and run nothing: the next rules race with it."""
+        for _ in range(times):
+            seconds = self.seconds_to_deadline()
+            if 0 < seconds < 1e6:
+                self.jump(seconds)
+
+    # ── viewers
+
+    @rule(conversation_id=CONVERSATIONS, pause=PAUSES)
+    def come_to_view(self, conversation_id: str, pause: int) -> None:
+        """Somebody comes to watch."""
+        viewer = Viewer(conversation_id, f"viewer {len(self.world.viewers)}")
+        self.world.viewers.append(viewer)
+        self.nursery.start_soon(self.world.hold_viewer, viewer, name=viewer.key)
+        self.pause(pause)
+
+    @precondition(lambda self: any(not viewer.is_over for viewer in self.world.viewers))
+    @rule(index=INDEX, cancelled=st.booleans(), pause=PAUSES)
+    def leave_view(self, index: int, cancelled: bool, pause: int) -> None:
+        """A viewer leaves, or is cancelled."""
+        there = [viewer for viewer in self.world.viewers if not viewer.is_over]
+        viewer = there[index % len(there)]
+        if cancelled:
+            viewer.cancel_scope.cancel()
+        viewer.leave.set()
+        self.pause(pause)
+
+    # ── readers
+
+    def _readers(self) -> list[Reader]:
+        return [reader for reader in self.world.readers if reader.subscriber is not None and not reader.is_over]
+
+    @precondition(lambda self: len(self._readers()) < 3)
+    @rule(scope=SCOPES)
+    def open_reader(self, scope: str) -> None:
+        """Open a mailbox."""
+        reader = Reader(scope)
+        self.world.readers.append(reader)
+        self.nursery.start_soon(self.world.hold_reader, reader, name="reader")
+        self.settle()
+
+    @precondition(lambda self: self._readers())
+    @rule(index=INDEX, conversation_id=CONVERSATIONS, cancel=CANCELS, pause=PAUSES)
+    def ensure_running(self, index: int, conversation_id: str, cancel: int | None, pause: int) -> None:
+        """Have the agent up, and subscribe."""
+        readers = self._readers()
+        reader = readers[index % len(readers)]
+        if self._is_changing(reader, conversation_id):
+            return
+        world = self.world
+
+        async def call(client: Client) -> Any:
+            reader.subscribing.add(conversation_id)
+            try:
+                return await world.ensure(client, reader)
+            finally:
+                reader.subscribing.discard(conversation_id)
+
+        world.call("ensure", conversation_id, reader.scope, call, cancel)
+        self.pause(pause)
+
+    def _is_changing(self, reader: Reader, conversation_id: str) -> bool:
+        """Whether a call of the machine is changing this subscription: the model would not know which came first."""
+        return conversation_id in reader.subscribing
+
+    @precondition(lambda self: self._readers())
+    @rule(index=INDEX, conversation_id=CONVERSATIONS, channel=st.sampled_from(["main", "main", "debug"]), again=st.booleans(), pause=PAUSES)
+    def subscribe(self, index: int, conversation_id: str, channel: Any, again: bool, pause: int) -> None:
+        """Subscribe, from where the last subscription ended, or anew."""
+        readers = self._readers()
+        reader = readers[index % len(readers)]
+        key = (conversation_id, channel)
+        if self._is_changing(reader, conversation_id):
+            return
+        if key not in reader.streams:
+            past = reader.past.get(key)
+            stream = past.go_on() if again and past is not None and past.cursor is not None else None
+            reader.streams[key] = stream or Stream(conversation_id, channel, reader.scope)
+        after = reader.streams[key].cursor if reader.streams[key].is_resumed else None
+        subscriber = reader.subscriber
+        assert subscriber is not None
+        self.do(_keywords, subscriber, conversation_id, channel, after)
+        self.pause(pause)
+
+    @precondition(lambda self: self._readers())
+    @rule(index=INDEX, conversation_id=CONVERSATIONS, channel=st.sampled_from(["main", "main", "debug"]))
+    def unsubscribe(self, index: int, conversation_id: str, channel: Any) -> None:
+        """Unsubscribe."""
+        readers = self._readers()
+        reader = readers[index % len(readers)]
+        if self._is_changing(reader, conversation_id):
+            return
+        subscriber = reader.subscriber
+        assert subscriber is not None
+
+        async def unsubscribe() -> None:
+            await subscriber.unsubscribe(conversation_id, channel=channel)
+            stream = reader.streams.pop((conversation_id, channel), None)
+            if stream is not None:
+                reader.past[conversation_id, channel] = stream
+
+        self.do(unsubscribe)
+
+    @precondition(lambda self: any(not reader.is_reading for reader in self._readers()))
+    @rule(index=INDEX, most=st.integers(1, 12), batches=st.booleans(), cancel=CANCELS, pause=PAUSES)
+    def read(self, index: int, most: int, batches: bool, cancel: int | None, pause: int) -> None:
+        """Read some events; perhaps cancelled."""
+        readers = [reader for reader in self._readers() if not reader.is_reading]
+        reader = readers[index % len(readers)]
+        reader.is_reading = True
+        world = self.world
+        world.call("read", "-", reader.scope, lambda client: world.read(reader, most, batches=batches), cancel)
+        self.pause(pause)
+
+    @rule()
+    def read_everything(self) -> None:
+        """Every reader reads all there is, and then knows all there is."""
+        self.settle()
+        self.drain()
+
+    @precondition(lambda self: self._readers())
+    @rule(index=INDEX)
+    def close_reader(self, index: int) -> None:
+        """Close a mailbox."""
+        readers = self._readers()
+        readers[index % len(readers)].leave.set()
+        self.settle()
+
+    def drain(self) -> None:
+        """Have every reader read all there is; compare what they know with what is."""
+        world = self.world
+        clients = [client for client in world.clients if client.kind == "read" and not client.is_done]
+        for client in clients:
+            client.cancel_scope.cancel()
+        self.settle()
+        for reader in self._readers():
+            reader.is_reading = True
+            clients.append(world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None))  # type: ignore[misc]
+        self.settle()
+        self._check(self._check_readers)
+        for client in clients:
+            client.cancel_scope.cancel()
+        self.settle()
+
+    def _check_readers(self) -> None:
+        world = self.world
+        inside = Inside(world)
+        up = {entry.live.ledger.incarnation for entry in inside.entries() if entry.live is not None}
+        for reader in self._readers():
+            for (conversation_id, _), stream in reader.streams.items():
+                book = world.store.book(conversation_id)
+                live = inside.live(conversation_id)
+                if live is not None and live.ledger.is_at_rest and not world.store.busy:
+                    stream.check_up_to_date(live, [one["message_id"] for one in book.history], list(book.queue))
+                silent = {one for one in stream.whole if one not in up and one not in stream.ended and one in world.begun}
+                if not stream.is_resumed:
+                    check(not silent, "I19", f"agents of {conversation_id} that ended without a last word: {silent}: {stream.log[-6:]}")
+
+    # ── restarts
+
+    @rule(how=st.sampled_from(["leave", "raise", "cancel", "kill"]), pause=PAUSES)
+    def restart(self, how: str, pause: int) -> None:
+        """Leave the block, in one of the ways there are, and open one on the same store; or kill it, and open one on a copy."""
+        world = self.world
+        if how == "kill":
+            following = world.reborn()
+            world.leave(how)
+            self._enter(following)
+            return
+        self.drain()
+        world.leave(how)
+        self.pause(pause)
+        self._wait_until_over(world)
+        self._enter(world.reopened())
+
+    def _wait_until_over(self, world: World) -> None:
+        for _ in range(12):
+            self.settle()
+            if world.is_over:
+                break
+            self.advance(5.0)
+        check(world.is_over, "I29", "the block is not left after a minute")
+        for reader in world.readers:
+            reader.leave.set()
+        self.settle()
+        world.store.check_books()
+        Inside(world).check_closed()
+
+    # ── what must hold
+
+    def _check(self, checks: Any) -> None:
+        try:
+            checks()
+        except BaseException:
+            self.has_failed = True
+            raise
+
+    @invariant()
+    def check_all(self) -> None:
+        """Check everything that holds at any moment."""
+        self._check(self._check_all)
+
+    def _check_all(self) -> None:
+        world = self.world
+        for violation in world.store.violations:
+            raise violation
+        check(world.most_streams <= 1, "I1", f"{world.most_streams} model streams of one conversation at once")
+        Inside(world).check()
+        if not world.store.busy:
+            world.store.check_books()
+        self._check_acknowledged()
+
+    def _check_acknowledged(self) -> None:
+        world = self.world
+        for conversation_id, message_id in world.acked:
+            book = world.store.book(conversation_id)
+            in_history = sum(one["message_id"] == message_id for one in book.history)
+            # The store may be a step ahead of the books, never behind: `WatchedStore.commit`.
+            if world.store.busy and not in_history and message_id not in book.queue:
+                continue
+            check(in_history + (message_id in book.queue) == 1, "I15", f"{message_id} of {conversation_id}: in the history {in_history} times")
+
+    # ── the end
+
+    def finish(self) -> None:
+        """A minute later everything works, and everything that was accepted is answered."""
+        world = self.world
+        world.store.armed.clear()
+        world.store.armed_loads.clear()
+        self.advance(A_MINUTE)
+        self._check_all()
+        self.drain()
+        waiting = [client.kind for client in world.clients if not client.is_done]
+        check(not waiting or set(waiting) <= {"handle"}, "I14", f"calls that nobody answers: {waiting}")
+        for conversation_id in ("a", "b"):
+            self._revive(conversation_id)
+        self.drain()
+        self._check_all()
+        for conversation_id in ("a", "b"):
+            book = world.store.book(conversation_id)
+            check(not book.queue, "I15", f"{conversation_id}: never answered: {list(book.queue)}")
+            book.check_history(is_whole=True)
+        for viewer in world.viewers:
+            viewer.leave.set()
+        self.advance(INACTIVITY + 3.0)
+        check(not Inside(world).entries(), "idle", "an agent stays though nobody needs it")
+        world.leave("leave")
+        self._wait_until_over(world)
+        self._check_all_violations()
+
+    def _check_all_violations(self) -> None:
+        for violation in self.world.store.violations:
+            raise violation
+
+    def _revive(self, conversation_id: str) -> None:
+        world = self.world
+        owner = world.store.book(conversation_id).owner
+        entry = Inside(world).entry(conversation_id)
+        scope = owner if owner is not None else entry.owner if entry is not None else "alice"
+        for _ in range(6):
+            world.counter += 1
+            text, message_id = f"say last {world.counter}", f"last{world.counter}"
+            answers: list[Any] = []
+
+            async def call(client: Client, text: str = text, message_id: str = message_id, answers: list[Any] = answers) -> None:
+                receipt = await world.post(client, text, message_id, "queue")
+                answers.append(await receipt.wait())
+
+            client = world.call("post queue", conversation_id, scope, call, None)
+            self.advance(TURN_TIMEOUT + 5.0)
+            self._check_all()
+            check(client.is_done, "liveness", f"a post to {conversation_id} is not answered: {client.error!r}")
+            if answers and isinstance(answers[0], Completed) and not world.store.book(conversation_id).queue:
+                return
+        raise Violation(f"liveness: no post to {conversation_id} is answered: {answers}, {client.error!r}")
+
+
+class SqliteSessionMachine(SessionMachine):
+    """Over `SqliteStore`, its threads in lockstep."""
+
+    on_sqlite = True
+
+
+async def _keywords(subscriber: Subscriber, conversation_id: str, channel: Any, after: Any) -> None:
+    await subscriber.subscribe(conversation_id, channel=channel, after=after)
+
+
+__all__ = ("SessionMachine", "SqliteSessionMachine", "trio")
