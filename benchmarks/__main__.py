@@ -29,11 +29,11 @@ class Benchmark(Protocol):
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "spawn": spawn.run,
     "scale": scale.run,
+    "timers": timers.run,
     "memory": memory.run,
     "broadcast": broadcast.run,
     "turns": turns.run,
     "commits": commits.run,
-    "timers": timers.run,
     "streaming": streaming.run,
 }
 
@@ -41,19 +41,27 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
 def main() -> None:
     """Measure what was asked for. Nothing fails because something is slow: the table says what is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and print one table.")
-    parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; may be repeated")
+    names = ", ".join(BENCHMARKS)
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=f"one of {names}; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes: to see that it works, not to judge by")
     options = parser.parse_args()
     begin = time.perf_counter()
     print("\n".join(facts(quick=options.quick)), flush=True)
     rows: list[Row] = []
-    for name, run in BENCHMARKS.items():
-        if options.only is None or name in options.only:
-            print(f"... {name}", end="\r", file=sys.stderr, flush=True)
-            rows.extend(run(quick=options.quick))
+    try:
+        for name, run in BENCHMARKS.items():
+            if options.only is None or name in options.only:
+                print(f"... {name}", file=sys.stderr, flush=True)
+                rows.extend(run(quick=options.quick))
+    finally:
+        report(rows, time.perf_counter() - begin)
+
+
+def report(rows: Sequence[Row], seconds: float) -> None:
+    """Print the table: of what was measured, where a benchmark failed."""
     missed = sum(row.verdict == "MISSED" for row in rows)
     print(f"\n{render(rows)}\n")
-    print(f"{len(rows)} rows, {missed} aims missed; {time.perf_counter() - begin:.0f} s; load at the end: {os.getloadavg()[0]:.1f}")
+    print(f"{len(rows)} rows, {missed} aims missed; {seconds:.0f} s; load at the end: {os.getloadavg()[0]:.1f}")
 
 
 def facts(*, quick: bool) -> Sequence[str]:
@@ -62,7 +70,8 @@ def facts(*, quick: bool) -> Sequence[str]:
     return (
         f"trio_sagents {trio_sagents.__version__}, {'quick run' if quick else 'full run'}",
         f"{platform.python_implementation()} {platform.python_version()}, trio {trio.__version__}, SQLite {sqlite3.sqlite_version}",
-        f"{cores} cores ({platform.machine()}), load {os.getloadavg()[0]:.1f}; flushing 4 KiB to the disk takes {_flush_time() * 1e6:.0f} us",
+        f"{cores} cores ({platform.machine()}), load {os.getloadavg()[0]:.1f}",
+        f"flushing 4 KiB to the disk takes {_flush_time() * 1e6:.0f} us",
     )
 
 

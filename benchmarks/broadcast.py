@@ -1,6 +1,6 @@
 """One agent's events to many readers, against a memory channel for each reader."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -48,8 +48,7 @@ def _rate(costs: Sequence[float]) -> str:
     return f"{1e-3 / sorted(costs)[len(costs) // 2]:.0f} k/s"
 
 
-async def _publish(publish: "object", events: int, backlog: int, readers: trio.Nursery) -> float:
-    assert callable(publish)
+async def _publish(publish: Callable[[StatusChanged], None], events: int, backlog: int, readers: trio.Nursery) -> float:
     with Cpu() as cpu:
         for _ in range(events // backlog):
             for _ in range(backlog):

@@ -21,7 +21,7 @@ TEXT: Final = "Lorem ipsum dolor sit amet, consectetur adipiscing elit. " * 9
 
 def run(*, quick: bool) -> Sequence[Row]:
     """Return a row for each promise to the disk."""
-    turns, rounds = (2, 2) if quick else (4, 5)
+    turns, rounds = (2, 2) if quick else (5, 5)
     return [_row(synchronous, turns, rounds) for synchronous in AIMS]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from trio_sagents import (
     Agent,
@@ -17,7 +18,8 @@ from trio_sagents import (
 from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.testing import ScriptedModel
 
-INACTIVITY_TIMEOUT = 300.0
+INACTIVITY_TIMEOUT: Final = 3600.0
+"""Longer than a run takes: nobody leaves by itself."""
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -29,8 +30,8 @@ def run(*, quick: bool) -> Sequence[Row]:
         Row(
             name="memory",
             what=f"resident bytes of an idle agent without content, {count:,} of them; baseline: hand-written Trio",
-            ours=f"{ours.median:.1f} KB",
-            baseline=f"{hand.median:.1f} KB",
+            ours=f"{ours.median:.2f} KB",
+            baseline=f"{hand.median:.2f} KB",
             ratio=ratios(sizes["ours"], sizes["hand"]),
             aim=AIM,
             judged=ours.median,
@@ -67,8 +68,7 @@ async def _grow(start: Callable[[str], Awaitable[object]], count: int) -> None:
 
 def _resident() -> int:
     gc.collect()
-    with open("/proc/self/status", encoding="ascii") as status:
-        for line in status:
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
     raise RuntimeError("this system does not say how large the resident set is")

@@ -1,6 +1,6 @@
 """Starting and stopping one more agent while others live: the same, however many there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks.children import kept
@@ -17,9 +17,11 @@ def run(*, quick: bool) -> Sequence[Row]:
     children = {live: kept("crowd", "agents", str(live)) for live in sizes}
     for child in children.values():
         child.ask("spawn 10")
-    costs = interleave(
-        {str(live): lambda child=child: child.ask(f"spawn {count}")["seconds"] for live, child in children.items()}, rounds
-    )
+
+    def costs_with(live: int) -> Callable[[], float]:
+        return lambda: children[live].ask(f"spawn {count}")["seconds"]
+
+    costs = interleave({str(live): costs_with(live) for live in sizes}, rounds)
     few = costs[str(sizes[0])]
     return [
         Row(

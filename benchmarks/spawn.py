@@ -1,6 +1,6 @@
 """Starting and stopping one agent after the other, against hand-written Trio."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -16,7 +16,7 @@ AIM: Final = Aim("at most", 1.25)
 def run(*, quick: bool) -> Sequence[Row]:
     """Return the row."""
     count, rounds = (300, 5) if quick else (1500, 9)
-    costs = interleave({"ours": _costs_of(_ours, count), "hand": _costs_of(_hand_written, count)}, rounds)
+    costs = interleave({"ours": lambda: trio.run(_ours, count), "hand": lambda: trio.run(_hand_written, count)}, rounds)
     return (
         Row(
             name="spawn",
@@ -27,15 +27,6 @@ def run(*, quick: bool) -> Sequence[Row]:
             aim=AIM,
         ),
     )
-
-
-def _costs_of(measure: Callable[[int], "object"], count: int) -> Callable[[], float]:
-    def once() -> float:
-        cost = trio.run(measure, count)  # type: ignore[arg-type]  # an async function, as both below are
-        assert isinstance(cost, float)
-        return cost
-
-    return once
 
 
 async def _ours(count: int) -> float:

@@ -30,8 +30,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-import trio
-import trio.testing
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
@@ -40,7 +38,7 @@ from tests.machines.books import Violation, check
 from tests.machines.stores import MemoryBackend, SqliteBackend, WatchedStore
 from tests.machines.streams import Stream
 from tests.machines.world import INACTIVITY, VIEWER_GRACE, Client, Inside, Reader, Viewer, World
-from trio_sagents import Completed, Subscriber
+from trio_sagents import Completed
 from trio_sagents.supervisor import LiveAgent
 from trio_sagents.testing.machines import MODES, TrioStateMachine
 
@@ -52,6 +50,8 @@ CANCELS = st.sampled_from([None, None, None, None, 0, 1, 2, 3, 4, 6])
 """How many rounds after its begin a call is cancelled."""
 BEHAVIOURS = st.sampled_from([*CALM, *CALM, *sorted(set(REPLIES) - set(CALM))])
 SECONDS = st.sampled_from([0.001, 0.3, 1.0, VIEWER_GRACE, VIEWER_GRACE + 0.1, INACTIVITY - 0.001, INACTIVITY, INACTIVITY + 1.5])
+OVERLAPS = st.sampled_from(["queue", "queue", "queue", "steer", "interrupt", "interrupt", "reject"])
+FAULTS = st.sampled_from(["before", "after", "slow", "slow", "late", "load"])
 INDEX = st.integers(0, 3)
 A_MINUTE = 60.0
 
@@ -64,8 +64,8 @@ class SessionMachine(TrioStateMachine):
 
     # ── beginning
 
-    @initialize(seed=st.integers(0, 2**20), mode=st.sampled_from(MODES))
-    def open(self, seed: int, mode: Any) -> None:
+    @initialize(seed=st.integers(0, 2**20), mode=st.sampled_from(MODES), audience=st.sampled_from([False, True, True, True]))
+    def open(self, seed: int, mode: Any, audience: bool) -> None:
         """Open the first block."""
         self.handles: list[Any] = []
         self.worlds: list[World] = []
@@ -79,6 +79,10 @@ class SessionMachine(TrioStateMachine):
         else:
             backend = MemoryBackend()
         self._enter(World(backend, self.nursery, WatchedStore(backend, {})))
+        if audience:
+            self.open_reader("alice")
+            for conversation_id in ("a", "b"):
+                self._subscribe(self.world.readers[0], conversation_id, "main", again=False)
 
     def _enter(self, world: World) -> None:
         self.world = world
@@ -118,33 +122,49 @@ class SessionMachine(TrioStateMachine):
         self.world.call("start", conversation_id, scope, self.world.start, cancel)
         self.pause(pause)
 
-    @rule(
-        conversation_id=CONVERSATIONS,
-        scope=SCOPES,
-        behaviour=BEHAVIOURS,
-        overlap=st.sampled_from(["queue", "queue", "steer", "interrupt", "reject"]),
-        which=st.sampled_from(["none", "new", "new", "again", "other"]),
-        index=INDEX,
-        cancel=CANCELS,
-        pause=PAUSES,
-    )
-    def post(
-        self, conversation_id: str, scope: str, behaviour: str, overlap: str, which: str, index: int, cancel: int | None, pause: int
-    ) -> None:
-        """Post a message: new, the same again, or another one under its id."""
+    @rule(conversation_id=CONVERSATIONS, behaviour=BEHAVIOURS, overlap=OVERLAPS, pause=PAUSES)
+    def post(self, conversation_id: str, behaviour: str, overlap: str, pause: int) -> None:
+        """Post a new message."""
+        number = self._count()
+        self._post(conversation_id, "alice", f"{behaviour} {number}", f"m{number}", overlap, None)
+        self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, behaviours=st.lists(BEHAVIOURS, min_size=2, max_size=4), overlap=OVERLAPS, pause=PAUSES)
+    def post_at_once(self, conversation_id: str, behaviours: list[str], overlap: str, pause: int) -> None:
+        """Several people press Enter at once."""
+        for behaviour in behaviours:
+            self._post(conversation_id, "alice", f"{behaviour} {self._count()}", None, overlap, None)
+        self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, scope=SCOPES, behaviour=BEHAVIOURS, overlap=OVERLAPS, cancel=CANCELS, pause=PAUSES)
+    def try_to_post(self, conversation_id: str, scope: str, behaviour: str, overlap: str, cancel: int | None, pause: int) -> None:
+        """Post as anybody, perhaps cancelled."""
+        number = self._count()
+        self._post(conversation_id, scope, f"{behaviour} {number}", f"m{number}", overlap, cancel)
+        self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, index=INDEX, same=st.sampled_from([True, True, False]), times=st.integers(1, 3), pause=PAUSES)
+    def post_again(self, conversation_id: str, index: int, same: bool, times: int, pause: int) -> None:
+        """Post a message again, or another one under its id."""
+        earlier = [(key[1], texts[0]) for key, texts in self.world.attempts.items() if key[0] == conversation_id]
+        if not earlier:
+            return
+        message_id, first = earlier[-1 - index % len(earlier)]
+        for _ in range(times):
+            self._post(conversation_id, "alice", first if same else f"say {self._count()}", message_id, "queue", None)
+        self.pause(pause)
+
+    def _count(self) -> int:
+        self.world.counter += 1
+        return self.world.counter
+
+    def _post(self, conversation_id: str, scope: str, text: str, message_id: str | None, overlap: str, cancel: int | None) -> None:
         world = self.world
-        world.counter += 1
-        text, message_id = f"{behaviour} {world.counter}", None if which == "none" else f"m{world.counter}"
-        earlier = [(key[1], texts[0]) for key, texts in world.attempts.items() if key[0] == conversation_id]
-        if which in {"again", "other"} and earlier:
-            message_id, first = earlier[-1 - index % len(earlier)]
-            text = first if which == "again" else text
 
         async def call(client: Client) -> Any:
             return await world.post(client, text, message_id, overlap)
 
         world.call(f"post {overlap}", conversation_id, scope, call, cancel)
-        self.pause(pause)
 
     @rule(conversation_id=CONVERSATIONS, scope=SCOPES, cancel=CANCELS, pause=PAUSES)
     def cancel_turn(self, conversation_id: str, scope: str, cancel: int | None, pause: int) -> None:
@@ -159,22 +179,20 @@ class SessionMachine(TrioStateMachine):
         world.call("stop", conversation_id, scope, lambda client: world.stop(client, grace), cancel)
         self.pause(pause)
 
-    @rule(conversation_id=CONVERSATIONS, scope=SCOPES, pause=PAUSES)
-    def look(self, conversation_id: str, scope: str, pause: int) -> None:
-        """Ask what runs."""
-        self.world.call("look", conversation_id, scope, self.world.look, None)
-        self.pause(pause)
-
     @rule(
         conversation_id=CONVERSATIONS,
-        what=st.sampled_from(["touch", "post", "stop", "wait_idle", "wait_ended"]),
+        scope=SCOPES,
+        what=st.sampled_from(["look", "touch", "post", "stop", "wait_idle", "wait_ended"]),
         cancel=CANCELS,
         pause=PAUSES,
     )
-    def use_handle(self, conversation_id: str, what: str, cancel: int | None, pause: int) -> None:
-        """Command an agent through its handle."""
+    def use_handle(self, conversation_id: str, scope: str, what: str, cancel: int | None, pause: int) -> None:
+        """Ask what runs, or command an agent through its handle."""
         world = self.world
-        world.call("handle", conversation_id, "alice", lambda client: world.use_handle(client, what), cancel)
+        if what == "look":
+            world.call("look", conversation_id, scope, world.look, cancel)
+        else:
+            world.call("handle", conversation_id, scope, lambda client: world.use_handle(client, what), cancel)
         self.pause(pause)
 
     @precondition(lambda self: any(not client.is_done for client in self.world.clients))
@@ -187,15 +205,13 @@ class SessionMachine(TrioStateMachine):
 
     # ── what goes wrong
 
-    @rule(conversation_id=CONVERSATIONS, fault=st.sampled_from(["before", "after", "slow", "slow", "late"]), after=st.integers(0, 3))
-    def arm_commit(self, conversation_id: str, fault: Any, after: int) -> None:
-        """Have one of the next commits fail, before or after its effect, or take long."""
-        self.world.store.armed[conversation_id] = [*[None] * after, fault]
-
-    @rule(conversation_id=CONVERSATIONS)
-    def arm_load(self, conversation_id: str) -> None:
-        """Have the next load fail."""
-        self.world.store.armed_loads[conversation_id] = 1
+    @rule(conversation_id=CONVERSATIONS, fault=FAULTS, after=st.integers(0, 3))
+    def arm(self, conversation_id: str, fault: Any, after: int) -> None:
+        """Have one of the next commits fail, before or after its effect, or take long; or the next load fail."""
+        if fault == "load":
+            self.world.store.armed_loads[conversation_id] = 1
+        else:
+            self.world.store.armed[conversation_id] = [*[None] * after, fault]
 
     # ── time
 
@@ -206,19 +222,14 @@ class SessionMachine(TrioStateMachine):
         self._check(Inside(self.world).check_at_rest)
         self._check(lambda: Inside(self.world).check_due(self.clock.current_time()))
 
-    @rule(seconds=SECONDS, pause=PAUSES)
-    def let_time_jump(self, seconds: float, pause: int) -> None:
-        """Let time jump: a machine that slept."""
-        self.jump(seconds)
-        self.pause(pause)
-
-    @rule(times=st.integers(1, 3))
-    def let_time_jump_to_a_deadline(self, times: int) -> None:
-        """Move the clock exactly to a deadline, and run nothing: the next rules race with it."""
-        for _ in range(times):
+    @rule(seconds=st.one_of(st.none(), st.none(), SECONDS), pause=PAUSES)
+    def let_time_jump(self, seconds: float | None, pause: int) -> None:
+        """Let time jump, exactly to the next deadline (None), or as after a sleep of the machine: the next rules race with what is due."""
+        if seconds is None:
             seconds = self.seconds_to_deadline()
-            if 0 < seconds < 1e6:
-                self.jump(seconds)
+        if 0 < seconds < 1e6:
+            self.jump(seconds)
+        self.pause(pause if pause >= 0 else 0)
 
     # ── viewers
 
@@ -261,8 +272,8 @@ class SessionMachine(TrioStateMachine):
         """Have the agent up, and subscribe."""
         readers = self._readers()
         reader = readers[index % len(readers)]
-        if self._is_changing(reader, conversation_id):
-            return
+        if conversation_id in reader.subscribing:
+            return  # the model would not know which came first
         world = self.world
 
         async def call(client: Client) -> Any:
@@ -275,18 +286,34 @@ class SessionMachine(TrioStateMachine):
         world.call("ensure", conversation_id, reader.scope, call, cancel)
         self.pause(pause)
 
-    def _is_changing(self, reader: Reader, conversation_id: str) -> bool:
-        """Whether a call of the machine is changing this subscription: the model would not know which came first."""
-        return conversation_id in reader.subscribing
-
     @precondition(lambda self: self._readers())
-    @rule(index=INDEX, conversation_id=CONVERSATIONS, channel=st.sampled_from(["main", "main", "debug"]), again=st.booleans(), pause=PAUSES)
-    def subscribe(self, index: int, conversation_id: str, channel: Any, again: bool, pause: int) -> None:
-        """Subscribe, from where the last subscription ended, or anew."""
+    @rule(
+        index=INDEX,
+        conversation_id=CONVERSATIONS,
+        channel=st.sampled_from(["main", "main", "main", "debug"]),
+        what=st.sampled_from(["subscribe", "subscribe", "resume", "resume", "unsubscribe", "close"]),
+        pause=PAUSES,
+    )
+    def change_reader(self, index: int, conversation_id: str, channel: Any, what: str, pause: int) -> None:
+        """Subscribe, anew or from the last place; unsubscribe; do both; close the mailbox."""
         readers = self._readers()
         reader = readers[index % len(readers)]
+        if what == "close":
+            reader.leave.set()
+            self.settle()
+            return
+        if conversation_id in reader.subscribing:
+            return  # the model would not know which came first
+        if what in {"unsubscribe", "resume"}:
+            self._unsubscribe(reader, conversation_id, channel)
+            self.pause(pause)
+        if what in {"subscribe", "resume"}:
+            self._subscribe(reader, conversation_id, channel, again=what == "resume")
+            self.pause(pause)
+
+    def _subscribe(self, reader: Reader, conversation_id: str, channel: Any, *, again: bool) -> None:
         key = (conversation_id, channel)
-        if self._is_changing(reader, conversation_id):
+        if reader.is_over or conversation_id in reader.subscribing:
             return
         if key not in reader.streams:
             past = reader.past.get(key)
@@ -295,17 +322,13 @@ class SessionMachine(TrioStateMachine):
         after = reader.streams[key].cursor if reader.streams[key].is_resumed else None
         subscriber = reader.subscriber
         assert subscriber is not None
-        self.do(_keywords, subscriber, conversation_id, channel, after)
-        self.pause(pause)
 
-    @precondition(lambda self: self._readers())
-    @rule(index=INDEX, conversation_id=CONVERSATIONS, channel=st.sampled_from(["main", "main", "debug"]))
-    def unsubscribe(self, index: int, conversation_id: str, channel: Any) -> None:
-        """Unsubscribe."""
-        readers = self._readers()
-        reader = readers[index % len(readers)]
-        if self._is_changing(reader, conversation_id):
-            return
+        async def subscribe() -> None:
+            await subscriber.subscribe(conversation_id, channel=channel, after=after)
+
+        self.do(subscribe)
+
+    def _unsubscribe(self, reader: Reader, conversation_id: str, channel: Any) -> None:
         subscriber = reader.subscriber
         assert subscriber is not None
 
@@ -333,14 +356,6 @@ class SessionMachine(TrioStateMachine):
         """Every reader reads all there is, and then knows all there is."""
         self.settle()
         self.drain()
-
-    @precondition(lambda self: self._readers())
-    @rule(index=INDEX)
-    def close_reader(self, index: int) -> None:
-        """Close a mailbox."""
-        readers = self._readers()
-        readers[index % len(readers)].leave.set()
-        self.settle()
 
     def drain(self) -> None:
         """Have every reader read all there is; compare what they know with what is."""
@@ -495,10 +510,3 @@ class SqliteSessionMachine(SessionMachine):
     """Over `SqliteStore`, its threads in lockstep."""
 
     on_sqlite = True
-
-
-async def _keywords(subscriber: Subscriber, conversation_id: str, channel: Any, after: Any) -> None:
-    await subscriber.subscribe(conversation_id, channel=channel, after=after)
-
-
-__all__ = ("SessionMachine", "SqliteSessionMachine", "trio")

@@ -136,6 +136,8 @@ class WatchedStore:
         self.armed_loads: dict[str, int] = {}
         self.faults = 0
         """How many faults have struck."""
+        self.dawdled = 0
+        """How many commits took so long that others may have given up."""
         self.busy = 0
         """Calls that are on their way."""
         self.violations: list[Violation] = []
@@ -182,6 +184,7 @@ class WatchedStore:
         self.busy += 1
         try:
             if fault in SLOW:
+                self.dawdled += fault == "late"
                 await trio.sleep(SLOW[fault])
             if fault == "before":
                 self.faults += 1

@@ -230,7 +230,7 @@ async def test_nothing_stays_open(path: Path) -> None:
         with pytest.raises(PersistenceError):
             async with SqliteStore(bad).open():
                 pass
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))  # noqa: ASYNC240  # not a disk
 
     first = await run()
     assert first == await run()
@@ -455,23 +455,22 @@ async def test_full_disk(path: Path) -> None:
     async with store.open():
         (pages,) = writing(store).execute("PRAGMA page_count").fetchone()
         writing(store).execute(f"PRAGMA max_page_count = {pages + 20}")
-        refused: set[str] = set()
+        refused: dict[str, str] = {}
 
         async def run(name: str, size: int) -> None:
             try:
                 await store.commit(None, change(name, messages=[message(text="x" * size)]))
             except PersistenceError as exc:
-                assert "chat.db" in str(exc)
-                assert "room" in str(exc)
-                refused.add(name)
+                refused[name] = str(exc)
 
         async with trio.open_nursery() as nursery:
             for n in range(10):
                 nursery.start_soon(run, f"big{n}", 30_000)
                 nursery.start_soon(run, f"small{n}", 10)
         assert refused
+        assert all("chat.db" in text and "room" in text for text in refused.values())
         listed = {item.conversation_id for item in (await store.conversations(None, after=None, limit=100)).items}
-        assert {f"{size}{n}" for size in ("big", "small") for n in range(10)} - refused == listed
+        assert {f"{size}{n}" for size in ("big", "small") for n in range(10)} - refused.keys() == listed
         writing(store).execute("PRAGMA max_page_count = 100000")
         for name in sorted(refused):
             await run(name, 30_000)
@@ -818,15 +817,26 @@ async def test_load_of_a_newer_record(path: Path) -> None:
     store = SqliteStore(path)
     async with store.open():
         await store.commit(None, change(messages=[{"v": 999}]))
-        with pytest.raises(StateFromFuture, match="'c'.*999"):
+        with pytest.raises(StateFromFuture, match=r"'c'.*999"):
             await store.load(None, "c")
         assert await store.commit(None, change(revision=2)) == 2
 
 
 @pytest.mark.parametrize(
     "fields",
-    ["content = 'x'", "content = '[]'", "content = 5", "role = 'god'", "status = 'odd'", "created_at = 'now'", "created_at = '2024-01-01'"]
-    + ["row_id = x'00'", "message_id = x'00'", "content_type = CAST(x'ff' AS TEXT)", """content = '{"a":"\\ud800"}'"""],
+    [
+        "content = 'x'",
+        "content = '[]'",
+        "content = 5",
+        "role = 'god'",
+        "status = 'odd'",
+        "created_at = 'now'",
+        "created_at = '2024-01-01'",
+        "row_id = x'00'",
+        "message_id = x'00'",
+        "content_type = CAST(x'ff' AS TEXT)",
+        """content = '{"a":"\\ud800"}'""",
+    ],
 )
 async def test_history_of_what_is_damaged(path: Path, fields: str) -> None:
     """A damaged row of a transcript is a StateError that names the conversation."""

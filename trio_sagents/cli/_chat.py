@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 import trio
 
-from trio_sagents import ConversationNotFound, SagentsError, Sessions, Unanswered, Watch, open_sessions
+from trio_sagents import Conflict, ConversationNotFound, Receipt, SagentsError, Sessions, Unanswered, Watch, open_sessions
 from trio_sagents.cli._catalogue import Catalogue, new_conversation_id
 from trio_sagents.cli._keyboard import Keyboard, Line, Signal, open_keyboard
 from trio_sagents.cli._render import Kind, Piece, TurnView, error_text, outcome_text
@@ -237,7 +237,7 @@ class Chat:
         self._view.note_typed(message_id)
         try:
             with self._turn():
-                receipt = await self._sessions.post(self._conversation_id, text, message_id=message_id)
+                receipt = await self._post(self._conversation_id, text, message_id)
                 outcome = await receipt.wait()
                 with trio.move_on_after(_LAG):
                     while not (self._view.has_taken(message_id) or isinstance(outcome, Unanswered)):
@@ -247,6 +247,12 @@ class Chat:
             return
         if isinstance(outcome, Unanswered):
             await self._line(outcome_text(outcome))
+
+    async def _post(self, conversation_id: str, text: str, message_id: str) -> Receipt:
+        try:
+            return await self._sessions.post(conversation_id, text, message_id=message_id)
+        except Conflict:  # another program wrote here meanwhile: once more, to the agent that starts from what it left
+            return await self._sessions.post(conversation_id, text, message_id=message_id)
 
     async def _settle(self) -> None:
         """Wait until no turn runs, as far as the screen shows it."""

@@ -97,6 +97,8 @@ def _text(given: str) -> str:
 
 
 def _command(setup: Setup, options: Options, text: str | None) -> Callable[[], Awaitable[int]]:
+    if text is None and sys.stdin is None:
+        raise UsageError("there is no standard input to read lines from; --once needs none")
     if text is None:
         return functools.partial(run_chat, setup, options, Screen(sys.stdout))
     return functools.partial(run_once, setup, options, text, Screen(sys.stdout), Screen(sys.stderr))

@@ -9,6 +9,7 @@ import trio
 
 from trio_sagents import Cancelled, Completed, Failed, Interrupted, Sessions, TurnOutcome, Unanswered, Watch, open_sessions
 from trio_sagents.cli._catalogue import Catalogue
+from trio_sagents.cli._models import UsageError
 from trio_sagents.cli._render import Piece, TurnView, error_text, outcome_text
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Options, Setup
@@ -132,5 +133,16 @@ def _tools_only(pieces: Iterable[Piece]) -> Iterable[Piece]:
 
 
 def read_text(given: str) -> str:
-    """Return the message: what was given, or standard input where that is "-"."""
-    return sys.stdin.read() if given == "-" else given
+    """Return the message: what was given, or standard input where that is "-".
+
+    Raises:
+        UsageError: there is no standard input, or it is no text.
+    """
+    if given != "-":
+        return given
+    if sys.stdin is None:  # type: ignore[redundant-expr]  # it is None where the descriptor was closed
+        raise UsageError("--once -: there is no standard input")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"--once -: standard input is not {exc.encoding} text") from exc

@@ -53,7 +53,7 @@ CUTS: Final[Mapping[str, str]] = {
 }
 _ENDS: Final[Mapping[ShutdownReason, str]] = {
     ShutdownReason.CRASHED: "[the agent crashed; the next message starts it again from what is saved]",
-    ShutdownReason.FENCED: "[another program took over this conversation; the next message takes it back]",
+    ShutdownReason.FENCED: "[another program wrote to this conversation; the next message goes on from there]",
 }
 
 
@@ -201,6 +201,7 @@ class TurnView:
             case AgentShutdown(reason=reason):
                 self.status = Status.IDLE
                 self.queued = 0
+                self.has_gap = self.has_gap or reason is ShutdownReason.FENCED  # what the other program wrote
                 if reason in _ENDS:
                     yield from self._whole_line(_ENDS[reason], "error")
 

@@ -38,18 +38,19 @@ def choose_paint(stream: TextIO) -> Paint:
     if not stream.isatty():
         return plain_paint
     try:
+        from rich.color import ColorSystem
         from rich.console import Console
         from rich.style import Style
     except ImportError:
         return plain_paint
-    colours = Console(file=stream)._color_system  # noqa: SLF001  # rich's own detection (TERM, NO_COLOR); the public one gives a name
-    if colours is None:
+    console = Console(file=stream)
+    if console.color_system is None or console.no_color or console.legacy_windows:
         return plain_paint
     styles = {kind: Style.parse(style) for kind, style in STYLES.items()}
 
     def paint(piece: Piece) -> str:
         lines = harmless(piece.text).split("\n")  # a style must not run over the end of a line
-        return "\n".join(styles[piece.kind].render(line, color_system=colours) if line else "" for line in lines)
+        return "\n".join(styles[piece.kind].render(line, color_system=ColorSystem.STANDARD) if line else "" for line in lines)
 
     return paint
 

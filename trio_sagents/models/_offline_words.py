@@ -67,7 +67,7 @@ def _too_long(_: Ask) -> str:
 
 
 def _story(ask: Ask) -> str:
-    return " ".join(story_sentences(120 if ask.arguments.get("long") else 8))
+    return " ".join(story_sentences(60 if ask.arguments.get("long") else 8))
 
 
 _PLAIN: Final[Mapping[str, Callable[[Ask], str]]] = {

@@ -44,6 +44,7 @@ async def drain_agents(sessions: "Sessions") -> DrainReport:
     runtime = sessions.runtime
     sessions.starter.is_closed = True
     entries = tuple(runtime.registry)
+    lives = {entry: entry.live for entry in entries}
     working = {entry for entry in entries if entry.live is not None and not entry.live.is_at_rest}
     ask_all(entries, ShutdownReason.DRAINED, CancelCause.DRAINED, sessions.config.policy.grace_period)
     await trio.lowlevel.checkpoint()
@@ -53,7 +54,7 @@ async def drain_agents(sessions: "Sessions") -> DrainReport:
         if is_inside(entry.task):
             continue  # it cannot end before the tool that drains has
         await entry.wait_ended()
-        if entry.live is not None:
-            queued += len(entry.live.ledger.queue)
-            cut += entry in working and entry.live.was_cut
+        if (live := lives[entry]) is not None:
+            queued += len(live.ledger.queue)
+            cut += entry in working and live.was_cut
     return DrainReport(len(entries) - len(working), len(working) - cut, cut, queued)

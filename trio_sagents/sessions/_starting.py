@@ -60,7 +60,7 @@ class Starter:
                 if is_inside(entry.task):
                     raise AgentStopped(conversation_id)  # a boot cannot wait for itself
                 await entry.wait_ready()
-                if entry.live is None:
+                if not entry.has_booted:
                     self._raise_failure(entry)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()  # others get a turn; then the look holds, or is taken again

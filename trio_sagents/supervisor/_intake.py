@@ -25,6 +25,7 @@ from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, M
 from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._ledger import NO_CHANGE, Change, content_digest
 from trio_sagents.supervisor._receipt import Answer, Receipt
+from trio_sagents.supervisor._registry import Entry
 from trio_sagents.supervisor._runtime import wall_clock
 
 if TYPE_CHECKING:
@@ -88,13 +89,26 @@ class Flight:
 class Intake:
     """The way into one agent's queue."""
 
-    live: "LiveAgent"
+    entry: Entry
+    _live: "LiveAgent | None"
+    """The agent; None once it has ended and nothing of it is on its way to the store."""
     accepted: dict[str, Accepted] = attrs.field(factory=dict)
     """By message id: what a turn has not taken to its end yet."""
     flights: dict[str, Flight] = attrs.field(factory=dict)
     """By message id: reservations; while there is one, the agent does not leave by itself."""
     is_superseding: bool = False
     """Whether a message on its way closes the open interrupt."""
+
+    @property
+    def live(self) -> "LiveAgent":
+        """The agent, for what was claimed from it."""
+        assert self._live is not None
+        return self._live
+
+    def close(self) -> None:
+        """The agent has ended: let go of it, as soon as nothing of it is in flight."""
+        if self.live.has_ended and not self.flights:
+            self._live = None
 
     async def post(self, posted: Posted, actor: Scope) -> Receipt:
         """Accept a message.
@@ -140,9 +154,9 @@ class Intake:
 
     def _claim(self, posted: Posted) -> "Receipt | Flight | str":
         """Return the receipt of the same message, the flight to wait for, or the id under which to accept it."""
-        live, ledger = self.live, self.live.ledger
-        if not live.is_accepting:
-            raise live.entry.not_running()
+        if self._live is None or not self._live.is_accepting:
+            raise self.entry.not_running()
+        live, ledger = self._live, self._live.ledger
         message_id = posted.message_id
         if message_id is not None:
             known = ledger.message_ids.get(message_id)
@@ -228,6 +242,7 @@ class Intake:
         del self.flights[message_id]
         flight.landed.set()
         self.live.wake()
+        self.close()
 
     def settle(self, message_ids: Sequence[str], outcome: TurnOutcome) -> None:
         """Tell whoever waits for the answers to these messages."""

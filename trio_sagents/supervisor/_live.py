@@ -7,6 +7,7 @@ an event and then looks for itself; nothing is ever handed to it, so nothing can
 import datetime
 import functools
 import math
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -77,10 +78,10 @@ class LiveAgent:
     _timer: Timer | None = None
     # Invariant: due no later than the agent is, while it waits idle.
     _tracked: Tracked | None = None
-    _forget_viewers: "object" = None
+    _forget_viewers: Callable[[], None] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.intake = Intake(self)
+        self.intake = Intake(self.entry, self)
 
     @property
     def policy(self) -> SessionPolicy:
@@ -94,6 +95,7 @@ class LiveAgent:
         if self.ledger.interrupt is not None:
             self.status = Status.INTERRUPTED
         self.entry.live = self
+        self.entry.has_booted = True
         self.entry.phase = Phase.LIVE
         presence = self.runtime.presence
         self._tracked = presence.enter(AGENTS_TOPIC, self.entry.agent_id, functools.partial(self._meta, self.status))
@@ -379,7 +381,11 @@ class LiveAgent:
         self.shutdown_reason = reason
         if self._tracked is not None:
             self._tracked.leave()
-        if callable(self._forget_viewers):
+        if self._forget_viewers is not None:
             self._forget_viewers()
+        # What holds it goes, so it is gone with its last handle, and the collector has nothing to find.
+        self._feeds.clear()
+        self._tracked = self._forget_viewers = self._timer = None
         self.intake.settle(tuple(self.intake.accepted), Unanswered(reason))
+        self.intake.close()
         self._tell_rest()

@@ -48,7 +48,8 @@ class Entry:
     request_opts: Options = attrs.field(repr=False)
     phase: Phase = Phase.BOOTING
     live: "LiveAgent | None" = None
-    """The agent, from the end of its boot on."""
+    """The agent, from the end of its boot until its own end."""
+    has_booted: bool = False
     failure: Failure | None = None
     """Why the boot failed."""
     stage: str = "start"
@@ -177,6 +178,7 @@ class Registry:
         own.pop(entry, None)
         if not own:
             self._by_owner.pop(key, None)
+        entry.live = entry.task = None
         entry.end()
 
     def owned_by(self, owner: Owner) -> tuple[Entry, ...]:

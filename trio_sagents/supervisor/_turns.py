@@ -5,13 +5,12 @@ finished is completed, even where a cancel came during that commit.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import attrs
 import trio
 
 from trio_sagents._trio.groups import must_exit, split
-from trio_sagents._trio.timers import Timer
 from trio_sagents.abc import Scope
 from trio_sagents.agent import Progress, run_turn
 from trio_sagents.agent._progress import OpenCall
@@ -34,15 +33,13 @@ from trio_sagents.data.rows import call_row, rows_of
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import LimitExceeded, ModelFailed, PersistenceError
+from trio_sagents.supervisor._drafts import Drafter
 from trio_sagents.supervisor._ledger import NO_CHANGE, Change
 from trio_sagents.supervisor._runtime import wall_clock
 from trio_sagents.supervisor._writer import Write
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
-
-DRAFT_BYTES: Final = 4096
-"""Characters of streamed text after which a draft is saved, however little time has passed."""
 
 
 @attrs.define(eq=False)
@@ -69,10 +66,10 @@ class Turn:
     _asking: Message | None = None
     """The answer whose calls are open."""
     _is_watched: bool = False
-    _draft_timer: Timer | None = None
-    _drafted: int = 0
-    """Characters of the message being spoken that a draft has, or will have once its write lands."""
-    _draft_write: Write | None = None
+    _drafts: Drafter = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._drafts = Drafter(self.live, self.actor, self.progress)
 
     # ── what the turn asks for (agent.TurnContext)
 
@@ -105,6 +102,9 @@ class Turn:
     def publish(self, event: Event, channel: Channel = "main") -> None:
         self.live.publish(event, channel)
 
+    def note_draft(self) -> None:
+        self._drafts.note()
+
     def new_id(self) -> str:
         return self.live.ledger.new_id()
 
@@ -126,7 +126,7 @@ class Turn:
     async def commit_answer(self, message: Message, usage: Usage) -> None:
         message = self._with_usage(message, usage)
         self.live.ledger.check_room(message)
-        self._stop_drafting()
+        self._drafts.stop()
         # Open from the moment this is submitted: a turn that is cut now closes them behind this commit.
         self.progress.draft = None
         self.progress.calls += len(message.calls)
@@ -157,7 +157,7 @@ class Turn:
     async def complete(self, message: Message, usage: Usage) -> Completed:
         message = self._with_usage(message, usage)
         self.live.ledger.check_room(message)
-        self._stop_drafting()
+        self._drafts.stop()
         self.progress.draft = None
         outcome = self.outcome = Completed(message, self.progress.usage)
         change = Change(
@@ -179,18 +179,21 @@ class Turn:
         error: BaseException | None = None
         onward: BaseException | None = None
         try:
-            with self.cancel_scope:
-                await self._take(tuple(self.live.ledger.queue.values()))
-                await run_turn(self.live.blueprint.agent, self)
-        except BaseException as exc:  # settled below, then raised again unless it is an expected outcome
-            error, onward = split(exc)
-        # Cancellation: the host's, a stop's or the turn's own; what was said and done must be kept all the same, in bounded time.
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):
-            await self._settle(error, onward)
-        if onward is not None:
-            raise onward
-        if error is not None and not isinstance(error, ModelFailed | LimitExceeded | PersistenceError):
-            raise error
+            try:
+                with self.cancel_scope:
+                    await self._take(tuple(self.live.ledger.queue.values()))
+                    await run_turn(self.live.blueprint.agent, self)
+            except BaseException as exc:  # settled below, then raised again unless it is an expected outcome
+                error, onward = split(exc)
+            # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):
+                await self._settle(error, onward)
+            if onward is not None:
+                raise onward
+            if error is not None and not isinstance(error, ModelFailed | LimitExceeded | PersistenceError):
+                raise error
+        finally:
+            del error, onward  # they hold this frame, which holds them
 
     def cancel(self, cause: CancelCause) -> None:
         """Cut the turn; the agent survives. The first cause wins."""
@@ -220,7 +223,7 @@ class Turn:
             self._finish(unsaved=error)
 
     async def _settle(self, error: BaseException | None, onward: BaseException | None) -> None:
-        self._stop_drafting()
+        self._drafts.stop()
         if self.outcome is None:
             if self._failed is not None:
                 # Memory is back at the last commit: what would close the turn closes steps that do not exist.
@@ -349,50 +352,11 @@ class Turn:
             return
         outcome = self.outcome
         assert outcome is not None
-        self.progress = Progress(usage=self.progress.usage)
+        self.progress.draft = None
+        self.progress.open_calls = {}
         self.ended.set()
         status, data = _status_after(outcome)
         self.live.turn_ended(self, outcome, status, data, unsaved)
-
-    # ── drafts
-
-    def note_draft(self) -> None:
-        draft = self.progress.draft
-        if draft is None:
-            return
-        if draft.size - self._drafted >= DRAFT_BYTES:
-            self._save_draft()
-        elif self._draft_timer is None:
-            deadline = trio.current_time() + self.live.policy.draft_interval
-            self._draft_timer = self.live.runtime.timers.call_at(deadline, self._draft_is_due)
-
-    def _draft_is_due(self) -> None:
-        self._draft_timer = None
-        self._save_draft()
-
-    def _save_draft(self) -> None:
-        draft = self.progress.draft
-        if draft is None or draft.size == self._drafted:
-            return
-        if self._draft_write is not None and not self._draft_write.has_ended:
-            # The store is slower than the model: one draft at a time, the next one once this has landed.
-            if self._draft_timer is None:
-                deadline = trio.current_time() + self.live.policy.draft_interval
-                self._draft_timer = self.live.runtime.timers.call_at(deadline, self._draft_is_due)
-            return
-        self._drafted = draft.size
-        change = Change(lifecycle="on_step", actor=self.actor, draft=draft.message("crashed"))
-        self._draft_write = self.live.ledger.submit(change, self._draft_landed)
-
-    def _draft_landed(self, saved: Saved | None, error: PersistenceError | None) -> None:
-        if error is not None:
-            self.live.write_failed(error)
-
-    def _stop_drafting(self) -> None:
-        self._drafted = 0
-        if self._draft_timer is not None:
-            self._draft_timer.cancel()
-            self._draft_timer = None
 
     # ── usage
 

@@ -30,6 +30,10 @@ class StoreIsPlain(PersistenceError, TypeError):
     """A method of the host's store is not `async def`: nothing can be saved."""
 
 
+def _nothing(_saved: Saved | None, _error: PersistenceError | None) -> None:
+    """Stands for a continuation that was called."""
+
+
 @attrs.define(eq=False)
 class Write:
     """One submitted commit, and what follows it."""
@@ -50,8 +54,9 @@ class Write:
     def finish(self, saved: Saved | None, error: PersistenceError | None) -> None:
         """Record the outcome, and do what follows. No checkpoint from the store's answer to here."""
         self.error = error
+        then, self._then = self._then, _nothing  # it holds whoever submitted this, and is called once
         try:
-            self._then(saved, error)
+            then(saved, error)
         finally:
             self._ended.set()
 

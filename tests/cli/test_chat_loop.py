@@ -1,0 +1,197 @@
+"""The chat's loop in virtual time, with a keyboard and a screen made of lists."""
+
+import math
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_sagents import Agent, MemoryStore, Model, SessionConfig, SessionPolicy, Sessions, SingleFactoryRouter, open_sessions
+from trio_sagents.cli._chat import Chat
+from trio_sagents.cli._keyboard import Line, Read, Signal
+from trio_sagents.cli._models import Choice
+from trio_sagents.cli._render import Piece
+from trio_sagents.cli._screen import Screen
+from trio_sagents.cli._setup import Setup
+from trio_sagents.models._offline_words import MARK, story_sentences
+from trio_sagents.models.offline import OfflineModel
+from trio_sagents.testing import Call, ScriptedModel
+
+STORY = MARK + " ".join(story_sentences(60))
+
+
+class Page(Screen):
+    """Keeps what is shown; may be slow."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.text = ""
+        self._delay = delay
+
+    async def show(self, pieces: Iterable[Piece]) -> None:
+        self.text += "".join(piece.text for piece in pieces)
+        await trio.sleep(self._delay)
+
+    async def wait_for(self, text: str) -> None:
+        """Wait until it is shown."""
+        while text not in self.text:
+            await trio.sleep(0.01)
+
+
+class Script:
+    """A keyboard that types what it is given, in steps that may wait."""
+
+    def __init__(self, *steps: Read | Callable[[], Awaitable[object]]) -> None:
+        self._steps = list(steps)
+
+    async def read(self) -> Read:
+        while self._steps:
+            step = self._steps.pop(0)
+            if isinstance(step, Line | Signal):
+                return step
+            await step()
+        return Signal.ENDED
+
+    def interrupt(self) -> None:
+        pytest.fail("nothing presses Ctrl-C at the prompt here")
+
+
+def set_up(model: Model, tools: Sequence[Any] = (), **settings: Any) -> Setup:
+    """Return what a chat runs on, in memory."""
+    config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=model, tools=tools)), **{"store": MemoryStore(), **settings})
+    return Setup(config, Choice(model, "scripted"), Path("memory"))
+
+
+async def talk(
+    setup: Setup, page: Page, keyboard: Script, presses: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] | None = None
+) -> Chat:
+    """Run a chat to its end; `presses` gets a function that presses Ctrl-C."""
+    chat = Chat(setup, page)
+    send, receive = trio.open_memory_channel[int](math.inf)
+    async with trio.open_nursery() as nursery, send, receive:
+        nursery.start_soon(chat.heed, receive, nursery)
+        if presses is not None:
+            nursery.start_soon(presses, lambda: send.send(signal.SIGINT))
+        async with open_sessions(setup.config) as sessions:
+            await chat.run(sessions, keyboard, "c")
+        nursery.cancel_scope.cancel()
+    return chat
+
+
+async def test_an_agent_that_left_comes_back_at_the_next_line(autojump_clock: MockClock) -> None:
+    """A person may think for longer than the agent waits."""
+    page = Page()
+    setup = set_up(OfflineModel(), inactivity_timeout=10)
+    await talk(setup, page, Script(Line("hello"), lambda: trio.sleep(1_000), Line("thanks")))
+
+    assert page.text.count("Hello!") == 1
+    assert page.text.count("(offline) You are welcome.\n") == 1
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5, 20.0])
+async def test_a_slow_screen_shows_each_character_once(autojump_clock: MockClock, delay: float) -> None:
+    """Where events were dropped, the snapshot and the history fill the hole."""
+    page = Page(delay)
+    setup = set_up(OfflineModel(), policy=SessionPolicy(subscriber_events=1, subscriber_text=64, replay_events=1))
+    await talk(setup, page, Script(Line("tell me a long story"), Line("thanks")))
+
+    assert f"new one.\n{STORY}\n(offline) You are welcome.\n" in page.text
+
+
+class SlowStore(MemoryStore):
+    """Takes a second for each commit."""
+
+    async def commit(self, *args: Any, **kwargs: Any) -> int:
+        await trio.sleep(1)
+        return await super().commit(*args, **kwargs)
+
+
+async def test_ctrl_c_before_the_turn_began_still_cancels_it(autojump_clock: MockClock) -> None:
+    """A press that comes while the message is being stored is not lost."""
+    page = Page()
+
+    async def press(ctrl_c: Callable[[], Awaitable[None]]) -> None:
+        await trio.sleep(10.5)
+        assert page.text.endswith("a new one.\n")
+        await ctrl_c()
+
+    setup = set_up(OfflineModel(chunk_interval=1), store=SlowStore())
+    began = trio.current_time()
+    chat = await talk(setup, page, Script(lambda: trio.sleep(10), Line("tell me a long story"), Line("thanks")), press)
+
+    assert trio.current_time() - began < 60
+    assert "[cancelled]\n" in page.text
+    assert "You are welcome" in page.text
+    assert chat.exit_status == 0
+
+
+async def test_the_third_press_leaves_a_turn_that_does_not_end(autojump_clock: MockClock) -> None:
+    """A tool that shields itself holds the turn; the person is told, and is not held."""
+    page = Page()
+
+    async def stubborn() -> str:
+        """Do not stop."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+        return "at last"
+
+    async def press(ctrl_c: Callable[[], Awaitable[None]]) -> None:
+        await page.wait_for("stubborn() runs")
+        await ctrl_c()
+        await trio.sleep(1)
+        assert "[still cancelling" not in page.text
+        await ctrl_c()
+        await page.wait_for("[still cancelling; Ctrl-C once more leaves]")
+        await page.wait_for("stubborn does not stop")
+        await ctrl_c()
+
+    setup = set_up(ScriptedModel([Call("stubborn"), "Done."]), [stubborn])
+    chat = await talk(setup, page, Script(Line("go")), press)
+
+    assert chat.exit_status == 130
+    assert "Saved" not in page.text
+
+
+async def test_a_refused_message_is_told_and_the_chat_goes_on(autojump_clock: MockClock) -> None:
+    """An error of a `post` is a line, not the end."""
+    page = Page()
+    setup = set_up(OfflineModel(), policy=SessionPolicy(max_message_bytes=100))
+    await talk(setup, page, Script(Line("x" * 101), Line("bad \udcff text"), Line("thanks")))
+
+    assert "error: max_message_bytes" in page.text
+    assert "error: message: the text has lone surrogates" in page.text
+    assert "You are welcome" in page.text
+
+
+async def test_a_failed_turn_is_told_and_the_chat_goes_on(autojump_clock: MockClock) -> None:
+    """The provider's error is on the screen once."""
+    from trio_sagents import ModelFailed
+
+    page = Page()
+    await talk(set_up(ScriptedModel([ModelFailed("no such model"), "Here I am."])), page, Script(Line("hello"), Line("again")))
+
+    assert page.text.count("no such model") == 1
+    assert "Here I am.\n" in page.text
+
+
+async def test_a_queue_left_by_a_crash_is_answered_before_the_first_prompt(autojump_clock: MockClock) -> None:
+    """The message is shown with its answer; Ctrl-C would cancel that one, too."""
+    page = Page()
+    setup = set_up(OfflineModel(chunk_interval=5))
+
+    async def leave_a_message(sessions: Sessions) -> None:
+        await sessions.post("c", "tell me a story")
+        await sessions.post("c", "thanks")
+
+    with trio.move_on_after(1):
+        async with open_sessions(setup.config) as sessions:
+            await leave_a_message(sessions)
+            await trio.sleep_forever()
+    await talk(setup, page, Script())
+
+    assert "> tell me a story\n" in page.text
+    assert "> thanks\n" in page.text
+    assert "You are welcome.\n" in page.text

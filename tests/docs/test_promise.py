@@ -1,0 +1,298 @@
+"""The promise of the README, clause by clause. Each has more tests elsewhere; these are the shortest that can fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import trio_sagents
+from trio_sagents import (
+    Agent,
+    AgentShutdown,
+    Cancelled,
+    Completed,
+    Failed,
+    Gap,
+    MemoryStore,
+    ModelRequest,
+    PersistenceError,
+    SessionConfig,
+    SessionPolicy,
+    ShutdownReason,
+    SingleFactoryRouter,
+    Snapshot,
+    TextDelta,
+    TurnEnded,
+    open_sessions,
+)
+from trio_sagents.testing import Call, Hang, ScriptedModel
+
+
+def config(agent: Agent, **settings: Any) -> SessionConfig:
+    return SessionConfig(factory_router=SingleFactoryRouter(agent), **settings)
+
+
+def echo(request: ModelRequest) -> str:
+    return f"re: {request.messages[-1].text}"
+
+
+async def test_never_two_agents(autojump_clock: trio.abc.Clock) -> None:
+    """In one process: never two agents for one conversation."""
+    built: list[str] = []
+
+    async def build(agent_id: str, _config: object) -> Agent:
+        built.append(agent_id)
+        await trio.sleep(1)
+        return Agent(model=ScriptedModel(echo))
+
+    started: list[bool] = []
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(build))) as sessions:
+
+        async def start() -> None:
+            info = await sessions.start("c")
+            started.append(info.started)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(start)
+
+    assert ["conversation-c"] == built
+    assert 1 == sum(started)
+
+
+async def test_two_posts_at_once_are_two_turns(autojump_clock: trio.abc.Clock) -> None:
+    """Two people who press Enter at once get two whole turns, one after the other."""
+    async with open_sessions(config(Agent(model=ScriptedModel(echo, chunk_interval=0.1)))) as sessions:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sessions.post, "c", "one")
+            nursery.start_soon(sessions.post, "c", "two")
+        handle = await sessions.get("c")
+        await handle.wait_idle()
+        said = [message.text for message in (await handle.state()).messages]
+
+    assert said in (["one", "two", "re: two"], ["two", "one", "re: one"], ["one", "re: one", "two", "re: two"], ["two", "re: two", "one", "re: one"])
+
+
+async def test_never_two_effective_writers(autojump_clock: trio.abc.Clock) -> None:
+    """Where another process has taken the conversation over, what the old agent tries to save is refused, and its viewers are told."""
+    store = MemoryStore()
+    slow = Agent(model=ScriptedModel(lambda request: "old" * 100, chunk_interval=1.0))
+    fast = Agent(model=ScriptedModel(echo))
+    async with open_sessions(config(slow, store=store)) as old, open_sessions(config(fast, store=store)) as new:
+        async with old.watch("c") as watch:
+            receipt = await old.post("c", "to the old one")
+            await trio.sleep(0.5)
+            await new.start("c")
+            outcome = await receipt.wait()
+            events = []
+            async for envelope in watch:
+                events.append(envelope.event)
+                if isinstance(envelope.event, AgentShutdown):
+                    break
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, PersistenceError)
+        assert ShutdownReason.FENCED is events[-1].reason
+        handle = await new.get("c")
+        assert "old" not in "".join(message.text for message in (await handle.state()).messages[1:])
+
+
+PROGRAM = """
+import os, signal, sys
+import trio
+from trio_sagents import Agent, SessionConfig, SingleFactoryRouter, SqliteStore, open_sessions
+from trio_sagents.testing import Call, Hang, ScriptedModel
+
+def die() -> str:
+    '''Have an effect, and take the process down.'''
+    with open("effects", "a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+async def main() -> None:
+    model = ScriptedModel([Call("die")] if sys.argv[1] == "tool" else [["half an ans", Hang()]])
+    config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=model, tools=[die])), store=SqliteStore("c.db"))
+    async with open_sessions(config) as sessions:
+        receipt = await sessions.post("c", "hello")
+        print("acknowledged", flush=True)
+        if sys.argv[1] == "post":
+            os.kill(os.getpid(), signal.SIGKILL)
+        await receipt.wait()
+
+trio.run(main)
+"""
+
+READER = """
+import json
+import trio
+from trio_sagents import Agent, SessionConfig, SingleFactoryRouter, SqliteStore, open_sessions
+from trio_sagents.testing import ScriptedModel
+
+def die() -> str:
+    '''Must not run again.'''
+    with open("effects", "a") as file:
+        file.write("x")
+    return ""
+
+async def main() -> None:
+    agent = Agent(model=ScriptedModel(lambda request: "answered later"), tools=[die])
+    config = SessionConfig(factory_router=SingleFactoryRouter(agent), store=SqliteStore("c.db"))
+    async with open_sessions(config) as sessions:
+        handle = (await sessions.start("c")).agent
+        await handle.wait_idle()
+        state = await handle.state()
+        print(json.dumps([[message.role, message.text, [one.status for one in message.results]] for message in state.messages]))
+
+trio.run(main)
+"""
+
+
+def killed(what: str, folder: Path) -> list[list[Any]]:
+    """Run a program that is killed, then one that reads what is left."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(trio_sagents.__file__).parents[1])}
+    command = [sys.executable, "-c", PROGRAM, what]
+    first = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    assert (-signal.SIGKILL, "acknowledged\n") == (first.returncode, first.stdout), first.stderr
+    second = subprocess.run([sys.executable, "-c", READER], cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    assert 0 == second.returncode, second.stderr
+    messages: list[list[Any]] = json.loads(second.stdout)
+    return messages
+
+
+def test_what_returned_is_durable(tmp_path: Path) -> None:
+    """A message whose `post` returned survives a kill -9; the next agent answers it, or shows the turn that was cut."""
+    messages = killed("post", tmp_path)
+
+    assert [["user", "hello", []]] == messages[:1]
+    assert messages[1:] in ([["assistant", "answered later", []]], [["assistant", "", []]])
+
+
+def test_outcome_is_unknown_after_a_kill(tmp_path: Path) -> None:
+    """If the process dies while a tool runs, the outcome is shown as "unknown", and nobody runs it again."""
+    messages = killed("tool", tmp_path)
+
+    assert "x" == (tmp_path / "effects").read_text()
+    assert [["unknown"]] == [statuses for role, _, statuses in messages if role == "tool"]
+
+
+async def test_slow_subscriber_slows_nobody_and_is_told(autojump_clock: trio.abc.Clock) -> None:
+    """A subscriber that does not read costs the agent nothing, and is told exactly which events it missed."""
+    calls = [["", Call("nothing")] for _ in range(40)]
+
+    async def nothing() -> str:
+        """Do nothing."""
+        return "done"
+
+    agent = Agent(model=ScriptedModel([*calls, "the end"]), tools=[nothing])
+    async with open_sessions(config(agent, policy=SessionPolicy(subscriber_events=16))) as sessions:
+        async with sessions.watch("c") as slow, sessions.watch("c") as fast:
+            first = await anext(slow)
+            assert isinstance(first.event, Snapshot)
+            receipt = await sessions.post("c", "go")
+            seen = 0
+            async for envelope in fast:
+                assert envelope.first_seq >= seen
+                seen = envelope.seq
+                if isinstance(envelope.event, TurnEnded):
+                    break
+            assert isinstance(await receipt.wait(), Completed)
+            await wait_all_tasks_blocked()
+
+            gap = await anext(slow)
+            assert isinstance(gap.event, Gap)
+            fresh = await anext(slow)
+
+    assert first.seq + 1 == gap.event.first
+    assert isinstance(fresh.event, Snapshot)
+    assert fresh.seq == gap.event.last
+    assert fresh.seq >= seen
+
+
+async def test_stopped_means_stopped(autojump_clock: trio.abc.Clock) -> None:
+    """When `stop` returns, no task of that session lives: the model's stream, tools and their children have ended."""
+    ended: list[str] = []
+
+    async def work() -> str:
+        """Work, with a child."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.append("tool")
+        return ""
+
+    async with open_sessions(config(Agent(model=ScriptedModel([[Call("work"), Call("work")], Hang()]), tools=[work]))) as sessions:
+        before = trio.lowlevel.current_statistics().tasks_living
+        receipt = await sessions.post("c", "go")
+        await wait_all_tasks_blocked()
+
+        assert await sessions.stop("c")
+
+        assert ["tool", "tool"] == ended
+        assert before == trio.lowlevel.current_statistics().tasks_living
+        assert isinstance(await receipt.wait(), Cancelled)
+
+
+async def test_sync_tool_in_a_thread_is_marked_unknown() -> None:
+    """A sync tool's thread may finish on its own: its result is discarded, and the call is marked unknown."""
+    begun, release = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def slow() -> str:
+        """Take a while, in a thread."""
+        token.run_sync_soon(begun.set)
+        release.wait(10)
+        return "too late"
+
+    try:
+        store = MemoryStore()
+        async with open_sessions(config(Agent(model=ScriptedModel([Call("slow"), "?"]), tools=[slow]), store=store)) as sessions:
+            await sessions.post("c", "go")
+            await begun.wait()
+            assert await sessions.stop("c")
+            page = await sessions.history("c")
+    finally:
+        release.set()
+
+    shown = [(row.content_type, row.status) for row in page.rows]
+    assert ("tool_call", "unknown") in shown
+    assert "too late" not in str(page.rows)
+
+
+async def test_streaming_text_is_seen_in_order(autojump_clock: trio.abc.Clock) -> None:
+    """Every viewer sees the same text, in order, however it is cut into events."""
+    async with open_sessions(config(Agent(model=ScriptedModel(["the whole answer"], chunk_interval=0.1)))) as sessions:
+
+        async def read(pause: float, texts: list[str]) -> None:
+            async with sessions.watch("c") as watch:
+                async for envelope in watch:
+                    if isinstance(envelope.event, TextDelta):
+                        texts.append(envelope.event.text)
+                    if isinstance(envelope.event, TurnEnded):
+                        return
+                    await trio.sleep(pause)
+
+        texts: tuple[list[str], list[str]] = ([], [])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, 0, texts[0])
+            nursery.start_soon(read, 0.3, texts[1])
+            await wait_all_tasks_blocked()
+            await sessions.post("c", "go")
+
+    assert ["the whole answer"] * 2 == ["".join(one) for one in texts]
+    assert len(texts[1]) <= len(texts[0])
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,1 @@
+"""What the machines found: each bug as a test with the shrunk steps, by hand."""
