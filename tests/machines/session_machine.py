@@ -229,6 +229,7 @@ class SessionMachine(TrioStateMachine):
             seconds = self.seconds_to_deadline()
         if 0 < seconds < 1e6:
             self.jump(seconds)
+            self.world.store.dawdled += 1  # whoever was at work is late now
         self.pause(pause if pause >= 0 else 0)
 
     # ── viewers

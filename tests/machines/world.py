@@ -365,7 +365,7 @@ class World:
             case Cancelled():
                 self.note(reason == "cancelled", "I13", what)
             case Failed(error=PersistenceError()):
-                self.note(self.store.faults, "I13", what)
+                self.note(self.store.faults or self.store.dawdled, "I13", what)
             case Failed():
                 self.note(reason == "stream_error", "I13", what)
 

@@ -16,6 +16,14 @@ def split(error: BaseException) -> tuple[BaseException | None, BaseException | N
     return unwrap(contained), unwrap(rest)
 
 
+def split_cancelled(error: BaseException) -> tuple[BaseException | None, ...]:
+    """Return (contained errors, exits) without any `Cancelled`; either may be None."""
+    contained, onward = split(error)
+    if isinstance(onward, BaseExceptionGroup):
+        onward = unwrap(onward.split(trio.Cancelled)[1])
+    return contained, None if isinstance(onward, trio.Cancelled) else onward
+
+
 def unwrap(error: BaseException | None) -> BaseException | None:
     """Return the one error in a group of one, however deep; anything else as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

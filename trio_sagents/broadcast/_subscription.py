@@ -12,7 +12,7 @@ import attrs
 from trio_sagents.abc import Scope
 from trio_sagents.broadcast._feed import Feed, coalesce, shutdown_in, text_size
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import Envelope
+from trio_sagents.data.events import Envelope, Snapshot
 
 
 @attrs.define(eq=False)
@@ -128,7 +128,7 @@ class Subscription:
                 events = None
         first, self._first = self._first, None
         if events is None or len(events) > self.most_events:
-            batch = self._lagged(feed, ended=ended, was_given=first is None)
+            batch = self._lagged(feed, ended=ended, untaken=first)
         else:
             batch = events if first is None else (first, *events)
         if batch:
@@ -136,8 +136,8 @@ class Subscription:
         self._seen = feed.seq
         return batch
 
-    def _lagged(self, feed: Feed, *, ended: bool, was_given: bool) -> Sequence[Envelope]:
+    def _lagged(self, feed: Feed, *, ended: bool, untaken: Envelope | None) -> Sequence[Envelope]:
         last_word = shutdown_in(feed.since(feed.seq - 1) or ()) if ended else ()
         last = feed.seq - len(last_word)
-        gap = (feed.gap(self._seen + 1, last),) if was_given and self._seen < last else ()
-        return (*gap, *last_word) if ended else (*gap, feed.present(replaces=None))
+        gap = (feed.gap(self._seen + 1, last),) if untaken is None and self._seen < last else ()
+        return (*gap, *last_word) if ended else (*gap, feed.present(replaces=untaken.event.replaces if untaken is not None and isinstance(untaken.event, Snapshot) else None))

@@ -84,7 +84,7 @@ class Asking:
         await self._runtime.access.require(scope, conversation_id, action)
         entry = self._runtime.registry.find(agent_id, conversation_id)
         if entry is not None and self._runtime.access.owns(scope, entry.owner):
-            return entry.live if entry.phase is Phase.LIVE else None
+            return entry.live if entry.phase is Phase.LIVE or action == "cancel" else None
         if entry is not None and entry.phase is Phase.LIVE:
             raise ConversationNotFound(conversation_id)
         writer = self._runtime.writer

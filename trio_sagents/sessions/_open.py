@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from trio_sagents._trio.groups import split
+from trio_sagents._trio.groups import split_cancelled
 from trio_sagents._trio.timers import Timers
 from trio_sagents.abc import OpenableStore
 from trio_sagents.sessions._boot import Booter
@@ -113,8 +113,7 @@ def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers:
 
 def _raise_both(host: BaseException | None, exc: BaseException) -> None:
     """Raise what the block raised, what the runtime raised, or a group of both."""
-    contained, onward = split(exc)
-    failed = [error for error in (contained, onward) if error is not None and not isinstance(error, trio.Cancelled)]
+    failed = [error for error in split_cancelled(exc) if error is not None]
     if host is None or (isinstance(host, trio.Cancelled) and failed):
         raise exc
     if failed:

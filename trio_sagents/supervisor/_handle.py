@@ -129,7 +129,7 @@ class AgentHandle:
         await trio.lowlevel.checkpoint_if_cancelled()
         if not access.owns(self._scope, live.entry.owner):
             raise ConversationNotFound(live.entry.conversation_id)
-        if not live.is_accepting:
+        if not live.is_accepting and (action != "cancel" or live.has_ended):
             raise live.entry.not_running()
         return live
 

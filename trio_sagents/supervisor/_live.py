@@ -342,7 +342,7 @@ class LiveAgent:
         elif isinstance(outcome, Failed):
             self.publish(ChainError(outcome.error, turn_id=turn.turn_id))
         self.publish(TurnEnded(turn.turn_id, outcome))
-        self.is_released = self.is_released and status in HELD and bool(self.ledger.queue)
+        self.is_released = False  # what came during a turn that failed is held until the next message
         if not (self.ledger.queue and status not in HELD and self.is_accepting):
             self._set_status(status, data, turn.turn_id)  # a follow-up turn shows no idle in between
         if "debug" in self._feeds and self._feeds["debug"].subscriptions:

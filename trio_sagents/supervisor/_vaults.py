@@ -25,6 +25,7 @@ from trio_sagents.data.records import (
     Owner,
     PersistContext,
     Saved,
+    StoredState,
     Unchecked,
 )
 from trio_sagents.data.rows import rows_of
@@ -142,6 +143,8 @@ class SplitVault:
         stored = await await_host(self.states.load_state, asker.scope, context)
         if stored is None:
             return None
+        if not isinstance(stored, StoredState):
+            raise TypeError(f"{type(self.states).__name__}.load_state must return a StoredState, or None; not {stored!r}")
         if asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner):
             raise ConversationNotFound(conversation_id)
         data = _check_document(conversation_id, stored.data)
@@ -279,10 +282,12 @@ def _check_document(conversation_id: str, data: JSON) -> dict[str, JSONValue]:
 def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -> dict[str, JSONValue]:
     """Return the document after a commit. A draft stands as the last message, marked as cut: what a crash then would leave."""
 
-    def marked(record: JSON) -> JSON:
-        return {**record, "unsaved": True} if record["message_id"] in unsaved else record
-
     taken = set(commit.taken)
+    waiting = {record["message_id"] for record in data["queue"] if record.get("unsaved")} & taken
+
+    def marked(record: JSON) -> JSON:
+        return {**record, "unsaved": True} if record["message_id"] in unsaved or record["message_id"] in waiting else record
+
     messages = [record for record in data["messages"] if not record.get("draft")]
     draft = commit.state.get("draft") if "draft" in commit.state else next((one for one in data["messages"] if one.get("draft")), None)
     messages += [marked(record) for record in commit.messages]

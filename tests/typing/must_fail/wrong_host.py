@@ -29,7 +29,7 @@ class SyncRouter:
 
 
 agent = Agent(model=NoModel())  # error: arg-type
-Agent(NoModel())  # error: misc, call-arg
+Agent(NoModel())  # error: call-arg, arg-type
 SessionConfig()  # error: call-arg
 SessionConfig(factory_router=SyncRouter())  # error: arg-type
 SessionConfig(factory_router=SingleFactoryRouter(agent), store=3)  # error: arg-type
