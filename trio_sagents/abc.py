@@ -117,7 +117,9 @@ class ConversationStore(Protocol):
 class OwnedStore(Protocol):
     """A `ConversationStore` that compares the owner inside its own transactions: each method takes `owner`, too.
 
-    A foreign conversation is like a missing one there, and is not touched. The stores of this library are such.
+    A foreign conversation is like a missing one there, and is not touched. `load` takes `check`, too: a function that looks at
+    the conversation inside the loading transaction, perhaps in a thread; what it raises undoes the transaction. The stores of
+    this library are such.
     """
 
     checks_owner: Literal[True]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import pexpect
+import pexpect  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from trio_sagents import (
@@ -68,7 +68,11 @@ class Chat:
 
     def run(self, *arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
         """Run to the end, with `said` on standard input."""
-        return subprocess.run([*RUN, *arguments], input=said, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*RUN, *arguments], input=said, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
 
     @contextlib.contextmanager
     def terminal(self, *arguments: str) -> Iterator["pexpect.spawn[str]"]:
@@ -158,7 +162,6 @@ def test_a_usage_error_has_status_2(chat: Chat, arguments: tuple[str, ...], word
 
     assert (2, "") == (done.returncode, done.stdout)
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
     assert not (chat.folder / "nowhere").exists()
 
 
@@ -170,7 +173,6 @@ def test_a_provider_that_cannot_be_reached_has_status_1(chat: Chat) -> None:
 
     assert (1, "") == (done.returncode, done.stdout)
     assert "error: " in done.stderr
-    assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr
 
 
@@ -183,7 +185,6 @@ def test_a_file_that_is_no_database_is_named(chat: Chat, arguments: tuple[str, .
     assert (1, "") == (done.returncode, done.stdout)
     assert str(chat.folder / "chat.db") in done.stderr
     assert "--db" in done.stderr
-    assert "Traceback" not in done.stderr
     assert (chat.folder / "chat.db").read_bytes() == b"this is no database" * 100
 
 
@@ -222,6 +223,7 @@ def test_once_and_the_chat_work_without_the_tui_extra(chat: Chat) -> None:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
 
         assert done.returncode == 0
@@ -249,7 +251,13 @@ def test_input_that_cannot_be_read_has_status_2(chat: Chat, arguments: tuple[str
     close = "" if said is not None else " <&-"
     command = f'exec "$@"{close}'
     done = subprocess.run(
-        ["sh", "-c", command, "sh", *RUN, *arguments], input=said, cwd=chat.folder, env=chat.environ, capture_output=True, timeout=60
+        ["sh", "-c", command, "sh", *RUN, *arguments],
+        input=said,
+        cwd=chat.folder,
+        env=chat.environ,
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
 
     assert (2, b"") == (done.returncode, done.stdout)
@@ -261,7 +269,13 @@ def test_an_answer_that_cannot_be_written_has_status_1(chat: Chat) -> None:
     """A full disk is told, without a traceback."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*RUN, "--once", "what is 1+1?"], stdout=full, stderr=subprocess.PIPE, cwd=chat.folder, env=chat.environ, timeout=60
+            [*RUN, "--once", "what is 1+1?"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=chat.folder,
+            env=chat.environ,
+            timeout=60,
+            check=False,
         )
 
     assert done.returncode == 1
@@ -454,7 +468,7 @@ def test_ctrl_c_drops_a_line_that_is_being_typed(chat: Chat) -> None:
         child.expect(r"3\+4 = 7")
         child.expect(PROMPT)
 
-        assert "once more leaves" not in child.before + child.after
+        assert "once more leaves" not in f"{child.before}{child.after}"
 
 
 def test_colours_and_control_characters(chat: Chat) -> None:
@@ -468,7 +482,7 @@ def test_colours_and_control_characters(chat: Chat) -> None:
         child.expect("1 line:")
         child.expect("> ")
 
-        assert "a\N{REPLACEMENT CHARACTER}[2Jb" in child.before
+        assert "a\N{REPLACEMENT CHARACTER}[2Jb" in str(child.before)
 
 
 def test_two_programs_at_one_conversation(chat: Chat) -> None:
@@ -508,7 +522,7 @@ def test_killed_in_mid_answer(chat: Chat, arguments: tuple[str, ...], prompt: st
         child.expect(pexpect.EOF)
     with chat.terminal(*arguments) as child:
         child.expect(r"\[cut by a crash\]\r\n")
-        tail = (child.before + child.after).replace("\r\n", "\n")
+        tail = f"{child.before}{child.after}".replace("\r\n", "\n")
         child.expect(prompt)
         child.send("what do you remember about my cat?\r")
         child.expect("my cat is Tom")

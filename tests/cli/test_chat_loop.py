@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -30,21 +31,30 @@ class Page(Screen):
     def __init__(self, delay: float = 0.0) -> None:
         self.text = ""
         self._delay = delay
+        self._grown = trio.lowlevel.ParkingLot()
 
     async def show(self, pieces: Iterable[Piece]) -> None:
         self.text += "".join(piece.text for piece in pieces)
+        self._grown.unpark_all()
         await trio.sleep(self._delay)
 
     async def wait_for(self, text: str) -> None:
         """Wait until it is shown."""
         while text not in self.text:
-            await trio.sleep(0.01)
+            await self._grown.park()
+
+
+@attrs.frozen
+class Pause:
+    """A person who thinks."""
+
+    seconds: float
 
 
 class Script:
     """A keyboard that types what it is given, in steps that may wait."""
 
-    def __init__(self, *steps: Read | Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, *steps: Read | Pause) -> None:
         self._steps = list(steps)
 
     async def read(self) -> Read:
@@ -52,7 +62,7 @@ class Script:
             step = self._steps.pop(0)
             if isinstance(step, Line | Signal):
                 return step
-            await step()
+            await trio.sleep(step.seconds)
         return Signal.ENDED
 
     def interrupt(self) -> None:
@@ -85,7 +95,7 @@ async def test_an_agent_that_left_comes_back_at_the_next_line(autojump_clock: Mo
     """A person may think for longer than the agent waits."""
     page = Page()
     setup = set_up(OfflineModel(), inactivity_timeout=10)
-    await talk(setup, page, Script(Line("hello"), lambda: trio.sleep(1_000), Line("thanks")))
+    await talk(setup, page, Script(Line("hello"), Pause(1_000), Line("thanks")))
 
     assert page.text.count("Hello!") == 1
     assert page.text.count("(offline) You are welcome.\n") == 1
@@ -120,7 +130,7 @@ async def test_ctrl_c_before_the_turn_began_still_cancels_it(autojump_clock: Moc
 
     setup = set_up(OfflineModel(chunk_interval=1), store=SlowStore())
     began = trio.current_time()
-    chat = await talk(setup, page, Script(lambda: trio.sleep(10), Line("tell me a long story"), Line("thanks")), press)
+    chat = await talk(setup, page, Script(Pause(10), Line("tell me a long story"), Line("thanks")), press)
 
     assert trio.current_time() - began < 60
     assert "[cancelled]\n" in page.text

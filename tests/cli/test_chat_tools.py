@@ -1,5 +1,6 @@
 """The chat's tools: what they keep, what they refuse, and that nothing said to them runs away."""
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -59,7 +60,7 @@ def folder(tmp_path: Path) -> Folder:
 def test_sums_are_those_of_python(text: str) -> None:
     """Precedence, associativity, floor division and remainder are Python's."""
     try:
-        expected = eval(text, {"__builtins__": {}})  # noqa: S307  # digits and operators alone
+        expected = eval(text, {"__builtins__": {}})  # digits and operators alone
     except ZeroDivisionError:
         with pytest.raises(ArithmeticRefused, match="division by zero"):
             evaluate(text)
@@ -71,10 +72,8 @@ def test_sums_are_those_of_python(text: str) -> None:
 @given(st.text(alphabet="0123456789.+-*/%()^ e_j", max_size=40) | st.text(max_size=20))
 def test_any_text_is_a_number_or_refused(text: str) -> None:
     """Nothing else comes out, whatever goes in."""
-    try:
+    with contextlib.suppress(ArithmeticRefused):
         assert calculate(text)
-    except ArithmeticRefused:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -118,8 +117,10 @@ def test_results_are_exact(text: str, value: str) -> None:
         "__import__('os')",
         "1e5",
         "(" * 60 + "1" + ")" * 60,
-    ]
-    + ["1" * 1_001, "*".join(["9" * 300] * 3 + ["(99**99)**99"]), "--" * 40 + "1"],
+        "1" * 1001,
+        "*".join(["9" * 300] * 3 + ["(99**99)**99"]),
+        "--" * 40 + "1",
+    ],
 )
 def test_what_is_no_arithmetic_or_too_much_is_refused(text: str) -> None:
     """The refusal comes at once, before the work."""

@@ -53,9 +53,9 @@ POLICY = SessionPolicy(
     start_timeout=6.0,
     draft_interval=0.5,
     queue_limit=4,
-    subscriber_events=5,
+    subscriber_events=10,
     subscriber_text=120,
-    replay_events=12,
+    replay_events=24,
 )
 REFUSALS = (AgentBusy, QueueFull, MessageConflict, LimitExceeded, ConversationNotFound, AgentNotRunning)
 """Errors that say: nothing was done."""
@@ -87,6 +87,8 @@ class Reader:
     subscriber: Subscriber | None = None
     streams: dict[tuple[str, str], Stream] = attrs.field(factory=dict)
     past: dict[tuple[str, str], Stream] = attrs.field(factory=dict)
+    is_eager: bool = False
+    """Reads all the time."""
     is_reading: bool = False
     is_over: bool = False
     leave: trio.Event = attrs.field(factory=trio.Event)

@@ -8,6 +8,7 @@ import collections
 import contextvars
 import logging
 import math
+import os
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +34,7 @@ from trio_sagents import (
     SagentsError,
     SessionConfig,
     Sessions,
+    ShutdownReason,
     Snapshot,
     StartFailed,
     Status,
@@ -50,7 +52,9 @@ from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.testing._simulate import CancelAt, Simulation, SimulationError, simulate
 
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
-SEEDS = 60
+SEEDS = 40
+SCALE = int(os.environ.get("PROBE_SCALE", "1"))
+"""How many times as many schedules: 1 for every day, more at night."""
 
 
 class ProbeFailed(AssertionError):
@@ -68,7 +72,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 def hold(probe: Probe, seeds: int = SEEDS, cancels: Callable[[int], list[CancelAt]] = lambda seed: []) -> None:
     """Run a probe on many schedules; ProbeFailed names the first that goes wrong, and how to see it again."""
-    for seed in range(seeds):
+    for seed in range(seeds * SCALE):
         try:
             simulate(lambda simulation, seed=seed: probe(simulation, random.Random(seed)), seed, cancels=cancels(seed))
         except (KeyboardInterrupt, SystemExit):
@@ -897,12 +901,12 @@ def test_p8_contexts() -> None:
 
 def test_p9_broadcast_story() -> None:
     """Whatever a reader does, each number comes once, or a Gap tells of it."""
-    hold(broadcast_story, 150)
+    hold(broadcast_story, 30)
 
 
 def test_p10_noisy_and_quiet() -> None:
     """At most one untaken batch for each subscription, so send_nowait cannot block and nobody is pushed out."""
-    hold(noisy_and_quiet, 30)
+    hold(noisy_and_quiet, 8)
 
 
 def test_p10b_cursor_places() -> None:
@@ -937,7 +941,7 @@ def test_p21_hung_load() -> None:
 
 def test_p24_interrupts_and_duplicates() -> None:
     """Each message once, in the order of the commits."""
-    hold(interrupts_and_duplicates, 90)
+    hold(interrupts_and_duplicates, 45)
 
 
 def test_p25_commits_are_in_order() -> None:
@@ -952,7 +956,7 @@ def test_p26_failed_write_and_those_behind_it() -> None:
 
 def test_story() -> None:
     """The whole, at random."""
-    hold(story, 150)
+    hold(story, 30)
 
 
 # ── undoing the mends ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -961,28 +965,24 @@ Patch = pytest.MonkeyPatch
 
 
 def no_second_look(patch: Patch) -> None:
-    """The agent closes when the idle clock has fired, without looking what is there now."""
+    """The agent closes because the idle clock has fired, without looking what is there now."""
+    fired: set[int] = set()
     plain = _live.LiveAgent._wait
 
     async def wait(self: Any) -> None:
         await plain(self)
-        if self.fired:
-            self.fired = False
-            if self.turn is None and self.entry.phase is Phase.LIVE:
-                self.entry.phase = Phase.STOPPING
-                self.entry.reason = _live.ShutdownReason.INACTIVITY
+        if id(self) in fired and self.turn is None and self.entry.phase is Phase.LIVE:
+            self.entry.phase = Phase.STOPPING
+            self.entry.reason = ShutdownReason.INACTIVITY
 
-    def look(self: Any) -> float | None:
-        plain_look(self)
-        if self._idle is not None and self._idle.cancel_called:
-            self.fired = True
-        return None
+    def look(self: Any) -> None:
+        self._timer = None
+        if self._activity_due() > trio.current_time():
+            self._arm()
+        else:
+            fired.add(id(self))
+            self.wake()
 
-    plain_look = _live.LiveAgent._look
-    fired: dict[int, bool] = {}
-    patch.setattr(
-        _live.LiveAgent, "fired", property(lambda self: fired.get(id(self), False), lambda self, value: fired.__setitem__(id(self), value)), raising=False
-    )
     patch.setattr(_live.LiveAgent, "_wait", wait)
     patch.setattr(_live.LiveAgent, "_look", look)
 
@@ -991,17 +991,15 @@ def no_reservation(patch: Patch) -> None:
     """A message that is being accepted does not count: the agent may leave under it."""
 
     def reason(self: Any) -> Any:
-        return _live.ShutdownReason.INACTIVITY if self._activity_due() <= trio.current_time() else None
+        return ShutdownReason.INACTIVITY if self._activity_due() <= trio.current_time() else None
 
     def arm(self: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.runtime.timers.call_at(self._activity_due(), self._look)
+        if self._timer is None:
+            self._timer = self.runtime.timers.call_at(self._activity_due(), self._look)
 
     def look(self: Any) -> None:
         self._timer = None
-        if self._idle is not None:
-            self._idle.cancel()
+        self.wake()
 
     patch.setattr(_live.LiveAgent, "_reason_to_leave", reason)
     patch.setattr(_live.LiveAgent, "_arm", arm)
@@ -1302,9 +1300,9 @@ MUTATIONS: list[tuple[Callable[[Patch], None], Probe, dict[str, Any]]] = [
     (turn_in_the_agents_context, contexts, {}),
     (boot_in_the_callers_context, contexts, {}),
     (joining_across_a_place, cursor_places, {}),
-    (no_gap, broadcast_story, {"seeds": 150}),
-    (no_bound, broadcast_story, {"seeds": 150}),
-    (shutdown_is_lost_in_the_gap, broadcast_story, {"seeds": 150}),
+    (no_gap, broadcast_story, {"seeds": 60}),
+    (no_bound, broadcast_story, {"seeds": 60}),
+    (shutdown_is_lost_in_the_gap, broadcast_story, {"seeds": 60}),
     (one_bounded_channel, noisy_and_quiet, {}),
     (nobody_is_named, stubborn_tool, {}),
     (rest_is_the_status_alone, wait_idle_after_post, {}),
@@ -1315,8 +1313,7 @@ MUTATIONS: list[tuple[Callable[[Patch], None], Probe, dict[str, Any]]] = [
     (flights_are_not_compared, interrupts_and_duplicates, {}),
     (writes_side_by_side, commits_are_in_order, {}),
     (writes_behind_a_failed_one_go_on, failed_write_and_those_behind_it, {}),
-    (load_does_not_queue, story, {"seeds": 150}),
-    (flights_are_not_compared, interrupts_and_duplicates, {"seeds": 90}),
+    (load_does_not_queue, story, {"seeds": 60}),
 ]
 
 
@@ -1326,6 +1323,9 @@ def test_probe_fails_when_its_mend_is_undone(mutation: Callable[[Patch], None], 
     mutation(monkeypatch)
     with pytest.raises(ProbeFailed) as caught:
         hold(probe, **settings)
+    # A mutation that no longer fits the library proves nothing.
+    for broken in ("AttributeError", "NameError", "UnboundLocalError", "takes ", "unexpected keyword"):
+        assert broken not in str(caught.value)
     print(f"{mutation.__name__}: {caught.value}")  # noqa: T201  # -s shows which schedule
 
 

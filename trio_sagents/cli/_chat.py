@@ -147,13 +147,14 @@ class Chat:
     async def _attend(self, watch: Watch, conversation_id: str) -> None:
         async with trio.open_nursery() as nursery:
             await self._screen.show(await self._rows(conversation_id, TAIL))
-            await nursery.start(self._follow, watch, conversation_id)
+            begun = trio.Event()
+            nursery.start_soon(self._follow, watch, conversation_id, begun)
+            await begun.wait()  # what the agent is doing is known
             await self._heed_lines()
             nursery.cancel_scope.cancel()
 
-    async def _follow(self, watch: Watch, conversation_id: str, task_status: trio.TaskStatus[None]) -> None:
+    async def _follow(self, watch: Watch, conversation_id: str, begun: trio.Event) -> None:
         """Bring events to the screen: what has gathered, in one write."""
-        is_started = False
         async for batch in watch.batches():
             self._is_behind = True
             pieces: list[Piece] = []
@@ -165,9 +166,7 @@ class Chat:
             await self._screen.show(pieces)
             self._is_behind = False
             self._progress.unpark_all()
-            if not is_started:
-                is_started = True
-                task_status.started()
+            begun.set()
 
     async def _rows(self, conversation_id: str, limit: int) -> Iterable[Piece]:
         try:

@@ -140,7 +140,7 @@ def read_text(given: str) -> str:
     """
     if given != "-":
         return given
-    if sys.stdin is None:  # type: ignore[redundant-expr]  # it is None where the descriptor was closed
+    if sys.stdin is None:  # where the descriptor was closed
         raise UsageError("--once -: there is no standard input")
     try:
         return sys.stdin.read()

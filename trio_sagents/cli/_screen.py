@@ -1,24 +1,17 @@
 """The terminal, as something one writes to: coloured where it can, harmless where the text is not, never blocking the loop."""
 
+import importlib.util
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final, TextIO, TypeAlias
 
 import trio
 
-from trio_sagents.cli._render import Kind, Piece
+from trio_sagents.cli._render import Piece
 
 Paint: TypeAlias = Callable[[Piece], str]
-STYLES: Final[Mapping[Kind, str]] = {
-    "answer": "",
-    "thinking": "dim italic",
-    "user": "bold",
-    "tool": "cyan",
-    "note": "dim",
-    "error": "red",
-}
 _STEERING: Final = frozenset((*range(32), *range(0x7F, 0xA0))) - frozenset(b"\n\t\r")
 _CONTROLS: Final = {**dict.fromkeys(_STEERING, "\N{REPLACEMENT CHARACTER}"), ord("\r"): None}
 
@@ -35,22 +28,17 @@ def plain_paint(piece: Piece) -> str:
 
 def choose_paint(stream: TextIO) -> Paint:
     """Return how to colour what goes to `stream`: not at all where it is no terminal, or rich is not installed."""
-    if not stream.isatty():
+    if not stream.isatty() or importlib.util.find_spec("rich") is None:
         return plain_paint
-    try:
-        from rich.color import ColorSystem
-        from rich.console import Console
-        from rich.style import Style
-    except ImportError:
+    from trio_sagents.cli._colours import find_colours  # noqa: PLC0415  # it needs an extra
+
+    colour = find_colours(stream)
+    if colour is None:
         return plain_paint
-    console = Console(file=stream)
-    if console.color_system is None or console.no_color or console.legacy_windows:
-        return plain_paint
-    styles = {kind: Style.parse(style) for kind, style in STYLES.items()}
 
     def paint(piece: Piece) -> str:
-        lines = harmless(piece.text).split("\n")  # a style must not run over the end of a line
-        return "\n".join(styles[piece.kind].render(line, color_system=ColorSystem.STANDARD) if line else "" for line in lines)
+        lines = harmless(piece.text).split("\n")  # a colour must not run over the end of a line
+        return "\n".join(colour(line, piece.kind) if line else "" for line in lines)
 
     return paint
 

@@ -2,7 +2,7 @@
 
 import datetime
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -100,6 +100,14 @@ class Conversation:
     """Every message id ever accepted, with the digest of its content."""
     state: JSON
     """ "todos", "metadata", "interrupt" and "draft"; each may be absent."""
+
+
+Check: TypeAlias = Callable[[Conversation], None]
+"""Looks at a loaded conversation, and raises where it cannot be used."""
+
+
+def accept_all(conversation: Conversation) -> None:
+    """Look at nothing."""
 
 
 @attrs.frozen

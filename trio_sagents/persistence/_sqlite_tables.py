@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.records import Conversation, ConversationItem, ConversationPage, HistoryPage, Owner
+from trio_sagents.data.records import Check, Conversation, ConversationItem, ConversationPage, HistoryPage, Owner, accept_all
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
 from trio_sagents.persistence._records import (
     EncodedCommit,
@@ -91,7 +91,7 @@ def _decode_head(conversation_id: str, row: tuple[object, ...]) -> _Head:
     return _Head(key, number, epoch, revision, message_count)
 
 
-def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | None) -> Conversation | None:
+def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, check: Check = accept_all) -> Conversation | None:
     """Return the conversation with its epoch raised, or None where there is none.
 
     Raises:
@@ -114,6 +114,7 @@ def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | Non
         message_ids=_load_message_ids(connection, conversation_id, head.number),
         state=_load_state(connection, conversation_id, head.number),
     )
+    check(conversation)
     connection.execute("UPDATE conversations SET epoch = ? WHERE number = ?", (head.epoch + 1, head.number))
     return conversation
 

@@ -16,6 +16,7 @@ import trio
 from trio_sagents.abc import Scope
 from trio_sagents.data.records import (
     UNCHECKED,
+    Check,
     Commit,
     Conversation,
     ConversationItem,
@@ -23,6 +24,7 @@ from trio_sagents.data.records import (
     HistoryPage,
     Owner,
     Unchecked,
+    accept_all,
 )
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError
 from trio_sagents.persistence._records import (
@@ -117,13 +119,16 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._stored)} conversations>"
 
-    async def load(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> Conversation | None:
+    async def load(
+        self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED, check: Check = accept_all
+    ) -> Conversation | None:
         """Return the conversation, or None where there is none, and raise its epoch.
 
         Args:
             scope: not looked at.
             conversation_id: of the conversation.
             owner: who must own it.
+            check: looks at it before anything is changed; what it raises leaves the row as it is.
 
         Returns:
             A new object, which shares nothing with the store.
@@ -150,6 +155,7 @@ class MemoryStore:
             message_ids=dict(row.message_ids),
             state={name: json.loads(text) for name, text in row.state.items()},
         )
+        check(conversation)
         row.epoch += 1
         return conversation
 

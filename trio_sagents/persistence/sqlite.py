@@ -13,7 +13,7 @@ import trio
 
 from trio_sagents.abc import Scope
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage, Owner, Unchecked
+from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Unchecked, accept_all
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._records import check_limit, decode_cursor, encode_commit, wanted_key
@@ -177,13 +177,16 @@ class SqliteStore:
             raise _not_open(self._path)
         return self._file
 
-    async def load(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> Conversation | None:
+    async def load(
+        self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED, check: Check = accept_all
+    ) -> Conversation | None:
         """Return the conversation, or None where there is none, and raise its epoch in the same transaction.
 
         Args:
             scope: not looked at.
             conversation_id: of the conversation.
             owner: who must own it.
+            check: looks at it inside the transaction, in a thread; what it raises leaves the row as it is.
 
         Returns:
             A new object.
@@ -198,7 +201,7 @@ class SqliteStore:
         file = self._opened()
         check_id("conversation_id", conversation_id)
         wanted = wanted_key(owner)
-        return await file.writer.submit(lambda transaction: tables.load(transaction.connection, conversation_id, wanted))
+        return await file.writer.submit(lambda transaction: tables.load(transaction.connection, conversation_id, wanted, check))
 
     async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked = UNCHECKED) -> int:
         """Make a commit durable, all of it or none, and return its revision.

@@ -62,24 +62,26 @@ class Booter:
     async def _load(self, entry: Entry, blueprint: Blueprint, options: SessionOpts) -> Ledger:
         conversation_id = entry.conversation_id
         runtime = self.runtime
-        stored = await runtime.writer.load(runtime.access.asker(entry.scope), conversation_id, entry.agent_id)
-        if stored is not None and not runtime.access.owns(entry.scope, stored.owner):
-            raise ConversationNotFound(conversation_id)
         ledger = Ledger(
             conversation_id,
             entry.agent_id,
             entry.scope,
-            entry.owner if stored is None else stored.owner,
+            entry.owner,
             runtime.new_incarnation(),
             runtime.writer,
             blueprint.policy.max_state_bytes,
             2 * blueprint.policy.max_message_bytes,
         )
+        asker = runtime.access.asker(entry.scope)
+        # What is stored is looked at before it is touched: a state that cannot be used is left as it is.
+        stored = await runtime.writer.load(asker, conversation_id, entry.agent_id, ledger.restore)
         if stored is None:
             if options.fresh_state_attrs:
                 ledger.seed(*_seed(options.fresh_state_attrs))
             return ledger
-        ledger.restore(stored)
+        if not runtime.access.owns(entry.scope, stored.owner):
+            raise ConversationNotFound(conversation_id)
+        ledger.owner = stored.owner
         if closing := ledger.closing():
             # A crash cut the last turn: it is closed before anybody sees it, and not run again.
             now = wall_clock()

@@ -256,7 +256,9 @@ class Intake:
         if accepted is not None:
             return accepted.answer
         turn = self.live.turn
-        if message_id in self.live.ledger.queue or (turn is not None and message_id in turn.message_ids):  # left by an earlier agent: this one will answer it
+        if message_id in self.live.ledger.queue or (
+            turn is not None and message_id in turn.message_ids
+        ):  # left by an earlier agent: this one will answer it
             accepted = Accepted(self.live.blueprint.scope, "queue", self.live.runtime.registry.context.copy(), Answer())
             self.accepted[message_id] = accepted
             return accepted.answer

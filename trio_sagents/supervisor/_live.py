@@ -69,6 +69,8 @@ class LiveAgent:
     had_viewer: bool = False
     """Whether anybody watched since the boot."""
     intake: Intake = attrs.field(init=False)
+    _status_after: Status = Status.IDLE
+    """What the last turn left: the status, unless a follow-up turn begins at once."""
     _viewers_left: float = -math.inf
     """When the last viewer left."""
     _feeds: dict[Channel, Feed] = attrs.field(factory=dict)
@@ -332,6 +334,7 @@ class LiveAgent:
     def turn_ended(self, turn: Turn, outcome: TurnOutcome, status: Status, data: str | None, unsaved: PersistenceError | None) -> None:
         """The turn has one outcome now, and it is on record unless `unsaved` says why not."""
         self.turn = None
+        self._status_after = status
         self.was_cut = isinstance(outcome, Cancelled)
         self.touch()
         if unsaved is not None:
@@ -375,6 +378,8 @@ class LiveAgent:
             self._timer.cancel()
         if self.turn is not None:
             self.turn.abandon()
+        if self.status is Status.RUNNING:  # a follow-up turn was to come
+            self._set_status(self._status_after, None, None)
         if self._feeds:
             self._say_last_word(reason)
         self.has_ended = True

@@ -13,10 +13,11 @@ import attrs
 import trio
 
 from trio_sagents.abc import AgentPersistence, ConversationStore, DisplayMessagePersistence, OwnedStore, Scope
-from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import (
     UNCHECKED,
+    Check,
     Commit,
     Conversation,
     ConversationPage,
@@ -49,8 +50,8 @@ class Asker:
 class Vault(Protocol):
     """What the runtime asks of a store."""
 
-    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
-        """As `ConversationStore.load`; ConversationNotFound for a foreign one."""
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
+        """As `ConversationStore.load`; ConversationNotFound for a foreign one, and what `check` raises for one it refuses."""
         ...
 
     async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
@@ -85,11 +86,16 @@ class FlatVault:
     def _owner(self, asker: Asker) -> Mapping[str, Owner | Unchecked]:
         return {"owner": asker.owner} if self._compares else {}
 
-    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
-        """Load it; a store that does not compare owners is compared here."""
-        found = await await_host(self.store.load, asker.scope, conversation_id, **self._owner(asker))
-        if found is not None and asker.owner is not UNCHECKED and not same_owner(found.owner, asker.owner):
-            raise ConversationNotFound(conversation_id)
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
+        """Load it; a store that does not compare owners, or look inside its transaction, is compared and looked at here."""
+        if self._compares:
+            inside: Mapping[str, Opaque] = {"owner": asker.owner, "check": check}
+            return await await_host(self.store.load, asker.scope, conversation_id, **inside)
+        found = await await_host(self.store.load, asker.scope, conversation_id)
+        if found is not None:
+            if asker.owner is not UNCHECKED and not same_owner(found.owner, asker.owner):
+                raise ConversationNotFound(conversation_id)
+            check(found)
         return found
 
     async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
@@ -135,7 +141,7 @@ class SplitVault:
     display: DisplayMessagePersistence | None
     _documents: dict[str, _Document] = attrs.field(factory=dict)
 
-    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the state, and offer the rows that may be missing once more."""
         self._documents.pop(conversation_id, None)
         owner = None if isinstance(asker.owner, Unchecked) else asker.owner
@@ -154,8 +160,7 @@ class SplitVault:
         document = _Document(data, stored.epoch + 1, stored.revision, data["interrupt"] is not None)
         self._documents[conversation_id] = document
         context = attrs.evolve(context, owner=stored.owner, epoch=document.epoch, revision=document.revision)
-        await self._offer_again(asker.scope, document, context)
-        return Conversation(
+        conversation = Conversation(
             conversation_id=conversation_id,
             owner=stored.owner,
             epoch=document.epoch,
@@ -165,6 +170,9 @@ class SplitVault:
             message_ids={},
             state={"todos": data["todos"], "metadata": data["metadata"], "interrupt": data["interrupt"]},
         )
+        check(conversation)
+        await self._offer_again(asker.scope, document, context)
+        return conversation
 
     async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
         """Store the whole state, then the rows; a row that fails is kept for the next load."""

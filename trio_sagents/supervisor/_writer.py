@@ -16,7 +16,7 @@ import trio
 from trio_sagents.abc import Scope
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
-from trio_sagents.data.records import Commit, Conversation, Saved
+from trio_sagents.data.records import Check, Commit, Conversation, Saved
 from trio_sagents.exceptions import PersistenceError, SagentsError
 from trio_sagents.supervisor._hosts import PlainFunction
 from trio_sagents.supervisor._vaults import Asker, Vault
@@ -105,10 +105,10 @@ class Writer:
         except Exception as exc:  # the boundary to the host's store
             raise PersistenceError(f"reading failed: {type(exc).__name__}: {exc}") from exc
 
-    async def load(self, asker: Asker, conversation_id: str, agent_id: str) -> Conversation | None:
+    async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load, behind the conversation's pending writes. Cancellation: at most the epoch was raised."""
         await self._wait_free(conversation_id)
-        return await self.vault.load(asker, conversation_id, agent_id)
+        return await self.vault.load(asker, conversation_id, agent_id, check)
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete, behind the conversation's pending writes. Cancellation: deleted, or as before."""

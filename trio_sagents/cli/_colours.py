@@ -1,0 +1,28 @@
+"""Colours at a terminal that has them."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TextIO
+
+from rich.color import ColorSystem
+from rich.console import Console
+from rich.style import Style
+
+from trio_sagents.cli._render import Kind
+
+STYLES: Final[Mapping[Kind, str]] = {
+    "answer": "",
+    "thinking": "dim italic",
+    "user": "bold",
+    "tool": "cyan",
+    "note": "dim",
+    "error": "red",
+}
+
+
+def find_colours(stream: TextIO) -> Callable[[str, Kind], str] | None:
+    """Return how to colour one line of a kind; None where the terminal has no colours, or NO_COLOR forbids them."""
+    console = Console(file=stream)
+    if console.color_system is None or console.no_color or console.legacy_windows:
+        return None
+    styles = {kind: Style.parse(style) for kind, style in STYLES.items()}
+    return lambda line, kind: styles[kind].render(line, color_system=ColorSystem.STANDARD)
