@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import trio_sagents  # noqa: E402  # from the checkout, whatever is installed
+import trio_sagents  # from the checkout, whatever is installed
 
 if TYPE_CHECKING:
     import sphinx.application
@@ -50,7 +50,7 @@ def _plain_docstring(_app: object, _what: str, _name: str, _object: object, _opt
         lines[index] = re.sub(r"`(\w+)`(?=\w)", r"`\1`\\ ", line).replace("{**", r"{\*\*")
 
 
-def _no_constructor(  # noqa: PLR0917  # what Sphinx calls it with
+def _no_constructor(  # what Sphinx calls it with
     _app: object, what: str, name: str, _object: object, _options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
     return ("", None) if what == "class" and name.rpartition(".")[2] in UNBUILT else (signature, returns)

@@ -51,7 +51,10 @@ class Model(Protocol):
 
 
 class FactoryRouter(Protocol):
-    """Says which factory builds the agent of a conversation. Asked once per boot, never while the agent runs."""
+    """Says which factory builds the agent of a conversation. Asked once per boot, never while the agent runs.
+
+    Cancellation: the boot is being aborted, by a stop or by `start_timeout`: leave nothing behind.
+    """
 
     async def resolve(self, scope: Scope, conversation_id: str, request_opts: Options) -> "tuple[Factory, Opaque]":
         """Return the factory, and the config that goes to it as it is.
@@ -65,7 +68,10 @@ class FactoryRouter(Protocol):
 
 
 class Factory(Protocol):
-    """Builds agents."""
+    """Builds agents.
+
+    Cancellation: the boot is being aborted, by a stop or by `start_timeout`: leave nothing behind.
+    """
 
     async def create_agent(self, agent_id: str, config: Opaque) -> Built:
         """Return an agent, or an agent and the options of its session."""
@@ -73,7 +79,10 @@ class Factory(Protocol):
 
 
 class Authorizer(Protocol):
-    """Says who may do what. Asked at every entry, warm or cold, and again at every command of a handle."""
+    """Says who may do what. Asked at every entry, warm or cold, and again at every command of a handle.
+
+    Cancellation: the caller has gone; either it answers, or nothing was done.
+    """
 
     async def authorize(self, scope: Scope, conversation_id: str, action: Action) -> bool:
         """Return whether `scope` may do `action`; a refused caller cannot tell the conversation from a missing one."""
@@ -82,7 +91,11 @@ class Authorizer(Protocol):
 
 @runtime_checkable
 class ConversationStore(Protocol):
-    """Keeps conversations: state and transcript as one unit."""
+    """Keeps conversations: state and transcript as one unit.
+
+    Cancellation: either the whole change is durable, or nothing was changed. The library itself cancels a commit only when the
+    sessions close and `settle_timeout` is over.
+    """
 
     async def load(self, scope: Scope, conversation_id: str) -> Conversation | None:
         """Return the conversation, or None where there is none, and raise its epoch in the same transaction.
@@ -139,6 +152,8 @@ class AgentPersistence(Protocol):
 
     `state_data` is {"version", "messages", "queue" (accepted, not yet taken), "todos", "metadata", "interrupt"}: plain JSON.
     Optional: `async def set_interrupted(self, scope, context, interrupted: bool) -> None`, called when that changes.
+
+    Cancellation: as of `ConversationStore`.
     """
 
     async def load_state(self, scope: Scope, context: PersistContext) -> StoredState | None:
@@ -154,6 +169,8 @@ class DisplayMessagePersistence(Protocol):
     """A host's own store of the transcript. Idempotent by row id: a message may be offered again after a crash.
 
     Optional: `resolve_tool_result`, `save_synthetic_message`.
+
+    Cancellation: as of `ConversationStore`; the rows are offered again.
     """
 
     async def save_message(self, scope: Scope, message: Message, context: PersistContext) -> Sequence[DisplayMessage]:

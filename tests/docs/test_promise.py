@@ -78,7 +78,12 @@ async def test_two_posts_at_once_are_two_turns(autojump_clock: trio.abc.Clock) -
         await handle.wait_idle()
         said = [message.text for message in (await handle.state()).messages]
 
-    assert said in (["one", "two", "re: two"], ["two", "one", "re: one"], ["one", "re: one", "two", "re: two"], ["two", "re: two", "one", "re: one"])
+    assert said in (
+        ["one", "two", "re: two"],
+        ["two", "one", "re: one"],
+        ["one", "re: one", "two", "re: two"],
+        ["two", "re: two", "one", "re: one"],
+    )
 
 
 async def test_never_two_effective_writers(autojump_clock: trio.abc.Clock) -> None:

@@ -1,6 +1,7 @@
 """Fakes and small helpers for the scenarios. They use public names only."""
 
 import copy
+import datetime
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,18 +21,15 @@ from trio_sagents import (
     ConversationPage,
     DisplayMessage,
     Envelope,
-    Event,
     HistoryPage,
     MemoryStore,
     Message,
     ModelRequest,
     PersistContext,
-    Receipt,
     SessionConfig,
     SessionOpts,
     SessionPolicy,
     Sessions,
-    ShutdownReason,
     Snapshot,
     State,
     StoredState,
@@ -225,8 +223,6 @@ class DictRows:
         return await self.faults.call("update_tool_status", lambda: None)
 
 
-import datetime  # noqa: E402
-
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -344,7 +340,3 @@ def outcomes_in(envelopes: Sequence[Envelope]) -> list[TurnOutcome]:
 def kill_9(store: MemoryStore) -> MemoryStore:
     """Return what a process that dies now would leave in its store."""
     return copy.deepcopy(store)
-
-
-__all__ = [name for name in dict(globals()) if not name.startswith("_")]
-_ = (Event, Receipt, ShutdownReason)

@@ -157,8 +157,8 @@ class WatchedStore:
             async with opening():
                 yield
 
-    async def load(self, scope: Any, conversation_id: str, *, owner: Any = UNCHECKED) -> Conversation | None:
-        """Load; a load that is armed fails."""
+    async def load(self, scope: Any, conversation_id: str, **inside: Any) -> Conversation | None:
+        """Load, with whatever an `OwnedStore` is given besides; a load that is armed fails."""
         if self.armed_loads.get(conversation_id, 0):
             self.armed_loads[conversation_id] -= 1
             self.faults += 1
@@ -166,7 +166,7 @@ class WatchedStore:
             raise OSError("armed: the load failed")
         self.busy += 1
         try:
-            found: Conversation | None = await self.backend.store.load(scope, conversation_id, owner=owner)
+            found: Conversation | None = await self.backend.store.load(scope, conversation_id, **inside)
             if found is not None:
                 book = self.book(conversation_id)
                 self._note(lambda: check(found.epoch == book.epoch + 1, "I10", f"a load gave epoch {found.epoch} after {book.epoch}"))

@@ -34,7 +34,9 @@ def check_modules() -> int:
             importlib.import_module(module.name)
         except ImportError as exc:
             package = (exc.name or "").partition(".")[0]
-            if NEEDS_EXTRA.get(module.name) != package and not (module.name.startswith("trio_sagents.testing") and package in {"hypothesis", "pytest"}):
+            if NEEDS_EXTRA.get(module.name) != package and not (
+                module.name.startswith("trio_sagents.testing") and package in {"hypothesis", "pytest"}
+            ):
                 raise
     return count
 

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-TEXT: Final = frozenset({"", ".cfg", ".css", ".html", ".in", ".ini", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"})
+TEXT: Final = frozenset(
+    {"", ".cfg", ".css", ".html", ".in", ".ini", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"}
+)
 
 # Put together here, so that this file does not hold what it looks for.
-_HOSTS: Final = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org", "deb.debian" + ".org", "proxy.golang" + ".org", "crates" + ".io")
+_HOSTS: Final = (
+    "pypi" + ".org",
+    "pythonhosted" + ".org",
+    "registry.npmjs" + ".org",
+    "deb.debian" + ".org",
+    "proxy.golang" + ".org",
+    "crates" + ".io",
+)
 _PATHS: Final = re.compile(r"(?<![\w.~])(/(?:root|work|home/\w+|Users/\w+|tmp/v|mnt/\w+)/|[A-Z]:\\Users)")
 _LEFT: Final = re.compile(r"\b(?:" + "TO" + r"DO|FIX" + r"ME|X" + r"XX)\b(?!\s*\(?#\d)")
 
@@ -23,7 +32,19 @@ def _files() -> tuple[Path, ...]:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         names = [name for name in done.stdout.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        skipped = {".git", ".nox", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__", "build", "dist", "_build"}
+        skipped = {
+            ".git",
+            ".nox",
+            ".venv",
+            ".mypy_cache",
+            ".ruff_cache",
+            ".pytest_cache",
+            ".hypothesis",
+            "__pycache__",
+            "build",
+            "dist",
+            "_build",
+        }
         names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if not skipped & set(path.relative_to(ROOT).parts)]
     return tuple(ROOT / name for name in names if Path(name).suffix in TEXT and (ROOT / name).is_file())
 

@@ -37,7 +37,9 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 TYPES_ONLY: Final[Mapping[str, frozenset[str]]] = {"abc": frozenset({"agent"})}
 """What may be imported for the type checker alone."""
 
-IMPURE: Final = frozenset({"asyncio", "io", "logging", "os", "pathlib", "random", "socket", "sqlite3", "subprocess", "threading", "time", "trio"})
+IMPURE: Final = frozenset(
+    {"asyncio", "io", "logging", "os", "pathlib", "random", "socket", "sqlite3", "subprocess", "threading", "time", "trio"}
+)
 """What `data` must not import: it waits for nothing, opens nothing, and asks no clock."""
 
 

@@ -18,7 +18,7 @@ import attrs
 import pytest
 import trio
 
-from flow._kit import DictStates, FaultyStore, check_no_hole, make_config, of_kind
+from flow._kit import FaultyStore, check_no_hole, make_config, of_kind
 from trio_sagents import (
     Agent,
     AgentNotRunning,
@@ -37,7 +37,6 @@ from trio_sagents import (
     ShutdownReason,
     Snapshot,
     StartFailed,
-    Status,
     Subscriber,
     TextDelta,
     ToolIgnoresCancellation,
@@ -47,9 +46,9 @@ from trio_sagents import (
 from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscriber, _subscription
 from trio_sagents.sessions import _open, _starting
-from trio_sagents.supervisor import Phase, _agent_task, _handle, _intake, _live, _registry, _turns, _writer
+from trio_sagents.supervisor import Phase, _agent_task, _handle, _intake, _live, _turns, _writer
 from trio_sagents.testing import Call, ScriptedModel
-from trio_sagents.testing._simulate import CancelAt, Simulation, SimulationError, simulate
+from trio_sagents.testing._simulate import CancelAt, Simulation, simulate
 
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
 SEEDS = 40
@@ -1328,5 +1327,3 @@ def test_probe_fails_when_its_mend_is_undone(mutation: Callable[[Patch], None], 
         assert broken not in str(caught.value)
     print(f"{mutation.__name__}: {caught.value}")  # noqa: T201  # -s shows which schedule
 
-
-_ = (DictStates, SimulationError, Status, _registry)

@@ -20,7 +20,10 @@ class Looking(Asking):
     """Questions about agents, and about what is stored."""
 
     async def running(self, conversation_id: str, *, scope: Scope = None) -> bool:
-        """Return whether the agent is up and accepts commands. False for a conversation that is not this scope's."""
+        """Return whether the agent is up and accepts commands. False for a conversation that is not this scope's.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
+        """
         agent_id = self._agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
         if not await self._runtime.access.allows(scope, conversation_id, "view"):
@@ -34,6 +37,8 @@ class Looking(Asking):
         Raises:
             ConversationNotFound: there is no such conversation for this scope.
             AgentNotRunning: its agent is not up.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
         """
         live = await self._find(conversation_id, scope, "view")
         if live is None:
@@ -41,25 +46,37 @@ class Looking(Asking):
         return handle_of(live, scope)
 
     async def agent_info(self, conversation_id: str, *, scope: Scope = None) -> AgentInfo:
-        """Return a picture of the agent that is up; raises as `get`."""
+        """Return a picture of the agent that is up; raises as `get`.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
+        """
         live = await self._find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
         return info_of(live)
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
-        """Return the agents that are up and that this scope may see, in the order of their starts; may be empty."""
+        """Return the agents that are up and that this scope may see, in the order of their starts; may be empty.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
+        """
         return [info_of(live) for live in await self._mine(scope)]
 
     async def list_matching(self, pattern: str, *, scope: Scope = None) -> Sequence[AgentInfo]:
-        """Return those of `list_running` whose agent id matches a glob pattern: `*`, `?` and `[...]`, case-sensitive, anchored."""
+        """Return those of `list_running` whose agent id matches a glob pattern: `*`, `?` and `[...]`, case-sensitive, anchored.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
+        """
         if not isinstance(pattern, str):
             raise TypeError(f"pattern must be a str, not {pattern!r}")
         match = re.compile(fnmatch.translate(pattern)).match
         return [info_of(live) for live in await self._mine(scope) if match(live.entry.agent_id)]
 
     async def agent_count(self, *, scope: Scope = None) -> int:
-        """Return how many agents are up that this scope may see."""
+        """Return how many agents are up that this scope may see.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
+        """
         return len(await self._mine(scope))
 
     def statistics(self) -> SessionsStatistics:
@@ -87,6 +104,8 @@ class Looking(Asking):
         Raises:
             ConversationNotFound: there is no such conversation for this scope.
             PersistenceError: the store could not say.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
         """
         self._agent_id(conversation_id, scope)
         check_limit(limit)
@@ -103,6 +122,8 @@ class Looking(Asking):
             scope: the caller's.
             after: from an earlier page, for the next one.
             limit: conversations in the page, 1 to 1000; with an `Authorizer` of the host's, a page may hold fewer.
+
+        Cancellation: either it returns, or nothing was done; it changes nothing.
         """
         check_limit(limit)
         self._check_open()

@@ -69,6 +69,8 @@ class SingleFactoryRouter:
         config: a class for the factory's config. With a class method `from_inputs(mapping)`, that builds it from
             {**request_opts, "scope", "conversation_id"}; an attrs class is built from the fields it declares, strictly. None:
             the factory gets that mapping itself.
+
+    Cancellation: either it routes, or nothing was done.
     """
 
     def __init__(

@@ -240,7 +240,10 @@ class Sessions(Looking):
 
     @asynccontextmanager
     async def open_subscriber(self, *, scope: Scope = None) -> AsyncIterator[Subscriber]:
-        """Open a mailbox of events for one task of the host; all its subscriptions end with the block."""
+        """Open a mailbox of events for one task of the host; all its subscriptions end with the block.
+
+        Cancellation: either the mailbox is open, or nothing was done; leaving the block ends all of it.
+        """
         self._check_open()
         subscriber = self._new(Subscriber, scope)
         await trio.lowlevel.checkpoint()

@@ -26,6 +26,8 @@ class SameScope:
 
     Args:
         key: a function from a scope to what is stored of it: a str, an int or None. Without one, a scope must be such.
+
+    Cancellation: either it answers, or nothing was done.
     """
 
     key: Callable[[Scope], Owner] = attrs.field(default=_as_it_is, validator=attrs.validators.is_callable())

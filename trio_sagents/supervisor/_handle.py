@@ -166,13 +166,13 @@ class AgentHandle:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def info(self) -> AgentInfo:
-        """Return a picture of the agent."""
+        """Return a picture of the agent. Cancellation: either it returns, or nothing was done; it changes nothing."""
         live = await self._ask("view")
         await trio.lowlevel.cancel_shielded_checkpoint()
         return info_of(live)
 
     async def state(self) -> State:
-        """Return the last committed state, immutable."""
+        """Return the last committed state, immutable. Cancellation: either it returns, or nothing was done; it changes nothing."""
         live = await self._ask("view")
         await trio.lowlevel.cancel_shielded_checkpoint()
         return live.ledger.state()
@@ -182,12 +182,17 @@ class AgentHandle:
 
         Raises:
             AgentNotRunning: the agent ended first.
+
+        Cancellation: either it returns, or nothing was done; the agent goes on.
         """
         live = await self._ask("view")
         await live.wait_idle()
 
     async def wait_ended(self) -> ShutdownReason:
-        """Wait until the agent has ended, and return why. Fine where it has ended already."""
+        """Wait until the agent has ended, and return why. Fine where it has ended already.
+
+        Cancellation: either it returns, or nothing was done; the agent goes on.
+        """
         live = self._live
         access = live.runtime.access
         await access.require(self._scope, live.entry.conversation_id, "view")
@@ -201,6 +206,8 @@ class AgentHandle:
 
         Returns:
             True if this agent was up or ending; False if it had ended, or the scope may not.
+
+        Cancellation: either nothing was asked, or the agent is stopped all the same.
         """
         live = self._live
         access = live.runtime.access

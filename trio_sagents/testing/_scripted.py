@@ -42,6 +42,8 @@ class ScriptedModel:
             `RuntimeError`, which the turn reports as a failed model.
         chunk_size: characters in each chunk of text, and of arguments.
         chunk_interval: seconds between chunks; 0 gives other tasks a turn between them.
+
+    Cancellation: what was said has been said; the reply counts as used.
     """
 
     _replies: "Iterator[Reply] | Callable[[Opaque], Reply]"

@@ -184,5 +184,9 @@ async def run() -> None:
         await main(sessions, User("u"))
 
 
-models = (OfflineModel(chunk_interval=0.0), ScriptedModel(["a", Call("b", c=1), ["d", Call("e")], ValueError("f"), Hang()]), ScriptedModel(lambda request: "g"))
+models = (
+    OfflineModel(chunk_interval=0.0),
+    ScriptedModel(["a", Call("b", c=1), ["d", Call("e")], ValueError("f"), Hang()]),
+    ScriptedModel(lambda request: "g"),
+)
 agents = tuple(Agent(model=model) for model in models)
