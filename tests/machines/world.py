@@ -579,6 +579,20 @@ class Inside:
             return False
         return message_id in self.world.store.book(conversation_id).queue and not turn.cancel_scope.cancel_called
 
+    def describe(self, conversation_id: str) -> str:
+        """Say how a conversation stands, for a message."""
+        entry = self.entry(conversation_id)
+        live = None if entry is None else entry.live
+        if live is None:
+            return f"entry {entry}"
+        turn = live.turn
+        took = None if turn is None else (turn.message_ids, turn.cause, turn.cancel_scope.cancel_called)
+        return (
+            f"{entry.phase} {live.status}, turn {took}, queue {[(one, m.text) for one, m in live.ledger.queue.items()]}, "
+            f"flights {list(live.intake.flights)}, at rest {live.ledger.is_at_rest}, store busy {self.world.store.busy}, "
+            f"history ends {[(m.role, m.text, m.stop_reason) for m in live.ledger.messages[-4:]]}"
+        )
+
     def check(self) -> None:
         """Check what must hold at any moment at which the run stands still."""
         world = self.world

@@ -146,7 +146,7 @@ class ErrorContract(Adapter):
         with trio.fail_after(PATIENCE), pytest.raises(ModelFailed, match=r"It broke\.") as caught:
             async with self.model(provider).stream(ask()) as answer:
                 async for chunk in answer:
-                    said.append(chunk)  # noqa: PERF401  # what came before the error is looked at
+                    said.append(chunk)  # what came before the error is looked at
 
         assert text_of(said) == "Before "
         assert retryable == caught.value.retryable

@@ -127,7 +127,7 @@ def row(**fields: object) -> DisplayMessage:
         ({"rows": [row(status="odd")]}, ValueError),
         ({"rows": [row(content=[])]}, TypeError),
         ({"rows": [row(row_id=None)]}, TypeError),
-        ({"rows": [row(created_at=datetime.datetime(2024, 1, 1))]}, ValueError),  # noqa: DTZ001
+        ({"rows": [row(created_at=datetime.datetime(2024, 1, 1))]}, ValueError),
     ],
     ids=repr,
 )

@@ -144,7 +144,7 @@ async def test_changes_when_a_listener_waits() -> None:
 
     async def read(changes: AsyncIterator[PresenceDiff]) -> None:
         async for diff in changes:
-            seen.append(diff)  # noqa: PERF401  # it is watched while it grows
+            seen.append(diff)  # it is watched while it grows
 
     async with trio.open_nursery() as nursery, presence.changes(TOPIC) as changes:
         nursery.start_soon(read, changes)
@@ -237,7 +237,7 @@ async def test_changes_when_two_tasks_read() -> None:
 
     async def read(changes: AsyncIterator[PresenceDiff]) -> None:
         async for diff in changes:
-            seen.append(diff)  # noqa: PERF401  # it is watched while it grows
+            seen.append(diff)  # it is watched while it grows
 
     async with trio.open_nursery() as nursery, presence.changes(TOPIC) as changes:
         nursery.start_soon(read, changes)

@@ -46,7 +46,7 @@ async def test_publish_when_a_subscriber_waits() -> None:
 
     async def listen(payloads: AsyncIterator[bytes]) -> None:
         async for payload in payloads:
-            seen.append(payload)  # noqa: PERF401  # it is watched while it grows
+            seen.append(payload)  # it is watched while it grows
 
     async with trio.open_nursery() as nursery, pubsub.subscribe("t") as payloads:
         nursery.start_soon(listen, payloads)

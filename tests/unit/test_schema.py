@@ -118,8 +118,8 @@ class Box(Generic[T]):
         (Literal["a", 1, None], {"enum": ["a", 1, None]}),
         (Color, {"type": "string", "enum": ["red", "blue"]}),
         (Level, {"type": "integer", "enum": [0, 1]}),
-        (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),  # noqa: UP045  # the old way of writing must work
-        (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),  # noqa: UP007  # likewise
+        (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),  # the old way of writing must work
+        (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),  # likewise
         (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         (Annotated[int, "how many"], {"type": "integer", "description": "how many"}),
         (list[Annotated[int, 5, "each"]], {"type": "array", "items": {"type": "integer", "description": "each"}}),
@@ -171,7 +171,7 @@ def test_schema_when_a_typed_dict_marks_its_keys(cls: type, required: list[str])
 def test_schema_when_an_alias_is_a_statement() -> None:
     """A `type` alias is what it stands for; one that refers to itself is refused."""
     names: dict[str, Any] = {}
-    exec("type Ids = list[int]\ntype Nest = list[Nest]", names)  # noqa: S102  # no syntax of 3.11
+    exec("type Ids = list[int]\ntype Nest = list[Nest]", names)  # no syntax of 3.11
 
     assert {"type": "array", "items": {"type": "integer"}} == shape_of(names["Ids"], WHERE).schema
     with pytest.raises(TypeError, match=r"tool 'f': parameter 'x', items: Nest refers to itself"):
@@ -238,7 +238,7 @@ def test_schema_when_a_name_is_unknown() -> None:
 
     @attrs.frozen
     class Lost:
-        a: "Nowhere"  # type: ignore[name-defined]  # noqa: F821  # the point of the test
+        a: "Nowhere"  # type: ignore[name-defined]  # the point of the test
 
     with pytest.raises(TypeError, match=r"parameter 'x': its annotations cannot be resolved: name 'Nowhere' is not defined; import"):
         shape_of(Lost, WHERE)

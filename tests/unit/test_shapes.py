@@ -308,7 +308,7 @@ ANNOTATIONS: Final = st.recursive(FLAT | CLASSES | st.just(Any), _wider, max_lea
 
 
 @st.composite
-def valid_values(draw: st.DrawFn, schema: Mapping[str, Any]) -> Any:  # noqa: C901, PLR0911  # a table, by kind
+def valid_values(draw: st.DrawFn, schema: Mapping[str, Any]) -> Any:  # a table, by kind
     """Draw a value that the schema allows."""
     if "anyOf" in schema:
         return draw(valid_values(draw(st.sampled_from(schema["anyOf"]))))

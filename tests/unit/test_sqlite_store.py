@@ -230,7 +230,7 @@ async def test_nothing_stays_open(path: Path) -> None:
         with pytest.raises(PersistenceError):
             async with SqliteStore(bad).open():
                 pass
-        return len(list(Path("/proc/self/fd").iterdir()))  # noqa: ASYNC240  # not a disk
+        return len(list(Path("/proc/self/fd").iterdir()))  # not a disk
 
     first = await run()
     assert first == await run()

@@ -114,7 +114,7 @@ def test_refusal_when_it_would_be_long() -> None:
     assert len(refusal(Tool.of(weather), many)) <= 2000
 
 
-def sample(  # noqa: PLR0913, PLR0917  # one of each kind
+def sample(  # one of each kind
     text: str,
     count: int,
     ratio: float,

@@ -64,7 +64,7 @@ def _origin_of(annotation: Annotation) -> Annotation:
     return get_origin(annotation)
 
 
-def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # noqa: C901, PLR0911  # a table, by kind
+def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # a table, by kind
     """Return the shape of an annotation.
 
     Args:
@@ -164,7 +164,7 @@ def _collection(origin: Annotation, args: tuple[Annotation, ...], where: str, se
         return mapping_of(shape_of(item, f"{where}, values", seen))
     if origin is not tuple:
         return None
-    if len(args) == 2 and args[1] is Ellipsis:  # noqa: PLR2004  # tuple[X, ...]
+    if len(args) == 2 and args[1] is Ellipsis:  # tuple[X, ...]
         item = shape_of(args[0], f"{where}, items", seen)
         return array_of(item, tuple, is_hashable=item.is_hashable)
     return tuple_of([shape_of(item, f"{where}, item {index}", seen) for index, item in enumerate(args)])

@@ -28,7 +28,7 @@ SHOWN: Final = 40
 _KINDS: Final = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
-class Misfit(Exception):  # noqa: N818  # not an error of the program: a value that does not fit
+class Misfit(Exception):  # not an error of the program: a value that does not fit
     """A value does not fit a shape."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

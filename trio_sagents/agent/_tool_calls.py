@@ -80,14 +80,14 @@ async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext)
             opened.result = _rendered(call, value, context)
         if timeout.cancelled_caught:
             opened.result = _timed_out(call, agent.limits.tool_timeout, in_thread=opened.in_thread)
-    except BaseException as error:  # the tool boundary
+    except BaseException as error:  # noqa: ASYNC103  # the tool boundary: what is not contained is raised
         contained, onward = split(error)
         if onward is not None:
             if contained is not None:
                 log.warning(
                     "tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained
                 )
-            raise onward from None
+            raise onward from None  # noqa: ASYNC104  # the Cancelled in it, without what came beside
         if not isinstance(contained, Exception):
             raise
         opened.result = _result(call, f"{type(contained).__name__}: {contained}"[:4000], "failed")

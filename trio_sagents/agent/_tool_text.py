@@ -20,7 +20,7 @@ MAX_REFUSAL: Final = 2000
 """How many characters of a refusal the model reads."""
 
 
-class ArgumentsInvalid(ValueError):  # noqa: N818  # what happened, as all errors of this library are named
+class ArgumentsInvalid(ValueError):  # what happened, as all errors of this library are named
     """The arguments of a tool call cannot be used. The message is for the model: it names each wrong place."""
 
     def __init__(self, tool: str | None, problems: Sequence[str]) -> None:

@@ -140,4 +140,7 @@ class Subscription:
         last_word = shutdown_in(feed.since(feed.seq - 1) or ()) if ended else ()
         last = feed.seq - len(last_word)
         gap = (feed.gap(self._seen + 1, last),) if untaken is None and self._seen < last else ()
-        return (*gap, *last_word) if ended else (*gap, feed.present(replaces=untaken.event.replaces if untaken is not None and isinstance(untaken.event, Snapshot) else None))
+        if ended:
+            return (*gap, *last_word)
+        replaces = untaken.event.replaces if untaken is not None and isinstance(untaken.event, Snapshot) else None
+        return (*gap, feed.present(replaces))

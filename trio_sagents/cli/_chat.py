@@ -202,7 +202,14 @@ class Chat:
                     return
 
     async def _command(self, name: str, argument: str = "") -> bool:
-        """Do a command; return whether it leaves the conversation."""
+        """Do a command, as far as the database lets; return whether it leaves the conversation."""
+        try:
+            return await self._do_command(name, argument)
+        except SagentsError as exc:
+            await self._line(f"error: {error_text(exc)}", "error")
+            return False
+
+    async def _do_command(self, name: str, argument: str) -> bool:
         target: str | None = None
         match name:
             case "/quit" | "/exit":

@@ -1,6 +1,7 @@
 """The command `trio-sagents`: arguments in, exit status out, and no traceback for what people can mend themselves."""
 
 import argparse
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -131,7 +132,8 @@ def _report(group: BaseExceptionGroup[BaseException]) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    with contextlib.suppress(OSError):  # a terminal that is gone reads nothing
+        print(text, file=sys.stderr, flush=True)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

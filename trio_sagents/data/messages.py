@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from trio_sagents.data.json import JSON, JSONValue, check_text, digest_of, plain_json
+from trio_sagents.data.json import JSON, check_text, digest_of, plain_json
 
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
 ToolStatus: TypeAlias = Literal["pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown"]
@@ -184,14 +184,3 @@ class UserMessage:
     def text(self) -> str:
         """All its text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
-
-
-def result_text(value: JSONValue) -> str:
-    """Return what the model reads of a tool's return value: a str as it is, anything else as JSON."""
-    return value if isinstance(value, str) else _json_text(value)
-
-
-def _json_text(value: JSONValue) -> str:
-    import json
-
-    return json.dumps(plain_json(value), ensure_ascii=False)

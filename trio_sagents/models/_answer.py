@@ -32,7 +32,7 @@ CLOSE_TIMEOUT: Final = 2.0
 _BROKEN: Final = (httpx2.HTTPError, ssl.SSLError, OSError)
 
 
-class ErrorEvent(Exception):  # noqa: N818  # it is what the provider calls an error event
+class ErrorEvent(Exception):  # it is what the provider calls an error event
     """The provider sent an error inside the stream."""
 
     def __init__(self, body: object) -> None:

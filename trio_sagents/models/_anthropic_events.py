@@ -53,7 +53,7 @@ class AnthropicEvents:
         """Whether the message was stopped."""
         return self._is_over
 
-    def translate(self, event: ServerSentEvent) -> Iterable[ModelChunk]:  # noqa: PLR0911  # one for each kind of event
+    def translate(self, event: ServerSentEvent) -> Iterable[ModelChunk]:  # one for each kind of event
         """Return the chunks of one event."""
         data = parse_object(event.data)
         kind = text_at(data, "type") or event.name

@@ -87,7 +87,7 @@ class Booter:
             now = wall_clock()
             rows = tuple(row for message in closing for row in rows_of(message, now))
             change = Change(lifecycle="on_error", actor=entry.scope, messages=closing, draft=None, shown=closing, rows=rows)
-            await ledger.submit(change, lambda saved, error: None).wait()
+            await ledger.submit(change, lambda _saved, _error: None).wait()
         return ledger
 
 
@@ -110,11 +110,10 @@ def _seed(fresh: Options) -> tuple[list[Message], list[Todo], Opaque]:
         messages.append(given)
     todos: list[Todo] = []
     for index, given in enumerate(fresh.get("todos", ())):
-        if isinstance(given, str):
-            given = Todo(index + 1, given)  # noqa: PLW2901  # the short form
-        if not isinstance(given, Todo):
+        todo = Todo(index + 1, given) if isinstance(given, str) else given
+        if not isinstance(todo, Todo):
             raise TypeError(f"fresh_state_attrs['todos'] must be Todos or texts, not {given!r}")
-        todos.append(given)
+        todos.append(todo)
     metadata = plain_json(fresh.get("metadata", {}))
     if not isinstance(metadata, dict):
         raise TypeError(f"fresh_state_attrs['metadata'] must be a mapping, not {metadata!r}")

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from trio_sagents.abc import Scope
-from trio_sagents.data.records import ConversationItem, ConversationPage, HistoryPage
+from trio_sagents.data.records import ConversationPage, HistoryPage
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._asking import Asking, check_limit
 from trio_sagents.sessions._reports import SessionsStatistics
@@ -133,10 +133,7 @@ class Looking(Asking):
         page: ConversationPage = await writer.read(writer.vault.conversations(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
-        items: list[ConversationItem] = []
-        for item in page.items:
-            if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list"):
-                items.append(item)
+        items = [item for item in page.items if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list")]
         return ConversationPage(tuple(items), page.after)
 
     async def delete(self, conversation_id: str, *, scope: Scope = None) -> bool:

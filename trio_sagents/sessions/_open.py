@@ -78,13 +78,13 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
                     sessions = _compose(config, vault, writing, timers, supervisor)
                     try:
                         yield sessions
-                    except BaseException as exc:  # kept, and raised again below, as it is
+                    except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is
                         host = exc
                     await close_agents(sessions, host)
             finally:
                 shield.cancel()
             sessions.hang_up()
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: ASYNC103, BLE001  # raised again, together with the host's
         _raise_both(host, exc)
     if host is not None:
         raise host

@@ -71,7 +71,7 @@ class Sessions(Looking):
         await self._ask_to_start(scope, conversation_id)
         return await self._start(agent_id, conversation_id, scope, opts, tuple(initial_subscribers), None)
 
-    async def _start(  # noqa: PLR0913  # the one place where a start meets its subscribers
+    async def _start(  # the one place where a start meets its subscribers
         self,
         agent_id: str,
         conversation_id: str,

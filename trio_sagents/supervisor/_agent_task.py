@@ -40,6 +40,8 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
         with entry.cancel_scope:
             async with trio.open_nursery() as nursery:
                 live = await boot(entry, nursery)
+                if entry.phase is not Phase.BOOTING:
+                    await trio.lowlevel.checkpoint()  # it was aborted while its last step did not look
                 # No checkpoint until it is live: a stop from here on finds an agent, one from before it a boot to abort.
                 live.go_live()
                 if timer is not None:
@@ -48,14 +50,16 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
                 await live.serve()
                 if nursery.child_tasks:
                     nursery.cancel_scope.cancel()
-    except BaseException as exc:  # the agent boundary
+    except BaseException as exc:  # noqa: ASYNC103, BLE001  # the agent boundary
         crash, onward = split(exc)
-    finally:
-        if timer is not None:
-            timer.cancel()
+    if timer is not None:
+        timer.cancel()
+    try:
         await _release(runtime, entry, crash)
-    if onward is not None:
-        raise onward if not must_exit(onward) or crash is None else BaseExceptionGroup("an agent crashed on the way out", [onward, crash])
+        if onward is not None:
+            raise BaseExceptionGroup("an agent crashed on the way out", [onward, crash]) if crash and must_exit(onward) else onward
+    finally:
+        del crash, onward  # they hold this frame, which holds them
 
 
 def _give_up(entry: Entry, start_timeout: float) -> None:

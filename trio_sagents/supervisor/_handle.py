@@ -230,4 +230,4 @@ def check_grace(grace_period: float) -> None:
 
 def handle_of(live: "LiveAgent", scope: Scope) -> AgentHandle:
     """Return a handle of a live agent for one scope."""
-    return AgentHandle._of(live, scope)  # noqa: SLF001  # the one place where handles are made
+    return AgentHandle._of(live, scope)  # the one place where handles are made

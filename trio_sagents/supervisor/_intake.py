@@ -150,7 +150,7 @@ class Intake:
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
         await write.wait()
-        return Receipt(message_id, False, answer)
+        return Receipt(message_id, duplicate=False, answer=answer)
 
     def _claim(self, posted: Posted) -> "Receipt | Flight | str":
         """Return the receipt of the same message, the flight to wait for, or the id under which to accept it."""
@@ -165,7 +165,7 @@ class Intake:
             if digest != posted.digest:
                 raise MessageConflict(ledger.conversation_id, message_id)
             if known is not None:
-                return Receipt(message_id, True, self._answer_of(message_id))
+                return Receipt(message_id, duplicate=True, answer=self._answer_of(message_id))
             if flight is not None:
                 return flight
             if message_id in ledger.ids:

@@ -49,8 +49,8 @@ class Change:
     """Leave the queue."""
     new_ids: Mapping[str, str] = attrs.field(factory=dict)
     """Message ids that are used from now on, with their digests."""
-    draft: "Message | None | object" = NO_CHANGE
-    interrupt: "Interrupt | None | object" = NO_CHANGE
+    draft: "Message | object | None" = NO_CHANGE
+    interrupt: "Interrupt | object | None" = NO_CHANGE
     todos: "Sequence[Todo] | None" = None
     metadata: JSON | None = None
     shown: Sequence[Message] = ()

@@ -183,7 +183,7 @@ class Turn:
                 with self.cancel_scope:
                     await self._take(tuple(self.live.ledger.queue.values()))
                     await run_turn(self.live.blueprint.agent, self)
-            except BaseException as exc:  # settled below, then raised again unless it is an expected outcome
+            except BaseException as exc:  # noqa: ASYNC103, BLE001  # settled below, then raised again unless it is an expected outcome
                 error, onward = split(exc)
             # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):

@@ -195,7 +195,7 @@ class SplitVault:
             return Saved()
         return await self._save_rows(self.display, scope, document, context, commit, shown)
 
-    async def _save_rows(  # noqa: PLR0913  # one write has this many sides
+    async def _save_rows(  # one write has this many sides
         self,
         display: DisplayMessagePersistence,
         scope: Scope,
@@ -289,7 +289,6 @@ def _check_document(conversation_id: str, data: JSON) -> dict[str, JSONValue]:
 
 def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -> dict[str, JSONValue]:
     """Return the document after a commit. A draft stands as the last message, marked as cut: what a crash then would leave."""
-
     taken = set(commit.taken)
     waiting = {record["message_id"] for record in data["queue"] if record.get("unsaved")} & taken
 

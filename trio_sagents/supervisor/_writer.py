@@ -130,9 +130,11 @@ class Writer:
                 write = lane[0]
                 saved, error = await self._save(write)
                 lane.popleft()
-                behind = tuple(lane) if error is not None else ()
-                for failed in behind:
-                    lane.popleft()
+                behind: tuple[Write, ...] = ()
+                if error is not None:
+                    behind = tuple(lane)
+                    lane.clear()
+                # Invariant: a continuation submits nothing, so what is submitted next builds on what is committed.
                 write.finish(saved, error)
                 for failed in behind:
                     failed.finish(None, error)
@@ -154,7 +156,7 @@ class Writer:
             return None, exc
         except PlainFunction as exc:
             return None, StoreIsPlain(str(exc))
-        except Exception as exc:  # the boundary to the host's store: whatever it raises, the write did not succeed
+        except Exception as exc:  # noqa: BLE001  # the boundary to the host's store: whatever it raises, the write did not succeed
             error = PersistenceError(
                 f"saving conversation {write.commit.conversation_id!r} failed: {type(exc).__name__}: {exc}; what was not saved "
                 "is not acknowledged, post again once the store works"

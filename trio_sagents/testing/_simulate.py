@@ -142,7 +142,7 @@ class Simulation(trio.abc.Instrument):
         else:
             self._is_unshielded = True
             for task in tuple(_run.GLOBAL_RUN_CONTEXT.runner.tasks):
-                status = task._cancel_status  # noqa: SLF001  # there is no public way to a task's scopes
+                status: _run.CancelStatus | None = task._cancel_status  # noqa: SLF001  # there is no public way to a task's scopes
                 while status is not None:
                     status._scope.shield = False  # noqa: SLF001
                     status = status.parent
@@ -220,12 +220,12 @@ def simulate(
     """
     simulation = Simulation(seed, max_steps, cancels)
     scheduler = _Scheduler(seed, MODES[seed % len(MODES)] if mode is None else mode, horizon)
-    saved = _run._r, _run._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
-    _run._r, _run._ALLOW_DETERMINISTIC_SCHEDULING = scheduler, True  # noqa: SLF001
+    saved = {name: getattr(_run, name) for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING")}
+    vars(_run).update(_r=scheduler, _ALLOW_DETERMINISTIC_SCHEDULING=True)
     try:
         result = trio.run(simulation.run, main, clock=_watched_clock(simulation), instruments=[simulation])
     finally:
-        _run._r, _run._ALLOW_DETERMINISTIC_SCHEDULING = saved  # noqa: SLF001
+        vars(_run).update(saved)
     if simulation.error is not None:
         raise simulation.error
     return simulation, result

@@ -35,7 +35,7 @@ def row(row_id: str, text: str = "Hello") -> DisplayMessage:
     return DisplayMessage(row_id, f"message-of-{row_id}", "user", "text", {"text": text}, "completed", AT)
 
 
-def change(  # noqa: PLR0913  # as many as a commit has
+def change(  # as many as a commit has
     conversation_id: str = "c",
     revision: int = 1,
     *,

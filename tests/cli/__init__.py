@@ -1,0 +1,1 @@
+"""The chat: the command, its loop, its tools."""
