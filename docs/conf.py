@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 project = "trio_sagents"
 author = "the trio_sagents contributors"
-copyright = author  # noqa: A001  # the name that Sphinx reads
+copyright = author
 release = version = trio_sagents.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

@@ -49,7 +49,9 @@ PAUSES = st.sampled_from([0, 0, 1, 2, 3, 4, 6, 9, -1, -1, -1])
 CANCELS = st.sampled_from([None, None, None, None, 0, 1, 2, 3, 4, 6])
 """How many rounds after its begin a call is cancelled."""
 BEHAVIOURS = st.sampled_from([*CALM, *CALM, *sorted(set(REPLIES) - set(CALM))])
-SECONDS = st.sampled_from([0.001, 0.3, 1.0, VIEWER_GRACE, VIEWER_GRACE + 0.1, INACTIVITY - 0.001, INACTIVITY, INACTIVITY + 1.5])
+SECONDS = st.sampled_from(
+    [0.001, 0.3, 0.3, VIEWER_GRACE, VIEWER_GRACE, VIEWER_GRACE + 0.1, VIEWER_GRACE + 0.1, 3.0, INACTIVITY - 0.001, INACTIVITY, INACTIVITY + 1.5]
+)
 OVERLAPS = st.sampled_from(["queue", "queue", "queue", "steer", "interrupt", "interrupt", "reject"])
 FAULTS = st.sampled_from(["before", "after", "slow", "slow", "late", "load"])
 INDEX = st.integers(0, 3)
@@ -267,6 +269,21 @@ class SessionMachine(TrioStateMachine):
             viewer.cancel_scope.cancel()
         viewer.leave.set()
         self.pause(pause)
+
+    @rule(conversation_id=CONVERSATIONS, stays=st.sampled_from([1, 3, 9]), others=st.integers(0, 1), seconds=SECONDS)
+    def visit(self, conversation_id: str, stays: int, others: int, seconds: float) -> None:
+        """Somebody looks at an agent for a while, and leaves; perhaps another one stays, or comes late."""
+        world = self.world
+        world.call("start", conversation_id, "alice", world.start, None)
+        self.settle()
+        for _ in range(others):
+            self.come_to_view(conversation_id, 0)
+        visitor = Viewer(conversation_id, f"viewer {len(world.viewers)}")
+        world.viewers.append(visitor)
+        self.nursery.start_soon(world.hold_viewer, visitor, name=visitor.key)
+        self.tick(stays)
+        visitor.leave.set()
+        self.let_time_pass(seconds)
 
     # ── readers
 

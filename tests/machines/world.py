@@ -620,6 +620,7 @@ class Inside:
                 check(runs, "I7", f"{entry.agent_id} is running, and no turn is")
             if live.turn is not None:
                 check(live.status is Status.RUNNING, "I7", f"{entry.agent_id} has a turn, and is {live.status}")
+            check(len(live.ledger.queue) <= POLICY.queue_limit, "I28", f"{entry.agent_id} has {len(live.ledger.queue)} messages waiting")
             present = sum(one.is_present for one in world.viewers if one.conversation_id == entry.conversation_id)
             check(live.has_ended or live.viewers == present, "I23", f"{entry.agent_id} sees {live.viewers} viewers, there are {present}")
             if live.ledger.is_at_rest and not world.store.busy:

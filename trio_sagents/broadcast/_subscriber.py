@@ -6,7 +6,7 @@ subscriptions, `send_nowait` cannot block, conversations take turns, and a noisy
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, Self
 
 import attrs
@@ -89,7 +89,7 @@ class Subscriber:
         place = Cursor.of(after)
         if (conversation_id, channel) in self._subscriptions:
             return None
-        subscription = Subscription(conversation_id, channel, self.scope, self._most_events, self._most_text, self._announce, place)
+        subscription = Subscription(conversation_id, channel, self.scope, self._most_events, self._most_text, self._send.send_nowait, place)
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
 
@@ -144,20 +144,7 @@ class Subscriber:
 
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
         """Return an iterator over batches: all there is, per wake-up; never empty."""
-        return _Batches(self._all_there_is)
-
-    async def _all_there_is(self) -> Sequence[Envelope]:
-        if self._ready:
-            await trio.lowlevel.checkpoint()
-            batch = tuple(self._ready)
-            self._ready.clear()
-            return batch
-        while True:
-            first = await self._next_batch()
-            if len(self._subscriptions) > 1:
-                first = (*first, *self._more())
-            if first:
-                return first
+        return _Batches(self, self._receive)
 
     async def _next_batch(self) -> Sequence[Envelope]:
         # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.
@@ -167,24 +154,47 @@ class Subscriber:
             raise SessionsClosed from None
         return subscription.take()
 
-    def _more(self) -> Iterable[Envelope]:
-        # As many as wait now: a subscription that is announced again while we take waits for the next wake-up.
+    @property
+    def subscriptions_open(self) -> Collection[Subscription]:
+        """Its subscriptions. For `batches`."""
+        return self._subscriptions.values()
+
+    def take_left(self) -> Sequence[Envelope]:
+        """Return what was taken and not handed out one by one. For `batches`."""
+        left = tuple(self._ready)
+        self._ready.clear()
+        return left
+
+    def take_waiting(self) -> Iterable[Envelope]:
+        """Take from as many subscriptions as are announced now. For `batches`."""
+        # One that is announced again while we take waits for the next wake-up.
         for _ in range(self._receive.statistics().current_buffer_used):
             yield from self._receive.receive_nowait().take()
-
-    def _announce(self, subscription: Subscription) -> None:
-        try:
-            self._send.send_nowait(subscription)
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
-            subscription.is_closed = True
 
 
 @attrs.define(eq=False)
 class _Batches:
-    _next: Callable[[], Awaitable[Sequence[Envelope]]]
+    """Reads all there is, per wake-up. One coroutine deep: this is the way of many events to many readers."""
+
+    _subscriber: Subscriber
+    _receive: "trio.MemoryReceiveChannel[Subscription]"
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Sequence[Envelope]:
-        return await self._next()
+        subscriber = self._subscriber
+        if left := subscriber.take_left():
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return left
+        batch: Sequence[Envelope] = ()
+        while not batch:
+            try:
+                subscription = await self._receive.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                raise SessionsClosed from None
+            # Cancellation: from here to the reader no checkpoint can lose the batch.
+            batch = subscription.take()
+            if len(subscriber.subscriptions_open) > 1:
+                batch = (*batch, *subscriber.take_waiting())
+        return batch

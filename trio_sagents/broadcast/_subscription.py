@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
+import trio
 
 from trio_sagents.abc import Scope
 from trio_sagents.broadcast._feed import Feed, coalesce, shutdown_in, text_size
@@ -57,7 +58,10 @@ class Subscription:
         """Tell the reader that there is something to take; once until it is taken."""
         if not self.is_announced and not self.is_closed:
             self.is_announced = True
-            self._announce(self)
+            try:
+                self._announce(self)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                self.is_closed = True  # nobody reads any more
 
     def enrol(self, feed: Feed) -> None:
         """Follow this agent from now on: after its cursor where the agent still knows it, else from a snapshot."""

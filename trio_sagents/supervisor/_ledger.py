@@ -80,9 +80,8 @@ class Ledger:
     """Accepted messages that no turn has taken, by id, oldest first."""
     message_ids: dict[str, str] = attrs.field(factory=dict)
     """Every message id ever accepted here, with the digest of its content."""
-    call_ids: set[str] = attrs.field(factory=set)
     ids: set[str] = attrs.field(factory=set)
-    """The ids of all messages, also of those on their way to the store: a new one must not be among them."""
+    """The ids of all messages and tool calls, also of those on their way to the store: a new one must not be among them."""
     todos: Sequence[Todo] = ()
     metadata: JSON = attrs.field(factory=dict)
     interrupt: Interrupt | None = None
@@ -110,7 +109,7 @@ class Ledger:
         while True:
             self._made += 1
             made = f"{self.incarnation}-{self._made}"
-            if made not in self.ids and made not in self.call_ids:  # a caller may have guessed it, and used it
+            if made not in self.ids:  # a caller may have guessed it, and used it
                 return made
 
     def id_source(self) -> Iterator[str]:
@@ -133,7 +132,7 @@ class Ledger:
         self.message_ids.update(stored.message_ids)
         self.ids = {message.message_id for message in (*self.messages, *self.queue.values())} | set(self.message_ids)
         _check_history(known, self.messages)
-        self.call_ids = {call.call_id for message in self.messages for call in message.calls}
+        self.ids.update(call.call_id for message in self.messages for call in message.calls)
         unknown = set(stored.state) - {"todos", "metadata", "interrupt", "draft"}
         if unknown:
             raise StateError(known, f"the state has unknown keys: {', '.join(sorted(unknown))}")
@@ -182,6 +181,7 @@ class Ledger:
         """Submit a change behind all earlier ones. `then` runs in the writer, after memory has changed."""
         commit = self._commit(change)
         added = {message.message_id for message in (*change.messages, *change.queued)} - self.ids
+        added.update(call.call_id for message in change.messages for call in message.calls)
         self.ids |= added
         self._revision += 1
         self._pending += 1
@@ -252,7 +252,6 @@ class Ledger:
         for message_id in change.taken:
             self.size -= _size(encode_message(self.queue.pop(message_id)))
         self.message_ids.update(change.new_ids)
-        self.call_ids.update(call.call_id for message in change.messages for call in message.calls)
         self.size += sum(_size(encode_message(message)) for message in (*change.messages, *change.queued))
         if change.draft is not NO_CHANGE:
             self.draft = change.draft if isinstance(change.draft, Message) else None

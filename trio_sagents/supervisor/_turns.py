@@ -109,7 +109,7 @@ class Turn:
         return self.live.ledger.new_id()
 
     def knows_call(self, call_id: str) -> bool:
-        return call_id in self.live.ledger.call_ids
+        return call_id in self.live.ledger.ids
 
     async def take_steered(self) -> None:
         queue = tuple(self.live.ledger.queue.values())
