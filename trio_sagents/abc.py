@@ -37,7 +37,10 @@ Built: TypeAlias = "Agent | tuple[Agent, SessionOpts]"
 class Model(Protocol):
     """A language model behind some provider."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called; an attribute will do."""
+        ...
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[ModelChunk]]:
         """Open one answer.

@@ -49,8 +49,8 @@ class Book:
         """Whether there is anything."""
         return self.revision > 0
 
-    def apply(self, commit: Any, now: float) -> None:
-        """Write one commit down, as the store says it did."""
+    def apply(self, commit: Any, now: float | None) -> None:
+        """Write one commit down, as the store says it did; at `now`, or None where nobody hears of it."""
         check(commit.revision == self.revision + 1, "I10", f"revision {commit.revision} follows {self.revision}")
         if self.is_stored:
             check(commit.epoch == self.epoch, "I10", f"a commit of epoch {commit.epoch} landed at epoch {self.epoch}")
@@ -70,7 +70,7 @@ class Book:
             self.rows[row.row_id] = row.message_id
         if "draft" in commit.state:
             self.draft = plain(commit.state["draft"])
-        if commit.queued or commit.taken or commit.messages:
+        if now is not None and (commit.queued or commit.taken or commit.messages):
             self.last_change = now
         self.check_history(is_whole=False)
 

@@ -192,7 +192,8 @@ class WatchedStore:
                 raise OSError("armed: the commit failed, nothing was done")
             # No checkpoint from the effect to the book: MemoryStore and the lockstep threads give their answer at once.
             revision: int = await self.backend.store.commit(scope, commit, **({} if owner is UNCHECKED else {"owner": owner}))
-            self._note(lambda: self.book(commit.conversation_id).apply(commit, trio.current_time()))
+            heard = None if fault == "after" else trio.current_time()
+            self._note(lambda: self.book(commit.conversation_id).apply(commit, heard))
             if fault == "after":
                 self.faults += 1
                 await trio.lowlevel.checkpoint()

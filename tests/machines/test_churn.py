@@ -1,5 +1,6 @@
 """Ten thousand starts, stops and posts at once over 200 conversations: never two agents for one, and afterwards nothing is left."""
 
+import faulthandler
 import gc
 import os
 import random
@@ -117,7 +118,6 @@ async def churn(watch: Watch, operations: int, conversations: int) -> SessionsSt
         async with trio.open_nursery() as nursery:
             for number in range(conversations):
                 nursery.start_soon(sessions.stop, str(number))
-        # The wheel of timers may hold what was cancelled in the very tick at most.
         return sessions.statistics()
 
 
@@ -134,6 +134,7 @@ def check_nothing_left(statistics: SessionsStatistics) -> None:
 @pytest.mark.parametrize(("kind", "operations", "conversations"), [("memory", 10_000, 200), ("sqlite", 1_500, 60)])
 async def test_churn(kind: str, operations: int, conversations: int, tmp_path: Path) -> None:
     """However many start, stop and post at once: one agent and one stream for each conversation, and all counts go back to zero."""
+    faulthandler.cancel_dump_traceback_later()  # five seconds of work; on a busy machine that may take long
     store: ConversationStore = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "chat.db", synchronous="NORMAL")
     watch = Watch(store)
     await trio.to_thread.run_sync(lambda: None)  # the thread of Trio's own cache, before anything is counted

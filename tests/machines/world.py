@@ -529,7 +529,8 @@ class World:
             self.note(live.status not in {Status.INTERRUPTED, Status.RUNNING}, "I22", f"{where} while {live.status}")
         else:
             active = max(active, self.touched.get(conversation_id, -1e9))
-            self.note(now - active >= INACTIVITY - 1e-6, "I22", f"{where} {now - active} s after the last activity")
+            what = f"{now - active} s after the last activity ({live.last_activity} for itself, {book.last_change} for us, faults {self.store.faults})"
+            self.note(now - active >= INACTIVITY - 1e-6, "I22", f"{where} {what}")
 
 
 @attrs.frozen

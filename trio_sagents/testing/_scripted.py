@@ -33,7 +33,7 @@ Reply: TypeAlias = "str | Call | Sequence[str | Call | BaseException | Hang] | B
 or silence: it comes after what stands before it."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, init=False)
 class ScriptedModel:
     """A `Model` that gives scripted replies, in order, and records what it was asked.
 
