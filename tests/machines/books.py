@@ -41,6 +41,8 @@ class Book:
     rows: dict[str, str] = attrs.field(factory=dict)
     """Row id to message id."""
     draft: Record | None = None
+    since_end: int = 0
+    """Messages accepted since a turn ended."""
     last_change: float = 0.0
     """When the last commit that is an activity was made: on the virtual clock."""
 
@@ -68,6 +70,10 @@ class Book:
             self.ids[message_id] = digest
         for row in commit.rows:
             self.rows[row.row_id] = row.message_id
+        if any(_ends_turn(plain(record)) for record in commit.messages):
+            self.since_end = 0
+        if now is not None:
+            self.since_end += len(commit.queued)
         if "draft" in commit.state:
             self.draft = plain(commit.state["draft"])
         if now is not None and (commit.queued or commit.taken or commit.messages):
@@ -115,6 +121,10 @@ class Book:
         of_turn = [one for one in self.history if one["turn_id"] == turn_id] if turn_id is not None else []
         last = of_turn[-1] if of_turn else None
         return last if last is not None and last["role"] == "assistant" and last["stop_reason"] != "tool_calls" else None
+
+
+def _ends_turn(record: Record) -> bool:
+    return record["role"] == "assistant" and record["stop_reason"] != "tool_calls"
 
 
 def _is_visible(record: Record) -> bool:

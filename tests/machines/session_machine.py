@@ -249,6 +249,48 @@ class SessionMachine(TrioStateMachine):
             self.world.store.dawdled += 1  # whoever was at work is late now
         self.pause(pause if pause >= 0 else 0)
 
+    @rule(
+        conversation_id=CONVERSATIONS,
+        early=st.sampled_from([0.4, 0.05, 0.001, 0.0]),
+        slow=st.booleans(),
+        what=st.sampled_from(["post", "post", "start", "view"]),
+        pause=PAUSES,
+    )
+    def come_late(self, conversation_id: str, early: float, slow: bool, what: str, pause: int) -> None:
+        """Come at the end of the idle time of an agent, or at that very moment; with a commit that goes on beyond it."""
+        world = self.world
+        world.call("start", conversation_id, "alice", world.start, None)
+        self.settle()
+        live = Inside(world).live(conversation_id)
+        if live is None or live.turn is not None:
+            return
+        left = live.last_activity + INACTIVITY - self.clock.current_time()
+        if left > early:
+            self.advance(left - early - 0.01)
+            self.jump(0.01)
+        if slow:
+            world.store.armed[conversation_id] = ["slow"]
+        if what == "post":
+            self._post(conversation_id, "alice", f"say {self._count()}", None, "queue", None)
+        elif what == "start":
+            world.call("start", conversation_id, "alice", world.start, None)
+        else:
+            self.come_to_view(conversation_id, 0)
+        self.pause(pause)
+        self.advance(0.45)
+
+    @rule(conversation_id=CONVERSATIONS, behaviour=BEHAVIOURS, first=st.integers(0, 8), seconds=st.sampled_from([0.0, 0.1]), pause=PAUSES)
+    def stop_in_the_middle(self, conversation_id: str, behaviour: str, first: int, seconds: float, pause: int) -> None:
+        """Stop an agent while a commit of it is on its way."""
+        world = self.world
+        world.store.armed[conversation_id] = [*[None] * (first % 3), "slow"]
+        self._post(conversation_id, "alice", f"{behaviour} {self._count()}", None, "queue", None)
+        self.tick(first)
+        self.advance(seconds)
+        world.call("stop", conversation_id, "alice", lambda client: world.stop(client, 0.0), None)
+        self.pause(pause)
+        self.advance(0.6)
+
     # ── viewers
 
     @rule(conversation_id=CONVERSATIONS, pause=PAUSES)

@@ -136,6 +136,8 @@ class WatchedStore:
         self.armed_loads: dict[str, int] = {}
         self.faults = 0
         """How many faults have struck."""
+        self.lies = 0
+        """How many of them were told of a commit that was done."""
         self.dawdled = 0
         """How many commits took so long that others may have given up."""
         self.busy = 0
@@ -196,6 +198,7 @@ class WatchedStore:
             self._note(lambda: self.book(commit.conversation_id).apply(commit, heard))
             if fault == "after":
                 self.faults += 1
+                self.lies += 1
                 await trio.lowlevel.checkpoint()
                 raise OSError("armed: the commit was done, but its answer was lost")
         finally:

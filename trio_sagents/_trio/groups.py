@@ -34,6 +34,13 @@ def unwrap(error: BaseException | None) -> BaseException | None:
     return error
 
 
+def leaves(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the errors in a group, however deep; of any other error, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return tuple(leaf for one in error.exceptions for leaf in leaves(one))
+    return (error,)
+
+
 def must_exit(error: BaseException | None) -> bool:
     """Return whether `KeyboardInterrupt`, `SystemExit` or `GeneratorExit` is in it."""
     exits = (KeyboardInterrupt, SystemExit, GeneratorExit)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from trio_sagents._trio.groups import leaves
 from trio_sagents.abc import Model
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._progress import Draft
@@ -63,6 +64,8 @@ class _Listener:
             case ToolCallChunk():
                 self._hear_call(chunk)
             case UsageChunk(usage=usage):
+                if not isinstance(usage, Usage) or any(type(count) is not int or count < 0 for count in attrs.astuple(usage)):
+                    raise ModelFailed("the model sent a usage that is no count of tokens")
                 self.usage += usage
             case FinishChunk(reason=reason):
                 if reason not in FINISH_REASONS:
@@ -84,6 +87,8 @@ class _Listener:
         return text
 
     def _say(self, kind: "str", text: str, signature: str | None) -> None:
+        if signature is not None:
+            self._grow(signature)
         event = self.draft.say("text" if kind == "text" else "thinking", self._grow(text), signature)
         if event is not None:
             self.context.publish(event)
@@ -146,6 +151,9 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     except (ModelFailed, LimitExceeded):
         raise
     except Exception as exc:  # the boundary to the provider: whatever an adapter raises is the model's failure
+        for leaf in leaves(exc):  # an adapter with a nursery of its own wraps what it, or we, raised
+            if isinstance(leaf, ModelFailed | LimitExceeded):
+                raise leaf from None
         raise ModelFailed(f"the model {getattr(model, 'name', model)!r} raised {type(exc).__name__}") from exc
     finally:
         progress.usage += listener.usage

@@ -7,7 +7,7 @@ This is the first of the two places that contain exceptions: what a tool raises 
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import trio
 
@@ -17,6 +17,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
 from trio_sagents.agent._tools import ToolResult as ToolReturn
+from trio_sagents.data.errors import describe
 from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 
@@ -90,14 +91,21 @@ async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext)
             raise onward from None  # noqa: ASYNC104  # the Cancelled in it, without what came beside
         if not isinstance(contained, Exception):
             raise
-        opened.result = _result(call, f"{type(contained).__name__}: {contained}"[:4000], "failed")
+        opened.result = _result(call, describe(contained)[:4000], "failed")
 
 
 def _publisher(tool: Tool, context: TurnContext) -> Callable[[Event], None]:
     """Return what the tool may call to publish: from a thread it goes through Trio, for events have one order."""
-    if tool.is_async:
-        return context.publish
-    return lambda event: trio.from_thread.run_sync(context.publish, event)
+
+    def publish(event: Event) -> None:
+        if not isinstance(event, get_args(Event)):
+            raise TypeError(f"a tool publishes events of trio_sagents, not {type(event).__name__}")
+        if tool.is_async:
+            context.publish(event)
+        else:
+            trio.from_thread.run_sync(context.publish, event)
+
+    return publish
 
 
 async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.CapacityLimiter) -> object:

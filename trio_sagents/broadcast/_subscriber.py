@@ -17,6 +17,7 @@ from trio_sagents.broadcast._subscription import Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.records import Owner
 from trio_sagents.exceptions import SessionsClosed
 
 
@@ -41,6 +42,7 @@ class Subscriber:
 
     _switchboard: Switchboard = attrs.field(alias="switchboard")
     scope: Scope = attrs.field(repr=False)
+    _owner: Owner = attrs.field(alias="owner")
     _most_events: int = attrs.field(alias="most_events")
     _most_text: int = attrs.field(alias="most_text")
     _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False)
@@ -89,7 +91,9 @@ class Subscriber:
         place = Cursor.of(after)
         if (conversation_id, channel) in self._subscriptions:
             return None
-        subscription = Subscription(conversation_id, channel, self.scope, self._most_events, self._most_text, self._send.send_nowait, place)
+        subscription = Subscription(
+            conversation_id, channel, self.scope, self._owner, self._most_events, self._most_text, self._send.send_nowait, place
+        )
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
 
@@ -120,6 +124,7 @@ class Subscriber:
         for subscription in tuple(self._subscriptions.values()):
             self.drop(subscription)
         self._send.close()
+        self._receive.close()
 
     def hang_up(self) -> None:
         """No event will come any more: what is there can be read, then `SessionsClosed`. For the runtime."""

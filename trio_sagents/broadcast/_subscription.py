@@ -14,6 +14,7 @@ from trio_sagents.abc import Scope
 from trio_sagents.broadcast._feed import Feed, coalesce, shutdown_in, text_size
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import Envelope, Snapshot
+from trio_sagents.data.records import Owner
 
 
 @attrs.define(eq=False)
@@ -24,6 +25,8 @@ class Subscription:
     channel: Channel
     scope: Scope = attrs.field(repr=False)
     """The subscriber's: whoever enrols it asks whether this scope may see the agent."""
+    owner: Owner
+    """The owner key of the scope, as it was when the subscriber was opened."""
     most_events: int
     most_text: int
     _announce: "Callable[[Subscription], None]" = attrs.field(repr=False)

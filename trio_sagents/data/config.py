@@ -24,9 +24,9 @@ def _seconds(*, minimum_open: bool = False) -> Check:
     return check
 
 
-def _count(minimum: int = 1) -> Check:
+def _count(minimum: int = 1, *, finite: bool = False) -> Check:
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
-        if isinstance(value, bool) or not (isinstance(value, int) or value == math.inf):
+        if isinstance(value, bool) or not (isinstance(value, int) or (value == math.inf and not finite)):
             raise TypeError(f"{type(instance).__name__}.{attribute.name} must be an int, not {value!r}")
         if value < minimum:
             raise ValueError(f"{type(instance).__name__}.{attribute.name} must be at least {minimum}, not {value!r}")
@@ -65,7 +65,7 @@ class SessionPolicy:
     """Untaken events per subscription; beyond it the subscriber gets a `Gap` and a fresh `Snapshot`."""
     subscriber_text: int = attrs.field(default=256 * 1024, validator=_count())
     """Untaken characters of streamed text per subscription; beyond it as above."""
-    replay_events: int = attrs.field(default=1024, validator=_count())
+    replay_events: int = attrs.field(default=1024, validator=_count(finite=True))
     """Events an agent keeps per channel for `after=cursor` and for slow subscribers."""
     max_sessions: int = attrs.field(default=50_000, validator=_count())
     """Agents at once; then `LimitExceeded`."""

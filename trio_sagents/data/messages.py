@@ -21,19 +21,23 @@ FINISH_REASONS: Final = frozenset({"stop", "tool_calls", "length", "content_filt
 STOP_REASONS: Final = frozenset(get_args(StopReason))
 
 
+_is_text: Final = attrs.validators.instance_of(str)
+_is_text_or_none: Final = attrs.validators.optional(_is_text)
+
+
 @attrs.frozen
 class TextPart:
     """Text, as Markdown by custom."""
 
-    text: str
+    text: str = attrs.field(validator=_is_text)
 
 
 @attrs.frozen
 class ThinkingPart:
     """What the model thought aloud before it answered."""
 
-    text: str
-    signature: str | None = None
+    text: str = attrs.field(validator=_is_text)
+    signature: str | None = attrs.field(default=None, validator=_is_text_or_none)
     """The provider's seal, sent back to it unchanged; None where it gave none."""
 
 
@@ -41,20 +45,24 @@ class ThinkingPart:
 class ImagePart:
     """An image, by address or as base64 data."""
 
-    media_type: str
+    media_type: str = attrs.field(validator=_is_text)
     """Such as "image/png"."""
-    data: str | None = None
+    data: str | None = attrs.field(default=None, validator=_is_text_or_none)
     """Base64; None where `url` is given."""
-    url: str | None = None
+    url: str | None = attrs.field(default=None, validator=_is_text_or_none)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.data is None) == (self.url is None):
+            raise ValueError("an ImagePart has either data or a url")
 
 
 @attrs.frozen
 class FilePart:
     """A file handed over with a message."""
 
-    name: str
-    media_type: str
-    data: str
+    name: str = attrs.field(validator=_is_text)
+    media_type: str = attrs.field(validator=_is_text)
+    data: str = attrs.field(validator=_is_text)
     """Base64."""
 
 
@@ -73,8 +81,8 @@ def _plain_arguments(value: JSON) -> JSON:
 class ToolCall:
     """One call that a model asks for."""
 
-    call_id: str
-    name: str
+    call_id: str = attrs.field(validator=_is_text)
+    name: str = attrs.field(validator=_is_text)
     arguments: JSON = attrs.field(factory=dict, converter=_plain_arguments)
     """A JSON object; copied when built."""
     status: ToolStatus = "pending"
@@ -90,9 +98,9 @@ class ToolCall:
 class ToolResult:
     """The one answer to one tool call."""
 
-    call_id: str
-    name: str
-    content: str
+    call_id: str = attrs.field(validator=_is_text)
+    name: str = attrs.field(validator=_is_text)
+    content: str = attrs.field(validator=_is_text)
     """What the model reads."""
     status: ToolStatus = "completed"
     """A final one: "completed", "failed", "cancelled" (it did not run to its end) or "unknown" (it may have)."""
@@ -120,7 +128,7 @@ PART_TAGS: Final[dict[type[Part], str]] = {
 class Message:
     """One message of a conversation."""
 
-    message_id: str
+    message_id: str = attrs.field(validator=_is_text)
     """Unique in its conversation for ever."""
     role: Role
     parts: Sequence[Part] = attrs.field(default=(), converter=_as_tuple)
@@ -164,10 +172,9 @@ def _check_user_parts(_message: object, _field: object, parts: tuple[UserPart, .
     for part in parts:
         if not isinstance(part, TextPart | ImagePart | FilePart):
             raise TypeError(f"a user message has text, images and files, not {type(part).__name__}")
-        if isinstance(part, TextPart):
-            if not isinstance(part.text, str):
-                raise TypeError(f"the text of a message must be a str, not {type(part.text).__name__}")
-            check_text(part.text, "message")
+        for value in attrs.astuple(part):
+            if value is not None:
+                check_text(value, "message")
     if not any(not isinstance(part, TextPart) or part.text.strip() for part in parts):
         raise ValueError("a user message must not be empty")
 

@@ -24,7 +24,7 @@ from trio_sagents.data.records import DisplayMessage
 
 def call_row_id(call_id: str, turn_id: str | None) -> str:
     """Return the id of the row that shows a tool call: of the turn too, as providers repeat call ids."""
-    return f"{turn_id}:call:{call_id}"
+    return f"c:{turn_id}:{call_id}"
 
 
 def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolStatus = "pending") -> Sequence[DisplayMessage]:
@@ -37,7 +37,7 @@ def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolSt
     """
     rows = [
         DisplayMessage(
-            call_row_id(part.call_id, message.turn_id) if isinstance(part, ToolCall) else f"{message.message_id}:{index}",
+            call_row_id(part.call_id, message.turn_id) if isinstance(part, ToolCall) else f"m:{message.message_id}:{index}",
             message.message_id,
             message.role,
             content_type,
@@ -57,7 +57,7 @@ def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolSt
 
 def _notification(message: Message, created_at: datetime.datetime) -> DisplayMessage:
     content = {"text": f"no answer: {message.stop_reason}", "stop_reason": message.stop_reason}
-    return DisplayMessage(f"{message.message_id}:0", message.message_id, "system", "notification", content, "completed", created_at)
+    return DisplayMessage(f"m:{message.message_id}:0", message.message_id, "system", "notification", content, "completed", created_at)
 
 
 def _shown(parts: Sequence[Part]) -> Iterator[tuple[Part, str, JSON]]:

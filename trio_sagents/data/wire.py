@@ -6,6 +6,7 @@ a wrong byte is a `StateError` that names the conversation. Every record carries
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn, TypeVar, get_args
 
@@ -30,6 +31,9 @@ SCHEMA_VERSION: Final = 1
 Migration = Callable[[JSON], JSON]
 MIGRATIONS: Final[Mapping[int, Migration]] = {}
 """For each older version, the step to the next one; a step changes one record, a message or the rest of the state."""
+
+RECORD_DEPTH: Final = 8
+"""Levels that a record adds around what may nest `MAX_DEPTH` deep itself."""
 
 T = TypeVar("T")
 _TAG_CLASSES: Final[Mapping[str, type[Part]]] = {tag: cls for cls, tag in PART_TAGS.items()}
@@ -191,7 +195,7 @@ def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
 
 def _decode(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
     try:
-        plain_json(value)
+        plain_json(value, depth=-RECORD_DEPTH)
         return CONVERTER.structure(value, cls)
     except BaseValidationError as group:
         leaf: BaseException = group
@@ -206,6 +210,13 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for JSON")
+    return number
+
+
 def _no_duplicates(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
@@ -216,7 +227,7 @@ def _no_duplicates(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
 def loads(conversation_id: str, text: str | bytes) -> JSONValue:
     """Return the JSON value of a stored text; StateError for damage, NaN, a key twice, or nesting without end."""
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise StateError(conversation_id, f"not JSON: {exc}"[:300]) from exc
 

@@ -86,7 +86,7 @@ def _decode_head(conversation_id: str, row: tuple[object, ...]) -> _Head:
     key, number, epoch, revision, message_count = row
     if type(number) is not int or type(epoch) is not int or type(revision) is not int or type(message_count) is not int:
         raise StateError(conversation_id, f"its counters are {row[1:]!r}"[:300])
-    if type(key) is not str or min(epoch, revision, message_count) < 0:
+    if type(key) is not str or min(epoch, revision, message_count) < 0 or max(epoch, revision) >= 2**52:
         raise StateError(conversation_id, f"its owner and counters are {row!r}"[:300])
     return _Head(key, number, epoch, revision, message_count)
 

@@ -1,9 +1,11 @@
 """The boot of one agent: route, build, load, restore or seed. It runs in the agent's own task; each stage names itself."""
 
+import time
+
 import attrs
 import trio
 
-from trio_sagents.abc import Built
+from trio_sagents.abc import Built, MessagePreprocessor
 from trio_sagents.agent import Agent
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import Opaque, Options, plain_json
@@ -14,6 +16,8 @@ from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.supervisor import Blueprint, Change, Entry, Ledger, LiveAgent, Runtime, await_host, wall_clock
 
+MIN_SLACK = 32 * 1024
+"""Bytes by which the closing of a turn may exceed `max_state_bytes`, at least."""
 _ROUTED = "(factory, config), where the factory has `async def create_agent(agent_id, config)`"
 _BUILT = "an Agent, or (Agent, SessionOpts)"
 
@@ -53,7 +57,7 @@ class Booter:
     def _blueprint(self, entry: Entry, agent: Agent, options: SessionOpts) -> Blueprint:
         overrides = dict(options.supervisor_opts)
         timeout = overrides.pop("inactivity_timeout", self.config.inactivity_timeout)
-        preprocessor = overrides.pop("message_preprocessor", None)
+        preprocessor: MessagePreprocessor | None = overrides.pop("message_preprocessor", None)
         if preprocessor is not None and not callable(preprocessor):
             raise TypeError(f"supervisor_opts['message_preprocessor'] must be an async function, not {preprocessor!r}")
         policy: SessionPolicy = attrs.evolve(self.config.policy, **overrides) if overrides else self.config.policy
@@ -70,12 +74,14 @@ class Booter:
             runtime.new_incarnation(),
             runtime.writer,
             blueprint.policy.max_state_bytes,
-            2 * blueprint.policy.max_message_bytes,
+            max(2 * blueprint.policy.max_message_bytes, MIN_SLACK),
         )
         asker = runtime.access.asker(entry.scope)
         # What is stored is looked at before it is touched: a state that cannot be used is left as it is.
         stored = await runtime.writer.load(asker, conversation_id, entry.agent_id, ledger.restore)
         if stored is None:
+            # Later than any epoch of a conversation that had this id and was deleted: who still writes to that one is refused.
+            ledger.epoch = time.time_ns() // 1000
             if options.fresh_state_attrs:
                 ledger.seed(*_seed(options.fresh_state_attrs))
             return ledger

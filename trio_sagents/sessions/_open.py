@@ -66,6 +66,7 @@ def _stores(vault: Vault) -> tuple[object, ...]:
 @asynccontextmanager
 async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
+    sessions: Sessions | None = None
     try:
         async with trio.open_nursery() as services:
             # Cancellation: the host's cancellation must not reach the writer, or the last saves would be lost.
@@ -83,7 +84,8 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
                     await close_agents(sessions, host)
             finally:
                 shield.cancel()
-            sessions.hang_up()
+                if sessions is not None:
+                    sessions.hang_up()
     except BaseException as exc:  # noqa: ASYNC103, BLE001  # raised again, together with the host's
         _raise_both(host, exc)
     if host is not None:
@@ -105,7 +107,6 @@ def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers:
         config.presence,
         Access(config.authorizer),
         supervisor,
-        trio.CapacityLimiter(40),
         config.agent_id_fun,
     )
     return Sessions(config, runtime, Starter(runtime, Booter(config, runtime), config.policy.start_timeout))

@@ -20,7 +20,7 @@ from trio_sagents.sessions._closing import drain_agents
 from trio_sagents.sessions._looking import Looking
 from trio_sagents.sessions._reports import DrainReport, SessionInfo
 from trio_sagents.sessions._watch import Watch
-from trio_sagents.supervisor import Posted, Receipt, cancel_turn, check_grace, handle_of, stop_entry
+from trio_sagents.supervisor import Phase, Posted, Receipt, cancel_turn, check_grace, handle_of, stop_entry
 
 S = TypeVar("S", bound=Subscriber)
 
@@ -44,7 +44,7 @@ class Sessions(Looking):
         request_opts: Opts | None = None,
         initial_subscribers: Sequence[Subscriber] = (),
     ) -> SessionInfo:
-        """Have the agent of a conversation up. Opaque number of callers boot it once.
+        """Have the agent of a conversation up. Any number of callers boot it once.
 
         Args:
             conversation_id: 1 to 256 bytes of UTF-8, normal form C, no control characters.
@@ -69,6 +69,9 @@ class Sessions(Looking):
             if not isinstance(subscriber, Subscriber):
                 raise TypeError(f"initial_subscribers must be Subscribers, from open_subscriber; not {subscriber!r}")
         await self._ask_to_start(scope, conversation_id)
+        for subscriber in initial_subscribers:
+            if not await self._runtime.access.allows(subscriber.scope, conversation_id, "view"):
+                await subscriber.subscribe(conversation_id)  # stays pending, as a refused one does
         return await self._start(agent_id, conversation_id, scope, opts, tuple(initial_subscribers), None)
 
     async def _start(  # the one place where a start meets its subscribers
@@ -213,8 +216,8 @@ class Sessions(Looking):
                 return await entry.live.intake.post(posted, scope)
             except AgentNotRunning:
                 # Race: the agent closed between the look and the reservation, with nothing done; the next one takes it.
-                if is_inside(entry.task):
-                    raise
+                if entry.phase is Phase.LIVE or is_inside(entry.task):
+                    raise  # the host's preprocessor raised it; or the agent cannot end while its own tool waits for that
                 await entry.wait_ended()
 
     async def cancel_turn(self, conversation_id: str, *, scope: Scope = None, turn_id: str | None = None) -> TurnOutcome | None:
@@ -297,7 +300,8 @@ class Sessions(Looking):
 
     def _new(self, kind: type[S], scope: Scope) -> S:
         policy = self._config.policy
-        subscriber = kind(self._runtime, scope, policy.subscriber_events, policy.subscriber_text)
+        owner = self._runtime.access.owner_of(scope)  # a scope without an owner key is refused here
+        subscriber = kind(self._runtime, scope, owner, policy.subscriber_events, policy.subscriber_text)
         self._subscribers[subscriber] = None
         return subscriber
 

@@ -9,7 +9,7 @@ from trio_sagents._trio.tree import is_inside
 from trio_sagents.abc import Scope
 from trio_sagents.broadcast import Subscription
 from trio_sagents.data.json import Options
-from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, SessionsClosed
+from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, PersistenceError, SessionsClosed
 from trio_sagents.sessions._boot import Booter
 from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime, run_agent
 
@@ -60,7 +60,7 @@ class Starter:
                 if is_inside(entry.task):
                     raise AgentStopped(conversation_id)  # a boot cannot wait for itself
                 await entry.wait_ready()
-                if not entry.has_booted:
+                if not entry.has_booted or entry.failure is not None:
                     self._raise_failure(entry)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()  # others get a turn; then the look holds, or is taken again
@@ -97,12 +97,19 @@ class Starter:
         entry = Entry(agent_id, conversation_id, scope, runtime.access.owner_of(scope), {}, Phase.STOPPING)
         runtime.registry.reserve(entry)
         try:
-            return await runtime.writer.delete(runtime.access.asker(scope), conversation_id)
+            with trio.move_on_after(self.start_timeout) as bound, entry.cancel_scope:
+                return await runtime.writer.delete(runtime.access.asker(scope), conversation_id)
         finally:
             runtime.registry.release(entry)
+        if not bound.cancelled_caught:
+            raise SessionsClosed
+        raise PersistenceError(
+            f"the store did not answer within {self.start_timeout:g} seconds whether conversation {conversation_id!r} is deleted; "
+            "call delete again once it works"
+        )
 
     def enrol(self, live: LiveAgent, subscriptions: "list[Subscription]") -> None:
         """Enrol subscriptions whose caller was allowed to see the agent, where its boot has not done it."""
         for subscription in subscriptions:
-            if subscription.state == "pending" and live.is_up and self.runtime.access.owns(subscription.scope, live.entry.owner):
+            if subscription.state == "pending" and not live.has_ended and self.runtime.access.sees(subscription.owner, live.entry.owner):
                 subscription.enrol(live.feed(subscription.channel))

@@ -63,6 +63,10 @@ class Access:
         """Return whether `scope` has that owner key; True where owners are not compared. Synchronous: no window."""
         return not isinstance(self.authorizer, SameScope) or same_owner(self.authorizer.owner_of(scope), owner)
 
+    def sees(self, owner: Owner, other: Owner) -> bool:
+        """Return whether an owner key taken before is that one; True where owners are not compared. Cannot fail."""
+        return not isinstance(self.authorizer, SameScope) or same_owner(owner, other)
+
     @property
     def is_synchronous(self) -> bool:
         """Whether the owner says it all, so nobody has to be asked."""

@@ -79,9 +79,14 @@ async def _release(runtime: Runtime, entry: Entry, crash: BaseException | None) 
             entry.failure = Failure(entry.stage, crash if crash is not None else AgentStopped(entry.conversation_id))
     else:
         if crash is not None:
+            entry.failure = Failure(entry.stage, crash)  # for whoever waits for the boot still
             log.error("the agent of conversation %r crashed", entry.conversation_id, exc_info=crash)
         await live.wait_settled()
-        # No checkpoint until the id is free: the last word, the end of the entry and the release are one step.
-        live.end(reason)
-    runtime.registry.release(entry)
-    entry.become_ready()
+    # No checkpoint until the id is free: the last word, the end of the entry and the release are one step.
+    try:
+        if live is not None:
+            live.end(reason)
+    finally:
+        runtime.writer.forget(entry.conversation_id)
+        runtime.registry.release(entry)
+        entry.become_ready()

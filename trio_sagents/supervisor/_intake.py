@@ -13,9 +13,10 @@ import trio
 
 from trio_sagents.abc import Overlap, Scope
 from trio_sagents.data.events import DisplayMessageSaved, MessageQueued
-from trio_sagents.data.history import closing_messages, open_calls
+from trio_sagents.data.history import closing_messages, finishes_turn, open_calls
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.messages import FINISH_REASONS, Message, ToolCall, ToolStatus, UserMessage
+from trio_sagents.data.json import canonical
+from trio_sagents.data.messages import Message, ToolCall, ToolStatus, UserMessage
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
 from trio_sagents.data.rows import rows_of
@@ -63,7 +64,8 @@ class Posted:
 
 def message_size(message: UserMessage) -> int:
     """Return the bytes of what a message says, in UTF-8."""
-    return sum(len(str(value).encode()) for part in message.parts for value in attrs.astuple(part) if value is not None)
+    said = sum(len(value.encode()) for part in message.parts for value in attrs.astuple(part) if value is not None)
+    return said + (len(canonical(message.metadata).encode()) if message.metadata else 0)
 
 
 @attrs.define(eq=False)
@@ -132,6 +134,7 @@ class Intake:
             break
         message_id = claimed
         flight = self.flights[message_id] = Flight(posted.digest)
+        self.live.ledger.ids.add(message_id)
         try:
             seen, shown = await self._preprocess(posted, actor)
             if not self.live.is_accepting:
@@ -139,6 +142,7 @@ class Intake:
             message = Message(message_id, "user", seen.parts, None, None, seen.metadata, posted.digest)
             self.live.ledger.check_room(message)
         except BaseException:
+            self.live.ledger.ids.discard(message_id)
             self._land(message_id, flight)
             raise
         answer = Answer()
@@ -227,6 +231,7 @@ class Intake:
         self.is_superseding = False
         if saved is None:
             assert error is not None
+            live.ledger.ids.discard(message.message_id)
             live.write_failed(error)
         elif live.has_ended:
             accepted.answer.settle(Unanswered(live.shutdown_reason))
@@ -271,7 +276,7 @@ def outcome_in(messages: Sequence[Message], message_id: str) -> TurnOutcome:
     last = next((one for one in reversed(messages) if one.role == "assistant" and one.turn_id == turn_id), None)
     if turn_id is None or last is None:
         return Unanswered("cut")
-    if last.stop_reason in FINISH_REASONS:
+    if finishes_turn(last):
         return Completed(last, Usage())
     if last.stop_reason == "cancelled":
         cause = last.metadata.get("cause")

@@ -14,7 +14,7 @@ from trio_sagents.abc import Scope
 from trio_sagents.data.history import close_after_crash
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON, JSONValue, digest_of
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import Message, Part, TextPart, ThinkingPart, ToolResult
 from trio_sagents.data.records import Commit, Conversation, DisplayMessage, Lifecycle, Owner, Saved, ToolUpdate
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
@@ -31,6 +31,8 @@ from trio_sagents.data.wire import (
 from trio_sagents.exceptions import LimitExceeded, PersistenceError, StateError
 from trio_sagents.supervisor._writer import Write, Writer
 
+MAX_COUNT: Final = 2**52
+"""Epochs and revisions below it leave room to count on."""
 NO_CHANGE: Final = object()
 """Stands for "leave it as it is" where None is a value."""
 
@@ -93,8 +95,10 @@ class Ledger:
     _revision: int = 0
     # Invariant: the revision of the last write that was submitted and has not failed.
     _committed: int = 0
-    _pending: int = 0
-    """Writes submitted and not ended."""
+    _writes: dict[Write, None] = attrs.field(factory=dict)
+    """Submitted, and not ended."""
+    _promised: int = 0
+    """Bytes that they add to `size`."""
     _rest: trio.Event | None = None
     """Set when no write is pending, where somebody waits for that."""
     _made: int = 0
@@ -110,6 +114,7 @@ class Ledger:
             self._made += 1
             made = f"{self.incarnation}-{self._made}"
             if made not in self.ids:  # a caller may have guessed it, and used it
+                self.ids.add(made)
                 return made
 
     def id_source(self) -> Iterator[str]:
@@ -122,16 +127,20 @@ class Ledger:
     def restore(self, stored: Conversation) -> None:
         """Take in what the store has. StateError where it cannot be used; nothing was changed in the store."""
         known = self.conversation_id
+        if not (0 <= stored.epoch < MAX_COUNT and 0 <= stored.revision < MAX_COUNT):
+            raise StateError(known, f"its epoch and revision are {stored.epoch} and {stored.revision}")
         self.epoch, self._revision, self._committed = stored.epoch, stored.revision, stored.revision
         self._measure(stored)
         self.messages = [decode_message(known, record) for record in stored.messages]
         for record in stored.queue:
             message = decode_message(known, record)
+            if message.role != "user" or message.message_id in self.queue:
+                raise StateError(known, f"{message.message_id!r} cannot wait in the queue")
             self.queue[message.message_id] = message
         self.message_ids = {message.message_id: message.digest for message in (*self.messages, *self.queue.values()) if message.digest}
         self.message_ids.update(stored.message_ids)
         self.ids = {message.message_id for message in (*self.messages, *self.queue.values())} | set(self.message_ids)
-        _check_history(known, self.messages)
+        _check_history(known, (*self.messages, *self.queue.values()))
         self.ids.update(call.call_id for message in self.messages for call in message.calls)
         unknown = set(stored.state) - {"todos", "metadata", "interrupt", "draft"}
         if unknown:
@@ -151,19 +160,34 @@ class Ledger:
             raise StateError(self.conversation_id, f"it has {whole} bytes, max_state_bytes is {self.max_bytes}")
 
     def seed(self, messages: Sequence[Message], todos: Sequence[Todo], metadata: JSON) -> None:
-        """Begin a fresh conversation with this; nothing is stored before the first commit."""
+        """Begin a fresh conversation with this; nothing is stored before the first commit.
+
+        Raises:
+            ValueError: it could not be loaded again, or no provider would take it.
+        """
+        try:
+            for message in messages:
+                decode_message(self.conversation_id, encode_message(message))
+            decode_todos(self.conversation_id, [encode_todo(todo) for todo in todos])
+            unanswered = _check_history(self.conversation_id, messages)
+        except StateError as exc:
+            raise ValueError(f"fresh_state_attrs cannot be used: {exc.why}") from exc
+        if unanswered:
+            raise ValueError(f"fresh_state_attrs['messages'] leaves the tool call {unanswered[0]!r} unanswered")
         self._seed = tuple(messages)
         self.messages = list(messages)
         self.ids = {message.message_id for message in messages}
         self.todos = tuple(todos)
         self.metadata = metadata
         self.size = sum(_size(encode_message(message)) for message in messages)
+        if self.size > self.max_bytes:
+            raise LimitExceeded("max_state_bytes", self.size, most=self.max_bytes)
 
     def closing(self) -> Sequence[Message]:
         """Return what closes the history where a crash or a failed write cut it; empty where it is whole."""
         if self.interrupt is not None:
             return ()
-        return close_after_crash(self.messages, self.draft, self.id_source())
+        return self.fitted(close_after_crash(self.messages, self.draft, self.id_source()))
 
     def state(self) -> State:
         """Return the last committed state."""
@@ -173,9 +197,20 @@ class Ledger:
 
     def check_room(self, message: Message) -> None:
         """Raise LimitExceeded where the state would grow over `max_state_bytes`."""
-        size = self.size + _size(encode_message(message))
+        size = self.size + self._promised + _size(encode_message(message))
         if size > self.max_bytes:
             raise LimitExceeded("max_state_bytes", size, most=self.max_bytes)
+
+    def fitted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return what closes a turn, its texts cut where the state would grow over what can be loaded again."""
+        room = self.max_bytes + self.slack_bytes - self.size
+        fitted: list[Message] = []
+        for index, message in enumerate(messages):
+            share = max(room // (len(messages) - index), 0)
+            cut = _cut_to(message, share)
+            room -= _size(encode_message(cut))
+            fitted.append(cut)
+        return fitted
 
     def submit(self, change: Change, then: Callable[[Saved | None, PersistenceError | None], None]) -> Write:
         """Submit a change behind all earlier ones. `then` runs in the writer, after memory has changed."""
@@ -183,11 +218,13 @@ class Ledger:
         added = {message.message_id for message in (*change.messages, *change.queued)} - self.ids
         added.update(call.call_id for message in change.messages for call in message.calls)
         self.ids |= added
+        grown = sum(_size(encode_message(message)) for message in (*change.messages, *change.queued))
         self._revision += 1
-        self._pending += 1
+        self._promised += grown
 
         def finish(saved: Saved | None, error: PersistenceError | None) -> None:
-            self._pending -= 1
+            self._writes.pop(write, None)
+            self._promised -= grown
             if error is None:
                 self._committed = commit.revision
                 self._apply(change, commit)
@@ -195,20 +232,32 @@ class Ledger:
                 self._revision = self._committed
                 self.ids -= added
             then(saved, error)
-            if not self._pending and self._rest is not None:
+            if not self._writes and self._rest is not None:
                 self._rest.set()
                 self._rest = None
 
-        return self.writer.submit(Write(self.scope, commit, change.shown, finish))
+        write = Write(self.scope, commit, change.shown, finish)
+        self._writes[write] = None
+        return self.writer.submit(write)
+
+    def abandon(self) -> None:
+        """The agent ends, and the store has not answered: whoever waits for a write learns that nobody knows."""
+        for write in tuple(self._writes):
+            write.give_up(
+                PersistenceError(
+                    f"the store did not answer for conversation {self.conversation_id!r} before its agent ended: what was posted may "
+                    "be stored, or not; post it again with the same message_id"
+                )
+            )
 
     @property
     def is_at_rest(self) -> bool:
         """Whether no write is pending."""
-        return not self._pending
+        return not self._writes
 
     async def wait_at_rest(self) -> None:
         """Wait until no write is pending."""
-        while self._pending:
+        while self._writes:
             if self._rest is None:
                 self._rest = trio.Event()
             await self._rest.wait()
@@ -268,12 +317,43 @@ def content_digest(parts: JSONValue, metadata: JSON) -> str:
     return digest_of([parts, metadata])
 
 
+def _cut_to(message: Message, most: int) -> Message:
+    """Return the message with its texts halved until it has at most `most` bytes, as stored, or none to cut."""
+    while _size(encode_message(message)) > most and any(_text_of(part) for part in message.parts):
+        message = attrs.evolve(message, parts=tuple(_halved(part) for part in message.parts))
+    return message
+
+
+def _text_of(part: Part) -> str:
+    match part:
+        case TextPart(text=text) | ThinkingPart(text=text):
+            return text
+        case ToolResult(content=content):
+            return content
+        case _:
+            return ""
+
+
+def _halved(part: Part) -> Part:
+    text = _text_of(part)
+    if not text:
+        return part
+    half = text[: len(text) // 2]
+    match part:
+        case ToolResult():
+            return attrs.evolve(part, content=half)
+        case TextPart() | ThinkingPart():
+            return attrs.evolve(part, text=half)
+        case _:
+            return part
+
+
 def _size(record: JSONValue) -> int:
     return len(dumps(record).encode())
 
 
-def _check_history(conversation_id: str, messages: Sequence[Message]) -> None:
-    """Refuse a history in which an id stands twice, or a result answers no call: it cannot be ours."""
+def _check_history(conversation_id: str, messages: Sequence[Message]) -> Sequence[str]:
+    """Refuse a history in which an id stands twice, or a result answers no call: it cannot be ours. Return the open calls' ids."""
     ids: set[str] = set()
     calls: dict[str, bool] = {}
     for message in messages:
@@ -288,3 +368,4 @@ def _check_history(conversation_id: str, messages: Sequence[Message]) -> None:
             if calls.get(result.call_id) is not False:
                 raise StateError(conversation_id, f"a result answers the call {result.call_id!r}, which is not open")
             calls[result.call_id] = True
+    return tuple(call_id for call_id, is_answered in calls.items() if not is_answered)

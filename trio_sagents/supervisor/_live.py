@@ -38,6 +38,9 @@ from trio_sagents.supervisor._registry import Entry, Phase
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
 from trio_sagents.supervisor._turns import Turn
 
+THREADS = 40
+"""Threads that one agent may have at once."""
+
 
 @attrs.define(eq=False)
 class LiveAgent:
@@ -69,6 +72,7 @@ class LiveAgent:
     had_viewer: bool = False
     """Whether anybody watched since the boot."""
     intake: Intake = attrs.field(init=False)
+    _threads: trio.CapacityLimiter | None = None
     _status_after: Status = Status.IDLE
     """What the last turn left: the status, unless a follow-up turn begins at once."""
     _viewers_left: float = -math.inf
@@ -89,6 +93,13 @@ class LiveAgent:
     def policy(self) -> SessionPolicy:
         """The session's own."""
         return self.blueprint.policy
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """For tools that are plain functions. The agent's own: threads that nobody can stop keep no other agent waiting."""
+        if self._threads is None:
+            self._threads = trio.CapacityLimiter(THREADS)
+        return self._threads
 
     # ── beginning
 
@@ -113,15 +124,11 @@ class LiveAgent:
     def _enrol_waiting(self, waiting: tuple[Subscription, ...]) -> None:
         access = self.runtime.access
         for subscription in waiting:
-            if (access.is_synchronous or subscription.is_admitted) and access.owns(subscription.scope, self.entry.owner):
+            if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, self.entry.owner):
                 subscription.enrol(self.feed(subscription.channel))
         if not access.is_synchronous:
-            self.nursery.start_soon(self._ask_and_enrol, waiting)
-
-    async def _ask_and_enrol(self, waiting: tuple[Subscription, ...]) -> None:
-        for subscription in waiting:
-            if subscription.state == "pending" and not subscription.is_closed and await self.runtime.may_see(subscription):
-                self.runtime.enrol(subscription)
+            for subscription in waiting:  # a task each: whoever is slow to answer for one viewer keeps no other waiting
+                self.nursery.start_soon(self.runtime.ask_and_enrol, subscription)
 
     def _meta(self, status: Status) -> JSON:
         return {
@@ -131,11 +138,6 @@ class LiveAgent:
         }
 
     # ── what it tells
-
-    @property
-    def is_up(self) -> bool:
-        """Whether subscriptions can be enrolled."""
-        return not self.has_ended
 
     @property
     def is_accepting(self) -> bool:
@@ -376,6 +378,7 @@ class LiveAgent:
         """Say the last word. Synchronous, and once."""
         if self._timer is not None:
             self._timer.cancel()
+        self.ledger.abandon()
         if self.turn is not None:
             self.turn.abandon()
         if self.status is Status.RUNNING:  # a follow-up turn was to come

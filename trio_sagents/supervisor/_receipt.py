@@ -39,7 +39,7 @@ class Receipt:
     message_id: str
     duplicate: bool
     """Whether an earlier post had brought the same message; nothing was done then."""
-    _answer: Answer = attrs.field(repr=False)
+    _answer: Answer = attrs.field(alias="answer", repr=False)
 
     async def wait(self) -> TurnOutcome:
         """Wait for the outcome of the turn that takes the message.

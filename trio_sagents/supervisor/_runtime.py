@@ -1,7 +1,9 @@
 """What all agents of one `open_sessions` block share."""
 
 import datetime
+import logging
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 import trio
@@ -13,6 +15,8 @@ from trio_sagents.data.ids import check_id, default_agent_id, new_token
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._registry import Registry
 from trio_sagents.supervisor._writer import Writer
+
+log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
@@ -26,8 +30,6 @@ class Runtime:
     access: Access
     nursery: trio.Nursery
     """The supervisor nursery: the parent of every agent."""
-    threads: trio.CapacityLimiter
-    """For tools that are plain functions."""
     agent_id_fun: Callable[[str], str]
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
     # Invariant: every open subscription, by conversation, in the order of subscribing, whether an agent is up or not.
@@ -66,6 +68,18 @@ class Runtime:
         if allowed:
             self.enrol(subscription)
 
+    async def ask_and_enrol(self, subscription: Subscription) -> None:
+        """Ask again for a subscription that waited for an agent, and enrol it where it may see it."""
+        if subscription.state == "subscribed" or subscription.is_closed:
+            return
+        try:
+            allowed = await self.may_see(subscription)
+        except Exception:  # the boundary to the host's authorizer: what it raises refuses this viewer, and harms no agent
+            log.exception("the authorizer failed for a viewer of conversation %r", subscription.conversation_id)
+            return
+        if allowed and not subscription.is_closed:
+            self.enrol(subscription)
+
     async def may_see(self, subscription: Subscription) -> bool:
         """Ask whether its scope may see this conversation on this channel."""
         action: Action = "debug" if subscription.channel == "debug" else "view"
@@ -75,7 +89,7 @@ class Runtime:
         """Enrol an admitted subscription with the agent that is up, if there is one, and if the owner is the same."""
         conversation_id = subscription.conversation_id
         entry = self.registry.find(self.agent_id_of(conversation_id), conversation_id)
-        if entry is not None and entry.live is not None and entry.live.is_up and self.access.owns(subscription.scope, entry.owner):
+        if entry is not None and entry.live is not None and not entry.live.has_ended and self.access.sees(subscription.owner, entry.owner):
             subscription.enrol(entry.live.feed(subscription.channel))
 
 

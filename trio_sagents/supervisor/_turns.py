@@ -5,16 +5,18 @@ finished is completed, even where a cancel came during that commit.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import attrs
 import trio
 
-from trio_sagents._trio.groups import must_exit, split
+from trio_sagents._trio.groups import leaves, must_exit, split
+from trio_sagents._trio.timers import Timer
 from trio_sagents.abc import Scope
 from trio_sagents.agent import Progress, run_turn
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.cursors import Channel
+from trio_sagents.data.errors import public_text
 from trio_sagents.data.events import (
     DisplayMessageSaved,
     DisplayMessageUpdated,
@@ -41,6 +43,9 @@ from trio_sagents.supervisor._writer import Write
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
 
+_EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError)
+"""What a turn may fail with; anything else crashes the agent."""
+
 
 @attrs.define(eq=False)
 class Turn:
@@ -66,6 +71,7 @@ class Turn:
     _asking: Message | None = None
     """The answer whose calls are open."""
     _is_watched: bool = False
+    _watch: Timer | None = None
     _drafts: Drafter = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -91,7 +97,7 @@ class Turn:
 
     @property
     def threads(self) -> trio.CapacityLimiter:
-        return self.live.runtime.threads
+        return self.live.threads
 
     def messages(self) -> Sequence[Message]:
         return tuple(self.live.ledger.messages)
@@ -185,12 +191,14 @@ class Turn:
                     await run_turn(self.live.blueprint.agent, self)
             except BaseException as exc:  # noqa: ASYNC103, BLE001  # settled below, then raised again unless it is an expected outcome
                 error, onward = split(exc)
+                if error is not None and all(isinstance(leaf, _EXPECTED) for leaf in leaves(error)):
+                    error = leaves(error)[0]  # of several tools that could not be kept, the first tells enough
             # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):
                 await self._settle(error, onward)
             if onward is not None:
                 raise onward
-            if error is not None and not isinstance(error, ModelFailed | LimitExceeded | PersistenceError):
+            if error is not None and not isinstance(error, _EXPECTED):
                 raise error
         finally:
             del error, onward  # they hold this frame, which holds them
@@ -207,7 +215,7 @@ class Turn:
         if not self._is_watched:
             self._is_watched = True
             deadline = trio.current_time() + self.live.policy.cancel_grace
-            self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
+            self._watch = self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
 
     def _name_stuck_tools(self) -> None:
         if not self.ended.is_set():
@@ -265,6 +273,9 @@ class Turn:
             cause=outcome.cause if isinstance(outcome, Cancelled) else None,
             message_ids=self.live.ledger.id_source(),
         )
+        fitted = self.live.ledger.fitted((*(message for _, message, _ in returned), *closing))
+        returned = [(call, message, message.results[0]) for (call, _, _), message in zip(returned, fitted, strict=False)]
+        closing = fitted[len(returned) :]
         calls = {one.call.call_id: one.call for one in opened.values()}
         closed = [(calls[message.results[0].call_id], message, message.results[0]) for message in closing[:-1]]
         change, events = self._results((*returned, *closed), lifecycle)
@@ -355,6 +366,9 @@ class Turn:
         self.progress.draft = None
         self.progress.open_calls = {}
         self.ended.set()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         status, data = _status_after(outcome)
         self.live.turn_ended(self, outcome, status, data, unsaved)
 
@@ -378,7 +392,7 @@ def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:
         case Cancelled():
             return Status.CANCELLED, None
         case Failed(error=error):
-            return Status.ERROR, str(error)
+            return Status.ERROR, public_text(error)
         case Unanswered():
             return Status.IDLE, None
         case _:

@@ -70,6 +70,10 @@ class Vault(Protocol):
         """As `ConversationStore.delete`."""
         ...
 
+    def forget(self, conversation_id: str) -> None:
+        """Let go of what is kept of a conversation in memory."""
+        ...
+
 
 @attrs.frozen
 class FlatVault:
@@ -116,6 +120,9 @@ class FlatVault:
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete it."""
         return await await_host(self.store.delete, asker.scope, conversation_id, **self._owner(asker))
+
+    def forget(self, conversation_id: str) -> None:
+        """Nothing is kept."""
 
 
 def same_owner(left: object, right: object) -> bool:
@@ -252,7 +259,9 @@ class SplitVault:
         data = _check_document(conversation_id, stored.data)
         records = [_without_mark(record) for key in ("messages", "queue") for record in data[key]]
         rows = [row for record in records for row in rows_of(decode_message(conversation_id, record), LONG_AGO)]
-        end = len(rows) if before is None else int(before)
+        if before is not None and not (isinstance(before, str) and before.isascii() and before.isdecimal()):
+            raise ValueError(f"before must come from an earlier page, not {before!r}")
+        end = len(rows) if before is None else min(int(before), len(rows))
         start = max(0, end - limit)
         return HistoryPage(tuple(rows[start:end]), str(start) if start else None)
 
@@ -265,6 +274,10 @@ class SplitVault:
         """Refuse: an `AgentPersistence` cannot delete."""
         await trio.lowlevel.checkpoint()
         raise PersistenceError("this agent_persistence cannot delete conversations; a ConversationStore can")
+
+    def forget(self, conversation_id: str) -> None:
+        """Let go of the document."""
+        self._documents.pop(conversation_id, None)
 
 
 def _empty_document() -> dict[str, JSONValue]:

@@ -60,6 +60,12 @@ class Write:
         finally:
             self._ended.set()
 
+    def give_up(self, error: PersistenceError) -> None:
+        """Tell whoever waits that the outcome is unknown; what follows the store's answer is done when it comes."""
+        if not self._ended.is_set():
+            self.error = error
+            self._ended.set()
+
     async def wait_ended(self) -> None:
         """Wait until the outcome is known, whatever it is."""
         await self._ended.wait()
@@ -103,7 +109,7 @@ class Writer:
         except (SagentsError, ValueError, TypeError):
             raise
         except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"reading failed: {type(exc).__name__}: {exc}") from exc
+            raise PersistenceError(f"reading failed: the store raised {type(exc).__name__}") from exc
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load, behind the conversation's pending writes. Cancellation: at most the epoch was raised."""
@@ -118,7 +124,12 @@ class Writer:
         except (SagentsError, PlainFunction):
             raise
         except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"deleting conversation {conversation_id!r} failed: {type(exc).__name__}: {exc}") from exc
+            raise PersistenceError(f"deleting conversation {conversation_id!r} failed: the store raised {type(exc).__name__}") from exc
+
+    def forget(self, conversation_id: str) -> None:
+        """The agent of a conversation has ended: let go of what the vault keeps of it, unless a write of it is at work."""
+        if conversation_id not in self._lanes:
+            self.vault.forget(conversation_id)
 
     async def _wait_free(self, conversation_id: str) -> None:
         while conversation_id in self._lanes:
@@ -158,7 +169,7 @@ class Writer:
             return None, StoreIsPlain(str(exc))
         except Exception as exc:  # noqa: BLE001  # the boundary to the host's store: whatever it raises, the write did not succeed
             error = PersistenceError(
-                f"saving conversation {write.commit.conversation_id!r} failed: {type(exc).__name__}: {exc}; what was not saved "
+                f"saving conversation {write.commit.conversation_id!r} failed: the store raised {type(exc).__name__}; what was not saved "
                 "is not acknowledged, post again once the store works"
             )
             error.__cause__ = exc
