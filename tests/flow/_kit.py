@@ -189,7 +189,9 @@ class DictStates:
             found = None if row is None else (row.epoch, row.revision)
             if (0 if row is None else row.revision) != context.revision - 1 or (row is not None and row.epoch > context.epoch):
                 raise Conflict(context.conversation_id, expected=(context.epoch, context.revision - 1), found=found)
-            self.rows[context.conversation_id] = StoredState(copy.deepcopy(dict(state_data)), context.owner, context.epoch, context.revision)
+            self.rows[context.conversation_id] = StoredState(
+                copy.deepcopy(dict(state_data)), context.owner, context.epoch, context.revision
+            )
 
         await self.faults.call("persist_state", effect)
 
@@ -218,7 +220,9 @@ class DictRows:
 
         return await self.faults.call("save_message", effect)
 
-    async def update_tool_status(self, scope: Any, status: str, tool_info: Mapping[str, Any], context: PersistContext) -> DisplayMessage | None:
+    async def update_tool_status(
+        self, scope: Any, status: str, tool_info: Mapping[str, Any], context: PersistContext
+    ) -> DisplayMessage | None:
         self.statuses.append((status, tool_info))
         return await self.faults.call("update_tool_status", lambda: None)
 
@@ -284,7 +288,9 @@ async def state_of(sessions: Sessions, conversation_id: str = "c", **settings: A
 async def transcript(sessions: Sessions, conversation_id: str = "c", **settings: Any) -> list[tuple[str, str, str | None]]:
     """Return (role, text, stop reason) of each message."""
     state = await state_of(sessions, conversation_id, **settings)
-    return [(message.role, message.text or " ".join(one.content for one in message.results), message.stop_reason) for message in state.messages]
+    return [
+        (message.role, message.text or " ".join(one.content for one in message.results), message.stop_reason) for message in state.messages
+    ]
 
 
 async def read_until(subscriber: Subscriber, *kinds: type, count: int = 1) -> list[Envelope]:

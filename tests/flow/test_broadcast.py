@@ -138,7 +138,10 @@ async def test_text_deltas_have_offsets(autojump_clock: Any) -> None:
 
 async def test_coalescing_of_an_untaken_batch(autojump_clock: Any) -> None:
     """The deltas of an untaken batch are one: first_seq..seq spans them."""
-    async with opened(make_agent("abcdefghij" * 10, chunk_size=1, chunk_interval=0.01)) as sessions, sessions.open_subscriber() as subscriber:
+    async with (
+        opened(make_agent("abcdefghij" * 10, chunk_size=1, chunk_interval=0.01)) as sessions,
+        sessions.open_subscriber() as subscriber,
+    ):
         await sessions.ensure_running("c", subscriber)
         await ask(sessions)
         deltas = [envelope for envelope in await read_all(subscriber) if isinstance(envelope.event, TextDelta)]
@@ -511,7 +514,10 @@ async def test_batches_as_a_loop(autojump_clock: Any) -> None:
 async def test_cancelled_reads_lose_nothing(autojump_clock: Any) -> None:
     """Reading is safe to cancel: either an event is returned, or nothing was taken."""
     seen: list[Envelope] = []
-    async with opened(make_agent("abcdefghij" * 5, chunk_size=1, chunk_interval=0.01)) as sessions, sessions.open_subscriber() as subscriber:
+    async with (
+        opened(make_agent("abcdefghij" * 5, chunk_size=1, chunk_interval=0.01)) as sessions,
+        sessions.open_subscriber() as subscriber,
+    ):
         await sessions.ensure_running("c", subscriber)
         await sessions.post("c", "hi")
         while TurnEnded not in kinds_of(seen):

@@ -323,7 +323,7 @@ async def test_later_writes_fail_with_a_failed_one(autojump_clock: Any) -> None:
 
 
 async def test_conflict_fences_the_agent(autojump_clock: Any) -> None:
-    """Compare-and-set on (epoch, revision): an agent whose conversation was loaded elsewhere saves nothing more, ends FENCED, and says so."""
+    """Compare-and-set on (epoch, revision): who lost the conversation saves nothing more, ends FENCED, and says so."""
     store = MemoryStore()
     config = make_config(store=store)
     async with open_sessions(config) as one, open_sessions(config) as two, one.open_subscriber() as subscriber:
@@ -378,9 +378,9 @@ async def test_pages_with_limits_that_cannot_be(autojump_clock: Any, limit: Any)
         for call in (lambda: sessions.history("c", limit=limit), lambda: sessions.conversations(limit=limit)):
             with pytest.raises((TypeError, ValueError), match="limit"):
                 await call()
-        with pytest.raises(ValueError):  # noqa: PT011  # which words is not promised
+        with pytest.raises(ValueError):  # which words is not promised
             await sessions.history("c", before="nonsense")
-        with pytest.raises(ValueError):  # noqa: PT011  # which words is not promised
+        with pytest.raises(ValueError):  # which words is not promised
             await sessions.conversations(after="nonsense")
 
 

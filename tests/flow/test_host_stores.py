@@ -405,7 +405,11 @@ async def test_sync_methods_of_a_store(autojump_clock: Any, method: str) -> None
         async with opened(store=store) as sessions:
             await answer_to(sessions)
             await sessions.stop("c")
-            call = {"history": lambda: sessions.history("c"), "conversations": sessions.conversations, "delete": lambda: sessions.delete("c")}
+            call = {
+                "history": lambda: sessions.history("c"),
+                "conversations": sessions.conversations,
+                "delete": lambda: sessions.delete("c"),
+            }
             with pytest.raises((TypeError, PersistenceError)) as caught:
                 await call[method]()
             error = caught.value

@@ -38,6 +38,7 @@ from ._kit import (
     state_of,
     transcript,
 )
+import itertools
 
 
 async def users(sessions: Any) -> list[str]:
@@ -78,7 +79,7 @@ async def test_two_people_press_enter_at_once(autojump_clock: Any) -> None:
 
         assert {f"m{index}" for index in range(20)} == set(await users(sessions))
         assert "assistant" == roles[-1]
-        assert all(not (a == b == "assistant") for a, b in zip(roles, roles[1:], strict=False))
+        assert all(not (a == b == "assistant") for a, b in itertools.pairwise(roles))
 
 
 async def test_queue_order_is_the_order_of_the_calls(autojump_clock: Any) -> None:
@@ -510,7 +511,7 @@ async def test_message_that_cannot_be(autojump_clock: Any, bad: str) -> None:
     """An empty or broken text is a ValueError before any side effect."""
     router = Router()
     async with opened(router) as sessions:
-        with pytest.raises(ValueError):  # noqa: PT011  # which words is not promised
+        with pytest.raises(ValueError):  # which words is not promised
             await sessions.post("c", bad)
 
     assert [] == router.resolved

@@ -48,7 +48,11 @@ async def test_status_in_the_meta(autojump_clock: Any) -> None:
 async def test_changes_of_agents(autojump_clock: Any) -> None:
     """changes() gives joins and leaves: of the start, of each status, and of the end."""
     statuses: list[tuple[str, str]] = []
-    async with opened(slow_agent(seconds=10)) as sessions, sessions.presence.changes(AGENTS_TOPIC) as changes, trio.open_nursery() as nursery:
+    async with (
+        opened(slow_agent(seconds=10)) as sessions,
+        sessions.presence.changes(AGENTS_TOPIC) as changes,
+        trio.open_nursery() as nursery,
+    ):
 
         async def listen() -> None:
             async for diff in changes:

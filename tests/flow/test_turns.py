@@ -80,7 +80,9 @@ async def test_tools_of_one_answer_run_in_parallel(autojump_clock: Any) -> None:
         await trio.sleep(seconds)
         return f"{seconds} done"
 
-    agent = make_agent(["let me see", Call("work", seconds=3.0), Call("work", seconds=1.0), Call("work", seconds=2.0)], "all done", tools=[work])
+    agent = make_agent(
+        ["let me see", Call("work", seconds=3.0), Call("work", seconds=1.0), Call("work", seconds=2.0)], "all done", tools=[work]
+    )
     async with opened(agent) as sessions:
         assert "all done" == await answer_to(sessions)
         assert 3 <= trio.current_time() <= 3.5
@@ -484,7 +486,11 @@ async def test_model_failure_in_the_status(autojump_clock: Any) -> None:
         assert "overloaded" in event.data
 
 
-@pytest.mark.parametrize("error", [ValueError("nonsense"), KeyError("choices"), RuntimeError("pipe"), OSError("reset"), ExceptionGroup("g", [OSError("x")])], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("nonsense"), KeyError("choices"), RuntimeError("pipe"), OSError("reset"), ExceptionGroup("g", [OSError("x")])],
+    ids=repr,
+)
 async def test_model_that_raises_anything(autojump_clock: Any, error: Exception) -> None:
     """Whatever a provider's adapter raises is ModelFailed, from that error; the turn is settled, the agent lives."""
     async with opened(make_agent(["some", error], "fine")) as sessions:
@@ -563,7 +569,9 @@ async def test_model_that_answers_nonsense(autojump_clock: Any, chunks: Any) -> 
         assert "fine" == await answer_to(sessions, "again")
 
 
-@pytest.mark.parametrize("arguments", ["{", "[1]", "null", "{'a': 1}", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 5000], ids=lambda text: text[:12])
+@pytest.mark.parametrize(
+    "arguments", ["{", "[1]", "null", "{'a': 1}", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 5000], ids=lambda text: text[:12]
+)
 async def test_model_that_sends_broken_arguments(autojump_clock: Any, arguments: str) -> None:
     """Arguments that are no JSON object are answered in words that the model can act on; the tool is not run."""
 
@@ -625,7 +633,14 @@ async def test_model_that_was_cut_by_its_provider(autojump_clock: Any, reason: s
 
 async def test_thinking_and_usage(autojump_clock: Any) -> None:
     """Thinking is streamed and kept with its seal; usage is told, and summed over the turn."""
-    first = [ThinkingChunk("hm"), ThinkingChunk("m", "seal"), TextChunk("a"), ToolCallChunk(0, "1", "no"), UsageChunk(Usage(10, 1)), FinishChunk("tool_calls")]
+    first = [
+        ThinkingChunk("hm"),
+        ThinkingChunk("m", "seal"),
+        TextChunk("a"),
+        ToolCallChunk(0, "1", "no"),
+        UsageChunk(Usage(10, 1)),
+        FinishChunk("tool_calls"),
+    ]
     second = [TextChunk("b"), UsageChunk(Usage(20, 2)), UsageChunk(Usage(0, 3)), FinishChunk("stop")]
     async with opened(Agent(model=RawModel(first, second))) as sessions, sessions.watch("c") as watch:
         outcome = await ask(sessions)
@@ -673,7 +688,10 @@ async def test_tool_that_ignores_cancellation(autojump_clock: Any) -> None:
             await trio.sleep(50)
         return "done all the same"
 
-    async with opened(make_agent(Call("stubborn"), "next", tools=[stubborn]), policy={"cancel_grace": 5.0}) as sessions, sessions.watch("c") as watch:
+    async with (
+        opened(make_agent(Call("stubborn"), "next", tools=[stubborn]), policy={"cancel_grace": 5.0}) as sessions,
+        sessions.watch("c") as watch,
+    ):
         receipt = await sessions.post("c", "hi")
         await trio.sleep(1)
         async with trio.open_nursery() as nursery:

@@ -1,15 +1,12 @@
 """The plain model of one conversation: what was committed, and what every history must look like. No Trio, no library code."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 Record = Mapping[str, Any]
-KNOWN = frozenset(os.environ.get("TRIO_SAGENTS_KNOWN", "").split(","))
-"""Bugs that are known and not mended yet, to look for others meanwhile."""
 
 
 class Violation(AssertionError):
@@ -101,7 +98,7 @@ class Book:
                 if part["type"] == "tool_result":
                     check(calls.get(part["call_id"]) is False, "I8", f"a result for {part['call_id']}, which is not open")
                     calls[part["call_id"]] = True
-        shown = {message_id for message_id in self.rows.values()}
+        shown = set(self.rows.values())
         known = ids | set(self.queue)
         check(shown <= known, "I12", f"rows of unknown messages: {shown - known}")
         missing = {record["message_id"] for record in self.history if _is_visible(record)} - shown

@@ -50,7 +50,12 @@ MUTANTS: Final = (
         "        if self.intake.flights or not self.ledger.is_at_rest:\n            return None",
         "",
     ),
-    Mutant("acknowledged before the commit", "supervisor/_intake.py", "        await write.wait()\n", "        await trio.lowlevel.checkpoint()\n"),
+    Mutant(
+        "acknowledged before the commit",
+        "supervisor/_intake.py",
+        "        await write.wait()\n",
+        "        await trio.lowlevel.checkpoint()\n",
+    ),
     Mutant("the id is released before the last write", "supervisor/_agent_task.py", "        await live.wait_settled()\n", ""),
     Mutant(
         "no snapshot on enrolment",
@@ -65,7 +70,12 @@ MUTANTS: Final = (
         "        seq = self.seq = self.seq + 1\n        if not seq % 50:\n            return\n",
     ),
     Mutant("a gap is not reported", "broadcast/_subscription.py", "if untaken is None and self._seen < last else ()", "if False else ()"),
-    Mutant("joined deltas have the number of the first", "broadcast/_feed.py", "attrs.evolve(run[0], seq=run[-1].seq, event", "attrs.evolve(run[0], event"),
+    Mutant(
+        "joined deltas have the number of the first",
+        "broadcast/_feed.py",
+        "attrs.evolve(run[0], seq=run[-1].seq, event",
+        "attrs.evolve(run[0], event",
+    ),
     Mutant("the last word is not said", "supervisor/_live.py", "            self._say_last_word(reason)\n", "            pass\n"),
     Mutant(
         "stop returns early",
@@ -79,7 +89,12 @@ MUTANTS: Final = (
         "        if not (self.ledger.queue and status not in HELD and self.is_accepting):\n",
         "        if status is not Status.ERROR and not (self.ledger.queue and status not in HELD and self.is_accepting):\n",
     ),
-    Mutant("a duplicate is not detected", "supervisor/_intake.py", "            if known is not None:\n                return", "            if False:\n                return"),
+    Mutant(
+        "a duplicate is not detected",
+        "supervisor/_intake.py",
+        "            if known is not None:\n                return",
+        "            if False:\n                return",
+    ),
     Mutant("a conflict is not detected", "supervisor/_intake.py", "            if digest != posted.digest:\n", "            if False:\n"),
     Mutant(
         "an interrupting message does not cut the turn",
@@ -105,7 +120,12 @@ MUTANTS: Final = (
         "            elif not self.runtime.access.owns(scope, entry.owner):\n",
         "            elif False:\n",
     ),
-    Mutant("every start says that it started", "sessions/_sessions.py", "started, entry.started_is_taken = not entry.started_is_taken, True", "started = True"),
+    Mutant(
+        "every start says that it started",
+        "sessions/_sessions.py",
+        "started, entry.started_is_taken = not entry.started_is_taken, True",
+        "started = True",
+    ),
     Mutant(
         "a cut turn is settled without a shield",
         "supervisor/_turns.py",
@@ -118,7 +138,12 @@ MUTANTS: Final = (
         "for one in opened.values() if one.result is None]\n        draft",
         "for one in opened.values() if False]\n        draft",
     ),
-    Mutant("a crash is not contained", "supervisor/_agent_task.py", "        crash, onward = split(exc)\n", "        crash, onward = None, exc\n"),
+    Mutant(
+        "a crash is not contained",
+        "supervisor/_agent_task.py",
+        "        crash, onward = split(exc)\n",
+        "        crash, onward = None, exc\n",
+    ),
     Mutant("a load does not raise the epoch", "persistence/memory.py", "        row.epoch += 1\n", ""),
     Mutant("what a turn takes stays in the queue", "supervisor/_turns.py", "            taken=ids,\n", "            taken=(),\n"),
     Mutant(
@@ -134,18 +159,25 @@ MUTANTS: Final = (
         "        self.was_cut = isinstance(outcome, Cancelled)\n",
     ),
     Mutant("a message does not release the queue", "supervisor/_live.py", "        self.is_released = True\n", ""),
-    Mutant("a closed subscription stays in the table", "broadcast/_subscriber.py", "        self._switchboard.withdraw(subscription)\n", ""),
+    Mutant(
+        "a closed subscription stays in the table", "broadcast/_subscriber.py", "        self._switchboard.withdraw(subscription)\n", ""
+    ),
     Mutant("the queue has no limit", "supervisor/_intake.py", ">= live.policy.queue_limit:\n", ">= 10**6:\n"),
     Mutant("the timer never looks", "supervisor/_live.py", "        self._timer = self.runtime.timers.call_at(due, self._look)\n", ""),
     Mutant(
         "memory is ahead of the store",
         "supervisor/_ledger.py",
-        "        self._pending += 1\n",
-        "        self._pending += 1\n        self.queue.update((one.message_id, one) for one in change.queued)\n",
+        "        self._promised += grown\n",
+        "        self._promised += grown\n        self.queue.update((one.message_id, one) for one in change.queued)\n",
     ),
-    Mutant("a cancelled caller withdraws what is submitted", "supervisor/_intake.py", "        await write.wait()\n", (
-        "        try:\n            await write.wait()\n        except trio.Cancelled:\n            write._then = lambda saved, error: None\n            raise\n"
-    )),
+    Mutant(
+        "a cancelled caller withdraws what is submitted",
+        "supervisor/_intake.py",
+        "        await write.wait()\n",
+        (
+            "        try:\n            await write.wait()\n        except trio.Cancelled:\n            write._then = lambda saved, error: None\n            raise\n"  # noqa: E501  # library text
+        ),
+    ),
 )
 
 

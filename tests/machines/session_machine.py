@@ -50,7 +50,19 @@ CANCELS = st.sampled_from([None, None, None, None, 0, 1, 2, 3, 4, 6])
 """How many rounds after its begin a call is cancelled."""
 BEHAVIOURS = st.sampled_from([*CALM, *CALM, *sorted(set(REPLIES) - set(CALM))])
 SECONDS = st.sampled_from(
-    [0.001, 0.3, 0.3, VIEWER_GRACE, VIEWER_GRACE, VIEWER_GRACE + 0.1, VIEWER_GRACE + 0.1, 3.0, INACTIVITY - 0.001, INACTIVITY, INACTIVITY + 1.5]
+    [
+        0.001,
+        0.3,
+        0.3,
+        VIEWER_GRACE,
+        VIEWER_GRACE,
+        VIEWER_GRACE + 0.1,
+        VIEWER_GRACE + 0.1,
+        3.0,
+        INACTIVITY - 0.001,
+        INACTIVITY,
+        INACTIVITY + 1.5,
+    ]
 )
 OVERLAPS = st.sampled_from(["queue", "queue", "queue", "steer", "interrupt", "interrupt", "reject"])
 FAULTS = st.sampled_from(["before", "after", "slow", "slow", "late", "load"])
@@ -247,7 +259,7 @@ class SessionMachine(TrioStateMachine):
         if 0 < seconds < 1e6:
             self.jump(seconds)
             self.world.store.dawdled += 1  # whoever was at work is late now
-        self.pause(pause if pause >= 0 else 0)
+        self.pause(max(pause, 0))
 
     @rule(
         conversation_id=CONVERSATIONS,
@@ -527,7 +539,9 @@ class SessionMachine(TrioStateMachine):
             # The store may be a step ahead of the books, never behind: `WatchedStore.commit`.
             if world.store.busy and not in_history and message_id not in book.queue:
                 continue
-            check(in_history + (message_id in book.queue) == 1, "I15", f"{message_id} of {conversation_id}: in the history {in_history} times")
+            check(
+                in_history + (message_id in book.queue) == 1, "I15", f"{message_id} of {conversation_id}: in the history {in_history} times"
+            )
 
     # ── the end
 

@@ -130,7 +130,9 @@ class Racing(TrioStateMachine):
         assert sorted(self.ran) == list(range(1, self.begun + 1))
 
 
-QUICK = settings(max_examples=30, stateful_step_count=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=30, stateful_step_count=10, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 
 def test_machine_when_run_twice() -> None:
@@ -181,8 +183,12 @@ class Stuck(TrioStateMachine):
 
     @initialize()
     def open(self) -> None:
-        """Begin, and wait for ever."""
+        """Begin."""
         self.begin(0)
+
+    @rule()
+    def wait(self) -> None:
+        """Wait for ever."""
         self.do(trio.sleep_forever)
 
 

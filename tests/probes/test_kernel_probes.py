@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 import pytest
 import trio
-
 from flow._kit import FaultyStore, check_no_hole, make_config, of_kind
+
 from trio_sagents import (
     Agent,
     AgentNotRunning,
@@ -339,7 +339,9 @@ def leaving(kind: str) -> Probe:
 
     async def probe(simulation: Simulation, rnd: random.Random) -> None:
         error: BaseException | None = {"raise": HostError("mine"), "kbi": KeyboardInterrupt()}.get(kind)
-        config = config_for(Agent(model=ScriptedModel(lambda _: "0123456789", chunk_size=1, chunk_interval=0.1)), latency=rnd.choice((0, 0.01)))
+        config = config_for(
+            Agent(model=ScriptedModel(lambda _: "0123456789", chunk_size=1, chunk_interval=0.1)), latency=rnd.choice((0, 0.01))
+        )
         left: BaseException | None = None
         with trio.CancelScope() as outer:
             try:
@@ -414,7 +416,10 @@ async def broadcast_story(simulation: Simulation, rnd: random.Random) -> None:
 
     agent = Agent(model=ScriptedModel(reply, chunk_size=2, chunk_interval=rnd.choice((0, 0.001))))
     policy = {"subscriber_events": CAP, "replay_events": rnd.choice((8, 1024))}
-    async with open_sessions(config_for(agent, inactivity_timeout=2.0, policy=policy)) as sessions, sessions.open_subscriber() as subscriber:
+    async with (
+        open_sessions(config_for(agent, inactivity_timeout=2.0, policy=policy)) as sessions,
+        sessions.open_subscriber() as subscriber,
+    ):
         reader = Reader(subscriber, problems, rnd)
         for name in "abc":
             await subscriber.subscribe(name)
@@ -506,7 +511,9 @@ async def noisy_and_quiet(simulation: Simulation, rnd: random.Random) -> None:
 
 async def cursor_places(simulation: Simulation, rnd: random.Random) -> None:
     """P10b: whoever goes on after any cursor gets the rest without a hole, while others read the same log."""
-    async with open_sessions(config_for(Agent(model=ScriptedModel(lambda _: "abcdefghijklmnop", chunk_size=1, chunk_interval=0.01)))) as sessions:
+    async with open_sessions(
+        config_for(Agent(model=ScriptedModel(lambda _: "abcdefghijklmnop", chunk_size=1, chunk_interval=0.01)))
+    ) as sessions:
         seen: list[Envelope] = []
 
         async def read() -> None:
@@ -802,7 +809,9 @@ async def story(simulation: Simulation, rnd: random.Random) -> None:
             if any(count > 1 for count in live.values()):
                 problems.append("two agents, or two turns, for one conversation")
             stored = {record["message_id"] for commit in store.commits for record in commit.queued}
-            problems.extend(f"{message_id} was acknowledged and is not stored" for _, message_id in acknowledged if message_id not in stored)
+            problems.extend(
+                f"{message_id} was acknowledged and is not stored" for _, message_id in acknowledged if message_id not in stored
+            )
 
         async def client(number: int) -> None:
             for step in range(4):
@@ -1317,7 +1326,9 @@ MUTATIONS: list[tuple[Callable[[Patch], None], Probe, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("mutation", "probe", "settings"), MUTATIONS, ids=lambda value: getattr(value, "__name__", ""))
-def test_probe_fails_when_its_mend_is_undone(mutation: Callable[[Patch], None], probe: Probe, settings: dict[str, Any], monkeypatch: Patch) -> None:
+def test_probe_fails_when_its_mend_is_undone(
+    mutation: Callable[[Patch], None], probe: Probe, settings: dict[str, Any], monkeypatch: Patch
+) -> None:
     """The probe sees what its mend is for: without it, some schedule goes wrong."""
     mutation(monkeypatch)
     with pytest.raises(ProbeFailed) as caught:
@@ -1325,5 +1336,4 @@ def test_probe_fails_when_its_mend_is_undone(mutation: Callable[[Patch], None], 
     # A mutation that no longer fits the library proves nothing.
     for broken in ("AttributeError", "NameError", "UnboundLocalError", "takes ", "unexpected keyword"):
         assert broken not in str(caught.value)
-    print(f"{mutation.__name__}: {caught.value}")  # noqa: T201  # -s shows which schedule
-
+    print(f"{mutation.__name__}: {caught.value}")  # -s shows which schedule

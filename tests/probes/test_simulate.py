@@ -52,9 +52,15 @@ def test_simulate_with_one_seed_twice(mode: Mode) -> None:
 
 def test_simulate_in_another_process() -> None:
     """A seed is the same schedule in another process, whatever its hash seed."""
-    program = "import sys; sys.path.insert(0, 'tests'); from probes.test_simulate import *; print([simulate(race, seed)[1] for seed in range(12)])"
+    program = "import sys; sys.path.insert(0, 'tests'); from probes.test_simulate import *; print([simulate(race, seed)[1] for seed in range(12)])"  # noqa: E501  # one program
     printed = {
-        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": str(number), "PYTHONPATH": "."}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": str(number), "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for number in range(2)
     }
 

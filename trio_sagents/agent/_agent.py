@@ -1,6 +1,6 @@
 """What an agent is: a model, a prompt, tools and limits. A value; the one that lives is made from it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -24,6 +24,10 @@ def _tools(given: Sequence[ToolLike]) -> Sequence[Tool]:
     return tools
 
 
+def _models(given: Iterable[Model]) -> tuple[Model, ...]:
+    return tuple(given)
+
+
 def _model(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
     if not callable(getattr(value, "stream", None)):
         raise TypeError(f"Agent.{attribute.name} must be a Model, with a method stream(request), not {value!r}")
@@ -44,7 +48,7 @@ class Agent:
     """Functions, or `Tool`s. Names are unique; schemas are made, and bad ones refused, here."""
     middleware: Sequence[object] = attrs.field(default=(), converter=tuple, validator=_none_yet)
     """Must be empty in this version."""
-    fallbacks: Sequence[Model] = attrs.field(default=(), converter=tuple, validator=_none_yet)
+    fallbacks: Sequence[Model] = attrs.field(default=(), converter=_models, validator=_none_yet)
     """Must be empty in this version."""
     limits: TurnLimits = attrs.field(factory=TurnLimits, validator=attrs.validators.instance_of(TurnLimits))
     name: str | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.instance_of(str)))

@@ -21,6 +21,8 @@ from trio_sagents.data.errors import describe
 from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 
+ERROR_BYTES: Final = 4096
+"""What the model reads of an error, at most."""
 log: Final = logging.getLogger("trio_sagents")
 
 
@@ -91,7 +93,8 @@ async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext)
             raise onward from None  # noqa: ASYNC104  # the Cancelled in it, without what came beside
         if not isinstance(contained, Exception):
             raise
-        opened.result = _result(call, describe(contained)[:4000], "failed")
+        text, _ = render_output(describe(contained), min(ERROR_BYTES, context.max_tool_output_bytes))
+        opened.result = _result(call, text, "failed")
 
 
 def _publisher(tool: Tool, context: TurnContext) -> Callable[[Event], None]:

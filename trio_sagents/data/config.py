@@ -28,7 +28,7 @@ def _count(minimum: int = 1, *, finite: bool = False) -> Check:
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if isinstance(value, bool) or not (isinstance(value, int) or (value == math.inf and not finite)):
             raise TypeError(f"{type(instance).__name__}.{attribute.name} must be an int, not {value!r}")
-        if value < minimum:
+        if not isinstance(value, int | float) or value < minimum:
             raise ValueError(f"{type(instance).__name__}.{attribute.name} must be at least {minimum}, not {value!r}")
 
     return check
@@ -142,7 +142,7 @@ class SessionOpts:
             SessionPolicy(**{key: value for key, value in overrides.items() if key not in {"inactivity_timeout", "message_preprocessor"}})
         if "inactivity_timeout" in overrides:
             check_timeout("supervisor_opts['inactivity_timeout']", overrides["inactivity_timeout"])
-        self.__attrs_init__(_known("fresh_state_attrs", fresh_state_attrs, FRESH_KEYS), overrides, dict(app_internal))
+        self.__attrs_init__(_known("fresh_state_attrs", fresh_state_attrs, FRESH_KEYS), overrides, dict(app_internal))  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
 
 NO_OPTIONS: Final = SessionOpts()

@@ -51,10 +51,6 @@ class ImagePart:
     """Base64; None where `url` is given."""
     url: str | None = attrs.field(default=None, validator=_is_text_or_none)
 
-    def __attrs_post_init__(self) -> None:
-        if (self.data is None) == (self.url is None):
-            raise ValueError("an ImagePart has either data or a url")
-
 
 @attrs.frozen
 class FilePart:
@@ -89,7 +85,7 @@ class ToolCall:
     digest: str = attrs.field(init=False, eq=False, repr=False)
     """SHA-256 of the name and the arguments: what an approval is bound to."""
 
-    @digest.default
+    @digest.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
     def _digest(self) -> str:
         return digest_of([self.name, self.arguments])
 
@@ -172,6 +168,8 @@ def _check_user_parts(_message: object, _field: object, parts: tuple[UserPart, .
     for part in parts:
         if not isinstance(part, TextPart | ImagePart | FilePart):
             raise TypeError(f"a user message has text, images and files, not {type(part).__name__}")
+        if isinstance(part, ImagePart) and part.data is None and part.url is None:
+            raise ValueError("an image in a user message must have data, or a url")
         for value in attrs.astuple(part):
             if value is not None:
                 check_text(value, "message")

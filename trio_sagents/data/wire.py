@@ -93,7 +93,7 @@ def _register_parts(converter: cattrs.Converter) -> None:
 def encode_part(part: Part) -> dict[str, JSONValue]:
     """Return one part as JSON, with its type."""
     fields: dict[str, JSONValue] = {"type": PART_TAGS[type(part)]}
-    for name in part.__attrs_attrs__:
+    for name in attrs.fields(type(part)):
         if name.name != "digest":
             value = getattr(part, name.name)
             if value is not None:

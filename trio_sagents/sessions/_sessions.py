@@ -69,10 +69,13 @@ class Sessions(Looking):
             if not isinstance(subscriber, Subscriber):
                 raise TypeError(f"initial_subscribers must be Subscribers, from open_subscriber; not {subscriber!r}")
         await self._ask_to_start(scope, conversation_id)
+        admitted: list[Subscriber] = []
         for subscriber in initial_subscribers:
-            if not await self._runtime.access.allows(subscriber.scope, conversation_id, "view"):
+            if await self._runtime.access.allows(subscriber.scope, conversation_id, "view"):
+                admitted.append(subscriber)
+            else:
                 await subscriber.subscribe(conversation_id)  # stays pending, as a refused one does
-        return await self._start(agent_id, conversation_id, scope, opts, tuple(initial_subscribers), None)
+        return await self._start(agent_id, conversation_id, scope, opts, tuple(admitted), None)
 
     async def _start(  # the one place where a start meets its subscribers
         self,
@@ -100,6 +103,10 @@ class Sessions(Looking):
             raise
         # No checkpoint to the return: the first call that returns a boot is the one that started it.
         assert entry.live is not None
+        for subscriber, one in zip(subscribers, wanted, strict=True):
+            if one.is_closed and (again := subscriber.reserve(conversation_id, after=after)) is not None:
+                self._runtime.keep(again)  # another call that shared it was cancelled, and took it away
+        wanted = [subscriber.subscription(conversation_id) for subscriber in subscribers]
         self._starter.enrol(entry.live, wanted)
         started, entry.started_is_taken = not entry.started_is_taken, True
         return SessionInfo(entry.agent_id, conversation_id, handle_of(entry.live, scope), started)

@@ -97,7 +97,7 @@ class AgentHandle:
     @classmethod
     def _of(cls, live: "LiveAgent", scope: Scope) -> "AgentHandle":
         handle: AgentHandle = object.__new__(cls)
-        handle.__attrs_init__(live, scope)
+        handle.__attrs_init__(live, scope)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
         return handle
 
     def __eq__(self, other: object) -> bool:

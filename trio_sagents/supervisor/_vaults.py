@@ -83,7 +83,7 @@ class FlatVault:
     _compares: bool = attrs.field(init=False)
     """Whether the store compares owners itself."""
 
-    @_compares.default
+    @_compares.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
     def _store_compares(self) -> bool:
         return isinstance(self.store, OwnedStore)
 

@@ -20,7 +20,7 @@ class Call:
     arguments: "dict[str, JSONValue]"
 
     def __init__(self, name: str, /, **arguments: JSONValue) -> None:
-        self.__attrs_init__(name, arguments)
+        self.__attrs_init__(name, arguments)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
 
 @attrs.frozen

@@ -87,7 +87,7 @@ class _Scheduler(random.Random):
             super().shuffle(x)
             chosen = x if self.mode == "shuffle" else [task for task in x if self.random() >= HOLD] or [x[0]]
         if len(chosen) < len(x):
-            _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(task for task in x if task not in chosen)
+            _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(task for task in x if task not in chosen)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
             x[:] = chosen
 
     def _first(self, tasks: Sequence[Any]) -> Any:  # type: ignore[explicit-any]  # Trio's own tasks
@@ -141,7 +141,7 @@ class Simulation(trio.abc.Instrument):
             raise self.error
         else:
             self._is_unshielded = True
-            for task in tuple(_run.GLOBAL_RUN_CONTEXT.runner.tasks):
+            for task in tuple(_run.GLOBAL_RUN_CONTEXT.runner.tasks):  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
                 status: _run.CancelStatus | None = task._cancel_status  # noqa: SLF001  # there is no public way to a task's scopes
                 while status is not None:
                     status._scope.shield = False  # noqa: SLF001
@@ -221,11 +221,11 @@ def simulate(
     simulation = Simulation(seed, max_steps, cancels)
     scheduler = _Scheduler(seed, MODES[seed % len(MODES)] if mode is None else mode, horizon)
     saved = {name: getattr(_run, name) for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING")}
-    vars(_run).update(_r=scheduler, _ALLOW_DETERMINISTIC_SCHEDULING=True)
+    vars(_run).update(_r=scheduler, _ALLOW_DETERMINISTIC_SCHEDULING=True)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
     try:
         result = trio.run(simulation.run, main, clock=_watched_clock(simulation), instruments=[simulation])
     finally:
-        vars(_run).update(saved)
+        vars(_run).update(saved)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
     if simulation.error is not None:
         raise simulation.error
     return simulation, result

@@ -60,6 +60,10 @@ class Schedule:
         """Return a number from 0 to 1; Trio asks for it where schedules are not deterministic."""
         return self._random.random()
 
+    def uniform(self, low: float, high: float) -> float:
+        """Return a number between two; Trio's own clock begins at one."""
+        return self._random.uniform(low, high)
+
     def shuffle(self, batch: list[Any]) -> None:  # type: ignore[explicit-any]  # Trio's tasks, with private parts
         """Put a round in order; what is taken out of it goes back to the runnable tasks."""
         self.rounds += 1
@@ -68,7 +72,7 @@ class Schedule:
         else:
             self._random.shuffle(batch)
             held = self._hold_back(batch) if self.mode == "delay" else []
-        _trio_run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)
+        _trio_run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
         self._trace.update("|".join(task.name for task in batch).encode() + b"\n")
 
     def _hold_back(self, batch: list[Any]) -> list[Any]:  # type: ignore[explicit-any]  # as above
@@ -220,7 +224,7 @@ class TrioStateMachine(RuleBasedStateMachine):
             tick()
         raise AssertionError(f"a command takes more than {MOST_TICKS} passes of the event loop")
 
-    def do(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+    def do(self, function: Callable[..., Awaitable[T]], *args: object) -> T:  # type: ignore[explicit-any]  # any function
         """Return `await function(*args)`, done in the run; the run stands still before and after."""
         self._answer, self._command = None, partial(function, *args)
         try:
@@ -229,7 +233,7 @@ class TrioStateMachine(RuleBasedStateMachine):
                 assert self._ended is not None
                 self._ended.unwrap()
                 raise AssertionError("the run has ended")
-            result: T = self._answer.unwrap()  # type: ignore[assignment]  # of this command
+            result: T = self._answer.unwrap()
         except BaseException:
             self.has_failed = True
             raise

@@ -1,8 +1,5 @@
 """Found by the session machine: a reader who fell behind a new agent is not told what its snapshot replaces."""
 
-import trio
-import trio.testing
-
 from trio_sagents import Agent, SessionConfig, SessionPolicy, SingleFactoryRouter, Snapshot, open_sessions
 from trio_sagents.testing import ScriptedModel
 
