@@ -1,5 +1,6 @@
 """Two messages at once: the four overlap policies, and the order of everything that was accepted."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -38,7 +39,6 @@ from ._kit import (
     state_of,
     transcript,
 )
-import itertools
 
 
 async def users(sessions: Any) -> list[str]:

@@ -29,7 +29,7 @@ class Book:
     """One conversation, as its commits tell."""
 
     conversation_id: str
-    owner: str | None = None
+    owner: str | int | None = None
     epoch: int = 0
     revision: int = 0
     history: list[Record] = attrs.field(factory=list)
@@ -121,7 +121,7 @@ class Book:
 
 
 def _ends_turn(record: Record) -> bool:
-    return record["role"] == "assistant" and record["stop_reason"] != "tool_calls"
+    return bool(record["role"] == "assistant" and record["stop_reason"] != "tool_calls")
 
 
 def _is_visible(record: Record) -> bool:

@@ -131,7 +131,7 @@ class SessionMachine(TrioStateMachine):
             world.agent_leaves(live, reason)
             return reason
 
-        LiveAgent.serve = watched  # type: ignore[method-assign]  # put back when the example ends
+        LiveAgent.serve = watched  # type: ignore[method-assign,assignment]  # put back when the example ends
         self._undo.callback(setattr, LiveAgent, "serve", serve)
 
     def pause(self, rounds: int) -> None:
@@ -580,10 +580,12 @@ class SessionMachine(TrioStateMachine):
         owner = world.store.book(conversation_id).owner
         entry = Inside(world).entry(conversation_id)
         scope = owner if owner is not None else entry.owner if entry is not None else "alice"
+        client: Client | None = None
+        answers: list[Any] = []
         for _ in range(6):
             world.counter += 1
             text, message_id = f"say last {world.counter}", f"last{world.counter}"
-            answers: list[Any] = []
+            answers = []
 
             async def call(client: Client, text: str = text, message_id: str = message_id, answers: list[Any] = answers) -> None:
                 receipt = await world.post(client, text, message_id, "queue")
@@ -595,7 +597,9 @@ class SessionMachine(TrioStateMachine):
             # A turn over what was left before may have failed meanwhile: then ours is held, until the next post.
             if answers and isinstance(answers[0], Completed) and not world.store.book(conversation_id).queue:
                 return
-        raise Violation(f"liveness: no post to {conversation_id} is answered: {client.error!r}, {Inside(world).describe(conversation_id)}")
+        raise Violation(
+            f"liveness: no post to {conversation_id} is answered: {client and client.error!r}, {Inside(world).describe(conversation_id)}"
+        )
 
 
 class SqliteSessionMachine(SessionMachine):

@@ -14,7 +14,7 @@ import trio
 
 from tests.machines.books import Book, Record, Violation, check, plain
 from trio_sagents import MemoryStore, PersistenceError, SqliteStore
-from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage, Owner
 
 Fault = Literal["before", "after", "slow", "late"]
 SLOW = {"slow": 0.5, "late": 8.0}
@@ -25,7 +25,7 @@ SLOW = {"slow": 0.5, "late": 8.0}
 class Picture:
     """What a store has of one conversation, read past all of its own code."""
 
-    owner: str | None
+    owner: Owner
     epoch: int
     revision: int
     history: list[Record]

@@ -150,9 +150,9 @@ class Stream:
                 self.completed.append(message.message_id)
                 if message.role == "assistant":
                     for index, one in enumerate(message.parts):
-                        known = self.texts.pop((message.message_id, index), None)
-                        if known is not None and not (isinstance(one, TextPart) and one.text == known):
-                            check(False, "I17", f"{where}: streamed {known!r}, completed {one!r}: {log}")
+                        spoken = self.texts.pop((message.message_id, index), None)
+                        if spoken is not None and not (isinstance(one, TextPart) and one.text == spoken):
+                            check(False, "I17", f"{where}: streamed {spoken!r}, completed {one!r}: {log}")
                     self.texts.clear()
             case MessageQueued(message=message):
                 self.queued.append(message.message_id)

@@ -8,6 +8,7 @@ import trio.testing
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import get_state_machine_test, initialize, rule
+from trio._core import _run as trio_run
 
 from trio_sagents.testing import machines
 from trio_sagents.testing.machines import MODES, Mode, Schedule, TrioStateMachine, check_trio, lockstep_threads, scheduled
@@ -52,16 +53,16 @@ def test_schedule_when_the_seed_is_another(mode: Mode) -> None:
 
 def test_schedule_puts_back_what_was_there() -> None:
     """After the block Trio has its own random numbers again."""
-    before = machines._trio_run._r, machines._trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    before = trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING
     race_of(0, "delay")
 
-    assert before == (machines._trio_run._r, machines._trio_run._ALLOW_DETERMINISTIC_SCHEDULING)
+    assert before == (trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING)
 
 
 def test_check_trio_when_a_name_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Trio without the private names is refused, by name, before anything runs."""
     check_trio()
-    monkeypatch.delattr(machines._trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")
+    monkeypatch.delattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")
 
     with pytest.raises(RuntimeError, match="_ALLOW_DETERMINISTIC_SCHEDULING"):
         check_trio()
@@ -169,13 +170,13 @@ class Failing(TrioStateMachine):
 
 def test_machine_when_a_task_fails() -> None:
     """What a task of the machine raises fails the example, shrunk to one step; the run is ended, and Trio as before."""
-    before = machines._trio_run._r
+    before = trio_run._r
     with pytest.raises(BaseExceptionGroup) as caught:
         get_state_machine_test(Failing, settings=QUICK)()
 
     assert caught.group_contains(LookupError, match="planted", depth=1)
     assert 1 == "\n".join(caught.value.__notes__).count("state.fail_some(")
-    assert before is machines._trio_run._r
+    assert before is trio_run._r
 
 
 class Stuck(TrioStateMachine):

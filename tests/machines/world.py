@@ -39,6 +39,7 @@ from trio_sagents import (
     conversation_topic,
     open_sessions,
 )
+from trio_sagents.data.cursors import Channel
 from trio_sagents.data.status import HELD
 from trio_sagents.supervisor import LiveAgent, Phase
 
@@ -278,7 +279,7 @@ class World:
         """ensure_running."""
         subscriber = reader.subscriber
         assert subscriber is not None
-        key = (client.conversation_id, "main")
+        key: tuple[str, Channel] = (client.conversation_id, "main")
         is_new = key not in reader.streams
         if is_new:
             reader.streams[key] = Stream(client.conversation_id, "main", reader.scope)

@@ -10,7 +10,7 @@ from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
 from trio_sagents.data.records import UNCHECKED, Commit, DisplayMessage, Owner, Unchecked
-from trio_sagents.data.wire import SCHEMA_VERSION, loads
+from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
 MAX_PAGE: Final = 1000
@@ -199,7 +199,7 @@ def decode_row(conversation_id: str, row_id: object, fields: Sequence[object]) -
             raise ValueError("its time has no zone")
         if type(row_id) is not str or type(message_id) is not str or type(content_type) is not str:
             raise TypeError("its ids are not text")
-        plain = plain_json(decode_value(conversation_id, content))
+        plain = plain_json(decode_value(conversation_id, content), depth=-RECORD_DEPTH)
         if not isinstance(plain, dict):
             raise TypeError("its content is not an object")
     except (TypeError, ValueError) as exc:

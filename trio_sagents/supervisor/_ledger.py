@@ -12,6 +12,7 @@ import trio
 
 from trio_sagents.abc import Scope
 from trio_sagents.data.history import close_after_crash
+from trio_sagents.data.ids import MAX_ID_BYTES
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON, JSONValue, digest_of
 from trio_sagents.data.messages import Message, Part, TextPart, ThinkingPart, ToolResult
@@ -146,10 +147,14 @@ class Ledger:
         if unknown:
             raise StateError(known, f"the state has unknown keys: {', '.join(sorted(unknown))}")
         self.todos = decode_todos(known, stored.state.get("todos", []))
+        if len({todo.id for todo in self.todos}) != len(self.todos) or any(todo.id < 1 for todo in self.todos):
+            raise StateError(known, "the ids of the todos are not distinct and positive")
         self.metadata = decode_metadata(known, stored.state.get("metadata", {}))
         self.interrupt = decode_interrupt(known, stored.state.get("interrupt"))
         draft = stored.state.get("draft")
         self.draft = None if draft is None else decode_message(known, draft)
+        if self.draft is not None and self.draft.role != "assistant":
+            raise StateError(known, f"the draft is of the role {self.draft.role!r}")
         self.is_restored = True
 
     def _measure(self, stored: Conversation) -> None:
@@ -360,6 +365,10 @@ def _check_history(conversation_id: str, messages: Sequence[Message]) -> Sequenc
         if message.message_id in ids:
             raise StateError(conversation_id, f"the message id {message.message_id!r} stands twice")
         ids.add(message.message_id)
+        if not 0 < len(message.message_id.encode()) <= MAX_ID_BYTES:
+            raise StateError(conversation_id, f"a message id has {len(message.message_id.encode())} bytes")
+        if message.role != "assistant" and message.calls:
+            raise StateError(conversation_id, f"the {message.role} message {message.message_id!r} asks for a tool")
         for call in message.calls:
             if call.call_id in calls:
                 raise StateError(conversation_id, f"the call id {call.call_id!r} stands twice")
