@@ -579,7 +579,7 @@ class SessionMachine(TrioStateMachine):
         world = self.world
         owner = world.store.book(conversation_id).owner
         entry = Inside(world).entry(conversation_id)
-        scope = owner if owner is not None else entry.owner if entry is not None else "alice"
+        scope = str(owner if owner is not None else entry.owner if entry is not None else "alice")
         client: Client | None = None
         answers: list[Any] = []
         for _ in range(6):

@@ -250,7 +250,7 @@ class World:
                 owns = book.is_stored and book.owner == client.scope
                 self.note(not owns, "I20", f"{kind}: the owner is told there is no {client.conversation_id}")
             case SessionsClosed():
-                self.note(self.is_leaving, "errors", f"{kind}: SessionsClosed while open")
+                self.note(self.is_leaving or kind == "ensure", "errors", f"{kind}: SessionsClosed while open")  # or its mailbox is closed
             case StartFailed():
                 cause = error.__cause__
                 fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right behind the boot

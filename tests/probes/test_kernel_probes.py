@@ -78,7 +78,7 @@ def hold(probe: Probe, seeds: int = SEEDS, cancels: Callable[[int], list[CancelA
             raise
         except BaseException as error:
             what = "; ".join(sorted({f"{type(one).__name__}: {one}"[:200] for one in leaves(error)}))
-            raise ProbeFailed(f"{getattr(probe, '__name__', probe)}, seed {seed}: {what}") from error
+            raise ProbeFailed(f"{getattr(probe, '__name__', probe)}, seed {seed}: {what}") from error  # noqa: ASYNC104  # the wrong way, on purpose
 
 
 @pytest.fixture(autouse=True)

@@ -51,6 +51,8 @@ class Subscriber:
     _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False)
     _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False)
 
+    _is_closed: bool = attrs.field(default=False, init=False)
+
     def __attrs_post_init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Subscription](math.inf)
 
@@ -89,6 +91,8 @@ class Subscriber:
         if channel not in CHANNELS:
             raise ValueError(f'channel must be "main" or "debug", not {channel!r}')
         place = Cursor.of(after)
+        if self._is_closed:
+            raise SessionsClosed
         if (conversation_id, channel) in self._subscriptions:
             return None
         subscription = Subscription(
@@ -121,6 +125,7 @@ class Subscriber:
 
     def close(self) -> None:
         """End all subscriptions; whoever reads gets `SessionsClosed`. For the runtime."""
+        self._is_closed = True
         for subscription in tuple(self._subscriptions.values()):
             self.drop(subscription)
         self._send.close()

@@ -63,6 +63,8 @@ class Runtime:
         """Keep a subscription, and enrol it where its scope may see the conversation and an agent is up."""
         allowed = await self.may_see(subscription)
         await trio.lowlevel.checkpoint()
+        if subscription.is_closed:
+            return  # its mailbox was closed meanwhile
         # No checkpoint until it is enrolled: an agent that comes alive after this finds it in the table.
         self.keep(subscription)
         if allowed:
