@@ -167,7 +167,7 @@ def collector_off() -> Iterator[None]:
 
 def is_ours(value: object) -> bool:
     """Return whether an object is an instance of a class of the library, or a frame of its code."""
-    return type(value).__module__.startswith("trio_sagents.")
+    return str(type(value).__module__).startswith("trio_sagents.")
 
 
 async def cycle(sessions: Sessions, conversation_id: str) -> None:
@@ -216,7 +216,7 @@ async def test_start_and_stop_leave_no_cyclic_garbage() -> None:
 def living() -> Counter[str]:
     """Count the living objects of the runtime: sessions, agents, turns, subscriptions and what is between them."""
     kinds = ("trio_sagents.sessions.", "trio_sagents.supervisor.", "trio_sagents.broadcast.")
-    return Counter(type(one).__name__ for one in gc.get_objects() if type(one).__module__.startswith(kinds))
+    return Counter(type(one).__name__ for one in gc.get_objects() if str(type(one).__module__).startswith(kinds))
 
 
 def test_nothing_lives_after_the_block() -> None:

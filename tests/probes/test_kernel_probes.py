@@ -44,7 +44,7 @@ from trio_sagents import (
     open_sessions,
 )
 from trio_sagents.agent import _tool_calls
-from trio_sagents.broadcast import _feed, _subscriber, _subscription
+from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting
 from trio_sagents.supervisor import Phase, _agent_task, _handle, _intake, _live, _turns, _writer
 from trio_sagents.testing import Call, ScriptedModel
@@ -1181,13 +1181,13 @@ def shutdown_is_lost_in_the_gap(patch: Patch) -> None:
 
 def one_bounded_channel(patch: Patch) -> None:
     """All conversations of a subscriber share one bounded channel; what does not fit is dropped."""
-    plain = _subscriber.Subscriber._announce
+    plain = _subscription.Subscription.announce
 
-    def announce(self: Any, subscription: Any) -> None:
-        if self._receive.statistics().current_buffer_used < 1:
-            plain(self, subscription)
+    def announce(self: Any) -> None:
+        if self._announce.__self__.statistics().current_buffer_used < 1:
+            plain(self)
 
-    patch.setattr(_subscriber.Subscriber, "_announce", announce)
+    patch.setattr(_subscription.Subscription, "announce", announce)
 
 
 def nobody_is_named(patch: Patch) -> None:

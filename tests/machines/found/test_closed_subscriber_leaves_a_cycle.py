@@ -19,7 +19,7 @@ async def test_closed_subscriber_leaves_no_cycle() -> None:
                 await reader.subscribe("a")
             del reader
             gc.collect()
-            found = [type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("trio_sagents")]
+            found = [type(one).__name__ for one in gc.garbage if str(type(one).__module__).startswith("trio_sagents")]
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
