@@ -133,7 +133,7 @@ MUTANTS: Final = (
     Mutant(
         "the release of an agent is not shielded",
         "supervisor/_live.py",
-        "            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.policy.settle_timeout):\n                await self.ledger",
+        "            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.policy.settle_timeout):\n                await self.ledger",  # noqa: E501  # library text
         "            with trio.CancelScope(deadline=trio.current_time() + self.policy.settle_timeout):\n                await self.ledger",
     ),
     Mutant(
