@@ -8,8 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
+from trio_sagents.data.decisions import Decision
+from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON, Opaque, Options
-from trio_sagents.data.messages import Message, UserMessage
+from trio_sagents.data.messages import Message, ToolCall, UserMessage
+from trio_sagents.data.messages import ToolResult as CallResult
+from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import (
     Commit,
     Conversation,
@@ -23,7 +27,8 @@ from trio_sagents.data.records import (
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 
 if TYPE_CHECKING:
-    from trio_sagents.agent import Agent
+    from trio_sagents.agent import Agent, MiddlewareContext, ModelAnswer, Tool
+    from trio_sagents.agent import ToolLike as AnyTool
     from trio_sagents.data.config import SessionOpts
 
 Scope: TypeAlias = Opaque
@@ -51,6 +56,88 @@ class Model(Protocol):
             ModelFailed: the provider's fault; `retryable` says whether the same request may succeed later.
         """
         ...
+
+
+class Middleware:
+    """What goes around a turn: instructions, tools, and steps of its own. Give instances: `TodoList(max_items=50)`.
+
+    Inherit and write only the methods that you need; an object that has some of them will do, too. All but `transform_row` and
+    `debug_summary` are `async def`. One instance serves any number of conversations at once: what belongs to one of them stands
+    in `context.memory` (gone with the agent) or in the conversation's metadata (`context.update`).
+
+    Order: `before_*` and the outer halves of `around_*` run in the order of `Agent.middleware`, `after_*` in the reverse. What a
+    hook raises ends the turn as `Failed(MiddlewareError)`, which names the middleware and the hook; at the start, the boot.
+
+    Cancellation: every hook of a turn is cancelled with the turn; `context.start_soon` is for what is to outlive it.
+    """
+
+    @property
+    def middleware_id(self) -> str:
+        """How it is called: by default its class. Unique in an agent; two of a class need ids of their own."""
+        return type(self).__name__
+
+    async def system_prompt(self, context: "MiddlewareContext") -> str:
+        """Return what is added to the agent's prompt; asked before each turn. Empty adds nothing."""
+        return ""
+
+    async def tools(self, context: "MiddlewareContext") -> "Sequence[AnyTool]":
+        """Return its tools; asked at the start, and again before the turn after `context.refresh_tools()`."""
+        return ()
+
+    async def on_start(self, context: "MiddlewareContext") -> None:
+        """The agent starts: its state is there, nobody sees it yet. What this raises ends the start."""
+
+    async def before_turn(self, context: "MiddlewareContext") -> None:
+        """A turn begins; its messages are in the history. Not called when a turn goes on after an interrupt."""
+
+    async def after_turn(self, context: "MiddlewareContext", outcome: TurnOutcome) -> None:
+        """A turn is about to end as `outcome`: completed, interrupted or failed. Not called for one that is cut."""
+
+    async def before_model(self, context: "MiddlewareContext", request: ModelRequest) -> ModelRequest:
+        """A model is about to be asked: return the request, or another. The stored history is not changed by it."""
+        return request
+
+    async def after_model(self, context: "MiddlewareContext", message: Message) -> Message:
+        """A model has answered: return the message, or one with other text and none but its own calls."""
+        return message
+
+    async def around_model(
+        self, context: "MiddlewareContext", request: ModelRequest, call_next: "Callable[[ModelRequest], Awaitable[ModelAnswer]]"
+    ) -> "ModelAnswer":
+        """Ask the model, by `call_next(request)`."""
+        return await call_next(request)
+
+    async def around_tool(
+        self, context: "MiddlewareContext", call: ToolCall, call_next: "Callable[[ToolCall], Awaitable[CallResult]]"
+    ) -> CallResult:
+        """Run a call, by `call_next(call)`, at most once, as it is; or return a result without running it."""
+        return await call_next(call)
+
+    async def claim(self, context: "MiddlewareContext", call: ToolCall, tool: "Tool") -> PendingCall | None:
+        """Return what a person has to decide before this call is run (`data.interrupts.pending`), or None."""
+        return None
+
+    async def answer(self, context: "MiddlewareContext", call: PendingCall, decision: Decision) -> str | None:
+        """Look at a decision about a call that this middleware claimed, before it is recorded.
+
+        Returns:
+            What the model reads instead of a result, for a call that is not run; None is the default text.
+
+        Raises:
+            ValueError: it will not do; whoever decided gets `InvalidDecision`, and the call waits on.
+        """
+        return None
+
+    async def on_message(self, context: "MiddlewareContext", message: Opaque) -> None:
+        """Take what the host sent by `notify_middleware`."""
+
+    def transform_row(self, row: DisplayMessage) -> DisplayMessage | None:
+        """Return how a row of the transcript is to look, with the same id; None leaves it out. Synchronous."""
+        return row
+
+    def debug_summary(self) -> JSON:
+        """Return its settings, for people who debug; no secrets. Synchronous."""
+        return {}
 
 
 class FactoryRouter(Protocol):
@@ -83,6 +170,8 @@ class Factory(Protocol):
 
 class Authorizer(Protocol):
     """Says who may do what. Asked at every entry, warm or cold, and again at every command of a handle.
+
+    Optional: `def actor_of(self, scope) -> str | int | None`, synchronous: who that is, for the record of a decision.
 
     Cancellation: the caller has gone; either it answers, or nothing was done.
     """
@@ -208,6 +297,7 @@ __all__ = (
     "Factory",
     "FactoryRouter",
     "MessagePreprocessor",
+    "Middleware",
     "Model",
     "OpenableStore",
     "Overlap",

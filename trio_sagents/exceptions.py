@@ -15,7 +15,11 @@ SagentsError
 │       └── StateFromFuture              it was written by a newer version
 ├── RegistryUnavailable                  nobody can say whether the agent runs
 ├── LimitExceeded                        a named limit, and the value that went over it
-├── AlreadyDecided                       the interrupt was answered otherwise before
+├── AlreadyDecided                       the call was decided otherwise before
+├── InvalidDecision (ValueError)         a decision that fits no call that waits
+├── NotInterrupted                       nothing waits for an answer
+├── MiddlewareError                      a middleware raised; its id and the hook are inside
+├── ToolNotCalled                        the turn was to end with a tool that the model did not call
 └── ModelFailed                          the provider's fault
 """
 
@@ -183,7 +187,66 @@ class LimitExceeded(SagentsError):
 
 
 class AlreadyDecided(SagentsError):
-    """This interrupt was answered before, with another decision. The recorded one stands."""
+    """This call was decided before, otherwise. The recorded decision stands, and nothing was changed."""
+
+    def __init__(self, conversation_id: str, call_id: str, decided: str) -> None:
+        super().__init__(conversation_id, call_id, decided)
+        self.conversation_id: Final = conversation_id
+        self.call_id: Final = call_id
+        self.decided: Final = decided
+        """The kind of the decision that stands: "approve", "edit", "reject", "answer", "superseded", "dismissed", "expired"."""
+
+    def __str__(self) -> str:
+        return f"the call {self.call_id!r} of conversation {self.conversation_id!r} was decided before: {self.decided}"
+
+
+class InvalidDecision(SagentsError, ValueError):
+    """A decision fits no call that waits: another interrupt, another digest, or not what may be decided. Nothing was changed."""
+
+    def __init__(self, conversation_id: str, why: str) -> None:
+        super().__init__(conversation_id, why)
+        self.conversation_id: Final = conversation_id
+        self.why: Final = why
+
+    def __str__(self) -> str:
+        return f"the decision about conversation {self.conversation_id!r} cannot be taken: {self.why}"
+
+
+class NotInterrupted(SagentsError):
+    """Nothing in this conversation waits for such an answer. Nothing was changed."""
+
+    def __init__(self, conversation_id: str, why: str = "it is not interrupted") -> None:
+        super().__init__(conversation_id, why)
+        self.conversation_id: Final = conversation_id
+        self.why: Final = why
+
+    def __str__(self) -> str:
+        return f"conversation {self.conversation_id!r} waits for no such answer: {self.why}"
+
+
+class MiddlewareError(SagentsError):
+    """A middleware raised. Its error is `__cause__`."""
+
+    def __init__(self, middleware_id: str, hook: str) -> None:
+        super().__init__(middleware_id, hook)
+        self.middleware_id: Final = middleware_id
+        self.hook: Final = hook
+        """The method that raised."""
+
+    def __str__(self) -> str:
+        cause = "" if self.__cause__ is None else f" with {type(self.__cause__).__name__}"
+        return f"the middleware {self.middleware_id!r} failed in {self.hook}{cause}"
+
+
+class ToolNotCalled(SagentsError):
+    """The turn was to end with the result of a tool, and the model ended it without calling one."""
+
+    def __init__(self, tools: "tuple[str, ...]") -> None:
+        super().__init__(tools)
+        self.tools: Final = tools
+
+    def __str__(self) -> str:
+        return f"the model ended its turn without calling {' or '.join(map(repr, self.tools))}"
 
 
 class ModelFailed(SagentsError):

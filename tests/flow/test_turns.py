@@ -36,6 +36,7 @@ from trio_sagents import (
     Usage,
     UsageChunk,
 )
+from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 from ._kit import (
@@ -464,7 +465,8 @@ async def test_first_cause_wins(autojump_clock: Any) -> None:
 async def test_model_that_fails(autojump_clock: Any) -> None:
     """ModelFailed is visible, not fatal: ChainError, status error with a text, partial text kept; the conversation is usable."""
     error = ModelFailed("overloaded", retryable=True)
-    async with opened(make_agent(["some", error], "fine")) as sessions, sessions.watch("c") as watch:
+    agent = make_agent(["some", error], "fine", retry=RetryPolicy(attempts=1))
+    async with opened(agent) as sessions, sessions.watch("c") as watch:
         outcome = await ask(sessions)
         seen = await read_until(watch, TurnEnded)
         await trio.sleep(0)
@@ -559,7 +561,7 @@ GOOD = [TextChunk("fine"), FinishChunk("stop")]
 async def test_model_that_answers_nonsense(autojump_clock: Any, chunks: Any) -> None:
     """A provider that answers nonsense: ModelFailed, the turn settled, the conversation usable, the stream closed."""
     model = RawModel(chunks, GOOD)
-    async with opened(Agent(model=model)) as sessions:
+    async with opened(Agent(model=model, retry=RetryPolicy(attempts=1))) as sessions:
         outcome = await ask(sessions)
 
         assert isinstance(outcome, Failed)

@@ -68,6 +68,10 @@ class Adapter(ABC):
         """Return an answer of text, its first piece of text in the first four steps, and more than one step after it."""
 
     @abstractmethod
+    def asks(self, call_id: str, name: str, *pieces: str) -> Reply:
+        """Return an answer that asks for a tool, with these pieces of arguments."""
+
+    @abstractmethod
     def error_event(self, kind: str, message: str) -> bytes:
         """Return an error event for the middle of a stream."""
 

@@ -4,8 +4,10 @@ import pytest
 import trio
 
 from tests.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, text_of
+from tests.providers.contract_attempts import AttemptContract
 from tests.providers.contract_errors import ErrorContract
 from tests.providers.contract_leaving import LeavingContract
+from tests.providers.contract_parts import PartContract
 from tests.providers.server import Exchange, Gate, Provider, Reply
 from trio_sagents.data.requests import FinishChunk
 
@@ -129,7 +131,7 @@ class AnswerContract(Adapter):
         assert KEY in {headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer ")}
 
 
-class AdapterContract(AnswerContract, ErrorContract, LeavingContract):
+class AdapterContract(AnswerContract, AttemptContract, ErrorContract, LeavingContract, PartContract):
     """The tests; each is run for each provider."""
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.providers.adapter import KEY, chunks_of, failure_of
 from tests.providers.contract import AdapterContract
+from tests.providers.contract_parts import ADDRESS, JPEG, PDF, PNG
 from tests.providers.server import (
     Provider,
     Reply,
@@ -44,6 +45,22 @@ class TestAnthropicContract(AdapterContract):
     def says(self, *pieces: str) -> Reply:
         """Return an answer of text."""
         return anthropic_reply(text(*pieces))
+
+    def asks(self, call_id: str, name: str, *pieces: str) -> Reply:
+        """Return an answer that asks for a tool."""
+        return anthropic_reply(tool_use(call_id, name, *pieces), stop_reason="tool_use")
+
+    def sent(self) -> list[Any]:
+        """Return the blocks of `POSTED`."""
+        return [
+            {"type": "text", "text": "Compare these."},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": JPEG}},
+            {"type": "image", "source": {"type": "url", "url": ADDRESS}},
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}, "title": "Bericht ä.pdf"},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Grüße\n"}, "title": "notes.txt"},
+            {"type": "text", "text": "What differs?"},
+        ]
 
     def error_event(self, kind: str, message: str) -> bytes:
         """Return an error event."""

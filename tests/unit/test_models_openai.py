@@ -10,6 +10,7 @@ import pytest
 import trio_sagents.models
 from tests.providers.adapter import KEY, chunks_of, failure_of, text_of
 from tests.providers.contract import AdapterContract
+from tests.providers.contract_parts import ADDRESS, JPEG, PDF, PNG
 from tests.providers.server import Provider, Reply, call_deltas, error_reply, open_provider, openai_events, openai_reply, sse
 from trio_sagents.abc import Model
 from trio_sagents.data.outcomes import Usage
@@ -35,6 +36,22 @@ class TestOpenAIContract(AdapterContract):
     def says(self, *pieces: str) -> Reply:
         """Return an answer of text."""
         return openai_reply({"content": ""}, {}, *[{"content": piece} for piece in pieces])
+
+    def asks(self, call_id: str, name: str, *pieces: str) -> Reply:
+        """Return an answer that asks for a tool."""
+        return openai_reply(*call_deltas(0, call_id, name, *pieces), finish_reason="tool_calls")
+
+    def sent(self) -> list[Any]:
+        """Return the parts of `POSTED`."""
+        return [
+            {"type": "text", "text": "Compare these."},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{JPEG}"}},
+            {"type": "image_url", "image_url": {"url": ADDRESS}},
+            {"type": "file", "file": {"filename": "Bericht ä.pdf", "file_data": f"data:application/pdf;base64,{PDF}"}},
+            {"type": "text", "text": '<file name="notes.txt">\nGrüße\n\n</file>'},
+            {"type": "text", "text": "What differs?"},
+        ]
 
     def error_event(self, kind: str, message: str) -> bytes:
         """Return an error event."""

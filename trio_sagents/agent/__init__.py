@@ -1,9 +1,35 @@
 """One turn of an agent, with no knowledge of sessions: prepare, model, tools, again."""
 
-from trio_sagents.agent._agent import Agent
+from trio_sagents.agent._agent import Agent, ToolLike
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._gate import as_run
+from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline
+from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.agent._progress import Progress
-from trio_sagents.agent._tools import Tool, ToolContext, ToolResult
+from trio_sagents.agent._steps import Ended, TurnSteps, converse
+from trio_sagents.agent._tool_text import Halt
+from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, ToolResult
 from trio_sagents.agent._turn import run_turn
 
-__all__ = ("Agent", "Progress", "Tool", "ToolContext", "ToolResult", "TurnContext", "run_turn")
+__all__ = (
+    "EXPECTED",
+    "Agent",
+    "AgentHome",
+    "ArgumentsInvalid",
+    "AsyncFunction",
+    "Ended",
+    "Halt",
+    "MiddlewareContext",
+    "ModelAnswer",
+    "Pipeline",
+    "Progress",
+    "Tool",
+    "ToolContext",
+    "ToolLike",
+    "ToolResult",
+    "TurnContext",
+    "TurnSteps",
+    "as_run",
+    "converse",
+    "run_turn",
+)

@@ -1,14 +1,20 @@
 """What an agent is: a model, a prompt, tools and limits. A value; the one that lives is made from it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from trio_sagents.abc import Model
+from trio_sagents.abc import Middleware, Model
+from trio_sagents.agent._middleware import HOOKS, hooks_of, id_of
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.config import TurnLimits
+from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.json import Opaque
+
+if TYPE_CHECKING:
+    from trio_sagents.agent._steps import Mode
 
 ToolLike: TypeAlias = "Tool | Callable[..., Opaque]"  # type: ignore[explicit-any]  # any function can be a tool
 
@@ -33,9 +39,39 @@ def _model(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) 
         raise TypeError(f"Agent.{attribute.name} must be a Model, with a method stream(request), not {value!r}")
 
 
-def _none_yet(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Sequence[Opaque]) -> None:
-    if value:
-        raise ValueError(f"Agent.{attribute.name} must be empty: this version has no {attribute.name} yet")
+def _all_models(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Sequence[Opaque]) -> None:
+    for one in value:
+        _model(_agent, attribute, one)
+
+
+def _middleware(given: Sequence[Opaque]) -> Sequence[Opaque]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"Agent.middleware must be a sequence of Middleware, not {given!r}")
+    ids: set[str] = set()
+    for one in given:
+        if isinstance(one, type):
+            raise TypeError(f"Agent.middleware has the class {one.__name__}; give an instance: {one.__name__}()")
+        for hook in HOOKS:
+            own = getattr(type(one), hook, None)
+            if own is not None and inspect.iscoroutinefunction(own) != inspect.iscoroutinefunction(vars(Middleware)[hook]):
+                kind = "`async def`" if inspect.iscoroutinefunction(vars(Middleware)[hook]) else "a plain function"
+                raise TypeError(f"{type(one).__name__}.{hook} must be {kind}")
+        if not any(getattr(type(one), hook, None) for hook in HOOKS):
+            raise TypeError(f"Agent.middleware has {one!r}, which has no method of a Middleware")
+        if id_of(one) in ids:
+            raise ValueError(f"Agent.middleware has two with the id {id_of(one)!r}; give one of them another middleware_id")
+        ids.add(id_of(one))
+    return tuple(given)
+
+
+def _names(given: "str | ToolLike | Sequence[str | ToolLike]") -> tuple[str, ...]:
+    ones = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    return tuple(one if isinstance(one, str) else Tool.of(one).name for one in ones)
+
+
+def _is_async(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
+    if value is not None and not inspect.iscoroutinefunction(value):
+        raise TypeError(f"Agent.{attribute.name} must be an async function of the turn's steps, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -46,9 +82,33 @@ class Agent:
     system_prompt: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     tools: Sequence[Tool] = attrs.field(default=(), converter=_tools)
     """Functions, or `Tool`s. Names are unique; schemas are made, and bad ones refused, here."""
-    middleware: Sequence[object] = attrs.field(default=(), converter=tuple, validator=_none_yet)
-    """Must be empty in this version."""
-    fallbacks: Sequence[Model] = attrs.field(default=(), converter=_models, validator=_none_yet)
-    """Must be empty in this version."""
+    middleware: Sequence[Opaque] = attrs.field(default=(), converter=_middleware)
+    """`Middleware` instances, outermost first; their ids are unique."""
+    fallbacks: Sequence[Model] = attrs.field(default=(), converter=_models, validator=_all_models)
+    """Asked in this order, for one model call, where the model before failed."""
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=attrs.validators.instance_of(RetryPolicy))
+    """How often, and after how long, a model is asked again that failed for the moment."""
     limits: TurnLimits = attrs.field(factory=TurnLimits, validator=attrs.validators.instance_of(TurnLimits))
     name: str | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.instance_of(str)))
+    mode: "Mode | None" = attrs.field(default=None, validator=_is_async)
+    """The loop of a turn: an async function of its `TurnSteps`; None is `converse`."""
+    until_tool: Sequence[str] = attrs.field(default=(), converter=_names)
+    """Names of tools, or the tools: a turn ends when one of them was called; `Completed.result` is what it returned."""
+    until_tool_success: Sequence[str] = attrs.field(default=(), converter=_names)
+    """Likewise, but only a call that succeeded ends it: what failed goes back to the model."""
+    own_tools: Mapping[str, Tool] = attrs.field(init=False, eq=False, repr=False)
+    """`tools`, by name."""
+    hooks: Mapping[str, Sequence[Opaque]] = attrs.field(init=False, eq=False, repr=False)
+    """Which middleware has which hook."""
+
+    @own_tools.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
+    def _own_tools(self) -> Mapping[str, Tool]:
+        return {tool.name: tool for tool in self.tools}
+
+    @hooks.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
+    def _hooks(self) -> Mapping[str, Sequence[Opaque]]:
+        return hooks_of(self.middleware)
+
+    def __attrs_post_init__(self) -> None:
+        if self.until_tool and self.until_tool_success:
+            raise ValueError("Agent takes until_tool, or until_tool_success, not both")

@@ -5,30 +5,18 @@ from typing import Protocol
 
 import trio
 
-from trio_sagents.abc import Scope
-from trio_sagents.agent._progress import Progress
-from trio_sagents.data.cursors import Channel
-from trio_sagents.data.events import Event
+from trio_sagents.agent._middleware import AgentHome
+from trio_sagents.agent._progress import OpenCall, Progress
+from trio_sagents.data.interrupts import DecisionRecord
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Completed, Usage
-from trio_sagents.data.state import State
+from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 
 
-class TurnContext(Protocol):
+class TurnContext(AgentHome, Protocol):
     """One turn's view of its conversation. What is committed is durable when the call returns, and its events are out."""
 
     turn_id: str
     progress: Progress
-
-    @property
-    def conversation_id(self) -> str:
-        """The conversation's id."""
-        ...
-
-    @property
-    def scope(self) -> Scope:
-        """The agent's."""
-        ...
 
     @property
     def max_message_bytes(self) -> int:
@@ -45,16 +33,13 @@ class TurnContext(Protocol):
         """For tools that are plain functions."""
         ...
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the turn has an outcome."""
+        ...
+
     def messages(self) -> Sequence[Message]:
-        """Return the history so far, oldest first; a new sequence."""
-        ...
-
-    def state(self) -> State:
-        """Return the last committed state."""
-        ...
-
-    def publish(self, event: Event, channel: Channel = "main") -> None:
-        """Tell the subscribers."""
+        """Return the history so far, oldest first, as the model is to read it; a new sequence."""
         ...
 
     def new_id(self) -> str:
@@ -63,6 +48,10 @@ class TurnContext(Protocol):
 
     def knows_call(self, call_id: str) -> bool:
         """Return whether a call of this conversation has that id."""
+        ...
+
+    def decision_of(self, call_id: str) -> DecisionRecord | None:
+        """Return what was decided about an open call; None where nothing was."""
         ...
 
     def note_draft(self) -> None:
@@ -81,6 +70,14 @@ class TurnContext(Protocol):
         """Keep the outcome of one tool call."""
         ...
 
-    async def complete(self, message: Message, usage: Usage) -> Completed:
+    def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
+        """Return how the turn ends where these calls wait for people."""
+        ...
+
+    async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
+        """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""
+        ...
+
+    async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
         """Keep the last answer. From this call on the turn is completed, whatever else comes."""
         ...

@@ -154,10 +154,16 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
         for leaf in leaves(exc):  # an adapter with a nursery of its own wraps what it, or we, raised
             if isinstance(leaf, ModelFailed | LimitExceeded):
                 raise leaf from None
-        raise ModelFailed(f"the model {getattr(model, 'name', type(model).__name__)!r} raised {type(exc).__name__}") from exc
+        raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
     finally:
         progress.usage += listener.usage
     return answer
+
+
+def name_of(model: Model) -> str:
+    """Return what a model is called; its class, where it does not say."""
+    name: object = getattr(model, "name", None)
+    return name if isinstance(name, str) else type(model).__name__
 
 
 def spoken_calls(message: Message) -> Sequence[ToolCall]:

@@ -1,11 +1,13 @@
 """How far a turn has come, at any moment: what a snapshot shows, and what a cut turn keeps."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
 from trio_sagents.data.events import Event, StreamingMessage, TextDelta, ThinkingDelta
+from trio_sagents.data.interrupts import PendingCall
+from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, Part, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
 
@@ -76,13 +78,28 @@ class OpenCall:
     """Whether it runs in a thread, which nobody can stop."""
     result: ToolResult | None = None
     """What it returned, until that is submitted."""
+    value: object = None
+    """What the tool's function returned, as it is."""
+    requests: Sequence[PendingCall] = ()
+    """What people have to decide before it can go on: itself, or the calls of its sub-agent."""
+    record: JSON | None = None
+    """The sub-agent that waits in it, as it is stored."""
 
     @property
     def known(self) -> ToolStatus:
         """What is known of it if the turn is cut now."""
-        if self.status == "pending":
-            return "pending"
+        if self.status in {"pending", "interrupted"}:
+            return self.status
         return "unknown" if self.in_thread else "cancelled"
+
+
+class Suspended(BaseException):
+    """A sub-agent waits for people, so the call that it runs in does. No `except Exception` of a tool swallows it."""
+
+    def __init__(self, requests: Sequence[PendingCall], record: JSON) -> None:
+        super().__init__(requests, record)
+        self.requests: Final = requests
+        self.record: Final = record
 
 
 @attrs.define(eq=False)

@@ -1,24 +1,31 @@
 """The tools of one answer: run in parallel, each answered exactly once, whatever they do.
 
 This is the first of the two places that contain exceptions: what a tool raises becomes a result that the model can read.
-`Cancelled`, `KeyboardInterrupt` and `SystemExit` always pass.
+`Cancelled`, `KeyboardInterrupt` and `SystemExit` always pass. It is also the only place from which a tool's function is called.
 """
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, get_args
+from collections.abc import Callable, Mapping
+from typing import Final
 
+import attrs
 import trio
 
-from trio_sagents._trio.groups import split
-from trio_sagents.agent._agent import Agent
+from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._progress import OpenCall
+from trio_sagents.agent._gate import claim, decided_call, runs
+from trio_sagents.agent._middleware import Pipeline, check_event
+from trio_sagents.agent._nested import Desk
+from trio_sagents.agent._progress import OpenCall, Suspended
+from trio_sagents.agent._tool_chain import run_around
+from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
 from trio_sagents.agent._tools import ToolResult as ToolReturn
 from trio_sagents.data.errors import describe
 from trio_sagents.data.events import Event, ToolExecutionUpdated
+from trio_sagents.data.interrupts import pending
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 
 ERROR_BYTES: Final = 4096
@@ -26,83 +33,147 @@ ERROR_BYTES: Final = 4096
 log: Final = logging.getLogger("trio_sagents")
 
 
-async def run_tools(agent: Agent, calls: Sequence[ToolCall], invalid: Mapping[str, str], context: TurnContext) -> None:
-    """Run the calls of one answer, at most `limits.max_parallel` at once, and commit each result when it is there.
+@attrs.define(eq=False)
+class ToolRun:
+    """The calls of one answer, at work."""
+
+    pipeline: Pipeline
+    context: TurnContext
+    values: dict[str, Opaque] = attrs.field(factory=dict)
+    """By call id: what the functions returned."""
+
+    async def answer(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
+        """Answer one call, or find out what it waits for."""
+        call = opened.call
+        tool = self.pipeline.tools.get(call.name)
+        if tool is None:
+            names = ", ".join(sorted(self.pipeline.tools)) or "none"
+            opened.result = _result(call, f"There is no tool {call.name!r}; there are: {names}.", "failed")
+        elif invalid is not None:
+            opened.result = _result(call, invalid, "failed")
+        else:
+            allowed = await self._pass_gate(opened, tool)
+            if allowed is not None and limiter is None:
+                await self._run(allowed, tool, opened)
+            elif allowed is not None and limiter is not None:
+                async with limiter:
+                    await self._run(allowed, tool, opened)
+        if opened.result is not None:
+            await self.context.commit_result(call, opened.result)
+
+    async def _pass_gate(self, opened: OpenCall, tool: Tool) -> ToolCall | None:
+        """Return the call as it may run now; None where it has a result already, or waits."""
+        call = opened.call
+        decision = self.context.decision_of(call.call_id)
+        if decision is None:
+            if opened.record is not None:
+                return call  # it runs already: its sub-agent waited
+            wanted = await claim(self.pipeline, self.context, self.context.turn_id, call, tool)
+            if wanted is None:
+                return call
+            opened.requests = (wanted,)
+            opened.status = "interrupted"
+            return None
+        if not runs(decision):
+            opened.result = _result(call, decision.text, "completed" if decision.kind == "answer" else "cancelled")
+            return None
+        allowed = decided_call(call, decision)
+        if allowed is None:
+            opened.result = _result(call, "This call was not run: what was decided is about other arguments.", "failed")
+        return allowed
+
+    async def _run(self, call: ToolCall, tool: Tool, opened: OpenCall) -> None:
+        try:
+            opened.result = await run_around(self.pipeline, self.context, call, functools.partial(self._invoke, tool, opened))
+        except Suspended as suspended:
+            opened.requests, opened.record, opened.status = suspended.requests, suspended.record, "interrupted"
+        if opened.requests:
+            opened.result = None
+
+    async def _invoke(self, tool: Tool, opened: OpenCall, call: ToolCall) -> ToolResult:
+        """Call the tool's function: the only place that does."""
+        context = self.context
+        key = f"{context.conversation_id}/{context.turn_id}/{call.call_id}"
+        desk = Desk(self.pipeline, context, opened)
+        tool_context = ToolContext(
+            context.conversation_id, context.scope, call.call_id, key, context.state(), _publisher(tool, context), desk
+        )
+        try:
+            arguments = tool.bind(call.arguments, tool_context)
+        except ArgumentsInvalid as exc:
+            return _result(call, str(exc), "failed")
+        # No checkpoint from here to the call: what is shown as executing has begun.
+        opened.status = "executing"
+        opened.in_thread = not tool.is_async
+        context.publish(ToolExecutionUpdated(call, "executing", context.turn_id))
+        limits = self.pipeline.agent.limits
+        try:
+            with trio.move_on_after(limits.tool_timeout) as timeout:
+                value = await _call(tool, arguments, context.threads)
+                return self._returned(opened, call, value)
+            assert timeout.cancelled_caught
+            return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
+        except BaseException as error:  # noqa: ASYNC103  # the tool boundary: what is not contained is raised
+            return _contained(error, tool, call, context)
+
+    def _returned(self, opened: OpenCall, call: ToolCall, value: object) -> ToolResult:
+        self.values[call.call_id] = value
+        if isinstance(value, Halt):
+            opened.requests = (pending(call, kind="halt", text=value.message, allowed=(), path=tuple(self.pipeline.path)),)
+            opened.status = "interrupted"
+            return _result(call, value.message, "interrupted")
+        is_error = isinstance(value, ToolReturn) and value.is_error
+        text, _ = render_output(value.content if isinstance(value, ToolReturn) else value, self.context.max_tool_output_bytes)
+        return _result(call, text, "failed" if is_error else "completed")
+
+
+async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext) -> Mapping[str, Opaque]:
+    """Run the open calls, at most `limits.max_parallel` at once, and commit each result when it is there.
+
+    A call that waits for people stays open: its `requests` say for what.
 
     Args:
-        agent: has the tools.
-        calls: of one answer; each is open in `context.progress`.
+        pipeline: has the tools, and the gate.
         invalid: by call id, why its arguments cannot be used.
-        context: the turn's.
+        context: the turn's; the calls are those open in its `progress`.
+
+    Returns:
+        What the functions returned, by call id.
 
     Cancellation: tools in tasks are cancelled with it and joined; tools in threads go on, unheeded. What had returned stays in
     `context.progress.open_calls`.
     """
-    tools = {tool.name: tool for tool in agent.tools}
-    limiter = trio.CapacityLimiter(agent.limits.max_parallel) if len(calls) > agent.limits.max_parallel else None
+    opened = tuple(context.progress.open_calls.values())
+    most = pipeline.agent.limits.max_parallel
+    limiter = trio.CapacityLimiter(most) if len(opened) > most else None
+    run = ToolRun(pipeline, context)
     async with trio.open_nursery() as nursery:
-        for call in calls:
-            opened = context.progress.open_calls[call.call_id]
-            nursery.start_soon(_answer, agent, tools.get(call.name), opened, invalid.get(call.call_id), context, limiter)
+        for one in opened:
+            nursery.start_soon(run.answer, one, invalid.get(one.call.call_id), limiter)
+    return run.values
 
 
-async def _answer(
-    agent: Agent, tool: Tool | None, opened: OpenCall, invalid: str | None, context: TurnContext, limiter: trio.CapacityLimiter | None
-) -> None:
-    call = opened.call
-    if tool is None:
-        names = ", ".join(sorted(one.name for one in agent.tools)) or "none"
-        opened.result = _result(call, f"There is no tool {call.name!r}; there are: {names}.", "failed")
-    elif invalid is not None:
-        opened.result = _result(call, invalid, "failed")
-    elif limiter is None:
-        await _run(agent, tool, opened, context)
-    else:
-        async with limiter:
-            await _run(agent, tool, opened, context)
-    if opened.result is not None:
-        await context.commit_result(call, opened.result)
-
-
-async def _run(agent: Agent, tool: Tool, opened: OpenCall, context: TurnContext) -> None:
-    call = opened.call
-    key = f"{context.conversation_id}/{context.turn_id}/{call.call_id}"
-    tool_context = ToolContext(context.conversation_id, context.scope, call.call_id, key, context.state(), _publisher(tool, context))
-    try:
-        arguments = tool.bind(call.arguments, tool_context)
-    except ArgumentsInvalid as exc:
-        opened.result = _result(call, str(exc), "failed")
-        return
-    # No checkpoint from here to the call: what is shown as executing has begun.
-    opened.status = "executing"
-    opened.in_thread = not tool.is_async
-    context.publish(ToolExecutionUpdated(call, "executing", context.turn_id))
-    try:
-        with trio.move_on_after(agent.limits.tool_timeout) as timeout:
-            value = await _call(tool, arguments, context.threads)
-            opened.result = _rendered(call, value, context)
-        if timeout.cancelled_caught:
-            opened.result = _timed_out(call, agent.limits.tool_timeout, in_thread=opened.in_thread)
-    except BaseException as error:  # noqa: ASYNC103  # the tool boundary: what is not contained is raised
-        contained, onward = split(error)
-        if onward is not None:
-            if contained is not None:
-                log.warning(
-                    "tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained
-                )
-            raise onward from None  # noqa: ASYNC104  # the Cancelled in it, without what came beside
-        if not isinstance(contained, Exception):
-            raise
-        text, _ = render_output(describe(contained), min(ERROR_BYTES, context.max_tool_output_bytes))
-        opened.result = _result(call, text, "failed")
+def _contained(error: BaseException, tool: Tool, call: ToolCall, context: TurnContext) -> ToolResult:
+    """Return what a model reads of what a tool raised; raise what is not to be contained."""
+    suspended = next((leaf for leaf in leaves(error) if isinstance(leaf, Suspended)), None)
+    if suspended is not None:
+        raise suspended from None
+    contained, onward = split(error)
+    if onward is not None:
+        if contained is not None:
+            log.warning("tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained)
+        raise onward from None  # the Cancelled in it, without what came beside
+    if not isinstance(contained, Exception):
+        raise error
+    text, _ = render_output(describe(contained), min(ERROR_BYTES, context.max_tool_output_bytes))
+    return _result(call, text, "failed")
 
 
 def _publisher(tool: Tool, context: TurnContext) -> Callable[[Event], None]:
     """Return what the tool may call to publish: from a thread it goes through Trio, for events have one order."""
 
     def publish(event: Event) -> None:
-        if not isinstance(event, get_args(Event)):
-            raise TypeError(f"a tool publishes events of trio_sagents, not {type(event).__name__}")
+        check_event(event)
         if tool.is_async:
             context.publish(event)
         else:
@@ -117,12 +188,6 @@ async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.Capac
     # Cancellation: the thread is abandoned, for nobody can stop it; its result is dropped, and the call marked unknown.
     function = functools.partial(tool.function, **arguments)
     return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
-
-
-def _rendered(call: ToolCall, value: object, context: TurnContext) -> ToolResult:
-    is_error = isinstance(value, ToolReturn) and value.is_error
-    text, _ = render_output(value.content if isinstance(value, ToolReturn) else value, context.max_tool_output_bytes)
-    return _result(call, text, "failed" if is_error else "completed")
 
 
 def _timed_out(call: ToolCall, seconds: float, *, in_thread: bool) -> ToolResult:

@@ -47,6 +47,14 @@ class ToolResult:
     """For the host's own use; the model does not see it."""
 
 
+@attrs.frozen
+class Halt:
+    """What a tool may return to stop the conversation until a person has acknowledged it, by `dismiss`."""
+
+    message: str = attrs.field(validator=attrs.validators.instance_of(str))
+    """For people."""
+
+
 def storable(text: str) -> str:
     """Return `text`, its lone surrogates replaced: they have no UTF-8."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -8,8 +8,8 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias, Union, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
@@ -26,8 +26,13 @@ from trio_sagents.agent._shapes import Field, Misfit, Shape, kind_of, object_sha
 from trio_sagents.agent._tool_text import ArgumentsInvalid, ToolResult, parse_arguments, render_output
 from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, plain_json
+from trio_sagents.data.outcomes import Completed
 from trio_sagents.data.requests import ToolSpec
 from trio_sagents.data.state import State
+from trio_sagents.data.todos import Todo
+
+if TYPE_CHECKING:
+    from trio_sagents.agent._agent import Agent
 
 Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
 
@@ -51,6 +56,52 @@ class ToolContext:
     """The conversation as last committed."""
     publish: Callable[[Event], None]
     """Tell the conversation's subscribers; returns at once."""
+    _desk: "ToolDesk | None" = attrs.field(default=None, repr=False, alias="desk")
+
+    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
+        """Change the conversation's todos, or keys of its metadata (None removes a key); durable when it returns. Async tools only.
+
+        Raises:
+            PersistenceError: it could not be kept.
+
+        Cancellation: either nothing was submitted, or it is kept.
+        """
+        await self._desk_of().update(todos, metadata)
+
+    async def run_agent(self, agent: "Agent", prompt: str, *, name: str) -> Completed:
+        """Run a sub-agent to its end, once in a call: in a nursery inside this call. Async tools only.
+
+        An approval or a question inside it interrupts the whole turn; when that is answered the tool is called again, with the
+        same arguments, and this method goes on where the sub-agent was.
+
+        Args:
+            agent: what runs; it has a history, todos and metadata of its own.
+            prompt: its first message.
+            name: for events and interrupts.
+
+        Raises:
+            ModelFailed, LimitExceeded, MiddlewareError, ToolNotCalled: it failed; not caught, the model reads that.
+
+        Cancellation: it has ended, and nothing of it is kept but its usage.
+        """
+        return await self._desk_of().run_agent(agent, prompt, name)
+
+    def _desk_of(self) -> "ToolDesk":
+        if self._desk is None:
+            raise RuntimeError("this context was made by hand: no turn runs behind it")
+        return self._desk
+
+
+class ToolDesk(Protocol):
+    """What stands behind the context of a call."""
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+        """As `ToolContext.update`."""
+        ...
+
+    async def run_agent(self, agent: "Agent", prompt: str, name: str) -> Completed:
+        """As `ToolContext.run_agent`."""
+        ...
 
 
 def _check_name(name: object) -> None:

@@ -12,7 +12,9 @@ Check: TypeAlias = Callable[[Opaque, "attrs.Attribute[Opaque]", Opaque], None]
 """An attrs validator, which sees what an untyped caller gave."""
 
 
-def _seconds(*, minimum_open: bool = False) -> Check:
+def seconds_validator(*, minimum_open: bool = False) -> Check:
+    """Return a validator of durations: numbers of at least 0, or above it."""
+
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"{type(instance).__name__}.{attribute.name} must be seconds as a number, not {value!r}")
@@ -24,7 +26,9 @@ def _seconds(*, minimum_open: bool = False) -> Check:
     return check
 
 
-def _count(minimum: int = 1, *, finite: bool = False) -> Check:
+def count_validator(minimum: int = 1, *, finite: bool = False) -> Check:
+    """Return a validator of counts: ints of at least `minimum`, or `math.inf`."""
+
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if isinstance(value, bool) or not (isinstance(value, int) or (value == math.inf and not finite)):
             raise TypeError(f"{type(instance).__name__}.{attribute.name} must be an int, not {value!r}")
@@ -47,35 +51,35 @@ def check_timeout(name: str, value: object) -> float:
 class SessionPolicy:
     """Durations in seconds, sizes in bytes of UTF-8, and counts; each bound has a named error."""
 
-    viewer_grace: float = attrs.field(default=1.0, validator=_seconds())
+    viewer_grace: float = attrs.field(default=1.0, validator=seconds_validator())
     """How long an idle agent stays after its last viewer left; `math.inf` ignores viewers."""
-    grace_period: float = attrs.field(default=30.0, validator=_seconds())
+    grace_period: float = attrs.field(default=30.0, validator=seconds_validator())
     """How long turns may go on when `open_sessions` is left normally, or on `drain()`."""
-    settle_timeout: float = attrs.field(default=5.0, validator=_seconds(minimum_open=True))
+    settle_timeout: float = attrs.field(default=5.0, validator=seconds_validator(minimum_open=True))
     """How long the save at the end of a cut turn may take."""
-    start_timeout: float = attrs.field(default=30.0, validator=_seconds(minimum_open=True))
+    start_timeout: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
     """How long a boot may take."""
-    cancel_grace: float = attrs.field(default=5.0, validator=_seconds())
+    cancel_grace: float = attrs.field(default=5.0, validator=seconds_validator())
     """How long a cancelled tool may go on until `ToolIgnoresCancellation` names it."""
-    draft_interval: float = attrs.field(default=1.0, validator=_seconds())
+    draft_interval: float = attrs.field(default=1.0, validator=seconds_validator())
     """How much streamed text a kill -9 may cost; a draft is saved this often while a message streams, and every 4 KiB."""
-    queue_limit: int = attrs.field(default=64, validator=_count())
+    queue_limit: int = attrs.field(default=64, validator=count_validator())
     """Accepted messages that may wait; then `QueueFull`."""
-    subscriber_events: int = attrs.field(default=256, validator=_count())
+    subscriber_events: int = attrs.field(default=256, validator=count_validator())
     """Untaken events per subscription; beyond it the subscriber gets a `Gap` and a fresh `Snapshot`."""
-    subscriber_text: int = attrs.field(default=256 * 1024, validator=_count())
+    subscriber_text: int = attrs.field(default=256 * 1024, validator=count_validator())
     """Untaken characters of streamed text per subscription; beyond it as above."""
-    replay_events: int = attrs.field(default=1024, validator=_count(finite=True))
+    replay_events: int = attrs.field(default=1024, validator=count_validator(finite=True))
     """Events an agent keeps per channel for `after=cursor` and for slow subscribers."""
-    max_sessions: int = attrs.field(default=50_000, validator=_count())
+    max_sessions: int = attrs.field(default=50_000, validator=count_validator())
     """Agents at once; then `LimitExceeded`."""
-    max_sessions_per_scope: int = attrs.field(default=1_000, validator=_count())
+    max_sessions_per_scope: int = attrs.field(default=1_000, validator=count_validator())
     """Agents at once per owner (with `SameScope`; None, the owner of a host without tenants, has no such limit)."""
-    max_message_bytes: int = attrs.field(default=1024 * 1024, validator=_count())
+    max_message_bytes: int = attrs.field(default=1024 * 1024, validator=count_validator())
     """A posted message, and an answer of the model."""
-    max_state_bytes: int = attrs.field(default=8 * 1024 * 1024, validator=_count())
+    max_state_bytes: int = attrs.field(default=8 * 1024 * 1024, validator=count_validator())
     """The stored state of one conversation."""
-    max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=_count())
+    max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
     """What the model reads of one tool call; longer output is cut, with a mark."""
 
 
@@ -83,15 +87,15 @@ class SessionPolicy:
 class TurnLimits:
     """What one turn may use. At a limit the turn ends as `Failed(LimitExceeded)`."""
 
-    max_rounds: int = attrs.field(default=50, validator=_count())
+    max_rounds: int = attrs.field(default=50, validator=count_validator())
     """Model calls."""
-    max_calls: int = attrs.field(default=200, validator=_count())
+    max_calls: int = attrs.field(default=200, validator=count_validator())
     """Tool calls."""
-    turn_timeout: float = attrs.field(default=math.inf, validator=_seconds(minimum_open=True))
+    turn_timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
     """Seconds for the whole turn."""
-    tool_timeout: float = attrs.field(default=math.inf, validator=_seconds(minimum_open=True))
+    tool_timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
     """Seconds for one tool call; a call over it is answered with an error that the model reads."""
-    max_parallel: int = attrs.field(default=8, validator=_count())
+    max_parallel: int = attrs.field(default=8, validator=count_validator())
     """Tool calls that run at once."""
 
 

@@ -8,7 +8,8 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.cursors import Cursor
-from trio_sagents.data.events import Envelope
+from trio_sagents.data.events import Envelope, Event
+from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import PART_TAGS, Message, Part, ToolCall
 from trio_sagents.data.wire import encode_part
@@ -30,8 +31,13 @@ def envelope_to_dict(envelope: Envelope) -> JSON:
         "first_seq": envelope.first_seq,
         "seq": envelope.seq,
         "cursor": str(envelope.cursor),
-        "event": {"type": type(envelope.event).__name__, **_fields(envelope.event)},
+        "event": event_to_dict(envelope.event),
     }
+
+
+def event_to_dict(event: Event) -> JSON:
+    """Return an event as a new JSON object, with its "type"."""
+    return {"type": type(event).__name__, **_fields(event)}
 
 
 def error_to_dict(error: BaseException) -> JSON:
@@ -71,4 +77,6 @@ def _plain(value: object) -> JSONValue:
 
 
 def _part(part: Part) -> JSONValue:
+    if isinstance(part, PendingCall):
+        return {**_fields(part), "type": "tool_call"}
     return {**encode_part(part), "digest": part.digest} if isinstance(part, ToolCall) else encode_part(part)

@@ -210,6 +210,36 @@ class ChainError:
 
 
 @attrs.frozen
+class ModelRetrying:
+    """A model call failed for the moment; the same model is asked again. What this message streamed is void: forget it."""
+
+    error: Exception
+    model: str
+    """The name of the model."""
+    attempt: int
+    """The number of the attempt that comes, of this model for this answer; from 2."""
+    delay: float
+    """Seconds until then."""
+    message_id: str
+    """The message that was being streamed; the answer that comes has another id."""
+    turn_id: str
+
+
+@attrs.frozen
+class ModelFallback:
+    """A model call failed; another model is asked for the same answer. What this message streamed is void: forget it."""
+
+    error: Exception
+    model: str
+    """The name of the model that failed."""
+    fallback: str
+    """The name of the model that is asked now."""
+    message_id: str
+    """As of `ModelRetrying`."""
+    turn_id: str
+
+
+@attrs.frozen
 class ToolIgnoresCancellation:
     """A cancelled tool still runs after `cancel_grace`, so the turn cannot end: it shields itself."""
 
@@ -264,6 +294,11 @@ class ModelError:
     turn_id: str
 
 
+@attrs.frozen
+class MiddlewareEvent:
+    """Base of the events that middleware and tools publish: inherit, as a frozen attrs class of plain values."""
+
+
 Event: TypeAlias = (
     Snapshot
     | Gap
@@ -282,12 +317,15 @@ Event: TypeAlias = (
     | TodosUpdated
     | StateRestored
     | ChainError
+    | ModelRetrying
+    | ModelFallback
     | ToolIgnoresCancellation
     | AgentShutdown
     | AgentStateUpdated
     | MiddlewareAction
     | SubAgentEvent
     | ModelError
+    | MiddlewareEvent
 )
 
 

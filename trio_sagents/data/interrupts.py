@@ -1,27 +1,123 @@
-"""Interrupts: a turn that waits for a person, as plain data that survives a restart."""
+"""Interrupts: a turn that waits for people, as plain data that survives a restart."""
 
+import datetime
+import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from trio_sagents.data.messages import ToolCall
 
 InterruptKind: TypeAlias = Literal["approval", "question", "halt"]
+DecisionKind: TypeAlias = Literal["approve", "edit", "reject", "answer"]
+QuestionKind: TypeAlias = Literal["single", "multi", "text"]
+
+APPROVAL_DECISIONS: Final[Sequence[DecisionKind]] = ("approve", "edit", "reject")
+"""What may be decided about a call by default."""
 
 
-def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+@attrs.frozen
+class Option:
+    """One answer that a question offers."""
+
+    value: str
+    """What the model reads."""
+    label: str = ""
+    """What people read; empty: the value."""
+
+
+def _options(given: Iterable[Option]) -> tuple[Option, ...]:
+    return tuple(given)
+
+
+@attrs.frozen
+class Question:
+    """What a person is asked."""
+
+    text: str
+    kind: QuestionKind = "text"
+    """One of the options, any number of them, or free text."""
+    options: Sequence[Option] = attrs.field(default=(), converter=_options)
+    """In the order to be shown; empty for free text."""
+    allow_other: bool = False
+    """Whether a text that is no option will do."""
+    allow_cancel: bool = True
+    """Whether the person may decline to answer."""
+
+
+@attrs.frozen
+class DecisionRecord:
+    """What was decided about one call, by whom and when. It is kept for ever, and stands."""
+
+    interrupt_id: str
+    call_id: str
+    kind: str
+    """ "approve", "edit", "reject", "answer"; or "superseded" (a new message came instead), "dismissed", "expired"."""
+    digest: str
+    """Of the name and the arguments that were shown."""
+    content: str
+    """The canonical JSON text of what was decided beside the kind: edited arguments, a reason, an answer."""
+    text: str
+    """What the model reads where the call is not run."""
+    by: str | int | None
+    """The owner key of the scope that decided; None where there is none."""
+    at: str
+    """The instant, ISO 8601 in UTC."""
+
+
+@attrs.frozen
+class PendingCall(ToolCall):
+    """A call that waits for a person: what its answer has to name, and what may be answered."""
+
+    interrupt_id: str = ""
+    kind: InterruptKind = "approval"
+    claimed_by: str = ""
+    """The middleware that wants an answer; empty for a tool that halted the turn itself."""
+    allowed: Sequence[DecisionKind] = attrs.field(default=APPROVAL_DECISIONS, converter=tuple)
+    question: Question | None = None
+    text: str = ""
+    """Why it waits, for people; for a halt, what the tool said."""
+    path: Sequence[str] = attrs.field(default=(), converter=tuple)
+    """Names of the sub-agents that it comes from, outermost first; empty for the agent itself."""
+    timeout: float | None = None
+    """Seconds after which it is taken as rejected where nobody has decided; None is never."""
+
+
+def pending(call: ToolCall, **claim: object) -> PendingCall:
+    """Return `call` as one that waits; `claim` has the other fields."""
+    fields = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "status": "interrupted", **claim}
+    if fields.get("timeout") == math.inf:
+        fields["timeout"] = None
+    return PendingCall(**fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # checked by the callers' types
+
+
+def _as_tuple(calls: Iterable[PendingCall]) -> tuple[PendingCall, ...]:
     return tuple(calls)
+
+
+def _records(records: Iterable[DecisionRecord]) -> tuple[DecisionRecord, ...]:
+    return tuple(records)
 
 
 @attrs.frozen
 class Interrupt:
-    """What a turn waits for. Its answer names it by `interrupt_id`."""
+    """What a turn waits for. Its answers name it by `interrupt_id`; the turn goes on when every call is decided."""
 
     interrupt_id: str
     turn_id: str
-    calls: Sequence[ToolCall] = attrs.field(default=(), converter=_as_tuple)
-    """The calls that wait, in the order the model asked for them."""
+    calls: Sequence[PendingCall] = attrs.field(default=(), converter=_as_tuple)
+    """The calls that nobody has decided yet, in the order the model asked for them."""
     kind: InterruptKind = "approval"
+    """ "halt" where any call is halted, which `dismiss` acknowledges; else the kind of the first call."""
     restorable: bool = True
     """Whether it can be answered after the agent has left and come back."""
+    decided: Sequence[DecisionRecord] = attrs.field(default=(), converter=_records)
+    """What was decided of it already."""
+    expires_at: datetime.datetime | None = None
+    """When the calls with a timeout are taken as rejected, where nobody has decided; None is never."""
+
+
+def interrupt_kind(calls: Sequence[PendingCall]) -> InterruptKind:
+    """Return the kind of a batch: a halt wins."""
+    return "halt" if any(call.kind == "halt" for call in calls) else calls[0].kind

@@ -51,6 +51,8 @@ class CancelCause(StrEnum):
     DRAINED = "drained"
     FENCED = "fenced"
     CRASHED = "crashed"
+    DISMISSED = "dismissed"
+    """A person acknowledged a halt: `dismiss`."""
 
 
 HELD: Final = frozenset({Status.ERROR, Status.INTERRUPTED, Status.PAUSED})

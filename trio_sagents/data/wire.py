@@ -5,17 +5,17 @@ a wrong byte is a `StateError` that names the conversation. Every record carries
 `upgrade` walks it to the present one, so old rows are never rewritten.
 """
 
+import collections.abc
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NoReturn, TypeVar, get_args
+from typing import Final, NoReturn, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import (
     PART_TAGS,
@@ -87,7 +87,7 @@ def _register_parts(converter: cattrs.Converter) -> None:
         return tuple(converter.structure(one, item) for one in value)
 
     converter.register_structure_hook(Part, structure_part)
-    converter.register_structure_hook_func(lambda kind: kind in {Sequence[Part], Sequence[ToolCall]}, structure_sequence)
+    converter.register_structure_hook_func(lambda kind: get_origin(kind) is collections.abc.Sequence, structure_sequence)
 
 
 def encode_part(part: Part) -> dict[str, JSONValue]:
@@ -128,16 +128,6 @@ def encode_todo(todo: Todo) -> JSON:
     return attrs.asdict(todo)
 
 
-def encode_interrupt(interrupt: Interrupt | None) -> JSON | None:
-    """Return an interrupt as a stored record."""
-    if interrupt is None:
-        return None
-    calls = [encode_part(call) for call in interrupt.calls]
-    for call in calls:
-        del call["type"]
-    return {**attrs.asdict(interrupt, recurse=False), "calls": calls}
-
-
 def upgrade(conversation_id: str, record: JSONValue, migrations: Mapping[int, Migration] | None = None) -> JSON:
     """Return a stored record at the present version, without its version.
 
@@ -167,19 +157,14 @@ def upgrade(conversation_id: str, record: JSONValue, migrations: Mapping[int, Mi
 
 def decode_message(conversation_id: str, record: JSONValue) -> Message:
     """Return the message that a stored record stands for; StateError if it is none."""
-    return _decode(conversation_id, upgrade(conversation_id, record), Message)
+    return decode_value(conversation_id, upgrade(conversation_id, record), Message)
 
 
 def decode_todos(conversation_id: str, value: JSONValue) -> Sequence[Todo]:
     """Return the todos that a stored list stands for; StateError if it is none."""
     if not isinstance(value, list):
         raise StateError(conversation_id, f"the todos are {type(value).__name__}, not a list")
-    return tuple(_decode(conversation_id, item, Todo) for item in value)
-
-
-def decode_interrupt(conversation_id: str, value: JSONValue) -> Interrupt | None:
-    """Return the interrupt that a stored record stands for; StateError if it is none."""
-    return None if value is None else _decode(conversation_id, value, Interrupt)
+    return tuple(decode_value(conversation_id, item, Todo) for item in value)
 
 
 def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
@@ -193,7 +178,8 @@ def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
     return plain
 
 
-def _decode(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
+def decode_value(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
+    """Return the value of class `cls` that a stored record stands for; StateError if it is none."""
     try:
         plain_json(value, depth=-RECORD_DEPTH)
         return CONVERTER.structure(value, cls)

@@ -9,12 +9,14 @@ from trio_sagents.data.messages import FilePart, ImagePart, TextPart, ThinkingPa
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.models._fields import whole_text
 from trio_sagents.models._history import Answered, AnswerPart, History, Spoken, result_text, shape_history
-from trio_sagents.models._parts import file_note, file_text, image_note, is_sendable
+from trio_sagents.models._parts import file_note, file_text, image_data, image_note, image_url, pdf_data
 
 REDACTED_MARK: Final = "redacted_thinking:"
 """Begins the signature of a `ThinkingPart` that stands for thinking which the provider sent encrypted."""
 
 _MAX_ID: Final = 64
+_MAX_TITLE: Final = 500
+"""The longest title of a document that the API takes."""
 
 
 def anthropic_body(name: str, request: ModelRequest, max_tokens: int, settings: JSON) -> dict[str, JSONValue]:
@@ -62,19 +64,26 @@ def _user_block(part: UserPart) -> JSON:
     match part:
         case TextPart(text=text):
             return {"type": "text", "text": text}
-        case ImagePart() if not is_sendable(part):
-            return {"type": "text", "text": image_note(part)}
-        case ImagePart(media_type=media_type, data=data, url=url):
-            source: JSON = {"type": "base64", "media_type": media_type, "data": data} if data else {"type": "url", "url": url}
-            return {"type": "image", "source": source}
+        case ImagePart():
+            return _image_block(part) or {"type": "text", "text": image_note(part)}
         case FilePart():
-            return _file_block(part)
+            return _image_block(part) or _file_block(part)
+
+
+def _image_block(part: ImagePart | FilePart) -> JSON | None:
+    image = image_data(part)
+    if image is not None:
+        return {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": image.data}}
+    url = image_url(part) if isinstance(part, ImagePart) else None
+    return None if url is None else {"type": "image", "source": {"type": "url", "url": url}}
 
 
 def _file_block(file: FilePart) -> JSON:
-    title = {"title": whole_text(file.name)} if file.name.strip() else {}
-    if file.media_type == "application/pdf" and file.data:
-        return {"type": "document", "source": {"type": "base64", "media_type": file.media_type, "data": file.data}, **title}
+    name = whole_text(file.name).strip()[:_MAX_TITLE]
+    title = {"title": name} if name else {}
+    pdf = pdf_data(file)
+    if pdf is not None:
+        return {"type": "document", "source": {"type": "base64", "media_type": pdf.media_type, "data": pdf.data}, **title}
     text = file_text(file)
     if text is not None:
         return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": text}, **title}

@@ -10,7 +10,7 @@ from trio_sagents.data.messages import FilePart, ImagePart, TextPart, ThinkingPa
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.models._fields import whole_text
 from trio_sagents.models._history import Answered, History, Spoken, result_text, shape_history
-from trio_sagents.models._parts import file_note, file_text, image_note, is_sendable
+from trio_sagents.models._parts import file_note, file_text, image_data, image_note, image_url, pdf_data
 
 MAX_ID: Final = 40
 """The longest id of a call that OpenAI takes."""
@@ -74,18 +74,23 @@ def _user_block(part: UserPart) -> JSON:
     match part:
         case TextPart(text=text):
             return {"type": "text", "text": text}
-        case ImagePart() if not is_sendable(part):
-            return {"type": "text", "text": image_note(part)}
-        case ImagePart(media_type=media_type, data=data, url=url):
-            return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}" if data else url}}
+        case ImagePart():
+            return _image_block(part) or {"type": "text", "text": image_note(part)}
         case FilePart():
-            return _file_block(part)
+            return _image_block(part) or _file_block(part)
+
+
+def _image_block(part: ImagePart | FilePart) -> JSON | None:
+    image = image_data(part)
+    url = image.url if image is not None else image_url(part) if isinstance(part, ImagePart) else None
+    return None if url is None else {"type": "image_url", "image_url": {"url": url}}
 
 
 def _file_block(file: FilePart) -> JSON:
     name = whole_text(file.name) if file.name.strip() else "file"
-    if file.media_type == "application/pdf" and file.data:
-        return {"type": "file", "file": {"filename": name, "file_data": f"data:{file.media_type};base64,{file.data}"}}
+    pdf = pdf_data(file)
+    if pdf is not None:
+        return {"type": "file", "file": {"filename": name, "file_data": pdf.url}}
     text = file_text(file)
     if text is not None:
         return {"type": "text", "text": f"<file name={json.dumps(name, ensure_ascii=False)}>\n{text}\n</file>"}

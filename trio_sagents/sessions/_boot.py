@@ -52,7 +52,11 @@ class Booter:
         entry.stage = "load"
         ledger = await self._load(entry, blueprint, options)
         entry.stage = "start"
-        return LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
+        live = LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
+        await live.pipeline.start()
+        if ledger.interrupt is not None and ledger.interrupt.expires_at is not None and ledger.interrupt.expires_at <= wall_clock():
+            await live.answering.expire()
+        return live
 
     def _blueprint(self, entry: Entry, agent: Agent, options: SessionOpts) -> Blueprint:
         overrides = dict(options.supervisor_opts)

@@ -17,7 +17,7 @@ from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._asking import Opts, check_opts
 from trio_sagents.sessions._closing import drain_agents
-from trio_sagents.sessions._looking import Looking
+from trio_sagents.sessions._deciding import Deciding
 from trio_sagents.sessions._reports import DrainReport, SessionInfo
 from trio_sagents.sessions._watch import Watch
 from trio_sagents.supervisor import Phase, Posted, Receipt, cancel_turn, check_grace, handle_of, stop_entry
@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Subscriber)
 
 
 @attrs.define(eq=False)
-class Sessions(Looking):
+class Sessions(Deciding):
     """All conversations of one `open_sessions` block. Every entry takes the caller's scope, and asks who that is."""
 
     @property

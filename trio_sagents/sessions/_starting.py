@@ -11,7 +11,7 @@ from trio_sagents.broadcast import Subscription
 from trio_sagents.data.json import Options
 from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, PersistenceError, SessionsClosed
 from trio_sagents.sessions._boot import Booter
-from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime, run_agent
+from trio_sagents.supervisor import Entry, LiveAgent, Opening, Phase, Runtime, run_agent
 
 
 @attrs.define(eq=False)
@@ -30,8 +30,13 @@ class Starter:
         conversation_id: str,
         scope: Scope,
         request_opts: Options,
+        opening: Opening | None = None,
     ) -> Entry:
         """Return the entry of a live agent; boot it where there is none.
+
+        Args:
+            agent_id, conversation_id, scope, request_opts: as in `Sessions.start`; checked.
+            opening: is done before the agent goes live, where this call waits for its boot; else it is left to the caller.
 
         Raises:
             StartFailed: the boot failed; nothing of it is left.
@@ -59,13 +64,25 @@ class Starter:
             if entry.phase is Phase.BOOTING:
                 if is_inside(entry.task):
                     raise AgentStopped(conversation_id)  # a boot cannot wait for itself
-                await entry.wait_ready()
+                await self._wait_ready(entry, opening)
                 if not entry.has_booted or entry.failure is not None:
                     self._raise_failure(entry)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()  # others get a turn; then the look holds, or is taken again
             if entry.phase is Phase.LIVE:
                 return entry
+
+    async def _wait_ready(self, entry: Entry, opening: Opening | None) -> None:
+        """Wait for the end of a boot, and have something done before it."""
+        if opening is None:
+            await entry.wait_ready()
+            return
+        entry.openings.append(opening)
+        try:
+            await entry.wait_ready()
+        finally:
+            if opening in entry.openings:
+                entry.openings.remove(opening)
 
     def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options) -> Entry:
         if self.is_closed:

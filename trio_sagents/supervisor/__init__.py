@@ -3,13 +3,13 @@
 from trio_sagents.supervisor._access import Access, SameScope
 from trio_sagents.supervisor._agent_task import run_agent
 from trio_sagents.supervisor._blueprint import Blueprint
-from trio_sagents.supervisor._handle import AgentHandle, AgentInfo, cancel_turn, check_grace, handle_of, info_of, stop_entry
+from trio_sagents.supervisor._handle import AgentHandle, AgentInfo, cancel_turn, check_decisions, check_grace, handle_of, info_of, stop_entry
 from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._intake import Posted
 from trio_sagents.supervisor._ledger import Change, Ledger
 from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
-from trio_sagents.supervisor._registry import Entry, Phase, Registry
+from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
 from trio_sagents.supervisor._vaults import FlatVault, SplitVault, Vault
 from trio_sagents.supervisor._writer import Writer
@@ -24,6 +24,7 @@ __all__ = (
     "FlatVault",
     "Ledger",
     "LiveAgent",
+    "Opening",
     "Phase",
     "Posted",
     "Receipt",
@@ -35,6 +36,7 @@ __all__ = (
     "Writer",
     "await_host",
     "cancel_turn",
+    "check_decisions",
     "check_grace",
     "handle_of",
     "info_of",

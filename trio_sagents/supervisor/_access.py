@@ -54,6 +54,14 @@ class Access:
         """Return the owner key to store; None where the authorizer has no notion of owners."""
         return self.authorizer.owner_of(scope) if isinstance(self.authorizer, SameScope) else None
 
+    def actor_of(self, scope: Scope) -> Owner:
+        """Return who that is, for the record of a decision: what the authorizer's `actor_of(scope)` says, or the owner key."""
+        name_of: Callable[[Scope], Owner] | None = getattr(self.authorizer, "actor_of", None)
+        actor = self.owner_of(scope) if name_of is None else name_of(scope)
+        if isinstance(actor, bool) or not (actor is None or isinstance(actor, str | int)):
+            raise TypeError(f"{type(self.authorizer).__name__}.actor_of must return a str, an int or None, not {type(actor).__name__}")
+        return actor
+
     def asker(self, scope: Scope) -> Asker:
         """Return who asks the store."""
         owner: Owner | Unchecked = self.authorizer.owner_of(scope) if isinstance(self.authorizer, SameScope) else UNCHECKED

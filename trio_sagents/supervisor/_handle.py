@@ -1,5 +1,6 @@
 """The handle: what a caller holds of a live agent. Bound to the scope that obtained it; every command asks the authorizer again."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -7,8 +8,9 @@ import trio
 
 from trio_sagents._trio.tree import is_inside
 from trio_sagents.abc import Action, Overlap, Scope
+from trio_sagents.data.decisions import Decision
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import Options
+from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.state import State
@@ -147,6 +149,50 @@ class AgentHandle:
         live = await self._ask("post")
         return await live.intake.post(posted, self._scope)
 
+    async def resume(self, decisions: Sequence[Decision]) -> Receipt:
+        """Decide what waits; as `Sessions.resume`, but a sleeping agent is not woken.
+
+        Raises:
+            AgentNotRunning: it takes no commands any more; nothing was done.
+            AlreadyDecided, InvalidDecision, NotInterrupted, ConversationNotFound: nothing was done.
+            PersistenceError: they could not be stored; nothing runs.
+
+        Cancellation: either nothing was submitted, or the decisions are recorded, and the turn goes on.
+        """
+        decided = check_decisions(decisions)
+        live = await self._ask("decide")
+        return await live.answering.resume(decided, self._scope)
+
+    async def dismiss(self) -> None:
+        """Acknowledge a halt; as `Sessions.dismiss`, but a sleeping agent is not woken.
+
+        Raises:
+            AgentNotRunning: it takes no commands any more; nothing was done.
+            NotInterrupted, ConversationNotFound: nothing was done.
+            PersistenceError: it could not be stored.
+
+        Cancellation: either nothing was submitted, or it is acknowledged.
+        """
+        live = await self._ask("decide")
+        await live.answering.dismiss(self._scope)
+
+    async def notify_middleware(self, middleware_id: str, message: Opaque) -> None:
+        """Hand a message to one middleware of the agent, and wait until it has taken it.
+
+        Args:
+            middleware_id: by default the name of its class.
+            message: the host's own; handed over as it is.
+
+        Raises:
+            LookupError: the agent has no such middleware; nothing was done.
+            MiddlewareError: it raised.
+            AgentNotRunning: the agent takes no commands, or ended first.
+
+        Cancellation: either nothing was done, or the middleware goes on with the message.
+        """
+        live = await self._ask("post")
+        await live.home.notify(middleware_id, message)
+
     async def cancel_turn(self, *, turn_id: str | None = None) -> TurnOutcome | None:
         """Cut the running turn; what was said is kept. The agent goes on.
 
@@ -218,6 +264,18 @@ class AgentHandle:
             return False
         await stop_entry(live.entry, grace_period)
         return True
+
+
+def check_decisions(decisions: Sequence[Decision]) -> Sequence[Decision]:
+    """Return the decisions as a tuple; TypeError or ValueError where they cannot be meant."""
+    if isinstance(decisions, str) or not isinstance(decisions, Sequence):
+        raise TypeError(f"decisions must be a sequence of Approve, Edit, Reject, Answer; not {decisions!r}")
+    for one in decisions:
+        if not isinstance(one, Decision) or type(one) is Decision:
+            raise TypeError(f"a decision is an Approve, Edit, Reject or Answer, not {one!r}")
+    if not decisions:
+        raise ValueError("decisions is empty; give one for each call that is decided")
+    return tuple(decisions)
 
 
 def check_grace(grace_period: float) -> None:

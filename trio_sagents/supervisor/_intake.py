@@ -12,11 +12,11 @@ import attrs
 import trio
 
 from trio_sagents.abc import Overlap, Scope
-from trio_sagents.data.events import DisplayMessageSaved, MessageQueued
-from trio_sagents.data.history import closing_messages, finishes_turn, open_calls
+from trio_sagents.data.events import DisplayMessageSaved, Event, MessageQueued
+from trio_sagents.data.history import finishes_turn
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import canonical
-from trio_sagents.data.messages import Message, ToolCall, ToolStatus, UserMessage
+from trio_sagents.data.messages import Message, UserMessage
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
 from trio_sagents.data.rows import rows_of
@@ -24,7 +24,9 @@ from trio_sagents.data.status import CancelCause
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, ModelFailed, PersistenceError, QueueFull
 from trio_sagents.supervisor._hosts import await_host
-from trio_sagents.supervisor._ledger import NO_CHANGE, Change, content_digest
+from trio_sagents.supervisor._decisions import closing_change
+from trio_sagents.supervisor._ledger import Change
+from trio_sagents.supervisor._ledger_checks import content_digest
 from trio_sagents.supervisor._receipt import Answer, Receipt
 from trio_sagents.supervisor._registry import Entry
 from trio_sagents.supervisor._runtime import wall_clock
@@ -137,6 +139,8 @@ class Intake:
         self.live.ledger.ids.add(message_id)
         try:
             seen, shown = await self._preprocess(posted, actor)
+            while (landing := self.live.answering.landing) is not None:
+                await landing.wait()  # a decision is on its way: whether this message comes instead of one is known once it is on record
             if not self.live.is_accepting:
                 raise self.live.entry.not_running()
             message = Message(message_id, "user", seen.parts, None, None, seen.metadata, posted.digest)
@@ -147,10 +151,8 @@ class Intake:
             raise
         answer = Answer()
         accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), answer)
-        write = self.live.ledger.submit(
-            self._change(message, Message(message_id, "user", shown.parts, None, None, shown.metadata), actor),
-            lambda saved, error: self._landed(message, accepted, flight, saved, error),
-        )
+        change, closes = self._change(message, Message(message_id, "user", shown.parts, None, None, shown.metadata), actor)
+        write = self.live.ledger.submit(change, lambda saved, error: self._landed(message, accepted, flight, closes, saved, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
         await write.wait()
@@ -196,39 +198,39 @@ class Intake:
                 raise LimitExceeded("max_message_bytes", size, most=self.live.policy.max_message_bytes)
         return pair[0], pair[1]
 
-    def _change(self, message: Message, shown: Message, actor: Scope) -> Change:
+    def _change(self, message: Message, shown: Message, actor: Scope) -> tuple[Change, Sequence[Event]]:
         live = self.live
-        closing: Sequence[Message] = ()
-        interrupt: object = NO_CHANGE
+        base = Change(lifecycle="on_message")
+        closes: Sequence[Event] = ()
         if live.ledger.interrupt is not None and not self.is_superseding:
             # A message instead of an answer: the same commit that accepts it closes what waited for the answer.
             self.is_superseding = True
-            interrupt = None
-            calls: list[tuple[ToolCall, ToolStatus]] = [(call, "interrupted") for call in open_calls(live.ledger.messages)]
-            closing = closing_messages(
-                calls,
-                None,
-                turn_id=live.ledger.interrupt.turn_id,
-                stop_reason="cancelled",
-                cause=CancelCause.SUPERSEDED,
-                message_ids=live.ledger.id_source(),
-            )
+            by = live.runtime.access.actor_of(actor)
+            base, closes = closing_change(live.ledger, "superseded", CancelCause.SUPERSEDED, by, {})
         now = wall_clock()
-        return Change(
-            lifecycle="on_message",
+        change = attrs.evolve(
+            base,
             actor=actor,
-            messages=closing,
             queued=(message,),
             new_ids={message.message_id: message.digest or ""},
-            interrupt=interrupt,
-            shown=(*closing, shown),
-            rows=tuple(row for one in (*closing, shown) for row in rows_of(one, now)),
+            shown=(*base.shown, shown),
+            rows=(*base.rows, *rows_of(shown, now)),
         )
+        return change, closes
 
-    def _landed(self, message: Message, accepted: Accepted, flight: Flight, saved: Saved | None, error: PersistenceError | None) -> None:
+    def _landed(
+        self,
+        message: Message,
+        accepted: Accepted,
+        flight: Flight,
+        closes: Sequence[Event],
+        saved: Saved | None,
+        error: PersistenceError | None,
+    ) -> None:
         """Runs in the writer: the message is durable, or it is not."""
         live = self.live
-        self.is_superseding = False
+        if closes:
+            self.is_superseding = False
         if saved is None:
             assert error is not None
             live.ledger.ids.discard(message.message_id)
@@ -239,6 +241,8 @@ class Intake:
             self.accepted[message.message_id] = accepted
             for row in saved.new:
                 live.publish(DisplayMessageSaved(row))
+            for event in closes:
+                live.publish(event)
             live.publish(MessageQueued(message))
             live.message_came(interrupts=accepted.overlap == "interrupt")
         self._land(message.message_id, flight)
@@ -273,6 +277,11 @@ class Intake:
 def outcome_in(messages: Sequence[Message], message_id: str) -> TurnOutcome:
     """Return how the turn that took a message ended, as far as the history tells."""
     turn_id = next((message.turn_id for message in reversed(messages) if message.message_id == message_id), None)
+    return outcome_of_turn(messages, turn_id)
+
+
+def outcome_of_turn(messages: Sequence[Message], turn_id: str | None) -> TurnOutcome:
+    """Return how a turn ended, as far as the history tells."""
     last = next((one for one in reversed(messages) if one.role == "assistant" and one.turn_id == turn_id), None)
     if turn_id is None or last is None:
         return Unanswered("cut")

@@ -5,35 +5,30 @@ and the next one builds on what is stored. One ledger belongs to one agent, and 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 import trio
 
 from trio_sagents.abc import Scope
+from trio_sagents.agent import as_run
 from trio_sagents.data.history import close_after_crash
-from trio_sagents.data.ids import MAX_ID_BYTES
-from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import JSON, JSONValue, digest_of
-from trio_sagents.data.messages import Message, Part, TextPart, ThinkingPart, ToolResult
+from trio_sagents.data.interrupt_wire import DECISIONS, decode_interrupt, decode_records, encode_interrupt, encode_record, records_of
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt
+from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.records import Commit, Conversation, DisplayMessage, Lifecycle, Owner, Saved, ToolUpdate
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
-from trio_sagents.data.wire import (
-    decode_interrupt,
-    decode_message,
-    decode_metadata,
-    decode_todos,
-    dumps,
-    encode_interrupt,
-    encode_message,
-    encode_todo,
-)
+from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, PersistenceError, StateError
+from trio_sagents.supervisor._ledger_checks import RowTransform, check_history, cut_to, size_of, transformed
 from trio_sagents.supervisor._writer import Write, Writer
 
 MAX_COUNT: Final = 2**52
 """Epochs and revisions below it leave room to count on."""
+Taken: TypeAlias = Mapping[str, Sequence[DecisionRecord]]
+"""By the id of an open call: what was decided about it, and about the calls of its sub-agent."""
 NO_CHANGE: Final = object()
 """Stands for "leave it as it is" where None is a value."""
 
@@ -54,8 +49,15 @@ class Change:
     """Message ids that are used from now on, with their digests."""
     draft: "Message | object | None" = NO_CHANGE
     interrupt: "Interrupt | object | None" = NO_CHANGE
+    suspended: JSON = attrs.field(factory=dict)
+    """By call id: the sub-agents that wait in the interrupt; goes with it."""
+    decided: Sequence[DecisionRecord] = ()
+    """Decisions that are new."""
+    standing: "Taken | None" = None
+    """The decisions about calls that are open; None leaves them."""
     todos: "Sequence[Todo] | None" = None
     metadata: JSON | None = None
+    """Keys to set; None as a value removes the key. None leaves all."""
     shown: Sequence[Message] = ()
     """Messages that are new in the transcript."""
     rows: Sequence[DisplayMessage] = ()
@@ -88,8 +90,15 @@ class Ledger:
     todos: Sequence[Todo] = ()
     metadata: JSON = attrs.field(factory=dict)
     interrupt: Interrupt | None = None
+    suspended: JSON = attrs.field(factory=dict)
+    """By call id: the sub-agents that wait in the interrupt, or are about to go on."""
+    decisions: dict[str, DecisionRecord] = attrs.field(factory=dict)
+    """By call id: every decision ever taken here."""
+    taken: Taken = attrs.field(factory=dict)
     draft: Message | None = None
     """The stored draft of an answer."""
+    transforms: Sequence[tuple[str, RowTransform]] = ()
+    """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     is_restored: bool = False
     size: int = 0
     """Bytes of the messages, as stored."""
@@ -104,6 +113,8 @@ class Ledger:
     """Set when no write is pending, where somebody waits for that."""
     _made: int = 0
     """Ids made so far."""
+    _coming: JSON | None = None
+    """The metadata as they are once all that was submitted is committed; None where they are as committed."""
     _seed: Sequence[Message] = ()
     """What a fresh conversation begins with: in memory from the start, stored by the first commit."""
 
@@ -141,25 +152,39 @@ class Ledger:
         self.message_ids = {message.message_id: message.digest for message in (*self.messages, *self.queue.values()) if message.digest}
         self.message_ids.update(stored.message_ids)
         self.ids = {message.message_id for message in (*self.messages, *self.queue.values())} | set(self.message_ids)
-        _check_history(known, (*self.messages, *self.queue.values()))
+        check_history(known, (*self.messages, *self.queue.values()))
         self.ids.update(call.call_id for message in self.messages for call in message.calls)
-        unknown = set(stored.state) - {"todos", "metadata", "interrupt", "draft"}
+        unknown = set(stored.state) - {"todos", "metadata", "interrupt", "draft", "taken"}
         if unknown:
             raise StateError(known, f"the state has unknown keys: {', '.join(sorted(unknown))}")
         self.todos = decode_todos(known, stored.state.get("todos", []))
         if len({todo.id for todo in self.todos}) != len(self.todos) or any(todo.id < 1 for todo in self.todos):
             raise StateError(known, "the ids of the todos are not distinct and positive")
         self.metadata = decode_metadata(known, stored.state.get("metadata", {}))
-        self.interrupt = decode_interrupt(known, stored.state.get("interrupt"))
+        self._restore_decisions(stored)
         draft = stored.state.get("draft")
         self.draft = None if draft is None else decode_message(known, draft)
         if self.draft is not None and self.draft.role != "assistant":
             raise StateError(known, f"the draft is of the role {self.draft.role!r}")
         self.is_restored = True
 
+    def _restore_decisions(self, stored: Conversation) -> None:
+        known = self.conversation_id
+        self.interrupt, self.suspended = decode_interrupt(known, stored.state.get("interrupt"))
+        taken = stored.state.get("taken") or {}
+        if not isinstance(taken, dict):
+            raise StateError(known, f"the decisions are {type(taken).__name__}, not an object")
+        self.taken = {call_id: decode_records(known, records) for call_id, records in taken.items()}
+        records = [record for message in self.messages for record in records_of(known, message)]
+        records += [record for some in self.taken.values() for record in some]
+        if self.interrupt is not None:
+            records += self.interrupt.decided
+            self.ids.update(call.call_id for call in self.interrupt.calls)
+        self.decisions = {record.call_id: record for record in records}
+
     def _measure(self, stored: Conversation) -> None:
-        self.size = sum(_size(record) for record in (*stored.messages, *stored.queue))
-        whole = self.size + _size(dict(stored.state))
+        self.size = sum(size_of(record) for record in (*stored.messages, *stored.queue))
+        whole = self.size + size_of(dict(stored.state))
         # What closes a turn at the limit is kept all the same, so a little more than the limit must load again.
         if whole > self.max_bytes + self.slack_bytes:
             raise StateError(self.conversation_id, f"it has {whole} bytes, max_state_bytes is {self.max_bytes}")
@@ -174,7 +199,7 @@ class Ledger:
             for message in messages:
                 decode_message(self.conversation_id, encode_message(message))
             decode_todos(self.conversation_id, [encode_todo(todo) for todo in todos])
-            unanswered = _check_history(self.conversation_id, messages)
+            unanswered = check_history(self.conversation_id, messages)
         except StateError as exc:
             raise ValueError(f"fresh_state_attrs cannot be used: {exc.why}") from exc
         if unanswered:
@@ -184,7 +209,7 @@ class Ledger:
         self.ids = {message.message_id for message in messages}
         self.todos = tuple(todos)
         self.metadata = metadata
-        self.size = sum(_size(encode_message(message)) for message in messages)
+        self.size = sum(size_of(encode_message(message)) for message in messages)
         if self.size > self.max_bytes:
             raise LimitExceeded("max_state_bytes", self.size, most=self.max_bytes)
 
@@ -192,17 +217,37 @@ class Ledger:
         """Return what closes the history where a crash or a failed write cut it; empty where it is whole."""
         if self.interrupt is not None:
             return ()
-        return self.fitted(close_after_crash(self.messages, self.draft, self.id_source()))
+        return self.with_decisions(self.fitted(close_after_crash(self.messages, self.draft, self.id_source())))
 
+    def with_decisions(self, messages: Sequence[Message], taken: Taken | None = None) -> Sequence[Message]:
+        """Return the messages, what was decided about their calls in the metadata of the results: there it is kept for ever."""
+        taken = self.taken if taken is None else taken
+        return tuple(_with_decisions(message, taken) for message in messages) if taken else messages
     def state(self) -> State:
         """Return the last committed state."""
         return State(self.messages, self.todos, self.metadata)
+
+    def messages_as_run(self) -> Sequence[Message]:
+        """Return the history as the model is to read it: calls that a person edited, with the arguments that they ran with."""
+        if not any(record.kind == "edit" for record in self.decisions.values()):
+            return tuple(self.messages)
+        return tuple(self._as_run(message) if message.calls else message for message in self.messages)
+
+    def _as_run(self, message: Message) -> Message:
+        parts = [as_run(one, self.decisions.get(one.call_id)) if isinstance(one, ToolCall) else one for one in message.parts]
+        return attrs.evolve(message, parts=parts)
 
     # ── writing
 
     def check_room(self, message: Message) -> None:
         """Raise LimitExceeded where the state would grow over `max_state_bytes`."""
-        size = self.size + self._promised + _size(encode_message(message))
+        size = self.size + self._promised + size_of(encode_message(message))
+        if size > self.max_bytes:
+            raise LimitExceeded("max_state_bytes", size, most=self.max_bytes)
+
+    def check_suspended(self, interrupt: Interrupt, suspended: JSON) -> None:
+        """Raise LimitExceeded where the sub-agents that wait in an interrupt would make the state larger than can be loaded again."""
+        size = self.size + self._promised + size_of(encode_interrupt(interrupt, suspended))
         if size > self.max_bytes:
             raise LimitExceeded("max_state_bytes", size, most=self.max_bytes)
 
@@ -212,8 +257,8 @@ class Ledger:
         fitted: list[Message] = []
         for index, message in enumerate(messages):
             share = max(room // (len(messages) - index), 0)
-            cut = _cut_to(message, share)
-            room -= _size(encode_message(cut))
+            cut = cut_to(message, share)
+            room -= size_of(encode_message(cut))
             fitted.append(cut)
         return fitted
 
@@ -223,7 +268,7 @@ class Ledger:
         added = {message.message_id for message in (*change.messages, *change.queued)} - self.ids
         added.update(call.call_id for message in change.messages for call in message.calls)
         self.ids |= added
-        grown = sum(_size(encode_message(message)) for message in (*change.messages, *change.queued))
+        grown = sum(size_of(encode_message(message)) for message in (*change.messages, *change.queued))
         self._revision += 1
         self._promised += grown
 
@@ -235,6 +280,7 @@ class Ledger:
                 self._apply(change, commit)
             else:
                 self._revision = self._committed
+                self._coming = None
                 self.ids -= added
             then(saved, error)
             if not self._writes and self._rest is not None:
@@ -272,11 +318,15 @@ class Ledger:
         if change.draft is not NO_CHANGE:
             state["draft"] = encode_message(change.draft) if isinstance(change.draft, Message) else None
         if change.interrupt is not NO_CHANGE:
-            state["interrupt"] = encode_interrupt(change.interrupt if isinstance(change.interrupt, Interrupt) else None)
+            interrupt = change.interrupt
+            state["interrupt"] = encode_interrupt(interrupt, change.suspended) if isinstance(interrupt, Interrupt) else None
+        if change.standing is not None:
+            taken = {call_id: [encode_record(record) for record in records] for call_id, records in change.standing.items()}
+            state["taken"] = taken or None
         if change.todos is not None:
             state["todos"] = [encode_todo(todo) for todo in change.todos]
         if change.metadata is not None:
-            state["metadata"] = change.metadata
+            state["metadata"] = self._coming = self._patched(change.metadata)
         seed: Sequence[Message] = ()
         if not self._revision:
             seed = self._seed
@@ -295,86 +345,41 @@ class Ledger:
             taken=change.taken,
             message_ids=change.new_ids,
             state=state,
-            rows=change.rows,
+            rows=transformed(change.rows, self.transforms) if self.transforms else change.rows,
             tool_updates=change.tool_updates,
         )
+
+    def _patched(self, patch: JSON) -> JSON:
+        # Built on what is submitted already, not on what is committed: two that change other keys at once do not undo each other.
+        now = self.metadata if self._coming is None else self._coming
+        whole = {key: value for key, value in {**now, **patch}.items() if value is not None}
+        size = size_of(whole)
+        if self.size + self._promised + size > self.max_bytes:
+            raise LimitExceeded("max_state_bytes", self.size + self._promised + size, most=self.max_bytes)
+        return whole
 
     def _apply(self, change: Change, commit: Commit) -> None:
         self.messages.extend(change.messages)
         for message in change.queued:
             self.queue[message.message_id] = message
         for message_id in change.taken:
-            self.size -= _size(encode_message(self.queue.pop(message_id)))
+            self.size -= size_of(encode_message(self.queue.pop(message_id)))
         self.message_ids.update(change.new_ids)
-        self.size += sum(_size(encode_message(message)) for message in (*change.messages, *change.queued))
+        self.size += sum(size_of(encode_message(message)) for message in (*change.messages, *change.queued))
         if change.draft is not NO_CHANGE:
             self.draft = change.draft if isinstance(change.draft, Message) else None
         if change.interrupt is not NO_CHANGE:
             self.interrupt = change.interrupt if isinstance(change.interrupt, Interrupt) else None
+            self.suspended = change.suspended
+        if change.standing is not None:
+            self.taken = change.standing
+        self.decisions.update((record.call_id, record) for record in change.decided)
         if change.todos is not None:
             self.todos = tuple(change.todos)
         if change.metadata is not None:
-            self.metadata = change.metadata
+            self.metadata = commit.state["metadata"]
 
 
-def content_digest(parts: JSONValue, metadata: JSON) -> str:
-    """Return the digest that tells whether two posts with one message id are the same."""
-    return digest_of([parts, metadata])
-
-
-def _cut_to(message: Message, most: int) -> Message:
-    """Return the message with its texts halved until it has at most `most` bytes, as stored, or none to cut."""
-    while _size(encode_message(message)) > most and any(_text_of(part) for part in message.parts):
-        message = attrs.evolve(message, parts=tuple(_halved(part) for part in message.parts))
-    return message
-
-
-def _text_of(part: Part) -> str:
-    match part:
-        case TextPart(text=text) | ThinkingPart(text=text):
-            return text
-        case ToolResult(content=content):
-            return content
-        case _:
-            return ""
-
-
-def _halved(part: Part) -> Part:
-    text = _text_of(part)
-    if not text:
-        return part
-    half = text[: len(text) // 2]
-    match part:
-        case ToolResult():
-            return attrs.evolve(part, content=half)
-        case TextPart() | ThinkingPart():
-            return attrs.evolve(part, text=half)
-        case _:
-            return part
-
-
-def _size(record: JSONValue) -> int:
-    return len(dumps(record).encode())
-
-
-def _check_history(conversation_id: str, messages: Sequence[Message]) -> Sequence[str]:
-    """Refuse a history in which an id stands twice, or a result answers no call: it cannot be ours. Return the open calls' ids."""
-    ids: set[str] = set()
-    calls: dict[str, bool] = {}
-    for message in messages:
-        if message.message_id in ids:
-            raise StateError(conversation_id, f"the message id {message.message_id!r} stands twice")
-        ids.add(message.message_id)
-        if not 0 < len(message.message_id.encode()) <= MAX_ID_BYTES:
-            raise StateError(conversation_id, f"a message id has {len(message.message_id.encode())} bytes")
-        if message.role != "assistant" and message.calls:
-            raise StateError(conversation_id, f"the {message.role} message {message.message_id!r} asks for a tool")
-        for call in message.calls:
-            if call.call_id in calls:
-                raise StateError(conversation_id, f"the call id {call.call_id!r} stands twice")
-            calls[call.call_id] = False
-        for result in message.results:
-            if calls.get(result.call_id) is not False:
-                raise StateError(conversation_id, f"a result answers the call {result.call_id!r}, which is not open")
-            calls[result.call_id] = True
-    return tuple(call_id for call_id, is_answered in calls.items() if not is_answered)
+def _with_decisions(message: Message, taken: Taken) -> Message:
+    records = [encode_record(record) for result in message.results for record in taken.get(result.call_id, ())]
+    return attrs.evolve(message, metadata={**message.metadata, DECISIONS: records}) if records else message

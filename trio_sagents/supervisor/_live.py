@@ -4,6 +4,7 @@ Everything but waiting is synchronous: whoever decides looks and acts in one ste
 an event and then looks for itself; nothing is ever handed to it, so nothing can be lost on the way.
 """
 
+import contextvars
 import datetime
 import functools
 import math
@@ -13,11 +14,12 @@ import attrs
 import trio
 
 from trio_sagents._trio.timers import Timer
-from trio_sagents.broadcast import Feed, Subscription, Tracked
+from trio_sagents.agent import Pipeline
+from trio_sagents.agent._middleware import id_of
+from trio_sagents.broadcast import Feed, Tracked
 from trio_sagents.data.config import SessionPolicy
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import (
-    AgentShutdown,
     AgentStateUpdated,
     ChainError,
     Event,
@@ -27,16 +29,20 @@ from trio_sagents.data.events import (
     TurnStarted,
 )
 from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
+from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
 from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Unanswered
 from trio_sagents.data.status import HELD, CancelCause, ShutdownReason, Status
 from trio_sagents.exceptions import Conflict, PersistenceError
+from trio_sagents.supervisor._answering import Answering
 from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._home import Home
 from trio_sagents.supervisor._intake import Intake
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._registry import Entry, Phase
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
 from trio_sagents.supervisor._turns import Turn
+from trio_sagents.supervisor._words import enrol_waiting, say_last_word, snapshot_of
 
 THREADS = 40
 """Threads that one agent may have at once."""
@@ -72,6 +78,9 @@ class LiveAgent:
     had_viewer: bool = False
     """Whether anybody watched since the boot."""
     intake: Intake = attrs.field(init=False)
+    answering: Answering = attrs.field(init=False)
+    home: Home = attrs.field(init=False)
+    pipeline: Pipeline = attrs.field(init=False)
     _threads: trio.CapacityLimiter | None = None
     _status_after: Status = Status.IDLE
     """What the last turn left: the status, unless a follow-up turn begins at once."""
@@ -81,6 +90,7 @@ class LiveAgent:
     _wake: trio.Event | None = None
     _rest: trio.Event | None = None
     """Set when it comes to rest, where somebody waits for that."""
+    _expiry: Timer | None = None
     _timer: Timer | None = None
     # Invariant: due no later than the agent is, while it waits idle.
     _tracked: Tracked | None = None
@@ -88,6 +98,10 @@ class LiveAgent:
 
     def __attrs_post_init__(self) -> None:
         self.intake = Intake(self.entry, self)
+        self.answering = Answering(self)
+        self.home = Home(self)
+        self.pipeline = Pipeline(self.blueprint.agent, self.home, tools=self.blueprint.agent.own_tools)
+        self.ledger.transforms = tuple((id_of(one), one.transform_row) for one in self.pipeline.having("transform_row"))
 
     @property
     def policy(self) -> SessionPolicy:
@@ -105,7 +119,7 @@ class LiveAgent:
 
     def go_live(self) -> None:
         """Accept commands, and enrol whoever waits. No checkpoint: nobody sees half of it."""
-        if self.ledger.interrupt is not None:
+        if self.turn is None and self.ledger.interrupt is not None:
             self.status = Status.INTERRUPTED
         self.entry.live = self
         self.entry.has_booted = True
@@ -118,17 +132,9 @@ class LiveAgent:
         self.had_viewer = self.viewers > 0
         waiting = self.runtime.subscriptions.get(self.entry.conversation_id)
         if waiting:
-            self._enrol_waiting(tuple(waiting))
+            enrol_waiting(self, tuple(waiting))
+        self._expire_later()
         self.entry.become_ready()
-
-    def _enrol_waiting(self, waiting: tuple[Subscription, ...]) -> None:
-        access = self.runtime.access
-        for subscription in waiting:
-            if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, self.entry.owner):
-                subscription.enrol(self.feed(subscription.channel))
-        if not access.is_synchronous:
-            for subscription in waiting:  # a task each: whoever is slow to answer for one viewer keeps no other waiting
-                self.nursery.start_soon(self.runtime.ask_and_enrol, subscription)
 
     def _meta(self, status: Status) -> JSON:
         return {
@@ -165,18 +171,7 @@ class LiveAgent:
             self.feed(channel).publish(event)
 
     def _snapshot(self, place: Cursor, replaces: Cursor | None) -> Snapshot:
-        progress = self.turn.progress if self.turn is not None else None
-        draft = progress.draft if progress is not None else None
-        return Snapshot(
-            self.status,
-            self.ledger.interrupt,
-            self.ledger.todos,
-            None if draft is None else draft.picture(),
-            () if progress is None else progress.pictures(),
-            len(self.ledger.queue),
-            place,
-            replaces,
-        )
+        return snapshot_of(self, place, replaces)
 
     def _set_status(self, status: Status, data: object, turn_id: str | None) -> None:
         self.status = status
@@ -205,6 +200,46 @@ class LiveAgent:
         if interrupts and self.turn is not None:
             self.turn.cancel(CancelCause.SUPERSEDED)
         self.wake()
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether what was decided may have its effect: it is live, or is about to be."""
+        return not self.has_ended and self.entry.phase is not Phase.STOPPING
+
+    def go_on(self, interrupt: Interrupt, suspended: JSON) -> None:
+        """The interrupt is answered, and that is on record: its turn goes on."""
+        accepted = self.intake.accepted[interrupt.interrupt_id]
+        self.touch()
+        turn = Turn(self, interrupt.turn_id, accepted.actor, message_ids=[interrupt.interrupt_id])
+        turn.open_again(suspended)
+        self._start(turn, accepted.context)
+
+    def still_interrupted(self) -> None:
+        """Some of the calls are decided."""
+        self.touch()
+        self._set_status(Status.INTERRUPTED, None, None)
+        self._expire_later()
+
+    def dismissed(self) -> None:
+        """The halt is acknowledged."""
+        self.touch()
+        self.is_released = True
+        self._set_status(Status.IDLE, None, None)
+
+    def _expire_later(self) -> None:
+        """Have what nobody decides expire, where it does."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        interrupt = self.ledger.interrupt
+        if interrupt is not None and interrupt.expires_at is not None:
+            seconds = max(0.0, (interrupt.expires_at - wall_clock()).total_seconds())
+            self._expiry = self.runtime.timers.call_at(trio.current_time() + seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if self.is_accepting:
+            self.nursery.start_soon(self.answering.expire)
 
     def finish_work(self) -> None:
         """It was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
@@ -242,7 +277,7 @@ class LiveAgent:
                 if self._has_runnable():
                     self.has_last_turn = False
                     self._begin_turn()
-                elif is_leaving and not self.intake.flights:
+                elif is_leaving and not self.is_receiving:
                     return self.entry.reason or ShutdownReason.STOPPED
                 elif not is_leaving and (reason := self._reason_to_leave()) is not None:
                     self.entry.phase = Phase.STOPPING
@@ -263,10 +298,10 @@ class LiveAgent:
             self._wake = None
 
     def _has_runnable(self) -> bool:
-        return bool(self.ledger.queue) and (self.is_released or self.status not in HELD)
+        return bool(self.ledger.queue) and self.ledger.interrupt is None and (self.is_released or self.status not in HELD)
 
     def _reason_to_leave(self) -> ShutdownReason | None:
-        if self.intake.flights or not self.ledger.is_at_rest:
+        if self.is_receiving or not self.ledger.is_at_rest:
             return None
         now = trio.current_time()
         if self._viewers_due() <= now:
@@ -283,7 +318,7 @@ class LiveAgent:
 
     def _arm(self) -> None:
         """Have the timer look no later than this agent is due. A later look is lazy: it finds out when it comes."""
-        if self.turn is not None or self.intake.flights:
+        if self.turn is not None or self.is_receiving:
             return
         due = min(self._activity_due(), self._viewers_due())
         if self._timer is not None:
@@ -303,7 +338,12 @@ class LiveAgent:
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing runs, nothing runnable is queued, and nothing is being accepted."""
-        return self.turn is None and not self._has_runnable() and not self.intake.flights
+        return self.turn is None and not self._has_runnable() and not self.is_receiving
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a message or a decision is on its way to the store."""
+        return bool(self.intake.flights) or self.answering.landing is not None
 
     async def wait_idle(self) -> None:
         """Wait until it is at rest; AgentNotRunning where it ended first."""
@@ -328,7 +368,10 @@ class LiveAgent:
         actor = self.blueprint.scope if accepted is None else accepted.actor
         context = self.runtime.registry.context if accepted is None else accepted.context
         self.is_released = False
-        self.turn = turn = Turn(self, self.ledger.new_id(), actor)
+        self._start(Turn(self, self.ledger.new_id(), actor), context)
+
+    def _start(self, turn: Turn, context: contextvars.Context) -> None:
+        self.turn = turn
         self.publish(TurnStarted(turn.turn_id))
         self._set_status(Status.RUNNING, None, turn.turn_id)
         context.run(self.nursery.start_soon, turn.run)
@@ -353,19 +396,10 @@ class LiveAgent:
         if "debug" in self._feeds and self._feeds["debug"].subscriptions:
             self.publish(AgentStateUpdated(self.ledger.state()), "debug")
         self.intake.settle(turn.message_ids, outcome)
+        self._expire_later()
         self.wake()
 
     # ── ending
-
-    def _say_last_word(self, reason: ShutdownReason) -> None:
-        interrupt = self.ledger.interrupt
-        restorable = self.status is Status.INTERRUPTED and interrupt is not None and interrupt.restorable
-        queued = len(self.ledger.queue)
-        shutdown = AgentShutdown(reason, self.status, queued, restorable, self.last_activity_at, wall_clock())
-        for channel, feed in self._feeds.items():
-            self.publish(shutdown, channel)
-            for subscription in tuple(feed.subscriptions):
-                subscription.end()
 
     async def wait_settled(self) -> None:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""
@@ -384,7 +418,7 @@ class LiveAgent:
         if self.status is Status.RUNNING:  # a follow-up turn was to come
             self._set_status(self._status_after, None, None)
         if self._feeds:
-            self._say_last_word(reason)
+            say_last_word(self, self._feeds, reason)
         self.has_ended = True
         self.shutdown_reason = reason
         if self._tracked is not None:
@@ -393,7 +427,9 @@ class LiveAgent:
             self._forget_viewers()
         # What holds it goes, so it is gone with its last handle, and the collector has nothing to find.
         self._feeds.clear()
-        self._tracked = self._forget_viewers = self._timer = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._tracked = self._forget_viewers = self._timer = self._expiry = None
         self.intake.settle(tuple(self.intake.accepted), Unanswered(reason))
         self.intake.close()
         self._tell_rest()

@@ -1,7 +1,7 @@
 """Which agents there are: looked up and reserved in one synchronous step, so there are never two for one conversation."""
 
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ import attrs
 import trio
 
 from trio_sagents.abc import Scope
-from trio_sagents.data.json import Options
+from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.records import Owner
 from trio_sagents.data.status import CancelCause, ShutdownReason
-from trio_sagents.exceptions import AgentBusy, AgentNotRunning, AgentStopped, LimitExceeded, StartFailed
+from trio_sagents.exceptions import AgentBusy, AgentNotRunning, AgentStopped, LimitExceeded, SagentsError, StartFailed
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
@@ -37,6 +37,35 @@ class Failure:
 
 
 @attrs.define(eq=False)
+class Opening:
+    """What a caller wants an agent to do before anybody sees it."""
+
+    _act: "Callable[[LiveAgent, bool], Awaitable[Opaque]]"
+    """Gets the agent, and whether it is not live yet."""
+    is_done: bool = False
+    _result: Opaque = None
+    _error: SagentsError | None = None
+
+    async def act(self, live: "LiveAgent") -> Opaque:
+        """Do it, by an agent that is live."""
+        return await self._act(live, False)
+
+    async def run(self, live: "LiveAgent") -> None:
+        """Do it, at the end of the boot; what fails is the caller's to hear."""
+        try:
+            self._result = await self._act(live, True)
+        except SagentsError as exc:
+            self._error = exc
+        self.is_done = True
+
+    def outcome(self) -> Opaque:
+        """Return what came of it, or raise that."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+@attrs.define(eq=False)
 class Entry:
     """One reservation of an agent id, from the decision to start until the agent's last write has ended."""
 
@@ -49,6 +78,8 @@ class Entry:
     phase: Phase = Phase.BOOTING
     live: "LiveAgent | None" = None
     """The agent, from the end of its boot until its own end."""
+    openings: list[Opening] = attrs.field(factory=list)
+    """In order; done before the agent goes live."""
     has_booted: bool = False
     failure: Failure | None = None
     """Why the boot failed."""

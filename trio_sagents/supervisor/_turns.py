@@ -4,8 +4,8 @@ Whatever ends it, a turn ends once: with one outcome, in the continuation of its
 finished is completed, even where a cancel came during that commit.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, assert_never
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, assert_never
 
 import attrs
 import trio
@@ -13,7 +13,7 @@ import trio
 from trio_sagents._trio.groups import leaves, must_exit, split
 from trio_sagents._trio.timers import Timer
 from trio_sagents.abc import Scope
-from trio_sagents.agent import Progress, run_turn
+from trio_sagents.agent import EXPECTED, AsyncFunction, Progress, run_turn
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.errors import public_text
@@ -23,29 +23,30 @@ from trio_sagents.data.events import (
     Event,
     MessageCompleted,
     ModelError,
-    TokenUsage,
-    ToolExecutionUpdated,
+    TodosUpdated,
     ToolIgnoresCancellation,
 )
-from trio_sagents.data.history import closing_messages
-from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.history import open_calls
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, interrupt_kind
+from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
-from trio_sagents.data.records import DisplayMessage, Lifecycle, Saved, ToolUpdate
-from trio_sagents.data.rows import call_row, rows_of
+from trio_sagents.data.records import Saved
+from trio_sagents.data.rows import rows_of
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
-from trio_sagents.exceptions import LimitExceeded, ModelFailed, PersistenceError
+from trio_sagents.data.todos import Todo
+from trio_sagents.exceptions import ModelFailed, PersistenceError
 from trio_sagents.supervisor._drafts import Drafter
+from trio_sagents.supervisor._expiry import expiry_of
+from trio_sagents.supervisor._home import lifecycle_of
 from trio_sagents.supervisor._ledger import NO_CHANGE, Change
 from trio_sagents.supervisor._runtime import wall_clock
+from trio_sagents.supervisor._turn_changes import TurnBooks, usage_of, with_usage
 from trio_sagents.supervisor._writer import Write
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
-
-_EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError)
-"""What a turn may fail with; anything else crashes the agent."""
-
 
 @attrs.define(eq=False)
 class Turn:
@@ -55,8 +56,10 @@ class Turn:
     turn_id: str
     actor: Scope = attrs.field(repr=False)
     """Of the call that brought its first message."""
+    goes_on: bool = False
+    """Whether it goes on behind an interrupt that was answered."""
     message_ids: list[str] = attrs.field(factory=list)
-    """The messages it took, and will answer."""
+    """The messages it took, and will answer; or what its receipts are kept under."""
     progress: Progress = attrs.field(factory=Progress)
     cancel_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Around the turn alone: the agent survives it."""
@@ -73,9 +76,30 @@ class Turn:
     _is_watched: bool = False
     _watch: Timer | None = None
     _drafts: Drafter = attrs.field(init=False)
+    _books: TurnBooks = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._drafts = Drafter(self.live, self.actor, self.progress)
+        self._books = TurnBooks(self.live.ledger, self.turn_id, self.actor)
+
+    def open_again(self, records: Mapping[str, JSON]) -> None:
+        """Go on where an interrupt left the turn.
+
+        Args:
+            records: by call id, the sub-agents that waited in it.
+        """
+        messages = self.live.ledger.messages
+        self.goes_on = True
+        self._asking = next((one for one in reversed(messages) if one.role == "assistant"), None)
+        for call in open_calls(messages):
+            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", record=records.get(call.call_id))
+        for message in reversed(messages):
+            if message.turn_id != self.turn_id:
+                break
+            if message.role == "assistant":
+                self.progress.rounds += 1
+                self.progress.calls += len(message.calls)
+                self.progress.usage += usage_of(message)
 
     # ── what the turn asks for (agent.TurnContext)
 
@@ -99,8 +123,27 @@ class Turn:
     def threads(self) -> trio.CapacityLimiter:
         return self.live.threads
 
+    @property
+    def agent_id(self) -> str:
+        return self.live.entry.agent_id
+
+    @property
+    def has_ended(self) -> bool:
+        return self.outcome is not None
+
     def messages(self) -> Sequence[Message]:
-        return tuple(self.live.ledger.messages)
+        return self.live.ledger.messages_as_run()
+
+    def decision_of(self, call_id: str) -> DecisionRecord | None:
+        return self.live.ledger.decisions.get(call_id)
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+        change = Change(lifecycle=lifecycle_of(metadata), actor=self.actor, todos=todos, metadata=metadata)
+        events = () if todos is None else (TodosUpdated(tuple(todos), self.turn_id),)
+        await self._submit(change, events).wait()
+
+    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
+        self.live.home.start_soon(function, *args)
 
     def state(self) -> State:
         return self.live.ledger.state()
@@ -130,7 +173,7 @@ class Turn:
         return accepted is not None and accepted.overlap == "steer"
 
     async def commit_answer(self, message: Message, usage: Usage) -> None:
-        message = self._with_usage(message, usage)
+        message = with_usage(message, usage)
         self.live.ledger.check_room(message)
         self._drafts.stop()
         # Open from the moment this is submitted: a turn that is cut now closes them behind this commit.
@@ -138,44 +181,34 @@ class Turn:
         self.progress.calls += len(message.calls)
         self.progress.open_calls = {call.call_id: OpenCall(call) for call in message.calls}
         self._asking = message
-        now = wall_clock()
-        updates = tuple(
-            ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in message.calls
-        )
-        change = Change(
-            lifecycle="on_step",
-            actor=self.actor,
-            messages=(message,),
-            draft=None,
-            shown=(message,),
-            rows=rows_of(message, now, "executing"),
-            tool_updates=updates,
-        )
-        await self._submit(change, (MessageCompleted(message, self.turn_id), *self._usage_event(message, usage))).wait()
+        await self._submit(*self._books.answer(message, usage)).wait()
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
-        message = Message(self.new_id(), "tool", (result,), None, self.turn_id)
+        message = self._books.result_message(result)
         self.live.ledger.check_room(message)
         self.progress.open_calls.pop(call.call_id, None)
-        change, events = self._results(((call, message, result),), "on_step")
-        await self._submit(change, events).wait()
+        await self._submit(*self._books.results(((call, message, result),), self._asking, "on_step")).wait()
 
-    async def complete(self, message: Message, usage: Usage) -> Completed:
-        message = self._with_usage(message, usage)
+    def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
+        interrupt_id = self.new_id()
+        calls = [attrs.evolve(one, interrupt_id=interrupt_id) for opened in waiting for one in opened.requests]
+        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expiry_of(calls, wall_clock())))
+
+    async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
+        change, events = self._books.waiting(waiting, self._asking)
+        suspended = {one.call.call_id: one.record for one in waiting if one.record is not None}
+        change = attrs.evolve(change, interrupt=outcome.interrupt, suspended=suspended, draft=None)
+        self.live.ledger.check_suspended(outcome.interrupt, suspended)
+        self.outcome = outcome
+        await self._submit(change, events, ends=True).wait()
+
+    async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
+        message = with_usage(message, usage)
         self.live.ledger.check_room(message)
         self._drafts.stop()
         self.progress.draft = None
-        outcome = self.outcome = Completed(message, self.progress.usage)
-        change = Change(
-            lifecycle="on_completion",
-            actor=self.actor,
-            messages=(message,),
-            draft=None,
-            shown=(message,),
-            rows=rows_of(message, wall_clock()),
-        )
-        events = (MessageCompleted(message, self.turn_id), *self._usage_event(message, usage))
-        await self._submit(change, events, ends=True).wait()
+        outcome = self.outcome = Completed(message, self.progress.usage, value)
+        await self._submit(*self._books.completion(message, usage), ends=True).wait()
         return outcome
 
     # ── running and settling
@@ -187,18 +220,19 @@ class Turn:
         try:
             try:
                 with self.cancel_scope:
-                    await self._take(tuple(self.live.ledger.queue.values()))
-                    await run_turn(self.live.blueprint.agent, self)
+                    if not self.goes_on:
+                        await self._take(tuple(self.live.ledger.queue.values()))
+                    await run_turn(self.live.pipeline, self)
             except BaseException as exc:  # noqa: ASYNC103, BLE001  # settled below, then raised again unless it is an expected outcome
                 error, onward = split(exc)
-                if error is not None and all(isinstance(leaf, _EXPECTED) for leaf in leaves(error)):
+                if error is not None and all(isinstance(leaf, EXPECTED) for leaf in leaves(error)):
                     error = leaves(error)[0]  # of several tools that could not be kept, the first tells enough
             # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):
                 await self._settle(error, onward)
             if onward is not None:
                 raise onward
-            if error is not None and not isinstance(error, _EXPECTED):
+            if error is not None and not isinstance(error, EXPECTED):
                 raise error
         finally:
             del error, onward  # they hold this frame, which holds them
@@ -241,7 +275,8 @@ class Turn:
             if must_exit(onward):
                 self.cause = self.cause or CancelCause.HOST_FAILED
             self.outcome = self._outcome_of(error)
-            change, events = self._closing(self.outcome)
+            change, events = self._books.closing(self.outcome, self.progress, self._asking)
+            self.progress.open_calls = {}
             self._submit(change, events, ends=True)
         if self._last_write is not None:
             await self._last_write.wait_ended()
@@ -252,43 +287,6 @@ class Turn:
         if isinstance(error, ModelFailed):
             self.publish(ModelError(error, self.turn_id), "debug")
         return Failed(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-
-    def _closing(self, outcome: TurnOutcome) -> tuple[Change, Sequence[Event]]:
-        """Return the one commit that closes a cut turn: returned results, open calls, the text so far with its mark."""
-        stop_reason: StopReason = "cancelled" if isinstance(outcome, Cancelled) else "stream_error"
-        lifecycle: Lifecycle = "on_cancel" if isinstance(outcome, Cancelled) else "on_error"
-        opened = self.progress.open_calls
-        returned = [
-            (one.call, Message(self.new_id(), "tool", (one.result,), None, self.turn_id), one.result)
-            for one in opened.values()
-            if one.result
-        ]
-        cut: list[tuple[ToolCall, ToolStatus]] = [(one.call, one.known) for one in opened.values() if one.result is None]
-        draft = self.progress.draft
-        closing = closing_messages(
-            cut,
-            None if draft is None else draft.message(stop_reason),
-            turn_id=self.turn_id,
-            stop_reason=stop_reason,
-            cause=outcome.cause if isinstance(outcome, Cancelled) else None,
-            message_ids=self.live.ledger.id_source(),
-        )
-        fitted = self.live.ledger.fitted((*(message for _, message, _ in returned), *closing))
-        returned = [(call, message, message.results[0]) for (call, _, _), message in zip(returned, fitted, strict=False)]
-        closing = fitted[len(returned) :]
-        calls = {one.call.call_id: one.call for one in opened.values()}
-        closed = [(calls[message.results[0].call_id], message, message.results[0]) for message in closing[:-1]]
-        change, events = self._results((*returned, *closed), lifecycle)
-        answer = self._with_usage(closing[-1], self.progress.usage)
-        change = attrs.evolve(
-            change,
-            messages=(*change.messages, answer),
-            draft=None,
-            shown=(*change.shown, answer),
-            rows=(*change.rows, *rows_of(answer, wall_clock())),
-        )
-        self.progress.open_calls = {}
-        return change, (*events, MessageCompleted(answer, self.turn_id))
 
     # ── the books
 
@@ -312,27 +310,6 @@ class Turn:
         events = tuple(MessageCompleted(message, message.turn_id) for message in change.messages)
         await self._submit(change, events).wait()
         self.live.needs_repair = False
-
-    def _results(self, results: Sequence[tuple[ToolCall, Message, ToolResult]], lifecycle: Lifecycle) -> tuple[Change, Sequence[Event]]:
-        now = wall_clock()
-        messages = tuple(message for _, message, _ in results)
-        rows: list[DisplayMessage] = []
-        updates: list[ToolUpdate] = []
-        events: list[Event] = []
-        for call, message, result in results:
-            if self._asking is not None:
-                rows.append(call_row(call, self._asking, result.status, now))
-            rows.extend(rows_of(message, now))
-            said = "error" if result.is_error else "result"
-            updates.append(ToolUpdate(result.status, {"call_id": call.call_id, "name": call.name, said: result.content}))
-            output, error = (None, result.content) if result.is_error else (result.content, None)
-            ended = attrs.evolve(call, status=result.status)
-            events.append(ToolExecutionUpdated(ended, result.status, self.turn_id, output, error))
-            events.append(MessageCompleted(message, self.turn_id))
-        change = Change(
-            lifecycle=lifecycle, actor=self.actor, messages=messages, shown=messages, rows=tuple(rows), tool_updates=tuple(updates)
-        )
-        return change, events
 
     def _submit(self, change: Change, events: Sequence[Event], *, ends: bool = False) -> Write:
         def then(saved: Saved | None, error: PersistenceError | None) -> None:
@@ -371,16 +348,6 @@ class Turn:
             self._watch = None
         status, data = _status_after(outcome)
         self.live.turn_ended(self, outcome, status, data, unsaved)
-
-    # ── usage
-
-    def _with_usage(self, message: Message, usage: Usage) -> Message:
-        if usage == Usage():
-            return message
-        return attrs.evolve(message, metadata={**message.metadata, "usage": attrs.asdict(usage)})
-
-    def _usage_event(self, message: Message, usage: Usage) -> Sequence[Event]:
-        return () if usage == Usage() else (TokenUsage(usage, message.message_id, self.turn_id),)
 
 
 def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:

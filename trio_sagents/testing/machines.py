@@ -6,7 +6,7 @@ some virtual seconds. So the operations of several rules overlap, and where exac
 asks an object for the order of each round (as for Hypothesis' own plugin), and here that object is a `Schedule`.
 
 Nothing else is random, no thread runs beside the run (`lockstep_threads`), and the clock is virtual: the same draws give the same
-run, so failures replay and shrink. Two private names of Trio carry this; `check_trio` says whether they are still there.
+run, so failures replay and shrink. Private names of Trio carry this; `check_trio` says whether they are still there.
 """
 
 import contextlib
@@ -14,8 +14,6 @@ import hashlib
 import queue
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
@@ -23,7 +21,9 @@ import outcome
 import trio
 import trio.testing
 from hypothesis.stateful import RuleBasedStateMachine
-from trio._core import _run as _trio_run  # the one private import; `check_trio` guards it
+
+from trio_sagents.testing._threads import lockstep_threads
+from trio_sagents.testing._trio_hooks import age_of, check_trio, hold_back, steered
 
 T = TypeVar("T")
 Mode = Literal["shuffle", "delay", "priority"]
@@ -72,7 +72,7 @@ class Schedule:
         else:
             self._random.shuffle(batch)
             held = self._hold_back(batch) if self.mode == "delay" else []
-        _trio_run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
+        hold_back(held)
         self._trace.update("|".join(task.name for task in batch).encode() + b"\n")
 
     def _hold_back(self, batch: list[Any]) -> list[Any]:  # type: ignore[explicit-any]  # as above
@@ -82,13 +82,13 @@ class Schedule:
 
     def _keep_first(self, batch: list[Any]) -> list[Any]:  # type: ignore[explicit-any]  # as above
         for task in batch:
-            self._priorities.setdefault(task._counter, self._random.random())  # noqa: SLF001  # as Trio's own sorting does
-        batch.sort(key=lambda task: self._priorities[task._counter])  # noqa: SLF001  # as above
+            self._priorities.setdefault(age_of(task), self._random.random())
+        batch.sort(key=lambda task: self._priorities[age_of(task)])
         chosen = batch.pop()
         held = list(batch)
         batch[:] = [chosen]
         if self._random.random() < 0.1:
-            self._priorities[chosen._counter] -= 1.0  # noqa: SLF001  # as above
+            self._priorities[age_of(chosen)] -= 1.0
         return held
 
 
@@ -96,63 +96,8 @@ class Schedule:
 def scheduled(schedule: Schedule) -> Iterator[Schedule]:
     """Have Trio ask `schedule` for the order of each round, while the block is open."""
     check_trio()
-    saved = _trio_run._r, _trio_run._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001  # see `check_trio`
-    _set_schedule(schedule, True)
-    try:
+    with steered(schedule):
         yield schedule
-    finally:
-        _set_schedule(*saved)
-
-
-def _set_schedule(source: object, deterministic: bool) -> None:
-    setattr(_trio_run, "_r", source)  # noqa: B010  # the type checker knows it as a Random
-    setattr(_trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", deterministic)  # noqa: B010  # as above
-
-
-def check_trio() -> None:
-    """Raise where this Trio has not the private names that schedules need."""
-    missing = [name for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING", "GLOBAL_RUN_CONTEXT") if not hasattr(_trio_run, name)]
-    if missing:
-        raise RuntimeError(f"this Trio ({trio.__version__}) has no trio._core._run.{missing[0]}: schedules cannot be steered")
-
-
-@contextlib.contextmanager
-def lockstep_threads(rounds: Callable[[], int] = lambda: 1) -> Iterator[None]:
-    """Have `trio.to_thread.run_sync` wait for its thread at once, and then pass some scheduler rounds, while the block is open.
-
-    The function still runs in another thread; but the event loop stands still meanwhile, so nothing depends on who is faster,
-    and a virtual clock cannot jump over it. A function that calls back into Trio would wait for ever.
-
-    Args:
-        rounds: how many rounds one call takes, at its end.
-    """
-    original = trio.to_thread.run_sync
-    with ThreadPoolExecutor(2, thread_name_prefix="lockstep") as pool:
-
-        async def run_sync(  # type: ignore[explicit-any]  # the signature of Trio's own
-            sync_fn: Callable[..., T],
-            *args: Any,
-            thread_name: str | None = None,
-            abandon_on_cancel: bool = False,
-            limiter: trio.CapacityLimiter | None = None,
-        ) -> T:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            limiter = trio.to_thread.current_default_thread_limiter() if limiter is None else limiter
-            holder = object()
-            await limiter.acquire_on_behalf_of(holder)
-            try:
-                result = outcome.capture(pool.submit(copy_context().run, partial(sync_fn, *args)).result)
-                for _ in range(rounds()):
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-            finally:
-                limiter.release_on_behalf_of(holder)
-            return result.unwrap()
-
-        setattr(trio.to_thread, "run_sync", run_sync)  # noqa: B010  # put back below
-        try:
-            yield
-        finally:
-            setattr(trio.to_thread, "run_sync", original)  # noqa: B010  # as above
 
 
 class TrioStateMachine(RuleBasedStateMachine):

@@ -1,0 +1,1 @@
+"""Attacks: what a hostile database, caller, model or host might do, and that it comes to nothing."""

@@ -1,0 +1,1 @@
+"""OpenTelemetry spans, looked at through the SDK's exporter in memory."""

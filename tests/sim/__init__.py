@@ -1,0 +1,1 @@
+"""The library under the simulator: every public coroutine, every fault, every crash, and schedules without end."""

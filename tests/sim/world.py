@@ -1,0 +1,351 @@
+"""What every story happens in: sessions on stores, models and tools that fail on plan, two viewers, and the checks behind it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_sagents import (
+    Agent,
+    Completed,
+    ConversationNotFound,
+    MemoryStore,
+    Receipt,
+    SagentsError,
+    SessionConfig,
+    SessionPolicy,
+    Sessions,
+    SqliteStore,
+    ToolContext,
+    TurnOutcome,
+    open_sessions,
+)
+from trio_sagents.testing import (
+    Call,
+    EventSpy,
+    FaultyModel,
+    FaultyStore,
+    Hang,
+    Reply,
+    ScriptedModel,
+    Simulation,
+    Violation,
+    faulty_tool,
+)
+from trio_sagents.testing.invariants import CommitLog, check, check_closed, check_conversation, check_messages, check_told, no_task_left
+
+ALICE: Final = "alice"
+BOB: Final = "bob"
+PATIENCE: Final = 60.0
+"""Virtual seconds in which a conversation must work again, whatever happened."""
+GRACE: Final = 2.0
+REPLIES: Final[dict[str, Reply]] = {
+    "say": "so be it",
+    "long": "many words, one after the other",
+    "slow": "slowly",
+    "hang": ["and then", Hang()],
+    "fail": ["it was", RuntimeError("the provider died")],
+    "note": ["a note", Call("note", text="n")],
+    "two": [Call("note", text="n"), Call("wait", seconds=1)],
+    "wait": Call("wait", seconds=3),
+    "broken": Call("broken"),
+    "unknown": Call("nonsense"),
+}
+"""What is answered, by the first word of what was asked; behind a tool comes "done"."""
+
+logging.getLogger("trio_sagents").setLevel(logging.CRITICAL + 1)  # crashes are part of the stories; nobody has to read of them
+
+
+def reply_to(request: Any) -> Reply:
+    """Return what the model says."""
+    last = request.messages[-1]
+    return "done" if last.role == "tool" else REPLIES.get(last.text.split()[0], "so be it")
+
+
+@attrs.define(eq=False)
+class WatchedModel:
+    """A model of one conversation, which looks at what it is asked, and at who else asks."""
+
+    world: "World"
+    conversation_id: str
+    name: str = "watched"
+    streams: int = 0
+
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        """Open one answer."""
+        self.streams += 1
+        try:
+            with self.world.noting():
+                check(self.streams == 1, "I1", f"{self.streams} model streams of {self.conversation_id!r}")
+                check_messages(request.messages[:-1], is_whole=False)
+                check(request.messages and request.messages[-1].role in {"user", "tool"}, "I8", "the model is asked to answer nothing")
+            reply = reply_to(request)
+            interval = 0.5 if reply is REPLIES["slow"] else 0.0
+            async with ScriptedModel([reply], chunk_size=8, chunk_interval=interval).stream(request) as chunks:
+                yield chunks
+        finally:
+            self.streams -= 1
+
+
+async def wait(seconds: int) -> str:
+    """Wait."""
+    await trio.sleep(seconds)
+    return "waited"
+
+
+async def broken() -> str:
+    """Fail."""
+    await trio.lowlevel.checkpoint()
+    raise ValueError("broken")
+
+
+@attrs.define(eq=False)
+class World:
+    """One story's surroundings."""
+
+    simulation: Simulation
+    store: Any
+    config: SessionConfig = attrs.field(init=False)
+    sessions: Sessions = attrs.field(init=False)
+    told: dict[str, list[str]] = attrs.field(factory=dict)
+    """By conversation: ids of the messages that were acknowledged."""
+    touched: dict[str, None] = attrs.field(factory=lambda: {"c": None})
+    deleted: set[str] = attrs.field(factory=set)
+    started: list[str] = attrs.field(factory=list)
+    """The idempotency keys of the calls of `note` that began, over all lives."""
+    violations: list[Violation] = attrs.field(factory=list)
+    models: dict[str, WatchedModel] = attrs.field(factory=dict)
+    may_be_slow: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.config = SessionConfig(
+            factory_router=self,
+            store=self.store,
+            inactivity_timeout=20.0,
+            policy=SessionPolicy(grace_period=GRACE, start_timeout=10.0, settle_timeout=5.0, cancel_grace=1.0),
+        )
+
+    # ── the host's part
+
+    async def resolve(self, scope: Any, conversation_id: str, request_opts: Any) -> Any:
+        """Route."""
+        return await self.simulation.faults.call("router", self._resolve)
+
+    async def _resolve(self) -> Any:
+        return self, None
+
+    async def create_agent(self, agent_id: str, config: Any) -> Agent:
+        """Build."""
+
+        async def note(text: str, context: ToolContext) -> str:
+            """Take a note."""
+            self.started.append(context.idempotency_key)
+            await trio.lowlevel.checkpoint()
+            return f"noted {text}"
+
+        async def build() -> Agent:
+            conversation_id = agent_id.removeprefix("conversation-")
+            self.touched[conversation_id] = None
+            model = self.models.setdefault(conversation_id, WatchedModel(self, conversation_id))
+            faults = self.simulation.faults
+            tools = [faulty_tool(one, faults) for one in (note, wait, broken)]
+            return Agent(model=FaultyModel(model, faults), tools=tools)
+
+        return await self.simulation.faults.call("factory", build)
+
+    def noting(self) -> "_Noting":
+        """Keep what is violated in the block, for the end of the story: the library would contain it."""
+        return _Noting(self)
+
+    # ── what stories do
+
+    async def strike(self, function: Callable[..., Awaitable[Any]], *args: Any, name: str = "caller") -> Any:
+        """Call what the story is about, where it can be cancelled; errors that a caller must expect are None."""
+
+        async def bounded() -> Any:
+            # Without this a caller whose dependency hangs would wait for ever: it is the host's task to set such a deadline.
+            with trio.move_on_after(PATIENCE * 3):
+                return await function(*args)
+            return None
+
+        try:
+            return await self.simulation.named(name, bounded)
+        except SagentsError as exc:
+            self.simulation.say(f"{type(exc).__name__}: {exc}")
+            return None
+
+    async def post(self, text: str, message_id: str | None = None, conversation_id: str = "c", **more: Any) -> Receipt:
+        """Post as Alice, and remember what was promised."""
+        self.touched[conversation_id] = None
+        receipt = await self.sessions.post(conversation_id, text, scope=ALICE, message_id=message_id, **more)
+        self.tell(receipt.message_id, conversation_id)
+        return receipt
+
+    def tell(self, message_id: str, conversation_id: str = "c") -> None:
+        """Remember that a message was acknowledged. A dead process tells nobody anything."""
+        if not getattr(self.store, "is_frozen", False):
+            self.told.setdefault(conversation_id, []).append(message_id)
+
+    async def ask(self, text: str, message_id: str | None = None, conversation_id: str = "c") -> TurnOutcome:
+        """Post, and wait for the outcome."""
+        return await (await self.post(text, message_id, conversation_id)).wait()
+
+    async def ready(self, text: str = "say hello") -> None:
+        """Have the conversation stored, with one turn in it. Faults may strike here, too."""
+        with suppress(SagentsError), trio.move_on_after(PATIENCE):
+            await self.ask(text, "first")
+
+    # ── what must hold
+
+    async def check_liveness(self, conversation_id: str = "c") -> None:
+        """See that the conversation answers within a minute, as a patient client finds it, who tries again."""
+        deadline = trio.current_time() + (PATIENCE if not self.may_be_slow else 4 * PATIENCE)
+        said: list[str] = []
+        while trio.current_time() < deadline:
+            with trio.move_on_at(deadline):
+                try:
+                    outcome = await self.ask("say again", f"again-{len(said)}", conversation_id)
+                except SagentsError as exc:
+                    said.append(f"{type(exc).__name__}: {exc}")
+                else:
+                    if isinstance(outcome, Completed):
+                        return
+                    said.append(str(outcome))
+            await trio.sleep(1)
+        raise Violation(f"I14: {PATIENCE:g} seconds later conversation {conversation_id!r} does not work: {said[:5]}")
+
+    async def check_stored(self, *, is_whole: bool = True) -> None:
+        """Look at what is stored of each conversation, and at which tools ran."""
+        check(len(set(self.started)) == len(self.started), "I26", f"a tool call began twice: {self.started}")
+        for conversation_id in self.touched:
+            with suppress(ConversationNotFound):
+                stored = await self.bottom.load(ALICE, conversation_id)
+                if stored is not None:
+                    check_conversation(stored, is_whole=is_whole)
+                if conversation_id not in self.deleted:
+                    check_told(self.told.get(conversation_id, ()), stored)
+
+    @property
+    def bottom(self) -> Any:
+        """The store below all that fails."""
+        return getattr(self.store, "inner", self.store)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the sessions, with two viewers; behind the block nothing is left of them."""
+        with no_task_left():
+            async with open_sessions(self.config) as self.sessions:
+                async with (
+                    self.sessions.open_subscriber(scope=ALICE) as alice,
+                    self.sessions.open_subscriber(scope=BOB) as bob,
+                    EventSpy().reading(alice) as viewer,
+                    EventSpy().reading(bob) as stranger,
+                ):
+                    await alice.subscribe("c")
+                    await bob.subscribe("c")
+                    yield
+                    with trio.move_on_after(PATIENCE), suppress(SagentsError):
+                        await self.sessions.stop("c", scope=ALICE)
+                with self.noting():
+                    viewer.check_complete()
+                    check(not stranger.envelopes, "I20", f"a stranger saw {stranger.envelopes[:1]}")
+            with self.noting():
+                check_closed(self.sessions)
+                log = CommitLog()
+                for written in self.store.written:
+                    log.add(written)
+        for violation in self.violations:
+            raise violation
+
+
+@attrs.define(eq=False)
+class _Noting:
+    _world: World
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        if isinstance(exc, Violation):
+            self._world.violations.append(exc)
+        return isinstance(exc, Violation)
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Make a folder, in memory where there is such a place, and remove it."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+Body = Callable[[World], Awaitable[object]]
+
+
+@attrs.define(eq=False, slots=False)  # its names are those of its body
+class Story:
+    """A program for the simulator: one body, and all that is checked around it."""
+
+    names: tuple[str, ...]
+    """The public names that it is about."""
+    body: Body
+    kind: str = "memory"
+
+    def __attrs_post_init__(self) -> None:
+        self.__module__ = self.body.__module__
+        self.__qualname__ = self.body.__qualname__
+        self.__doc__ = self.body.__doc__
+
+    async def __call__(self, simulation: Simulation) -> None:
+        """Run it."""
+        if self.kind == "sqlite":
+            with new_folder() as folder:
+                await self._run(simulation, SqliteStore(folder / "story.db", synchronous="NORMAL"))
+        else:
+            await self._run(simulation, MemoryStore())
+
+    async def _run(self, simulation: Simulation, store: Any) -> None:
+        faults = simulation.plan.faults
+        world = World(simulation, FaultyStore(simulation.faults, store))
+        world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
+        hangs = any(fault.how == "hang" for fault in faults)
+        if self.kind == "bare":
+            with no_task_left():
+                await self.body(world)
+            return
+        async with world.opened():
+            await self.body(world)
+            simulation.calm()
+            # A store that never answers about one conversation keeps its writes waiting: then another one must work.
+            await world.check_liveness("other" if hangs else "c")
+        if self.kind == "sqlite":
+            async with store.open():
+                await world.check_stored(is_whole=not hangs)
+        else:
+            await world.check_stored(is_whole=not hangs)
+
+
+STORIES: Final[list[Story]] = []
+
+
+def story(*names: str, kind: str = "memory") -> Callable[[Body], Story]:
+    """Make a story of a function of the world. "bare" has no sessions around it; "sqlite" keeps them in a file."""
+
+    def make(body: Body) -> Story:
+        made = Story(names, body, kind)
+        STORIES.append(made)
+        return made
+
+    return make
+
+
+def steps_wanted(default: int) -> int:
+    """Return how many task steps to simulate: more where the environment says so."""
+    return int(os.environ.get("TRIO_SAGENTS_SIM_STEPS", "0")) or default

@@ -1,0 +1,63 @@
+"""The gate: which calls wait for a person, and what a decision allows.
+
+Every call of every agent and sub-agent passes here right before it runs, and there is no other way to a tool's function. What
+runs is the object that was looked at: an approval is bound to the digest of its arguments, an edit to its own.
+"""
+
+import json
+from collections.abc import Sequence
+
+import attrs
+
+from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
+from trio_sagents.agent._tools import Tool
+from trio_sagents.data.interrupts import DecisionRecord, PendingCall
+from trio_sagents.data.messages import ToolCall
+from trio_sagents.exceptions import MiddlewareError
+
+
+async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCall, tool: Tool) -> PendingCall | None:
+    """Return what has to be decided before a call runs; None where it may run now.
+
+    The gate of the agent around a sub-agent comes first, so no sub-agent can do what its parent may not.
+
+    Cancellation: nothing was done.
+    """
+    for gate in _outermost_first(pipeline):
+        for one in gate.having("claim"):
+            context = gate.context(one, home, turn_id)
+            wanted = await gate.call(one, "claim", context, call, tool)
+            if wanted is None:
+                continue
+            if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, call.digest):
+                raise MiddlewareError(id_of(one), "claim") from TypeError(f"claim returns None, or pending(call, ...); not {wanted!r}")
+            return attrs.evolve(wanted, claimed_by=id_of(one), path=tuple(pipeline.path), status="interrupted")
+    return None
+
+
+def _outermost_first(pipeline: Pipeline) -> Sequence[Pipeline]:
+    chain = [pipeline]
+    while chain[0].parent is not None:
+        chain.insert(0, chain[0].parent)
+    return chain
+
+
+def runs(record: DecisionRecord) -> bool:
+    """Return whether a decision lets the call run."""
+    return record.kind in {"approve", "edit"}
+
+
+def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
+    """Return the call as it was decided to run; None where the decision is about other arguments."""
+    if record.call_id != call.call_id or record.digest != call.digest:
+        return None
+    if record.kind != "edit":
+        return call
+    return ToolCall(call.call_id, call.name, json.loads(record.content)["arguments"])
+
+
+def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:
+    """Return a call with the arguments that it ran with: what the model reads in its history after an edit."""
+    edited = None if record is None or record.kind != "edit" else decided_call(call, record)
+    return call if edited is None else attrs.evolve(edited, status=call.status)
+

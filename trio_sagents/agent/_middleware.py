@@ -1,0 +1,268 @@
+"""The middleware of one agent at work: what a hook is given, in which order hooks run, and what becomes of one that raises."""
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, get_args
+
+import attrs
+import trio
+
+from trio_sagents._trio.groups import leaves, split
+from trio_sagents.abc import Middleware, Scope
+from trio_sagents.agent._progress import Suspended
+from trio_sagents.agent._tools import Tool
+from trio_sagents.data.cursors import Channel
+from trio_sagents.data.events import Event
+from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.state import State
+from trio_sagents.data.todos import Todo
+from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
+
+if TYPE_CHECKING:
+    from trio_sagents.agent._agent import Agent
+
+T = TypeVar("T")
+AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  # any async function
+HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
+EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
+"""What a turn may fail with; anything else crashes the agent."""
+MAX_PROMPT: Final = 512 * 1024
+"""Characters that the prompts of an agent and its middleware may have together."""
+
+
+class AgentHome(Protocol):
+    """What middleware and tools may ask of whoever runs the agent."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation's id."""
+        ...
+
+    @property
+    def agent_id(self) -> str:
+        """The agent's id."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """The agent's."""
+        ...
+
+    def state(self) -> State:
+        """Return the last committed state."""
+        ...
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        """Tell the subscribers."""
+        ...
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+        """Keep todos, and keys of the metadata; durable when it returns."""
+        ...
+
+    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
+        """Start a task that ends with the agent at the latest."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class MiddlewareContext:
+    """What a hook is given: the conversation, as its middleware may see and change it."""
+
+    middleware_id: str
+    agent: "Agent"
+    turn_id: str | None
+    """The running turn; None outside of turns."""
+    memory: dict[str, Opaque]
+    """This middleware's own, for this agent: anything. Gone when the agent ends."""
+    path: Sequence[str]
+    """Names of the sub-agents that it runs in, outermost first; empty for the agent itself."""
+    tools: Mapping[str, Tool]
+    """The registered tools, by name; empty until the start hooks have run."""
+    _home: AgentHome = attrs.field(repr=False)
+    _pipeline: "Pipeline" = attrs.field(repr=False)
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation's id."""
+        return self._home.conversation_id
+
+    @property
+    def agent_id(self) -> str:
+        """The agent's id; a sub-agent has that of its parent."""
+        return self._home.agent_id
+
+    @property
+    def scope(self) -> Scope:
+        """The agent's: the host's own object."""
+        return self._home.scope
+
+    @property
+    def state(self) -> State:
+        """The conversation as last committed."""
+        return self._home.state()
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        """Tell the subscribers of a channel: an event of the library, or your own class of `MiddlewareEvent`."""
+        check_event(event)
+        self._home.publish(event, channel)
+
+    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
+        """Change the conversation's todos, or keys of its metadata; durable when it returns.
+
+        Args:
+            todos: the whole list; None leaves it.
+            metadata: keys to set; a value of None removes the key. Other keys stay.
+
+        Raises:
+            PersistenceError: it could not be kept.
+
+        Cancellation: either nothing was submitted, or it is kept.
+        """
+        await self._home.update(todos, metadata)
+
+    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
+        """Start a task in the agent's nursery: it outlives the turn, and ends with the agent.
+
+        What it raises crashes the agent, as `MiddlewareError`.
+        """
+        self._home.start_soon(functools.partial(self._pipeline.guard, self.middleware_id, "start_soon", function), *args)
+
+    def refresh_tools(self) -> None:
+        """Have `tools` asked again before the next turn."""
+        self._pipeline.is_stale = True
+
+
+def check_event(event: object) -> None:
+    """Raise TypeError for what cannot be published."""
+    if not isinstance(event, get_args(Event)):
+        raise TypeError(f"events are those of trio_sagents, or a class of your own that inherits MiddlewareEvent; not {event!r}")
+
+
+def hooks_of(middleware: Sequence[Opaque]) -> Mapping[str, Sequence[Opaque]]:
+    """Return, for each hook that anybody has, the middleware that has it, in order."""
+    found: dict[str, list[Opaque]] = {}
+    for one in middleware:
+        for hook in HOOKS:
+            own = getattr(type(one), hook, None)
+            if own is not None and own is not vars(Middleware)[hook]:
+                found.setdefault(hook, []).append(one)
+    return {hook: tuple(ones) for hook, ones in found.items()}
+
+
+def id_of(middleware: Opaque) -> str:
+    """Return the id of a middleware; one that does not inherit may have none."""
+    return str(getattr(middleware, "middleware_id", type(middleware).__name__))
+
+
+@attrs.define(eq=False)
+class Pipeline:
+    """The middleware of one agent, and its tools."""
+
+    agent: "Agent"
+    home: AgentHome
+    path: Sequence[str] = ()
+    parent: "Pipeline | None" = None
+    """Of a sub-agent: the one whose gate its calls pass, too."""
+    tools: Mapping[str, Tool] = attrs.field(factory=dict)
+    is_stale: bool = True
+    """Whether the middleware is to be asked for its tools."""
+    _memories: dict[str, dict[str, Opaque]] | None = None
+
+    def context(self, middleware: Opaque, home: AgentHome | None = None, turn_id: str | None = None) -> MiddlewareContext:
+        """Return what a hook of this middleware is given."""
+        middleware_id = id_of(middleware)
+        if self._memories is None:
+            self._memories = {}
+        memory = self._memories.setdefault(middleware_id, {})
+        return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, home or self.home, self)
+
+    def having(self, hook: str) -> Sequence[Opaque]:
+        """Return the middleware that has a hook, in order."""
+        return self.agent.hooks.get(hook, ())
+
+    async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
+        """Call a hook; what it raises becomes a `MiddlewareError` that names it, unless it says already what happened."""
+        try:
+            return await function(*args)
+        except EXPECTED:
+            raise
+        except Exception as error:
+            expected = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
+            if expected is not None:
+                raise expected from None
+            raise MiddlewareError(middleware_id, hook) from error
+        except BaseExceptionGroup as group:
+            # Cancellation: beside it the hook raised something else; what goes on is the cancellation alone, as at a tool.
+            _, onward = split(group)
+            suspended = next((leaf for leaf in leaves(group) if isinstance(leaf, Suspended)), None)
+            if onward is None and suspended is None:
+                raise
+            raise onward or suspended or group from None
+
+    async def call(self, middleware: Opaque, hook: str, context: MiddlewareContext, *args: Opaque) -> Opaque:
+        """Call one hook of one middleware."""
+        return await self.guard(context.middleware_id, hook, getattr(middleware, hook), context, *args)
+
+    async def each(self, hook: str, *args: Opaque, home: AgentHome | None = None, turn_id: str | None = None, back: bool = False) -> None:
+        """Call a hook of all, in order, or in reverse."""
+        ones = self.having(hook)
+        for one in reversed(ones) if back else ones:
+            await self.call(one, hook, self.context(one, home, turn_id), *args)
+
+    async def start(self) -> None:
+        """Run the start hooks, then collect the tools.
+
+        Cancellation: what hooks started is in the agent's nursery, and ends with it.
+        """
+        await self.each("on_start")
+        await self.collect_tools()
+
+    async def collect_tools(self) -> None:
+        """Ask all for their tools.
+
+        Raises:
+            MiddlewareError: one failed, or two tools have one name.
+
+        Cancellation: either the tools are new, or as before.
+        """
+        self.is_stale = False
+        tools = dict(self.agent.own_tools)
+        for one in self.having("tools"):
+            context = self.context(one)
+            found = await self.call(one, "tools", context)
+            try:
+                for tool in map(Tool.of, found):
+                    if tool.name in tools:
+                        raise ValueError(f"there are two tools named {tool.name!r}")
+                    tools[tool.name] = tool
+            except (TypeError, ValueError) as exc:
+                raise MiddlewareError(context.middleware_id, "tools") from exc
+        self.tools = tools
+
+    async def system_prompt(self, home: AgentHome, turn_id: str) -> str:
+        """Return the agent's prompt and those of its middleware, in order, with blank lines between them."""
+        texts = [self.agent.system_prompt]
+        for one in self.having("system_prompt"):
+            text: JSONValue = await self.call(one, "system_prompt", self.context(one, home, turn_id))
+            if not isinstance(text, str):
+                raise MiddlewareError(id_of(one), "system_prompt") from TypeError(f"a prompt is a str, not {text!r}")
+            texts.append(text)
+        prompt = "\n\n".join(text for text in texts if text)
+        if len(prompt) > MAX_PROMPT:
+            raise LimitExceeded("system_prompt", len(prompt), most=MAX_PROMPT)
+        return prompt
+
+    async def notify(self, middleware_id: str, message: Opaque) -> None:
+        """Hand a message to one middleware; LookupError where there is none of that id.
+
+        Cancellation: its hook was cancelled where it waited.
+        """
+        for one in self.agent.middleware:
+            if id_of(one) == middleware_id:
+                if one in self.having("on_message"):
+                    await self.call(one, "on_message", self.context(one), message)
+                else:
+                    await trio.lowlevel.checkpoint()
+                return
+        raise LookupError(f"this agent has no middleware {middleware_id!r}; it has {[id_of(one) for one in self.agent.middleware]}")

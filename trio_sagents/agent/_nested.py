@@ -1,0 +1,249 @@
+"""Sub-agents: a turn inside a tool call, with a history of its own that nobody stores.
+
+It ends with the call. Where it waits for people its whole state becomes part of the call (`Suspended`), and the call is made
+again when they have decided: it then goes on from that state, so nothing that it did is done again.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._gate import as_run
+from trio_sagents.agent._middleware import AsyncFunction, Pipeline
+from trio_sagents.agent._progress import OpenCall, Progress, Suspended
+from trio_sagents.data.cursors import Channel
+from trio_sagents.data.event_wire import event_to_dict
+from trio_sagents.data.events import Event, MessageCompleted, SubAgentEvent, ToolExecutionUpdated
+from trio_sagents.data.history import open_calls
+from trio_sagents.data.interrupt_wire import encode_pending
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, interrupt_kind
+from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
+from trio_sagents.data.outcomes import Completed, Interrupted, Usage
+from trio_sagents.data.state import State
+from trio_sagents.data.todos import Todo
+from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
+from trio_sagents.exceptions import LimitExceeded, StateError
+
+if TYPE_CHECKING:
+    from trio_sagents.abc import Scope
+    from trio_sagents.agent._agent import Agent
+
+MAX_DEPTH: Final = 8
+"""How deep sub-agents may nest, whatever anybody allows."""
+
+
+@attrs.define(eq=False)
+class NestedTurn:
+    """A turn in memory; implements `TurnContext`."""
+
+    parent: TurnContext
+    sub_agent_id: str
+    """The id of the call that it runs in."""
+    name: str
+    path: Sequence[str]
+    nursery: trio.Nursery
+    """Ends with the call."""
+    progress: Progress = attrs.field(factory=Progress)
+    has_ended: bool = False
+    _messages: list[Message] = attrs.field(factory=list)
+    _todos: Sequence[Todo] = ()
+    _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
+
+    # ── what is the parent's
+
+    @property
+    def turn_id(self) -> str:
+        return self.parent.turn_id
+
+    @property
+    def conversation_id(self) -> str:
+        return self.parent.conversation_id
+
+    @property
+    def agent_id(self) -> str:
+        return self.parent.agent_id
+
+    @property
+    def scope(self) -> "Scope":
+        return self.parent.scope
+
+    @property
+    def max_message_bytes(self) -> int:
+        return self.parent.max_message_bytes
+
+    @property
+    def max_tool_output_bytes(self) -> int:
+        return self.parent.max_tool_output_bytes
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        return self.parent.threads
+
+    def new_id(self) -> str:
+        return self.parent.new_id()
+
+    def knows_call(self, call_id: str) -> bool:
+        return True  # so each of its calls gets an id that nothing in the conversation has
+
+    def decision_of(self, call_id: str) -> DecisionRecord | None:
+        return self.parent.decision_of(call_id)
+
+    # ── what is its own
+
+    def state(self) -> State:
+        return State(self._messages, self._todos, self._metadata)
+
+    def messages(self) -> Sequence[Message]:
+        return tuple(attrs.evolve(one, parts=tuple(self._as_run(part) for part in one.parts)) if one.calls else one for one in self._messages)
+
+    def _as_run(self, part: Opaque) -> Opaque:
+        return as_run(part, self.decision_of(part.call_id)) if isinstance(part, ToolCall) else part
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        if isinstance(event, SubAgentEvent):
+            self.parent.publish(event, "debug")  # of a sub-agent of its own
+        else:
+            self.tell(event_to_dict(event))
+
+    def tell(self, data: JSON) -> None:
+        """Tell whoever debugs what it does."""
+        self.parent.publish(SubAgentEvent(self.sub_agent_id, self.name, data), "debug")
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+        if todos is not None:
+            self._todos = tuple(todos)
+        for key, value in (metadata or {}).items():
+            if value is None:
+                self._metadata.pop(key, None)
+            else:
+                self._metadata[key] = value
+        await trio.lowlevel.checkpoint()
+
+    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
+        self.nursery.start_soon(function, *args)
+
+    def note_draft(self) -> None:
+        """Nothing of it is stored before it waits."""
+
+    async def take_steered(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def ask(self, prompt: str) -> None:
+        """Begin with this message."""
+        self._messages.append(Message(self.new_id(), "user", (TextPart(prompt),), None, self.turn_id))
+
+    async def commit_answer(self, message: Message, usage: Usage) -> None:
+        self.progress.draft = None
+        self.progress.calls += len(message.calls)
+        self.progress.open_calls = {call.call_id: OpenCall(call) for call in message.calls}
+        self._keep(message)
+        await trio.lowlevel.checkpoint()
+
+    async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
+        self.progress.open_calls.pop(call.call_id, None)
+        self._keep(Message(self.new_id(), "tool", (result,), None, self.turn_id))
+        self.publish(ToolExecutionUpdated(attrs.evolve(call, status=result.status), result.status, self.turn_id, result.content))
+        await trio.lowlevel.checkpoint()
+
+    def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
+        calls = [one for opened in waiting for one in opened.requests]
+        return Interrupted(Interrupt("", self.turn_id, calls, interrupt_kind(calls)))
+
+    async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
+        self.has_ended = True
+        raise Suspended(outcome.interrupt.calls, self._record(waiting))
+
+    async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
+        self.progress.draft = None
+        self._keep(message)
+        self.has_ended = True
+        await trio.lowlevel.checkpoint()
+        return Completed(message, self.progress.usage, value)
+
+    def _keep(self, message: Message) -> None:
+        self._messages.append(message)
+        self.publish(MessageCompleted(message, self.turn_id))
+
+    # ── sleeping and waking
+
+    def _record(self, waiting: Sequence[OpenCall]) -> JSON:
+        return {
+            "name": self.name,
+            "messages": [encode_message(message) for message in self._messages],
+            "todos": [encode_todo(todo) for todo in self._todos],
+            "metadata": self._metadata,
+            "rounds": self.progress.rounds,
+            "calls": self.progress.calls,
+            "waiting": {one.call.call_id: [encode_pending(request) for request in one.requests] for one in waiting},
+            "suspended": {one.call.call_id: one.record for one in waiting if one.record is not None},
+        }
+
+    def wake(self, record: JSON) -> None:
+        """Take in the state in which it waited. StateError where that cannot be used."""
+        known = self.conversation_id
+        if set(record) != {"name", "messages", "todos", "metadata", "rounds", "calls", "waiting", "suspended"}:
+            raise StateError(known, f"a suspended sub-agent has the keys {sorted(map(str, record))}")
+        if record["name"] != self.name or not isinstance(record["messages"], list):
+            raise StateError(known, f"the call {self.sub_agent_id!r} had another sub-agent")
+        self._messages = [decode_message(known, one) for one in record["messages"]]
+        self._todos = decode_todos(known, record["todos"])
+        self._metadata = dict(decode_metadata(known, record["metadata"]))
+        for name in ("rounds", "calls"):
+            if type(record[name]) is not int or record[name] < 0:
+                raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
+        self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
+        for call in open_calls(self._messages):
+            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", record=record["suspended"].get(call.call_id))
+
+
+@attrs.frozen(eq=False)
+class Desk:
+    """What stands behind the context of one call; implements `ToolDesk`."""
+
+    pipeline: Pipeline
+    context: TurnContext
+    opened: OpenCall
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+        await self.context.update(todos, metadata)
+
+    async def run_agent(self, agent: "Agent", prompt: str, name: str) -> Completed:
+        from trio_sagents.agent._turn import run_turn  # noqa: PLC0415  # a turn runs calls, and a call runs turns
+
+        if len(self.pipeline.path) >= MAX_DEPTH:
+            raise LimitExceeded("depth", len(self.pipeline.path) + 1, most=MAX_DEPTH)
+        record, self.opened.record = self.opened.record, None
+        path = (*self.pipeline.path, name)
+        call_id = self.opened.call.call_id
+        async with trio.open_nursery() as nursery:
+            nested = NestedTurn(self.context, call_id, name, path, nursery)
+            pipeline = Pipeline(agent, nested, path, self.pipeline)
+            if record is None:
+                nested.ask(prompt)
+                nested.tell({"type": "SubAgentStarted", "prompt": prompt, "model": str(getattr(agent.model, "name", "")), "path": list(path)})
+            else:
+                nested.wake(record)
+                nested.tell({"type": "SubAgentResumed"})
+            try:
+                await pipeline.start()
+                outcome = await run_turn(pipeline, nested)
+            except Suspended:
+                nested.tell({"type": "SubAgentInterrupted"})
+                raise
+            except trio.Cancelled:
+                nested.tell({"type": "SubAgentCancelled"})
+                raise
+            except Exception as error:
+                nested.tell({"type": "SubAgentFailed", "error": type(error).__name__})
+                raise
+            finally:
+                self.context.progress.usage += nested.progress.usage
+            nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text if isinstance(outcome, Completed) else ""})
+            nursery.cancel_scope.cancel()
+        assert isinstance(outcome, Completed)
+        return outcome
+

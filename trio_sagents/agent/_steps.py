@@ -1,0 +1,148 @@
+"""The steps of a turn, and the loop that is made of them.
+
+`converse` is the default loop. Another one is an async function of the same steps: `Agent(mode=...)`. Whatever a loop does, the
+history stays valid, no call runs without passing the gate, and each is answered once: that is in the steps.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from trio_sagents.agent._agent import Agent
+from trio_sagents.agent._asking import ask
+from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._model_call import Answer as ModelAnswer
+from trio_sagents.agent._tool_calls import run_open_calls
+from trio_sagents.agent._until import final_result
+from trio_sagents.data.messages import Message, TextPart, ToolCall
+from trio_sagents.data.outcomes import Completed, Interrupted, Usage
+from trio_sagents.data.requests import ModelRequest
+from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
+
+Ended: TypeAlias = Completed | Interrupted
+Mode: TypeAlias = "Callable[[TurnSteps], Awaitable[Ended]]"
+
+
+async def converse(turn: "TurnSteps") -> Ended:
+    """Ask the model, run the tools it asks for, and again, until it asks for none.
+
+    Cancellation: the turn is cut; what was said and done stands.
+    """
+    ended = await turn.go_on()
+    while ended is None:
+        await turn.take_steered()
+        answer = await turn.ask_model()
+        ended = await turn.run_tools(answer) if turn.calls_of(answer) else await turn.complete(answer)
+    return ended
+
+
+@attrs.define(eq=False)
+class TurnSteps:
+    """What a loop may do, and see, of the turn that it makes."""
+
+    pipeline: Pipeline
+    context: TurnContext
+    system: str = ""
+    """The system prompt of this turn."""
+
+    @property
+    def agent(self) -> Agent:
+        """The agent."""
+        return self.pipeline.agent
+
+    def messages(self) -> Sequence[Message]:
+        """Return the history so far, oldest first, as the model is to read it; a new sequence."""
+        return self.context.messages()
+
+    def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:
+        """Return the calls to run for an answer."""
+        return answer.message.calls if answer.message.stop_reason == "tool_calls" else ()
+
+    async def take_steered(self) -> None:
+        """Take what people posted to steer this turn into the history.
+
+        Cancellation: taken, or still in the queue.
+        """
+        await self.context.take_steered()
+
+    async def ask_model(self, request: ModelRequest | None = None) -> ModelAnswer:
+        """Ask the model, its retries and fallbacks behind it, with the middleware around.
+
+        Args:
+            request: None is the whole history, with the turn's prompt and all tools.
+
+        Returns:
+            The answer. It is not kept before `run_tools` or `complete`.
+
+        Raises:
+            LimitExceeded: more rounds than `limits.max_rounds`.
+            ModelFailed: nobody answered.
+
+        Cancellation: what was said stays, as the partial answer of the turn.
+        """
+        progress = self.context.progress
+        progress.rounds += 1
+        if progress.rounds > self.agent.limits.max_rounds:
+            raise LimitExceeded("max_rounds", progress.rounds, most=self.agent.limits.max_rounds)
+        if request is None:
+            request = ModelRequest(self.system, self.messages(), tuple(tool.spec for tool in self.pipeline.tools.values()))
+        return await ask(self.pipeline, request, self.context)
+
+    async def run_tools(self, answer: ModelAnswer) -> Ended | None:
+        """Keep an answer that asks for tools, and run those that may run now, in parallel.
+
+        Returns:
+            None where the model is to be asked again; else how the turn ended: a call waits for a person, or the tool that ends
+            the turn was called.
+
+        Cancellation: tools in tasks have ended; what had returned is kept.
+        """
+        await self.context.commit_answer(answer.message, answer.usage)
+        return await self._run(answer)
+
+    async def go_on(self) -> Ended | None:
+        """Run the calls that an interrupt left open, now that they are decided; nothing where there are none.
+
+        Returns, cancellation: as `run_tools`.
+        """
+        if not self.context.progress.open_calls:
+            return None
+        return await self._run(None)
+
+    async def _run(self, answer: ModelAnswer | None) -> Ended | None:
+        context = self.context
+        values = await run_open_calls(self.pipeline, {} if answer is None else answer.invalid, context)
+        waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
+        if waiting:
+            interrupted = context.interrupt_of(waiting)
+            await self._after_turn(interrupted)
+            await context.interrupt(interrupted, waiting)
+            return interrupted
+        found = final_result(self.agent, self.pipeline.tools, context.messages(), values)
+        if found is None:
+            return None
+        text, value = found
+        parts = (TextPart(text),) if text else ()
+        return await self._complete(Message(context.new_id(), "assistant", parts, "stop", context.turn_id), Usage(), value)
+
+    async def _after_turn(self, outcome: Ended) -> None:
+        await self.pipeline.each("after_turn", outcome, home=self.context, turn_id=self.context.turn_id, back=True)
+
+    async def complete(self, answer: ModelAnswer) -> Completed:
+        """Keep the last answer; the turn ends.
+
+        Raises:
+            ToolNotCalled: it was to end with a tool.
+
+        Cancellation: from here on the turn is completed, whatever else comes.
+        """
+        wanted = (*self.agent.until_tool, *self.agent.until_tool_success)
+        if wanted and answer.message.stop_reason == "stop":
+            raise ToolNotCalled(wanted)
+        return await self._complete(answer.message, answer.usage, None)
+
+    async def _complete(self, message: Message, usage: Usage, value: object) -> Completed:
+        await self._after_turn(Completed(message, self.context.progress.usage, value))
+        return await self.context.complete(message, usage, value)

@@ -1,0 +1,54 @@
+"""A tool call with the middleware around it."""
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._middleware import Pipeline, id_of
+from trio_sagents.data.json import Opaque
+from trio_sagents.data.messages import ToolCall, ToolResult
+from trio_sagents.exceptions import MiddlewareError
+
+Run = Callable[[ToolCall], Awaitable[ToolResult]]
+
+
+@attrs.define(eq=False)
+class _Once:
+    """Lets a call through once, and only as it was allowed."""
+
+    allowed: ToolCall
+    run: Run
+    has_run: bool = False
+
+    async def __call__(self, call: ToolCall) -> ToolResult:
+        if (call.call_id, call.digest) != (self.allowed.call_id, self.allowed.digest):
+            raise ValueError("around_tool hands on the call that it was given, as it is")
+        if self.has_run:
+            raise ValueError("around_tool runs a call at most once")
+        self.has_run = True
+        return await self.run(self.allowed)
+
+
+async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, run: Run) -> ToolResult:
+    """Run an allowed call, `around_tool` around it, outside-in.
+
+    Raises:
+        MiddlewareError: a hook raised, changed the call, or ran it twice.
+
+    Cancellation: the tool, if it is in a task, has ended.
+    """
+    step: Run = _Once(call, run)
+    for one in reversed(pipeline.having("around_tool")):
+        step = _around(pipeline, one, step, context)
+    return await step(call)
+
+
+def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContext) -> Run:
+    async def step(call: ToolCall) -> ToolResult:
+        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), call, call_next)
+        if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
+            raise MiddlewareError(id_of(one), "around_tool") from TypeError(f"it returns the result of the call, not {result!r}")
+        return result
+
+    return step

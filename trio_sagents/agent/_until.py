@@ -1,0 +1,70 @@
+"""Turns that end with a tool: which result that is, as text for people and as the value that the host gets."""
+
+import json
+import typing
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from trio_sagents.agent._agent import Agent
+from trio_sagents.agent._schema import shape_of
+from trio_sagents.agent._shapes import Misfit
+from trio_sagents.agent._tools import Tool, ToolResult
+from trio_sagents.data.json import Opaque
+from trio_sagents.data.messages import Message
+
+
+def final_result(
+    agent: Agent, tools: Mapping[str, Tool], messages: Sequence[Message], values: Mapping[str, Opaque]
+) -> tuple[str, Opaque] | None:
+    """Return (text, value) of the first call that ends the turn; None where none does.
+
+    Args:
+        agent: says which tools end a turn.
+        tools: the registered ones.
+        messages: the history; it ends in the results of the last answer's calls.
+        values: by call id, what the functions returned that ran just now. A call that ran before an interrupt has none: its value
+            is read from its text again, as the class that the tool is declared to return.
+    """
+    wanted = (*agent.until_tool, *agent.until_tool_success)
+    if not wanted:
+        return None
+    results = {}
+    for message in reversed(messages):
+        if message.role == "assistant":
+            for call in message.calls:
+                result = results.get(call.call_id)
+                if call.name in wanted and result is not None and (call.name in agent.until_tool or not result.is_error):
+                    value = None if result.is_error else _value_of(values.get(call.call_id, _MISSING), tools.get(call.name), result.content)
+                    return result.content, value
+            return None
+        results.update({result.call_id: result for result in message.results})
+    return None
+
+
+_MISSING = object()
+
+
+def _value_of(value: Opaque, tool: Tool | None, text: str) -> Opaque:
+    if isinstance(value, ToolResult):
+        return value.content if value.value is None else value.value
+    if value is not _MISSING:
+        return value
+    declared = _declared(tool)
+    if declared is str or declared is None:
+        return text
+    try:
+        return shape_of(declared, "the result").read(json.loads(text))
+    except (ValueError, Misfit, TypeError):
+        return text
+
+
+def _declared(tool: Tool | None) -> Opaque:
+    """Return the class that a tool is declared to return; None where it says none that can be read back."""
+    if tool is None:
+        return None
+    try:
+        hint: Opaque = typing.get_type_hints(tool.function).get("return")
+    except (NameError, TypeError):
+        return None
+    return hint if hint is not None and (attrs.has(hint) or hint in {int, float, bool, dict, list}) else str if hint is str else None

@@ -1,0 +1,104 @@
+"""Interrupts and decision records as JSON, and back, strictly."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall
+from trio_sagents.data.json import JSON, JSONValue, plain_json
+from trio_sagents.data.messages import Message
+from trio_sagents.data.wire import CONVERTER, decode_value
+from trio_sagents.exceptions import StateError
+
+DECISIONS: Final = "decisions"
+"""In the metadata of a tool message: what was decided about its call, and about the calls of its sub-agent."""
+
+def _register() -> None:
+    def structure_instant(value: object, _: object) -> datetime.datetime:
+        if not isinstance(value, str):
+            raise TypeError(f"{type(value).__name__} where an instant is due")
+        instant = datetime.datetime.fromisoformat(value)
+        if instant.tzinfo is None:
+            raise ValueError("an instant without a time zone")
+        return instant
+
+    def structure_key(value: object, _: object) -> str | int | None:
+        if value is None or type(value) in {str, int}:
+            return value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # just looked at
+        raise TypeError(f"{type(value).__name__} where an owner key is due")
+
+    omit_digest = override(omit=True)
+    CONVERTER.register_structure_hook(PendingCall, make_dict_structure_fn(PendingCall, CONVERTER, digest=omit_digest))
+    CONVERTER.register_structure_hook(datetime.datetime, structure_instant)
+    CONVERTER.register_structure_hook_func(lambda kind: kind == (str | int | None), structure_key)
+
+
+_register()
+
+
+def encode_record(record: DecisionRecord) -> JSON:
+    """Return a decision record as JSON."""
+    return attrs.asdict(record)
+
+
+def encode_interrupt(interrupt: Interrupt, suspended: JSON) -> JSON:
+    """Return an interrupt as a stored record, with the state of the sub-agents that wait in it."""
+    record: dict[str, JSONValue] = {
+        "interrupt_id": interrupt.interrupt_id,
+        "turn_id": interrupt.turn_id,
+        "calls": [encode_pending(call) for call in interrupt.calls],
+        "kind": interrupt.kind,
+        "restorable": interrupt.restorable,
+        "decided": [encode_record(one) for one in interrupt.decided],
+        "expires_at": None if interrupt.expires_at is None else interrupt.expires_at.isoformat(),
+    }
+    if suspended:
+        record["suspended"] = suspended
+    return record
+
+
+def encode_pending(call: PendingCall) -> JSON:
+    """Return a waiting call as JSON."""
+    fields = attrs.asdict(call, filter=lambda field, _: field.name not in {"digest", "arguments"})
+    plain = plain_json({**fields, "arguments": call.arguments})
+    assert isinstance(plain, dict)
+    return plain
+
+
+def decode_pending(conversation_id: str, value: JSONValue) -> PendingCall:
+    """Return the waiting call that a record stands for; StateError if it is none."""
+    return decode_value(conversation_id, value, PendingCall)
+
+
+def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt | None, JSON]:
+    """Return the interrupt that a stored record stands for, and the sub-agents that wait in it; StateError if it is none."""
+    if value is None:
+        return None, {}
+    if not isinstance(value, Mapping):
+        raise StateError(conversation_id, f"the interrupt is {type(value).__name__}, not an object")
+    fields = dict(value)
+    suspended = fields.pop("suspended", {})
+    if not isinstance(suspended, dict):
+        raise StateError(conversation_id, f"the suspended sub-agents are {type(suspended).__name__}, not an object")
+    interrupt = decode_value(conversation_id, fields, Interrupt)
+    ids = [call.call_id for call in interrupt.calls] + [record.call_id for record in interrupt.decided]
+    if not interrupt.calls or len(set(ids)) != len(ids) or any(call.interrupt_id != interrupt.interrupt_id for call in interrupt.calls):
+        raise StateError(conversation_id, "the calls of the interrupt are not its own")
+    return interrupt, suspended
+
+
+def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionRecord]:
+    """Return the decision records of a stored list; StateError if it is none."""
+    if not isinstance(value, list):
+        raise StateError(conversation_id, f"the decisions are {type(value).__name__}, not a list")
+    return tuple(decode_value(conversation_id, one, DecisionRecord) for one in value)
+
+
+def records_of(conversation_id: str, message: Message) -> Sequence[DecisionRecord]:
+    """Return what was decided about the call that this tool message answers, and about those of its sub-agent."""
+    if message.role != "tool" or DECISIONS not in message.metadata:
+        return ()
+    return decode_records(conversation_id, message.metadata[DECISIONS])

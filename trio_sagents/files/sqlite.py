@@ -1,0 +1,297 @@
+"""Files in one SQLite file, which outlives the process: also one that is killed."""
+
+import json
+import math
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import trio
+
+from trio_sagents.exceptions import PersistenceError
+from trio_sagents.files._backend import FileRecord
+from trio_sagents.files._errors import FileExists, FileNotFound, QuotaExceeded
+from trio_sagents.files._paths import ScopeKey, parents
+from trio_sagents.files._text import decode
+
+T = TypeVar("T")
+APPLICATION_ID: Final = 0x54534746
+"""In the header of each file that is ours."""
+FILE_VERSION: Final = 1
+# The content last: a listing then never touches the pages that it fills.
+_TABLE: Final = """CREATE TABLE files (
+  number INTEGER PRIMARY KEY,
+  scope TEXT NOT NULL,
+  path TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  content BLOB NOT NULL,
+  UNIQUE (scope, path)
+)"""
+_open_files: Final[set[tuple[int, int]]] = set()
+"""(device, inode) of each file that is open in this process: two backends on one file would not see each other's edits."""
+_open_files_lock: Final = threading.Lock()
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        raise PersistenceError(f"the file database {path!r}: {exc}; see to the file, its folder and its disk") from exc
+
+
+class SqliteFiles:
+    """A `FileBackend` in one SQLite file.
+
+    Args:
+        path: of the file; made when opened, readable by its owner alone. On a local disk, and not the one of a SqliteStore.
+        busy_timeout: seconds to wait for another process that holds the file; finite, must be > 0.
+
+    Raises:
+        TypeError: `path` is no path.
+        ValueError: it names no file, or `busy_timeout` is out of range.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0) -> None:
+        name = os.fspath(path) if isinstance(path, os.PathLike) else path
+        if not isinstance(name, str):
+            raise TypeError(f"path must be str or PathLike, not {type(path).__name__}")
+        if not name or "\0" in name or name == ":memory:" or name.startswith("file:"):
+            raise ValueError(f"path must name a file, not {name!r}; for files in memory use MemoryFiles")
+        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, int | float):
+            raise TypeError(f"busy_timeout must be float, not {type(busy_timeout).__name__}")
+        if not 0 < busy_timeout < math.inf:
+            raise ValueError(f"busy_timeout must be finite and > 0, not {busy_timeout}")
+        self._path = str(Path(name).absolute())
+        self._busy_timeout = busy_timeout
+        self._connection: sqlite3.Connection | None = None
+        self._thread = trio.CapacityLimiter(1)
+        # Invariant: whoever holds its one token has the connection to itself.
+
+    def __repr__(self) -> str:
+        return f"SqliteFiles({self._path!r})"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Open the file; close it when the block is left.
+
+        Raises:
+            PersistenceError: the file cannot be used, and why; it was left as it is.
+
+        Cancellation: of the opening: either it is open, or nothing stays open. Of the closing: it is closed none the less.
+        """
+        if self._connection is not None:
+            raise PersistenceError(f"the file database {self._path!r} is open already; a SqliteFiles serves one open_files at a time")
+        connection, key = await trio.to_thread.run_sync(self._open, limiter=self._thread)
+        self._connection = connection
+        try:
+            yield
+        finally:
+            self._connection = None
+            # Cancellation: what a thread has begun is finished; SQLite's busy timeout bounds it.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._close, connection, key, limiter=self._thread)
+
+    def _open(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
+        with _explained(self._path):
+            key = _claim(self._path)
+            try:
+                connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False)
+                try:
+                    _prepare(connection, self._path)
+                except BaseException:
+                    connection.close()
+                    raise
+            except BaseException:
+                _release(key)
+                raise
+            return connection, key
+
+    def _close(self, connection: sqlite3.Connection, key: tuple[int, int]) -> None:
+        try:
+            connection.close()
+        finally:
+            _release(key)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, begin: Literal["BEGIN", "BEGIN IMMEDIATE"] = "BEGIN IMMEDIATE") -> T:
+        """Do `work` in one transaction, in a thread; it is committed when this returns, and undone when this raises."""
+        connection = self._connection
+        if connection is None:
+            raise PersistenceError(f"the file database {self._path!r} is not open; use it inside open_files")
+        return await trio.to_thread.run_sync(self._transact, connection, work, begin, limiter=self._thread)
+
+    def _transact(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        with _explained(self._path):
+            connection.execute(begin)
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            return result
+
+    async def index(self, scope: ScopeKey) -> Sequence[FileRecord]:
+        """Return all files of `scope`; a new list.
+
+        Cancellation: it only reads; a query that has begun goes to its end.
+        """
+        key = _text(scope)
+        query = "SELECT path, size FROM files WHERE scope = ?"
+        return await self._run(
+            lambda connection: [FileRecord(path, size) for path, size in connection.execute(query, (key,))], begin="BEGIN"
+        )
+
+    async def read(self, scope: ScopeKey, path: str, *, max_bytes: float) -> str:
+        """Return the content; FileNotFound, or QuotaExceeded where it has more than `max_bytes`.
+
+        Cancellation: it only reads; a query that has begun goes to its end.
+        """
+
+        def work(connection: sqlite3.Connection) -> bytes:
+            row = connection.execute("SELECT number, size FROM files WHERE scope = ? AND path = ?", (_text(scope), path)).fetchone()
+            if row is None:
+                raise FileNotFound(path)
+            number, size = row
+            if size > max_bytes:
+                raise QuotaExceeded("max_file_bytes", size, most=max_bytes, path=path)
+            content: bytes = connection.execute("SELECT content FROM files WHERE number = ?", (number,)).fetchone()[0]
+            return content
+
+        return decode(path, await self._run(work, begin="BEGIN"))
+
+    async def create(self, scope: ScopeKey, path: str, content: str) -> None:
+        """Make a file; `FileExists` if the place is taken.
+
+        Cancellation: either it had not begun, or it is there.
+        """
+        data = content.encode()
+
+        def work(connection: sqlite3.Connection) -> None:
+            _check_free(connection, _text(scope), path)
+            connection.execute("INSERT INTO files (scope, path, size, content) VALUES (?, ?, ?, ?)", (_text(scope), path, len(data), data))
+
+        await self._run(work)
+
+    async def write(self, scope: ScopeKey, path: str, content: str) -> None:
+        """Give a file this content; make it where it is gone.
+
+        Cancellation: either it had not begun, or it has the content.
+        """
+        data = content.encode()
+        statement = (
+            "INSERT INTO files (scope, path, size, content) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (scope, path) DO UPDATE SET size = excluded.size, content = excluded.content"
+        )
+        await self._run(lambda connection: _execute(connection, statement, (_text(scope), path, len(data), data)))
+
+    async def delete(self, scope: ScopeKey, path: str) -> None:
+        """Delete a file; fine where there is none.
+
+        Cancellation: either it had not begun, or it is gone.
+        """
+        statement = "DELETE FROM files WHERE scope = ? AND path = ?"
+        await self._run(lambda connection: _execute(connection, statement, (_text(scope), path)))
+
+    async def move(self, scope: ScopeKey, old: str, new: str) -> None:
+        """Move a file, or all files below a folder, in one transaction.
+
+        Cancellation: either it had not begun, or all is moved.
+        """
+        key = _text(scope)
+
+        def work(connection: sqlite3.Connection) -> None:
+            moved = [path for path in (old, *_paths_below(connection, key, old)) if _is_there(connection, key, path)]
+            if not moved:
+                raise FileNotFound(old)
+            _check_free(connection, key, new)
+            for path in moved:
+                there = new + path[len(old) :]
+                connection.execute("UPDATE files SET path = ? WHERE scope = ? AND path = ?", (there, key, path))
+
+        await self._run(work)
+
+
+def _text(scope: ScopeKey) -> str:
+    return json.dumps(scope, ensure_ascii=False, separators=(",", ":"))
+
+
+def _execute(connection: sqlite3.Connection, statement: str, values: tuple[str | int | bytes, ...]) -> None:
+    connection.execute(statement, values)
+
+
+def _is_there(connection: sqlite3.Connection, key: str, path: str) -> bool:
+    return connection.execute("SELECT 1 FROM files WHERE scope = ? AND path = ?", (key, path)).fetchone() is not None
+
+
+def _paths_below(connection: sqlite3.Connection, key: str, folder: str) -> list[str]:
+    # A range and no pattern: what is in the folder lies between "folder/" and "folder0", for "0" comes after "/".
+    query = "SELECT path FROM files WHERE scope = ? AND path > ? AND path < ?"
+    return [path for (path,) in connection.execute(query, (key, f"{folder}/", f"{folder}0"))]
+
+
+def _check_free(connection: sqlite3.Connection, key: str, path: str) -> None:
+    if any(_is_there(connection, key, one) for one in (path, *parents(path))) or _paths_below(connection, key, path):
+        raise FileExists(path)
+
+
+def _claim(path: str) -> tuple[int, int]:
+    with _open_files_lock:
+        if not Path(path).parent.is_dir():
+            raise PersistenceError(f"the file database {path!r}: there is no folder {str(Path(path).parent)!r}; make it first")
+        with suppress(FileExistsError):  # and then not opened: closing it would drop every lock that this process has on it, SQLite's too
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise PersistenceError(f"the file database {path!r}: this is no file; give another path")
+        key = (status.st_dev, status.st_ino)
+        if key in _open_files:
+            raise PersistenceError(f"the file database {path!r} is open in this process already; share one SqliteFiles, or close the other")
+        _open_files.add(key)
+        return key
+
+
+def _release(key: tuple[int, int]) -> None:
+    with _open_files_lock:
+        _open_files.discard(key)
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    """Check that the file is ours, and make the table in an empty one. A file that is not ours is left as it is."""
+    for setting in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON"):
+        connection.execute(f"PRAGMA {setting}")
+    if _is_empty(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        if _is_empty(connection):  # still, now that no other process can write
+            connection.execute(_TABLE)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FILE_VERSION}")
+        connection.execute("COMMIT")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise PersistenceError(f"the file database {path!r}: it is another program's, or a SqliteStore's; give another path")
+    version = _pragma(connection, "user_version")
+    if version != FILE_VERSION:
+        raise PersistenceError(
+            f"the file database {path!r}: it has file version {version!r}, this library knows {FILE_VERSION}; upgrade the library"
+        )
+    found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    if found != [("files", _TABLE)]:
+        raise PersistenceError(f"the file database {path!r}: its table is not that of this library; restore it from a backup")
+    mode = _pragma(connection, "journal_mode = WAL")
+    if mode != "wal":
+        raise PersistenceError(f"the file database {path!r}: its disk cannot do write-ahead logging (mode {mode!r}); put it on a local one")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> object:
+    row: tuple[object, ...] = connection.execute(f"PRAGMA {name}").fetchone()
+    return row[0]
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return count == 0 and _pragma(connection, "application_id") == 0 and _pragma(connection, "user_version") == 0

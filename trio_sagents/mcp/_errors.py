@@ -1,0 +1,44 @@
+"""What goes wrong with a server. No text here ever holds a value of `env` or `headers`, an argument, or a query."""
+
+from typing import Final
+
+import httpx2
+import mcp_types
+from mcp import MCPError
+
+from trio_sagents._trio.groups import leaves
+from trio_sagents.exceptions import SagentsError
+from trio_sagents.mcp._servers import Server, StdioServer, redacted
+
+MAX_WORDS: Final = 400
+"""How much of a server's own words goes into a message, in characters."""
+
+
+class McpDisconnected(SagentsError):
+    """There is no connection to an MCP server: it could not be made, it was lost, or its owner has ended."""
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(server, why)
+        self.server: Final = server
+        """The name of the connection."""
+        self.why: Final = why
+
+    def __str__(self) -> str:
+        return f"no connection to the MCP server {self.server!r}: {self.why}"
+
+
+def explain(error: BaseException, server: Server) -> str:
+    """Return why a connection failed: a half sentence, without anything that may be a secret."""
+    for leaf in leaves(error):
+        match leaf:
+            case httpx2.HTTPError():
+                return f"it cannot be reached ({type(leaf).__name__})"
+            case MCPError(code=mcp_types.CONNECTION_CLOSED):
+                return "it ended the connection; the debug log of trio_sagents.mcp has what it wrote to its standard error"
+            case MCPError():
+                return f"it refused: {redacted(leaf.message, server)[:MAX_WORDS]}"
+            case OSError() if isinstance(server, StdioServer):
+                return f"{str(leaf.filename or server.command)!r} cannot be started: {leaf.strerror or type(leaf).__name__}"
+            case _:
+                continue
+    return f"it failed with {type(leaves(error)[0]).__name__}"

@@ -1,0 +1,118 @@
+"""Where an MCP server is, and how it is reached: values. What may be a secret in them is never printed."""
+
+import math
+import pathlib
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+import attrs
+
+from trio_sagents.data.config import check_timeout
+from trio_sagents.data.json import Opaque
+
+MIN_SECRET: Final = 6
+"""Characters that a value must have to be struck out of other texts: "1" and "true" stand in too many of them."""
+
+
+def _count(given: Sequence[str] | Mapping[str, str]) -> str:
+    return f"<{len(given)}>"
+
+
+def _words(given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
+        raise TypeError("StdioServer.args must be a sequence of str")
+    return tuple(given)
+
+
+def _texts(given: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+        raise TypeError("the env and the headers of a server are mappings of str to str")
+    return dict(given)
+
+
+def _filled(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(instance).__name__}.{attribute.name} must be a str, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{type(instance).__name__}.{attribute.name} must not be empty")
+
+
+def _seconds(instance: object, attribute: "attrs.Attribute[Opaque]", value: float) -> None:
+    if check_timeout(f"{type(instance).__name__}.{attribute.name}", value) == math.inf:
+        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be finite: an owner that ends does not wait for ever")
+
+
+@attrs.frozen
+class StdioServer:
+    """A server that is a program: started for each connection, and spoken with over its standard input and output."""
+
+    command: str = attrs.field(validator=_filled)
+    """What is run: a path, or a name that is found on PATH."""
+    args: Sequence[str] = attrs.field(default=(), converter=_words, repr=_count)
+    """Its arguments; not printed, for some servers take keys there."""
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=_texts, repr=_count, hash=False)
+    """Environment variables, on top of HOME, LOGNAME, PATH, SHELL, TERM and USER: the host's others are not handed on."""
+    cwd: str | pathlib.Path | None = None
+    """Where it is run; None is the host's own directory."""
+    exit_timeout: float = attrs.field(default=2.0, validator=_seconds, kw_only=True)
+    """Seconds it has to end by itself when its input has ended; then it is terminated, and a second later killed."""
+
+    @property
+    def name(self) -> str:
+        """How it is called where no name is given."""
+        return pathlib.PurePath(self.command).name
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What must not appear in an error or a log."""
+        return (*self.env.values(), *self.args)
+
+
+def _check_url(_server: object, _attribute: "attrs.Attribute[Opaque]", value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"HttpServer.url must be a str, not {type(value).__name__}")
+    try:
+        parts = urllib.parse.urlsplit(value)
+    except ValueError:
+        raise ValueError("HttpServer.url cannot be read as a URL") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("HttpServer.url must begin with http:// or https:// and name a host")
+
+
+def _without_secrets(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return repr(urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
+
+
+@attrs.frozen
+class HttpServer:
+    """A server that listens somewhere, and is spoken with over streamable HTTP."""
+
+    url: str = attrs.field(validator=_check_url, repr=_without_secrets)
+    """Its endpoint. Printed without user and query, but keep keys in `headers`: log records of an HTTP library show URLs."""
+    headers: Mapping[str, str] = attrs.field(factory=dict, converter=_texts, repr=_count, hash=False)
+    """Sent with every request, such as {"Authorization": "Bearer ..."}."""
+
+    @property
+    def name(self) -> str:
+        """How it is called where no name is given."""
+        return urllib.parse.urlsplit(self.url).hostname or "http"
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What must not appear in an error or a log."""
+        parts = urllib.parse.urlsplit(self.url)
+        words = [word for value in self.headers.values() for word in (value, value.rpartition(" ")[2])]
+        return (*words, parts.password or "", parts.query, *(value for _, value in urllib.parse.parse_qsl(parts.query)))
+
+
+Server: TypeAlias = StdioServer | HttpServer
+
+
+def redacted(text: str, server: Server) -> str:
+    """Return `text` without what is secret of a server."""
+    for secret in sorted(server.secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET:
+            text = text.replace(secret, "***")
+    return text

@@ -1,0 +1,188 @@
+"""A server as a child process: three pipes, a process group of its own, and an end that leaves nothing.
+
+The SDK has a transport for this, too. Ours bounds what the server writes, keeps its standard error off the terminal, and ends
+whatever the server itself has started: the group is killed before the child is reaped, so its id cannot be another's.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import anyio
+import attrs
+import trio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+from trio_sagents.mcp._servers import StdioServer, redacted
+
+MAX_MESSAGE: Final = 16 * 1024 * 1024
+"""Bytes that one message of a server may have; a longer one ends the connection."""
+MAX_LOG_LINE: Final = 500
+"""Bytes that are logged of a line of standard error."""
+MAX_LOG_LINES: Final = 500
+"""Lines of standard error that are logged of one connection; the rest is read and dropped."""
+TERMINATE_TIMEOUT: Final = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
+log: Final = logging.getLogger("trio_sagents.mcp")
+
+Incoming = SessionMessage | Exception
+
+
+@attrs.define(eq=False)
+class StdioPipes:
+    """The running child, and the tasks that carry its messages."""
+
+    server: StdioServer
+    name: str
+    process: trio.Process
+    on_lost: Callable[[], None]
+    """Called when nothing more can come from the child, or be said to it."""
+
+    async def read(self, messages: MemoryObjectSendStream[Incoming]) -> None:
+        """Hand on what the child writes, until it has closed its output; drained to the end, or the child could not end."""
+        assert self.process.stdout is not None
+        buffer = bytearray()
+        async with messages:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                async for data in self.process.stdout:
+                    searched = len(buffer)
+                    buffer += data
+                    while (end := buffer.find(b"\n", searched)) >= 0:
+                        line = bytes(buffer[:end])
+                        del buffer[: end + 1]
+                        searched = 0
+                        await self._deliver(line, messages)
+                    if len(buffer) > MAX_MESSAGE:
+                        log.warning("MCP server %r sent a message of more than %d bytes: disconnected", self.name, MAX_MESSAGE)
+                        break
+            self.on_lost()
+
+    async def _deliver(self, line: bytes, messages: MemoryObjectSendStream[Incoming]) -> None:
+        if not line.strip():
+            return
+        try:
+            message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+        except ValueError:
+            log.debug("MCP server %r wrote a line of %d bytes that is no message; ignored", self.name, len(line))
+            return
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # nobody listens any more: only drain
+            await messages.send(SessionMessage(message))
+
+    async def write(self, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        """Say what the session wants said."""
+        assert self.process.stdin is not None
+        async with messages:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                async for message in messages:
+                    text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                    await self.process.stdin.send_all(text.encode() + b"\n")
+                return
+        self.on_lost()
+
+    async def drain_errors(self) -> None:
+        """Read the child's standard error, into the debug log."""
+        assert self.process.stderr is not None
+        lines = 0
+        rest = b""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in self.process.stderr:
+                *whole, rest = (rest + data).split(b"\n")
+                rest = rest[:MAX_LOG_LINE]
+                for line in whole[: max(0, MAX_LOG_LINES - lines)]:
+                    text = line[:MAX_LOG_LINE].decode(errors="replace").rstrip()
+                    log.debug("MCP server %r: %s", self.name, redacted(text, self.server))
+                lines += len(whole)
+
+    async def end(self) -> None:
+        """End the child, and all that it has started. Bounded, so it may be shielded."""
+        assert self.process.stdin is not None
+        await self.process.stdin.aclose()
+        with trio.move_on_after(self.server.exit_timeout) as patience:
+            await _exited(self.process)
+        if patience.cancelled_caught:
+            log.debug("MCP server %r does not end by itself: terminated", self.name)
+            self._signal(signal.SIGTERM)
+            with trio.move_on_after(TERMINATE_TIMEOUT):
+                await _exited(self.process)
+        self._signal(signal.SIGKILL)
+        await self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left, or (elsewhere than on Linux) only the dead are
+            os.killpg(self.process.pid, number)
+
+
+async def _exited(process: trio.Process) -> None:
+    """Wait until the child is dead, without reaping it where the system can do that: until then its group's id is its own."""
+    if sys.platform == "linux":
+        try:
+            fd = os.pidfd_open(process.pid)
+        except OSError:  # an old kernel
+            await process.wait()
+            return
+        try:
+            await trio.lowlevel.wait_readable(fd)
+        finally:
+            os.close(fd)
+    else:
+        await process.wait()
+
+
+@asynccontextmanager
+async def stdio_streams(
+    server: StdioServer, name: str, on_lost: Callable[[], None]
+) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]]:
+    """Start a server's program; leaving the context ends it, and all that it has started.
+
+    Args:
+        server: what to start.
+        name: for logs.
+        on_lost: called, perhaps more than once, when the connection has ended.
+
+    Raises:
+        OSError: it cannot be started.
+
+    Cancellation: the child has ended, and its pipes are closed.
+    """
+    process = await trio.lowlevel.open_process(
+        [server.command, *server.args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**get_default_environment(), **server.env},
+        cwd=server.cwd,
+        start_new_session=True,
+    )
+    # No checkpoint until the `try`: the child lives already.
+    assert process.stdout is not None
+    assert process.stderr is not None
+    pipes = StdioPipes(server, name, process, on_lost)
+    to_session, heard = anyio.create_memory_object_stream[Incoming](0)
+    said, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pipes.read, to_session)
+            nursery.start_soon(pipes.write, from_session)
+            nursery.start_soon(pipes.drain_errors)
+            try:
+                yield heard, said
+            finally:
+                heard.close()  # so the reader, which may wait for the session, goes on and drains
+                # Cancellation: the child must be gone when its owner is; `end` is bounded.
+                with trio.CancelScope(shield=True):
+                    await pipes.end()
+                nursery.cancel_scope.cancel()
+    finally:
+        for stream in (to_session, heard, said, from_session):
+            stream.close()
+        with trio.CancelScope(shield=True):
+            await process.stdout.aclose()
+            await process.stderr.aclose()

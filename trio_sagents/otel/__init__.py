@@ -1,0 +1,17 @@
+"""OpenTelemetry spans: `Agent(..., middleware=[Tracing()])`, by the GenAI semantic conventions.
+
+Only the API of OpenTelemetry is used; what becomes of the spans is the business of the application's SDK.
+"""
+
+try:
+    import opentelemetry.trace as _api
+except ImportError as exc:
+    if exc.name not in {"opentelemetry", "opentelemetry.trace"}:
+        raise
+    raise ImportError('trio_sagents.otel needs the package "opentelemetry-api": pip install "trio-sagents[otel]"', name=exc.name) from exc
+
+from trio_sagents.otel._tracing import Tracing
+
+del _api
+
+__all__ = ("Tracing",)

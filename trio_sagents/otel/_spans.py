@@ -1,0 +1,155 @@
+"""The spans of one agent: its session, its turn, and how each ends. Decisions alone; nothing here waits.
+
+A span's parent is always given, never taken from the ambient context: a turn runs in the context of whoever posted its first
+message, which is another trace; that one becomes a link.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, assert_never
+
+import attrs
+import trio
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
+
+from trio_sagents.agent._progress import Suspended
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
+from trio_sagents.otel import _attributes as names
+
+Attributes = Mapping[str, AttributeValue]
+NO_PARENT: Final = Context()
+"""Explicitly none: without it the ambient span would be the parent."""
+
+
+def below(span: Span | None) -> Context:
+    """Return the context of a new span that has `span` as its parent."""
+    return NO_PARENT if span is None else trace.set_span_in_context(span, NO_PARENT)
+
+
+def ambient_links() -> Sequence[Link]:
+    """Return a link to the span that the running code is in, where there is one."""
+    ambient = trace.get_current_span().get_span_context()
+    return [Link(ambient)] if ambient.is_valid else []
+
+
+def usage_of(usage: Usage) -> Attributes:
+    """Return counts of tokens as attributes; those of the cache only where there are some."""
+    found: dict[str, AttributeValue] = {names.INPUT_TOKENS: usage.input_tokens, names.OUTPUT_TOKENS: usage.output_tokens}
+    if usage.cache_read_tokens:
+        found[names.CACHE_READ_TOKENS] = usage.cache_read_tokens
+    if usage.cache_write_tokens:
+        found[names.CACHE_WRITE_TOKENS] = usage.cache_write_tokens
+    return found
+
+
+def mark_failed(span: Span, error_type: str) -> None:
+    """Record a failure by its kind; an error's text may hold what was said, or a secret."""
+    span.set_attribute(names.ERROR_TYPE, error_type)
+    span.set_status(Status(StatusCode.ERROR, error_type))
+
+
+def mark_cancelled(span: Span, cause: str | None = None) -> None:
+    """Record that it was cancelled."""
+    span.set_attributes({names.CANCELLED: True})
+    if cause is not None:
+        span.set_attribute(names.CAUSE, cause)
+    mark_failed(span, "cancelled")
+
+
+def mark_raised(span: Span, error: BaseException) -> None:
+    """Record what came out of a call instead of a result."""
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, other = error.split(trio.Cancelled)
+        mark_cancelled(span) if cancelled is not None else mark_failed(span, type(other).__name__)
+    elif isinstance(error, trio.Cancelled):
+        mark_cancelled(span)
+    elif not isinstance(error, Suspended):  # its sub-agent waits for a person: nothing failed
+        mark_failed(span, type(error).__name__)
+
+
+def mark_outcome(span: Span, outcome: TurnOutcome) -> None:
+    """Record how a turn ended."""
+    match outcome:
+        case Completed(usage=usage):
+            span.set_attribute(names.OUTCOME, "completed")
+            span.set_attributes(usage_of(usage))
+        case Interrupted():
+            span.set_attribute(names.OUTCOME, "interrupted")
+        case Failed(error=error):
+            span.set_attribute(names.OUTCOME, "failed")
+            mark_failed(span, type(error).__name__)
+        case Cancelled(cause=cause):
+            span.set_attribute(names.OUTCOME, "cancelled")
+            mark_cancelled(span, str(getattr(cause, "value", cause)))
+        case Unanswered(reason=reason):
+            span.set_attribute(names.OUTCOME, "cancelled")
+            mark_cancelled(span, str(getattr(reason, "value", reason)))
+        case _:
+            assert_never(outcome)
+
+
+@attrs.define(eq=False)
+class TurnSpan:
+    """The span of one turn, or of one part of a turn that was interrupted."""
+
+    span: Span
+    turn_id: str
+    open: int = 0
+    """Model and tool calls in it that have not ended."""
+    seen_at: int = attrs.field(factory=time.time_ns)
+    """When the last thing in it ended, in nanoseconds: the end of a turn that is found to have been cut."""
+
+
+@attrs.define(eq=False)
+class AgentSpans:
+    """The open spans of one agent."""
+
+    tracer: Tracer
+    session: Span | None
+    """None for a sub-agent: it lives inside a tool call."""
+    turn: TurnSpan | None = None
+    is_over: bool = False
+    """Whether the agent has ended; what is still at work in it ends the spans."""
+
+    def begin_turn(self, turn_id: str, name: str, attributes: Attributes, *, nested: bool) -> TurnSpan:
+        """Start the span of a turn; one that is open was cut, and ends where it was last seen."""
+        self._cut_turn()
+        parent, links = (None, ()) if nested else (below(self.session), ambient_links())
+        # A sub-agent's turn runs inside its tool call, in whose span it is: there, and only there, the ambient one is right.
+        span = self.tracer.start_span(name, context=parent, kind=SpanKind.INTERNAL, attributes=attributes, links=links)
+        self.turn = TurnSpan(span, turn_id)
+        return self.turn
+
+    def end_turn(self, outcome: TurnOutcome) -> None:
+        """End the turn's span."""
+        if self.turn is not None:
+            mark_outcome(self.turn.span, outcome)
+            self.turn.span.end()
+            self.turn = None
+
+    def leave(self, turn: TurnSpan) -> None:
+        """A call in the turn has ended."""
+        turn.open -= 1
+        turn.seen_at = time.time_ns()
+        self._finish()
+
+    def close(self) -> None:
+        """The agent ends; calls that are being cancelled may still be there."""
+        self.is_over = True
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.is_over and (self.turn is None or self.turn.open == 0):
+            self._cut_turn()
+            if self.session is not None:
+                self.session.end()
+
+    def _cut_turn(self) -> None:
+        if self.turn is not None:
+            self.turn.span.set_attribute(names.OUTCOME, "cancelled")
+            mark_cancelled(self.turn.span)
+            self.turn.span.end(self.turn.seen_at)
+            self.turn = None

@@ -1,0 +1,198 @@
+"""The middleware that makes the spans.
+
+session                        as long as the agent lives
+└── invoke_agent <agent>       a turn; one that goes on after an interrupt gets another
+    ├── chat <model>           one answer, its retries and fallbacks included
+    └── execute_tool <tool>    one call
+        └── invoke_agent ...   a sub-agent, where its agent has a `Tracing`, too
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.util.types import AttributeValue
+
+from trio_sagents.abc import Middleware
+from trio_sagents.agent import MiddlewareContext, ModelAnswer
+from trio_sagents.data.json import JSON
+from trio_sagents.data.messages import ToolCall, ToolResult
+from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.requests import ModelRequest
+from trio_sagents.otel import _attributes as names
+from trio_sagents.otel._contents import messages_json, system_json, value_json
+from trio_sagents.otel._spans import NO_PARENT, AgentSpans, TurnSpan, below, mark_cancelled, mark_failed, mark_raised, usage_of
+
+_KEY: Final = "spans"
+_MODELS: Final = "trio_sagents.models."
+
+
+class Tracing(Middleware):
+    """Makes OpenTelemetry spans of sessions, turns, model calls and tool calls. Put it first in `Agent.middleware`.
+
+    What a tool or a model's client traces by itself is below the span of its call. A turn's span has a link to the span in which
+    its first message was posted. Spans hold no contents, and of errors only the type, unless `contents` is set.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None = None, *, contents: bool = False, provider_name: str | None = None) -> None:
+        """Take what is needed for spans.
+
+        Args:
+            tracer_provider: None takes the global one.
+            contents: whether spans hold prompts, messages, arguments and results: whoever reads the traces reads them.
+            provider_name: for "gen_ai.provider.name"; None takes what is known of the model's class.
+        """
+        self._tracer = trace.get_tracer("trio_sagents", tracer_provider=tracer_provider)
+        self._contents = contents
+        self._provider_name = provider_name
+
+    async def on_start(self, context: MiddlewareContext) -> None:
+        """Start the session's span.
+
+        Cancellation: it has not begun, or ends with the agent.
+        """
+        spans = self._spans(context)
+        context.start_soon(_close_at_end, spans)
+        await trio.lowlevel.checkpoint()
+
+    async def before_turn(self, context: MiddlewareContext) -> None:
+        """Start the turn's span.
+
+        Cancellation: it has begun, and ends with what comes next.
+        """
+        self._begin_turn(context, self._spans(context), is_resumed=False)
+        await trio.lowlevel.checkpoint()
+
+    async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
+        """End the turn's span.
+
+        Cancellation: it has ended.
+        """
+        self._spans(context).end_turn(outcome)
+        await trio.lowlevel.checkpoint()
+
+    async def around_model(
+        self, context: MiddlewareContext, request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
+    ) -> ModelAnswer:
+        """Make the span of a model call.
+
+        Cancellation: the span has ended, as cancelled.
+        """
+        model = context.agent.model.name
+        attributes = {**self._common(context, "chat"), names.MODEL: model, names.STREAM: True}
+        if self._contents:
+            attributes[names.INPUT] = messages_json(request.messages)
+            if request.system:
+                attributes[names.SYSTEM] = system_json(request.system)
+        with self._call(context, f"chat {model}", SpanKind.CLIENT, attributes) as span:
+            answer = await call_next(request)
+            span.set_attributes(usage_of(answer.usage))
+            if answer.message.stop_reason is not None:
+                span.set_attribute(names.FINISH_REASONS, [answer.message.stop_reason])
+            if self._contents:
+                span.set_attribute(names.OUTPUT, messages_json([answer.message]))
+            return answer
+
+    async def around_tool(
+        self, context: MiddlewareContext, call: ToolCall, call_next: Callable[[ToolCall], Awaitable[ToolResult]]
+    ) -> ToolResult:
+        """Make the span of a tool call.
+
+        Cancellation: the span has ended, as cancelled.
+        """
+        attributes = {
+            **self._common(context, "execute_tool"),
+            names.TOOL_NAME: call.name,
+            names.TOOL_TYPE: "function",
+            names.TOOL_CALL_ID: call.call_id,
+        }
+        if self._contents:
+            attributes[names.TOOL_ARGUMENTS] = value_json(call.arguments)
+        with self._call(context, f"execute_tool {call.name}", SpanKind.INTERNAL, attributes) as span:
+            result = await call_next(call)
+            span.set_attribute(names.TOOL_STATUS, result.status)
+            if self._contents:
+                span.set_attribute(names.TOOL_RESULT, value_json(result.content))
+            match result.status:
+                case "failed" | "unknown":
+                    mark_failed(span, f"tool_{result.status}")
+                case "cancelled":
+                    mark_cancelled(span)
+                case _:
+                    pass
+            return result
+
+    def debug_summary(self) -> JSON:
+        """Return whether spans hold contents."""
+        return {"contents": self._contents}
+
+    @contextmanager
+    def _call(self, context: MiddlewareContext, name: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> Iterator[Span]:
+        """Make the span of a call in a turn; it is the ambient one inside, in this task and those started in it."""
+        spans = self._spans(context)
+        turn = spans.turn
+        if turn is None or turn.turn_id != context.turn_id:
+            turn = self._begin_turn(context, spans, is_resumed=True)
+        span = self._tracer.start_span(name, context=below(turn.span), kind=kind, attributes=attributes)
+        turn.open += 1
+        try:
+            # Set and reset by one task, around one await: other tasks have their own context, and cannot see it.
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                yield span
+        except BaseException as error:
+            mark_raised(span, error)
+            raise
+        finally:
+            span.end()
+            spans.leave(turn)
+
+    def _begin_turn(self, context: MiddlewareContext, spans: AgentSpans, *, is_resumed: bool) -> TurnSpan:
+        name = _agent_name(context)
+        attributes = {**self._common(context, "invoke_agent"), names.MODEL: context.agent.model.name}
+        if is_resumed:
+            attributes[names.RESUMED] = True
+        title = "invoke_agent" if name is None else f"invoke_agent {name}"
+        return spans.begin_turn(context.turn_id or "", title, attributes, nested=bool(context.path))
+
+    def _spans(self, context: MiddlewareContext) -> AgentSpans:
+        spans: AgentSpans | None = context.memory.get(_KEY)
+        if spans is None:
+            session = None if context.path else self._tracer.start_span("session", context=NO_PARENT, attributes=_identity(context))
+            spans = context.memory[_KEY] = AgentSpans(self._tracer, session)
+        return spans
+
+    def _common(self, context: MiddlewareContext, operation: str) -> dict[str, AttributeValue]:
+        found = {names.OPERATION: operation, names.PROVIDER: self._provider_name or _provider_of(context), **_identity(context)}
+        if context.turn_id is not None:
+            found[names.TURN_ID] = context.turn_id
+        return found
+
+
+def _identity(context: MiddlewareContext) -> dict[str, AttributeValue]:
+    found: dict[str, AttributeValue] = {names.CONVERSATION: context.conversation_id, names.AGENT_ID: context.agent_id}
+    name = _agent_name(context)
+    if name is not None:
+        found[names.AGENT_NAME] = name
+    if context.path:
+        found[names.SUB_AGENT] = list(context.path)
+    return found
+
+
+def _agent_name(context: MiddlewareContext) -> str | None:
+    return context.path[-1] if context.path else context.agent.name
+
+
+def _provider_of(context: MiddlewareContext) -> str:
+    """Return the provider's name as the conventions have it, for the models of this library; else the class of the model."""
+    cls = type(context.agent.model)
+    return cls.__module__.removeprefix(_MODELS) if cls.__module__.startswith(_MODELS) else cls.__name__
+
+
+async def _close_at_end(spans: AgentSpans) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        spans.close()

@@ -1,0 +1,227 @@
+"""How decisions get in: checked, recorded in one commit, and only then does anything run.
+
+One decision is on its way at a time; whoever comes meanwhile waits, and looks again at what is then on record. So of two people
+who decide at once one is recorded, and the other learns whether it was the same.
+"""
+
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trio_sagents.abc import Scope
+from trio_sagents.agent import ArgumentsInvalid, ToolContext
+from trio_sagents.agent._middleware import id_of
+from trio_sagents.data.decisions import Answer as AnswerDecision
+from trio_sagents.data.decisions import Decision, Edit, Reject, answer_text
+from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event
+from trio_sagents.data.interrupts import Interrupt, PendingCall
+from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
+from trio_sagents.data.records import Saved
+from trio_sagents.data.status import CancelCause
+from trio_sagents.exceptions import InvalidDecision, NotInterrupted, PersistenceError
+from trio_sagents.supervisor._decisions import EXPIRED, Verdict, closing_change, new_ones, partial_change, whole_change
+from trio_sagents.supervisor._intake import Accepted, outcome_of_turn
+from trio_sagents.supervisor._ledger import Change
+from trio_sagents.supervisor._receipt import Answer, Receipt
+
+if TYPE_CHECKING:
+    from trio_sagents.supervisor._live import LiveAgent
+
+
+Then = Callable[[], None]
+
+
+@attrs.define(eq=False)
+class Answering:
+    """The way of decisions into one agent."""
+
+    live: "LiveAgent"
+    landing: trio.Event | None = None
+    """Set when the decision that is on its way is on record, or refused; None where none is."""
+
+    async def resume(self, decisions: Sequence[Decision], actor: Scope, *, boots: bool = False) -> Receipt:
+        """Record decisions; the turn goes on when every call is decided.
+
+        Args:
+            decisions: at least one; all of them are recorded, or none.
+            actor: the scope of whoever decides.
+            boots: whether the agent is not live yet.
+
+        Raises:
+            AgentNotRunning: the agent takes no more; nothing was done.
+            AlreadyDecided, InvalidDecision, NotInterrupted: as their names say; nothing was done.
+            PersistenceError: they could not be stored; nothing runs.
+
+        Cancellation: either nothing was submitted, or they are recorded, and the turn goes on.
+        """
+        live = self.live
+        while True:
+            await self._wait_for_others()
+            self._require_accepting(boots=boots)
+            fresh = new_ones(live.ledger, decisions)
+            if not fresh:
+                await trio.lowlevel.checkpoint()
+                return Receipt(decisions[0].interrupt_id, duplicate=True, answer=self._answer_of(decisions[0]))
+            verdicts = [await self._verdict(call, decision) for call, decision in fresh]
+            # No checkpoint from this look to the submission: what the middleware was asked about is still what waits.
+            if self.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:
+                self._require_accepting(boots=boots)
+                break
+        interrupt = live.ledger.interrupt
+        assert interrupt is not None
+        return await self._record(interrupt, verdicts, actor)
+
+    async def expire(self) -> None:
+        """The time is over: what has a timeout and is undecided is rejected."""
+        live = self.live
+        await self._wait_for_others()
+        interrupt = live.ledger.interrupt
+        if interrupt is None or live.has_ended or self.landing is not None:
+            return
+        verdicts = [Verdict(call, "expired", {}, EXPIRED) for call in interrupt.calls if call.timeout is not None]
+        if verdicts and not live.intake.is_superseding:
+            await self._record(interrupt, verdicts, live.blueprint.scope)
+
+    async def dismiss(self, actor: Scope, *, boots: bool = False) -> None:
+        """Acknowledge a halt: its turn is over, the queue goes on.
+
+        Raises:
+            AgentNotRunning: the agent takes no more; nothing was done.
+            NotInterrupted: it is not halted; nothing was done.
+            PersistenceError: it could not be stored.
+
+        Cancellation: either nothing was submitted, or it is acknowledged.
+        """
+        live = self.live
+        await self._wait_for_others()
+        self._require_accepting(boots=boots)
+        interrupt = live.ledger.interrupt
+        if interrupt is None or live.intake.is_superseding:
+            raise NotInterrupted(live.ledger.conversation_id)
+        if interrupt.kind != "halt":
+            raise NotInterrupted(live.ledger.conversation_id, "it is not halted; what waits is answered by resume")
+        texts = {call.call_id: f"{call.text}\n(A person has acknowledged this.)" for call in interrupt.calls if call.kind == "halt"}
+        by = live.runtime.access.actor_of(actor)
+        change, events = closing_change(live.ledger, "dismissed", CancelCause.DISMISSED, by, texts)
+        await self._submit(attrs.evolve(change, actor=actor), events, live.dismissed)
+
+    async def _wait_for_others(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self.landing is not None or self.live.intake.is_superseding:
+            if self.landing is not None:
+                await self.landing.wait()
+            else:
+                await self.live.ledger.wait_at_rest()
+
+    def _require_accepting(self, *, boots: bool) -> None:
+        if not boots and not self.live.is_accepting:
+            raise self.live.entry.not_running()
+
+    async def _verdict(self, call: PendingCall, decision: Decision) -> Verdict:
+        """Return a decision as it will be recorded; InvalidDecision where it will not do."""
+        live = self.live
+        try:
+            text = await self._ask_middleware(call, decision)
+            match decision:
+                case Edit(arguments=arguments):
+                    tool = None if call.path else live.pipeline.tools.get(call.name)
+                    if tool is not None:
+                        tool.bind(arguments, _no_context(live))
+                case Reject(reason=reason):
+                    text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
+                case AnswerDecision():
+                    text = answer_text(call, decision) if text is None else text
+                case _:
+                    pass
+        except (ValueError, ArgumentsInvalid) as exc:
+            raise InvalidDecision(live.ledger.conversation_id, str(exc)) from exc
+        return Verdict(call, decision.kind, decision.content, text or "")
+
+    async def _ask_middleware(self, call: PendingCall, decision: Decision) -> str | None:
+        pipeline = self.live.pipeline
+        for one in pipeline.having("answer"):
+            if id_of(one) == call.claimed_by:
+                text: str | None = await one.answer(pipeline.context(one), call, decision)
+                return text
+        return None
+
+    async def _record(self, interrupt: Interrupt, verdicts: Sequence[Verdict], actor: Scope) -> Receipt:
+        live = self.live
+        by = live.runtime.access.actor_of(actor)
+        records = [verdict.record(by) for verdict in verdicts]
+        answer = Answer()
+        if len(records) < len(interrupt.calls):
+            change = partial_change(live.ledger, interrupt, records, actor)
+
+            def told() -> None:
+                left = live.ledger.interrupt
+                assert left is not None
+                live.still_interrupted()
+                answer.settle(Interrupted(left))
+
+            await self._submit(change, (), told)
+            return Receipt(interrupt.interrupt_id, duplicate=False, answer=answer)
+        suspended = live.ledger.suspended
+        change, events = whole_change(live.ledger, interrupt, records, actor)
+        accepted = Accepted(actor, "queue", contextvars.copy_context(), answer)
+
+        def go_on() -> None:
+            live.intake.accepted[interrupt.interrupt_id] = accepted
+            live.go_on(interrupt, suspended)
+
+        def gone() -> None:
+            answer.settle(Unanswered(live.entry.reason or live.shutdown_reason))
+
+        await self._submit(change, events, go_on, gone)
+        return Receipt(interrupt.interrupt_id, duplicate=False, answer=answer)
+
+    async def _submit(self, change: Change, events: Sequence[Event], then: Then, gone: Then | None = None) -> None:
+        live = self.live
+        landing = self.landing = trio.Event()
+
+        def landed(saved: Saved | None, error: PersistenceError | None) -> None:
+            """Runs in the writer: the decisions are durable, or they are not."""
+            self.landing = None
+            landing.set()
+            if saved is None:
+                assert error is not None
+                live.write_failed(error)
+            elif live.may_go_on:
+                for row in saved.new:
+                    live.publish(DisplayMessageSaved(row))
+                for row in saved.changed:
+                    live.publish(DisplayMessageUpdated(row))
+                for event in events:
+                    live.publish(event)
+                then()
+            elif gone is not None:
+                gone()
+            live.wake()
+
+        await live.ledger.submit(change, landed).wait()
+
+    def _answer_of(self, decision: Decision) -> Answer:
+        """Return what a decision that is on record led to."""
+        live = self.live
+        interrupt = live.ledger.interrupt
+        if interrupt is not None and interrupt.interrupt_id == decision.interrupt_id:
+            return Answer(Interrupted(interrupt))
+        accepted = live.intake.accepted.get(decision.interrupt_id)
+        return accepted.answer if accepted is not None else Answer(self._past(decision))
+
+    def _past(self, decision: Decision) -> TurnOutcome:
+        ledger = self.live.ledger
+        open_ids = {call_id for call_id, records in ledger.taken.items() if any(one.call_id == decision.call_id for one in records)}
+        for message in reversed(ledger.messages):
+            decided = {record["call_id"] for record in message.metadata.get("decisions", ())} if message.role == "tool" else set()
+            if decision.call_id in decided or open_ids & {call.call_id for call in message.calls}:
+                return outcome_of_turn(ledger.messages, message.turn_id)
+        return Unanswered("cut")
+
+
+def _no_context(live: "LiveAgent") -> ToolContext:
+    ledger = live.ledger
+    return ToolContext(ledger.conversation_id, live.blueprint.scope, "", "", ledger.state(), lambda _event: None)

@@ -1,0 +1,138 @@
+"""A process that dies, as its store sees it: from one write on nothing it does counts, and its next life begins with what is there."""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
+
+import trio
+
+from trio_sagents import MemoryStore
+from trio_sagents.abc import Scope
+from trio_sagents.data.json import Opaque
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.testing._plan import CrashAt
+
+T = TypeVar("T")
+
+
+class CrashStore:
+    """A store on a disk that freezes: every write of one life counts, and the planned one is its last.
+
+    A frozen disk answers nobody: the calls of the dying life wait until they are cancelled, so no `finally:` repairs the
+    evidence. Loads raise the epoch, so they are writes, too.
+
+        disk = CrashStore([CrashAt(3)])
+        while await disk.live(program):   # the first life dies at its third write, the second one ends by itself
+            pass
+
+    Args:
+        crashes: where each life dies, in order; lives that are not in it end by themselves.
+        inner: what is stored in the beginning; by default nothing.
+
+    Cancellation: as of `MemoryStore`.
+    """
+
+    checks_owner: Literal[True] = True
+
+    def __init__(self, crashes: Sequence[CrashAt] = (), inner: MemoryStore | None = None) -> None:
+        self.inner: Opaque = MemoryStore() if inner is None else inner
+        """The disk itself; for a look at it between two lives."""
+        self.crashes = crashes
+        self.writes: list[int] = []
+        """How many writes each life has begun."""
+        self.written: list[Commit | str] = []
+        """What is on the disk, in order, over all lives: commits, and the id of each conversation that was deleted."""
+        self.told: list[Opaque] = []
+        """What `tell` was given while the process lived."""
+        self.is_frozen = False
+        self._scope = trio.CancelScope()
+
+    async def live(self, life: Callable[[], Awaitable[object]]) -> bool:
+        """Run one life of the process on this disk.
+
+        Args:
+            life: the program; cancelled where the disk freezes.
+
+        Returns:
+            Whether it died. What a dying life raises is dropped; what one raises that ends by itself leaves as it is.
+
+        Cancellation: the life is cancelled.
+        """
+        self.writes.append(0)
+        self.is_frozen = False
+        try:
+            with trio.CancelScope() as self._scope:
+                await life()
+        except Exception:
+            if not self.is_frozen:
+                raise
+        return self.is_frozen
+
+    def tell(self, what: Opaque) -> None:
+        """Note what somebody outside has been told. A dead process tells nobody anything."""
+        if not self.is_frozen:
+            self.told.append(what)
+
+    async def _write(self, effect: Callable[[], Awaitable[T]]) -> T:
+        await self._wait_if_frozen()
+        if not self.writes:
+            self.writes.append(0)
+        self.writes[-1] += 1
+        life = len(self.writes) - 1
+        crash = self.crashes[life] if life < len(self.crashes) else None
+        is_last = crash is not None and crash.n == self.writes[-1]
+        if crash is not None and is_last and crash.how == "before":
+            await self._freeze()
+        if not is_last:
+            return await effect()
+        # Cancellation: the write that is the last one is done; nobody hears of it.
+        with trio.CancelScope(shield=True):
+            result = await effect()
+        await self._freeze()
+        return result
+
+    async def _freeze(self) -> None:
+        self.is_frozen = True
+        self._scope.cancel()
+        await trio.sleep_forever()
+
+    async def _wait_if_frozen(self) -> None:
+        if self.is_frozen:
+            await trio.sleep_forever()
+
+    async def load(self, scope: Scope, conversation_id: str, **inside: Opaque) -> Conversation | None:
+        """Load, as `MemoryStore` does."""
+        return await self._write(functools.partial(self.inner.load, scope, conversation_id, **inside))
+
+    async def commit(self, scope: Scope, commit: Commit, **inside: Opaque) -> int:
+        """Commit, as `MemoryStore` does."""
+
+        async def effect() -> int:
+            revision: int = await self.inner.commit(scope, commit, **inside)
+            self.written.append(commit)
+            return revision
+
+        return await self._write(effect)
+
+    async def delete(self, scope: Scope, conversation_id: str, **inside: Opaque) -> bool:
+        """Delete, as `MemoryStore` does."""
+
+        async def effect() -> bool:
+            is_deleted: bool = await self.inner.delete(scope, conversation_id, **inside)
+            if is_deleted:
+                self.written.append(conversation_id)
+            return is_deleted
+
+        return await self._write(effect)
+
+    async def history(self, scope: Scope, conversation_id: str, **inside: Opaque) -> HistoryPage:
+        """Read, as `MemoryStore` does."""
+        await self._wait_if_frozen()
+        page: HistoryPage = await self.inner.history(scope, conversation_id, **inside)
+        return page
+
+    async def conversations(self, scope: Scope, **inside: Opaque) -> ConversationPage:
+        """Read, as `MemoryStore` does."""
+        await self._wait_if_frozen()
+        page: ConversationPage = await self.inner.conversations(scope, **inside)
+        return page

@@ -1,0 +1,201 @@
+"""Dependencies that fail on plan: the n-th call of a run goes wrong, before or after its effect, or never returns."""
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar, cast
+
+import attrs
+import trio
+
+from trio_sagents.abc import ConversationStore, Model, OpenableStore, OwnedStore, Scope
+from trio_sagents.data.json import Opaque
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.data.requests import ModelChunk, ModelRequest
+from trio_sagents.testing._plan import FaultAt
+
+T = TypeVar("T")
+SLOW: Final = 30.0
+"""Seconds that a slow call takes."""
+
+
+class InjectedFault(OSError):
+    """What a call raises that goes wrong on plan."""
+
+
+@attrs.define(eq=False)
+class Faults:
+    """Counts the calls of all that a program depends on, and lets the planned ones go wrong.
+
+    `Simulation.faults` is one, made from the plan. A program hands it to `FaultyStore`, `FaultyModel` and `faulty_tool`, or
+    passes its own calls through `call`.
+    """
+
+    planned: Sequence[FaultAt] = ()
+    latency: float = 0.0
+    """Seconds that each call takes before its effect; 0 gives other tasks a turn."""
+    calls: list[str] = attrs.field(factory=list)
+    """What was called, in order; the n-th call is `calls[n - 1]`."""
+    struck: list[str] = attrs.field(factory=list)
+    """The calls that went wrong."""
+    is_over: bool = False
+    """Whether nothing goes wrong any more, and nothing is counted: set it where a program begins to see whether it recovers."""
+
+    async def call(self, name: str, effect: Callable[[], Awaitable[T]]) -> T:
+        """Call `effect` once, or not, as planned for this call.
+
+        Args:
+            name: what is called, for `calls`.
+            effect: an async function without arguments.
+
+        Raises:
+            InjectedFault: as planned. What `effect` raises leaves as it is.
+
+        Cancellation: either nothing was done, or whatever `effect` leaves.
+        """
+        if self.is_over:
+            await trio.sleep(self.latency)
+            return await effect()
+        self.calls.append(name)
+        number = len(self.calls)
+        how = next((fault.how for fault in self.planned if fault.n == number), None)
+        if how is not None:
+            self.struck.append(f"{name} ({number}:{how})")
+        await trio.sleep(self.latency + (SLOW if how == "slow" else 0.0))
+        if how == "hang":
+            await trio.sleep_forever()
+        if how == "before":
+            raise InjectedFault(f"call {number}, {name}: it failed, and nothing was done")
+        if how == "group":
+            raise ExceptionGroup(f"call {number}, {name}", [InjectedFault("it failed, and nothing was done"), InjectedFault("twice")])
+        result = await effect()
+        if how == "after":
+            raise InjectedFault(f"call {number}, {name}: it was done, and its answer was lost")
+        return cast("T", object()) if how == "wrong" else result
+
+
+class FaultyStore:
+    """A `ConversationStore` whose calls go through `Faults`; in front of any other store.
+
+    It compares owners, and is opened, where the store behind it does. Each method is that of the store behind it.
+
+    Args:
+        faults: decides about each call, "store.load" and so on.
+        inner: the store behind it.
+
+    Cancellation: as of the store behind it.
+    """
+
+    def __init__(self, faults: Faults, inner: ConversationStore) -> None:
+        self.faults = faults
+        self.inner = inner
+        self.written: list[Commit | str] = []
+        """What had its effect, in order: commits, and the id of each conversation that was deleted."""
+        # Set where the store behind it is such a one: the library asks whether they are there.
+        if isinstance(inner, OwnedStore):
+            self.checks_owner = True
+        if isinstance(inner, OpenableStore):
+            self.open = inner.open
+
+    async def load(self, scope: Scope, conversation_id: str, **inside: Opaque) -> Conversation | None:
+        """Load, or fail."""
+        return await self.faults.call("store.load", functools.partial(self._inner.load, scope, conversation_id, **inside))
+
+    async def commit(self, scope: Scope, commit: Commit, **inside: Opaque) -> int:
+        """Commit, or fail."""
+
+        async def effect() -> int:
+            revision: int = await self._inner.commit(scope, commit, **inside)
+            self.written.append(commit)
+            return revision
+
+        return await self.faults.call("store.commit", effect)
+
+    async def history(self, scope: Scope, conversation_id: str, **inside: Opaque) -> HistoryPage:
+        """Read, or fail."""
+        return await self.faults.call("store.history", functools.partial(self._inner.history, scope, conversation_id, **inside))
+
+    async def conversations(self, scope: Scope, **inside: Opaque) -> ConversationPage:
+        """Read, or fail."""
+        return await self.faults.call("store.conversations", functools.partial(self._inner.conversations, scope, **inside))
+
+    async def delete(self, scope: Scope, conversation_id: str, **inside: Opaque) -> bool:
+        """Delete, or fail."""
+
+        async def effect() -> bool:
+            is_deleted: bool = await self._inner.delete(scope, conversation_id, **inside)
+            if is_deleted:
+                self.written.append(conversation_id)
+            return is_deleted
+
+        return await self.faults.call("store.delete", effect)
+
+    @property
+    def _inner(self) -> Opaque:
+        return self.inner  # it takes `owner` and `check` where the library hands them on
+
+
+@attrs.define(eq=False)
+class FaultyModel:
+    """A `Model` whose calls go through `Faults`: "model.stream" opens an answer, each "model.chunk" brings a piece of it."""
+
+    inner: Model
+    faults: Faults
+
+    @property
+    def name(self) -> str:
+        """That of the model behind it."""
+        return self.inner.name
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
+        """Open an answer, or fail. Cancellation: as of the model behind it."""
+        await self.faults.call("model.stream", trio.lowlevel.checkpoint)
+        async with self.inner.stream(request) as chunks:
+            yield _FaultyChunks(chunks, self.faults)
+
+
+@attrs.define(eq=False)
+class _FaultyChunks:
+    _chunks: AsyncIterator[ModelChunk]
+    _faults: Faults
+
+    def __aiter__(self) -> AsyncIterator[ModelChunk]:
+        return self
+
+    async def __anext__(self) -> ModelChunk:
+        return await self._faults.call("model.chunk", self._chunks.__anext__)
+
+
+def faulty_tool(function: Callable[..., Opaque], faults: Faults) -> Callable[..., Awaitable[Opaque]]:  # type: ignore[explicit-any]  # any function
+    """Return a tool like `function`, whose calls go through `Faults` as "tool.<name>".
+
+    Args:
+        function: sync or async; its signature and docstring stay what the model is told. A sync one then runs in the event loop.
+        faults: decides about each call.
+    """
+
+    @functools.wraps(function)
+    async def call(*args: Opaque, **kwargs: Opaque) -> Opaque:
+        async def effect() -> Opaque:
+            result = function(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+
+        return await faults.call(f"tool.{function.__name__}", effect)
+
+    return call
+
+
+def deaf_tool(seconds: float) -> Callable[[], Awaitable[str]]:
+    """Return a tool that does not hear a cancellation for so many seconds; it is called "deaf"."""
+
+    async def deaf() -> str:
+        """Wait, whatever comes."""
+        # Cancellation: not heard, that is the point; bounded by the sleep.
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        return "heard nothing"
+
+    return deaf
+

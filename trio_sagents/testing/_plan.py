@@ -1,0 +1,168 @@
+"""One simulated run, as a value: the seed, and everything else that decides what happens. A plan is one command line."""
+
+import inspect
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+
+from trio_sagents.data.json import Opaque
+from trio_sagents.testing._scheduler import MODES, Mode
+
+FaultKind: TypeAlias = Literal["before", "after", "hang", "slow", "group", "wrong"]
+FAULT_KINDS: Final[Sequence[FaultKind]] = get_args(FaultKind)
+MAX_STEPS: Final = 50_000
+HORIZON: Final = 200
+
+
+@attrs.define(eq=False)
+class CancelAt:
+    """Cancel a named task at its n-th yield.
+
+    "blocked": what it waits for is aborted. "ready": that has succeeded already, and the cancellation strikes at the next
+    checkpoint.
+    """
+
+    name: str
+    """As given to `Simulation.named`."""
+    n: int
+    """From 1."""
+    how: Literal["blocked", "ready"] = "blocked"
+    was_hit: bool = False
+    """Whether the task came that far."""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.n}:{self.how}"
+
+
+@attrs.frozen
+class FaultAt:
+    """Let the n-th call of whatever the program depends on go wrong (`Faults`).
+
+    "before": it raises, and nothing was done. "after": it raises, though it was done. "hang": it never returns. "slow": it takes
+    its time. "group": it raises a group of two errors. "wrong": it returns what nobody can use.
+    """
+
+    n: int
+    """Among all calls of the run, from 1."""
+    how: FaultKind = "before"
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.how}"
+
+
+@attrs.frozen
+class CrashAt:
+    """Let the process die at the n-th write of one life (`CrashStore`)."""
+
+    n: int
+    """From 1, in each life anew; 0 lets this life end by itself."""
+    how: Literal["before", "after"] = "before"
+    """Whether that write is lost, or the last one that was done."""
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.how}"
+
+
+def _known_mode(_plan: "Plan", _field: object, mode: object) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """All that decides what happens in one simulated run."""
+
+    seed: int
+    mode: Mode = attrs.field(default=attrs.Factory(lambda plan: MODES[plan.seed % len(MODES)], takes_self=True), validator=_known_mode)
+    """Which scheduler; by default the modes take turns with the seed."""
+    depth: int = 3
+    """Mode pct: how many steps must come in one order for the bugs that it looks for."""
+    horizon: int = HORIZON
+    """Mode pct: rounds within which priorities change."""
+    jumps: bool = True
+    """Whether the clock may jump while tasks can run, as on a slow machine. Switch it off where the program measures time."""
+    cancels: Sequence[CancelAt] = ()
+    """Which named tasks are cancelled, and when."""
+    faults: Sequence[FaultAt] = ()
+    """Which calls go wrong, for the program's `Simulation.faults`."""
+    crashes: Sequence[CrashAt] = ()
+    """Where each life of the process ends, for the program's `Simulation.disk`."""
+    max_steps: int = MAX_STEPS
+    """Task steps that the program may take."""
+
+    def __str__(self) -> str:
+        words = [f"seed {self.seed}", f"scheduler {self.mode}"]
+        if self.mode == "pct":
+            words.append(f"depth {self.depth}")
+        words += [] if self.jumps else ["no jumps"]
+        for kind in ("cancel", "fault", "crash"):
+            words += [f"{kind} {one}" for one in self._planned(kind)]
+        return ", ".join(words)
+
+    def _planned(self, kind: str) -> Sequence[CancelAt | FaultAt | CrashAt]:
+        return {"cancel": self.cancels, "fault": self.faults, "crash": self.crashes}[kind]
+
+    def options(self) -> Iterator[str]:
+        """Yield what `replay` needs to be told on its command line."""
+        yield from ("--seed", str(self.seed), "--mode", self.mode)
+        default = Plan(seed=self.seed)
+        for name in ("depth", "horizon", "max_steps"):
+            if getattr(self, name) != getattr(default, name):
+                yield from (f"--{name.replace('_', '-')}", str(getattr(self, name)))
+        if not self.jumps:
+            yield "--no-jumps"
+        for kind in ("cancel", "fault", "crash"):
+            for one in self._planned(kind):
+                yield from (f"--{kind}", str(one))
+
+    def command(self, program: Opaque) -> str | None:
+        """Return the command that runs this plan again; None where `program` has no name that a command could say."""
+        name = name_of(program)
+        return None if name is None else shlex.join(["python", "-m", "trio_sagents.testing", "replay", *self.options(), name])
+
+
+def name_of(program: Opaque) -> str | None:
+    """Return "module:name" of a program that can be imported; None for one that cannot."""
+    module, name = getattr(program, "__module__", None), getattr(program, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        return None
+    there: Opaque = sys.modules.get(module)
+    for part in name.split("."):
+        there = inspect.getattr_static(there, part, None)
+    if there is not program:
+        return None
+    if module == "__main__":
+        path = getattr(sys.modules[module], "__file__", None)
+        return None if path is None else f"{Path(path).name}:{name}"
+    return f"{module}:{name}"
+
+
+def read_cancel(text: str) -> CancelAt:
+    """Return what `str` of a `CancelAt` stands for; ValueError if nothing."""
+    name, _, rest = text.partition(":")
+    match = re.fullmatch(r"(\d+):(blocked|ready)", rest)
+    if not name or match is None:
+        raise ValueError(f"a cancel is NAME:N:blocked or NAME:N:ready, not {text!r}")
+    return CancelAt(name, int(match[1]), "ready" if match[2] == "ready" else "blocked")
+
+
+def read_fault(text: str) -> FaultAt:
+    """Return what `str` of a `FaultAt` stands for; ValueError if nothing."""
+    number, _, how = text.partition(":")
+    for kind in FAULT_KINDS:
+        if number.isdecimal() and how == kind:
+            return FaultAt(int(number), kind)
+    raise ValueError(f"a fault is N:KIND with a KIND of {', '.join(FAULT_KINDS)}, not {text!r}")
+
+
+def read_crash(text: str) -> CrashAt:
+    """Return what `str` of a `CrashAt` stands for; ValueError if nothing."""
+    match = re.fullmatch(r"(\d+):(before|after)", text)
+    if match is None:
+        raise ValueError(f"a crash is N:before or N:after, not {text!r}")
+    return CrashAt(int(match[1]), "after" if match[2] == "after" else "before")

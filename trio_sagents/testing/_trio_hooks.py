@@ -1,0 +1,96 @@
+"""Every private name of Trio's that this kit uses, each in one function: the one module to change when Trio changes.
+
+Trio decides the order of the tasks that can run by asking `trio._core._run._r` to shuffle them, where deterministic scheduling
+is allowed. A schedule of ours answers in its place; tasks that it holds back go to the end of the runner's queue. Three more
+names look at what has no public way: how old a task is, when the clock would jump, and which scopes shield a task.
+
+What to do when `check_trio` complains: find the name in Trio's `_core/_run.py` under its new name and change the function here
+that uses it, or pin Trio below the release that dropped it. The library itself uses none of these names.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import trio
+import trio.testing
+from trio._core import _run
+
+from trio_sagents.data.json import Opaque
+
+if TYPE_CHECKING:
+    Task: TypeAlias = trio.lowlevel.Task
+
+PRIVATE_NAMES: Final[tuple[tuple[Opaque, str], ...]] = (
+    (_run, "_r"),
+    (_run, "_ALLOW_DETERMINISTIC_SCHEDULING"),
+    (_run, "GLOBAL_RUN_CONTEXT"),
+    (_run.Runner, "runq"),
+    (_run.Runner, "tasks"),
+    (_run.Task, "_counter"),
+    (_run.Task, "_cancel_status"),
+    (_run.CancelStatus, "parent"),
+    (_run.CancelStatus, "_scope"),
+    (trio.testing.MockClock, "_autojump"),
+)
+"""(owner, name) of each."""
+
+
+class Source(Protocol):
+    """What Trio asks of its source of randomness."""
+
+    def shuffle(self, x: Opaque, /) -> None:
+        """Put the tasks of a round in order; the last one runs first."""
+        ...
+
+
+def check_trio() -> None:
+    """Raise `RuntimeError` where this Trio lacks a private name that schedules are steered with."""
+    for owner, name in PRIVATE_NAMES:
+        fields = {field.name for field in getattr(owner, "__attrs_attrs__", ())}
+        if name not in fields and not hasattr(owner, name):
+            raise RuntimeError(
+                f"this Trio ({trio.__version__}) has no {owner.__name__}.{name}, which simulated schedules are steered with: "
+                "change the function that uses it in trio_sagents/testing/_trio_hooks.py, or pin an older Trio"
+            )
+
+
+@contextlib.contextmanager
+def steered(source: Source) -> Iterator[None]:
+    """Have Trio ask `source` for the order of each round, while the block is open."""
+    saved = {name: getattr(_run, name) for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING")}
+    vars(_run).update(_r=source, _ALLOW_DETERMINISTIC_SCHEDULING=True)
+    try:
+        yield
+    finally:
+        vars(_run).update(saved)
+
+
+def hold_back(tasks: "Iterable[Task]") -> None:
+    """Put runnable tasks back, for the next round."""
+    _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(tasks)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
+
+
+def age_of(task: "Task") -> int:
+    """Return a number that is larger for younger tasks; Trio sorts a round by it."""
+    return task._counter  # noqa: SLF001  # there is no public way
+
+
+def drop_shields() -> None:
+    """Take the shield from every scope of every task."""
+    for task in tuple(_run.GLOBAL_RUN_CONTEXT.runner.tasks):  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own, on purpose
+        status: _run.CancelStatus | None = task._cancel_status  # noqa: SLF001  # there is no public way to a task's scopes
+        while status is not None:
+            status._scope.shield = False  # noqa: SLF001  # likewise
+            status = status.parent
+
+
+def watch_jumps(clock: trio.testing.MockClock, before: Callable[[], None]) -> None:
+    """Have `before` called when every task waits, before the clock jumps to the next deadline."""
+    jump = clock._autojump  # noqa: SLF001  # there is no public way to hear of a jump
+
+    def autojump() -> None:
+        before()
+        jump()
+
+    clock._autojump = autojump  # type: ignore[method-assign]  # noqa: SLF001  # likewise
