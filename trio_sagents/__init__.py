@@ -30,7 +30,7 @@ from trio_sagents.abc import (
     PubSub,
     Scope,
 )
-from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse
+from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse, extract
 from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
@@ -93,6 +93,7 @@ from trio_sagents.data.records import (
     PersistContext,
     StoredState,
 )
+from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.requests import (
     FinishChunk,
     ModelChunk,
@@ -129,6 +130,7 @@ from trio_sagents.exceptions import (
     StateFromFuture,
     ToolNotCalled,
 )
+from trio_sagents.middleware import Approvals, AskUser, SubAgents, Task
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
@@ -158,7 +160,9 @@ __all__ = (
     "AgentStopped",
     "AlreadyDecided",
     "Answer",
+    "Approvals",
     "Approve",
+    "AskUser",
     "Authorizer",
     "CancelCause",
     "Cancelled",
@@ -235,6 +239,7 @@ __all__ = (
     "Receipt",
     "RegistryUnavailable",
     "Reject",
+    "RetryPolicy",
     "SagentsError",
     "SameScope",
     "Scope",
@@ -259,7 +264,9 @@ __all__ = (
     "StoredState",
     "StreamingMessage",
     "SubAgentEvent",
+    "SubAgents",
     "Subscriber",
+    "Task",
     "TextChunk",
     "TextDelta",
     "TextPart",
@@ -293,5 +300,6 @@ __all__ = (
     "conversation_topic",
     "converse",
     "envelope_to_dict",
+    "extract",
     "open_sessions",
 )

@@ -35,7 +35,7 @@ def make_server(log: list[str]) -> MCPServer:
     @server.tool()
     async def grow(context: Context) -> str:
         server.add_tool(slow, name="grown")
-        await context.session.send_tool_list_changed()
+        await context.notify_tools_changed()
         return "grown"
 
     return server

@@ -24,13 +24,17 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "agent": _BASE,
     "broadcast": _BASE,
     "models": _BASE,
+    "files": _BASE,
+    "mcp": _BASE | {"agent"},
+    "otel": _BASE | {"agent"},
+    "middleware": _BASE | {"agent", "files"},
     "persistence": _BASE,
     "supervisor": _BASE | {"agent", "broadcast"},
     # `persistence.memory` is the default store, and the only adapter that the column may know.
     "sessions": _BASE | {"agent", "broadcast", "supervisor", "persistence.memory"},
-    "__init__": frozenset({"abc", "agent", "broadcast", "data", "exceptions", "persistence", "sessions", "supervisor"}),
+    "__init__": frozenset({"abc", "agent", "broadcast", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}),
     "testing": frozenset({"__init__", "abc", "agent", "data", "exceptions", "persistence"}),
-    "cli": frozenset({"__init__", "models", "persistence"}),
+    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),
 }
 """From each unit (a top-level module or subpackage), the units or modules that it may import."""
 

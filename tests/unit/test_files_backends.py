@@ -176,7 +176,7 @@ async def test_backend_when_there_are_scopes(make: Make, request: pytest.Fixture
         await backend.delete(("S",), "/a")
         await backend.move(T, "/a", "/b")
 
-        assert ["/a"], ["/b"] == [list(await listed(backend, scope)) for scope in (S, T)]
+        assert [["/a"], ["/b"]] == [list(await listed(backend, scope)) for scope in (S, T)]
         assert ["one", "two", "three"] == [await read(backend, "/a", S), await read(backend, "/b", T), await read(backend, "/a", ("s:t",))]
 
 

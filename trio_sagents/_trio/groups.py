@@ -1,6 +1,27 @@
 """Splitting what a task tree raised into what may be contained and what must go on."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import trio
+
+T = TypeVar("T")
+
+
+async def in_nursery(function: Callable[[trio.Nursery], Awaitable[T]]) -> T:
+    """Call `function(nursery)`; its tasks end with it. One error leaves as it is, not in a group.
+
+    Cancellation: `function` and all tasks have ended.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            result = await function(nursery)
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = unwrap(group)
+        assert error is not None
+        raise error from None
+    return result
 
 
 def split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -2,6 +2,7 @@
 
 from trio_sagents.agent._agent import Agent, ToolLike
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import as_run
 from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline
 from trio_sagents.agent._model_call import Answer as ModelAnswer
@@ -31,5 +32,6 @@ __all__ = (
     "TurnSteps",
     "as_run",
     "converse",
+    "extract",
     "run_turn",
 )

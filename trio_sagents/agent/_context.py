@@ -55,7 +55,7 @@ class TurnContext(AgentHome, Protocol):
         ...
 
     def note_draft(self) -> None:
-        """The message being spoken has grown: keep it, if the last time is long enough ago."""
+        """The message being spoken has grown, or is void (`progress.draft` is None): keep or forget it."""
         ...
 
     async def take_steered(self) -> None:

@@ -35,8 +35,8 @@ class Answer:
     """What one model call gave."""
 
     message: Message
-    usage: Usage
-    invalid: "dict[str, str]"
+    usage: Usage = attrs.field(factory=Usage)
+    invalid: "dict[str, str]" = attrs.field(factory=dict)
     """By call id: why its arguments cannot be used; such a call is answered with that, and not run."""
 
 

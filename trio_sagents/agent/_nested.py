@@ -5,11 +5,12 @@ again when they have decided: it then goes on from that state, so nothing that i
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import trio
 
+from trio_sagents._trio.groups import in_nursery, leaves
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import as_run
 from trio_sagents.agent._middleware import AsyncFunction, Pipeline
@@ -36,11 +37,62 @@ MAX_DEPTH: Final = 8
 """How deep sub-agents may nest, whatever anybody allows."""
 
 
+class Surroundings(Protocol):
+    """What a turn in memory has from around it."""
+
+    @property
+    def turn_id(self) -> str:
+        """Of the turn that it is a part of."""
+        ...
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation's id."""
+        ...
+
+    @property
+    def agent_id(self) -> str:
+        """The agent's id."""
+        ...
+
+    @property
+    def scope(self) -> "Scope":
+        """The agent's."""
+        ...
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Bytes that an answer may have."""
+        ...
+
+    @property
+    def max_tool_output_bytes(self) -> int:
+        """Bytes that the model reads of one tool call."""
+        ...
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """For tools that are plain functions."""
+        ...
+
+    def new_id(self) -> str:
+        """Return an id that nothing around it has."""
+        ...
+
+    def decision_of(self, call_id: str) -> DecisionRecord | None:
+        """Return what was decided about a call."""
+        ...
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        """Tell the subscribers."""
+        ...
+
+
 @attrs.define(eq=False)
 class NestedTurn:
     """A turn in memory; implements `TurnContext`."""
 
-    parent: TurnContext
+    parent: Surroundings
     sub_agent_id: str
     """The id of the call that it runs in."""
     name: str
@@ -218,9 +270,10 @@ class Desk:
             raise LimitExceeded("depth", len(self.pipeline.path) + 1, most=MAX_DEPTH)
         record, self.opened.record = self.opened.record, None
         path = (*self.pipeline.path, name)
-        call_id = self.opened.call.call_id
-        async with trio.open_nursery() as nursery:
-            nested = NestedTurn(self.context, call_id, name, path, nursery)
+        context = self.context
+
+        async def run(nursery: trio.Nursery) -> Completed:
+            nested = NestedTurn(context, self.opened.call.call_id, name, path, nursery)
             pipeline = Pipeline(agent, nested, path, self.pipeline)
             if record is None:
                 nested.ask(prompt)
@@ -231,19 +284,22 @@ class Desk:
             try:
                 await pipeline.start()
                 outcome = await run_turn(pipeline, nested)
-            except Suspended:
-                nested.tell({"type": "SubAgentInterrupted"})
-                raise
-            except trio.Cancelled:
-                nested.tell({"type": "SubAgentCancelled"})
-                raise
-            except Exception as error:
-                nested.tell({"type": "SubAgentFailed", "error": type(error).__name__})
+            except BaseException as error:
+                nested.tell(_last_word(error))
                 raise
             finally:
-                self.context.progress.usage += nested.progress.usage
-            nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text if isinstance(outcome, Completed) else ""})
-            nursery.cancel_scope.cancel()
-        assert isinstance(outcome, Completed)
-        return outcome
+                context.progress.usage += nested.progress.usage
+            assert isinstance(outcome, Completed)
+            nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})
+            return outcome
 
+        return await in_nursery(run)
+
+
+def _last_word(error: BaseException) -> JSON:
+    found = leaves(error)
+    if any(isinstance(one, Suspended) for one in found):
+        return {"type": "SubAgentInterrupted"}
+    if any(isinstance(one, trio.Cancelled) for one in found):
+        return {"type": "SubAgentCancelled"}
+    return {"type": "SubAgentFailed", "error": type(found[0]).__name__}

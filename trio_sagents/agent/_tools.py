@@ -219,6 +219,16 @@ class Tool:
         return values
 
 
+def submitting(name: str, description: str, shape: Shape) -> Tool:
+    """Return a tool that takes the fields of a class, and returns the value of that class."""
+
+    async def submit(value: object) -> object:
+        return value
+
+    binding = _Binding(lambda arguments: {"value": shape.read(arguments)}, None)
+    return Tool(name=name, description=description, parameters=shape.schema, function=submit, _binding=binding)
+
+
 def _sentence(path: str, what: str) -> str:
     return f"{path.removeprefix('.')}: {what}" if path else f"they {what}" if what.startswith("must ") else what
 

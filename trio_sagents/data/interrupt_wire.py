@@ -83,9 +83,11 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
     suspended = fields.pop("suspended", {})
     if not isinstance(suspended, dict):
         raise StateError(conversation_id, f"the suspended sub-agents are {type(suspended).__name__}, not an object")
+    if isinstance(fields.get("calls"), list):  # what was stored before calls named their interrupt
+        fields["calls"] = [{"interrupt_id": fields.get("interrupt_id"), **call} if isinstance(call, dict) else call for call in fields["calls"]]
     interrupt = decode_value(conversation_id, fields, Interrupt)
     ids = [call.call_id for call in interrupt.calls] + [record.call_id for record in interrupt.decided]
-    if not interrupt.calls or len(set(ids)) != len(ids) or any(call.interrupt_id != interrupt.interrupt_id for call in interrupt.calls):
+    if len(set(ids)) != len(ids) or any(call.interrupt_id != interrupt.interrupt_id for call in interrupt.calls):
         raise StateError(conversation_id, "the calls of the interrupt are not its own")
     return interrupt, suspended
 

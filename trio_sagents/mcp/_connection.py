@@ -268,6 +268,7 @@ class McpConnection:
             return
         try:
             async with client.listen(tools_list_changed=True) as changes:
+                attempt.changed.set()  # they may have changed since they were listed
                 async for _ in changes:
                     attempt.changed.set()
         except (ListenNotSupportedError, SubscriptionLost, MCPError, TimeoutError) as exc:

@@ -37,14 +37,21 @@ class Drafter:
     _write: Write | None = None
 
     def note(self) -> None:
-        """The message has grown."""
+        """The message has grown; or it is void, and what was kept of it must not come back after a crash."""
         draft = self.progress.draft
         if draft is None:
-            return
-        if draft.size - self._drafted >= DRAFT_SIZE:
+            self._void()
+        elif draft.size - self._drafted >= DRAFT_SIZE:
             self._save()
         elif self._timer is None:
             self._arm()
+
+    def _void(self) -> None:
+        was_kept = self._drafted > 0
+        self.stop()
+        if was_kept:
+            # One order for all writes of a conversation: it lands behind the draft, and before whatever the turn keeps next.
+            self._write = self.live.ledger.submit(Change(lifecycle="on_step", actor=self.actor, draft=None), self._landed)
 
     def stop(self) -> None:
         """The message is whole, or cut: another write keeps it."""

@@ -22,7 +22,6 @@ from trio_sagents.data.events import (
     DisplayMessageUpdated,
     Event,
     MessageCompleted,
-    ModelError,
     TodosUpdated,
     ToolIgnoresCancellation,
 )
@@ -36,7 +35,7 @@ from trio_sagents.data.rows import rows_of
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.data.todos import Todo
-from trio_sagents.exceptions import ModelFailed, PersistenceError
+from trio_sagents.exceptions import PersistenceError
 from trio_sagents.supervisor._drafts import Drafter
 from trio_sagents.supervisor._expiry import expiry_of
 from trio_sagents.supervisor._home import lifecycle_of
@@ -284,8 +283,6 @@ class Turn:
     def _outcome_of(self, error: BaseException | None) -> TurnOutcome:
         if error is None:
             return Cancelled(self.cause or self.live.entry.cause or CancelCause.HOST_CANCELLED)
-        if isinstance(error, ModelFailed):
-            self.publish(ModelError(error, self.turn_id), "debug")
         return Failed(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     # ── the books

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -51,16 +50,7 @@ def load_program(name: str) -> Opaque:
     where, colon, what = name.rpartition(":")
     if not colon:
         raise ValueError(f"a program is module:function or file.py:function, not {name!r}")
-    sys.path.insert(0, "")
-    if where.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-        if spec is None or spec.loader is None or not Path(where).is_file():
-            raise ValueError(f"there is no file {where!r}")
-        found: Opaque = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = found
-        spec.loader.exec_module(found)
-    else:
-        found = importlib.import_module(where)
+    found: Opaque = importlib.import_module(_module_of_file(Path(where)) if where.endswith(".py") else where)
     for part in what.split("."):
         if not hasattr(found, part):
             raise ValueError(f"{where} has no {what!r}")
@@ -68,10 +58,25 @@ def load_program(name: str) -> Opaque:
     return found
 
 
+def _module_of_file(path: Path) -> str:
+    """Make a file importable, as part of the packages that it lies in, and return its dotted name."""
+    path = path.absolute()
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}")
+    parts = [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    sys.path.insert(0, str(folder))
+    return ".".join(parts)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay one run, print its story, and return 1 where it goes wrong, else 0."""
     parser = _parser()
     said = parser.parse_args(arguments)
+    sys.path.insert(0, "")
     try:
         program = load_program(said.program)
     except (ValueError, ImportError) as exc:

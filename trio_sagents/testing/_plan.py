@@ -127,7 +127,7 @@ class Plan:
 
 
 def name_of(program: Opaque) -> str | None:
-    """Return "module:name" of a program that can be imported; None for one that cannot."""
+    """Return "module:name", or "file.py:name", of a program that can be imported from here; None for one that cannot."""
     module, name = getattr(program, "__module__", None), getattr(program, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
         return None
@@ -136,10 +136,12 @@ def name_of(program: Opaque) -> str | None:
         there = inspect.getattr_static(there, part, None)
     if there is not program:
         return None
-    if module == "__main__":
-        path = getattr(sys.modules[module], "__file__", None)
-        return None if path is None else f"{Path(path).name}:{name}"
-    return f"{module}:{name}"
+    file = getattr(sys.modules[module], "__file__", None)
+    here = None if file is None else Path(file).absolute()
+    if here is None or not here.is_relative_to(Path.cwd()) or here == Path(*module.split(".")).with_suffix(".py").absolute():
+        return None if module == "__main__" else f"{module}:{name}"
+    # Test runners import a file under names that are none from here.
+    return f"{here.relative_to(Path.cwd())}:{name}"
 
 
 def read_cancel(text: str) -> CancelAt:

@@ -139,7 +139,7 @@ class Simulation(trio.abc.Instrument):
         if self.is_watched:
             self.story.append(Step(self.steps, trio.current_time(), task.name, f"waits at {place_of(task)}"))
         found = self._scopes.get(task)
-        if found is not None:
+        if found is not None and not self.is_calm:
             self.yields[found[0]] = self.yields.get(found[0], 0) + 1
             self._strike(task, "blocked")
 

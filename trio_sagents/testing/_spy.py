@@ -13,7 +13,7 @@ from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import AgentShutdown, Envelope, Event, Gap, Snapshot, TextDelta, ThinkingDelta, TurnEnded
 from trio_sagents.data.messages import Part, TextPart, ThinkingPart
 from trio_sagents.data.outcomes import TurnOutcome
-from trio_sagents.testing.invariants import check
+from trio_sagents.testing.invariants import Violation
 
 E = TypeVar("E")
 
@@ -86,9 +86,10 @@ class EventSpy:
         _check_text(stream, envelope.event)
 
     def _begin(self, stream: _Stream, envelope: Envelope) -> None:
-        check(envelope.incarnation not in stream.ended, "I19", f"an agent speaks after its end: {envelope}")
-        is_first = isinstance(envelope.event, Snapshot | AgentShutdown)
-        check(is_first or (self.resumes and not stream.incarnation), "I18", f"{envelope} came before any snapshot")
+        if envelope.incarnation in stream.ended:
+            raise Violation(f"I19: an agent speaks after its end: {envelope}")
+        if not isinstance(envelope.event, Snapshot | AgentShutdown) and not (self.resumes and not stream.incarnation):
+            raise Violation(f"I18: {envelope} came before any snapshot")
         stream.incarnation = envelope.incarnation
         stream.last = envelope.first_seq - 1
         stream.has_ended = False
@@ -96,16 +97,20 @@ class EventSpy:
         stream.message_id = None
 
     def _follow(self, stream: _Stream, envelope: Envelope) -> None:
+        # The words are put together where something is wrong: this is done for every event.
         event = envelope.event
-        check(not stream.has_ended, "I19", f"an agent speaks after its end: {envelope}")
-        if isinstance(event, Snapshot) and envelope.seq == event.cursor.seq and envelope.first_seq == envelope.seq:
-            check(envelope.seq >= stream.last, "I18", f"a snapshot from before what was seen: {envelope} after {stream.last}")
+        if stream.has_ended:
+            raise Violation(f"I19: an agent speaks after its end: {envelope}")
+        if isinstance(event, Snapshot) and envelope.first_seq == envelope.seq == event.cursor.seq:
+            if envelope.seq < stream.last:
+                raise Violation(f"I18: a snapshot from before what was seen: {envelope} after {stream.last}")
             stream.last = envelope.seq
             stream.gap = None
             return
-        check(stream.gap is None or isinstance(event, AgentShutdown), "I17", f"{envelope} came right behind {stream.gap}")
-        check(envelope.first_seq == stream.last + 1, "I17", f"{stream.last} was the last before {envelope}")
-        check(envelope.seq >= envelope.first_seq, "I17", f"numbers run backwards in {envelope}")
+        if stream.gap is not None and not isinstance(event, AgentShutdown):
+            raise Violation(f"I17: {envelope} came right behind {stream.gap}")
+        if envelope.first_seq != stream.last + 1 or envelope.seq < envelope.first_seq:
+            raise Violation(f"I17: {stream.last} was the last before {envelope}")
         stream.last = envelope.seq
         stream.gap = event if isinstance(event, Gap) else None
         if isinstance(event, AgentShutdown):
@@ -115,7 +120,8 @@ class EventSpy:
     def check_complete(self) -> None:
         """See that every agent that was seen was seen to end: when the sessions are gone, and all was read."""
         for (conversation_id, channel), stream in self._streams.items():
-            check(stream.has_ended, "I19", f"no end of the agent of {conversation_id!r} on {channel!r}")
+            if not stream.has_ended:
+                raise Violation(f"I19: no end of the agent of {conversation_id!r} on {channel!r}")
 
     def of(self, *kinds: type[E]) -> Sequence[E]:
         """Return the events of these classes, in order."""
@@ -146,5 +152,6 @@ def _check_text(stream: _Stream, event: Event) -> None:
         if event.message_id != stream.message_id:
             stream.message_id, stream.parts = event.message_id, {}
         so_far = stream.parts.get(event.part, 0)
-        check(event.offset == so_far, "I17", f"the text of {event.message_id} is {so_far} long, and goes on at {event.offset}")
+        if event.offset != so_far:
+            raise Violation(f"I17: the text of {event.message_id} is {so_far} long, and goes on at {event.offset}")
         stream.parts[event.part] = so_far + len(event.text)

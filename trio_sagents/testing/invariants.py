@@ -70,8 +70,8 @@ def check_messages(messages: Sequence[Message], *, is_whole: bool = True) -> Non
     if is_whole:
         check(not open_calls, "I8", f"calls without a result: {sorted(open_calls)}")
         last = messages[-1] if messages else None
-        whole = last is None or (last.role == "assistant" and last.stop_reason not in {None, "tool_calls"}) or last.role == "system"
-        check(whole, "I14", f"the history ends inside a turn: {last}")
+        if last is not None and last.role != "system" and (last.role != "assistant" or last.stop_reason in {None, "tool_calls"}):
+            raise Violation(f"I14: the history ends inside a turn: {last}")
 
 
 def check_conversation(stored: Conversation, *, is_whole: bool = True) -> None:

@@ -1,0 +1,107 @@
+"""The library under the sweeps: whatever is cancelled, fails or dies, everything promised holds, and a minute later it works.
+
+How much: the environment's TRIO_SAGENTS_SIM_STEPS is how many task steps the schedules take. All volumes: `python -m tests.sim.nightly`.
+"""
+
+import faulthandler
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim.lives import LIVES, Lives
+from tests.sim.mixed import mixed
+from tests.sim.names import public_waits
+from tests.sim.stories import STORIES
+from tests.sim.world import Story, steps_wanted
+from trio_sagents.testing import run_plain, simulate, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
+from trio_sagents.testing._plan import FAULT_KINDS
+
+PER_STORY = 1_500
+"""Task steps of the schedules of each story, and twenty times as many of the mixed program."""
+NAMES = [one.__qualname__ for one in STORIES]
+
+
+@pytest.fixture(autouse=True)
+def _time_enough() -> None:
+    """A sweep is many runs: it takes as long as the machine is busy."""
+    faulthandler.dump_traceback_later(120, exit=True)
+
+
+def test_names_when_one_has_no_story() -> None:
+    """Every public coroutine and async context manager has a story, and no story is about a name that is gone."""
+    told = {name for one in STORIES for name in one.names}
+
+    assert set() == public_waits() - told, "write a story for it, in tests/sim/stories.py"
+    assert set() == told - public_waits()
+
+
+def test_names_when_counted() -> None:
+    """The list is computed from what is there: it holds methods, context managers, functions and readers."""
+    assert {"Sessions.post", "Sessions.watch", "open_sessions", "Subscriber.__anext__", "Subscriber.batches"} <= public_waits()
+    assert "ConversationStore.load" not in public_waits()
+
+
+@pytest.mark.parametrize("program", STORIES, ids=NAMES)
+def test_story_when_cancelled_at_each_yield(program: Story) -> None:
+    """Cancelled at any yield, either way: nothing is lost that was acknowledged, nothing is left, and it works afterwards."""
+    tally = sweep_cancels(program, seeds=range(2))
+
+    assert tally.runs > 2
+
+
+@pytest.mark.parametrize("program", STORIES, ids=NAMES)
+def test_story_when_each_call_fails(program: Story) -> None:
+    """Whichever call of a store, model, tool, router or factory goes wrong, in whichever way: the same holds."""
+    sweep_faults(program, kinds=FAULT_KINDS if program.kind != "sqlite" else ("before", "after"))
+
+
+@pytest.mark.parametrize("program", LIVES, ids=lambda program: program.__qualname__)
+def test_life_when_it_crashes_at_each_write(program: Lives) -> None:
+    """Dead at any write, before or after it, and again while it recovers: what was told is there, once, and it works afterwards."""
+    tally = sweep_crashes(program, twice=60)
+
+    assert tally.runs > 60
+
+
+def test_stories_on_many_schedules() -> None:
+    """Whatever the order of the tasks, and however slow the machine."""
+    for program in STORIES:
+        simulate_many(program, range(10**9), steps=steps_wanted(len(STORIES) * PER_STORY) // len(STORIES))
+
+
+def test_mixed_program_on_many_schedules() -> None:
+    """Several callers at once, who ask anything in any order."""
+    tally = simulate_many(mixed, range(10**9), steps=steps_wanted(20 * PER_STORY))
+
+    assert tally.runs > 50
+
+
+def traces(seeds: int) -> list[str]:
+    """Return a trace for each program and seed."""
+    programs = [*STORIES, mixed, *LIVES]
+    return [simulate(program, seed)[0].trace for program in programs for seed in range(seeds)]
+
+
+def test_traces_in_another_process() -> None:
+    """A seed is the same run of the whole library in another process, with another hash seed."""
+    program = "from tests.sim.test_sweeps import traces; print(*traces(3), sep='\\n')"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": str(number), "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number in (1, 2)
+    ]
+
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) == 3 * (len(STORIES) + 1 + len(LIVES))
+
+
+def test_story_when_it_runs_plain() -> None:
+    """The same programs run without the simulator, in real time."""
+    for name in ("start", "get", "pubsub"):
+        run_plain(next(one for one in STORIES if one.__qualname__ == name))

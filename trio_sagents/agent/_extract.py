@@ -1,0 +1,111 @@
+"""One-shot: a value of your own class out of a text, without a session."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import attrs
+import trio
+
+from trio_sagents._trio.groups import in_nursery
+from trio_sagents.abc import Model
+from trio_sagents.agent._agent import Agent, ToolLike
+from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._nested import NestedTurn
+from trio_sagents.agent._progress import Progress, Suspended
+from trio_sagents.agent._schema import shape_of
+from trio_sagents.agent._tools import submitting
+from trio_sagents.agent._turn import run_turn
+from trio_sagents.data.config import SessionPolicy, TurnLimits
+from trio_sagents.data.cursors import Channel
+from trio_sagents.data.events import Event
+from trio_sagents.data.interrupts import DecisionRecord
+from trio_sagents.data.json import Opaque
+from trio_sagents.data.outcomes import Completed
+from trio_sagents.exceptions import NotInterrupted
+
+T = TypeVar("T")
+SUBMIT = "submit"
+ROUNDS = 5
+"""Model calls that one extraction may take."""
+
+
+async def extract(
+    model: Model,
+    result_type: type[T],
+    text: str,
+    *,
+    instructions: str = "",
+    tools: Sequence[ToolLike] = (),
+    limits: TurnLimits | None = None,
+) -> T:
+    """Have a model read a text, and return what it says about it, as a value of `result_type`.
+
+    Args:
+        model: is asked until what it submits is valid, at most five times.
+        result_type: an attrs class, a dataclass or a TypedDict; its fields, their types and docstrings tell the model what is wanted.
+        text: what to read, or what to do.
+        instructions: a system prompt; empty takes a general one.
+        tools: what the model may use meanwhile.
+        limits: of the one turn; None allows five rounds.
+
+    Returns:
+        A new value; it passed the strict reading that arguments of tools pass.
+
+    Raises:
+        TypeError: the class has no JSON schema.
+        ToolNotCalled: the model answered without submitting anything.
+        ModelFailed, LimitExceeded: it failed.
+
+    Cancellation: the model's stream and all tools in tasks have ended; nothing is kept.
+    """
+    shape = shape_of(result_type, f"result_type {result_type!r}")
+    if shape.schema.get("type") != "object":
+        raise TypeError(f"result_type must be a class with fields, not {result_type!r}")
+    submit = submitting(SUBMIT, "Submit the result. Call this once, when you have all of it.", shape)
+    agent = Agent(
+        model=model,
+        system_prompt=instructions or f"Read what you are given and call `{SUBMIT}` with the result.",
+        tools=(*tools, submit),
+        until_tool_success=(SUBMIT,),
+        limits=limits or TurnLimits(max_rounds=ROUNDS),
+    )
+
+    async def run(nursery: trio.Nursery) -> T:
+        nested = NestedTurn(_Nowhere(), "extract", "extract", (), nursery)
+        nested.ask(text)
+        pipeline = Pipeline(agent, nested)
+        await pipeline.start()
+        outcome = await run_turn(pipeline, nested)
+        assert isinstance(outcome, Completed)
+        value: T = outcome.result
+        return value
+
+    try:
+        return await in_nursery(run)
+    except Suspended:
+        raise NotInterrupted("extract", "nobody can be asked here; use a session") from None
+
+
+@attrs.define(eq=False)
+class _Nowhere:
+    """Stands where a sub-agent has its parent: there is no conversation around an extraction."""
+
+    turn_id: str = "extract"
+    conversation_id: str = "extract"
+    agent_id: str = "extract"
+    scope: Opaque = None
+    progress: Progress = attrs.field(factory=Progress)
+    has_ended: bool = False
+    max_message_bytes: int = SessionPolicy().max_message_bytes
+    max_tool_output_bytes: int = SessionPolicy().max_tool_output_bytes
+    threads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(40))
+    _ids: Iterator[int] = attrs.field(factory=lambda: iter(range(1, 2**63)))
+
+    def new_id(self) -> str:
+        return f"extract-{next(self._ids)}"
+
+    def decision_of(self, call_id: str) -> DecisionRecord | None:
+        return None
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        """Nobody listens."""

@@ -1,0 +1,110 @@
+"""Approvals: calls that a person has to allow before they run."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import attrs
+
+from trio_sagents.abc import Middleware
+from trio_sagents.agent import MiddlewareContext, Tool
+from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
+from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.messages import ToolCall
+
+Policy: TypeAlias = "bool | Sequence[DecisionKind] | Mapping[str, Opaque]"
+_BOUND: Final = "bound"
+NEWCOMERS: Final = ("ask", "allow", "deny")
+
+
+def _policy(name: str, given: Opaque) -> Sequence[DecisionKind]:
+    """Return what may be decided about a tool's calls; nothing where they need no decision."""
+    if isinstance(given, Mapping):
+        if set(given) != {"allowed_decisions"}:
+            raise ValueError(f'interrupt_on[{name!r}] takes the key "allowed_decisions", not {sorted(map(str, given))}')
+        given = given["allowed_decisions"]
+    if isinstance(given, bool):
+        return APPROVAL_DECISIONS if given else ()
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"interrupt_on[{name!r}] is True, False, or a sequence of decisions, not {given!r}")
+    for kind in given:
+        if kind not in APPROVAL_DECISIONS:
+            raise ValueError(f"interrupt_on[{name!r}] has {kind!r}; decisions are {', '.join(map(repr, APPROVAL_DECISIONS))}")
+    return tuple(given)
+
+
+def _name_of(key: "str | Tool | Callable[..., Opaque]") -> str:  # type: ignore[explicit-any]  # any function can be a tool
+    return key if isinstance(key, str) else Tool.of(key).name
+
+
+@attrs.frozen(init=False, eq=False)
+class Approvals(Middleware):
+    """Have people decide about calls of some tools: approve, edit or reject each.
+
+    The policy is bound to the tool objects that are registered when the agent starts: a tool that appears later, or takes the
+    place of another, is a newcomer, whatever it is called. It holds for sub-agents, too.
+    """
+
+    interrupt_on: Mapping[str, Sequence[DecisionKind]]
+    """By name: what may be decided; empty lets the calls run."""
+    newcomers: str
+    timeout: float
+    reason: str
+
+    def __init__(
+        self,
+        interrupt_on: "Mapping[str | Tool | Callable[..., Opaque], Policy]",  # type: ignore[explicit-any]  # any function can be a tool
+        *,
+        newcomers: str = "ask",
+        timeout: float = math.inf,
+        reason: str = "",
+    ) -> None:
+        """Check and keep the policy.
+
+        Args:
+            interrupt_on: by tool, or its name: True asks, with all decisions; a sequence of "approve", "edit", "reject" asks with
+                these; False, or an empty sequence, does not ask. Tools that are not listed run without asking.
+            newcomers: what is done with calls of tools that were not registered when the agent started: "ask", "allow" or "deny".
+            timeout: seconds after which a call that nobody has decided counts as rejected; `math.inf` waits for ever.
+            reason: shown to people beside the call.
+
+        Raises:
+            TypeError, ValueError: they cannot be meant.
+        """
+        if not isinstance(interrupt_on, Mapping):
+            raise TypeError(f"interrupt_on must be a mapping from tools to policies, not {interrupt_on!r}")
+        if newcomers not in NEWCOMERS:
+            raise ValueError(f"newcomers must be {', '.join(map(repr, NEWCOMERS))}, not {newcomers!r}")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValueError(f"timeout must be > 0 seconds, not {timeout!r}")
+        policies = {_name_of(key): _policy(_name_of(key), given) for key, given in interrupt_on.items()}
+        self.__attrs_init__(policies, newcomers, float(timeout), reason)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+
+    async def on_start(self, context: MiddlewareContext) -> None:
+        """Forget what an earlier agent had."""
+        context.memory.pop(_BOUND, None)
+
+    async def claim(self, context: MiddlewareContext, call: ToolCall, tool: Tool) -> PendingCall | None:
+        """Ask about calls of the tools that the policy names, and of newcomers."""
+        kinds = self._kinds(context, tool)
+        if not kinds:
+            return None
+        timeout = None if math.isinf(self.timeout) else self.timeout
+        return pending(call, kind="approval", allowed=kinds, text=self.reason, timeout=timeout)
+
+    def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
+        bound: dict[str, Opaque] = context.memory.setdefault(_BOUND, {})
+        if not bound:
+            bound.update((name, one.function) for name, one in context.tools.items())
+        listed = self.interrupt_on.get(tool.name)
+        if tool.name in bound and bound[tool.name] == tool.function:
+            return listed or ()
+        if context.path and tool.name not in bound and listed is None:
+            return ()  # a sub-agent's own tool, which its definition brought along
+        if self.newcomers == "allow":
+            return listed or ()
+        return ("reject",) if self.newcomers == "deny" else listed or APPROVAL_DECISIONS
+
+    def debug_summary(self) -> JSON:
+        """Return the policy."""
+        return {"interrupt_on": {name: list(kinds) for name, kinds in self.interrupt_on.items()}, "newcomers": self.newcomers}
