@@ -24,6 +24,7 @@ from trio_sagents import (
     ModelFailed,
     ModelFallback,
     ModelRetrying,
+    RetryPolicy,
     Snapshot,
     Status,
     TextChunk,
@@ -37,7 +38,6 @@ from trio_sagents import (
     UsageChunk,
     envelope_to_dict,
 )
-from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 from ._kit import answer_to, ask, check_no_hole, kill_9, of_kind, opened, read_all, read_until, state_of, text_in, transcript

@@ -18,6 +18,7 @@ from trio_sagents import (
     FinishChunk,
     LimitExceeded,
     ModelFailed,
+    RetryPolicy,
     Status,
     StatusChanged,
     TextChunk,
@@ -36,7 +37,6 @@ from trio_sagents import (
     Usage,
     UsageChunk,
 )
-from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 from ._kit import (

@@ -1,7 +1,7 @@
 """A server over stdio that does what no server should: a program without dependencies, so that it starts at once.
 
 Its tools say what it does. `--stubborn` ignores the end of its input and SIGTERM; `--mute` answers nothing; `--junk` writes what
-is no message; `--child` starts a child of its own, whose id it tells.
+is no message; `--child` starts a child of its own, whose id it tells; `--time` has a tool of the real server in the tests.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 import time
 
 TOOLS = ["echo", "crash", "hang", "env", "noise", "flood", "pid", "change"]
-later = []
+later = ["convert_time"] if "--time" in sys.argv else []
 
 
 def say(message):
@@ -32,7 +32,11 @@ def call(name, arguments):
             return arguments.get("text", "")
         case "crash":
             os._exit(3)
+        case "convert_time":
+            return '{"time_difference": "+9.0h"}'
         case "hang":
+            if "text" in arguments:
+                open(arguments["text"], "x").close()  # so that whoever waits for it knows
             return None
         case "env":
             return json.dumps(dict(os.environ))

@@ -8,8 +8,7 @@ import trio
 from tests.flow._kit import answer_to, ask, of_kind, opened, read_all
 from tests.providers.adapter import PATIENCE, Adapter
 from tests.providers.server import CLOSE, RESET, Provider, open_provider
-from trio_sagents import Agent, Completed, Failed, ModelFailed, ModelFallback, ModelRetrying
-from trio_sagents.data.retries import RetryPolicy
+from trio_sagents import Agent, Completed, Failed, ModelFailed, ModelFallback, ModelRetrying, RetryPolicy
 
 _SOON = 0.001
 

@@ -54,6 +54,7 @@ class Lives:
             world.models.clear()
             async with world.opened():
                 await self.body(lived)
+                simulation.calm()
                 await world.check_liveness()
 
         while await disk.live(life):

@@ -48,6 +48,9 @@ def _operations(world: World, rnd: random.Random) -> "list[Callable[[], Awaitabl
         agents = [info.conversation_id for info in await sessions.list_running(scope=ALICE)]
         check(len(set(agents)) == len(agents), "I1", f"two agents of one conversation: {agents}")
 
+    async def pause() -> None:
+        await trio.sleep(rnd.choice((0, 0.3, 1, 25)))
+
     return [
         post,
         post,
@@ -60,7 +63,7 @@ def _operations(world: World, rnd: random.Random) -> "list[Callable[[], Awaitabl
         peek,
         lambda: sessions.cancel_turn(conversation_id, scope=ALICE),
         lambda: sessions.start(conversation_id, scope=ALICE),
-        lambda: trio.sleep(rnd.choice((0, 0.3, 1, 25))),
+        pause,
     ]
 
 

@@ -53,5 +53,3 @@ def public_waits() -> frozenset[str]:
         if isinstance(value, type) and not _is_protocol(value):
             names.update(f"{name}.{method}" for method in _methods(value))
     return frozenset(names)
-
-

@@ -27,7 +27,9 @@ def config_of(store: CrashStore) -> SessionConfig:
     return SessionConfig(factory_router=SingleFactoryRouter(Agent(model=ScriptedModel(lambda request: "answer"))), store=store)
 
 
-@pytest.mark.parametrize(("crash", "stored"), [(CrashAt(1, "after"), 0), (CrashAt(2), 0), (CrashAt(2, "after"), 1), (CrashAt(3), 1), (CrashAt(3, "after"), 2)])
+@pytest.mark.parametrize(
+    ("crash", "stored"), [(CrashAt(1, "after"), 0), (CrashAt(2), 0), (CrashAt(2, "after"), 1), (CrashAt(3), 1), (CrashAt(3, "after"), 2)]
+)
 async def test_crash_when_it_comes(crash: CrashAt, stored: int, autojump_clock: trio.testing.MockClock) -> None:
     """The planned write is lost, or the last that is done; whatever the dying life does then is not."""
     disk = CrashStore([crash])

@@ -141,7 +141,7 @@ def test_sweep_faults_when_a_call_may_be_lost() -> None:
                 continue
             else:
                 break
-        assert stored == ["it"]  # noqa: SIM300
+        assert stored == ["it"]
 
     tally = sweep_faults(careless, keep_going=True)
     assert 1 + 2 == tally.runs

@@ -45,9 +45,17 @@ def test_names_when_counted() -> None:
 @pytest.mark.parametrize("program", STORIES, ids=NAMES)
 def test_story_when_cancelled_at_each_yield(program: Story) -> None:
     """Cancelled at any yield, either way: nothing is lost that was acknowledged, nothing is left, and it works afterwards."""
-    tally = sweep_cancels(program, seeds=range(2))
+    sweep_cancels(program, seeds=range(2))
 
-    assert tally.runs > 2
+
+def test_story_when_it_is_swept() -> None:
+    """A sweep strikes where the baseline has yielded, both ways: twice as many runs as yields, and one more."""
+    program = STORIES[NAMES.index("reading")]
+    simulation, _ = simulate(program, 0, jumps=False)
+
+    assert 4 < simulation.yields["caller"]
+    assert 1 + 2 * sum(simulation.yields.values()) == sweep_cancels(program).runs
+    assert 1 + 2 * len(simulation.faults.calls) == sweep_faults(program).runs
 
 
 @pytest.mark.parametrize("program", STORIES, ids=NAMES)

@@ -28,7 +28,21 @@ from trio_sagents.files import (
 )
 
 S, T = ("s",), ("s", "t")
-CONTENTS = ["", " ", "\n", "a", "ä\n日本\n", "a\r\nb\rc", "\0", "no end", "\ufeffwith a mark", "tab\t", "x" * 200_000, "\U0001f600", "'; DROP TABLE files; --"]
+CONTENTS = [
+    "",
+    " ",
+    "\n",
+    "a",
+    "ä\n日本\n",
+    "a\r\nb\rc",
+    "\0",
+    "no end",
+    "\ufeffwith a mark",
+    "tab\t",
+    "x" * 200_000,
+    "\U0001f600",
+    "'; DROP TABLE files; --",
+]
 Make = Callable[[], FileBackend]
 
 

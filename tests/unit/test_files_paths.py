@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sagents.files import InvalidPath
-from trio_sagents.files._paths import MAX_DEPTH, MAX_NAME_BYTES, below, check_path, check_prefix, is_under, join, names_of, parents, scope_key
+from trio_sagents.files._paths import (
+    MAX_DEPTH,
+    MAX_NAME_BYTES,
+    below,
+    check_path,
+    check_prefix,
+    is_under,
+    join,
+    names_of,
+    parents,
+    scope_key,
+)
 from trio_sagents.files.directory import directory_name
 
 REFUSED = [

@@ -12,7 +12,9 @@ from trio_sagents.files._text import MAX_SHOWN, count_lines, cut_lines, decode, 
 TEXTS = st.text(st.sampled_from("ab\n\r\x0b\u2028 "), max_size=30)
 
 
-@pytest.mark.parametrize(("text", "lines"), [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("\n", 1), ("\n\n", 2), ("a\x0bb\u2028c", 1), ("a\r\nb", 2)])
+@pytest.mark.parametrize(
+    ("text", "lines"), [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("\n", 1), ("\n\n", 2), ("a\x0bb\u2028c", 1), ("a\r\nb", 2)]
+)
 def test_lines_when_counted(text: str, lines: int) -> None:
     """Only a line feed ends a line."""
     assert lines == count_lines(text)

@@ -19,8 +19,7 @@ from tests.providers.server import (
     thinking,
     tool_use,
 )
-from trio_sagents import Agent
-from trio_sagents.data.retries import RetryPolicy
+from trio_sagents import Agent, RetryPolicy
 from trio_sagents.models import AnthropicModel, OpenAIModel
 
 BUSY = error_reply(529, anthropic_error("overloaded_error", "Overloaded"))

@@ -21,7 +21,7 @@ def is_cut(messages: Sequence[Message]) -> bool:
     if not messages:
         return False
     last = messages[-1]
-    return last.role in {"user", "tool"} or (last.stop_reason is None and bool(last.calls)) or last.stop_reason == "tool_calls"
+    return last.role in {"user", "tool"} or bool(last.calls)
 
 
 def open_calls(messages: Sequence[Message]) -> Sequence[ToolCall]:

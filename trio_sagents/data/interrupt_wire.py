@@ -104,3 +104,11 @@ def records_of(conversation_id: str, message: Message) -> Sequence[DecisionRecor
     if message.role != "tool" or DECISIONS not in message.metadata:
         return ()
     return decode_records(conversation_id, message.metadata[DECISIONS])
+
+
+def waiting_in(conversation_id: str, record: JSONValue) -> Sequence[str]:
+    """Return the ids of the calls that wait in the stored state of a sub-agent; StateError if it is none."""
+    waiting = record.get("waiting") if isinstance(record, dict) else None
+    if not isinstance(waiting, dict) or not all(isinstance(some, list) for some in waiting.values()):
+        raise StateError(conversation_id, "a suspended sub-agent does not say what waits in it")
+    return tuple(decode_pending(conversation_id, one).call_id for some in waiting.values() for one in some)

@@ -171,7 +171,7 @@ def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
     """Return stored metadata as plain JSON; StateError if it is not."""
     try:
         plain = plain_json(value)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         raise StateError(conversation_id, f"metadata: {exc}") from exc
     if not isinstance(plain, dict):
         raise StateError(conversation_id, f"metadata is {type(plain).__name__}, not an object")
@@ -188,7 +188,7 @@ def decode_value(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
         while isinstance(leaf, BaseExceptionGroup):
             leaf = leaf.exceptions[0]
         raise StateError(conversation_id, f"{cls.__name__}: {leaf}"[:300]) from group
-    except (TypeError, ValueError, KeyError, RecursionError) as exc:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as exc:
         raise StateError(conversation_id, f"{cls.__name__}: {exc}"[:300]) from exc
 
 

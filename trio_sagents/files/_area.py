@@ -1,15 +1,14 @@
 """The files of one scope, for agents and hosts: the operations."""
 
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from trio_sagents.data.json import Opaque
 from trio_sagents.files import _changing as changing
 from trio_sagents.files._changes import FileChanges
 from trio_sagents.files._entry import Entry
@@ -48,8 +47,8 @@ class FileMatches:
     """Whether these are all; False where there are more than were asked for."""
 
 
-def _check_count(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not (isinstance(value, int) or value == math.inf):
+def _check_count(name: str, value: object, minimum: int, *, finite: bool = False) -> None:
+    if isinstance(value, bool) or not (isinstance(value, int) or (value == math.inf and not finite)):
         raise TypeError(f"{name} must be an int, not {value!r}")
     if isinstance(value, int) and value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, not {value}")
@@ -109,7 +108,7 @@ class FileArea:
         Cancellation: either it returns, or it was cancelled; nothing changes.
         """
         check_path(path)
-        _check_count("offset", offset, 0)
+        _check_count("offset", offset, 0, finite=True)
         _check_count("limit", limit, 1)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
@@ -134,7 +133,12 @@ class FileArea:
 
         Cancellation: either nothing was done, or it will be there, if it can be stored.
         """
-        await self._put(changing.create, path, content)
+        check_path(path)
+        size = len(encode(path, content))
+        await trio.lowlevel.checkpoint()
+        with self._tree() as tree:
+            volume = await _growing(tree, path, size)
+            await volume.run(partial(changing.create, volume, path, content, size))
 
     async def write(self, path: str, content: str) -> None:
         """Give a file this content, whatever it has, or make it: for hosts, who know what they do.
@@ -148,17 +152,16 @@ class FileArea:
 
         Cancellation: either nothing was done, or it will be done, if it can be stored.
         """
-        await self._put(changing.write, path, content)
-
-    async def _put(self, put: "_Put", path: str, content: str) -> None:
         check_path(path)
         size = len(encode(path, content))
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            volume = tree.writable(path)
-            volume.usage.check_file(path, size)
-            await tree.load_writable()
-            await volume.run(partial(put, volume, path, content, size))
+            volume = await _growing(tree, path, size)
+            entry = volume.entries.get(path)
+            if entry is not None:
+                edit(volume, entry, content, size)
+            else:
+                await volume.run(partial(changing.write, volume, path, content, size))
 
     async def replace(self, path: str, old: str, new: str, *, all: bool = False) -> int:  # noqa: A002  # as a host would say it
         """Replace a text in a file, and return how often it was.
@@ -191,9 +194,7 @@ class FileArea:
         encode(path, new)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            volume = tree.writable(path)
-            await tree.load_writable()
-            volume, entry, content = await _loaded(volume, path)
+            volume, entry, content = await _loaded(await _growing(tree, path), path)
             # No checkpoint until it is edited: `content` is what the file has now.
             content, count = replace_text(path, content, old, new, all_of_them=all)
             edit(volume, entry, content, len(content.encode()))
@@ -323,15 +324,20 @@ class FileArea:
         return self._system.tree(self.scope).used()
 
 
-_Put: TypeAlias = Callable[[Volume, str, str, int], Coroutine[Opaque, Opaque, None]]
-
-
 async def _under(tree: Tree, prefix: str) -> Sequence[tuple[Volume, Entry]]:
     volumes = tree.volumes_under(prefix)
     for volume in volumes:
         await volume.load()
     found = [(volume, entry) for volume in volumes for entry in volume.entries.values() if is_under(entry.path, prefix)]
     return sorted(found, key=lambda one: one[1].path)
+
+
+async def _growing(tree: Tree, path: str, size: int = 0) -> Volume:
+    """Return the volume in which `path` may grow, when all is known that counts for the quota."""
+    volume = tree.writable(path)
+    volume.usage.check_file(path, size)
+    await tree.load_writable()
+    return volume
 
 
 async def _loaded(volume: Volume, path: str) -> tuple[Volume, Entry, str]:

@@ -10,7 +10,7 @@ from trio_sagents.agent import Agent
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import Opaque, Options, plain_json
 from trio_sagents.data.messages import Message
-from trio_sagents.data.rows import rows_of
+from trio_sagents.data.rows import closing_rows, closing_updates
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.sessions._config import SessionConfig
@@ -94,9 +94,16 @@ class Booter:
         ledger.owner = stored.owner
         if closing := ledger.closing():
             # A crash cut the last turn: it is closed before anybody sees it, and not run again.
-            now = wall_clock()
-            rows = tuple(row for message in closing for row in rows_of(message, now))
-            change = Change(lifecycle="on_error", actor=entry.scope, messages=closing, draft=None, shown=closing, rows=rows)
+            change = Change(
+                lifecycle="on_error",
+                actor=entry.scope,
+                messages=closing,
+                draft=None,
+                standing={} if ledger.taken else None,
+                shown=closing,
+                rows=closing_rows(ledger.messages, closing, wall_clock()),
+                tool_updates=closing_updates(closing),
+            )
             await ledger.submit(change, lambda _saved, _error: None).wait()
         return ledger
 

@@ -69,9 +69,11 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
     sessions: Sessions | None = None
     try:
         async with trio.open_nursery() as services:
-            # Cancellation: the host's cancellation must not reach the writer, or the last saves would be lost.
-            shield = trio.CancelScope(shield=True)
-            writing = await services.start(_open_service_nursery, shield)
+            scope = trio.CancelScope()
+            writing = await services.start(_open_service_nursery, scope)
+            # Cancellation: the host's cancellation must not reach the writer, or the last saves would be lost. Not before it has
+            # started: a starter that is cancelled starts nothing, and nobody would end what sleeps in a shield.
+            scope.shield = True
             timers = Timers()
             writing.start_soon(timers.run, name="timers")
             try:
@@ -83,7 +85,7 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
                         host = exc
                     await close_agents(sessions, host)
             finally:
-                shield.cancel()
+                scope.cancel()
                 if sessions is not None:
                     sessions.hang_up()
     except BaseException as exc:  # noqa: ASYNC103, BLE001  # raised again, together with the host's
@@ -92,8 +94,8 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
         raise host
 
 
-async def _open_service_nursery(shield: trio.CancelScope, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    with shield:
+async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    with scope:
         async with trio.open_nursery() as nursery:
             task_status.started(nursery)
             await trio.sleep_forever()

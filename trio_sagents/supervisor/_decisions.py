@@ -13,7 +13,7 @@ from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall,
 from trio_sagents.data.json import JSON, JSONValue, canonical
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.records import Owner
-from trio_sagents.data.rows import call_row, rows_of
+from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, NotInterrupted
 from trio_sagents.supervisor._ledger import Change, Ledger, Taken
@@ -165,13 +165,15 @@ def closing_change(ledger: Ledger, kind: str, cause: CancelCause, by: Owner, tex
         calls, None, turn_id=interrupt.turn_id, stop_reason="cancelled", cause=cause, message_ids=ledger.id_source()
     )
     closing = ledger.with_decisions([_with_text(message, texts) for message in closing], taken)
-    now = wall_clock()
-    asking = next((one for one in reversed(ledger.messages) if one.role == "assistant"), None)
-    rows = [row for message in closing for row in rows_of(message, now)]
-    if asking is not None:
-        rows += [call_row(call, asking, "cancelled", now) for call, _ in calls]
     change = Change(
-        lifecycle="on_message", messages=closing, shown=closing, rows=rows, interrupt=None, standing={} if ledger.taken else None, decided=records
+        lifecycle="on_message",
+        messages=closing,
+        shown=closing,
+        rows=closing_rows(ledger.messages, closing, wall_clock()),
+        tool_updates=closing_updates(closing),
+        interrupt=None,
+        standing={} if ledger.taken else None,
+        decided=records,
     )
     return change, tuple(MessageCompleted(message, message.turn_id) for message in closing)
 

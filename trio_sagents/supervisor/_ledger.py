@@ -13,16 +13,17 @@ import trio
 from trio_sagents.abc import Scope
 from trio_sagents.agent import as_run
 from trio_sagents.data.history import close_after_crash
-from trio_sagents.data.interrupt_wire import DECISIONS, decode_interrupt, decode_records, encode_interrupt, encode_record, records_of
+from trio_sagents.data.interrupt_wire import DECISIONS, decode_interrupt, decode_records, encode_interrupt, encode_record, records_of, waiting_in
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.records import Commit, Conversation, DisplayMessage, Lifecycle, Owner, Saved, ToolUpdate
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
+from trio_sagents.data.validity import check_draft, check_history, check_interrupt
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, PersistenceError, StateError
-from trio_sagents.supervisor._ledger_checks import RowTransform, check_history, cut_to, size_of, transformed
+from trio_sagents.supervisor._ledger_checks import RowTransform, cut_to, size_of, transformed
 from trio_sagents.supervisor._writer import Write, Writer
 
 MAX_COUNT: Final = 2**52
@@ -142,31 +143,35 @@ class Ledger:
         if not (0 <= stored.epoch < MAX_COUNT and 0 <= stored.revision < MAX_COUNT):
             raise StateError(known, f"its epoch and revision are {stored.epoch} and {stored.revision}")
         self.epoch, self._revision, self._committed = stored.epoch, stored.revision, stored.revision
-        self._measure(stored)
         self.messages = [decode_message(known, record) for record in stored.messages]
-        for record in stored.queue:
-            message = decode_message(known, record)
-            if message.role != "user" or message.message_id in self.queue:
-                raise StateError(known, f"{message.message_id!r} cannot wait in the queue")
-            self.queue[message.message_id] = message
-        self.message_ids = {message.message_id: message.digest for message in (*self.messages, *self.queue.values()) if message.digest}
+        queue = [decode_message(known, record) for record in stored.queue]
+        open_ids = check_history(known, self.messages, queue)
+        self.queue = {message.message_id: message for message in queue}
+        self.message_ids = {message.message_id: message.digest for message in (*self.messages, *queue) if message.digest}
         self.message_ids.update(stored.message_ids)
-        self.ids = {message.message_id for message in (*self.messages, *self.queue.values())} | set(self.message_ids)
-        check_history(known, (*self.messages, *self.queue.values()))
+        self.ids = {message.message_id for message in (*self.messages, *queue)} | set(self.message_ids)
         self.ids.update(call.call_id for message in self.messages for call in message.calls)
-        unknown = set(stored.state) - {"todos", "metadata", "interrupt", "draft", "taken"}
+        self._restore_state(stored, open_ids)
+        self._measure(stored)
+        self.is_restored = True
+
+    def _restore_state(self, stored: Conversation, open_ids: Sequence[str]) -> None:
+        known, state = self.conversation_id, stored.state
+        unknown = set(state) - {"todos", "metadata", "interrupt", "draft", "taken"}
         if unknown:
-            raise StateError(known, f"the state has unknown keys: {', '.join(sorted(unknown))}")
-        self.todos = decode_todos(known, stored.state.get("todos", []))
+            raise StateError(known, f"the state has unknown keys: {', '.join(sorted(map(str, unknown)))}")
+        self.todos = decode_todos(known, state.get("todos", []))
         if len({todo.id for todo in self.todos}) != len(self.todos) or any(todo.id < 1 for todo in self.todos):
             raise StateError(known, "the ids of the todos are not distinct and positive")
-        self.metadata = decode_metadata(known, stored.state.get("metadata", {}))
-        self._restore_decisions(stored)
-        draft = stored.state.get("draft")
+        self.metadata = decode_metadata(known, state.get("metadata", {}))
+        draft = state.get("draft")
         self.draft = None if draft is None else decode_message(known, draft)
-        if self.draft is not None and self.draft.role != "assistant":
-            raise StateError(known, f"the draft is of the role {self.draft.role!r}")
-        self.is_restored = True
+        check_draft(known, self.draft, self.ids)
+        if self.draft is not None:
+            self.ids.add(self.draft.message_id)
+        self._restore_decisions(stored)
+        nested = {call_id for record in self.suspended.values() for call_id in waiting_in(known, record)}
+        check_interrupt(known, self.interrupt, self.messages, open_ids, nested)
 
     def _restore_decisions(self, stored: Conversation) -> None:
         known = self.conversation_id

@@ -6,12 +6,10 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.data.ids import MAX_ID_BYTES
 from trio_sagents.data.json import JSON, JSONValue, digest_of
 from trio_sagents.data.messages import Message, Part, TextPart, ThinkingPart, ToolResult
 from trio_sagents.data.wire import dumps, encode_message
 from trio_sagents.data.records import DisplayMessage
-from trio_sagents.exceptions import StateError
 
 log: Final = logging.getLogger("trio_sagents")
 RowTransform = Callable[[DisplayMessage], DisplayMessage | None]
@@ -55,29 +53,6 @@ def _halved(part: Part) -> Part:
 
 def size_of(record: JSONValue) -> int:
     return len(dumps(record).encode())
-
-
-def check_history(conversation_id: str, messages: Sequence[Message]) -> Sequence[str]:
-    """Refuse a history in which an id stands twice, or a result answers no call: it cannot be ours. Return the open calls' ids."""
-    ids: set[str] = set()
-    calls: dict[str, bool] = {}
-    for message in messages:
-        if message.message_id in ids:
-            raise StateError(conversation_id, f"the message id {message.message_id!r} stands twice")
-        ids.add(message.message_id)
-        if not 0 < len(message.message_id.encode()) <= MAX_ID_BYTES:
-            raise StateError(conversation_id, f"a message id has {len(message.message_id.encode())} bytes")
-        if message.role != "assistant" and message.calls:
-            raise StateError(conversation_id, f"the {message.role} message {message.message_id!r} asks for a tool")
-        for call in message.calls:
-            if call.call_id in calls:
-                raise StateError(conversation_id, f"the call id {call.call_id!r} stands twice")
-            calls[call.call_id] = False
-        for result in message.results:
-            if calls.get(result.call_id) is not False:
-                raise StateError(conversation_id, f"a result answers the call {result.call_id!r}, which is not open")
-            calls[result.call_id] = True
-    return tuple(call_id for call_id, is_answered in calls.items() if not is_answered)
 
 
 def transformed(rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, RowTransform]]) -> Sequence[DisplayMessage]:

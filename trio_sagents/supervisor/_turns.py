@@ -31,7 +31,7 @@ from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
-from trio_sagents.data.rows import rows_of
+from trio_sagents.data.rows import closing_rows, closing_updates
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.data.todos import Todo
@@ -294,7 +294,6 @@ class Turn:
         self.message_ids.extend(ids)
         closing = ledger.closing() if self.live.needs_repair else ()
         taken = tuple(attrs.evolve(message, turn_id=self.turn_id) for message in messages)
-        now = wall_clock()
         change = Change(
             lifecycle="on_step",
             actor=self.actor,
@@ -302,7 +301,9 @@ class Turn:
             taken=ids,
             draft=None if closing else NO_CHANGE,
             shown=closing,
-            rows=tuple(row for message in closing for row in rows_of(message, now)),
+            rows=closing_rows(ledger.messages, closing, wall_clock()),
+            tool_updates=closing_updates(closing),
+            standing={} if closing and ledger.taken else None,
         )
         events = tuple(MessageCompleted(message, message.turn_id) for message in change.messages)
         await self._submit(change, events).wait()

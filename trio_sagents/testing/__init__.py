@@ -1,12 +1,12 @@
 """For tests of your own agents: a scripted model, a simulator, sweeps, faults, crashes, and what must hold after each.
 
-    simulate, simulate_many            a Trio program on seeded, adversarial schedules, in virtual time
-    sweep_cancels, _faults, _crashes   the same program once for each place where something can go wrong
-    ScriptedModel, FaultyModel, ...    stand-ins for what an agent depends on
-    EventSpy                           what a viewer saw, checked
-    invariants                         what must hold after any run
-    conformance_store                  the tests that every store must pass (needs pytest)
-    machines                           Hypothesis state machines over Trio (needs hypothesis)
+simulate, simulate_many            a Trio program on seeded, adversarial schedules, in virtual time
+sweep_cancels, _faults, _crashes   the same program once for each place where something can go wrong
+ScriptedModel, FaultyModel, ...    stand-ins for what an agent depends on
+EventSpy                           what a viewer saw, checked
+invariants                         what must hold after any run
+conformance_store                  the tests that every store must pass (needs pytest)
+machines                           Hypothesis state machines over Trio (needs hypothesis)
 """
 
 from trio_sagents.testing._crash import CrashStore

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_plan(program, plan, watched=runs.append)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: ASYNC103  # printed below; no Trio run is around it
         error = exc
     (simulation,) = runs
     for step in tuple(simulation.story)[-said.lines :]:

@@ -198,4 +198,3 @@ def deaf_tool(seconds: float) -> Callable[[], Awaitable[str]]:
         return "heard nothing"
 
     return deaf
-

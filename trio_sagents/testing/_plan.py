@@ -105,7 +105,12 @@ class Plan:
         return ", ".join(words)
 
     def _planned(self, kind: str) -> Sequence[CancelAt | FaultAt | CrashAt]:
-        return {"cancel": self.cancels, "fault": self.faults, "crash": self.crashes}[kind]
+        planned: dict[str, Sequence[CancelAt | FaultAt | CrashAt]] = {
+            "cancel": self.cancels,
+            "fault": self.faults,
+            "crash": self.crashes,
+        }
+        return planned[kind]
 
     def options(self) -> Iterator[str]:
         """Yield what `replay` needs to be told on its command line."""

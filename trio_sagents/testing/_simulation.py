@@ -68,7 +68,7 @@ class Simulation(trio.abc.Instrument):
     _is_unshielded: bool = False
     _root: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _scopes: dict["trio.lowlevel.Task", tuple[str, trio.CancelScope]] = attrs.field(factory=dict)
-    _digest: Any = attrs.field(factory=hashlib.sha256)  # type: ignore[explicit-any]  # hashlib's class has no public name
+    _digest: "hashlib._Hash" = attrs.field(factory=hashlib.sha256)
 
     @property
     def seed(self) -> int:

@@ -21,7 +21,17 @@ from trio_sagents.testing._threads import lockstep_threads
 from trio_sagents.testing._trio_hooks import check_trio, steered, watch_jumps
 
 __all__ = (
-    "MODES", "CancelAt", "Deadlock", "Mode", "Runaway", "Simulation", "SimulationError", "run_plain", "run_plan", "simulate", "simulate_many",
+    "MODES",
+    "CancelAt",
+    "Deadlock",
+    "Mode",
+    "Runaway",
+    "Simulation",
+    "SimulationError",
+    "run_plain",
+    "run_plan",
+    "simulate",
+    "simulate_many",
 )
 
 T = TypeVar("T")
@@ -114,7 +124,7 @@ def run_plan(
             _explain(exc, simulation, main)
             raise
         _explain(simulation.error, simulation, main)
-        raise simulation.error from exc  # what the program raised while it was cut is not the reason
+        raise simulation.error from exc  # noqa: ASYNC104  # what the program raised while it was cut is not the reason
     if simulation.error is not None:
         _explain(simulation.error, simulation, main)
         raise simulation.error

@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 from trio_sagents.testing._plan import MAX_STEPS, CancelAt, CrashAt, FaultAt, FaultKind, Plan
 from trio_sagents.testing._scheduler import MODES, Mode
-from trio_sagents.testing._simulator import run_plan
 from trio_sagents.testing._simulation import Simulation
+from trio_sagents.testing._simulator import run_plan
 from trio_sagents.testing._tally import Program, Tally
 
 Evolve = Callable[["Plan", "Simulation"], Iterable[Plan]]

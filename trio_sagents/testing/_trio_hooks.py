@@ -59,11 +59,11 @@ def check_trio() -> None:
 def steered(source: Source) -> Iterator[None]:
     """Have Trio ask `source` for the order of each round, while the block is open."""
     saved = {name: getattr(_run, name) for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING")}
-    vars(_run).update(_r=source, _ALLOW_DETERMINISTIC_SCHEDULING=True)
+    vars(_run).update(_r=source, _ALLOW_DETERMINISTIC_SCHEDULING=True)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own
     try:
         yield
     finally:
-        vars(_run).update(saved)
+        vars(_run).update(saved)  # pyright: ignore[reportAttributeAccessIssue]  # Trio's own
 
 
 def hold_back(tasks: "Iterable[Task]") -> None:

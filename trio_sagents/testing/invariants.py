@@ -53,7 +53,9 @@ def check_messages(messages: Sequence[Message], *, is_whole: bool = True) -> Non
         check(message.message_id not in ids, "I8", f"message {message.message_id!r} stands twice")
         ids.add(message.message_id)
         if message.turn_id is not None and message.turn_id not in turns[-1:]:
-            check(message.turn_id not in turns, "I9", f"message {message.message_id!r} of turn {message.turn_id!r} stands behind a later turn")
+            check(
+                message.turn_id not in turns, "I9", f"message {message.message_id!r} of turn {message.turn_id!r} stands behind a later turn"
+            )
             turns.append(message.turn_id)
         if message.role != "tool":
             check(not open_calls, "I8", f"message {message.message_id!r} stands between a call and its result: {sorted(open_calls)}")
@@ -104,7 +106,9 @@ def check_told(told: Iterable[str], stored: Conversation | None) -> None:
     records: Sequence[JSON] = () if stored is None else (*stored.messages, *stored.queue)
     there = [record["message_id"] for record in records]
     for message_id in told:
-        check(there.count(message_id) == 1, "I13", f"message {message_id!r} was acknowledged, and is stored {there.count(message_id)} times")
+        check(
+            there.count(message_id) == 1, "I13", f"message {message_id!r} was acknowledged, and is stored {there.count(message_id)} times"
+        )
 
 
 @attrs.define(eq=False)

@@ -1,0 +1,149 @@
+"""The big volumes: `python -m tests.sim.nightly` prints one row for each stage; `run` returns them, for a table with others.
+
+TRIO_SAGENTS_SIM_STEPS is how many task steps the schedules take (50 million), TRIO_SAGENTS_SIM_SCALE how many times as much as by
+default the sweeps do. Each stage is shared between as many processes as there are processors.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import attrs
+
+from tests.sim.lives import LIVES
+from tests.sim.mixed import mixed
+from tests.sim.stories import STORIES
+from tests.sim.world import steps_wanted
+from trio_sagents.testing import Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
+from trio_sagents.testing._plan import FAULT_KINDS
+from trio_sagents.testing._scheduler import MODES
+
+STEPS: Final = 50_000_000
+SEEDS: Final = 30
+"""For each program of a sweep; times three schedulers."""
+PAIRS: Final = 1_500
+"""Pairs of faults of each story, and second crashes of each life, per seed."""
+
+
+@attrs.frozen
+class Row:
+    """One line of the table."""
+
+    stage: str
+    volume: str
+    violations: int
+    rate: str
+    findings: Sequence[str] = ()
+    """What was found, each with the command that replays it."""
+
+    def __str__(self) -> str:
+        return f"{self.stage:<34} {self.volume:>34} {self.violations:>10} {self.rate:>16}"
+
+
+@attrs.frozen
+class Job:
+    """A share of one stage's work."""
+
+    stage: str
+    program: int
+    seeds: range
+    steps: float = 0.0
+
+
+@attrs.frozen
+class Done:
+    """What came of a job: plain values, which travel between processes."""
+
+    stage: str
+    runs: int
+    steps: int
+    violations: int
+    findings: Sequence[str]
+
+
+def scale() -> int:
+    """Return how many times the default volume is wanted."""
+    return int(os.environ.get("TRIO_SAGENTS_SIM_SCALE", "1"))
+
+
+def _jobs() -> Iterator[Job]:
+    steps = steps_wanted(STEPS)
+    for share in range(64):  # the mixed program takes half of the steps, the stories the other half
+        yield Job("schedules, mixed program", 0, range(share * 10**8, (share + 1) * 10**8), steps / 2 / 64)
+    for number in range(len(STORIES)):
+        yield Job("schedules, stories", number, range(10**9), steps / 2 / len(STORIES))
+    count = SEEDS * scale()
+    for number in range(len(STORIES)):
+        for first in range(0, count, 10):
+            yield Job("cancel at each yield", number, range(first, min(first + 10, count)))
+        yield Job("each call fails, and pairs", number, range(2 * scale()))
+    for number in range(len(LIVES)):
+        for seed in range(3 * scale()):
+            yield Job("crash at each write, and twice", number, range(seed, seed + 1))
+
+
+def _in_all_modes(search: Callable[..., Tally], seeds: range) -> Tally:
+    tally = Tally()
+    for mode in MODES:
+        tally.add(search(seeds=seeds, mode=mode, keep_going=True))
+    return tally
+
+
+def work(job: Job) -> Done:
+    """Do one job."""
+    warnings.simplefilter("error")
+    match job.stage:
+        case "schedules, mixed program":
+            program: object = mixed
+            tally = simulate_many(mixed, job.seeds, steps=job.steps, keep_going=True)
+        case "schedules, stories":
+            program = STORIES[job.program]
+            tally = simulate_many(STORIES[job.program], job.seeds, steps=job.steps, keep_going=True)
+        case "cancel at each yield":
+            program = STORIES[job.program]
+            tally = _in_all_modes(lambda **more: sweep_cancels(STORIES[job.program], **more), job.seeds)
+        case "each call fails, and pairs":
+            program = story = STORIES[job.program]
+            kinds = FAULT_KINDS if story.kind != "sqlite" else ("before", "after")
+            tally = _in_all_modes(lambda **more: sweep_faults(story, kinds=kinds, pairs=PAIRS, **more), job.seeds)
+        case _:
+            program = LIVES[job.program]
+            tally = _in_all_modes(lambda **more: sweep_crashes(LIVES[job.program], twice=PAIRS, **more), job.seeds)
+    findings = [f"{finding}\n    {finding.plan.command(program)}" for finding in tally.findings[:5]]
+    return Done(job.stage, tally.runs, tally.steps, tally.violations, findings)
+
+
+def run(processes: int | None = None) -> Sequence[Row]:
+    """Do all of it, and return a row for each stage, in order."""
+    rows: list[Row] = []
+    jobs = list(_jobs())
+    with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
+        for stage in dict.fromkeys(job.stage for job in jobs):
+            start = time.monotonic()
+            done = pool.map(work, [job for job in jobs if job.stage == stage], chunksize=1)
+            seconds = time.monotonic() - start
+            runs, steps = sum(one.runs for one in done), sum(one.steps for one in done)
+            found = [finding for one in done for finding in one.findings]
+            volume = f"{steps:,} steps, {runs:,} runs"
+            rows.append(Row(stage, volume, sum(one.violations for one in done), f"{steps / seconds:,.0f} steps/s", found))
+    return rows
+
+
+def main() -> int:
+    """Print the table; 1 where something was found."""
+    rows = run()
+    print(f"{'stage':<34} {'volume':>34} {'violations':>10} {'rate':>16}")
+    for row in rows:
+        print(row)
+    for row in rows:
+        for finding in row.findings:
+            print(f"{row.stage}: {finding}")
+    return 1 if any(row.violations for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
