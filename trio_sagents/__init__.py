@@ -34,6 +34,7 @@ from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool
 from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
+from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
 from trio_sagents.data.event_wire import envelope_to_dict
 from trio_sagents.data.events import (
     AgentShutdown,
@@ -67,7 +68,6 @@ from trio_sagents.data.events import (
     TurnStarted,
 )
 from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
-from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import (
@@ -93,7 +93,6 @@ from trio_sagents.data.records import (
     PersistContext,
     StoredState,
 )
-from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.requests import (
     FinishChunk,
     ModelChunk,
@@ -104,6 +103,7 @@ from trio_sagents.data.requests import (
     ToolSpec,
     UsageChunk,
 )
+from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.data.todos import Todo

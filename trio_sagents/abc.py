@@ -61,9 +61,9 @@ class Model(Protocol):
 class Middleware:
     """What goes around a turn: instructions, tools, and steps of its own. Give instances: `TodoList(max_items=50)`.
 
-    Inherit and write only the methods that you need; an object that has some of them will do, too. All but `transform_row` and
-    `debug_summary` are `async def`. One instance serves any number of conversations at once: what belongs to one of them stands
-    in `context.memory` (gone with the agent) or in the conversation's metadata (`context.update`).
+    Inherit and write only the methods that you need; an object that has some of them will do, too. All but `turn_ended`,
+    `transform_row` and `debug_summary` are `async def`. One instance serves any number of conversations at once: what belongs to
+    one of them stands in `context.memory` (gone with the agent) or in the conversation's metadata (`context.update`).
 
     Order: `before_*` and the outer halves of `around_*` run in the order of `Agent.middleware`, `after_*` in the reverse. What a
     hook raises ends the turn as `Failed(MiddlewareError)`, which names the middleware and the hook; at the start, the boot.
@@ -92,6 +92,9 @@ class Middleware:
 
     async def after_turn(self, context: "MiddlewareContext", outcome: TurnOutcome) -> None:
         """A turn is about to end as `outcome`: completed, interrupted or failed. Not called for one that is cut."""
+
+    def turn_ended(self, context: "MiddlewareContext", outcome: TurnOutcome) -> None:
+        """A turn has ended, however it did, also where it was cut: once for each. Synchronous; what it raises is logged."""
 
     async def before_model(self, context: "MiddlewareContext", request: ModelRequest) -> ModelRequest:
         """A model is about to be asked: return the request, or another. The stored history is not changed by it."""
@@ -184,6 +187,9 @@ class Authorizer(Protocol):
 @runtime_checkable
 class ConversationStore(Protocol):
     """Keeps conversations: state and transcript as one unit.
+
+    Owners are compared by the library: with what `load` and `commit` have told, or, for a conversation that was not touched since
+    the process began, with the store's list. A store that compares them itself (`OwnedStore`) is spared that.
 
     Cancellation: either the whole change is durable, or nothing was changed. The library itself cancels a commit only when the
     sessions close and `settle_timeout` is over.

@@ -282,6 +282,8 @@ async def test_delete_that_hangs(autojump_clock: Any) -> None:
                 await sessions.delete("c")
 
         async with open_sessions(make_config(store=store)) as sessions:
+            await ask(sessions, "hello")
+            await sessions.stop("c")
             nursery.start_soon(delete)
             await trio.sleep(1)
             with contextlib.suppress(StartFailed), trio.fail_after(60):
@@ -301,6 +303,8 @@ async def test_delete_that_hangs_when_the_block_ends(autojump_clock: Any) -> Non
                 await sessions.delete("c")
 
         async with open_sessions(make_config(store=store)) as sessions:
+            await ask(sessions, "hello")
+            await sessions.stop("c")
             nursery.start_soon(delete)
             await trio.sleep(1)
             began = trio.current_time()

@@ -21,6 +21,11 @@ def _bounded(function: Callable[..., Awaitable[None]], seconds: float) -> Callab
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put a deadline around every async test in this folder."""
     for item in items:
-        if isinstance(item, pytest.Function) and item.path.parent.name == "mcp" and "real" not in item.path.name and inspect.iscoroutinefunction(item.obj):
+        if (
+            isinstance(item, pytest.Function)
+            and item.path.parent.name == "mcp"
+            and "real" not in item.path.name
+            and inspect.iscoroutinefunction(item.obj)
+        ):
             seconds = 1e6 if "autojump_clock" in item.fixturenames else 15
             item.obj = _bounded(item.obj, seconds)

@@ -6,6 +6,7 @@ is no message; `--child` starts a child of its own, whose id it tells; `--time` 
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def call(name, arguments):
             return '{"time_difference": "+9.0h"}'
         case "hang":
             if "text" in arguments:
-                open(arguments["text"], "x").close()  # so that whoever waits for it knows
+                pathlib.Path(arguments["text"]).touch()  # so that whoever waits for it knows
             return None
         case "env":
             return json.dumps(dict(os.environ))
@@ -70,7 +71,12 @@ def serve():
             case "initialize":
                 info = {"name": "rude", "version": "1"}
                 tools = {"listChanged": True}
-                result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": tools}, "serverInfo": info, "instructions": "Be brief."}
+                result = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": tools},
+                    "serverInfo": info,
+                    "instructions": "Be brief.",
+                }
             case "tools/list":
                 result = listing()
             case "tools/call" if params["name"] == "echo" and (params.get("arguments") or {}).get("text") == "cancelled?":
@@ -90,7 +96,7 @@ children = []
 if "--child" in sys.argv:
     children.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)  # holds our pipes, too
 if "--junk" in sys.argv:
-    print("starting up...\n\n{\"not\": \"a message\"}", flush=True)
+    print('starting up...\n\n{"not": "a message"}', flush=True)
 if "--stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 serve()

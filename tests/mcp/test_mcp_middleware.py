@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.mcp._kit import children, descriptors, is_alive, rude
-from trio_sagents import Agent, Completed, MemoryStore, SessionConfig, Sessions, SingleFactoryRouter, StartFailed, open_sessions
+from trio_sagents import Agent, Approve, Completed, Interrupted, MemoryStore, SessionConfig, Sessions, StartFailed, open_sessions
 from trio_sagents.mcp import Mcp, McpDisconnected, StdioServer, is_mcp_tool, open_mcp
 from trio_sagents.testing import Call, ScriptedModel
 
@@ -41,7 +42,7 @@ async def told(sessions: Sessions, conversation_id: str, text: str = "go") -> st
 
 async def appears(path: Path) -> None:
     """Wait until the server has made a file."""
-    while not path.exists():  # noqa: ASYNC110, ASYNC240  # another process makes it
+    while not path.exists():  # noqa: ASYNC110  # another process makes it
         await trio.sleep(0.001)
 
 
@@ -160,7 +161,47 @@ async def test_shared_connection_when_one_agent_is_stopped(tmp_path: Path) -> No
         assert "1 cancelled" == (await connection.call("echo", {"text": "cancelled?"})).content
 
 
-async def test_approval_when_by_kind() -> None:
-    """Whoever gates calls can tell every MCP tool by one function."""
+async def waiting(sessions: Sessions, conversation_id: str) -> Any:
+    """Post, and return the interrupt that the turn ends in."""
+    outcome = await (await sessions.post(conversation_id, "go")).wait()
+    assert isinstance(outcome, Interrupted), outcome
+    return outcome.interrupt
+
+
+async def test_approval_when_every_tool_asks() -> None:
+    """With `ask=True` a call waits for a person, and runs when it is approved."""
+    setup = config([Call("echo", text="approved")], "done", mcp=Mcp(rude(), name="rude", ask=True))
+    async with open_sessions(setup) as sessions:
+        interrupt = await waiting(sessions, "1")
+        await sessions.resume("1", [Approve(call) for call in interrupt.calls])
+        (model,) = setup.factory_router.models
+        while len(model.requests) < 2:  # noqa: ASYNC110  # the turn goes on by itself
+            await trio.sleep(0.001)
+
+    assert ["echo"] == [call.name for call in interrupt.calls]
+    assert "approved" == result_of(model)
+
+
+async def test_approval_when_some_tools_ask() -> None:
+    """A function says which tools ask."""
+    mcp = Mcp(rude(), ask=lambda tool: tool.remote_name == "pid")
+    setup = config([Call("echo", text="hello")], [Call("pid")], "done", mcp=mcp)
+    async with open_sessions(setup) as sessions:
+        interrupt = await waiting(sessions, "1")
+
+    assert ["pid"] == [call.name for call in interrupt.calls]
+
+
+async def test_tools_when_only_some_have_changed() -> None:
+    """A tool that is as it was is the same object, to which an approval may be bound; what has changed is another one."""
     async with open_mcp(rude(), name="rude") as connection:
-        assert all(is_mcp_tool(tool, "rude") for tool in connection.tools())
+        before = connection.tools()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.wait_changed)
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.call("change", {})
+        after = connection.tools()
+
+        assert all(is_mcp_tool(tool, "rude") for tool in after)
+        assert [True] * len(before) == [old is new for old, new in zip(before, after, strict=False)]
+        assert len(before) + 1 == len(after)

@@ -109,7 +109,9 @@ def test_tools_when_one_cannot_be(caplog: pytest.LogCaptureFixture) -> None:
     """A tool that cannot be is left out and logged; the others are there."""
     caplog.set_level(logging.WARNING)
     huge = {"type": "object", "description": "x" * MAX_SCHEMA}
-    tools = made(listed("array", schema={"type": "array"}), listed("huge", schema=huge), listed("good"), listed("nan", schema={"type": float("nan")}))
+    tools = made(
+        listed("array", schema={"type": "array"}), listed("huge", schema=huge), listed("good"), listed("nan", schema={"type": float("nan")})
+    )
 
     assert ["good"] == [tool.name for tool in tools]
     assert 3 == len(caplog.records)

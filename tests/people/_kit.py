@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -239,11 +240,26 @@ def state_in(backend: Backend) -> dict[str, Any]:
     """Return the state of the conversation in a store, beside the history."""
     if isinstance(backend, SqliteBackend):
         with backend._connect() as connection:
-            (found,) = connection.execute("SELECT state FROM conversations WHERE conversation_id = ?", (CONVERSATION,)).fetchone()
-        return dict(json.loads(found))
+            found = connection.execute("SELECT name, body FROM state").fetchall()
+        return {name: json.loads(body) for name, body in found}
     assert isinstance(backend, MemoryBackend)
-    row = backend.store._stored[CONVERSATION]
-    return dict(json.loads(row.state) if isinstance(row.state, str) else row.state)
+    return {name: json.loads(body) for name, body in backend.store._stored[CONVERSATION].state.items()}
+
+
+def forge(backend: Backend, **state: Any) -> None:
+    """Change the stored state, as whoever can write to the store could; the store is not open meanwhile."""
+    for name, value in state.items():
+        if isinstance(backend, SqliteBackend):
+            with contextlib.closing(sqlite3.connect(backend.path)) as connection, connection:
+                connection.execute("DELETE FROM state WHERE name = ?", (name,))
+                if value is not None:
+                    connection.execute("INSERT INTO state SELECT number, ?, ? FROM conversations", (name, json.dumps(value)))
+        else:
+            assert isinstance(backend, MemoryBackend)
+            stored = backend.store._stored[CONVERSATION].state
+            stored.pop(name, None)
+            if value is not None:
+                stored[name] = json.dumps(value)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 import trio
 
-from trio_sagents import Agent, Completed, Failed, MemoryStore, SessionConfig, SingleFactoryRouter, open_sessions
+from trio_sagents import Agent, Completed, Failed, MemoryStore, ModelRequest, SessionConfig, SingleFactoryRouter, open_sessions
 from trio_sagents.testing import (
     Call,
     FaultAt,
     Faults,
     FaultyModel,
     FaultyStore,
+    Habit,
     InjectedFault,
     ScriptedModel,
     Simulation,
@@ -20,7 +21,9 @@ from trio_sagents.testing import (
     simulate,
     sweep_faults,
 )
+from trio_sagents.testing._habits import HABITS
 from trio_sagents.testing.conformance_store import StoreConformance
+from trio_sagents.testing.invariants import check_conversation, check_messages
 
 
 class TestFaultyStoreWithoutFaults(StoreConformance):
@@ -158,3 +161,40 @@ def test_simulation_faults_come_from_the_plan() -> None:
         return await _three_calls(simulation.faults, [])
 
     assert ["fault", 1, 2] == simulate(main, 0, faults=[FaultAt(1)])[1]
+
+
+@pytest.mark.parametrize("habit", HABITS)
+@pytest.mark.parametrize("reply", ["text", "tools"])
+async def test_faulty_model_with_a_bad_habit(habit: Habit, reply: str, autojump_clock: trio.testing.MockClock) -> None:
+    """Whatever a provider gets wrong: the turn ends, the history is valid, and a better model can go on from there."""
+
+    async def add(a: int, b: int) -> str:
+        """Add."""
+        await trio.lowlevel.checkpoint()
+        return str(a + b)
+
+    said: Any = "a text" if reply == "text" else ["two", Call("add", a=1, b=2), Call("add", a=3, b=4)]
+    script = ScriptedModel([said, said, "done", "done"])
+    agent = Agent(model=FaultyModel(script, habits=[habit]), tools=[add])
+    store = MemoryStore()
+    with trio.fail_after(600):
+        async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent), store=store)) as sessions:
+            first = await (await sessions.post("c", "1")).wait()
+            assert isinstance(first, Completed | Failed)
+        better = Agent(model=ScriptedModel(lambda request: (check_messages(request.messages[:-1]), "well")[1]))
+        async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(better), store=store)) as sessions:
+            outcome = await (await sessions.post("c", "2")).wait()
+
+    assert isinstance(outcome, Completed)
+    stored = await store.load(None, "c")
+    assert stored is not None
+    check_conversation(stored)
+
+
+async def test_faulty_model_with_an_unknown_habit() -> None:
+    """A habit that is none is refused."""
+    model = FaultyModel(ScriptedModel(["a"]), habits=["late"])  # type: ignore[list-item]
+
+    with pytest.raises(ValueError, match="same_ids"):
+        async with model.stream(ModelRequest("", ())):
+            pass

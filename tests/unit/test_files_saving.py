@@ -552,14 +552,16 @@ async def test_changes_when_told(backend: FaultyFiles, autojump_clock: MockClock
         await area.create("/x/b", "one")
         listening = area.changes()
         changes = await listening.__aenter__()
-        other = await files.changes("t").__aenter__()
+        elsewhere = files.changes("t")
+        other = await elsewhere.__aenter__()
         await area.write("/x/a", "two")
         await area.move("/x", "/y")
     told = [change async for change in changes]
-    await listening.__aexit__(None, None, None)
+    assert [] == [change async for change in other]
+    for one in (listening, elsewhere):  # both outlive the files, so that the last saves are heard
+        await one.__aexit__(None, None, None)
 
     assert [FileUpdated("/x/a"), FileMoved("/x/a", "/y/a"), FileMoved("/x/b", "/y/b"), FileSaved("/y/a")] == told
-    assert [] == [change async for change in other]
 
 
 def test_names_when_temporary() -> None:

@@ -10,8 +10,8 @@ from trio_sagents.abc import Middleware, Model
 from trio_sagents.agent._middleware import HOOKS, hooks_of, id_of
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.config import TurnLimits
-from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.json import Opaque
+from trio_sagents.data.retries import RetryPolicy
 
 if TYPE_CHECKING:
     from trio_sagents.agent._steps import Mode

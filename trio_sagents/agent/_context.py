@@ -15,8 +15,12 @@ from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 class TurnContext(AgentHome, Protocol):
     """One turn's view of its conversation. What is committed is durable when the call returns, and its events are out."""
 
-    turn_id: str
     progress: Progress
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id; a sub-agent has that of the turn that it is a part of."""
+        ...
 
     @property
     def max_message_bytes(self) -> int:

@@ -12,6 +12,7 @@ import attrs
 from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
+from trio_sagents.data.json import digest_of
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.exceptions import MiddlewareError
 
@@ -25,13 +26,14 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
     """
     for gate in _outermost_first(pipeline):
         for one in gate.having("claim"):
-            context = gate.context(one, home, turn_id)
+            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path)
             wanted = await gate.call(one, "claim", context, call, tool)
             if wanted is None:
                 continue
-            if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, call.digest):
+            if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):
                 raise MiddlewareError(id_of(one), "claim") from TypeError(f"claim returns None, or pending(call, ...); not {wanted!r}")
-            return attrs.evolve(wanted, claimed_by=id_of(one), path=tuple(pipeline.path), status="interrupted")
+            claimed: PendingCall = attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted")
+            return claimed
     return None
 
 
@@ -42,6 +44,11 @@ def _outermost_first(pipeline: Pipeline) -> Sequence[Pipeline]:
     return chain
 
 
+def digest_now(call: ToolCall) -> str:
+    """Return the digest of a call as it is at this moment: its arguments are a dict, which whoever was shown it may have changed."""
+    return digest_of([call.name, call.arguments])
+
+
 def runs(record: DecisionRecord) -> bool:
     """Return whether a decision lets the call run."""
     return record.kind in {"approve", "edit"}
@@ -49,7 +56,7 @@ def runs(record: DecisionRecord) -> bool:
 
 def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
     """Return the call as it was decided to run; None where the decision is about other arguments."""
-    if record.call_id != call.call_id or record.digest != call.digest:
+    if record.call_id != call.call_id or record.digest != digest_now(call):
         return None
     if record.kind != "edit":
         return call
@@ -60,4 +67,3 @@ def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:
     """Return a call with the arguments that it ran with: what the model reads in its history after an edit."""
     edited = None if record is None or record.kind != "edit" else decided_call(call, record)
     return call if edited is None else attrs.evolve(edited, status=call.status)
-

@@ -1,8 +1,9 @@
 """The middleware of one agent at work: what a hook is given, in which order hooks run, and what becomes of one that raises."""
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, Protocol, get_args
 
 import attrs
 import trio
@@ -14,6 +15,7 @@ from trio_sagents.agent._tools import Tool
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -21,7 +23,7 @@ from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed,
 if TYPE_CHECKING:
     from trio_sagents.agent._agent import Agent
 
-T = TypeVar("T")
+log: Final = logging.getLogger("trio_sagents")
 AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  # any async function
 HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
@@ -209,6 +211,14 @@ class Pipeline:
         ones = self.having(hook)
         for one in reversed(ones) if back else ones:
             await self.call(one, hook, self.context(one, home, turn_id), *args)
+
+    def turn_ended(self, outcome: TurnOutcome, home: AgentHome, turn_id: str) -> None:
+        """Tell all how a turn ended, inside-out."""
+        for one in reversed(self.having("turn_ended")):
+            try:
+                one.turn_ended(self.context(one, home, turn_id), outcome)
+            except Exception:  # the turn is on record: nothing that anybody raises now can change how it ended
+                log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(one), home.conversation_id)
 
     async def start(self) -> None:
         """Run the start hooks, then collect the tools.

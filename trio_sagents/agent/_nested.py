@@ -17,14 +17,15 @@ from trio_sagents.agent._middleware import AsyncFunction, Pipeline
 from trio_sagents.agent._progress import OpenCall, Progress, Suspended
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
-from trio_sagents.data.events import Event, MessageCompleted, SubAgentEvent, ToolExecutionUpdated
+from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.history import open_calls
 from trio_sagents.data.interrupt_wire import encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Completed, Interrupted, Usage
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.state import State
+from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, StateError
@@ -150,7 +151,9 @@ class NestedTurn:
         return State(self._messages, self._todos, self._metadata)
 
     def messages(self) -> Sequence[Message]:
-        return tuple(attrs.evolve(one, parts=tuple(self._as_run(part) for part in one.parts)) if one.calls else one for one in self._messages)
+        return tuple(
+            attrs.evolve(one, parts=tuple(self._as_run(part) for part in one.parts)) if one.calls else one for one in self._messages
+        )
 
     def _as_run(self, part: Opaque) -> Opaque:
         return as_run(part, self.decision_of(part.call_id)) if isinstance(part, ToolCall) else part
@@ -158,6 +161,8 @@ class NestedTurn:
     def publish(self, event: Event, channel: Channel = "main") -> None:
         if isinstance(event, SubAgentEvent):
             self.parent.publish(event, "debug")  # of a sub-agent of its own
+        elif isinstance(event, MiddlewareEvent):
+            self.parent.publish(event, channel)  # of something that is not the sub-agent's alone, such as a file
         else:
             self.tell(event_to_dict(event))
 
@@ -277,7 +282,9 @@ class Desk:
             pipeline = Pipeline(agent, nested, path, self.pipeline)
             if record is None:
                 nested.ask(prompt)
-                nested.tell({"type": "SubAgentStarted", "prompt": prompt, "model": str(getattr(agent.model, "name", "")), "path": list(path)})
+                nested.tell(
+                    {"type": "SubAgentStarted", "prompt": prompt, "model": str(getattr(agent.model, "name", "")), "path": list(path)}
+                )
             else:
                 nested.wake(record)
                 nested.tell({"type": "SubAgentResumed"})
@@ -286,14 +293,25 @@ class Desk:
                 outcome = await run_turn(pipeline, nested)
             except BaseException as error:
                 nested.tell(_last_word(error))
+                pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
             finally:
                 context.progress.usage += nested.progress.usage
             assert isinstance(outcome, Completed)
+            pipeline.turn_ended(outcome, nested, nested.turn_id)
             nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})
             return outcome
 
         return await in_nursery(run)
+
+
+def _outcome_of(error: BaseException, nested: NestedTurn) -> TurnOutcome:
+    found = leaves(error)
+    suspended = next((one for one in found if isinstance(one, Suspended)), None)
+    if suspended is not None:
+        return Interrupted(Interrupt("", nested.turn_id, suspended.requests, interrupt_kind(suspended.requests)))
+    failed = next((one for one in found if isinstance(one, Exception)), None)
+    return Cancelled(CancelCause.HOST_CANCELLED) if failed is None else Failed(failed)
 
 
 def _last_word(error: BaseException) -> JSON:

@@ -113,7 +113,7 @@ class ToolRun:
                 return self._returned(opened, call, value)
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
-        except BaseException as error:  # noqa: ASYNC103  # the tool boundary: what is not contained is raised
+        except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
             return _contained(error, tool, call, context)
 
     def _returned(self, opened: OpenCall, call: ToolCall, value: object) -> ToolResult:

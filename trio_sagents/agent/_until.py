@@ -12,6 +12,7 @@ from trio_sagents.agent._shapes import Misfit
 from trio_sagents.agent._tools import Tool, ToolResult
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import ToolResult as CallResult
 
 
 def final_result(
@@ -29,7 +30,7 @@ def final_result(
     wanted = (*agent.until_tool, *agent.until_tool_success)
     if not wanted:
         return None
-    results = {}
+    results: dict[str, CallResult] = {}
     for message in reversed(messages):
         if message.role == "assistant":
             for call in message.calls:

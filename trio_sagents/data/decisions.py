@@ -50,9 +50,9 @@ class Decision:
             raise ValueError(f'a decision has the "type" {", ".join(map(repr, _KINDS))}; not {kind!r}')
         known = {"interrupt_id", "call_id", "digest", *_CONTENT[cls]}
         if unknown := set(fields) - known:
-            raise ValueError(f"a decision of the type {kind!r} has no {sorted(map(str, unknown))[0]!r}")
+            raise ValueError(f"a decision of the type {kind!r} has no {min(map(str, unknown))!r}")
         if missing := {"interrupt_id", "call_id", "digest"} - set(fields):
-            raise ValueError(f"the decision lacks {sorted(missing)[0]!r}")
+            raise ValueError(f"the decision lacks {min(missing)!r}")
         return cls(**fields)
 
     def to_dict(self) -> JSON:
@@ -233,7 +233,8 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
         if len(values) + len(others) != 1 or not "".join((*values, *others)).strip():
             raise ValueError("this question is answered by one text that is not empty")
         return "".join((*values, *others))
-    by_name = {name: one.value for one in question.options for name in (one.label, one.value) if name}
+    # A value wins over the label of another option: labels are the model's to choose.
+    by_name = {one.label: one.value for one in question.options if one.label} | {one.value: one.value for one in question.options}
     chosen = [by_name.get(value, value) for value in values]
     known = {one.value for one in question.options}
     others = (*others, *(value for value in chosen if value not in known))

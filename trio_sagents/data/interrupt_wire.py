@@ -16,6 +16,7 @@ from trio_sagents.exceptions import StateError
 DECISIONS: Final = "decisions"
 """In the metadata of a tool message: what was decided about its call, and about the calls of its sub-agent."""
 
+
 def _register() -> None:
     def structure_instant(value: object, _: object) -> datetime.datetime:
         if not isinstance(value, str):
@@ -84,7 +85,9 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
     if not isinstance(suspended, dict):
         raise StateError(conversation_id, f"the suspended sub-agents are {type(suspended).__name__}, not an object")
     if isinstance(fields.get("calls"), list):  # what was stored before calls named their interrupt
-        fields["calls"] = [{"interrupt_id": fields.get("interrupt_id"), **call} if isinstance(call, dict) else call for call in fields["calls"]]
+        fields["calls"] = [
+            {"interrupt_id": fields.get("interrupt_id"), **call} if isinstance(call, dict) else call for call in fields["calls"]
+        ]
     interrupt = decode_value(conversation_id, fields, Interrupt)
     ids = [call.call_id for call in interrupt.calls] + [record.call_id for record in interrupt.decided]
     if len(set(ids)) != len(ids) or any(call.interrupt_id != interrupt.interrupt_id for call in interrupt.calls):

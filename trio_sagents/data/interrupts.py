@@ -66,6 +66,14 @@ class DecisionRecord:
     """The instant, ISO 8601 in UTC."""
 
 
+def _kinds(given: Iterable[DecisionKind]) -> tuple[DecisionKind, ...]:
+    return tuple(given)
+
+
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(given)
+
+
 @attrs.frozen
 class PendingCall(ToolCall):
     """A call that waits for a person: what its answer has to name, and what may be answered."""
@@ -74,11 +82,11 @@ class PendingCall(ToolCall):
     kind: InterruptKind = "approval"
     claimed_by: str = ""
     """The middleware that wants an answer; empty for a tool that halted the turn itself."""
-    allowed: Sequence[DecisionKind] = attrs.field(default=APPROVAL_DECISIONS, converter=tuple)
+    allowed: Sequence[DecisionKind] = attrs.field(default=APPROVAL_DECISIONS, converter=_kinds)
     question: Question | None = None
     text: str = ""
     """Why it waits, for people; for a halt, what the tool said."""
-    path: Sequence[str] = attrs.field(default=(), converter=tuple)
+    path: Sequence[str] = attrs.field(default=(), converter=_names)
     """Names of the sub-agents that it comes from, outermost first; empty for the agent itself."""
     timeout: float | None = None
     """Seconds after which it is taken as rejected where nobody has decided; None is never."""

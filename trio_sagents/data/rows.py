@@ -115,7 +115,9 @@ def closing_rows(history: Sequence[Message], closing: Sequence[Message], created
 def closing_updates(closing: Sequence[Message]) -> Sequence[ToolUpdate]:
     """Return what the calls that these messages answer went through, for a host's own transcript."""
     return tuple(
-        ToolUpdate(result.status, {"call_id": result.call_id, "name": result.name, "error" if result.is_error else "result": result.content})
+        ToolUpdate(
+            result.status, {"call_id": result.call_id, "name": result.name, "error" if result.is_error else "result": result.content}
+        )
         for message in closing
         for result in message.results
     )

@@ -59,7 +59,9 @@ def check_draft(conversation_id: str, draft: Message | None, ids: Iterable[str])
         _check_message(conversation_id, draft, set(ids))
 
 
-def check_interrupt(conversation_id: str, interrupt: Interrupt | None, messages: Sequence[Message], open_ids: Sequence[str], nested: Iterable[str]) -> None:
+def check_interrupt(
+    conversation_id: str, interrupt: Interrupt | None, messages: Sequence[Message], open_ids: Sequence[str], nested: Iterable[str]
+) -> None:
     """Raise StateError where an interrupt asks about calls that the last answer did not make.
 
     Args:

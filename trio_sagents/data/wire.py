@@ -87,7 +87,12 @@ def _register_parts(converter: cattrs.Converter) -> None:
         return tuple(converter.structure(one, item) for one in value)
 
     converter.register_structure_hook(Part, structure_part)
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is collections.abc.Sequence, structure_sequence)
+    converter.register_structure_hook_func(_is_sequence, structure_sequence)
+
+
+def _is_sequence(kind: object) -> bool:
+    origin: object = get_origin(kind)
+    return origin is collections.abc.Sequence
 
 
 def encode_part(part: Part) -> dict[str, JSONValue]:

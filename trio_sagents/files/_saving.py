@@ -111,7 +111,7 @@ def _failed(volume: Volume, entry: Entry, error: FileError) -> None:
     entry.error = error
     wait = volume.services.config.retry_after(entry.failures)
     entry.retry_at = trio.current_time() + wait
-    log.warning("file %r of scope %r is not saved after %d attempts", entry.path, volume.scope, entry.failures, exc_info=error)
+    log.warning("file %r of scope %r is not saved after %d attempts: %s", entry.path, volume.scope, entry.failures, error)
     volume.publish(FileSaveFailed(entry.path, entry.failures, wait))
     schedule(volume, entry)
 

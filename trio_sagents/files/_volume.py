@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 
 import attrs
 
-from trio_sagents.exceptions import SagentsError
 from trio_sagents.files._backend import FileRecord
 from trio_sagents.files._changes import FileChange, FileDeleted, FileUpdated
 from trio_sagents.files._config import Mount
@@ -187,8 +186,7 @@ class Volume:
         except QuotaExceeded as exc:
             raise QuotaExceeded(exc.limit, exc.value, most=exc.most or 0, path=path) from None
         except Exception as exc:  # the boundary to the host's backend
-            if not isinstance(exc, SagentsError):
-                log.exception("a backend of files raised while %s %r of scope %r", doing, path, self.scope)
+            log.warning("the backend failed while %s %r of scope %r", doing, path, self.scope, exc_info=True)
             raise FileNotStored(path, doing) from exc
 
     def inner(self, path: str) -> str:

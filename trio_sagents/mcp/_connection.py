@@ -237,8 +237,10 @@ class McpConnection:
         return found
 
     def _renew(self, listed: Sequence[mcp_types.Tool]) -> None:
-        tools = make_tools(listed, self.name, self.prefix, self.call)
-        if [_shown(one) for one in tools] != [_shown(one) for one in self._tools]:
+        known = {one.name: one for one in self._tools}
+        # A tool that is as it was stays the same object: approvals are bound to objects, and a changed one is another.
+        tools = tuple(_same(known.get(one.name), one) for one in make_tools(listed, self.name, self.prefix, self.call))
+        if tools != self._tools:
             self._tools = tools
             self._renewed.set()
             self._renewed = trio.Event()
@@ -275,9 +277,9 @@ class McpConnection:
             log.debug("MCP server %r: no subscription to changes of its tools (%s)", self.name, type(exc).__name__)
 
 
-def _shown(tool: McpTool) -> tuple[object, ...]:
-    """Return what a model and a host see of a tool."""
-    return tool.name, tool.remote_name, tool.description, tool.parameters, tool.hints
+def _same(known: McpTool | None, listed: McpTool) -> McpTool:
+    """Return the tool that is known, if what a model and a person see of it is what is listed now."""
+    return known if known is not None and attrs.evolve(listed, function=known.function) == known else listed
 
 
 def _client_info() -> mcp_types.Implementation:

@@ -1,19 +1,20 @@
 """Approvals: calls that a person has to allow before they run."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
 from trio_sagents.abc import Middleware
-from trio_sagents.agent import MiddlewareContext, Tool
+from trio_sagents.agent import MiddlewareContext, Tool, ToolLike
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import ToolCall
 
 Policy: TypeAlias = "bool | Sequence[DecisionKind] | Mapping[str, Opaque]"
 _BOUND: Final = "bound"
+_COLLECTED: Final = "collected"
 NEWCOMERS: Final = ("ask", "allow", "deny")
 
 
@@ -33,7 +34,7 @@ def _policy(name: str, given: Opaque) -> Sequence[DecisionKind]:
     return tuple(given)
 
 
-def _name_of(key: "str | Tool | Callable[..., Opaque]") -> str:  # type: ignore[explicit-any]  # any function can be a tool
+def _name_of(key: "str | ToolLike") -> str:
     return key if isinstance(key, str) else Tool.of(key).name
 
 
@@ -53,7 +54,7 @@ class Approvals(Middleware):
 
     def __init__(
         self,
-        interrupt_on: "Mapping[str | Tool | Callable[..., Opaque], Policy]",  # type: ignore[explicit-any]  # any function can be a tool
+        interrupt_on: "Mapping[str, Policy] | Mapping[ToolLike, Policy] | Mapping[str | ToolLike, Policy]",
         *,
         newcomers: str = "ask",
         timeout: float = math.inf,
@@ -63,7 +64,8 @@ class Approvals(Middleware):
 
         Args:
             interrupt_on: by tool, or its name: True asks, with all decisions; a sequence of "approve", "edit", "reject" asks with
-                these; False, or an empty sequence, does not ask. Tools that are not listed run without asking.
+                these; False, or an empty sequence, does not ask. Tools that are not listed run without asking, unless they have the
+                function of one that is.
             newcomers: what is done with calls of tools that were not registered when the agent started: "ask", "allow" or "deny".
             timeout: seconds after which a call that nobody has decided counts as rejected; `math.inf` waits for ever.
             reason: shown to people beside the call.
@@ -84,6 +86,13 @@ class Approvals(Middleware):
         """Forget what an earlier agent had."""
         context.memory.pop(_BOUND, None)
 
+    async def tools(self, context: MiddlewareContext) -> Sequence[Tool]:
+        """Bring no tool along; but what was registered up to now is bound before others come."""
+        if _COLLECTED in context.memory:
+            self._bind(context)
+        context.memory[_COLLECTED] = True
+        return ()
+
     async def claim(self, context: MiddlewareContext, call: ToolCall, tool: Tool) -> PendingCall | None:
         """Ask about calls of the tools that the policy names, and of newcomers."""
         kinds = self._kinds(context, tool)
@@ -92,11 +101,16 @@ class Approvals(Middleware):
         timeout = None if math.isinf(self.timeout) else self.timeout
         return pending(call, kind="approval", allowed=kinds, text=self.reason, timeout=timeout)
 
-    def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
+    def _bind(self, context: MiddlewareContext) -> Mapping[str, Opaque]:
+        """Return, by name, the functions of the tools that were registered when the agent started."""
         bound: dict[str, Opaque] = context.memory.setdefault(_BOUND, {})
         if not bound:
             bound.update((name, one.function) for name, one in context.tools.items())
-        listed = self.interrupt_on.get(tool.name)
+        return bound
+
+    def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
+        bound = self._bind(context)
+        listed = self._listed(bound, tool)
         if tool.name in bound and bound[tool.name] == tool.function:
             return listed or ()
         if context.path and tool.name not in bound and listed is None:
@@ -104,6 +118,14 @@ class Approvals(Middleware):
         if self.newcomers == "allow":
             return listed or ()
         return ("reject",) if self.newcomers == "deny" else listed or APPROVAL_DECISIONS
+
+    def _listed(self, bound: Mapping[str, Opaque], tool: Tool) -> Sequence[DecisionKind] | None:
+        """Return what the policy says of a tool: by its name, else by its function, which may have another name elsewhere."""
+        listed = self.interrupt_on.get(tool.name)
+        if listed is None:
+            aliases = (self.interrupt_on.get(name) for name, function in bound.items() if function == tool.function)
+            listed = next((one for one in aliases if one), None)
+        return listed
 
     def debug_summary(self) -> JSON:
         """Return the policy."""

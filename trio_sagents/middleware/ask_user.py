@@ -90,13 +90,18 @@ class AskUser(Middleware):
         try:
             given: dict[str, JSONValue] = {**_TOOL.bind(arguments, None)}  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # it takes no context
             question = check_question(
-                given["question"], given.get("kind", "text"), given.get("options") or [],
-                given.get("allow_other", False), given.get("allow_cancel", True),
+                given["question"],
+                given.get("kind", "text"),
+                given.get("options") or [],
+                given.get("allow_other", False),
+                given.get("allow_cancel", True),
             )
         except ValueError:
             return None
         other = question.allow_other if self.allow_other is None else self.allow_other and question.kind != "text"
-        return attrs.evolve(question, allow_other=other, allow_cancel=question.allow_cancel if self.allow_cancel is None else self.allow_cancel)
+        return attrs.evolve(
+            question, allow_other=other, allow_cancel=question.allow_cancel if self.allow_cancel is None else self.allow_cancel
+        )
 
 
 _TOOL: Final = Tool.of(ask_user)

@@ -93,7 +93,13 @@ class SubAgents(Middleware):
         """Return `task`, unless this is a sub-agent at the limit of depth."""
         if len(context.path) >= self.max_depth:
             return ()
-        parent = context.agent
+        # The same object as long as the agent lives: another one would be a newcomer to `Approvals`.
+        tool: Tool | None = context.memory.get(NAME)
+        if tool is None:
+            tool = context.memory[NAME] = self._tool(context.agent)
+        return (tool,)
+
+    def _tool(self, parent: Agent) -> Tool:
         agents = {one.name: one.built(parent) for one in self.tasks}
         if self.general_purpose:
             agents[GENERAL] = self._general(parent)
@@ -107,7 +113,7 @@ class SubAgents(Middleware):
             outcome = await tool_context.run_agent(agent, instructions, name=name)
             return ToolResult(outcome.message.text or "(no text)", value=outcome.result)
 
-        return (attrs.evolve(Tool.of(task), name=NAME, description=self._description(), parameters=_parameters(agents)),)
+        return attrs.evolve(Tool.of(task), name=NAME, description=self._description(), parameters=_parameters(agents))
 
     async def system_prompt(self, context: MiddlewareContext) -> str:
         """Say when to hand over."""

@@ -49,8 +49,8 @@ class Deciding(Looking):
         """
         decided = check_decisions(decisions)
 
-        async def act(live: LiveAgent, boots: bool) -> Receipt:  # noqa: FBT001  # a callback
-            return await live.answering.resume(decided, scope, boots=boots)
+        async def act(live: LiveAgent) -> Receipt:
+            return await live.answering.resume(decided, scope)
 
         receipt: Receipt = await self._decide(conversation_id, scope, check_opts(request_opts), Opening(act))
         return receipt
@@ -71,8 +71,8 @@ class Deciding(Looking):
         Cancellation: either nothing was submitted, or it is acknowledged.
         """
 
-        async def act(live: LiveAgent, boots: bool) -> None:  # noqa: FBT001  # a callback
-            await live.answering.dismiss(scope, boots=boots)
+        async def act(live: LiveAgent) -> None:
+            await live.answering.dismiss(scope)
 
         await self._decide(conversation_id, scope, check_opts(request_opts), Opening(act))
 

@@ -35,7 +35,10 @@ class Starter:
         """Return the entry of a live agent; boot it where there is none.
 
         Args:
-            agent_id, conversation_id, scope, request_opts: as in `Sessions.start`; checked.
+            agent_id: of the conversation.
+            conversation_id: as in `Sessions.start`; checked.
+            scope: the caller's.
+            request_opts: the caller's.
             opening: is done before the agent goes live, where this call waits for its boot; else it is left to the caller.
 
         Raises:

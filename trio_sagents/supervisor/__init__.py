@@ -3,7 +3,17 @@
 from trio_sagents.supervisor._access import Access, SameScope
 from trio_sagents.supervisor._agent_task import run_agent
 from trio_sagents.supervisor._blueprint import Blueprint
-from trio_sagents.supervisor._handle import AgentHandle, AgentInfo, cancel_turn, check_decisions, check_grace, handle_of, info_of, stop_entry
+from trio_sagents.supervisor._flat_vault import FlatVault
+from trio_sagents.supervisor._handle import (
+    AgentHandle,
+    AgentInfo,
+    cancel_turn,
+    check_decisions,
+    check_grace,
+    handle_of,
+    info_of,
+    stop_entry,
+)
 from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._intake import Posted
 from trio_sagents.supervisor._ledger import Change, Ledger
@@ -11,7 +21,7 @@ from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
 from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
-from trio_sagents.supervisor._vaults import FlatVault, SplitVault, Vault
+from trio_sagents.supervisor._vaults import SplitVault, Vault
 from trio_sagents.supervisor._writer import Writer
 
 __all__ = (

@@ -5,8 +5,9 @@ who decide at once one is recorded, and the other learns whether it was the same
 """
 
 import contextvars
+import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -22,7 +23,7 @@ from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
 from trio_sagents.data.records import Saved
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import InvalidDecision, NotInterrupted, PersistenceError
-from trio_sagents.supervisor._decisions import EXPIRED, Verdict, closing_change, new_ones, partial_change, whole_change
+from trio_sagents.supervisor._decisions import EXPIRED, Verdict, check_size, closing_change, new_ones, partial_change, whole_change
 from trio_sagents.supervisor._intake import Accepted, outcome_of_turn
 from trio_sagents.supervisor._ledger import Change
 from trio_sagents.supervisor._receipt import Answer, Receipt
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 
 Then = Callable[[], None]
+EXPIRY_RETRY: Final = 5.0
+"""Seconds after which what could not be rejected in time is tried again."""
+log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
@@ -42,17 +46,17 @@ class Answering:
     landing: trio.Event | None = None
     """Set when the decision that is on its way is on record, or refused; None where none is."""
 
-    async def resume(self, decisions: Sequence[Decision], actor: Scope, *, boots: bool = False) -> Receipt:
+    async def resume(self, decisions: Sequence[Decision], actor: Scope) -> Receipt:
         """Record decisions; the turn goes on when every call is decided.
 
         Args:
             decisions: at least one; all of them are recorded, or none.
             actor: the scope of whoever decides.
-            boots: whether the agent is not live yet.
 
         Raises:
             AgentNotRunning: the agent takes no more; nothing was done.
             AlreadyDecided, InvalidDecision, NotInterrupted: as their names say; nothing was done.
+            LimitExceeded: what they say is too large to be kept; nothing was done.
             PersistenceError: they could not be stored; nothing runs.
 
         Cancellation: either nothing was submitted, or they are recorded, and the turn goes on.
@@ -60,7 +64,7 @@ class Answering:
         live = self.live
         while True:
             await self._wait_for_others()
-            self._require_accepting(boots=boots)
+            self._require_accepting()
             fresh = new_ones(live.ledger, decisions)
             if not fresh:
                 await trio.lowlevel.checkpoint()
@@ -68,24 +72,38 @@ class Answering:
             verdicts = [await self._verdict(call, decision) for call, decision in fresh]
             # No checkpoint from this look to the submission: what the middleware was asked about is still what waits.
             if self.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:
-                self._require_accepting(boots=boots)
+                self._require_accepting()
                 break
         interrupt = live.ledger.interrupt
         assert interrupt is not None
+        check_size(live.ledger, verdicts, live.policy.max_message_bytes)
         return await self._record(interrupt, verdicts, actor)
 
     async def expire(self) -> None:
-        """The time is over: what has a timeout and is undecided is rejected."""
+        """The time is over: what has a timeout and is undecided is rejected. Where that cannot be stored it is tried again.
+
+        Raises:
+            PersistenceError: it could not be stored, and the agent is not live yet.
+
+        Cancellation: either nothing was submitted, or it is rejected.
+        """
         live = self.live
         await self._wait_for_others()
         interrupt = live.ledger.interrupt
         if interrupt is None or live.has_ended or self.landing is not None:
             return
         verdicts = [Verdict(call, "expired", {}, EXPIRED) for call in interrupt.calls if call.timeout is not None]
-        if verdicts and not live.intake.is_superseding:
+        if not verdicts or live.intake.is_superseding:
+            return
+        try:
             await self._record(interrupt, verdicts, live.blueprint.scope)
+        except PersistenceError:
+            if live.entry.live is None:
+                raise
+            log.warning("what nobody decided in conversation %r could not be rejected", live.ledger.conversation_id, exc_info=True)
+            live._expiry = live.runtime.timers.call_at(trio.current_time() + EXPIRY_RETRY, live._expire)
 
-    async def dismiss(self, actor: Scope, *, boots: bool = False) -> None:
+    async def dismiss(self, actor: Scope) -> None:
         """Acknowledge a halt: its turn is over, the queue goes on.
 
         Raises:
@@ -97,7 +115,7 @@ class Answering:
         """
         live = self.live
         await self._wait_for_others()
-        self._require_accepting(boots=boots)
+        self._require_accepting()
         interrupt = live.ledger.interrupt
         if interrupt is None or live.intake.is_superseding:
             raise NotInterrupted(live.ledger.conversation_id)
@@ -116,8 +134,8 @@ class Answering:
             else:
                 await self.live.ledger.wait_at_rest()
 
-    def _require_accepting(self, *, boots: bool) -> None:
-        if not boots and not self.live.is_accepting:
+    def _require_accepting(self) -> None:
+        if not self.live.may_go_on:
             raise self.live.entry.not_running()
 
     async def _verdict(self, call: PendingCall, decision: Decision) -> Verdict:
@@ -210,16 +228,24 @@ class Answering:
         if interrupt is not None and interrupt.interrupt_id == decision.interrupt_id:
             return Answer(Interrupted(interrupt))
         accepted = live.intake.accepted.get(decision.interrupt_id)
-        return accepted.answer if accepted is not None else Answer(self._past(decision))
+        return accepted.answer if accepted is not None else self._past(decision)
 
-    def _past(self, decision: Decision) -> TurnOutcome:
-        ledger = self.live.ledger
+    def _past(self, decision: Decision) -> Answer:
+        """Return what became of the turn that a decision let go on, and whose receipt was settled, or has died with its agent."""
+        live, ledger = self.live, self.live.ledger
         open_ids = {call_id for call_id, records in ledger.taken.items() if any(one.call_id == decision.call_id for one in records)}
         for message in reversed(ledger.messages):
             decided = {record["call_id"] for record in message.metadata.get("decisions", ())} if message.role == "tool" else set()
             if decision.call_id in decided or open_ids & {call.call_id for call in message.calls}:
-                return outcome_of_turn(ledger.messages, message.turn_id)
-        return Unanswered("cut")
+                turn_id = message.turn_id
+                if ledger.interrupt is not None and ledger.interrupt.turn_id == turn_id:
+                    return Answer(Interrupted(ledger.interrupt))  # it waits again
+                if live.turn is not None and live.turn.turn_id == turn_id:
+                    accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), ""))
+                    if accepted is not None:
+                        return accepted.answer
+                return Answer(outcome_of_turn(ledger.messages, turn_id))
+        return Answer(Unanswered("cut"))
 
 
 def _no_context(live: "LiveAgent") -> ToolContext:

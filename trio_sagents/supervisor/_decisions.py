@@ -9,17 +9,21 @@ from trio_sagents.abc import Scope
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import Event, MessageCompleted, ToolExecutionUpdated
 from trio_sagents.data.history import closing_messages, open_calls
+from trio_sagents.data.interrupt_wire import encode_interrupt, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, canonical
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.records import Owner
 from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
 from trio_sagents.data.status import CancelCause
-from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, NotInterrupted
+from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 from trio_sagents.supervisor._ledger import Change, Ledger, Taken
+from trio_sagents.supervisor._ledger_checks import size_of
 from trio_sagents.supervisor._runtime import wall_clock
 
 EXPIRED: Final = "This call was not run: nobody decided in time."
+CUT_IN_THE_MIDDLE: Final = "This was cut while it waited for a person: what it did before stands, and it does not go on."
+HALTED: Final = "(This call has run, and halted the conversation here.)"
 
 
 @attrs.frozen
@@ -36,6 +40,21 @@ class Verdict:
         call = self.call
         at = wall_clock().isoformat()
         return DecisionRecord(call.interrupt_id, call.call_id, self.kind, call.digest, canonical(self.content), self.text, by, at)
+
+
+def check_size(ledger: Ledger, verdicts: Sequence[Verdict], most: int) -> None:
+    """Raise LimitExceeded where decisions say more than a message may, or more than can be loaded again with the rest."""
+    said = [encode_record(one.record(None)) for one in verdicts]
+    size = sum(map(size_of, said))
+    if size > most:
+        raise LimitExceeded("max_message_bytes", size, most=most)
+    interrupt = ledger.interrupt
+    kept = 0 if interrupt is None else size_of(encode_interrupt(interrupt, ledger.suspended))
+    kept += sum(size_of(encode_record(one)) for some in ledger.taken.values() for one in some)
+    # Twice: what is decided becomes what the model reads, beside the record.
+    size = ledger.size + kept + 2 * size
+    if size > ledger.max_bytes:
+        raise LimitExceeded("max_state_bytes", size, most=ledger.max_bytes)
 
 
 def new_ones(ledger: Ledger, decisions: Sequence[Decision]) -> Sequence[tuple[PendingCall, Decision]]:
@@ -76,7 +95,9 @@ def _waiting(ledger: Ledger, decision: Decision) -> PendingCall:
     if decision.digest != call.digest:
         raise InvalidDecision(conversation_id, f"the digest is not that of the arguments of the call {call.call_id!r}")
     if decision.kind not in call.allowed:
-        raise InvalidDecision(conversation_id, f"the call {call.call_id!r} takes {', '.join(call.allowed) or 'no decision'}, not {decision.kind}")
+        raise InvalidDecision(
+            conversation_id, f"the call {call.call_id!r} takes {', '.join(call.allowed) or 'no decision'}, not {decision.kind}"
+        )
     return call
 
 
@@ -105,9 +126,7 @@ def partial_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decis
     return Change(lifecycle="on_interrupt", actor=actor, interrupt=fewer, suspended=ledger.suspended, decided=records)
 
 
-def whole_change(
-    ledger: Ledger, interrupt: Interrupt, records: Sequence[DecisionRecord], actor: Scope
-) -> tuple[Change, Sequence[Event]]:
+def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[DecisionRecord], actor: Scope) -> tuple[Change, Sequence[Event]]:
     """The last call is decided: what is not run has its result in the same commit, what is to run is on record as taken."""
     roots = roots_of(ledger.suspended)
     every = (*interrupt.decided, *records)
@@ -116,7 +135,10 @@ def whole_change(
         taken.setdefault(roots.get(record.call_id, record.call_id), []).append(record)
     calls = {call.call_id: call for call in open_calls(ledger.messages)}
     results = [
-        (calls[one.call_id], ToolResult(one.call_id, calls[one.call_id].name, one.text, "completed" if one.kind == "answer" else "cancelled"))
+        (
+            calls[one.call_id],
+            ToolResult(one.call_id, calls[one.call_id].name, one.text, "completed" if one.kind == "answer" else "cancelled"),
+        )
         for one in every
         if one.call_id in calls and one.kind not in {"approve", "edit"}
     ]
@@ -161,9 +183,8 @@ def closing_change(ledger: Ledger, kind: str, cause: CancelCause, by: Owner, tex
     for record in (*interrupt.decided, *records):
         taken.setdefault(roots.get(record.call_id, record.call_id), []).append(record)
     calls: list[tuple[ToolCall, ToolStatus]] = [(call, "interrupted") for call in open_calls(ledger.messages)]
-    closing = closing_messages(
-        calls, None, turn_id=interrupt.turn_id, stop_reason="cancelled", cause=cause, message_ids=ledger.id_source()
-    )
+    closing = closing_messages(calls, None, turn_id=interrupt.turn_id, stop_reason="cancelled", cause=cause, message_ids=ledger.id_source())
+    texts = {**_had_begun(interrupt, ledger.suspended, roots), **texts}
     closing = ledger.with_decisions([_with_text(message, texts) for message in closing], taken)
     change = Change(
         lifecycle="on_message",
@@ -176,6 +197,15 @@ def closing_change(ledger: Ledger, kind: str, cause: CancelCause, by: Owner, tex
         decided=records,
     )
     return change, tuple(MessageCompleted(message, message.turn_id) for message in closing)
+
+
+def _had_begun(interrupt: Interrupt, suspended: JSON, roots: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what the model reads of the calls that had done something before they waited, by call id."""
+    texts = dict.fromkeys(suspended, CUT_IN_THE_MIDDLE)
+    for call in interrupt.calls:
+        if call.kind == "halt":
+            texts[roots.get(call.call_id, call.call_id)] = f"{call.text}\n{HALTED}"
+    return texts
 
 
 def _with_text(message: Message, texts: Mapping[str, str]) -> Message:

@@ -50,7 +50,7 @@ class Home:
         if live.has_ended:
             raise live.entry.not_running()
 
-        def then(saved: Saved | None, error: PersistenceError | None) -> None:
+        def then(_saved: Saved | None, error: PersistenceError | None) -> None:
             if error is not None:
                 live.write_failed(error)
             elif todos is not None:

@@ -17,14 +17,14 @@ from trio_sagents.data.history import finishes_turn
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import canonical
 from trio_sagents.data.messages import Message, UserMessage
-from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome, Unanswered, Usage
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, ModelFailed, PersistenceError, QueueFull
-from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._decisions import closing_change
+from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._ledger import Change
 from trio_sagents.supervisor._ledger_checks import content_digest
 from trio_sagents.supervisor._receipt import Answer, Receipt
@@ -265,19 +265,25 @@ class Intake:
         if accepted is not None:
             return accepted.answer
         turn = self.live.turn
+        if turn is not None and turn.goes_on and self._took(turn.turn_id, message_id):
+            return self.accepted[turn.message_ids[0]].answer
         if message_id in self.live.ledger.queue or (
             turn is not None and message_id in turn.message_ids
         ):  # left by an earlier agent: this one will answer it
             accepted = Accepted(self.live.blueprint.scope, "queue", self.live.runtime.registry.context.copy(), Answer())
             self.accepted[message_id] = accepted
             return accepted.answer
-        return Answer(outcome_in(self.live.ledger.messages, message_id))
+        return Answer(self._outcome_of(message_id))
 
+    def _took(self, turn_id: str, message_id: str) -> bool:
+        return any(message.message_id == message_id and message.turn_id == turn_id for message in self.live.ledger.messages)
 
-def outcome_in(messages: Sequence[Message], message_id: str) -> TurnOutcome:
-    """Return how the turn that took a message ended, as far as the history tells."""
-    turn_id = next((message.turn_id for message in reversed(messages) if message.message_id == message_id), None)
-    return outcome_of_turn(messages, turn_id)
+    def _outcome_of(self, message_id: str) -> TurnOutcome:
+        messages, interrupt = self.live.ledger.messages, self.live.ledger.interrupt
+        turn_id = next((message.turn_id for message in reversed(messages) if message.message_id == message_id), None)
+        if interrupt is not None and interrupt.turn_id == turn_id:
+            return Interrupted(interrupt)
+        return outcome_of_turn(messages, turn_id)
 
 
 def outcome_of_turn(messages: Sequence[Message], turn_id: str | None) -> TurnOutcome:

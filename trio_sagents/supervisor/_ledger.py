@@ -13,7 +13,15 @@ import trio
 from trio_sagents.abc import Scope
 from trio_sagents.agent import as_run
 from trio_sagents.data.history import close_after_crash
-from trio_sagents.data.interrupt_wire import DECISIONS, decode_interrupt, decode_records, encode_interrupt, encode_record, records_of, waiting_in
+from trio_sagents.data.interrupt_wire import (
+    DECISIONS,
+    decode_interrupt,
+    decode_records,
+    encode_interrupt,
+    encode_record,
+    records_of,
+    waiting_in,
+)
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall
@@ -185,7 +193,7 @@ class Ledger:
         if self.interrupt is not None:
             records += self.interrupt.decided
             self.ids.update(call.call_id for call in self.interrupt.calls)
-        self.decisions = {record.call_id: record for record in records}
+        self.decisions = {record.call_id: record for record in reversed(records)}
 
     def _measure(self, stored: Conversation) -> None:
         self.size = sum(size_of(record) for record in (*stored.messages, *stored.queue))
@@ -228,6 +236,7 @@ class Ledger:
         """Return the messages, what was decided about their calls in the metadata of the results: there it is kept for ever."""
         taken = self.taken if taken is None else taken
         return tuple(_with_decisions(message, taken) for message in messages) if taken else messages
+
     def state(self) -> State:
         """Return the last committed state."""
         return State(self.messages, self.todos, self.metadata)
@@ -378,7 +387,8 @@ class Ledger:
             self.suspended = change.suspended
         if change.standing is not None:
             self.taken = change.standing
-        self.decisions.update((record.call_id, record) for record in change.decided)
+        for record in change.decided:
+            self.decisions.setdefault(record.call_id, record)  # a call that was approved and then halted was approved
         if change.todos is not None:
             self.todos = tuple(change.todos)
         if change.metadata is not None:

@@ -8,8 +8,8 @@ import attrs
 
 from trio_sagents.data.json import JSON, JSONValue, digest_of
 from trio_sagents.data.messages import Message, Part, TextPart, ThinkingPart, ToolResult
-from trio_sagents.data.wire import dumps, encode_message
 from trio_sagents.data.records import DisplayMessage
+from trio_sagents.data.wire import dumps, encode_message
 
 log: Final = logging.getLogger("trio_sagents")
 RowTransform = Callable[[DisplayMessage], DisplayMessage | None]

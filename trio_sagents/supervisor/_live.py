@@ -7,7 +7,6 @@ an event and then looks for itself; nothing is ever handed to it, so nothing can
 import contextvars
 import datetime
 import functools
-import math
 from collections.abc import Callable
 
 import attrs
@@ -37,6 +36,7 @@ from trio_sagents.exceptions import Conflict, PersistenceError
 from trio_sagents.supervisor._answering import Answering
 from trio_sagents.supervisor._blueprint import Blueprint
 from trio_sagents.supervisor._home import Home
+from trio_sagents.supervisor._idle import IdleClock
 from trio_sagents.supervisor._intake import Intake
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._registry import Entry, Phase
@@ -74,9 +74,7 @@ class LiveAgent:
     """Whether its last turn was cut."""
     last_activity: float = attrs.field(factory=trio.current_time)
     started_at: datetime.datetime = attrs.field(factory=wall_clock)
-    viewers: int = 0
-    had_viewer: bool = False
-    """Whether anybody watched since the boot."""
+    idle: IdleClock = attrs.field(init=False)
     intake: Intake = attrs.field(init=False)
     answering: Answering = attrs.field(init=False)
     home: Home = attrs.field(init=False)
@@ -84,24 +82,26 @@ class LiveAgent:
     _threads: trio.CapacityLimiter | None = None
     _status_after: Status = Status.IDLE
     """What the last turn left: the status, unless a follow-up turn begins at once."""
-    _viewers_left: float = -math.inf
-    """When the last viewer left."""
     _feeds: dict[Channel, Feed] = attrs.field(factory=dict)
     _wake: trio.Event | None = None
     _rest: trio.Event | None = None
     """Set when it comes to rest, where somebody waits for that."""
     _expiry: Timer | None = None
-    _timer: Timer | None = None
-    # Invariant: due no later than the agent is, while it waits idle.
     _tracked: Tracked | None = None
     _forget_viewers: Callable[[], None] | None = None
 
     def __attrs_post_init__(self) -> None:
+        self.idle = IdleClock(self)
         self.intake = Intake(self.entry, self)
         self.answering = Answering(self)
         self.home = Home(self)
         self.pipeline = Pipeline(self.blueprint.agent, self.home, tools=self.blueprint.agent.own_tools)
         self.ledger.transforms = tuple((id_of(one), one.transform_row) for one in self.pipeline.having("transform_row"))
+
+    @property
+    def viewers(self) -> int:
+        """How many watch."""
+        return self.idle.viewers
 
     @property
     def policy(self) -> SessionPolicy:
@@ -127,9 +127,8 @@ class LiveAgent:
         presence = self.runtime.presence
         self._tracked = presence.enter(AGENTS_TOPIC, self.entry.agent_id, functools.partial(self._meta, self.status))
         topic = conversation_topic(self.entry.conversation_id)
-        self._forget_viewers = presence.watch_count(topic, self._viewers_changed)
-        self.viewers = presence.count(topic)
-        self.had_viewer = self.viewers > 0
+        self._forget_viewers = presence.watch_count(topic, self.idle.viewers_changed)
+        self.idle.begin(presence.count(topic))
         waiting = self.runtime.subscriptions.get(self.entry.conversation_id)
         if waiting:
             enrol_waiting(self, tuple(waiting))
@@ -251,15 +250,6 @@ class LiveAgent:
         if isinstance(error, Conflict) and not self.has_ended:
             self.entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
 
-    def _viewers_changed(self, viewers: int) -> None:
-        if viewers and not self.viewers:
-            self.had_viewer = True
-        elif not viewers and self.viewers:
-            self._viewers_left = trio.current_time()
-        self.viewers = viewers
-        if not viewers:
-            self._arm()
-
     # ── its own task
 
     async def serve(self) -> ShutdownReason:
@@ -286,7 +276,7 @@ class LiveAgent:
             await self._wait()
 
     async def _wait(self) -> None:
-        self._arm()
+        self.idle.arm()
         self._wake = trio.Event()
         try:
             await self._wake.wait()
@@ -303,37 +293,7 @@ class LiveAgent:
     def _reason_to_leave(self) -> ShutdownReason | None:
         if self.is_receiving or not self.ledger.is_at_rest:
             return None
-        now = trio.current_time()
-        if self._viewers_due() <= now:
-            return ShutdownReason.NO_VIEWERS
-        return ShutdownReason.INACTIVITY if self._activity_due() <= now else None
-
-    def _activity_due(self) -> float:
-        return self.last_activity + self.blueprint.inactivity_timeout
-
-    def _viewers_due(self) -> float:
-        if self.viewers or not self.had_viewer or self.status is Status.INTERRUPTED:
-            return math.inf
-        return max(self._viewers_left, self.last_activity) + self.policy.viewer_grace
-
-    def _arm(self) -> None:
-        """Have the timer look no later than this agent is due. A later look is lazy: it finds out when it comes."""
-        if self.turn is not None or self.is_receiving:
-            return
-        due = min(self._activity_due(), self._viewers_due())
-        if self._timer is not None:
-            if self._timer.deadline <= due:
-                return
-            self._timer.cancel()
-        self._timer = self.runtime.timers.call_at(due, self._look)
-
-    def _look(self) -> float | None:
-        self._timer = None
-        if min(self._activity_due(), self._viewers_due()) > trio.current_time():
-            self._arm()
-        else:
-            self.wake()  # it looks again itself, and arms again where it stays
-        return None
+        return self.idle.reason_to_leave()
 
     @property
     def is_at_rest(self) -> bool:
@@ -405,13 +365,15 @@ class LiveAgent:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""
         if not self.ledger.is_at_rest:
             # Cancellation: whoever cancelled the agent waits for this: the id must not be free while a write of it is pending.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.policy.settle_timeout):
+            deadline = trio.current_time() + self.policy.settle_timeout
+            if self.turn is not None:
+                deadline = min(deadline, self.turn.settle_deadline)  # one time for both: the turn has used some of it
+            with trio.CancelScope(shield=True, deadline=deadline):
                 await self.ledger.wait_at_rest()
 
     def end(self, reason: ShutdownReason) -> None:
         """Say the last word. Synchronous, and once."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.idle.stop()
         self.ledger.abandon()
         if self.turn is not None:
             self.turn.abandon()
@@ -429,7 +391,7 @@ class LiveAgent:
         self._feeds.clear()
         if self._expiry is not None:
             self._expiry.cancel()
-        self._tracked = self._forget_viewers = self._timer = self._expiry = None
+        self._tracked = self._forget_viewers = self._expiry = None
         self.intake.settle(tuple(self.intake.accepted), Unanswered(reason))
         self.intake.close()
         self._tell_rest()

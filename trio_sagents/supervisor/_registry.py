@@ -40,20 +40,19 @@ class Failure:
 class Opening:
     """What a caller wants an agent to do before anybody sees it."""
 
-    _act: "Callable[[LiveAgent, bool], Awaitable[Opaque]]"
-    """Gets the agent, and whether it is not live yet."""
+    _act: "Callable[[LiveAgent], Awaitable[Opaque]]"
     is_done: bool = False
     _result: Opaque = None
     _error: SagentsError | None = None
 
     async def act(self, live: "LiveAgent") -> Opaque:
         """Do it, by an agent that is live."""
-        return await self._act(live, False)
+        return await self._act(live)
 
     async def run(self, live: "LiveAgent") -> None:
         """Do it, at the end of the boot; what fails is the caller's to hear."""
         try:
-            self._result = await self._act(live, True)
+            self._result = await self._act(live)
         except SagentsError as exc:
             self._error = exc
         self.is_done = True

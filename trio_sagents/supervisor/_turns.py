@@ -4,6 +4,7 @@ Whatever ends it, a turn ends once: with one outcome, in the continuation of its
 finished is completed, even where a cancel came during that commit.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, assert_never
 
@@ -47,6 +48,7 @@ from trio_sagents.supervisor._writer import Write
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
 
+
 @attrs.define(eq=False)
 class Turn:
     """A turn that runs; implements `agent.TurnContext`."""
@@ -67,6 +69,8 @@ class Turn:
     outcome: TurnOutcome | None = None
     """Decided when the write that makes it true is submitted."""
     ended: trio.Event = attrs.field(factory=trio.Event)
+    settle_deadline: float = math.inf
+    """Until when its end may take to be saved, once it has come to its end."""
     _last_write: Write | None = None
     _failed: PersistenceError | None = None
     """Why a step of this turn could not be saved; nothing of it is saved behind that."""
@@ -227,7 +231,8 @@ class Turn:
                 if error is not None and all(isinstance(leaf, EXPECTED) for leaf in leaves(error)):
                     error = leaves(error)[0]  # of several tools that could not be kept, the first tells enough
             # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.live.policy.settle_timeout):
+            self.settle_deadline = trio.current_time() + self.live.policy.settle_timeout
+            with trio.CancelScope(shield=True, deadline=self.settle_deadline):
                 await self._settle(error, onward)
             if onward is not None:
                 raise onward
@@ -344,6 +349,7 @@ class Turn:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        self.live.pipeline.turn_ended(outcome, self, self.turn_id)
         status, data = _status_after(outcome)
         self.live.turn_ended(self, outcome, status, data, unsaved)
 

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from trio_sagents.abc import AgentPersistence, ConversationStore, DisplayMessagePersistence, OwnedStore, Scope
-from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.abc import AgentPersistence, DisplayMessagePersistence, Scope
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import (
     UNCHECKED,
@@ -73,56 +73,6 @@ class Vault(Protocol):
     def forget(self, conversation_id: str) -> None:
         """Let go of what is kept of a conversation in memory."""
         ...
-
-
-@attrs.frozen
-class FlatVault:
-    """A `ConversationStore` as it is."""
-
-    store: ConversationStore
-    _compares: bool = attrs.field(init=False)
-    """Whether the store compares owners itself."""
-
-    @_compares.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
-    def _store_compares(self) -> bool:
-        return isinstance(self.store, OwnedStore)
-
-    def _owner(self, asker: Asker) -> Mapping[str, Owner | Unchecked]:
-        return {"owner": asker.owner} if self._compares else {}
-
-    async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
-        """Load it; a store that does not compare owners, or look inside its transaction, is compared and looked at here."""
-        if self._compares:
-            inside: Mapping[str, Opaque] = {"owner": asker.owner, "check": check}
-            return await await_host(self.store.load, asker.scope, conversation_id, **inside)
-        found = await await_host(self.store.load, asker.scope, conversation_id)
-        if found is not None:
-            if asker.owner is not UNCHECKED and not same_owner(found.owner, asker.owner):
-                raise ConversationNotFound(conversation_id)
-            check(found)
-        return found
-
-    async def save(self, scope: Scope, commit: Commit, shown: Sequence[Message]) -> Saved:
-        """Commit it."""
-        await await_host(self.store.commit, scope, commit)
-        fresh = {message.message_id for message in shown}
-        new = tuple(row for row in commit.rows if row.message_id in fresh)
-        return Saved(new, tuple(row for row in commit.rows if row.message_id not in fresh))
-
-    async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
-        """Return a page."""
-        return await await_host(self.store.history, asker.scope, conversation_id, before=before, limit=limit, **self._owner(asker))
-
-    async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
-        """Return a page."""
-        return await await_host(self.store.conversations, asker.scope, after=after, limit=limit, **self._owner(asker))
-
-    async def delete(self, asker: Asker, conversation_id: str) -> bool:
-        """Delete it."""
-        return await await_host(self.store.delete, asker.scope, conversation_id, **self._owner(asker))
-
-    def forget(self, conversation_id: str) -> None:
-        """Nothing is kept."""
 
 
 def same_owner(left: object, right: object) -> bool:

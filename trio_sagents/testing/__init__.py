@@ -11,6 +11,7 @@ machines                           Hypothesis state machines over Trio (needs hy
 
 from trio_sagents.testing._crash import CrashStore
 from trio_sagents.testing._faults import Faults, FaultyModel, FaultyStore, InjectedFault, deaf_tool, faulty_tool
+from trio_sagents.testing._habits import Habit
 from trio_sagents.testing._plan import CancelAt, CrashAt, FaultAt, Plan
 from trio_sagents.testing._scripted import Call, Hang, Reply, ScriptedModel
 from trio_sagents.testing._simulation import Deadlock, Runaway, Simulation, SimulationError
@@ -32,6 +33,7 @@ __all__ = (
     "FaultyModel",
     "FaultyStore",
     "Finding",
+    "Habit",
     "Hang",
     "InjectedFault",
     "Plan",

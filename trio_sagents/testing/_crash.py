@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 import trio
 
@@ -80,25 +80,19 @@ class CrashStore:
         self.writes[-1] += 1
         life = len(self.writes) - 1
         crash = self.crashes[life] if life < len(self.crashes) else None
-        is_last = crash is not None and crash.n == self.writes[-1]
-        if crash is not None and is_last and crash.how == "before":
-            await self._freeze()
-        if not is_last:
+        if crash is None or crash.n != self.writes[-1]:
             return await effect()
-        # Cancellation: the write that is the last one is done; nobody hears of it.
-        with trio.CancelScope(shield=True):
-            result = await effect()
-        await self._freeze()
-        return result
-
-    async def _freeze(self) -> None:
+        if crash.how == "after":
+            # Cancellation: the write that is the last one is done; nobody hears of it.
+            with trio.CancelScope(shield=True):
+                await effect()
         self.is_frozen = True
         self._scope.cancel()
-        await trio.sleep_forever()
+        return await _never()
 
     async def _wait_if_frozen(self) -> None:
         if self.is_frozen:
-            await trio.sleep_forever()
+            await _never()
 
     async def load(self, scope: Scope, conversation_id: str, **inside: Opaque) -> Conversation | None:
         """Load, as `MemoryStore` does."""
@@ -136,3 +130,8 @@ class CrashStore:
         await self._wait_if_frozen()
         page: ConversationPage = await self.inner.conversations(scope, **inside)
         return page
+
+
+async def _never() -> NoReturn:
+    await trio.sleep_forever()
+    raise AssertionError

@@ -13,6 +13,7 @@ from trio_sagents.abc import ConversationStore, Model, OpenableStore, OwnedStore
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
+from trio_sagents.testing._habits import Habit, with_habits
 from trio_sagents.testing._plan import FaultAt
 
 T = TypeVar("T")
@@ -138,10 +139,14 @@ class FaultyStore:
 
 @attrs.define(eq=False)
 class FaultyModel:
-    """A `Model` whose calls go through `Faults`: "model.stream" opens an answer, each "model.chunk" brings a piece of it."""
+    """A `Model` whose calls go through `Faults`: "model.stream" opens an answer, each "model.chunk" brings a piece of it.
+
+    Bad habits are what a provider gets wrong in every answer; see `Habit`.
+    """
 
     inner: Model
-    faults: Faults
+    faults: Faults = attrs.field(factory=Faults)
+    habits: Sequence[Habit] = ()
 
     @property
     def name(self) -> str:
@@ -153,7 +158,7 @@ class FaultyModel:
         """Open an answer, or fail. Cancellation: as of the model behind it."""
         await self.faults.call("model.stream", trio.lowlevel.checkpoint)
         async with self.inner.stream(request) as chunks:
-            yield _FaultyChunks(chunks, self.faults)
+            yield with_habits(_FaultyChunks(chunks, self.faults), self.habits)
 
 
 @attrs.define(eq=False)

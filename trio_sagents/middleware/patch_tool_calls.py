@@ -1,0 +1,181 @@
+"""A history that every provider takes, whatever is in it.
+
+What the library stores is valid already. What a host seeds, what another middleware makes of a request, and what an older
+version has stored may not be; providers answer that with a refusal, at each request, for ever.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import attrs
+
+from trio_sagents.abc import Middleware
+from trio_sagents.agent import MiddlewareContext
+from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.requests import ModelRequest
+
+CANCELLED_TEXT: Final = "This call was cancelled: it has no result."
+BEGIN_TEXT: Final = "(The conversation begins here.)"
+CONTINUE_TEXT: Final = "Continue."
+
+
+@attrs.frozen(eq=False)
+class PatchToolCalls(Middleware):
+    """Make the history of each request valid; the stored one is not changed. Put it last among those that change requests.
+
+    Each call is answered exactly once, right behind the answer that made it: a result that is missing says "cancelled", one that
+    is doubled or answers nothing is left out. The roles are in order, nothing is empty, and ids are unique.
+    """
+
+    async def before_model(self, context: MiddlewareContext, request: ModelRequest) -> ModelRequest:
+        """Return the request with a valid history: the same object where it is valid.
+
+        Cancellation: nothing was done.
+        """
+        messages = valid_history(request.messages)
+        return request if messages is request.messages else attrs.evolve(request, messages=messages)
+
+
+def valid_history(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the messages in a form that every provider takes: the same object where they are valid.
+
+    Args:
+        messages: oldest first; anything.
+    """
+    patched = _Patch(messages).run()
+    is_same = len(patched) == len(messages) and all(new is old for new, old in zip(patched, messages, strict=True))
+    return messages if is_same else patched
+
+
+@attrs.define(eq=False)
+class _Patch:
+    """A history while it is put together."""
+
+    messages: Sequence[Message]
+    patched: list[Message] = attrs.field(factory=list)
+    ids: set[str] = attrs.field(factory=set)
+    call_ids: set[str] = attrs.field(factory=set)
+    results: dict[str, deque[tuple[int, Message, ToolResult]]] = attrs.field(factory=dict)
+    """By the id of their call: where they stand, oldest first."""
+
+    def run(self) -> Sequence[Message]:
+        for place, message in enumerate(self.messages):
+            for result in message.results:
+                self.results.setdefault(result.call_id, deque()).append((place, message, result))
+        callers = _callers(self.messages)
+        for place, message in enumerate(self.messages):
+            match message.role:
+                case "assistant":
+                    self._add_answer(place, message, callers)
+                case "user":
+                    self._add(message, _user_parts(message.parts))
+                case "system":
+                    self._add_system(message)
+                case _:
+                    pass  # results stand behind their calls by now
+        first = next((place for place, one in enumerate(self.patched) if one.role != "system"), len(self.patched))
+        if first == len(self.patched) or self.patched[first].role != "user":
+            self.patched.insert(first, self._new("begin", "user", BEGIN_TEXT if first < len(self.patched) else CONTINUE_TEXT))
+        if self.patched[-1].role == "assistant":
+            self.patched.append(self._new("continue", "user", CONTINUE_TEXT))
+        return self.patched
+
+    def _add_system(self, message: Message) -> None:
+        """Add instructions: as they are at the beginning; later as words, for no provider takes them there."""
+        if not message.text.strip():
+            return
+        if all(one.role == "system" for one in self.patched):
+            self._add(message, tuple(part for part in message.parts if isinstance(part, TextPart)))
+        else:
+            parts = (TextPart(f"<system>\n{message.text}\n</system>"),)
+            self._add(attrs.evolve(message, role="user", parts=parts), parts)
+
+    def _add(self, message: Message, parts: Sequence[Part]) -> None:
+        if not parts:
+            return
+        message_id = self._free(message.message_id, self.ids)
+        if tuple(parts) != tuple(message.parts) or message_id != message.message_id:
+            message = attrs.evolve(message, parts=parts, message_id=message_id)
+        self.patched.append(message)
+
+    def _add_answer(self, place: int, message: Message, callers: "dict[str, list[int]]") -> None:
+        calls: list[ToolCall] = []
+        answers: list[tuple[Message | None, ToolResult]] = []
+        for call in message.calls:
+            found = self._result_of(call, place, callers)
+            call_id = self._free(call.call_id or "call", self.call_ids)
+            renamed = call if call_id == call.call_id else attrs.evolve(call, call_id=call_id)
+            origin, result = (None, ToolResult(call_id, call.name, CANCELLED_TEXT, "cancelled")) if found is None else found
+            if (result.call_id, result.name) != (call_id, call.name):
+                origin, result = None, attrs.evolve(result, call_id=call_id, name=call.name)
+            calls.append(renamed)
+            answers.append((origin, result))
+        parts = _answer_parts(message.parts, calls)
+        if not parts:
+            return
+        last = self.patched[-1] if self.patched else None
+        if last is not None and last.role == "assistant":  # two answers in a row are one; the first has no calls
+            self.patched.pop()
+            parts, message = (*last.parts, *parts), attrs.evolve(message, message_id=last.message_id)
+            self.ids.discard(last.message_id)
+        self._add(message, parts)
+        for origin, result in answers:
+            if origin is not None and len(origin.parts) == 1 and origin.role == "tool":
+                self._add(origin, origin.parts)
+            else:
+                self.patched.append(self._new(f"result-{result.call_id}", "tool", result))
+
+    def _result_of(self, call: ToolCall, place: int, callers: "dict[str, list[int]]") -> tuple[Message, ToolResult] | None:
+        """Return the first result behind a call, before another call has its id; with the message it stands in."""
+        following = next((later for later in callers[call.call_id] if later > place), len(self.messages))
+        waiting = self.results.get(call.call_id)
+        while waiting:
+            where, message, result = waiting[0]
+            if where >= following:
+                break
+            waiting.popleft()
+            if where > place:
+                return message, result
+        return None
+
+    def _new(self, name: str, role: str, content: str | ToolResult) -> Message:
+        part: Part = content if isinstance(content, ToolResult) else TextPart(content)
+        return Message(self._free(f"patched-{name}", self.ids), "tool" if role == "tool" else "user", (part,))
+
+    def _free(self, wanted: str, taken: set[str]) -> str:
+        """Return `wanted`, or the like, where that is taken; it is taken from now on."""
+        free, number = wanted, 1
+        while free in taken:
+            number += 1
+            free = f"{wanted}_{number}"
+        taken.add(free)
+        return free
+
+
+def _callers(messages: Sequence[Message]) -> dict[str, list[int]]:
+    """Return, for each call id, the places of the answers that use it."""
+    found: dict[str, list[int]] = {}
+    for place, message in enumerate(messages):
+        if message.role == "assistant":
+            for call in message.calls:
+                found.setdefault(call.call_id, []).append(place)
+    return found
+
+
+def _user_parts(parts: Iterable[Part]) -> Sequence[Part]:
+    kept = tuple(part for part in parts if isinstance(part, TextPart | ImagePart | FilePart))
+    return kept if any(not isinstance(part, TextPart) or part.text.strip() for part in kept) else ()
+
+
+def _answer_parts(parts: Iterable[Part], calls: Sequence[ToolCall]) -> Sequence[Part]:
+    """Return the parts of an answer, its calls as renamed; nothing where it says nothing and calls nothing."""
+    renamed = iter(calls)
+    kept: list[Part] = []
+    for part in parts:
+        if isinstance(part, ToolCall):
+            kept.append(next(renamed))
+        elif isinstance(part, TextPart | ThinkingPart):
+            kept.append(part)
+    says = any(isinstance(part, ToolCall) or (isinstance(part, TextPart) and part.text.strip()) for part in kept)
+    return tuple(kept) if says else ()

@@ -1,0 +1,73 @@
+"""Which context variables of the posting call reach tools.
+
+A turn runs in a copy of the context of the call that brought its first message, so without this middleware all of them do.
+"""
+
+import contextvars
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from trio_sagents.abc import Middleware
+from trio_sagents.agent import MiddlewareContext
+from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.messages import ToolCall, ToolResult
+
+Variable = contextvars.ContextVar[Opaque]
+
+
+@attrs.frozen(init=False, eq=False)
+class ProcessContext(Middleware):
+    """Let only these context variables reach tools, their threads and their sub-agents: all others look unset there.
+
+    Without any it lets none through. What a tool sets is its own. The model call is not affected: an adapter may need what it
+    finds in the context, such as the span of a trace. Hooks of middleware that comes before this one in `Agent.middleware` keep
+    all variables, too; what comes behind it sees, around a tool, what the tool sees.
+    """
+
+    allowed: Sequence[Variable]
+
+    def __init__(self, *allowed: Variable) -> None:
+        """Keep the allow-list.
+
+        Args:
+            allowed: the variables themselves, not their names.
+
+        Raises:
+            TypeError: something else is among them.
+        """
+        for one in allowed:
+            if not isinstance(one, contextvars.ContextVar):
+                raise TypeError(f"ProcessContext takes ContextVars, not {one!r}")
+        self.__attrs_init__(allowed)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+
+    async def around_tool(
+        self, context: MiddlewareContext, call: ToolCall, call_next: Callable[[ToolCall], Awaitable[ToolResult]]
+    ) -> ToolResult:
+        """Run the call in a context that has the allowed variables alone.
+
+        Cancellation: the tool, if it is in a task, has ended.
+        """
+        results: list[ToolResult] = []
+
+        async def run() -> None:
+            results.append(await call_next(call))
+
+        # A task of its own: a task keeps its context for life. Trio itself finds its run in a thread-local.
+        async with trio.open_nursery() as nursery:
+            self._cleared().run(nursery.start_soon, run)
+        return results[0]
+
+    def _cleared(self) -> contextvars.Context:
+        """Return a new context with the allowed variables that are set here."""
+        here = contextvars.copy_context()
+        cleared = contextvars.Context()
+        for variable in self.allowed:
+            if variable in here:
+                cleared.run(variable.set, here[variable])
+        return cleared
+
+    def debug_summary(self) -> JSON:
+        """Return the names of the allowed variables."""
+        return {"allowed": [variable.name for variable in self.allowed]}

@@ -1,0 +1,209 @@
+"""Todos: a list that the model keeps of what it has to do, durable, and shown to it with each request.
+
+Calls of one answer run in parallel, and each may replace the list as it was when the model spoke. So the calls of one answer
+are put together, in the order in which the model made them, whichever comes first: none undoes another.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from trio_sagents.abc import Middleware
+from trio_sagents.agent import MiddlewareContext, Tool, ToolContext
+from trio_sagents.data.config import count_validator
+from trio_sagents.data.json import JSON
+from trio_sagents.data.requests import ModelRequest
+from trio_sagents.data.todos import Todo, TodoStatus
+
+MAX_CONTENT: Final = 1000
+"""Characters that a todo may have."""
+MAX_ID: Final = 10**9
+RESOLVED: Final = frozenset({"completed", "cancelled"})
+_KEY: Final = "answer"
+_NUMBER: Final = re.compile(r"\s*0*([1-9][0-9]{0,9})\s*")
+
+PROMPT: Final = """\
+You keep a list of todos with the tool `write_todos`; the people see it. Use it for work that takes three steps or more, not for a \
+simple question. Write the list before you begin. Have one todo in_progress at a time, mark it completed as soon as it is done, not \
+later, and cancelled if it is not needed any more. With merge=true you send only what is new or has changed, and the other todos \
+stay; without it your list replaces the old one. When all todos are completed or cancelled, the list is cleared."""
+
+
+class TodosInvalid(ValueError):  # what happened, as all errors of this library are named
+    """The todos of a call cannot be used; the list is as it was. The message is for the model."""
+
+
+@attrs.frozen
+class TodoItem:
+    """One todo, as a model writes it."""
+
+    content: str
+    """What is to be done, in 1 to 1000 characters."""
+    status: TodoStatus | None = None
+    """None is as before for a todo that is there already, else "pending"."""
+    id: int | str | None = None
+    """Its number in the list, from 1; none for a new todo."""
+
+
+@attrs.frozen
+class Writing:
+    """One call of `write_todos`."""
+
+    items: Sequence[TodoItem]
+    merge: bool
+
+
+@attrs.define(eq=False)
+class _Answer:
+    """The calls of one answer so far."""
+
+    answer_id: str
+    base: Sequence[Todo]
+    """The list as it was when the model spoke."""
+    writings: dict[int, Writing] = attrs.field(factory=dict)
+    """By place in the answer."""
+
+
+def write(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> Sequence[Todo]:
+    """Return the list that the calls of one answer make of `base`, sorted by id; empty where all of it is resolved.
+
+    Args:
+        base: the list as it was when the model spoke.
+        writings: the calls, in the order of the answer. One without merge drops what is in `base`, never what another call wrote.
+        max_items: how many todos there may be.
+
+    Raises:
+        TodosInvalid: they cannot be used.
+    """
+    todos = {} if any(not one.merge for one in writings) else {todo.id: todo for todo in base}
+    writers: dict[int, int] = {}
+    for place, writing in enumerate(writings):
+        _add(todos, writers, place, writing)
+    if len(todos) > max_items:
+        raise TodosInvalid(f"there would be {len(todos)} todos; {max_items} is the limit: join some, or leave out what is done")
+    if all(todo.status in RESOLVED for todo in todos.values()):
+        return ()
+    return tuple(todos[number] for number in sorted(todos))
+
+
+def _add(todos: dict[int, Todo], writers: dict[int, int], place: int, writing: Writing) -> None:
+    """Put the todos of one call into the list; `writers` says which call of this answer made which todo."""
+    given = [_number(item.id, f"todos[{index}]") for index, item in enumerate(writing.items)]
+    explicit = [number for number in given if number is not None]
+    for number in explicit:
+        if explicit.count(number) > 1:
+            raise TodosInvalid(f"two todos have the id {number}; ids are unique")
+    for index, (item, wanted) in enumerate(zip(writing.items, given, strict=True)):
+        content = _content(item.content, f"todos[{index}]")
+        others = {known for known, writer in writers.items() if writer != place}
+        number = wanted
+        if number is None:
+            number = next((known for known in others if todos[known].content == content), None)
+        if number is None and not writing.merge and index + 1 not in {*explicit, *todos}:
+            number = index + 1
+        if number is None or (number in others and todos[number].content != content):
+            number = max((0, *todos, *explicit)) + 1
+        known = todos.get(number)
+        if number not in writers and known is None:
+            writers[number] = place
+        todos[number] = Todo(number, content, item.status or ("pending" if known is None else known.status))
+
+
+def _number(given: int | str | None, where: str) -> int | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        match = _NUMBER.fullmatch(given)
+        if match is None:
+            raise TodosInvalid(f"{where}: the id must be a positive integer, not {given[:40]!r}; leave it out for a new todo")
+        given = int(match[1])
+    if not 1 <= given <= MAX_ID:
+        raise TodosInvalid(f"{where}: the id must be an integer from 1 to {MAX_ID}, not {str(given)[:40]}")
+    return given
+
+
+def _content(text: str, where: str) -> str:
+    if not text.strip():
+        raise TodosInvalid(f"{where}: the content must not be empty")
+    if len(text) > MAX_CONTENT:
+        raise TodosInvalid(f"{where}: the content must have at most {MAX_CONTENT} characters, not {len(text)}")
+    return text
+
+
+def listed(todos: Sequence[Todo]) -> str:
+    """Return the list as text, for the model to read."""
+    return "\n".join(f"{todo.id}. [{todo.status}] {todo.content}" for todo in todos)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class TodoList(Middleware):
+    """Give the agent the tool `write_todos`, and show it its list with each request.
+
+    The list is durable; viewers get `TodosUpdated`, and `State.todos` has it.
+    """
+
+    max_items: int = attrs.field(default=50, validator=count_validator(finite=True))
+    """How many todos there may be."""
+
+    async def tools(self, context: MiddlewareContext) -> Sequence[Tool]:
+        """Return `write_todos`.
+
+        Cancellation: nothing was done.
+        """
+
+        async def write_todos(todos: list[TodoItem], tool_context: ToolContext, merge: bool = False) -> str:  # noqa: FBT001, FBT002  # arguments of a tool come by name
+            """Write your list of todos, and read it as it is then.
+
+            Args:
+                todos: each with its content, and its status: "pending", "in_progress", "completed" or "cancelled".
+                merge: true changes and adds todos by their id, and keeps the others; false replaces the whole list.
+            """
+            return await self._write(context, tool_context, Writing(todos, merge))
+
+        return (Tool.of(write_todos),)
+
+    async def _write(self, context: MiddlewareContext, call: ToolContext, writing: Writing) -> str:
+        answer_id, place = _place_of(call)
+        answer = context.memory.get(_KEY)
+        if not isinstance(answer, _Answer) or answer.answer_id != answer_id:
+            answer = _Answer(answer_id, context.state.todos)
+        writings = {**answer.writings, place: writing}
+        todos = write(answer.base, [writings[one] for one in sorted(writings)], self.max_items)
+        # No checkpoint until it is submitted: a parallel call builds on what this one wrote, committed or not.
+        answer.writings = writings
+        context.memory[_KEY] = answer
+        await call.update(todos=todos)
+        return f"The todos now:\n{listed(todos)}" if todos else "The list is empty: nothing is left to do."
+
+    async def system_prompt(self, context: MiddlewareContext) -> str:
+        """Teach the tool.
+
+        Cancellation: nothing was done.
+        """
+        return PROMPT
+
+    async def before_model(self, context: MiddlewareContext, request: ModelRequest) -> ModelRequest:
+        """Show the list as it is now; the prompt is as old as the turn.
+
+        Cancellation: nothing was done.
+        """
+        todos = context.state.todos
+        if not todos:
+            return request
+        texts = (request.system, f"The todos now:\n{listed(todos)}")
+        return attrs.evolve(request, system="\n\n".join(text for text in texts if text))
+
+    def debug_summary(self) -> JSON:
+        """Return the limit."""
+        return {"max_items": self.max_items}
+
+
+def _place_of(call: ToolContext) -> tuple[str, int]:
+    """Return the answer that a call stands in, and its place there; an answer of its own where none is found."""
+    for message in reversed(call.state.messages):
+        places: Mapping[str, int] = {one.call_id: place for place, one in enumerate(message.calls)}
+        if call.call_id in places:
+            return message.message_id, places[call.call_id]
+    return call.call_id, 0
