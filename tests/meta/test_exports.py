@@ -97,8 +97,9 @@ def test_function_when_it_waits(name: str, function: Callable[..., Any]) -> None
     Where all methods of a class are alike in that, as in what a host implements, its class says it once.
     """
     owner = dict(_public()).get(name.rpartition(".")[0])
+    bases = owner.__mro__ if isinstance(owner, type) else ()
 
-    assert "Cancellation:" in (function.__doc__ or "") + (getattr(owner, "__doc__", None) or ""), name
+    assert "Cancellation:" in "".join(one.__doc__ or "" for one in (function, *bases)), name
 
 
 def test_constants_when_listed() -> None:

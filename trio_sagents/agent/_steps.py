@@ -105,7 +105,9 @@ class TurnSteps:
     async def go_on(self) -> Ended | None:
         """Run the calls that an interrupt left open, now that they are decided; nothing where there are none.
 
-        Returns, cancellation: as `run_tools`.
+        Returns: as `run_tools`.
+
+        Cancellation: as of `run_tools`.
         """
         if not self.context.progress.open_calls:
             return None

@@ -19,7 +19,7 @@ from trio_sagents.data.decisions import Answer as AnswerDecision
 from trio_sagents.data.decisions import Decision, Edit, Reject, answer_text
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event
 from trio_sagents.data.interrupts import Interrupt, PendingCall
-from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
+from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Saved
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import InvalidDecision, NotInterrupted, PersistenceError
@@ -170,20 +170,14 @@ class Answering:
         live = self.live
         by = live.runtime.access.actor_of(actor)
         records = [verdict.record(by) for verdict in verdicts]
-        answer = Answer()
         if len(records) < len(interrupt.calls):
             change = partial_change(live.ledger, interrupt, records, actor)
-
-            def told() -> None:
-                left = live.ledger.interrupt
-                assert left is not None
-                live.still_interrupted()
-                answer.settle(Interrupted(left))
-
-            await self._submit(change, (), told)
-            return Receipt(interrupt.interrupt_id, duplicate=False, answer=answer)
+            assert isinstance(change.interrupt, Interrupt)
+            await self._submit(change, (), live.still_interrupted)
+            return Receipt(interrupt.interrupt_id, duplicate=False, answer=Answer(Interrupted(change.interrupt)))
         suspended = live.ledger.suspended
         change, events = whole_change(live.ledger, interrupt, records, actor)
+        answer = Answer()
         accepted = Accepted(actor, "queue", contextvars.copy_context(), answer)
 
         def go_on() -> None:

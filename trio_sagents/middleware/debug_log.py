@@ -1,0 +1,273 @@
+"""A log file for each agent: what happened, how long it took, how large it was.
+
+Lines are JSON. The hooks only put them into a list; a task writes what has come together, in a thread, and holds the file open
+for no longer than that. It never raises into the run: a file that cannot be written is told once, by `logging`.
+"""
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from trio_sagents.abc import Middleware
+from trio_sagents.agent import MiddlewareContext, ModelAnswer
+from trio_sagents.data.config import count_validator
+from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.messages import Message, ToolCall, ToolResult
+from trio_sagents.data.outcomes import Completed, Failed, TurnOutcome
+from trio_sagents.data.requests import ModelRequest
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+MAX_LINES: Final = 1000
+"""Lines that wait for the thread; the oldest go, and the next line says how many."""
+MAX_LINE: Final = 64 * 1024
+"""Characters of a line."""
+WRITE_TIMEOUT: Final = 5.0
+"""Seconds that the last lines of an agent may take."""
+log: Final = logging.getLogger("trio_sagents")
+_KEY: Final = "lines"
+
+
+def _as_path(given: Opaque) -> "Path | Callable[[MiddlewareContext], PathLike]":
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    if not callable(given):
+        raise TypeError(f"DebugLog.path is a directory, or a function from the context to a file, not {given!r}")
+    function: Callable[[MiddlewareContext], PathLike] = given
+    return function
+
+
+@attrs.define(eq=False)
+class _Lines:
+    """What is to be written for one agent."""
+
+    path: Path
+    waiting: "deque[str]" = attrs.field(factory=lambda: deque(maxlen=MAX_LINES))
+    lost: int = 0
+    is_writing: bool = False
+    turn_began: float = 0.0
+
+
+@attrs.frozen(eq=False)
+class DebugLog(Middleware):
+    """Write what an agent does to a file of its own: turns, model calls, tool calls, with ids, sizes and seconds.
+
+    Contents (what people, models and tools say, and the text of errors) are written only with `contents`: they may hold secrets.
+    With `enabled=False` it does nothing at all. Put it first in `Agent.middleware`, so it sees what the others cost.
+    """
+
+    path: "Path | Callable[[MiddlewareContext], PathLike]" = attrs.field(converter=_as_path)
+    """A directory, made where it is missing, in which each agent has a file named after it; or a function that returns the file."""
+    enabled: bool = attrs.field(default=True, kw_only=True)
+    max_bytes: int = attrs.field(default=16 * 1024 * 1024, kw_only=True, validator=count_validator(1024, finite=True))
+    """Bytes that the log of an agent may have, in two files: when one has half of it, it takes the place of `<file>.1`."""
+    contents: bool = attrs.field(default=False, kw_only=True)
+    _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
+    # Invariant: held by the thread that writes: agents may share a file.
+
+    # ── hooks
+
+    async def on_start(self, context: MiddlewareContext) -> None:
+        """Note that the agent starts.
+
+        Cancellation: nothing is left open.
+        """
+        if self.enabled:
+            self._note(context, "start", {"messages": len(context.state.messages), "scope": type(context.scope).__name__})
+            if not context.path:
+                context.start_soon(self._note_end, context)
+
+    async def _note_end(self, context: MiddlewareContext) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            # Cancellation: the agent ends, and with it the task that would write; in bounded time, for a disk may hang.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT):
+                lines = self._put(context, "end", {})
+                if lines is not None:
+                    await self._write_all(lines)
+
+    async def before_turn(self, context: MiddlewareContext) -> None:
+        """Note that a turn begins.
+
+        Cancellation: noted.
+        """
+        if self.enabled:
+            self._note(context, "turn", {"messages": len(context.state.messages)})
+
+    async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
+        """Note how a turn ends.
+
+        Cancellation: noted.
+        """
+        if self.enabled:
+            fields: dict[str, JSONValue] = {"outcome": type(outcome).__name__}
+            match outcome:
+                case Completed(usage=usage):
+                    fields["usage"] = attrs.asdict(usage)
+                case Failed(error=error):
+                    fields["error"] = self._error(error)
+                case _:
+                    pass
+            self._note(context, "turn_end", fields)
+
+    async def around_model(
+        self, context: MiddlewareContext, request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
+    ) -> ModelAnswer:
+        """Note a model call and its answer.
+
+        Cancellation: noted.
+        """
+        if not self.enabled:
+            return await call_next(request)
+        fields: dict[str, JSONValue] = {
+            "model": str(getattr(context.agent.model, "name", "")),
+            "messages": len(request.messages),
+            "tools": len(request.tools),
+            "system_chars": len(request.system),
+        }
+        if self.contents:
+            fields |= {"system": request.system, "last": _said(request.messages[-1:])}
+        self._note(context, "model", fields)
+        began = trio.current_time()
+        try:
+            answer = await call_next(request)
+        except BaseException as error:
+            self._note(context, "model_failed", {"seconds": trio.current_time() - began, "error": self._error(error)})
+            raise
+        message = answer.message
+        fields = {
+            "seconds": trio.current_time() - began,
+            "message_id": message.message_id,
+            "stop_reason": message.stop_reason,
+            "chars": len(message.text),
+            "calls": [call.call_id for call in message.calls],
+            "usage": attrs.asdict(answer.usage),
+        }
+        if self.contents:
+            fields["said"] = _said([message])
+        self._note(context, "model_answer", fields)
+        return answer
+
+    async def around_tool(
+        self, context: MiddlewareContext, call: ToolCall, call_next: Callable[[ToolCall], Awaitable[ToolResult]]
+    ) -> ToolResult:
+        """Note a tool call and its result.
+
+        Cancellation: noted.
+        """
+        if not self.enabled:
+            return await call_next(call)
+        named: dict[str, JSONValue] = {"call_id": call.call_id, "tool": call.name}
+        shown: dict[str, JSONValue] = {"arguments": dict(call.arguments)} if self.contents else {"arguments": len(call.arguments)}
+        self._note(context, "tool", named | shown)
+        began = trio.current_time()
+        try:
+            result = await call_next(call)
+        except BaseException as error:
+            self._note(context, "tool_failed", named | {"seconds": trio.current_time() - began, "error": self._error(error)})
+            raise
+        fields = named | {"seconds": trio.current_time() - began, "status": result.status, "chars": len(result.content)}
+        self._note(context, "tool_result", fields | ({"said": result.content} if self.contents else {}))
+        return result
+
+    def debug_summary(self) -> JSON:
+        """Return what is written, not where to."""
+        return {"enabled": self.enabled, "contents": self.contents, "max_bytes": self.max_bytes}
+
+    # ── lines
+
+    def _error(self, error: BaseException) -> str:
+        return f"{type(error).__name__}: {error}" if self.contents else type(error).__name__
+
+    def _note(self, context: MiddlewareContext, what: str, fields: JSON) -> None:
+        """Put down a line, and have it written. Never raises, never waits."""
+        lines = self._put(context, what, fields)
+        if lines is not None and not lines.is_writing:
+            lines.is_writing = True
+            context.start_soon(self._write_soon, lines)
+
+    def _put(self, context: MiddlewareContext, what: str, fields: JSON) -> _Lines | None:
+        try:
+            lines = context.memory.get(_KEY)
+            if lines is None:
+                lines = context.memory[_KEY] = _Lines(self._path_of(context))
+            record = {
+                "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+                "what": what,
+                "conversation_id": context.conversation_id,
+                "turn_id": context.turn_id,
+                "path": list(context.path),
+                **fields,
+            }
+            line = json.dumps(record, default=repr)
+            if len(line) > MAX_LINE:
+                line = json.dumps({**{key: record[key] for key in list(record)[:5]}, "cut": line[: MAX_LINE // 2]})
+            lines.lost += len(lines.waiting) == MAX_LINES
+            lines.waiting.append(line)
+        except Exception:  # whatever a host's path function or values do: a log is not worth a failed turn
+            log.exception("DebugLog could not note %r for the agent of conversation %r", what, context.conversation_id)
+            return None
+        return lines
+
+    def _path_of(self, context: MiddlewareContext) -> Path:
+        if isinstance(self.path, Path):
+            return self.path / f"{file_name(context.agent_id)}.log"
+        return Path(self.path(context))
+
+    async def _write_soon(self, lines: _Lines) -> None:
+        """Write what has come together, until nothing more comes. Cancellation: `_note_end` writes the rest."""
+        try:
+            while lines.waiting:
+                await self._write_all(lines)
+        finally:
+            lines.is_writing = False
+
+    async def _write_all(self, lines: _Lines) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # No checkpoint until the thread has them: each line is written once.
+        taken = [f'{{"what": "lost", "lines": {lines.lost}}}'] if lines.lost else []
+        taken += lines.waiting
+        lines.waiting.clear()
+        lines.lost = 0
+        # Cancellation: the thread goes to its end; it writes some kilobytes.
+        await trio.to_thread.run_sync(self._append, lines.path, taken, abandon_on_cancel=True)
+
+    def _append(self, path: Path, taken: Sequence[str]) -> None:
+        """Append lines to a file, in a thread; it is made anew where it is full."""
+        data = "".join(f"{line}\n" for line in taken).encode(errors="replace")
+        most = self.max_bytes // 2
+        data = data[-most:].partition(b"\n")[2] if len(data) > most else data
+        try:
+            with self._lock:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.exists() and path.stat().st_size + len(data) > most:
+                    path.replace(path.with_name(f"{path.name}.1"))
+                with open(path, "ab", opener=_private) as file:  # noqa: PTH123  # with an opener
+                    file.write(data)
+        except OSError:
+            log.warning("DebugLog cannot write %s; these lines are lost", path, exc_info=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def file_name(agent_id: str) -> str:
+    """Return a name for the file of an agent: no separator, no dots at its beginning, and different for different agents."""
+    plain = re.sub(r"[^a-zA-Z0-9_-]", "_", agent_id)[:80]
+    return plain if plain == agent_id else f"{plain}-{hashlib.sha256(agent_id.encode()).hexdigest()[:16]}"
+
+
+def _said(messages: Sequence[Message]) -> JSONValue:
+    return [{"role": one.role, "text": one.text, "results": [result.content for result in one.results]} for one in messages]
