@@ -111,8 +111,9 @@ class StartFailed(SagentsError):
         """One of "authorize", "route", "build", "load", "start"."""
 
     def __str__(self) -> str:
-        cause = f": {self.__cause__!r}" if self.__cause__ is not None else ""
-        return f"could not start the agent of conversation {self.conversation_id!r}, at stage {self.stage!r}{cause}"
+        cause = self.__cause__  # of a foreign error the class alone: its words may be a secret, and stand in the traceback
+        why = "" if cause is None else f": {cause!r}" if isinstance(cause, SagentsError) else f": {type(cause).__name__}"
+        return f"could not start the agent of conversation {self.conversation_id!r}, at stage {self.stage!r}{why}"
 
 
 class SessionsClosed(SagentsError):

@@ -242,26 +242,8 @@ async def test_foreign_is_like_missing(autojump_clock: Any, row: str, caller: st
         assert (temperature == "warm") == await sessions.running(MINE, scope=owner)
 
 
-UNGUARDED: Final = {
-    ("Sessions.history", "warm"),
-    ("Sessions.history", "cold"),
-    ("Sessions.delete", "cold"),
-    ("Sessions.cancel_turn", "cold"),
-    ("Sessions.get", "cold"),
-    ("Sessions.agent_info", "cold"),
-}
-
-
-def _plain_rows() -> list[Any]:
-    found = []
-    for row in those(LOOKS):
-        for temperature in ("warm", "cold"):
-            known = pytest.mark.xfail(strict=True, reason="a store that does not compare owners is asked all the same")
-            found.append(pytest.param(row, temperature, marks=[known] if (row, temperature) in UNGUARDED else []))
-    return found
-
-
-@pytest.mark.parametrize(("row", "temperature"), _plain_rows())
+@pytest.mark.parametrize("temperature", ["warm", "cold"])
+@pytest.mark.parametrize("row", those(LOOKS))
 async def test_foreign_is_like_missing_in_a_plain_store(autojump_clock: Any, row: str, temperature: str) -> None:
     """Also with a host's own store, which knows nothing of owners, a foreign conversation is like a missing one."""
     store = FaultyStore()
@@ -275,7 +257,6 @@ async def test_foreign_is_like_missing_in_a_plain_store(autojump_clock: Any, row
         assert before == picture(store.inner)
 
 
-@pytest.mark.xfail(strict=True, reason="a store that does not compare owners is asked all the same")
 async def test_list_of_a_plain_store(autojump_clock: Any) -> None:
     """Also a plain store's list shows a tenant its own alone."""
     async with opened(store=FaultyStore()) as sessions:

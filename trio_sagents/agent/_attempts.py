@@ -73,7 +73,7 @@ async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) 
     while True:
         heard = await _hear(attempt.model, request, agent.limits, context)
         if isinstance(heard, Answer):
-            return attrs.evolve(heard, usage=_difference(context.progress.usage, began))
+            return attrs.evolve(heard, usage=_difference(context.progress.usage, began), model=name_of(attempt.model))
         context.publish(ModelError(heard, context.turn_id), "debug")
         following = attempt.after(heard, agent.retry)
         if following is None:

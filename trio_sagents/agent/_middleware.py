@@ -15,7 +15,7 @@ from trio_sagents.agent._tools import Tool
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, Opaque
-from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.outcomes import TurnOutcome, Usage
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -66,6 +66,15 @@ class AgentHome(Protocol):
         """Start a task that ends with the agent at the latest."""
         ...
 
+    @property
+    def usage(self) -> Usage:
+        """What the running turn has used so far; nothing outside of turns."""
+        ...
+
+    def add_usage(self, usage: Usage) -> None:
+        """Count what a middleware used itself."""
+        ...
+
 
 @attrs.frozen(eq=False)
 class MiddlewareContext:
@@ -103,6 +112,15 @@ class MiddlewareContext:
     def state(self) -> State:
         """The conversation as last committed."""
         return self._home.state()
+
+    @property
+    def usage(self) -> Usage:
+        """What the running turn has used so far, with its retries and its ended sub-agents; nothing outside of turns."""
+        return self._home.usage
+
+    def add_usage(self, usage: Usage) -> None:
+        """Count what this middleware used by a model call of its own towards the running turn."""
+        self._home.add_usage(usage)
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Tell the subscribers of a channel: an event of the library, or your own class of `MiddlewareEvent`."""

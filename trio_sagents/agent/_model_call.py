@@ -4,8 +4,10 @@ The provider is not trusted: whatever it sends becomes a message that is valid, 
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
+import trio
 
 from trio_sagents._trio.groups import leaves
 from trio_sagents.abc import Model
@@ -19,6 +21,11 @@ from trio_sagents.data.messages import FINISH_REASONS, Message, StopReason, Tool
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from trio_sagents.exceptions import LimitExceeded, ModelFailed
+
+MAX_COUNT: Final = 2**53
+"""Tokens that a provider may claim: what every JSON reader takes."""
+BREATH: Final = 64
+"""Chunks after which other tasks get a turn, whatever the adapter does."""
 
 
 @attrs.define(eq=False)
@@ -38,6 +45,8 @@ class Answer:
     usage: Usage = attrs.field(factory=Usage)
     invalid: "dict[str, str]" = attrs.field(factory=dict)
     """By call id: why its arguments cannot be used; such a call is answered with that, and not run."""
+    model: str = ""
+    """The name of the model that gave it."""
 
 
 @attrs.define(eq=False)
@@ -50,10 +59,14 @@ class _Listener:
     usage: Usage = attrs.field(factory=Usage)
     finish: str | None = None
     size: int = 0
+    chunks: int = 0
     calls: dict[int, _SpokenCall] = attrs.field(factory=dict)
 
     def hear(self, chunk: ModelChunk) -> None:
         """Take the next chunk."""
+        self.chunks += 1
+        if self.chunks - self.size > self.context.max_message_bytes:
+            raise LimitExceeded("max_message_bytes", self.chunks, most=self.context.max_message_bytes)  # chunks that say nothing
         if self.finish is not None and not isinstance(chunk, UsageChunk):
             raise ModelFailed("the model went on after it had finished")
         match chunk:
@@ -64,7 +77,9 @@ class _Listener:
             case ToolCallChunk():
                 self._hear_call(chunk)
             case UsageChunk(usage=usage):
-                if not isinstance(usage, Usage) or any(type(count) is not int or count < 0 for count in attrs.astuple(usage)):
+                if not isinstance(usage, Usage) or any(
+                    type(count) is not int or not 0 <= count < MAX_COUNT for count in attrs.astuple(usage)
+                ):
                     raise ModelFailed("the model sent a usage that is no count of tokens")
                 self.usage += usage
             case FinishChunk(reason=reason):
@@ -147,6 +162,8 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
         async with model.stream(request) as chunks:
             async for chunk in chunks:
                 listener.hear(chunk)
+                if listener.chunks % BREATH == 0:
+                    await trio.lowlevel.checkpoint()
         answer = listener.answer()
     except (ModelFailed, LimitExceeded):
         raise
@@ -162,7 +179,10 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
 
 def name_of(model: Model) -> str:
     """Return what a model is called; its class, where it does not say."""
-    name: object = getattr(model, "name", None)
+    try:
+        name: object = getattr(model, "name", None)
+    except Exception:  # noqa: BLE001  # an adapter that cannot say its name has failed already, and that is what is told
+        name = None
     return name if isinstance(name, str) else type(model).__name__
 
 

@@ -180,6 +180,13 @@ class NestedTurn:
                 self._metadata[key] = value
         await trio.lowlevel.checkpoint()
 
+    @property
+    def usage(self) -> Usage:
+        return self.progress.usage
+
+    def add_usage(self, usage: Usage) -> None:
+        self.progress.usage += usage
+
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         self.nursery.start_soon(function, *args)
 

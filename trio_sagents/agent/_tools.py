@@ -46,13 +46,13 @@ class ToolContext:
     """What a tool may know of the call that it answers: given to a parameter annotated with this class."""
 
     conversation_id: str
-    scope: Scope
+    scope: Scope = attrs.field(repr=False)
     """The agent's: the host's own object."""
     call_id: str
     """Unique in the conversation."""
     idempotency_key: str
     """The same for the same call, and for no other: hand it to a service that accepts one."""
-    state: State
+    state: State = attrs.field(repr=False)
     """The conversation as last committed."""
     publish: Callable[[Event], None]
     """Tell the conversation's subscribers; returns at once."""

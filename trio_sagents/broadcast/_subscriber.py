@@ -40,16 +40,16 @@ class Subscriber:
     Made by `Sessions.open_subscriber` and `Sessions.watch`. Reading is safe to cancel: no event is lost.
     """
 
-    _switchboard: Switchboard = attrs.field(alias="switchboard")
+    _switchboard: Switchboard = attrs.field(alias="switchboard", repr=False)
     scope: Scope = attrs.field(repr=False)
     _owner: Owner = attrs.field(alias="owner")
     _most_events: int = attrs.field(alias="most_events")
     _most_text: int = attrs.field(alias="most_text")
-    _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False)
-    _ready: deque[Envelope] = attrs.field(factory=deque, init=False)
+    _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False, repr=False)
+    _ready: deque[Envelope] = attrs.field(factory=deque, init=False, repr=False)
     """Taken, and not yet handed to the reader: at most one batch of one wake-up."""
-    _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False)
-    _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False)
+    _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False, repr=False)
+    _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False, repr=False)
 
     _is_closed: bool = attrs.field(default=False, init=False)
 

@@ -120,7 +120,7 @@ class SessionOpts:
     """Seeds a fresh state, never a restored one: "messages", "todos", "metadata"."""
     supervisor_opts: Options
     """Overrides for this session: fields of `SessionPolicy`, "inactivity_timeout", "message_preprocessor"."""
-    app_internal: Options
+    app_internal: Options = attrs.field(repr=False)
     """Everything else, for the host alone: `AgentHandle.options`."""
 
     def __init__(

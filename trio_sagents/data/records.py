@@ -127,7 +127,7 @@ class PersistContext:
     agent_id: str
     conversation_id: str
     lifecycle: Lifecycle
-    actor: object
+    actor: object = attrs.field(repr=False)
     """The scope of the caller that caused it; the agent's own where nobody did."""
     owner: Owner
     epoch: int

@@ -1,7 +1,7 @@
 """Approvals: calls that a person has to allow before they run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -51,6 +51,7 @@ class Approvals(Middleware):
     newcomers: str
     timeout: float
     reason: str
+    when: "Callable[[Tool], bool] | None"
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Approvals(Middleware):
         newcomers: str = "ask",
         timeout: float = math.inf,
         reason: str = "",
+        when: "Callable[[Tool], bool] | None" = None,
     ) -> None:
         """Check and keep the policy.
 
@@ -69,6 +71,7 @@ class Approvals(Middleware):
             newcomers: what is done with calls of tools that were not registered when the agent started: "ask", "allow" or "deny".
             timeout: seconds after which a call that nobody has decided counts as rejected; `math.inf` waits for ever.
             reason: shown to people beside the call.
+            when: asks about every tool that is not listed and for which it returns True, such as `trio_sagents.mcp.is_mcp_tool`.
 
         Raises:
             TypeError, ValueError: they cannot be meant.
@@ -80,7 +83,7 @@ class Approvals(Middleware):
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout must be > 0 seconds, not {timeout!r}")
         policies = {_name_of(key): _policy(_name_of(key), given) for key, given in interrupt_on.items()}
-        self.__attrs_init__(policies, newcomers, float(timeout), reason)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        self.__attrs_init__(policies, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     async def on_start(self, context: MiddlewareContext) -> None:
         """Forget what an earlier agent had."""
@@ -125,6 +128,8 @@ class Approvals(Middleware):
         if listed is None:
             aliases = (self.interrupt_on.get(name) for name, function in bound.items() if function == tool.function)
             listed = next((one for one in aliases if one), None)
+        if listed is None and self.when is not None and self.when(tool):
+            return APPROVAL_DECISIONS
         return listed
 
     def debug_summary(self) -> JSON:

@@ -53,6 +53,7 @@ class _Lines:
 
     path: Path
     waiting: "deque[str]" = attrs.field(factory=lambda: deque(maxlen=MAX_LINES))
+    """Oldest first; hooks append, the thread that writes takes away."""
     lost: int = 0
     is_writing: bool = False
     turn_began: float = 0.0
@@ -234,29 +235,32 @@ class DebugLog(Middleware):
             lines.is_writing = False
 
     async def _write_all(self, lines: _Lines) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        # No checkpoint until the thread has them: each line is written once.
-        taken = [f'{{"what": "lost", "lines": {lines.lost}}}'] if lines.lost else []
-        taken += lines.waiting
-        lines.waiting.clear()
-        lines.lost = 0
-        # Cancellation: the thread goes to its end; it writes some kilobytes.
-        await trio.to_thread.run_sync(self._append, lines.path, taken, abandon_on_cancel=True)
+        # Cancellation: lines leave the list only in the thread, so each is written once, also where this is cut.
+        await trio.to_thread.run_sync(self._append, lines, abandon_on_cancel=True)
 
-    def _append(self, path: Path, taken: Sequence[str]) -> None:
-        """Append lines to a file, in a thread; it is made anew where it is full."""
-        data = "".join(f"{line}\n" for line in taken).encode(errors="replace")
+    def _append(self, lines: _Lines) -> None:
+        """Append what has come together to the file, in a thread; the file is made anew where it is full."""
         most = self.max_bytes // 2
-        data = data[-most:].partition(b"\n")[2] if len(data) > most else data
-        try:
-            with self._lock:
+        with self._lock:
+            data = _taken(lines)
+            data = data[-most:].partition(b"\n")[2] if len(data) > most else data
+            path = lines.path
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.exists() and path.stat().st_size + len(data) > most:
                     path.replace(path.with_name(f"{path.name}.1"))
-                with open(path, "ab", opener=_private) as file:  # noqa: PTH123  # with an opener
+                with open(path, "ab", opener=_private) as file:  # with an opener
                     file.write(data)
-        except OSError:
-            log.warning("DebugLog cannot write %s; these lines are lost", path, exc_info=True)
+            except OSError:
+                log.warning("DebugLog cannot write %s; these lines are lost", path, exc_info=True)
+
+
+def _taken(lines: _Lines) -> bytes:
+    taken = [f'{{"what": "lost", "lines": {lines.lost}}}'] if lines.lost else []
+    lines.lost = 0
+    while lines.waiting:
+        taken.append(lines.waiting.popleft())
+    return "".join(f"{line}\n" for line in taken).encode(errors="replace")
 
 
 def _private(path: str, flags: int) -> int:

@@ -133,12 +133,13 @@ class Summarization(Middleware):
         ]
         if not places:
             return None
-        rest = {place: self.estimate(attrs.evolve(request, messages=messages[place:])) for place in places}
-        gain = size - rest[places[-1]]
-        if gain < self.trigger_tokens * WORTH:
+        weights = [self.estimate(ModelRequest("", (message,))) for message in messages]
+        fixed = self.estimate(attrs.evolve(request, messages=()))
+        rest = {place: fixed + sum(weights[place:]) for place in places}
+        if size - rest[places[-1]] < self.trigger_tokens * WORTH:
             return None
         # What one summary covers has to fit into one request; more is summed up in steps.
-        fitting = [place for place in places if self.estimate(ModelRequest("", messages[start:place])) <= self.trigger_tokens]
+        fitting = [place for place in places if sum(weights[start:place]) <= self.trigger_tokens]
         if len(fitting) < len(places):
             return fitting[-1] if fitting else places[0]
         # Whole turns, if that makes room enough for the turns to come; else what is done of the running one, too.
@@ -155,7 +156,9 @@ class Summarization(Middleware):
         covered = request.messages[_start(request.messages, summary) : count]
         parts = ("" if summary is None else f"{INTRO}\n{summary.text}", as_text(covered))
         try:
-            text = await ask_text(model, self.prompt, "\n\n".join(part for part in parts if part), spent, answer_timeout=self.answer_timeout)
+            text = await ask_text(
+                model, self.prompt, "\n\n".join(part for part in parts if part), spent, answer_timeout=self.answer_timeout
+            )
             made = _Summary(text, request.messages[count - 1].message_id, count)
             tokens = self.estimate(_view(request, made))
             if tokens >= size:

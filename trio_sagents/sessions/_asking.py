@@ -26,10 +26,10 @@ MAX_PAGE = 1000
 class Asking:
     """The part of `Sessions` that lets callers in."""
 
-    _config: SessionConfig
-    _runtime: Runtime
-    _starter: Starter
-    _subscribers: dict[Subscriber, None] = attrs.field(factory=dict)
+    _config: SessionConfig = attrs.field(repr=False)
+    _runtime: Runtime = attrs.field(repr=False)
+    _starter: Starter = attrs.field(repr=False)
+    _subscribers: dict[Subscriber, None] = attrs.field(factory=dict, repr=False)
     _is_over: bool = False
     """Whether the block was left."""
 
@@ -107,7 +107,7 @@ def check_opts(request_opts: Opts | None) -> Opts:
     if request_opts is None:
         return NO_OPTS
     if not isinstance(request_opts, Mapping):
-        raise TypeError(f"request_opts must be a mapping, not {request_opts!r}")
+        raise TypeError(f"request_opts must be a mapping, not {type(request_opts).__name__}")
     return request_opts
 
 

@@ -43,7 +43,7 @@ class Booter:
         router = self.config.factory_router
         routed: object = await await_host(router.resolve, entry.scope, entry.conversation_id, entry.request_opts)
         if not (isinstance(routed, tuple) and len(routed) == 2 and callable(getattr(routed[0], "create_agent", None))):
-            raise TypeError(f"{type(router).__name__}.resolve must return {_ROUTED}, not {routed!r}")
+            raise TypeError(f"{type(router).__name__}.resolve must return {_ROUTED}, not {type(routed).__name__}")
         factory, factory_config = routed
         entry.stage = "build"
         built = await await_host(factory.create_agent, entry.agent_id, factory_config)
@@ -63,7 +63,7 @@ class Booter:
         timeout = overrides.pop("inactivity_timeout", self.config.inactivity_timeout)
         preprocessor: MessagePreprocessor | None = overrides.pop("message_preprocessor", None)
         if preprocessor is not None and not callable(preprocessor):
-            raise TypeError(f"supervisor_opts['message_preprocessor'] must be an async function, not {preprocessor!r}")
+            raise TypeError(f"supervisor_opts['message_preprocessor'] must be an async function, not {type(preprocessor).__name__}")
         policy: SessionPolicy = attrs.evolve(self.config.policy, **overrides) if overrides else self.config.policy
         return Blueprint(agent, entry.scope, policy, timeout, preprocessor, options.app_internal)
 
@@ -115,7 +115,7 @@ def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:
         case (Agent() as agent, SessionOpts() as options):
             return agent, options
         case _:
-            raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {built!r}")
+            raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {type(built).__name__}")
 
 
 def _seed(fresh: Options) -> tuple[list[Message], list[Todo], Opaque]:
@@ -123,15 +123,15 @@ def _seed(fresh: Options) -> tuple[list[Message], list[Todo], Opaque]:
     messages: list[Message] = []
     for given in fresh.get("messages", ()):
         if not isinstance(given, Message):
-            raise TypeError(f"fresh_state_attrs['messages'] must be Messages, not {given!r}")
+            raise TypeError(f"fresh_state_attrs['messages'] must be Messages, not {type(given).__name__}")
         messages.append(given)
     todos: list[Todo] = []
     for index, given in enumerate(fresh.get("todos", ())):
         todo = Todo(index + 1, given) if isinstance(given, str) else given
         if not isinstance(todo, Todo):
-            raise TypeError(f"fresh_state_attrs['todos'] must be Todos or texts, not {given!r}")
+            raise TypeError(f"fresh_state_attrs['todos'] must be Todos or texts, not {type(given).__name__}")
         todos.append(todo)
     metadata = plain_json(fresh.get("metadata", {}))
     if not isinstance(metadata, dict):
-        raise TypeError(f"fresh_state_attrs['metadata'] must be a mapping, not {metadata!r}")
+        raise TypeError(f"fresh_state_attrs['metadata'] must be a mapping, not {type(metadata).__name__}")
     return messages, todos, metadata

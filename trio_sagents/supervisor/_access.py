@@ -39,9 +39,12 @@ class SameScope:
     def owner_of(self, scope: Scope) -> Owner:
         """Return the owner key of a scope; TypeError where it is none."""
         owner = self.key(scope)
-        if isinstance(owner, bool) or not (owner is None or isinstance(owner, str | int)):
+        if owner is None or type(owner) in {str, int}:
+            return owner
+        if isinstance(owner, bool) or not isinstance(owner, str | int):
             raise TypeError(f"SameScope.key must return a str, an int or None, not {type(owner).__name__}")
-        return owner
+        # A StrEnum, say: the plain value, for that is what a store gives back.
+        return str.__str__(owner) if isinstance(owner, str) else int(owner)
 
 
 @attrs.frozen
@@ -86,7 +89,7 @@ class Access:
             return True
         verdict = await await_host(self.authorizer.authorize, scope, conversation_id, action)
         if not isinstance(verdict, bool):
-            raise TypeError(f"{type(self.authorizer).__name__}.authorize must return a bool, not {verdict!r}")
+            raise TypeError(f"{type(self.authorizer).__name__}.authorize must return a bool, not {type(verdict).__name__}")
         return verdict
 
     async def require(self, scope: Scope, conversation_id: str, action: Action) -> None:

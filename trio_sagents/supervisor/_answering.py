@@ -42,7 +42,7 @@ log: Final = logging.getLogger("trio_sagents")
 class Answering:
     """The way of decisions into one agent."""
 
-    live: "LiveAgent"
+    live: "LiveAgent" = attrs.field(repr=False)
     landing: trio.Event | None = None
     """Set when the decision that is on its way is on record, or refused; None where none is."""
 

@@ -19,5 +19,5 @@ class Blueprint:
     inactivity_timeout: float
     """Seconds of idleness after which the agent leaves; `math.inf` disables."""
     preprocessor: MessagePreprocessor | None
-    options: Options
+    options: Options = attrs.field(repr=False)
     """`SessionOpts.app_internal`."""

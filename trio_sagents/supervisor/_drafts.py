@@ -28,7 +28,7 @@ DRAFT_SIZE: Final = 4096
 class Drafter:
     """Keeps the message that a turn is speaking."""
 
-    live: "LiveAgent"
+    live: "LiveAgent" = attrs.field(repr=False)
     actor: "Scope" = attrs.field(repr=False)
     progress: Progress
     _timer: Timer | None = None

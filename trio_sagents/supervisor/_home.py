@@ -11,6 +11,7 @@ from trio_sagents.agent import AsyncFunction
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event, TodosUpdated
 from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle, Saved
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Home:
     """A live agent, as its middleware sees it; implements `agent.AgentHome`."""
 
-    live: "LiveAgent"
+    live: "LiveAgent" = attrs.field(repr=False)
 
     @property
     def conversation_id(self) -> str:
@@ -62,6 +63,13 @@ class Home:
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         live = self.live
         live.runtime.registry.context.run(live.nursery.start_soon, function, *args)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage()
+
+    def add_usage(self, usage: Usage) -> None:
+        """No turn runs that it could count for."""
 
     async def notify(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to a middleware, in a task of the agent's: it ends with the agent.

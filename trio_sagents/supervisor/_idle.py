@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class IdleClock:
     """What counts is the last activity, and whether anybody watches; a timer only says when to look again."""
 
-    live: "LiveAgent"
+    live: "LiveAgent" = attrs.field(repr=False)
     viewers: int = 0
     had_viewer: bool = False
     """Whether anybody watched since the boot."""

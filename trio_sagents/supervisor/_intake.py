@@ -94,7 +94,7 @@ class Intake:
     """The way into one agent's queue."""
 
     entry: Entry
-    _live: "LiveAgent | None"
+    _live: "LiveAgent | None" = attrs.field(repr=False)
     """The agent; None once it has ended and nothing of it is on its way to the store."""
     accepted: dict[str, Accepted] = attrs.field(factory=dict)
     """By message id: what a turn has not taken to its end yet."""
@@ -192,7 +192,9 @@ class Intake:
         result = await await_host(preprocessor, posted.message, actor)
         pair = result if isinstance(result, tuple) else (result, result)
         if len(pair) != 2 or not all(isinstance(one, UserMessage) for one in pair):
-            raise TypeError(f"message_preprocessor must return a UserMessage, or (seen by the model, seen by people), not {result!r}")
+            raise TypeError(
+                f"message_preprocessor must return a UserMessage, or (seen by the model, seen by people), not {type(result).__name__}"
+            )
         for one in pair:
             if (size := message_size(one)) > self.live.policy.max_message_bytes:
                 raise LimitExceeded("max_message_bytes", size, most=self.live.policy.max_message_bytes)

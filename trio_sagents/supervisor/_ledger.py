@@ -58,7 +58,7 @@ class Change:
     """Message ids that are used from now on, with their digests."""
     draft: "Message | object | None" = NO_CHANGE
     interrupt: "Interrupt | object | None" = NO_CHANGE
-    suspended: JSON = attrs.field(factory=dict)
+    suspended: JSON = attrs.field(factory=dict, repr=False)
     """By call id: the sub-agents that wait in the interrupt; goes with it."""
     decided: Sequence[DecisionRecord] = ()
     """Decisions that are new."""
@@ -88,20 +88,20 @@ class Ledger:
     slack_bytes: int
     """By how much the closing of one turn may exceed `max_bytes`."""
     epoch: int = 1
-    messages: list[Message] = attrs.field(factory=list)
+    messages: list[Message] = attrs.field(factory=list, repr=False)
     """The history, oldest first."""
-    queue: dict[str, Message] = attrs.field(factory=dict)
+    queue: dict[str, Message] = attrs.field(factory=dict, repr=False)
     """Accepted messages that no turn has taken, by id, oldest first."""
-    message_ids: dict[str, str] = attrs.field(factory=dict)
+    message_ids: dict[str, str] = attrs.field(factory=dict, repr=False)
     """Every message id ever accepted here, with the digest of its content."""
-    ids: set[str] = attrs.field(factory=set)
+    ids: set[str] = attrs.field(factory=set, repr=False)
     """The ids of all messages and tool calls, also of those on their way to the store: a new one must not be among them."""
     todos: Sequence[Todo] = ()
-    metadata: JSON = attrs.field(factory=dict)
+    metadata: JSON = attrs.field(factory=dict, repr=False)
     interrupt: Interrupt | None = None
-    suspended: JSON = attrs.field(factory=dict)
+    suspended: JSON = attrs.field(factory=dict, repr=False)
     """By call id: the sub-agents that wait in the interrupt, or are about to go on."""
-    decisions: dict[str, DecisionRecord] = attrs.field(factory=dict)
+    decisions: dict[str, DecisionRecord] = attrs.field(factory=dict, repr=False)
     """By call id: every decision ever taken here."""
     taken: Taken = attrs.field(factory=dict)
     draft: Message | None = None

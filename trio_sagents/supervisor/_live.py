@@ -53,9 +53,9 @@ class LiveAgent:
     """One agent, from the end of its boot until its last word."""
 
     entry: Entry
-    runtime: Runtime
-    blueprint: Blueprint
-    ledger: Ledger
+    runtime: Runtime = attrs.field(repr=False)
+    blueprint: Blueprint = attrs.field(repr=False)
+    ledger: Ledger = attrs.field(repr=False)
     nursery: trio.Nursery
     """The agent's own: its turns live there, and end with it."""
     status: Status = Status.IDLE

@@ -75,7 +75,7 @@ class Entry:
     owner: Owner
     request_opts: Options = attrs.field(repr=False)
     phase: Phase = Phase.BOOTING
-    live: "LiveAgent | None" = None
+    live: "LiveAgent | None" = attrs.field(default=None, repr=False)
     """The agent, from the end of its boot until its own end."""
     openings: list[Opening] = attrs.field(factory=list)
     """In order; done before the agent goes live."""

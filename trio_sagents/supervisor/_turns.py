@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 class Turn:
     """A turn that runs; implements `agent.TurnContext`."""
 
-    live: "LiveAgent"
+    live: "LiveAgent" = attrs.field(repr=False)
     turn_id: str
     actor: Scope = attrs.field(repr=False)
     """Of the call that brought its first message."""
@@ -144,6 +144,13 @@ class Turn:
         change = Change(lifecycle=lifecycle_of(metadata), actor=self.actor, todos=todos, metadata=metadata)
         events = () if todos is None else (TodosUpdated(tuple(todos), self.turn_id),)
         await self._submit(change, events).wait()
+
+    @property
+    def usage(self) -> Usage:
+        return self.progress.usage
+
+    def add_usage(self, usage: Usage) -> None:
+        self.progress.usage += usage
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         self.live.home.start_soon(function, *args)

@@ -107,7 +107,7 @@ class SplitVault:
         if stored is None:
             return None
         if not isinstance(stored, StoredState):
-            raise TypeError(f"{type(self.states).__name__}.load_state must return a StoredState, or None; not {stored!r}")
+            raise TypeError(f"{type(self.states).__name__}.load_state must return a StoredState, or None; not {type(stored).__name__}")
         if asker.owner is not UNCHECKED and not same_owner(stored.owner, asker.owner):
             raise ConversationNotFound(conversation_id)
         data = _check_document(conversation_id, stored.data)

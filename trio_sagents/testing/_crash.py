@@ -19,7 +19,7 @@ class CrashStore:
     """A store on a disk that freezes: every write of one life counts, and the planned one is its last.
 
     A frozen disk answers nobody: the calls of the dying life wait until they are cancelled, so no `finally:` repairs the
-    evidence. Loads raise the epoch, so they are writes, too.
+    evidence. Loads raise the epoch, so they are writes, too. Between two lives, and behind the last, anybody may look at the disk.
 
         disk = CrashStore([CrashAt(3)])
         while await disk.live(program):   # the first life dies at its third write, the second one ends by itself
@@ -45,6 +45,8 @@ class CrashStore:
         self.told: list[Opaque] = []
         """What `tell` was given while the process lived."""
         self.is_frozen = False
+        """Whether the last life died."""
+        self._is_living = False
         self._scope = trio.CancelScope()
 
     async def live(self, life: Callable[[], Awaitable[object]]) -> bool:
@@ -60,12 +62,15 @@ class CrashStore:
         """
         self.writes.append(0)
         self.is_frozen = False
+        self._is_living = True
         try:
             with trio.CancelScope() as self._scope:
                 await life()
         except Exception:
             if not self.is_frozen:
                 raise
+        finally:
+            self._is_living = False
         return self.is_frozen
 
     def tell(self, what: Opaque) -> None:
@@ -75,8 +80,8 @@ class CrashStore:
 
     async def _write(self, effect: Callable[[], Awaitable[T]]) -> T:
         await self._wait_if_frozen()
-        if not self.writes:
-            self.writes.append(0)
+        if not self._is_living:
+            return await effect()
         self.writes[-1] += 1
         life = len(self.writes) - 1
         crash = self.crashes[life] if life < len(self.crashes) else None
@@ -91,7 +96,7 @@ class CrashStore:
         return await _never()
 
     async def _wait_if_frozen(self) -> None:
-        if self.is_frozen:
+        if self.is_frozen and self._is_living:
             await _never()
 
     async def load(self, scope: Scope, conversation_id: str, **inside: Opaque) -> Conversation | None:
