@@ -13,6 +13,8 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from trio_sagents.data.history import open_calls
+from trio_sagents.data.interrupt_wire import encode_interrupt, encode_pending, encode_record, records_of
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, Question, pending
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.todos import Todo
@@ -64,22 +66,34 @@ OTHER: Final = ToolCall("c2", "look", {})
 
 def _waiting(call: ToolCall, **more: Any) -> dict[str, Any]:
     """Return a call of an interrupt, as stored."""
-    named = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "status": "interrupted", "interrupt_id": "i1"}
-    about = {"kind": "approval", "claimed_by": "Approvals", "allowed": ["approve", "edit", "reject"], "question": None, "text": "sure?"}
-    return {**named, **about, "path": [], "on_timeout": "reject", **more}
+    about: dict[str, Any] = {"interrupt_id": "i1", "claimed_by": "Approvals", "text": "sure?", **more}
+    return dict(encode_pending(pending(call, **about)))
 
 
 def _interrupt(*calls: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return an interrupt, as stored."""
-    about = {"kind": "approval", "restorable": True, "decided": [], "expires_at": None}
-    return {"interrupt_id": "i1", "turn_id": "t", "calls": list(calls), **about, **more}
+    return {**encode_interrupt(Interrupt("i1", "t"), {}), "calls": list(calls), **more}
 
 
-QUESTION: Final = {"text": "Which?", "kind": "single", "options": [{"value": "a", "label": "A"}], "allow_other": False, "allow_cancel": True}
-RECORD: Final = {
-    "interrupt_id": "i1", "call_id": "c2", "kind": "approve", "digest": OTHER.digest, "content": "{}", "text": "", "by": "alice",
-    "at": "2024-01-01T00:00:00+00:00",
-}  # fmt: skip
+CONTENTS: Final = (
+    "{}",
+    "",
+    "[",
+    "null",
+    '{"arguments": 1}',
+    '{"arguments": {"path": "/"}}',
+    '{"arguments": {"path": NaN}}',
+    '{"reason": 1}',
+)
+
+
+def _record(call: ToolCall, **more: Any) -> dict[str, Any]:
+    """Return a decision about a call, as stored."""
+    about = {"kind": "approve", "content": "{}", "text": "", "by": "alice", "at": "2024-01-01T00:00:00+00:00", **more}
+    return dict(encode_record(DecisionRecord(interrupt_id="i1", call_id=call.call_id, digest=call.digest, **about)))
+
+
+QUESTION: Final = Question("Which?", "single", (Option("a", "A"), Option("b")))
 SEEDS: Final[Sequence[Blob]] = (
     _blob([_said(1, "hello"), _answered(1, TextPart("hi"))], todos=[encode_todo(Todo(1, "a")), encode_todo(Todo(2, "b", "completed"))]),
     _blob(
@@ -99,7 +113,7 @@ SEEDS: Final[Sequence[Blob]] = (
     ),
     _blob(
         [_said(1, "delete it"), _answered(1, CALL, OTHER, stop="tool_calls")],
-        interrupt=_interrupt(_waiting(CALL), decided=[RECORD], expires_at="2024-01-02T00:00:00+00:00"),
+        interrupt=_interrupt(_waiting(CALL), decided=[_record(OTHER)], expires_at="2024-01-02T00:00:00+00:00"),
     ),
     _blob([_said(1, "tell me")], draft=encode_message(_answered(7, ThinkingPart("hm"), TextPart("once up"), stop=None))),
     _blob(
@@ -109,7 +123,15 @@ SEEDS: Final[Sequence[Blob]] = (
             _answered(1, ThinkingPart("so", "c2ln"), TextPart("a cat"), stop="cancelled", metadata={"cause": "user"}),
         ]
     ),
-    _blob([_said(1, "x"), _answered(1, CALL, stop="tool_calls")]),
+    _blob([_said(1, "x"), _answered(1, CALL, stop="tool_calls")], taken={"c1": [_record(CALL)]}),
+    _blob(
+        [
+            _said(1, "x"),
+            _answered(1, CALL, stop="tool_calls"),
+            Message("r1", "tool", (ToolResult("c1", "rm", "gone"),), turn_id="t", metadata={"decisions": [_record(CALL, by=7)]}),
+            _answered(2, TextPart("done")),
+        ]
+    ),
 )
 """Valid ones: an answer, a turn with tools, an open interrupt, a cut answer with its draft, all kinds of parts, a crash in a tool."""
 
@@ -130,6 +152,18 @@ TOKENS: Final = (
 )  # fmt: skip
 VERSIONS: Final = (0, 2, -1, "1", 1.0, True, None, [], 10**30, 2**63)
 STATUSES: Final = ("pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown", "approved")
+
+KNOWN: Final[Mapping[str, str]] = {
+    name: "a decision record, or an interrupt, that nobody made is not refused at load"
+    for name in (
+        "a decision about a call that is not open, or has other arguments",
+        "a decision of an unknown kind",
+        "a decision whose content is no JSON",
+        "a decision whose content is not that of its kind",
+        "an interrupt about nothing",
+    )
+}
+"""Found, and not closed yet: the case of each in the corpus fails, strictly, so that its cure takes it out of here."""
 
 Draw: TypeAlias = random.Random
 
@@ -198,8 +232,10 @@ def _change_tree(draw: Draw, tree: Any) -> Any:
                 tree["v"] = draw.choice(VERSIONS)
         case 10:
             for place, name in places:
-                if name == "status" or name == "stop_reason":
-                    place[name] = draw.choice(STATUSES)
+                if name in {"status", "stop_reason", "kind"}:
+                    place[name] = draw.choice((*STATUSES, "edit", "reject"))
+                elif name == "content":
+                    place[name] = draw.choice(CONTENTS)
         case 11:
             named = [(place, name) for place, name in places if name in {"message_id", "call_id", "turn_id", "id"}]
             if named:
@@ -273,9 +309,12 @@ def _forged_interrupt(draw: Draw) -> tuple[str, Text]:
         case 4:
             fields["turn_id"] = draw.choice(("", "other"))
         case 5:
-            fields["decided"] = [{**RECORD, "call_id": draw.choice(("c1", "c2", "zz")), "digest": draw.choice((CALL.digest, OTHER.digest, "0" * 64))}]
+            kind = draw.choice(("approve", "edit", "edit", "reject", "answer", "whim"))
+            fields["decided"] = [_record(draw.choice((CALL, OTHER)), kind=kind, content=draw.choice(CONTENTS))]
         case 6:
-            fields["suspended"] = draw.choice(({"c1": {}}, {"c1": {"messages": []}}, {"zz": None}, [], {"c1": {"interrupt": fields["calls"]}}))
+            fields["suspended"] = draw.choice(
+                ({"c1": {}}, {"c1": {"messages": []}}, {"zz": None}, [], {"c1": {"interrupt": fields["calls"]}})
+            )
         case _:
             fields["kind"] = draw.choice(("approval", "question", "halt", "decided"))
     return "interrupt", _text(fields)
@@ -405,6 +444,29 @@ def wrong_order(messages: Sequence[Message], waiting: frozenset[str]) -> str | N
     return "a call without a result at the end" if due - waiting else None
 
 
+_KINDS: Final = frozenset({"approve", "edit", "reject", "answer", "superseded", "dismissed", "expired"})
+
+
+def _wrong_record(record: DecisionRecord) -> str | None:
+    """Return what is wrong with a decision record: it must be such that a turn can act on it."""
+    if record.kind not in _KINDS:
+        return "a decision of an unknown kind"
+    try:
+        content = json.loads(record.content)
+    except ValueError:
+        return "a decision whose content is no JSON"
+    if not isinstance(content, dict) or (record.kind == "edit" and not isinstance(content.get("arguments"), dict)):
+        return "a decision whose content is not that of its kind"
+    return None
+
+
+def _records_in(ledger: Ledger) -> Sequence[DecisionRecord]:
+    """Return every decision record that was loaded."""
+    waiting = () if ledger.interrupt is None else ledger.interrupt.decided
+    taken = [record for some in ledger.taken.values() for record in some]
+    return [*waiting, *taken, *(record for message in ledger.messages for record in records_of(NAME, message))]
+
+
 def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
     """Return what is wrong with a conversation that was loaded; None for a valid one."""
     closing = ledger.closing()
@@ -417,13 +479,21 @@ def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
             return wrong
     if any(message.role != "user" for message in ledger.queue.values()):
         return "a message in the queue that no user said"
+    for record in _records_in(ledger):
+        if (wrong := _wrong_record(record)) is not None:
+            return wrong
     if (wrong := wrong_order(messages, waiting)) is not None:
         return wrong
     if interrupt is not None:
         opened = {call.call_id: call.digest for call in open_calls(ledger.messages)}
-        if not interrupt.calls or any(opened.get(call.call_id) != call.digest for call in interrupt.calls):
+        if not interrupt.calls:
+            return "an interrupt about nothing"
+        if any(opened.get(call.call_id) != call.digest for call in interrupt.calls):
             return "an interrupt about a call that is not open"
-        if len({call.call_id for call in interrupt.calls}) != len(interrupt.calls):
+        decided = {record.call_id: record.digest for record in interrupt.decided}
+        if any(opened.get(call_id) != digest for call_id, digest in decided.items()):
+            return "a decision about a call that is not open, or has other arguments"
+        if len({*decided, *(call.call_id for call in interrupt.calls)}) != len(decided) + len(interrupt.calls):
             return "an interrupt about a call twice"
     return _wrong_again(ledger, messages, stored)
 

@@ -30,6 +30,7 @@ from tests.attacks.blobs import SEEDS, Blob, Text, as_json, judge, mutated, rest
 from tests.attacks.guard import Forbidden, Guard
 from trio_sagents import (
     Agent,
+    Completed,
     ConversationNotFound,
     SessionConfig,
     SessionPolicy,
@@ -164,7 +165,7 @@ def image(file: sqlite3.Connection, number: int) -> Sequence[object]:
 
 
 async def _try_row(sessions: Sessions, conversation_id: str) -> str | None:
-    """Start what is stored, stop it, start it again; return what is wrong, "refused", or None."""
+    """Start what is stored, talk to it, and start it again; return what is wrong, "refused", or None."""
     try:
         info = await sessions.start(conversation_id)
     except ConversationNotFound:
@@ -173,16 +174,18 @@ async def _try_row(sessions: Sessions, conversation_id: str) -> str | None:
         cause = exc.__cause__
         return "refused" if isinstance(cause, StateError) else f"raised {type(cause).__name__}"
     await info.agent.wait_idle()
-    messages = (await info.agent.state()).messages
-    is_waiting = (await info.agent.info()).status == "interrupted"
-    wrong = None if is_waiting else wrong_order(messages, frozenset())
-    await info.agent.stop()
-    if wrong is None:
+    wrong = None
+    for is_again in (False, True):
         try:
-            await sessions.start(conversation_id)
+            outcome = await (await sessions.post(conversation_id, "go on")).wait()
         except StartFailed as exc:
-            wrong = f"it does not start again: {type(exc.__cause__).__name__}"
-        await sessions.stop(conversation_id)
+            return f"it does not start again: {type(exc.__cause__).__name__}"
+        handle = await sessions.get(conversation_id)
+        if not isinstance(outcome, Completed):
+            error = getattr(outcome, "error", None)
+            wrong = f"it does not answer{' again' if is_again else ''}: {type(outcome).__name__} {type(error).__name__}"
+        wrong = wrong or wrong_order((await handle.state()).messages, frozenset())
+        await handle.stop()
     return wrong
 
 

@@ -6,7 +6,15 @@ from contextlib import contextmanager
 from typing import Final, NoReturn
 
 HARMLESS: Final = frozenset(
-    {"builtins.id", "gc.get_objects", "object.__delattr__", "object.__getattr__", "object.__setattr__", "sys._getframe", "sys.unraisablehook"}
+    {
+        "builtins.id",
+        "gc.get_objects",
+        "object.__delattr__",
+        "object.__getattr__",
+        "object.__setattr__",
+        "sys._getframe",
+        "sys.unraisablehook",
+    }
 )
 """What decoding may do that the interpreter reports; all else is refused: import, open, exec, compile, sockets, pickle, processes."""
 KEPT: Final = 10

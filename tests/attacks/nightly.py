@@ -74,7 +74,9 @@ def soaked(kind: str) -> Callable[[float, int], Row]:
         count = max(40, int(SESSIONS * scale))
         lefts = run_soak(count // 4, 10, kind)
         found = grown(lefts)
-        return Row(f"soak, {kind}", 10 * (count // 4), len(found), 10 * (count // 4) / sum(left.seconds for left in lefts), "; ".join(found))
+        return Row(
+            f"soak, {kind}", 10 * (count // 4), len(found), 10 * (count // 4) / sum(left.seconds for left in lefts), "; ".join(found)
+        )
 
     return stage
 

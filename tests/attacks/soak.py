@@ -150,7 +150,10 @@ async def soak(count: int, rounds: int, store: ConversationStore, *, is_fresh: b
             garbage = _garbage()
             counts = attrs.astuple(sessions.statistics())
             ours = sum(map(_is_ours, gc.get_objects()))
-            tasks, files = trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+            tasks, files = (
+                trio.lowlevel.current_statistics().tasks_living,
+                len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")),
+            )
             lefts.append(Left(rss(), tasks, files, ours, garbage, counts, took))
     gc.enable()
     return lefts
@@ -236,4 +239,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

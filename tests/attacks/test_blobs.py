@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.blobs import SEEDS, from_json, judge
-from tests.attacks.fuzz import drawn, gathered, spawn
+from tests.attacks.blobs import KNOWN, NAME, SEEDS, from_json, judge, new_ledger
+from tests.attacks.fuzz import Report, drawn, gathered, spawn
+from trio_sagents.data.records import Conversation
+from trio_sagents.exceptions import StateError
 
 COUNT = int(os.environ.get("TRIO_SAGENTS_BLOBS", "100000"))
-ROWS = int(os.environ.get("TRIO_SAGENTS_ROWS", "3000"))
+ROWS = int(os.environ.get("TRIO_SAGENTS_ROWS", "1500"))
 CORPUS = [json.loads(line) for line in (Path(__file__).parent / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
@@ -22,10 +24,22 @@ def test_seed_is_valid(number: int) -> None:
     assert ("loaded", None) == judge(SEEDS[number])
 
 
-@pytest.mark.parametrize("case", CORPUS, ids=lambda case: case["name"].replace(" ", "_"))
+def _cases() -> list[Any]:
+    marks = {name: pytest.mark.xfail(strict=True, reason=why) for name, why in KNOWN.items()}
+    return [pytest.param(case, id=case["name"], marks=[marks[case["name"]]] if case["name"] in marks else []) for case in CORPUS]
+
+
+@pytest.mark.parametrize("case", _cases())
 def test_found_case(case: Any) -> None:
     """What was found once stays closed."""
     assert judge(from_json(case["blob"]))[1] is None
+
+
+def check(report: Report) -> None:
+    """See that nothing was found but what is known."""
+    assert {} == {name: case for name, case in report.examples.items() if name not in KNOWN}
+    assert [] == report.forbidden
+    assert set() == set(report.found) - set(KNOWN)
 
 
 def test_fuzzed_blobs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,9 +49,7 @@ def test_fuzzed_blobs(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{report.line('fuzzed blobs')}")
 
-    assert {} == report.examples
-    assert [] == report.forbidden
-    assert {} == report.found
+    check(report)
     assert COUNT == report.count
     assert report.loaded > COUNT // 30  # or the oracle would look at nothing
     assert report.refused > COUNT // 3
@@ -50,9 +62,7 @@ def test_fuzzed_rows(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{report.line('fuzzed rows')}")
 
-    assert {} == report.examples
-    assert [] == report.forbidden
-    assert {} == report.found
+    check(report)
     assert report.loaded > ROWS // 30
     assert report.refused > ROWS // 3
 
@@ -80,3 +90,45 @@ def test_blob_of_a_seed_is_always_the_same() -> None:
     """A violation is named by seed and number, and that is enough to have it again."""
     assert drawn(1, 17) == drawn(1, 17)
     assert 190 < len({str(drawn(1, number)) for number in range(200)})
+
+
+def _deep(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+VALUES: dict[str, Any] = {
+    "NaN": {"a": float("nan")},
+    "infinity": {"a": float("inf")},
+    "a number without end": {"a": 10**5000},
+    "an object": {"a": object()},
+    "bytes": {"a": b"x"},
+    "a set": {"a": {1}},
+    "a key that is no text": {1: "a"},
+    "a key with half a character": {"\ud800": 1},
+    "great depth": _deep(100_000),
+    "a list of great depth": {"a": json.loads("[" * 900 + "]" * 900)},
+}
+
+
+@pytest.mark.parametrize("where", ["message", "queue", "metadata", "todos", "interrupt", "draft", "state"])
+@pytest.mark.parametrize("what", VALUES)
+def test_values_of_a_hosts_store(what: str, where: str) -> None:
+    """A host's own store may give Python objects that no JSON text could: they are refused like damage."""
+    value = VALUES[what]
+    record = {"v": 1, "message_id": "u1", "role": "user", "parts": [{"type": "text", "text": "x"}], "metadata": value}
+    state: dict[Any, Any] = {"metadata": value, "todos": [value], "interrupt": value, "draft": {**record, "role": "assistant"}}
+    stored = Conversation(
+        conversation_id=NAME,
+        owner=None,
+        epoch=1,
+        revision=1,
+        messages=[record] if where == "message" else [],
+        queue=[record] if where == "queue" else [],
+        message_ids={},
+        state=value if where == "state" else {where: state[where]} if where in state else {},
+    )
+    with pytest.raises(StateError):
+        new_ledger().restore(stored)

@@ -22,6 +22,7 @@ from trio_sagents import (
     FinishChunk,
     LimitExceeded,
     ModelFailed,
+    RetryPolicy,
     Sessions,
     TextChunk,
     ThinkingChunk,
@@ -35,6 +36,7 @@ from trio_sagents.models import AnthropicModel, OpenAIModel
 
 Chunks = Iterable[Any]
 GOOD: Final = (TextChunk("fine"), FinishChunk("stop"))
+ONCE: Final = RetryPolicy(attempts=1)
 
 
 @attrs.define(eq=False)
@@ -66,7 +68,7 @@ class Hostile:
 async def survive(model: Any, *, limits: TurnLimits | None = None, tools: Any = (), **policy: Any) -> TurnOutcome:
     """Have a turn with such a model; see that the history is valid, loads again, and the next message is answered."""
     store = FaultyStore()
-    agent = Agent(model=model, tools=tools, limits=limits or TurnLimits())
+    agent = Agent(model=model, tools=tools, limits=limits or TurnLimits(), retry=ONCE)
     router = Router(lambda agent_id: make_agent("well") if agent_id.endswith("other") else agent)
     async with opened(router, store=store, policy=policy) as sessions:
         outcome = await ask(sessions)
@@ -127,7 +129,9 @@ async def test_stream_without_end(autojump_clock: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [TextChunk(""), ThinkingChunk(""), UsageChunk(Usage()), ToolCallChunk(0, "c", "tool")], ids=["text", "thinking", "usage", "call"]
+    "chunk",
+    [TextChunk(""), ThinkingChunk(""), UsageChunk(Usage()), ToolCallChunk(0, "c", "tool")],
+    ids=["text", "thinking", "usage", "call"],
 )
 async def test_stream_of_nothing_without_end(autojump_clock: Any, chunk: Any) -> None:
     """Chunks that say nothing, without end: the turn's time is up, and before that it can be cut."""
@@ -297,7 +301,19 @@ class _Stopping(StopIteration):
     """In a generator this becomes RuntimeError."""
 
 
-@pytest.mark.parametrize("what", NONSENSE)
+KNOWN: Final[Mapping[str, str]] = {
+    "usage of five thousand digits": "it is counted, and cannot be stored",
+    "an id of a million letters": "it is stored, and refused when loaded",
+}
+"""Found, and not closed yet."""
+
+
+def _nonsense() -> list[Any]:
+    marks = {name: pytest.mark.xfail(strict=True, reason=why) for name, why in KNOWN.items()}
+    return [pytest.param(name, marks=[marks[name]] if name in marks else []) for name in NONSENSE]
+
+
+@pytest.mark.parametrize("what", _nonsense())
 async def test_nonsense(autojump_clock: Any, what: str) -> None:
     """Whatever it sends becomes a message that is valid, or a failed turn; never a crash, never a history that does not load."""
 
@@ -312,7 +328,10 @@ async def test_nonsense(autojump_clock: Any, what: str) -> None:
         assert isinstance(outcome.error, ModelFailed | LimitExceeded), repr(outcome.error)
 
 
-@pytest.mark.parametrize("how", ["no context", "no iterator", "None", "opening", "closing", "closing twice", "name"])
+_NAMELESS: Final = pytest.param("name", marks=pytest.mark.xfail(strict=True, reason="its name is asked for where its failure is told"))
+
+
+@pytest.mark.parametrize("how", ["no context", "no iterator", "None", "opening", "closing", "closing twice", _NAMELESS])
 async def test_adapter_that_is_none(autojump_clock: Any, how: str) -> None:
     """An adapter that is broken in itself is a failed model."""
 
@@ -337,7 +356,11 @@ async def test_adapter_that_is_none(autojump_clock: Any, how: str) -> None:
         async def _stream(self, *, is_broken: bool) -> AsyncIterator[Any]:
             if is_broken and how == "opening":
                 raise OSError("refused")
-            yield object() if is_broken and how == "no iterator" else Hostile(lambda: GOOD)._say([ValueError()] if how == "name" and is_broken else GOOD)
+            yield (
+                object()
+                if is_broken and how == "no iterator"
+                else Hostile(lambda: GOOD)._say([ValueError()] if how == "name" and is_broken else GOOD)
+            )
             if is_broken and how.startswith("closing"):
                 raise ExceptionGroup("closing", [OSError("gone"), ValueError("bad")]) if how == "closing twice" else OSError("gone")
 
@@ -394,7 +417,7 @@ def _damaged(events: list[bytes], how: str) -> Reply:
         case "a line without end":
             return Reply([body[:200], b"data: " + b"x" * 5_000_000])
         case "events without end":
-            return Reply([events[0], *[sse({"type": "ping"}, "ping")] * 5000])
+            return Reply([events[0], *[sse({"type": "ping"}, "ping")] * 1000])
         case "comments without end":
             return Reply([events[0], *[b": " + b"x" * 10_000 + b"\n\n"] * 500])
         case "JSON of great depth":

@@ -193,7 +193,28 @@ async def test_agent_id_that_is_none(autojump_clock: Any, given_id: Any) -> None
 
 # ── owners ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-OWNERS: Final[tuple[Owner, ...]] = (None, "", "None", "null", "0", 0, 1, "1", "1.0", -1, "-1", 10**30, str(10**30), 'a"b', "a'b", "a", "A", "\ud800", "é", "e\u0301")
+OWNERS: Final[tuple[Owner, ...]] = (
+    None,
+    "",
+    "None",
+    "null",
+    "0",
+    0,
+    1,
+    "1",
+    "1.0",
+    -1,
+    "-1",
+    10**30,
+    str(10**30),
+    'a"b',
+    "a'b",
+    "a",
+    "A",
+    "\ud800",
+    "é",
+    "e\u0301",
+)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
@@ -303,7 +324,9 @@ def hostile_texts(count: int) -> list[str]:
     good = ["r1", "c1", "abc-1.main.3", "r999999999999999999", "0", "-1", "1" * 40]
     alphabet = "rc0123456789-.:main debug\0é\ud800'%"
     return [
-        "".join(drawn.choice(alphabet) for _ in range(drawn.randrange(12))) if drawn.random() < 0.7 else drawn.choice(good) + drawn.choice(alphabet)
+        "".join(drawn.choice(alphabet) for _ in range(drawn.randrange(12)))
+        if drawn.random() < 0.7
+        else drawn.choice(good) + drawn.choice(alphabet)
         for _ in range(count)
     ]
 

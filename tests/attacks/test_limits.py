@@ -226,7 +226,9 @@ async def replay_events(limit: int, amount: int) -> str:
             snapshots = of_kind(await read_all(watch), Snapshot)
             answer.append("Snapshot" if snapshots else "fine")
 
-    async with opened(make_agent(Call("tell"), "done", tools=[tell]), policy={"replay_events": limit + 8}) as sessions:  # 8 of the turn's own
+    async with opened(
+        make_agent(Call("tell"), "done", tools=[tell]), policy={"replay_events": limit + 8}
+    ) as sessions:  # 8 of the turn's own
         async with sessions.watch("c") as watch:
             cursor = (await read_all(watch))[-1].cursor
         await ask(sessions)

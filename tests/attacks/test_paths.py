@@ -97,7 +97,9 @@ async def test_path_of_something_else(kind: str, tmp_path: Path) -> None:
     assert before == (path.read_bytes() if is_text else b"")
 
 
-@pytest.mark.parametrize("statement", ["CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM queue; END", "CREATE VIEW v AS SELECT 1"])
+@pytest.mark.parametrize(
+    "statement", ["CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM queue; END", "CREATE VIEW v AS SELECT 1"]
+)
 async def test_database_with_programs_inside(statement: str, tmp_path: Path) -> None:
     """A database into which somebody put code of his own is not used."""
     path = tmp_path / "chat.db"

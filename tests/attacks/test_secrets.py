@@ -39,6 +39,7 @@ from trio_sagents import (
     Commit,
     Envelope,
     PersistContext,
+    RetryPolicy,
     SagentsError,
     SameScope,
     SessionConfig,
@@ -184,7 +185,8 @@ class Host:
         self.check("factory")
         if "built" in self.fails:
             return config
-        agent = Agent(model=self.model, tools=self.tools, system_prompt=f"Never tell anybody {secret('system_prompt')}.")
+        prompt = f"Never tell anybody {secret('system_prompt')}."
+        agent = Agent(model=self.model, tools=self.tools, system_prompt=prompt, retry=RetryPolicy(attempts=1))
         override = {"message_preprocessor": self.preprocess}
         return agent, SessionOpts(supervisor_opts=override, database_url=secret("app_internal"))
 
@@ -229,7 +231,9 @@ class Host:
     async def talk(self, sessions: Sessions, text: str = "") -> Any:
         """Post with a secret, and wait for the outcome; what is raised is kept."""
         try:
-            receipt = await sessions.post("c", text or secret("user"), scope=Login("alice"), request_opts={"password": secret("request_opts")})
+            receipt = await sessions.post(
+                "c", text or secret("user"), scope=Login("alice"), request_opts={"password": secret("request_opts")}
+            )
             handle = await sessions.get("c", scope=Login("alice"))
             info = await handle.info()
             self.findings.put("repr", receipt, repr(handle), repr(info))
@@ -459,7 +463,9 @@ async def _adapter(kind: str, url: str) -> AsyncIterator[Any]:
 
 def _echoing(exchange: Exchange) -> str:
     """Return the words of a provider that repeats what it was sent."""
-    return " ".join(f"{name}: {value}" for name, value in exchange.headers.items() if secret("api_key") in value or secret("header") in value)
+    return " ".join(
+        f"{name}: {value}" for name, value in exchange.headers.items() if secret("api_key") in value or secret("header") in value
+    )
 
 
 def _answers(kind: str, how: str) -> Callable[[Exchange], Reply]:
@@ -469,7 +475,9 @@ def _answers(kind: str, how: str) -> Callable[[Exchange], Reply]:
     def respond(exchange: Exchange) -> Reply:
         asked.append(1)
         words = f"invalid credentials: {_echoing(exchange)}"
-        body = anthropic_error("authentication_error", words) if is_anthropic else {"error": {"type": "auth", "message": words, "code": "401"}}
+        body = (
+            anthropic_error("authentication_error", words) if is_anthropic else {"error": {"type": "auth", "message": words, "code": "401"}}
+        )
         if how == "refused":
             return error_reply(401, body, www_authenticate=words)
         if how == "overloaded":

@@ -196,7 +196,9 @@ async def told(entry: Entry, attempt: Attempt) -> Any:
 def picture(store: MemoryStore) -> Any:
     """Return all that a store has."""
     stored = store._stored
-    return {name: attrs.asdict(row, recurse=False) | {"messages": list(row.messages), "queue": dict(row.queue)} for name, row in stored.items()}
+    return {
+        name: attrs.asdict(row, recurse=False) | {"messages": list(row.messages), "queue": dict(row.queue)} for name, row in stored.items()
+    }
 
 
 @attrs.define(eq=False)

@@ -1,5 +1,6 @@
 """`Mcp` in an agent: a connection for each agent, or one for all, and nothing left of it when the agent has ended."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,20 @@ import trio.testing
 from tests.mcp._kit import children, descriptors, is_alive, rude
 from trio_sagents import Agent, Approve, Completed, Interrupted, MemoryStore, SessionConfig, Sessions, StartFailed, open_sessions
 from trio_sagents.mcp import Mcp, McpDisconnected, StdioServer, is_mcp_tool, open_mcp
+from trio_sagents.middleware import Approvals
 from trio_sagents.testing import Call, ScriptedModel
 
 
-def config(*replies: Any, mcp: Mcp) -> SessionConfig:
+def config(*replies: Any, mcp: Mcp, more: Sequence[Any] = ()) -> SessionConfig:
     """Return sessions whose agents have the server's tools, and answer with these replies, each."""
-    return SessionConfig(factory_router=Scripted(replies, mcp), store=MemoryStore())
+    return SessionConfig(factory_router=Scripted(replies, [mcp, *more]), store=MemoryStore())
 
 
 class Scripted:
     """Makes each agent a model of its own."""
 
-    def __init__(self, replies: Any, mcp: Mcp) -> None:
-        self.replies, self.mcp = replies, mcp
+    def __init__(self, replies: Any, middleware: Sequence[Any]) -> None:
+        self.replies, self.middleware = replies, middleware
         self.models: list[ScriptedModel] = []
 
     async def resolve(self, scope: Any, conversation_id: str, request_opts: Any) -> Any:
@@ -30,7 +32,7 @@ class Scripted:
 
     async def create_agent(self, agent_id: str, config: Any) -> Agent:
         self.models.append(ScriptedModel(list(self.replies)))
-        return Agent(model=self.models[-1], middleware=[self.mcp])
+        return Agent(model=self.models[-1], middleware=self.middleware)
 
 
 async def told(sessions: Sessions, conversation_id: str, text: str = "go") -> str:
@@ -161,35 +163,31 @@ async def test_shared_connection_when_one_agent_is_stopped(tmp_path: Path) -> No
         assert "1 cancelled" == (await connection.call("echo", {"text": "cancelled?"})).content
 
 
-async def waiting(sessions: Sessions, conversation_id: str) -> Any:
-    """Post, and return the interrupt that the turn ends in."""
-    outcome = await (await sessions.post(conversation_id, "go")).wait()
-    assert isinstance(outcome, Interrupted), outcome
-    return outcome.interrupt
-
-
 async def test_approval_when_every_tool_asks() -> None:
-    """With `ask=True` a call waits for a person, and runs when it is approved."""
-    setup = config([Call("echo", text="approved")], "done", mcp=Mcp(rude(), name="rude", ask=True))
+    """One line has people decide about every MCP tool, also about one that the server brings along later."""
+    replies = ([Call("change")], [Call("echo", text="approved")], [Call("new-0")], "done")
+    setup = config(*replies, mcp=Mcp(rude(), name="rude"), more=[Approvals({}, when=is_mcp_tool)])
+    asked: list[str] = []
     async with open_sessions(setup) as sessions:
-        interrupt = await waiting(sessions, "1")
-        await sessions.resume("1", [Approve(call) for call in interrupt.calls])
+        outcome = await (await sessions.post("1", "go")).wait()
+        while isinstance(outcome, Interrupted):
+            asked += [call.name for call in outcome.interrupt.calls]
+            outcome = await (await sessions.resume("1", [Approve(call) for call in outcome.interrupt.calls])).wait()
         (model,) = setup.factory_router.models
-        while len(model.requests) < 2:  # noqa: ASYNC110  # the turn goes on by itself
-            await trio.sleep(0.001)
 
-    assert ["echo"] == [call.name for call in interrupt.calls]
-    assert "approved" == result_of(model)
+    assert ["change", "echo", "new-0"] == asked
+    assert ["changed", "approved"] == [result.content for message in model.requests[-1].messages for result in message.results][:2]
 
 
-async def test_approval_when_some_tools_ask() -> None:
-    """A function says which tools ask."""
-    mcp = Mcp(rude(), ask=lambda tool: tool.remote_name == "pid")
-    setup = config([Call("echo", text="hello")], [Call("pid")], "done", mcp=mcp)
+async def test_approval_when_one_server_asks() -> None:
+    """The policy may be about the server, or about what is known of a tool."""
+    approvals = Approvals({}, when=lambda tool: is_mcp_tool(tool, "rude") and tool.remote_name == "pid")
+    setup = config([Call("echo", text="hello")], [Call("pid")], "done", mcp=Mcp(rude(), name="rude"), more=[approvals])
     async with open_sessions(setup) as sessions:
-        interrupt = await waiting(sessions, "1")
+        outcome = await (await sessions.post("1", "go")).wait()
 
-    assert ["pid"] == [call.name for call in interrupt.calls]
+    assert isinstance(outcome, Interrupted), outcome
+    assert ["pid"] == [call.name for call in outcome.interrupt.calls]
 
 
 async def test_tools_when_only_some_have_changed() -> None:

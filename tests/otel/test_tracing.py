@@ -111,7 +111,7 @@ class _Counted:
     async def __aenter__(self) -> Any:
         return self._chunks(await self._inner.__aenter__())
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         return await self._inner.__aexit__(*error)
 
     async def _chunks(self, chunks: Any) -> Any:
@@ -150,6 +150,7 @@ async def test_tool_when_cancelled(autojump_clock: Any, spans: Spans) -> None:
     first, second = spans.named("invoke_agent helper")
     assert ("ERROR", "cancelled") == status(spans.one("execute_tool hang"))
     assert told(spans.one("execute_tool hang"))["trio_sagents.cancelled"]
+    assert "user" == told(first)["trio_sagents.cancel.cause"]
     assert ("UNSET", None) == status(spans.one("execute_tool add"))
     assert [("ERROR", "cancelled"), ("UNSET", None)] == [status(first), status(second)]
     assert ["cancelled", "completed"] == [told(span)["trio_sagents.turn.outcome"] for span in (first, second)]
@@ -256,6 +257,28 @@ async def test_sub_agent_when_cancelled(autojump_clock: Any, spans: Spans) -> No
     below = "session > invoke_agent helper > execute_tool delegate > invoke_agent worker"
     assert f"{below} > execute_tool hang" in spans.tree()
     assert ("ERROR", "cancelled") == status(spans.one("invoke_agent worker"))
+
+
+async def test_sub_agent_when_it_waits_for_a_person(autojump_clock: Any, spans: Spans) -> None:
+    """A call whose sub-agent waits is interrupted, which is no error; when it goes on it is below the new span of the call."""
+    tracing = Tracing(spans.provider)
+    inner = Agent(model=ScriptedModel([[Call("add", a=1, b=1)], "inner"]), tools=[add], middleware=[tracing, Approvals({"add": True})])
+
+    async def delegate(context: ToolContext) -> str:
+        return (await context.run_agent(inner, "do it", name="worker")).message.text
+
+    async with open_sessions(setup(spans, [Call("delegate")], "done", tools=[delegate])) as sessions:
+        outcome = await turn(sessions)
+        assert isinstance(outcome, Interrupted)
+        receipt = await sessions.resume("1", [Approve(call) for call in outcome.interrupt.calls])
+        assert isinstance(await receipt.wait(), Completed)
+
+    assert {("UNSET", None)} == {status(span) for span in spans.ended}
+    for name in ("invoke_agent helper", "invoke_agent worker"):
+        assert ["interrupted", "completed"] == [told(span)["trio_sagents.turn.outcome"] for span in spans.named(name)]
+    calls = spans.named("execute_tool delegate")
+    assert [span.context.span_id for span in calls] == [spans.parent(span).context.span_id for span in spans.named("invoke_agent worker")]
+    assert "session > invoke_agent helper > execute_tool delegate > invoke_agent worker > execute_tool add" in spans.tree()
 
 
 async def test_turn_when_it_goes_on_after_an_interrupt(autojump_clock: Any, spans: Spans) -> None:

@@ -117,8 +117,8 @@ def work(job: Job) -> Done:
     return Done(job.stage, tally.runs, tally.steps, tally.violations, findings)
 
 
-def run(processes: int | None = None) -> Sequence[Row]:
-    """Do all of it, and return a row for each stage, in order."""
+def run(processes: int | None = None, tell: Callable[[Row], object] = lambda row: None) -> Sequence[Row]:
+    """Do all of it, and return a row for each stage, in order; `tell` hears of each as it is done."""
     rows: list[Row] = []
     jobs = list(_jobs())
     with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
@@ -130,15 +130,14 @@ def run(processes: int | None = None) -> Sequence[Row]:
             found = [finding for one in done for finding in one.findings]
             volume = f"{steps:,} steps, {runs:,} runs"
             rows.append(Row(stage, volume, sum(one.violations for one in done), f"{steps / seconds:,.0f} steps/s", found))
+            tell(rows[-1])
     return rows
 
 
 def main() -> int:
     """Print the table; 1 where something was found."""
-    rows = run()
-    print(f"{'stage':<34} {'volume':>34} {'violations':>10} {'rate':>16}")
-    for row in rows:
-        print(row)
+    print(f"{'stage':<34} {'volume':>34} {'violations':>10} {'rate':>16}", flush=True)
+    rows = run(tell=lambda row: print(row, flush=True))
     for row in rows:
         for finding in row.findings:
             print(f"{row.stage}: {finding}")

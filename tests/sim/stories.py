@@ -247,6 +247,11 @@ async def _wait_ended(world: World, agent: Any) -> None:
     check(world.sessions.statistics().agents == 0, "I3", "the agent has ended, and its id is taken")
 
 
+async def _stop(world: World, agent: Any) -> None:
+    await agent.stop()
+    check(world.sessions.statistics().agents == 0, "I3", "stop returned, and the id is taken")
+
+
 handle_post = _handle_story("post", _post)
 handle_cancel_turn = _handle_story("cancel_turn", _cancel_turn)
 handle_touch = _handle_story("touch", lambda world, agent: agent.touch())
@@ -254,7 +259,7 @@ handle_info = _handle_story("info", lambda world, agent: agent.info())
 handle_state = _handle_story("state", lambda world, agent: agent.state())
 handle_wait_idle = _handle_story("wait_idle", lambda world, agent: agent.wait_idle())
 handle_wait_ended = _handle_story("wait_ended", _wait_ended)
-handle_stop = _handle_story("stop", lambda world, agent: agent.stop())
+handle_stop = _handle_story("stop", _stop)
 
 
 # ── the composition root

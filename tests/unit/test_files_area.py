@@ -726,6 +726,20 @@ async def test_memory_when_scopes_are_many(backend: FaultyFiles, autojump_clock:
         assert "edited" == backend.stored("/x", "s0")
 
 
+async def test_memory_when_a_scope_is_in_use(backend: FaultyFiles, autojump_clock: object) -> None:
+    """A scope in which somebody is about to edit is not forgotten, though nothing is at work in it at that moment."""
+    async with open_files(FilesConfig(mounts=[Mount("/", backend)], cached_scopes=1)) as files:
+        await files.area("s").create("/x", "one")
+        with files.tree(("s",)).used():
+            for number in range(20):
+                await files.area(f"s{number}").list()
+            assert ("s",) in files._trees
+        await files.area("t").list()
+        await files.area("u").list()
+
+        assert ("s",) not in files._trees
+
+
 # --- settings
 
 

@@ -73,8 +73,8 @@ async def extract(
     async def run(nursery: trio.Nursery) -> T:
         nested = NestedTurn(_Nowhere(), "extract", "extract", (), nursery)
         nested.ask(text)
-        pipeline = Pipeline(agent, nested)
-        await pipeline.start()
+        pipeline = Pipeline(agent)
+        await pipeline.start(nested)
         outcome = await run_turn(pipeline, nested)
         assert isinstance(outcome, Completed)
         value: T = outcome.result

@@ -180,7 +180,6 @@ class Pipeline:
     """The middleware of one agent, and its tools."""
 
     agent: "Agent"
-    home: AgentHome
     path: Sequence[str] = ()
     parent: "Pipeline | None" = None
     """Of a sub-agent: the one whose gate its calls pass, too."""
@@ -189,13 +188,13 @@ class Pipeline:
     """Whether the middleware is to be asked for its tools."""
     _memories: dict[str, dict[str, Opaque]] | None = None
 
-    def context(self, middleware: Opaque, home: AgentHome | None = None, turn_id: str | None = None) -> MiddlewareContext:
+    def context(self, middleware: Opaque, home: AgentHome, turn_id: str | None = None) -> MiddlewareContext:
         """Return what a hook of this middleware is given."""
         middleware_id = id_of(middleware)
         if self._memories is None:
             self._memories = {}
         memory = self._memories.setdefault(middleware_id, {})
-        return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, home or self.home, self)
+        return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, home, self)
 
     def having(self, hook: str) -> Sequence[Opaque]:
         """Return the middleware that has a hook, in order."""
@@ -224,7 +223,7 @@ class Pipeline:
         """Call one hook of one middleware."""
         return await self.guard(context.middleware_id, hook, getattr(middleware, hook), context, *args)
 
-    async def each(self, hook: str, *args: Opaque, home: AgentHome | None = None, turn_id: str | None = None, back: bool = False) -> None:
+    async def each(self, hook: str, home: AgentHome, *args: Opaque, turn_id: str | None = None, back: bool = False) -> None:
         """Call a hook of all, in order, or in reverse."""
         ones = self.having(hook)
         for one in reversed(ones) if back else ones:
@@ -238,15 +237,15 @@ class Pipeline:
             except Exception:  # the turn is on record: nothing that anybody raises now can change how it ended
                 log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(one), home.conversation_id)
 
-    async def start(self) -> None:
+    async def start(self, home: AgentHome) -> None:
         """Run the start hooks, then collect the tools.
 
         Cancellation: what hooks started is in the agent's nursery, and ends with it.
         """
-        await self.each("on_start")
-        await self.collect_tools()
+        await self.each("on_start", home)
+        await self.collect_tools(home)
 
-    async def collect_tools(self) -> None:
+    async def collect_tools(self, home: AgentHome) -> None:
         """Ask all for their tools.
 
         Raises:
@@ -255,15 +254,16 @@ class Pipeline:
         Cancellation: either the tools are new, or as before.
         """
         self.is_stale = False
-        tools = dict(self.agent.own_tools)
-        for one in self.having("tools"):
-            context = self.context(one)
+        bringing = self.having("tools")
+        tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
+        for one in bringing:
+            context = self.context(one, home)
             found = await self.call(one, "tools", context)
             try:
                 for tool in map(Tool.of, found):
                     if tool.name in tools:
                         raise ValueError(f"there are two tools named {tool.name!r}")
-                    tools[tool.name] = tool
+                    tools = {**tools, tool.name: tool}
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
         self.tools = tools
@@ -281,15 +281,15 @@ class Pipeline:
             raise LimitExceeded("system_prompt", len(prompt), most=MAX_PROMPT)
         return prompt
 
-    async def notify(self, middleware_id: str, message: Opaque) -> None:
+    async def notify(self, home: AgentHome, middleware_id: str, message: Opaque) -> None:
         """Hand a message to one middleware; LookupError where there is none of that id.
 
         Cancellation: its hook was cancelled where it waited.
         """
         for one in self.agent.middleware:
             if id_of(one) == middleware_id:
-                if one in self.having("on_message"):
-                    await self.call(one, "on_message", self.context(one), message)
+                if any(one is other for other in self.having("on_message")):
+                    await self.call(one, "on_message", self.context(one, home), message)
                 else:
                     await trio.lowlevel.checkpoint()
                 return

@@ -286,7 +286,7 @@ class Desk:
 
         async def run(nursery: trio.Nursery) -> Completed:
             nested = NestedTurn(context, self.opened.call.call_id, name, path, nursery)
-            pipeline = Pipeline(agent, nested, path, self.pipeline)
+            pipeline = Pipeline(agent, path, self.pipeline)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(
@@ -296,7 +296,7 @@ class Desk:
                 nested.wake(record)
                 nested.tell({"type": "SubAgentResumed"})
             try:
-                await pipeline.start()
+                await pipeline.start(nested)
                 outcome = await run_turn(pipeline, nested)
             except BaseException as error:
                 nested.tell(_last_word(error))

@@ -130,7 +130,7 @@ class TurnSteps:
         return await self._complete(Message(context.new_id(), "assistant", parts, "stop", context.turn_id), Usage(), value)
 
     async def _after_turn(self, outcome: Ended) -> None:
-        await self.pipeline.each("after_turn", outcome, home=self.context, turn_id=self.context.turn_id, back=True)
+        await self.pipeline.each("after_turn", self.context, outcome, turn_id=self.context.turn_id, back=True)
 
     async def complete(self, answer: ModelAnswer) -> Completed:
         """Keep the last answer; the turn ends.

@@ -32,7 +32,7 @@ async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
         except Exception as error:
             failed = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if failed is not None:
-                await pipeline.each("after_turn", Failed(failed), home=context, turn_id=context.turn_id, back=True)
+                await pipeline.each("after_turn", context, Failed(failed), turn_id=context.turn_id, back=True)
             raise
     assert timeout.cancelled_caught
     raise LimitExceeded("turn_timeout", limits.turn_timeout, most=limits.turn_timeout)
@@ -40,9 +40,9 @@ async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
 
 async def _run(pipeline: Pipeline, context: TurnContext) -> Ended:
     if pipeline.is_stale:
-        await pipeline.collect_tools()
+        await pipeline.collect_tools(context)
     if not context.progress.open_calls:
-        await pipeline.each("before_turn", home=context, turn_id=context.turn_id)
+        await pipeline.each("before_turn", context, turn_id=context.turn_id)
     turn = TurnSteps(pipeline, context, await pipeline.system_prompt(context, context.turn_id))
     mode = pipeline.agent.mode or converse
     ended = await mode(turn)

@@ -25,11 +25,11 @@ class Entry:
     saved: int = 0
     """The revision that the backend has."""
     taken: int = 0
-    """The revision that a running save writes; `saved` while none runs."""
+    """The revision that the last save has begun with, whatever came of it."""
     edited_at: float = 0.0
     """Trio time of the last edit."""
     unsaved_since: float = 0.0
-    """Trio time of the first edit that no running or finished save has."""
+    """Trio time of the first edit after `taken`."""
     failures: int = 0
     """How many saves have failed since the last that did not."""
     retry_at: float = 0.0

@@ -87,13 +87,11 @@ async def save(volume: Volume, entry: Entry) -> None:
     if not entry.is_dirty:
         return
     assert entry.content is not None
-    since, entry.taken = entry.unsaved_since, entry.revision
-    revision = entry.revision
+    revision = entry.taken = entry.revision
     writing = volume.mount.backend.write(volume.scope, volume.inner(entry.path), entry.content)
     try:
         await volume.ask("saving", entry.path, writing)
     except FileError as exc:
-        entry.taken, entry.unsaved_since = entry.saved, since
         _failed(volume, entry, exc)
         return
     entry.saved = revision

@@ -1,19 +1,16 @@
 """An MCP server as middleware: its tools for an agent, and its connection for as long as the agent lives."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
 from trio_sagents.abc import Middleware
-from trio_sagents.agent import MiddlewareContext, Tool
-from trio_sagents.data.interrupts import APPROVAL_DECISIONS, PendingCall, pending
+from trio_sagents.agent import MiddlewareContext
 from trio_sagents.data.json import JSON
-from trio_sagents.data.messages import ToolCall
 from trio_sagents.mcp._connection import RECONNECTS, START_TIMEOUT, McpConnection
 from trio_sagents.mcp._servers import Server
 from trio_sagents.mcp._tools import McpTool
 
-Ask: TypeAlias = bool | Callable[[McpTool], bool]
 _KEY: Final = "connection"
 
 
@@ -24,14 +21,13 @@ class Mcp(Middleware):
     where that fails, and a child process is gone when the agent has ended. With a connection (`open_mcp`), the agents share it,
     and it must be open for longer than they live. Tools that the server changes are there at the next turn.
 
-    `ask=True` has people decide about each call of these tools, in sub-agents, too; `Approvals` can do that by name.
+    `Approvals({}, when=is_mcp_tool)` beside it has people decide about each call of these tools, in sub-agents, too.
     """
 
     def __init__(
         self,
         server: Server | McpConnection,
         *,
-        ask: Ask = False,
         name: str | None = None,
         prefix: str = "",
         start_timeout: float = START_TIMEOUT,
@@ -42,8 +38,6 @@ class Mcp(Middleware):
 
         Args:
             server: the server, or an open connection, which has its own name, prefix and limits.
-            ask: whether a person decides before a call runs; a function says it of each tool. Mind that a tool's hints are what
-                the server says of itself.
             name: as of `open_mcp`, and so are the others.
             prefix: stands before the name of each tool.
             start_timeout: seconds; the agent's `start_timeout` goes on meanwhile.
@@ -54,7 +48,7 @@ class Mcp(Middleware):
             ValueError: an argument is out of range, or given beside a connection.
         """
         limits = (prefix, start_timeout, call_timeout, reconnects)
-        self._limits, self._ask = limits, ask
+        self._limits = limits
         self._shared: McpConnection | None = None
         if not isinstance(server, McpConnection):
             self._server, self._name = server, server.name if name is None else name
@@ -89,17 +83,6 @@ class Mcp(Middleware):
         """Return the server's tools, as last listed."""
         connection: McpConnection = context.memory[_KEY]
         return connection.tools()
-
-    async def claim(self, context: MiddlewareContext, call: ToolCall, tool: Tool) -> PendingCall | None:
-        """Ask about calls of this server's tools, as the policy says.
-
-        Cancellation: nothing was done.
-        """
-        if not isinstance(tool, McpTool) or tool.server != self._name:
-            return None
-        wanted = self._ask if isinstance(self._ask, bool) else self._ask(tool)
-        text = f"{tool.remote_name!r} of the MCP server {self._name!r}"
-        return pending(call, kind="approval", allowed=APPROVAL_DECISIONS, text=text) if wanted else None
 
     def debug_summary(self) -> JSON:
         """Return which server it is."""

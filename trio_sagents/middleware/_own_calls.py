@@ -1,7 +1,7 @@
 """Asking a model beside the turn, for a summary or a title: nobody sees it stream, and nothing of it becomes history.
 
-What such calls cost is kept in the conversation's metadata, under "usage:" and the id of the middleware, by the name of the model:
-so it survives a restart, and a `Budget` can count it.
+What such a call costs in a turn counts towards the turn (`context.add_usage`). What one costs outside of turns is kept in the
+conversation's metadata, under "usage:" and the id of the middleware, by the name of the model: a `Budget` counts it.
 """
 
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ def spent_patch(context: MiddlewareContext, model: Model, spent: Spent) -> JSON:
 
 
 def spent_beside(metadata: JSON) -> Mapping[str, Spent]:
-    """Return what middleware spent on calls of its own in this conversation, by the name of the model."""
+    """Return what middleware spent outside of turns in this conversation, by the name of the model."""
     total: dict[str, Spent] = {}
     for key, value in metadata.items():
         if key.startswith(PREFIX):

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from trio_sagents.abc import Middleware
-from trio_sagents.agent import MiddlewareContext, ModelAnswer, TurnContext
+from trio_sagents.agent import MiddlewareContext, ModelAnswer
 from trio_sagents.data.config import count_validator, seconds_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult
@@ -58,9 +58,9 @@ class _Account:
     """The running account of one agent."""
 
     spent: Spent = attrs.field(factory=Spent)
-    """Of the turn or the session; without what middleware spends on calls of its own."""
+    """Of the turn or the session; without what middleware spends outside of turns."""
     beside: Spent = attrs.field(factory=Spent)
-    """What middleware had spent on calls of its own before this account was opened."""
+    """What middleware had spent outside of turns before this account was opened."""
     turn_id: str | None = None
     """The turn that the account was last used in."""
     is_running: bool = False
@@ -75,14 +75,14 @@ def _prices(given: Opaque) -> Prices:
     if not isinstance(given, Mapping):
         if not callable(given):
             raise TypeError(f"prices is a mapping from model names, or a function of a name and a Usage, not {given!r}")
-        return given
+        return cast("Callable[[str, Usage], float]", given)
     for name, price in given.items():
         if not isinstance(price, tuple | list) or len(price) != 2 or not all(isinstance(one, int | float) and one >= 0 for one in price):
             raise ValueError(f"prices[{name!r}] is (input, output) per million tokens, not {price!r}")
     return {str(name): (float(price[0]), float(price[1])) for name, price in given.items()}
 
 
-def _cost_validator(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
+def _cost_validator(_budget: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ValueError(f"Budget.{attribute.name} must be a number of at least 0, not {value!r}")
 
@@ -91,8 +91,8 @@ def _cost_validator(instance: object, attribute: "attrs.Attribute[Opaque]", valu
 class Budget(Middleware):
     """What the turns of an agent may use. At a limit the turn ends as `Failed(LimitExceeded)`, which names it: "budget_tokens".
 
-    Put it first in `Agent.middleware`. Sub-agents count when they have ended, and so do the calls that middleware makes of its
-    own, such as those of `Summarization` and `ConversationTitle`. An agent can have one for turns and one for the session.
+    Put it first in `Agent.middleware`. What sub-agents use counts when they have ended, and so does what
+    middleware uses itself, such as `Summarization` and `ConversationTitle`. An agent can have one for turns and one for the session.
     """
 
     max_tokens: float = attrs.field(default=math.inf, validator=count_validator(0))
@@ -100,7 +100,7 @@ class Budget(Middleware):
     max_cost: float = attrs.field(default=math.inf, validator=_cost_validator)
     """In the currency of `prices`, which it needs. The limit is "budget_cost"."""
     max_calls: float = attrs.field(default=math.inf, validator=count_validator(0))
-    """Model calls, each with its retries and fallbacks one. The limit is "budget_calls"."""
+    """Model calls of the agent itself, each with its retries and fallbacks one. The limit is "budget_calls"."""
     max_tool_calls: float = attrs.field(default=math.inf, validator=count_validator(0))
     """Tool calls that run. The limit is "budget_tool_calls"."""
     max_seconds: float = attrs.field(default=math.inf, validator=seconds_validator())
@@ -108,8 +108,8 @@ class Budget(Middleware):
     per: Literal["turn", "session"] = attrs.field(default="turn", validator=attrs.validators.in_(("turn", "session")))
     """Over what it is summed up. The sum of a session is durable: it stands in the metadata, and survives a restart."""
     prices: Prices = attrs.field(factory=dict, converter=_prices)
-    """By the name of a model: (input, output) per million tokens; or a function from a name and a `Usage` to a cost. Fallbacks and
-    sub-agents count as the agent's model, and so does a model that is not in the mapping."""
+    """By the name of a model: (input, output) per million tokens; or a function from a name and a `Usage` to a cost. Sub-agents
+    and summaries count as the agent's own model, and so does a fallback that is not in the mapping."""
 
     def __attrs_post_init__(self) -> None:
         if math.isfinite(self.max_cost) and isinstance(self.prices, Mapping) and not self.prices:
@@ -174,11 +174,14 @@ class Budget(Middleware):
         try:
             with trio.move_on_after(self._left(context, account)):
                 answer = await call_next(request)
+                self._settle(context, account, answer.model)
                 await self._save(context, account)
                 return answer
             raise self._over("seconds", self._total(context, account).seconds)
         except BaseException:
-            await self._save_cut(context, account)
+            # Cancellation: of the turn, or another call of it failed; what was used is kept all the same, in bounded time.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT):
+                await self._save(context, account)
             raise
 
     async def around_tool(
@@ -199,7 +202,9 @@ class Budget(Middleware):
                 return await call_next(call)
             raise self._over("seconds", self._total(context, account).seconds)
         except BaseException:
-            await self._save_cut(context, account)
+            # Cancellation: of the turn, or another call of it failed; what was used is kept all the same, in bounded time.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT):
+                await self._save(context, account)
             raise
 
     async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
@@ -241,15 +246,16 @@ class Budget(Middleware):
         goes_on = account.turn_id == context.turn_id
         if not goes_on and self.per == "turn":
             account.spent, account.beside = Spent(), self._beside(context)
-        account.seen = _used(context) if goes_on else Usage()
+        account.seen = context.usage if goes_on else Usage()
         account.turn_id, account.is_running, account.since = context.turn_id, True, trio.current_time()
         self._settle(context, account)
         return account
 
-    def _settle(self, context: MiddlewareContext, account: _Account) -> None:
-        now, used = trio.current_time(), _used(context)
+    def _settle(self, context: MiddlewareContext, account: _Account, model: str = "") -> None:
+        """Count what was used since the last time, at the price of `model`; "" is the agent's own."""
+        now, used = trio.current_time(), context.usage
         new = _difference(used, account.seen)
-        cost = self._cost(context, name_of(context.agent.model), new)
+        cost = self._cost(context, model or name_of(context.agent.model), new)
         account.spent += Spent(_tokens(new), cost, seconds=max(0.0, now - account.since))
         account.seen, account.since = used, now
 
@@ -292,16 +298,6 @@ class Budget(Middleware):
         self._settle(context, account)
         if self.per == "session" or is_waiting:
             await context.update(metadata={context.middleware_id: _encode(account)})
-
-    async def _save_cut(self, context: MiddlewareContext, account: _Account) -> None:
-        # Cancellation: of the turn, or another call of it failed; what was used is kept all the same, in bounded time.
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT):
-            await self._save(context, account)
-
-
-def _used(context: MiddlewareContext) -> Usage:
-    """Return what the running turn has used so far, its ended sub-agents included."""
-    return cast("TurnContext", context._home).progress.usage  # noqa: SLF001  # no public name says it
 
 
 def _tokens(usage: Usage) -> int:

@@ -27,7 +27,7 @@ PROMPT: Final = (
 )
 _MAKING: Final = "making"
 _SET: Final = "set"
-_QUOTES: Final = "\"'`*_#“”„‘’«» "
+_QUOTES: Final = "\"'`*_#“”„\u2018\u2019«» "
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import attrs
 import trio
@@ -43,8 +43,7 @@ def _as_path(given: Opaque) -> "Path | Callable[[MiddlewareContext], PathLike]":
         return Path(given)
     if not callable(given):
         raise TypeError(f"DebugLog.path is a directory, or a function from the context to a file, not {given!r}")
-    function: Callable[[MiddlewareContext], PathLike] = given
-    return function
+    return cast("Callable[[MiddlewareContext], PathLike]", given)
 
 
 @attrs.define(eq=False)

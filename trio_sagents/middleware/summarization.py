@@ -18,8 +18,8 @@ from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import ModelRequest
-from trio_sagents.exceptions import LimitExceeded, ModelFailed, SagentsError
-from trio_sagents.middleware._own_calls import Spent, ask_text, spent_patch
+from trio_sagents.exceptions import LimitExceeded, ModelFailed
+from trio_sagents.middleware._own_calls import Spent, ask_text
 from trio_sagents.middleware._transcripts import as_text, cut_places, estimate_tokens
 
 KEY: Final = "summary"
@@ -154,31 +154,23 @@ class Summarization(Middleware):
         spent = Spent()
         context.publish(SummaryStarted(context.turn_id, size))
         covered = request.messages[_start(request.messages, summary) : count]
-        parts = ("" if summary is None else f"{INTRO}\n{summary.text}", as_text(covered))
+        before = "" if summary is None else f"{INTRO}\n{summary.text}\n\n"
         try:
-            text = await ask_text(
-                model, self.prompt, "\n\n".join(part for part in parts if part), spent, answer_timeout=self.answer_timeout
-            )
+            text = await ask_text(model, self.prompt, before + as_text(covered), spent, answer_timeout=self.answer_timeout)
             made = _Summary(text, request.messages[count - 1].message_id, count)
             tokens = self.estimate(_view(request, made))
             if tokens >= size:
                 raise ModelFailed("the summary is not shorter than what it covers")
-            patch = {KEY: {"text": made.text, "up_to": made.up_to}, **spent_patch(context, model, spent)}
-            await context.update(metadata=patch)
+            await context.update(metadata={KEY: {"text": made.text, "up_to": made.up_to}})
         except (ModelFailed, LimitExceeded) as exc:
-            await self._fail(context, model, spent, exc)
+            context.publish(SummaryFailed(context.turn_id, exc, spent.usage))
+            data = {"failed": KEY, "error": type(exc).__name__, "message": str(exc)}
+            context.publish(MiddlewareAction(context.middleware_id, data), "debug")
             return None
+        finally:
+            context.add_usage(spent.usage)
         context.publish(SummaryMade(context.turn_id, tokens, made.up_to, spent.usage))
         return made
-
-    async def _fail(self, context: MiddlewareContext, model: Model, spent: Spent, error: SagentsError) -> None:
-        context.publish(SummaryFailed(context.turn_id, error, spent.usage))
-        data = {"failed": KEY, "error": type(error).__name__, "message": str(error)}
-        context.publish(MiddlewareAction(context.middleware_id, data), "debug")
-        try:
-            await context.update(metadata=spent_patch(context, model, spent))
-        except LimitExceeded:
-            return  # the state has no room for anything
 
     def debug_summary(self) -> JSON:
         """Return the limits."""

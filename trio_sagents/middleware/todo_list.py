@@ -80,6 +80,8 @@ def write(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> 
     todos = {} if any(not one.merge for one in writings) else {todo.id: todo for todo in base}
     writers: dict[int, int] = {}
     for place, writing in enumerate(writings):
+        if len(writing.items) > max_items:
+            raise TodosInvalid(f"these are {len(writing.items)} todos; {max_items} is the limit")
         _add(todos, writers, place, writing)
     if len(todos) > max_items:
         raise TodosInvalid(f"there would be {len(todos)} todos; {max_items} is the limit: join some, or leave out what is done")
@@ -92,18 +94,16 @@ def _add(todos: dict[int, Todo], writers: dict[int, int], place: int, writing: W
     """Put the todos of one call into the list; `writers` says which call of this answer made which todo."""
     given = [_number(item.id, f"todos[{index}]") for index, item in enumerate(writing.items)]
     explicit = [number for number in given if number is not None]
-    for number in explicit:
-        if explicit.count(number) > 1:
-            raise TodosInvalid(f"two todos have the id {number}; ids are unique")
-    for index, (item, wanted) in enumerate(zip(writing.items, given, strict=True)):
+    for wanted in explicit:
+        if explicit.count(wanted) > 1:
+            raise TodosInvalid(f"two todos have the id {wanted}; ids are unique")
+    others = {todos[number].content: number for number in writers}
+    for index, item in enumerate(writing.items):
         content = _content(item.content, f"todos[{index}]")
-        others = {known for known, writer in writers.items() if writer != place}
-        number = wanted
-        if number is None:
-            number = next((known for known in others if todos[known].content == content), None)
+        number = others.get(content) if given[index] is None else given[index]
         if number is None and not writing.merge and index + 1 not in {*explicit, *todos}:
             number = index + 1
-        if number is None or (number in others and todos[number].content != content):
+        if number is None or (writers.get(number, place) != place and todos[number].content != content):
             number = max((0, *todos, *explicit)) + 1
         known = todos.get(number)
         if number not in writers and known is None:
@@ -153,7 +153,7 @@ class TodoList(Middleware):
         Cancellation: nothing was done.
         """
 
-        async def write_todos(todos: list[TodoItem], tool_context: ToolContext, merge: bool = False) -> str:  # noqa: FBT001, FBT002  # arguments of a tool come by name
+        async def write_todos(todos: list[TodoItem], tool_context: ToolContext, merge: bool = False) -> str:  # noqa: D417, FBT001, FBT002  # for a model
             """Write your list of todos, and read it as it is then.
 
             Args:

@@ -5,20 +5,16 @@ the one before it, so "remember that I like tea and cake" stays one ask and "add
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 
 from trio_sagents.data.json import JSONValue
+from trio_sagents.models._offline_readers import FILE, NAMED_FILE, READERS, Reader, path_of, several_tasks, tool_use
 
 MAX_TEXT: Final = 1_000
 """Longer messages are not looked into: the patterns are for sentences, and read in the event loop."""
-
-TOOL_KINDS: Final = frozenset(
-    {"add_todos", "list_todos", "complete_todos", "remove_todos", "calculate", "read_file", "list_files", "remember", "recall"}
-)
-"""Asks that need a tool; the tool has the same name."""
 
 
 @attrs.frozen
@@ -26,14 +22,15 @@ class Ask:
     """One thing that a person wants."""
 
     kind: str
-    """One of `TOOL_KINDS`, or "greet", "thank", "help", "story", "too_long", "unknown"."""
+    """What `_offline_jobs` has steps for; or "greet", "thank", "help", "story", "too_long", "unknown"."""
     said: str
     """The words it was read from."""
     arguments: Mapping[str, JSONValue] = attrs.field(factory=dict)
-    """For the tool; {"long": bool} for a story; else empty."""
+    """What was named in it; {"long": bool} for a story; may be empty."""
 
 
-Reader = Callable[[re.Match[str]], Mapping[str, JSONValue] | None]
+_TALKATIVE: Final = frozenset({"remember", "write_file"})
+"""Asks whose text may have several sentences."""
 
 
 def read_asks(text: str) -> Sequence[Ask]:
@@ -44,11 +41,13 @@ def read_asks(text: str) -> Sequence[Ask]:
     """
     if len(text) > MAX_TEXT:
         return (Ask("too_long", text[:80]),)
+    if (named := tool_use(text.strip())) is not None:
+        return (Ask("use", text.strip(), named),)
     asks: list[Ask] = []
     for sentence in _sentences(text):
         found = _asks_of(sentence)
-        if asks and asks[-1].kind == "remember" and [ask.kind for ask in found] == ["unknown"]:
-            found = [_ask(f"{asks.pop().said} {sentence}")]  # a note may have several sentences
+        if asks and asks[-1].kind in _TALKATIVE and [ask.kind for ask in found] == ["unknown"]:
+            found = [_ask(f"{asks.pop().said} {sentence}")]
         asks += found
     return tuple(asks) or (Ask("unknown", text.strip()),)
 
@@ -60,6 +59,8 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _asks_of(sentence: str) -> Sequence[Ask]:
+    if (tasks := several_tasks(_bare(sentence))) is not None:
+        return [Ask("delegate", sentence, {"task": task}) for task in tasks]
     pieces = re.split(r",?\s+(?:and\s+then|and\s+also|and|then)\s+", sentence, flags=re.IGNORECASE)
     joints = re.findall(r",?\s+(?:and\s+then|and\s+also|and|then)\s+", sentence, flags=re.IGNORECASE)
     asks: list[Ask] = []
@@ -76,6 +77,15 @@ def _asks_of(sentence: str) -> Sequence[Ask]:
 
 def _ask(piece: str) -> Ask:
     words = _bare(piece)
+    sought = re.fullmatch(r"(?:find|figure|work) out (?:about )?(?P<what>.+)", words, re.IGNORECASE)
+    if sought is None:
+        return _matched(piece, words)
+    turned = re.sub(r"^(what|who|how much) (.+) (is|are)$", r"\1 \3 \2", sought["what"], flags=re.IGNORECASE)
+    ask = _matched(piece, turned)
+    return Ask("recall", piece, {"about": sought["what"]}) if ask.kind == "unknown" else ask
+
+
+def _matched(piece: str, words: str) -> Ask:
     for kind, pattern, read in _PATTERNS:
         if (match := pattern.fullmatch(words)) is not None and (arguments := read(match)) is not None:
             return Ask(kind, piece, arguments)
@@ -111,7 +121,7 @@ def _numbers(match: re.Match[str]) -> Mapping[str, JSONValue]:
 
 
 def _path(match: re.Match[str]) -> Mapping[str, JSONValue]:
-    return {"path": match["path"].strip("\"'`“”")}
+    return {"path": path_of(match["path"])}
 
 
 def _note(match: re.Match[str]) -> Mapping[str, JSONValue]:
@@ -154,10 +164,11 @@ def _expression(match: re.Match[str]) -> Mapping[str, JSONValue] | None:
 
 _LIST: Final = r"(?:(?:my|the|our|your)\s+)?(?:to-?\s?dos?)(?:[\s-]*list)?"
 _NUMBERS: Final = r"(?P<numbers>\d{1,9}(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+)#?\d{1,9})*)"
-_FILE: Final = r"(?P<path>\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\"'`]+)"
-_NAMED_FILE: Final = r"(?P<path>\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\"'`]*[./][^\s\"'`]*\w)"
+_FILE: Final = f"(?P<path>{FILE})"
+_NAMED_FILE: Final = f"(?P<path>{NAMED_FILE})"
 
 _READERS: Final[Sequence[tuple[str, str, Reader]]] = (
+    *READERS,
     ("add_todos", rf"(?:add|put|write|note)\s+(?P<items>.+?)\s+(?:to|on|onto|in|into)\s+{_LIST}", _items),
     ("add_todos", rf"add\s+(?:to\s+{_LIST}|a\s+(?:new\s+)?to-?\s?do)\s*(?::|to\b)?\s*(?P<items>.+)", _items),
     ("add_todos", r"(?:new\s+)?to-?do\s*(?::\s*|\s)(?!list\b)(?P<items>.+)", _items),

@@ -4,7 +4,6 @@ A span's parent is always given, never taken from the ambient context: a turn ru
 message, which is another trace; that one becomes a link.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
@@ -91,16 +90,12 @@ def mark_outcome(span: Span, outcome: TurnOutcome) -> None:
             assert_never(outcome)
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
 class TurnSpan:
     """The span of one turn, or of one part of a turn that was interrupted."""
 
     span: Span
     turn_id: str
-    open: int = 0
-    """Model and tool calls in it that have not ended."""
-    seen_at: int = attrs.field(factory=time.time_ns)
-    """When the last thing in it ended, in nanoseconds: the end of a turn that is found to have been cut."""
 
 
 @attrs.define(eq=False)
@@ -112,44 +107,29 @@ class AgentSpans:
     """None for a sub-agent: it lives inside a tool call."""
     turn: TurnSpan | None = None
     is_over: bool = False
-    """Whether the agent has ended; what is still at work in it ends the spans."""
+    """Whether the agent's tasks have been told to end; a turn that is being settled still has its span."""
 
     def begin_turn(self, turn_id: str, name: str, attributes: Attributes, *, nested: bool) -> TurnSpan:
-        """Start the span of a turn; one that is open was cut, and ends where it was last seen."""
-        self._cut_turn()
-        parent, links = (None, ()) if nested else (below(self.session), ambient_links())
+        """Start the span of a turn, or of the part of one that comes after an interrupt."""
         # A sub-agent's turn runs inside its tool call, in whose span it is: there, and only there, the ambient one is right.
+        parent, links = (None, ()) if nested else (below(self.session), ambient_links())
         span = self.tracer.start_span(name, context=parent, kind=SpanKind.INTERNAL, attributes=attributes, links=links)
         self.turn = TurnSpan(span, turn_id)
         return self.turn
 
-    def end_turn(self, outcome: TurnOutcome) -> None:
-        """End the turn's span."""
-        if self.turn is not None:
+    def end_turn(self, turn_id: str | None, outcome: TurnOutcome) -> None:
+        """End the span of that turn, where it has one: a turn may be cut before it has begun."""
+        if self.turn is not None and self.turn.turn_id == turn_id:
             mark_outcome(self.turn.span, outcome)
             self.turn.span.end()
             self.turn = None
-
-    def leave(self, turn: TurnSpan) -> None:
-        """A call in the turn has ended."""
-        turn.open -= 1
-        turn.seen_at = time.time_ns()
-        self._finish()
+            self._finish()
 
     def close(self) -> None:
-        """The agent ends; calls that are being cancelled may still be there."""
+        """The agent ends. A turn that is cut with it ends before its session does."""
         self.is_over = True
         self._finish()
 
     def _finish(self) -> None:
-        if self.is_over and (self.turn is None or self.turn.open == 0):
-            self._cut_turn()
-            if self.session is not None:
-                self.session.end()
-
-    def _cut_turn(self) -> None:
-        if self.turn is not None:
-            self.turn.span.set_attribute(names.OUTCOME, "cancelled")
-            mark_cancelled(self.turn.span)
-            self.turn.span.end(self.turn.seen_at)
-            self.turn = None
+        if self.is_over and self.turn is None and self.session is not None:
+            self.session.end()

@@ -61,18 +61,14 @@ class Tracing(Middleware):
     async def before_turn(self, context: MiddlewareContext) -> None:
         """Start the turn's span.
 
-        Cancellation: it has begun, and ends with what comes next.
+        Cancellation: it has begun, and ends with the turn.
         """
         self._begin_turn(context, self._spans(context), is_resumed=False)
         await trio.lowlevel.checkpoint()
 
-    async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
-        """End the turn's span.
-
-        Cancellation: it has ended.
-        """
-        self._spans(context).end_turn(outcome)
-        await trio.lowlevel.checkpoint()
+    def turn_ended(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
+        """End the turn's span, as completed, interrupted, failed or cancelled."""
+        self._spans(context).end_turn(context.turn_id, outcome)
 
     async def around_model(
         self, context: MiddlewareContext, request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
@@ -137,7 +133,6 @@ class Tracing(Middleware):
         if turn is None or turn.turn_id != context.turn_id:
             turn = self._begin_turn(context, spans, is_resumed=True)
         span = self._tracer.start_span(name, context=below(turn.span), kind=kind, attributes=attributes)
-        turn.open += 1
         try:
             # Set and reset by one task, around one await: other tasks have their own context, and cannot see it.
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
@@ -147,7 +142,6 @@ class Tracing(Middleware):
             raise
         finally:
             span.end()
-            spans.leave(turn)
 
     def _begin_turn(self, context: MiddlewareContext, spans: AgentSpans, *, is_resumed: bool) -> TurnSpan:
         name = _agent_name(context)

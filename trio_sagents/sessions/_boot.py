@@ -53,7 +53,7 @@ class Booter:
         ledger = await self._load(entry, blueprint, options)
         entry.stage = "start"
         live = LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
-        await live.pipeline.start()
+        await live.pipeline.start(live.home)
         if ledger.interrupt is not None and ledger.interrupt.expires_at is not None and ledger.interrupt.expires_at <= wall_clock():
             await live.answering.expire()
         return live

@@ -80,12 +80,11 @@ class Starter:
         if opening is None:
             await entry.wait_ready()
             return
-        entry.openings.append(opening)
+        entry.openings = (*entry.openings, opening)
         try:
             await entry.wait_ready()
         finally:
-            if opening in entry.openings:
-                entry.openings.remove(opening)
+            entry.openings = tuple(one for one in entry.openings if one is not opening)
 
     def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options) -> Entry:
         if self.is_closed:

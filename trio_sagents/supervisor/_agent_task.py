@@ -41,7 +41,8 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
             async with trio.open_nursery() as nursery:
                 live = await boot(entry, nursery)
                 while entry.openings:
-                    await entry.openings.pop(0).run(live)
+                    opening, *entry.openings = entry.openings
+                    await opening.run(live)
                 if entry.phase is not Phase.BOOTING:
                     await trio.lowlevel.checkpoint()  # it was aborted while its last step did not look
                 # No checkpoint until it is live: a stop from here on finds an agent, one from before it a boot to abort.

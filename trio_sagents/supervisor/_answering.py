@@ -43,8 +43,6 @@ class Answering:
     """The way of decisions into one agent."""
 
     live: "LiveAgent" = attrs.field(repr=False)
-    landing: trio.Event | None = None
-    """Set when the decision that is on its way is on record, or refused; None where none is."""
 
     async def resume(self, decisions: Sequence[Decision], actor: Scope) -> Receipt:
         """Record decisions; the turn goes on when every call is decided.
@@ -71,7 +69,7 @@ class Answering:
                 return Receipt(decisions[0].interrupt_id, duplicate=True, answer=self._answer_of(decisions[0]))
             verdicts = [await self._verdict(call, decision) for call, decision in fresh]
             # No checkpoint from this look to the submission: what the middleware was asked about is still what waits.
-            if self.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:
+            if self.live.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:
                 self._require_accepting()
                 break
         interrupt = live.ledger.interrupt
@@ -90,7 +88,7 @@ class Answering:
         live = self.live
         await self._wait_for_others()
         interrupt = live.ledger.interrupt
-        if interrupt is None or live.has_ended or self.landing is not None:
+        if interrupt is None or live.has_ended or self.live.landing is not None:
             return
         verdicts = [Verdict(call, "expired", {}, EXPIRED) for call in interrupt.calls if call.timeout is not None]
         if not verdicts or live.intake.is_superseding:
@@ -128,9 +126,9 @@ class Answering:
 
     async def _wait_for_others(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self.landing is not None or self.live.intake.is_superseding:
-            if self.landing is not None:
-                await self.landing.wait()
+        while self.live.landing is not None or self.live.intake.is_superseding:
+            if self.live.landing is not None:
+                await self.live.landing.wait()
             else:
                 await self.live.ledger.wait_at_rest()
 
@@ -162,7 +160,7 @@ class Answering:
         pipeline = self.live.pipeline
         for one in pipeline.having("answer"):
             if id_of(one) == call.claimed_by:
-                text: str | None = await one.answer(pipeline.context(one), call, decision)
+                text: str | None = await one.answer(pipeline.context(one, self.live.home), call, decision)
                 return text
         return None
 
@@ -192,11 +190,11 @@ class Answering:
 
     async def _submit(self, change: Change, events: Sequence[Event], then: Then, gone: Then | None = None) -> None:
         live = self.live
-        landing = self.landing = trio.Event()
+        landing = live.landing = trio.Event()
 
         def landed(saved: Saved | None, error: PersistenceError | None) -> None:
             """Runs in the writer: the decisions are durable, or they are not."""
-            self.landing = None
+            live.landing = None
             landing.set()
             if saved is None:
                 assert error is not None

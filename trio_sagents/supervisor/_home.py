@@ -88,7 +88,7 @@ class Home:
 
         async def run() -> None:
             try:
-                await live.pipeline.notify(middleware_id, message)
+                await live.pipeline.notify(self, middleware_id, message)
                 errors.append(None)
             except (SagentsError, LookupError) as exc:
                 errors.append(exc)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 class IdleClock:
     """What counts is the last activity, and whether anybody watches; a timer only says when to look again."""
 
-    live: "LiveAgent" = attrs.field(repr=False)
     viewers: int = 0
     had_viewer: bool = False
     """Whether anybody watched since the boot."""
@@ -31,7 +30,7 @@ class IdleClock:
         self.viewers = viewers
         self.had_viewer = viewers > 0
 
-    def viewers_changed(self, viewers: int) -> None:
+    def viewers_changed(self, live: "LiveAgent", viewers: int) -> None:
         """So many watch now."""
         if viewers and not self.viewers:
             self.had_viewer = True
@@ -39,25 +38,25 @@ class IdleClock:
             self._viewers_left = trio.current_time()
         self.viewers = viewers
         if not viewers:
-            self.arm()
+            self.arm(live)
 
-    def reason_to_leave(self) -> ShutdownReason | None:
+    def reason_to_leave(self, live: "LiveAgent") -> ShutdownReason | None:
         """Return why an agent at rest leaves now; None where it stays."""
         now = trio.current_time()
-        if self._viewers_due() <= now:
+        if self._viewers_due(live) <= now:
             return ShutdownReason.NO_VIEWERS
-        return ShutdownReason.INACTIVITY if self._activity_due() <= now else None
+        return ShutdownReason.INACTIVITY if self._activity_due(live) <= now else None
 
-    def arm(self) -> None:
+    def arm(self, live: "LiveAgent") -> None:
         """Have the timer look no later than the agent is due. A later look is lazy: it finds out when it comes."""
-        if self.live.turn is not None or self.live.is_receiving:
+        if live.turn is not None or live.is_receiving:
             return
-        due = min(self._activity_due(), self._viewers_due())
+        due = min(self._activity_due(live), self._viewers_due(live))
         if self._timer is not None:
             if self._timer.deadline <= due:
                 return
             self._timer.cancel()
-        self._timer = self.live.runtime.timers.call_at(due, self._look)
+        self._timer = live.runtime.timers.call_at(due, live.look)
 
     def stop(self) -> None:
         """The agent ends."""
@@ -65,18 +64,18 @@ class IdleClock:
             self._timer.cancel()
             self._timer = None
 
-    def _activity_due(self) -> float:
-        return self.live.last_activity + self.live.blueprint.inactivity_timeout
+    def _activity_due(self, live: "LiveAgent") -> float:
+        return live.last_activity + live.blueprint.inactivity_timeout
 
-    def _viewers_due(self) -> float:
-        if self.viewers or not self.had_viewer or self.live.status is Status.INTERRUPTED:
+    def _viewers_due(self, live: "LiveAgent") -> float:
+        if self.viewers or not self.had_viewer or live.status is Status.INTERRUPTED:
             return math.inf
-        return max(self._viewers_left, self.live.last_activity) + self.live.policy.viewer_grace
+        return max(self._viewers_left, live.last_activity) + live.policy.viewer_grace
 
-    def _look(self) -> float | None:
+    def look(self, live: "LiveAgent") -> None:
+        """Have the agent look whether it leaves, where it is due."""
         self._timer = None
-        if min(self._activity_due(), self._viewers_due()) > trio.current_time():
-            self.arm()
+        if min(self._activity_due(live), self._viewers_due(live)) > trio.current_time():
+            self.arm(live)
         else:
-            self.live.wake()  # it looks again itself, and arms again where it stays
-        return None
+            live.wake()  # it looks again itself, and arms again where it stays

@@ -139,7 +139,7 @@ class Intake:
         self.live.ledger.ids.add(message_id)
         try:
             seen, shown = await self._preprocess(posted, actor)
-            while (landing := self.live.answering.landing) is not None:
+            while (landing := self.live.landing) is not None:
                 await landing.wait()  # a decision is on its way: whether this message comes instead of one is known once it is on record
             if not self.live.is_accepting:
                 raise self.live.entry.not_running()

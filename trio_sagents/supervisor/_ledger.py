@@ -5,7 +5,8 @@ and the next one builds on what is stored. One ledger belongs to one agent, and 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
@@ -38,6 +39,8 @@ MAX_COUNT: Final = 2**52
 """Epochs and revisions below it leave room to count on."""
 Taken: TypeAlias = Mapping[str, Sequence[DecisionRecord]]
 """By the id of an open call: what was decided about it, and about the calls of its sub-agent."""
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # type: ignore[explicit-any]  # of whatever it has none
+"""Shared by all agents, which mostly have no decisions."""
 NO_CHANGE: Final = object()
 """Stands for "leave it as it is" where None is a value."""
 
@@ -99,11 +102,11 @@ class Ledger:
     todos: Sequence[Todo] = ()
     metadata: JSON = attrs.field(factory=dict, repr=False)
     interrupt: Interrupt | None = None
-    suspended: JSON = attrs.field(factory=dict, repr=False)
+    suspended: JSON = attrs.field(default=NOTHING, repr=False)
     """By call id: the sub-agents that wait in the interrupt, or are about to go on."""
-    decisions: dict[str, DecisionRecord] = attrs.field(factory=dict, repr=False)
+    decisions: Mapping[str, DecisionRecord] = attrs.field(default=NOTHING, repr=False)
     """By call id: every decision ever taken here."""
-    taken: Taken = attrs.field(factory=dict)
+    taken: Taken = NOTHING
     draft: Message | None = None
     """The stored draft of an answer."""
     transforms: Sequence[tuple[str, RowTransform]] = ()
@@ -387,8 +390,9 @@ class Ledger:
             self.suspended = change.suspended
         if change.standing is not None:
             self.taken = change.standing
-        for record in change.decided:
-            self.decisions.setdefault(record.call_id, record)  # a call that was approved and then halted was approved
+        if change.decided:
+            # The first stands: a call that was approved and then halted was approved.
+            self.decisions = {**{record.call_id: record for record in change.decided}, **self.decisions}
         if change.todos is not None:
             self.todos = tuple(change.todos)
         if change.metadata is not None:

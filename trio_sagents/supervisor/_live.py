@@ -35,6 +35,7 @@ from trio_sagents.data.status import HELD, CancelCause, ShutdownReason, Status
 from trio_sagents.exceptions import Conflict, PersistenceError
 from trio_sagents.supervisor._answering import Answering
 from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._expiry import expire_later
 from trio_sagents.supervisor._home import Home
 from trio_sagents.supervisor._idle import IdleClock
 from trio_sagents.supervisor._intake import Intake
@@ -74,10 +75,10 @@ class LiveAgent:
     """Whether its last turn was cut."""
     last_activity: float = attrs.field(factory=trio.current_time)
     started_at: datetime.datetime = attrs.field(factory=wall_clock)
-    idle: IdleClock = attrs.field(init=False)
+    idle: IdleClock = attrs.field(factory=IdleClock)
     intake: Intake = attrs.field(init=False)
-    answering: Answering = attrs.field(init=False)
-    home: Home = attrs.field(init=False)
+    landing: trio.Event | None = None
+    """Set when the decision that is on its way is on record, or refused; None where none is."""
     pipeline: Pipeline = attrs.field(init=False)
     _threads: trio.CapacityLimiter | None = None
     _status_after: Status = Status.IDLE
@@ -86,17 +87,25 @@ class LiveAgent:
     _wake: trio.Event | None = None
     _rest: trio.Event | None = None
     """Set when it comes to rest, where somebody waits for that."""
-    _expiry: Timer | None = None
+    expiry: Timer | None = None
+    """When what nobody decides is decided by itself."""
     _tracked: Tracked | None = None
     _forget_viewers: Callable[[], None] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.idle = IdleClock(self)
         self.intake = Intake(self.entry, self)
-        self.answering = Answering(self)
-        self.home = Home(self)
-        self.pipeline = Pipeline(self.blueprint.agent, self.home, tools=self.blueprint.agent.own_tools)
+        self.pipeline = Pipeline(self.blueprint.agent, tools=self.blueprint.agent.own_tools)
         self.ledger.transforms = tuple((id_of(one), one.transform_row) for one in self.pipeline.having("transform_row"))
+
+    @property
+    def home(self) -> Home:
+        """What its middleware may ask for; made anew, for it holds the agent."""
+        return Home(self)
+
+    @property
+    def answering(self) -> Answering:
+        """The way of decisions into it; made anew, for it holds the agent."""
+        return Answering(self)
 
     @property
     def viewers(self) -> int:
@@ -127,12 +136,12 @@ class LiveAgent:
         presence = self.runtime.presence
         self._tracked = presence.enter(AGENTS_TOPIC, self.entry.agent_id, functools.partial(self._meta, self.status))
         topic = conversation_topic(self.entry.conversation_id)
-        self._forget_viewers = presence.watch_count(topic, self.idle.viewers_changed)
+        self._forget_viewers = presence.watch_count(topic, self._viewers_changed)
         self.idle.begin(presence.count(topic))
         waiting = self.runtime.subscriptions.get(self.entry.conversation_id)
         if waiting:
             enrol_waiting(self, tuple(waiting))
-        self._expire_later()
+        expire_later(self)
         self.entry.become_ready()
 
     def _meta(self, status: Status) -> JSON:
@@ -217,28 +226,13 @@ class LiveAgent:
         """Some of the calls are decided."""
         self.touch()
         self._set_status(Status.INTERRUPTED, None, None)
-        self._expire_later()
+        expire_later(self)
 
     def dismissed(self) -> None:
         """The halt is acknowledged."""
         self.touch()
         self.is_released = True
         self._set_status(Status.IDLE, None, None)
-
-    def _expire_later(self) -> None:
-        """Have what nobody decides expire, where it does."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-        interrupt = self.ledger.interrupt
-        if interrupt is not None and interrupt.expires_at is not None:
-            seconds = max(0.0, (interrupt.expires_at - wall_clock()).total_seconds())
-            self._expiry = self.runtime.timers.call_at(trio.current_time() + seconds, self._expire)
-
-    def _expire(self) -> None:
-        self._expiry = None
-        if self.is_accepting:
-            self.nursery.start_soon(self.answering.expire)
 
     def finish_work(self) -> None:
         """It was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
@@ -249,6 +243,13 @@ class LiveAgent:
         """A write was refused: where another writer took over, this agent has no business here any more."""
         if isinstance(error, Conflict) and not self.has_ended:
             self.entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+
+    def _viewers_changed(self, viewers: int) -> None:
+        self.idle.viewers_changed(self, viewers)
+
+    def look(self) -> None:
+        """The timer says that it may be due to leave."""
+        self.idle.look(self)
 
     # ── its own task
 
@@ -276,7 +277,7 @@ class LiveAgent:
             await self._wait()
 
     async def _wait(self) -> None:
-        self.idle.arm()
+        self.idle.arm(self)
         self._wake = trio.Event()
         try:
             await self._wake.wait()
@@ -293,7 +294,7 @@ class LiveAgent:
     def _reason_to_leave(self) -> ShutdownReason | None:
         if self.is_receiving or not self.ledger.is_at_rest:
             return None
-        return self.idle.reason_to_leave()
+        return self.idle.reason_to_leave(self)
 
     @property
     def is_at_rest(self) -> bool:
@@ -303,7 +304,7 @@ class LiveAgent:
     @property
     def is_receiving(self) -> bool:
         """Whether a message or a decision is on its way to the store."""
-        return bool(self.intake.flights) or self.answering.landing is not None
+        return bool(self.intake.flights) or self.landing is not None
 
     async def wait_idle(self) -> None:
         """Wait until it is at rest; AgentNotRunning where it ended first."""
@@ -356,7 +357,7 @@ class LiveAgent:
         if "debug" in self._feeds and self._feeds["debug"].subscriptions:
             self.publish(AgentStateUpdated(self.ledger.state()), "debug")
         self.intake.settle(turn.message_ids, outcome)
-        self._expire_later()
+        expire_later(self)
         self.wake()
 
     # ── ending
@@ -389,9 +390,9 @@ class LiveAgent:
             self._forget_viewers()
         # What holds it goes, so it is gone with its last handle, and the collector has nothing to find.
         self._feeds.clear()
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._tracked = self._forget_viewers = self._expiry = None
+        if self.expiry is not None:
+            self.expiry.cancel()
+        self._tracked = self._forget_viewers = self.expiry = None
         self.intake.settle(tuple(self.intake.accepted), Unanswered(reason))
         self.intake.close()
         self._tell_rest()

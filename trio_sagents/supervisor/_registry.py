@@ -1,7 +1,7 @@
 """Which agents there are: looked up and reserved in one synchronous step, so there are never two for one conversation."""
 
 import contextvars
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ class Entry:
     phase: Phase = Phase.BOOTING
     live: "LiveAgent | None" = attrs.field(default=None, repr=False)
     """The agent, from the end of its boot until its own end."""
-    openings: list[Opening] = attrs.field(factory=list)
+    openings: Sequence[Opening] = ()
     """In order; done before the agent goes live."""
     has_booted: bool = False
     failure: Failure | None = None

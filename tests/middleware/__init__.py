@@ -1,0 +1,1 @@
+"""The built-in middleware, in whole sessions: in virtual time, on a real SQLite file, with a restart in the middle."""
