@@ -7,6 +7,7 @@ A process of its own, for an audit hook stays for ever. `--rows` takes the long 
 import argparse
 import base64
 import builtins
+import contextlib
 import functools
 import gc
 import importlib
@@ -255,10 +256,8 @@ def _planted(deed: str, conversation: Conversation) -> Ledger:
         case "process":
             subprocess.run([sys.executable, "-V"], check=True, capture_output=True)
         case "hidden":
-            try:
+            with contextlib.suppress(Exception):
                 builtins.eval("1")
-            except Exception:
-                pass
         case _:
             raise ValueError(deed)
     return restored(conversation)

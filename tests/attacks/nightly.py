@@ -82,7 +82,7 @@ def soaked(kind: str) -> Callable[[float, int], Row]:
 
 
 def slow_viewer(scale: float, processes: int) -> Row:
-    """Compare the 99th percentile of a turn with and without a viewer a thousand times slower; the best of three, for the machine's sake."""
+    """Compare the 99th percentile of a turn with and without a viewer a thousand times slower; the best of three."""
     turns = max(40, int(TURNS * scale))
     began = time.perf_counter()
     pairs = [trio.run(slow_subscriber, turns) for _ in range(3)]

@@ -184,7 +184,7 @@ def grown(lefts: Sequence[Left]) -> list[str]:
 
 
 async def slow_subscriber(turns: int) -> tuple[float, float]:
-    """Return the 99th percentile of the seconds of a turn, without and with a subscriber that takes an event where the agent has told a thousand.
+    """Return the 99th percentile of the seconds of a turn, without and with a subscriber a thousand times slower than the agent.
 
     Turns of both kinds alternate, so what else the machine does falls on both.
     """

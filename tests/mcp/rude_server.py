@@ -56,6 +56,8 @@ def call(name, arguments):
             later.append(f"new-{len(later)}")
             say({"method": "notifications/tools/list_changed"})
             return "changed"
+        case _:
+            return f"{name} is new"
 
 
 def serve():

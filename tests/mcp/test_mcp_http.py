@@ -40,9 +40,8 @@ class Web:
 
     async def end(self) -> None:
         assert self.process is not None
-        with trio.CancelScope(shield=True):
-            self.process.kill()
-            await self.process.wait()
+        self.process.kill()
+        await self.process.wait()
 
 
 @asynccontextmanager
@@ -53,7 +52,8 @@ async def web(*flags: str) -> AsyncIterator[Web]:
         try:
             yield server
         finally:
-            await server.end()
+            with trio.move_on_after(5, shield=True):
+                await server.end()
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

@@ -165,18 +165,21 @@ async def test_shared_connection_when_one_agent_is_stopped(tmp_path: Path) -> No
 
 async def test_approval_when_every_tool_asks() -> None:
     """One line has people decide about every MCP tool, also about one that the server brings along later."""
-    replies = ([Call("change")], [Call("echo", text="approved")], [Call("new-0")], "done")
+    replies = ([Call("change")], [Call("echo", text="approved")], "one", [Call("new-0")], "two")
     setup = config(*replies, mcp=Mcp(rude(), name="rude"), more=[Approvals({}, when=is_mcp_tool)])
     asked: list[str] = []
     async with open_sessions(setup) as sessions:
-        outcome = await (await sessions.post("1", "go")).wait()
-        while isinstance(outcome, Interrupted):
-            asked += [call.name for call in outcome.interrupt.calls]
-            outcome = await (await sessions.resume("1", [Approve(call) for call in outcome.interrupt.calls])).wait()
+        for _ in range(2):
+            outcome = await (await sessions.post("1", "go")).wait()
+            while isinstance(outcome, Interrupted):
+                asked += [call.name for call in outcome.interrupt.calls]
+                outcome = await (await sessions.resume("1", [Approve(call) for call in outcome.interrupt.calls])).wait()
         (model,) = setup.factory_router.models
 
     assert ["change", "echo", "new-0"] == asked
-    assert ["changed", "approved"] == [result.content for message in model.requests[-1].messages for result in message.results][:2]
+    assert ["changed", "approved", "new-0 is new"] == [
+        result.content for message in model.requests[-1].messages for result in message.results
+    ]
 
 
 async def test_approval_when_one_server_asks() -> None:

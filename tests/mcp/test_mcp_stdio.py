@@ -227,3 +227,14 @@ async def test_tools_when_the_server_changes_them() -> None:
             await connection.call("change", {})
 
         assert [*before, "new-0"] == [tool.name for tool in connection.tools()]
+
+
+async def test_start_when_server_says_why_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """What a server writes to its standard error before it ends is in the debug log, the last line without an end, too."""
+    caplog.set_level(logging.DEBUG, "trio_sagents.mcp")
+    with pytest.raises(McpDisconnected, match="the debug log"):
+        async with open_mcp(StdioServer("sh", ["-c", "echo one >&2; printf two >&2"]), name="sh"):
+            raise AssertionError("unreachable")
+    messages = [record.getMessage() for record in caplog.records]
+
+    assert ["MCP server 'sh': one", "MCP server 'sh': two"] == messages[:2]

@@ -1,7 +1,7 @@
 """Small helpers for the scenarios of the middleware."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ class StrictModel:
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
         check_request(request)
-        async with self._inner.stream(request) as chunks:
-            yield self._counted(chunks)
+        async with self._inner.stream(request) as chunks, aclosing(self._counted(chunks)) as counted:
+            yield counted
 
-    async def _counted(self, chunks: AsyncIterator[ModelChunk]) -> AsyncIterator[ModelChunk]:
+    async def _counted(self, chunks: AsyncIterator[ModelChunk]) -> AsyncGenerator[ModelChunk, None]:
         if self.usage is not None:
             yield UsageChunk(self.usage)
         async for chunk in chunks:

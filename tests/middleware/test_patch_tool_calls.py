@@ -50,7 +50,7 @@ def shape(messages: Sequence[Message]) -> list[str]:
         ([user("1"), answer("2", call("a")), user("3")], ["u:hi", "a:(a)", "t:a=cancelled", "u:hi"]),
         (
             [user("1"), answer("2", call("a"), call("b")), result("3", "b")],
-            ["u:hi", "a:(a) (b)", "t:a=cancelled", "t:b=completed"],
+            ["u:hi", "a:(a) (b)", "t:b=completed", "t:a=cancelled"],
         ),
         ([user("1"), answer("2", call("a")), result("3", "a"), result("4", "a")], ["u:hi", "a:(a)", "t:a=completed"]),
         ([user("1"), result("2", "a"), answer("3", "x"), user("4")], ["u:hi", "a:x", "u:hi"]),

@@ -1,7 +1,8 @@
 """Spans of sessions, turns, model calls and tool calls: each below the right parent, each with its end."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -100,21 +101,12 @@ class Counting:
     def __init__(self) -> None:
         self._inner = ScriptedModel(["hi"])
 
-    def stream(self, request: Any) -> Any:
-        return _Counted(self._inner.stream(request))
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        async with self._inner.stream(request) as chunks:
+            yield self._chunks(chunks)
 
-
-class _Counted:
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    async def __aenter__(self) -> Any:
-        return self._chunks(await self._inner.__aenter__())
-
-    async def __aexit__(self, *error: object) -> Any:
-        return await self._inner.__aexit__(*error)
-
-    async def _chunks(self, chunks: Any) -> Any:
+    async def _chunks(self, chunks: Any) -> AsyncIterator[Any]:
         yield UsageChunk(Usage(10, 5, 3, 2))
         async for chunk in chunks:
             yield chunk

@@ -1,14 +1,15 @@
 """Stories that a crash may cut anywhere: a client tells the same again in each life, until one ends by itself."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 import trio
 
+from tests.sim.people import decide, with_payments
 from tests.sim.world import ALICE, World
-from trio_sagents import Completed, SagentsError
+from trio_sagents import Completed, Decision, Interrupted, SagentsError
 from trio_sagents.testing import Simulation
 from trio_sagents.testing.invariants import check
 
@@ -22,6 +23,12 @@ class Lived:
     world: World
     outcomes: dict[tuple[str, str], str] = attrs.field(factory=dict)
     """By conversation and message: the id of the answer that was seen."""
+    paid: list[int] = attrs.field(factory=list)
+    """Amounts that were paid, over all lives."""
+    decisions: Sequence[Decision] = ()
+    """What people have decided, once they were asked."""
+    is_decided: bool = False
+    """Whether they were told that it is on record."""
 
     async def ask(self, text: str, message_id: str, conversation_id: str = "c") -> None:
         """Post, as often as it takes over all lives, and remember the answer."""
@@ -49,6 +56,7 @@ class Lives:
         disk = simulation.disk
         world = World(simulation, disk)
         lived = Lived(world)
+        world.make_agent = with_payments(world, lived.paid)
 
         async def life() -> None:
             world.models.clear()
@@ -126,3 +134,22 @@ async def sleeping(lived: Lived) -> None:
     await lived.ask("say one", "m1")
     await trio.sleep(30)
     await lived.ask("note two", "m2")
+
+
+@lives
+async def deciding(lived: Lived) -> None:
+    """Payments that people decide about; what they decided they say again in each life."""
+    world = lived.world
+    sessions = world.sessions
+    with suppress(SagentsError):
+        if not lived.decisions:
+            outcome = await world.ask("pay them", "m1")
+            if isinstance(outcome, Interrupted):
+                lived.decisions = decide(outcome.interrupt.calls)
+        if lived.decisions:
+            receipt = await sessions.resume("c", lived.decisions, scope=ALICE)
+            with world.noting():
+                check(receipt.duplicate or not lived.is_decided, "I26", "what was decided, and told, is to be decided again")
+            lived.is_decided = lived.is_decided or not world.store.is_frozen
+            await receipt.wait()
+    await lived.ask("say two", "m2")

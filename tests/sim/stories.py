@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import trio
 
+from tests.sim import people
 from tests.sim.world import ALICE, STORIES, Story, World, new_folder, story
 from trio_sagents import (
     AGENTS_TOPIC,
@@ -23,7 +24,7 @@ from trio_sagents import (
 from trio_sagents.testing import FaultyStore, ScriptedModel
 from trio_sagents.testing.invariants import check, check_closed
 
-__all__ = ("STORIES",)
+__all__ = ("STORIES", "people")
 
 
 # ── the front door

@@ -1,6 +1,8 @@
 """Bugs planted in the library, each found by a sweep: an oracle that lets one pass looks at nothing."""
 
 import contextlib
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -9,7 +11,9 @@ import pytest
 import trio
 
 from tests.sim.lives import chatting
+from tests.sim.people import resume
 from tests.sim.stories import handle_stop, post, presence, start_with_subscribers, stop, subscribing
+from trio_sagents import Approvals
 from trio_sagents.broadcast import Subscriber, _presence
 from trio_sagents.data.records import Saved
 from trio_sagents.supervisor import _handle, _registry, _writer
@@ -64,6 +68,23 @@ def stops_a_handle_early(stack: contextlib.ExitStack) -> None:
     stack.enter_context(mock.patch.object(_handle, "stop_entry", _at_once))
 
 
+def asks_nobody(stack: contextlib.ExitStack) -> None:
+    """Calls that need an approval run without one."""
+
+    async def claim(self: Any, context: Any, call: Any, tool: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    stack.enter_context(mock.patch.object(Approvals, "claim", claim))
+
+
+def closes_nothing_after_a_crash(stack: contextlib.ExitStack) -> None:
+    """A history that a crash cut is used as it is."""
+    module = importlib.import_module("trio_sagents.data.history")
+    for user in list(sys.modules.values()):
+        if getattr(user, "close_after_crash", None) is module.close_after_crash and user is not module:
+            stack.enter_context(mock.patch.object(user, "close_after_crash", lambda *args: ()))
+
+
 @contextlib.contextmanager
 def planted(plant: Plant) -> Iterator[None]:
     """Plant a bug while the block is open."""
@@ -80,6 +101,8 @@ CASES: list[tuple[Plant, Callable[[], Tally]]] = [
     (forgets_to_leave, lambda: sweep_cancels(presence)),
     (goes_on_after_a_failed_write, lambda: sweep_faults(post)),
     (runs_two_agents, lambda: simulate_many(post, range(20))),
+    (asks_nobody, lambda: simulate_many(resume, range(3))),
+    (closes_nothing_after_a_crash, lambda: sweep_crashes(chatting)),
     (stops_a_handle_early, lambda: sweep_cancels(handle_stop)),
 ]
 

@@ -56,6 +56,11 @@ REPLIES: Final[dict[str, Reply]] = {
     "wait": Call("wait", seconds=3),
     "broken": Call("broken"),
     "unknown": Call("nonsense"),
+    "pay": [Call("pay", amount=1), Call("pay", amount=2), Call("pay", amount=3)],
+    "halt": Call("halt"),
+    "question": Call("ask_user", question="Which colour?"),
+    "task": Call("task", name="helper", instructions="note it"),
+    "delegate": Call("delegate"),
 }
 """What is answered, by the first word of what was asked; behind a tool comes "done"."""
 
@@ -76,14 +81,18 @@ class WatchedModel:
     conversation_id: str
     name: str = "watched"
     streams: int = 0
+    is_alone: bool = True
+    """Whether nobody else may talk for the conversation meanwhile; sub-agents do."""
 
     @asynccontextmanager
     async def stream(self, request: Any) -> AsyncIterator[Any]:
         """Open one answer."""
         self.streams += 1
+        if self.world.cut is not None:
+            self.world.simulation.follow("turn", self.world.cut.set)
         try:
             with self.world.noting():
-                check(self.streams == 1, "I1", f"{self.streams} model streams of {self.conversation_id!r}")
+                check(self.streams == 1 or not self.is_alone, "I1", f"{self.streams} model streams of {self.conversation_id!r}")
                 check_messages(request.messages[:-1], is_whole=False)
                 check(request.messages and request.messages[-1].role in {"user", "tool"}, "I8", "the model is asked to answer nothing")
             reply = reply_to(request)
@@ -123,6 +132,10 @@ class World:
     violations: list[Violation] = attrs.field(factory=list)
     models: dict[str, WatchedModel] = attrs.field(factory=dict)
     may_be_slow: bool = False
+    make_agent: "Callable[[Any, list[Any]], Agent]" = lambda model, tools: Agent(model=model, tools=tools)  # noqa: E731  # a default
+    """(model, tools) -> the agent of each conversation."""
+    cut: trio.Event | None = None
+    """Cuts the turn of "c" by `cancel_turn`; None where turns are not to be struck."""
 
     def __attrs_post_init__(self) -> None:
         self.config = SessionConfig(
@@ -156,7 +169,7 @@ class World:
             model = self.models.setdefault(conversation_id, WatchedModel(self, conversation_id))
             faults = self.simulation.faults
             tools = [faulty_tool(one, faults) for one in (note, wait, broken)]
-            return Agent(model=FaultyModel(model, faults), tools=tools)
+            return self.make_agent(FaultyModel(model, faults), tools)
 
         return await self.simulation.faults.call("factory", build)
 
@@ -209,7 +222,7 @@ class World:
         deadline = trio.current_time() + (PATIENCE if not self.may_be_slow else 4 * PATIENCE)
         said: list[str] = []
         while trio.current_time() < deadline:
-            with trio.move_on_at(deadline):
+            with trio.move_on_after(15):
                 try:
                     outcome = await self.ask("say again", f"again-{len(said)}", conversation_id)
                 except SagentsError as exc:
@@ -219,6 +232,8 @@ class World:
                         return
                     said.append(str(outcome))
             await trio.sleep(1)
+            with suppress(SagentsError):
+                await self.sessions.dismiss(conversation_id, scope=ALICE)  # a halt waits for that
         raise Violation(f"I14: {PATIENCE:g} seconds later conversation {conversation_id!r} does not work: {said[:5]}")
 
     async def check_stored(self, *, is_whole: bool = True) -> None:
@@ -237,6 +252,12 @@ class World:
         """The store below all that fails."""
         return getattr(self.store, "inner", self.store)
 
+    async def _cut_turns(self) -> None:
+        assert self.cut is not None
+        await self.cut.wait()
+        with suppress(SagentsError):
+            await self.sessions.cancel_turn("c", scope=ALICE)
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Open the sessions, with two viewers; behind the block nothing is left of them."""
@@ -247,12 +268,16 @@ class World:
                     self.sessions.open_subscriber(scope=BOB) as bob,
                     EventSpy().reading(alice) as viewer,
                     EventSpy().reading(bob) as stranger,
+                    trio.open_nursery() as nursery,
                 ):
+                    if self.cut is not None:
+                        nursery.start_soon(self._cut_turns)
                     await alice.subscribe("c")
                     await bob.subscribe("c")
                     yield
                     with trio.move_on_after(PATIENCE), suppress(SagentsError):
                         await self.sessions.stop("c", scope=ALICE)
+                    nursery.cancel_scope.cancel()
                 with self.noting():
                     viewer.check_complete()
                     check(not stranger.envelopes, "I20", f"a stranger saw {len(stranger.envelopes)} events")
@@ -297,6 +322,7 @@ class Story:
     """The public names that it is about."""
     body: Body
     kind: str = "memory"
+    follows: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.__module__ = self.body.__module__
@@ -314,6 +340,7 @@ class Story:
     async def _run(self, simulation: Simulation, store: Any) -> None:
         faults = simulation.plan.faults
         world = World(simulation, FaultyStore(simulation.faults, store))
+        world.cut = trio.Event() if self.follows else None
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
         hangs = any(fault.how == "hang" for fault in faults)
         if self.kind == "bare":
@@ -335,11 +362,14 @@ class Story:
 STORIES: Final[list[Story]] = []
 
 
-def story(*names: str, kind: str = "memory") -> Callable[[Body], Story]:
-    """Make a story of a function of the world. "bare" has no sessions around it; "sqlite" keeps them in a file."""
+def story(*names: str, kind: str = "memory", follows: bool = False) -> Callable[[Body], Story]:
+    """Make a story of a function of the world.
+
+    "bare" has no sessions around it; "sqlite" keeps them in a file. `follows` has the turns be cut, too, at each of their yields.
+    """
 
     def make(body: Body) -> Story:
-        made = Story(names, body, kind)
+        made = Story(names, body, kind, follows)
         STORIES.append(made)
         return made
 

@@ -35,7 +35,7 @@ async def test_listener_when_slow() -> None:
         assert updated(8) == await take(changes)
 
 
-async def test_listener_when_it_never_reads() -> None:
+def test_listener_when_it_never_reads() -> None:
     """What is kept for a listener is bounded, whatever happens."""
     publisher = Publisher(3)
     with publisher.listen(S) as changes:

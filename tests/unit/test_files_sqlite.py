@@ -11,10 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-import trio
 
 from trio_sagents.exceptions import PersistenceError
-from trio_sagents.files import FilesConfig, FilesUnsaved, Mount, SqliteFiles, open_files
+from trio_sagents.files import DirectoryFiles, FilesConfig, FilesUnsaved, Mount, SqliteFiles, open_files
 from trio_sagents.files import sqlite as module
 from trio_sagents.persistence import SqliteStore
 
@@ -167,12 +166,8 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "directory"])
-async def test_process_when_killed(tmp_path: Path, kind: str) -> None:
-    """After a kill -9 everything that was acknowledged is there, every file is whole, and none is there twice."""
-    from trio_sagents.files import DirectoryFiles  # noqa: PLC0415  # as the program above
-
-    place = tmp_path / "files.db" if kind == "sqlite" else tmp_path
+def _run_and_kill(kind: str, place: Path) -> int:
+    """Return the last number that the program has acknowledged."""
     command = [sys.executable, "-c", KILLED, kind, str(place)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
@@ -183,6 +178,14 @@ async def test_process_when_killed(tmp_path: Path, kind: str) -> None:
                 os.kill(process.pid, signal.SIGKILL)
                 break
         last = max([last, *map(int, process.stdout.read().split())])
+    return last
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "directory"])
+async def test_process_when_killed(tmp_path: Path, kind: str) -> None:
+    """After a kill -9 everything that was acknowledged is there, every file is whole, and none is there twice."""
+    place = tmp_path / "files.db" if kind == "sqlite" else tmp_path
+    last = _run_and_kill(kind, place)
     backend = SqliteFiles(place) if kind == "sqlite" else DirectoryFiles(place)
     async with open_files(FilesConfig(mounts=[Mount("/", backend)])) as files:
         area = files.area("s")
@@ -196,4 +199,3 @@ async def test_process_when_killed(tmp_path: Path, kind: str) -> None:
     for path, text in found.items():
         number = path.rpartition("f")[2]
         assert text in {f"{number} " * 1000, f"{number}+" * 1000}
-    await trio.lowlevel.checkpoint()

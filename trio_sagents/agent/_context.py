@@ -38,6 +38,11 @@ class TurnContext(AgentHome, Protocol):
         ...
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the turn goes on behind an interrupt that was answered."""
+        ...
+
+    @property
     def has_ended(self) -> bool:
         """Whether the turn has an outcome."""
         ...

@@ -102,6 +102,7 @@ class NestedTurn:
     """Ends with the call."""
     progress: Progress = attrs.field(factory=Progress)
     has_ended: bool = False
+    goes_on: bool = False
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -259,6 +260,7 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
+        self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
             self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", record=record["suspended"].get(call.call_id))

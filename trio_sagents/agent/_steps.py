@@ -30,7 +30,7 @@ async def converse(turn: "TurnSteps") -> Ended:
 
     Cancellation: the turn is cut; what was said and done stands.
     """
-    ended = await turn.go_on()
+    ended: Ended | None = None
     while ended is None:
         await turn.take_steered()
         answer = await turn.ask_model()
@@ -83,6 +83,8 @@ class TurnSteps:
         Cancellation: what was said stays, as the partial answer of the turn.
         """
         progress = self.context.progress
+        if progress.open_calls:
+            raise RuntimeError("the calls of the last answer are open: `run_tools` comes before the model is asked again")
         progress.rounds += 1
         if progress.rounds > self.agent.limits.max_rounds:
             raise LimitExceeded("max_rounds", progress.rounds, most=self.agent.limits.max_rounds)
@@ -103,14 +105,12 @@ class TurnSteps:
         return await self._run(answer)
 
     async def go_on(self) -> Ended | None:
-        """Run the calls that an interrupt left open, now that they are decided; nothing where there are none.
+        """Run the calls that an interrupt left open, now that they are decided. Done before a loop begins.
 
         Returns: as `run_tools`.
 
         Cancellation: as of `run_tools`.
         """
-        if not self.context.progress.open_calls:
-            return None
         return await self._run(None)
 
     async def _run(self, answer: ModelAnswer | None) -> Ended | None:

@@ -41,9 +41,11 @@ async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
 async def _run(pipeline: Pipeline, context: TurnContext) -> Ended:
     if pipeline.is_stale:
         await pipeline.collect_tools(context)
-    if not context.progress.open_calls:
+    if not context.goes_on:
         await pipeline.each("before_turn", context, turn_id=context.turn_id)
     turn = TurnSteps(pipeline, context, await pipeline.system_prompt(context, context.turn_id))
+    if context.goes_on and (ended := await turn.go_on()) is not None:
+        return ended
     mode = pipeline.agent.mode or converse
     ended = await mode(turn)
     if not context.has_ended:

@@ -8,7 +8,7 @@ from mcp import MCPError
 
 from trio_sagents._trio.groups import leaves
 from trio_sagents.exceptions import SagentsError
-from trio_sagents.mcp._servers import Server, StdioServer, redacted
+from trio_sagents.mcp._servers import HttpServer, Server, StdioServer, redacted
 
 MAX_WORDS: Final = 400
 """How much of a server's own words goes into a message, in characters."""
@@ -33,6 +33,8 @@ def explain(error: BaseException, server: Server) -> str:
         match leaf:
             case httpx2.HTTPError():
                 return f"it cannot be reached ({type(leaf).__name__})"
+            case MCPError(code=mcp_types.CONNECTION_CLOSED) if isinstance(server, HttpServer):
+                return "it ended the connection"
             case MCPError(code=mcp_types.CONNECTION_CLOSED):
                 return "it ended the connection; the debug log of trio_sagents.mcp has what it wrote to its standard error"
             case MCPError():

@@ -26,11 +26,15 @@ from trio_sagents.mcp._servers import StdioServer, redacted
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Bytes that one message of a server may have; a longer one ends the connection."""
 MAX_LOG_LINE: Final = 500
-"""Bytes that are logged of a line of standard error."""
+"""How much is logged of a line of standard error."""
+MAX_LINE: Final = 64 * 1024
+"""Bytes that are kept of a line of standard error: secrets are struck out of it before it is cut for the log."""
 MAX_LOG_LINES: Final = 500
 """Lines of standard error that are logged of one connection; the rest is read and dropped."""
 TERMINATE_TIMEOUT: Final = 1.0
 """Seconds between SIGTERM and SIGKILL."""
+DRAIN_TIMEOUT: Final = 0.5
+"""Seconds for the last words on standard error; a process that has left the group may hold the pipe open."""
 log: Final = logging.getLogger("trio_sagents.mcp")
 
 Incoming = SessionMessage | Exception
@@ -45,6 +49,18 @@ class StdioPipes:
     process: trio.Process
     on_lost: Callable[[], None]
     """Called when nothing more can come from the child, or be said to it."""
+    drained: trio.Event = attrs.field(factory=trio.Event)
+    """Standard error has been read to its end."""
+
+    async def carry(
+        self, scope: trio.CancelScope, to_session: MemoryObjectSendStream[Incoming], from_session: MemoryObjectReceiveStream[SessionMessage]
+    ) -> None:
+        """Carry what is said, both ways, until `scope` is cancelled: a shielded one, for a child can end only while somebody reads."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.read, to_session)
+                nursery.start_soon(self.write, from_session)
+                nursery.start_soon(self.drain_errors)
 
     async def read(self, messages: MemoryObjectSendStream[Incoming]) -> None:
         """Hand on what the child writes, until it has closed its output; drained to the end, or the child could not end."""
@@ -90,16 +106,22 @@ class StdioPipes:
     async def drain_errors(self) -> None:
         """Read the child's standard error, into the debug log."""
         assert self.process.stderr is not None
-        lines = 0
+        left = MAX_LOG_LINES
         rest = b""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in self.process.stderr:
-                *whole, rest = (rest + data).split(b"\n")
-                rest = rest[:MAX_LOG_LINE]
-                for line in whole[: max(0, MAX_LOG_LINES - lines)]:
-                    text = line[:MAX_LOG_LINE].decode(errors="replace").rstrip()
-                    log.debug("MCP server %r: %s", self.name, redacted(text, self.server))
-                lines += len(whole)
+                *lines, rest = (rest + data).split(b"\n")
+                rest = rest[:MAX_LINE]
+                for line in lines[:left]:
+                    self._log_line(line)
+                left -= min(left, len(lines))
+        if rest and left:
+            self._log_line(rest)
+        self.drained.set()
+
+    def _log_line(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        log.debug("MCP server %r: %s", self.name, redacted(text, self.server)[:MAX_LOG_LINE])
 
     async def end(self) -> None:
         """End the child, and all that it has started. Bounded, so it may be shielded."""
@@ -114,6 +136,8 @@ class StdioPipes:
                 await _exited(self.process)
         self._signal(signal.SIGKILL)
         await self.process.wait()
+        with trio.move_on_after(DRAIN_TIMEOUT):
+            await self.drained.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):  # nobody is left, or (elsewhere than on Linux) only the dead are
@@ -167,11 +191,10 @@ async def stdio_streams(
     pipes = StdioPipes(server, name, process, on_lost)
     to_session, heard = anyio.create_memory_object_stream[Incoming](0)
     said, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    carrying = trio.CancelScope(shield=True)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pipes.read, to_session)
-            nursery.start_soon(pipes.write, from_session)
-            nursery.start_soon(pipes.drain_errors)
+            nursery.start_soon(pipes.carry, carrying, to_session, from_session)
             try:
                 yield heard, said
             finally:
@@ -179,7 +202,7 @@ async def stdio_streams(
                 # Cancellation: the child must be gone when its owner is; `end` is bounded.
                 with trio.CancelScope(shield=True):
                     await pipes.end()
-                nursery.cancel_scope.cancel()
+                carrying.cancel()
     finally:
         for stream in (to_session, heard, said, from_session):
             stream.close()

@@ -36,7 +36,8 @@ PROMPT: Final = """\
 You have files, in a file system of your own: they are not those of a computer. Their paths begin with "/", as in "/notes/plan.md"; \
 folders come and go with the files in them. The files are still there in later conversations, and others may read and change them \
 meanwhile."""
-_EDITING: Final = " Read a file before you change it, and replace small pieces of it. To give it another content as a whole, delete it and create it anew."
+_EDITING: Final = """ Read a file before you change it, and replace small pieces of it. \
+To give it another content as a whole, delete it and create it anew."""
 
 
 @attrs.frozen

@@ -101,16 +101,17 @@ class _Patch:
 
     def _add_answer(self, place: int, message: Message, callers: "dict[str, list[int]]") -> None:
         calls: list[ToolCall] = []
-        answers: list[tuple[Message | None, ToolResult]] = []
+        answers: list[tuple[int, Message | None, ToolResult]] = []
         for call in message.calls:
             found = self._result_of(call, place, callers)
             call_id = self._free(call.call_id or "call", self.call_ids)
             renamed = call if call_id == call.call_id else attrs.evolve(call, call_id=call_id)
-            origin, result = (None, ToolResult(call_id, call.name, CANCELLED_TEXT, "cancelled")) if found is None else found
+            missing = (len(self.messages), None, ToolResult(call_id, call.name, CANCELLED_TEXT, "cancelled"))
+            where, origin, result = missing if found is None else found
             if (result.call_id, result.name) != (call_id, call.name):
                 origin, result = None, attrs.evolve(result, call_id=call_id, name=call.name)
             calls.append(renamed)
-            answers.append((origin, result))
+            answers.append((where, origin, result))
         parts = _answer_parts(message.parts, calls)
         if not parts:
             return
@@ -120,14 +121,14 @@ class _Patch:
             parts, message = (*last.parts, *parts), attrs.evolve(message, message_id=last.message_id)
             self.ids.discard(last.message_id)
         self._add(message, parts)
-        for origin, result in answers:
+        for _, origin, result in sorted(answers, key=lambda one: one[0]):  # in the order in which they were stored
             if origin is not None and len(origin.parts) == 1 and origin.role == "tool":
                 self._add(origin, origin.parts)
             else:
                 self.patched.append(self._new(f"result-{result.call_id}", "tool", result))
 
-    def _result_of(self, call: ToolCall, place: int, callers: "dict[str, list[int]]") -> tuple[Message, ToolResult] | None:
-        """Return the first result behind a call, before another call has its id; with the message it stands in."""
+    def _result_of(self, call: ToolCall, place: int, callers: "dict[str, list[int]]") -> tuple[int, Message, ToolResult] | None:
+        """Return the first result behind a call, before another call has its id; with the message it stands in, and its place."""
         following = next((later for later in callers[call.call_id] if later > place), len(self.messages))
         waiting = self.results.get(call.call_id)
         while waiting:
@@ -136,7 +137,7 @@ class _Patch:
                 break
             waiting.popleft()
             if where > place:
-                return message, result
+                return where, message, result
         return None
 
     def _new(self, name: str, role: str, content: str | ToolResult) -> Message:

@@ -21,11 +21,15 @@ _SEVERAL: Final = re.compile(
     re.IGNORECASE,
 )
 _USE: Final = re.compile(
-    r"(?:use|call|run)\s+(?:the\s+)?(?:tool\s+)?(?P<tool>\w+_\w+|(?<=tool )\w+)(?:\s+(?:with|on)\s+(?P<arguments>\S.*))?", re.IGNORECASE | re.DOTALL
+    r"(?:use|call|run)\s+(?:the\s+)?(?:tool\s+)?(?P<tool>\w+_\w+|(?<=tool )\w+)(?:\s+(?:with|on)\s+(?P<arguments>\S.*))?",
+    re.IGNORECASE | re.DOTALL,
 )
 _PAIR: Final = re.compile(r"(\w+)\s*=\s*(\"[^\"]*\"|'[^']*'|[^,\s]+)")
 DEFAULT_TASKS: Final = ("what is 12*7?", "list files")
-_KNOWN_OPTIONS: Final = {"colour": ("red", "green", "blue", "yellow"), "toppings": ("mushrooms", "olives", "onions", "peppers", "extra cheese")}
+_KNOWN_OPTIONS: Final = {
+    "colour": ("red", "green", "blue", "yellow"),
+    "toppings": ("mushrooms", "olives", "onions", "peppers", "extra cheese"),
+}
 
 
 def several_tasks(words: str) -> Sequence[str] | None:
@@ -79,8 +83,8 @@ def _searched(match: re.Match[str]) -> Mapping[str, JSONValue]:
     return {"path": path_of(match["path"] or ""), "text": match["text"].strip(_QUOTES)}
 
 
-def _path(match: re.Match[str]) -> Mapping[str, JSONValue]:
-    return {"path": path_of(match["path"])}
+def _deleted(match: re.Match[str]) -> Mapping[str, JSONValue]:
+    return {"path": path_of(match["path"] or match["other"])}
 
 
 def _moved(match: re.Match[str]) -> Mapping[str, JSONValue]:
@@ -154,7 +158,11 @@ READERS: Final[Sequence[tuple[str, str, Reader]]] = (
         rf"(?:write|create|make)\s+(?P<path>{NAMED_FILE})(?:\s+(?:that\s+says|saying|with(?:\s+the\s+text)?|containing)\s+(?P<text>.*))?",
         _written,
     ),
-    ("write_file", rf"(?:write|save|put)\s+(?P<text>.+?)\s+(?:in|into|to)\s+(?:(?:a|the)\s+(?:new\s+)?file\s+)?(?P<path>{NAMED_FILE})", _written),
+    (
+        "write_file",
+        rf"(?:write|save|put)\s+(?P<text>.+?)\s+(?:in|into|to)\s+(?:(?:a|the)\s+(?:new\s+)?file\s+)?(?P<path>{NAMED_FILE})",
+        _written,
+    ),
     (
         "replace_text",
         rf"(?:replace|change)\s+(?P<old>\"[^\"]+\"|'[^']+'|\S+)\s+(?:with|by|to|into)\s+(?P<new>\"[^\"]*\"|'[^']*'|\S+)\s+in\s+(?P<path>{FILE})",
@@ -165,7 +173,11 @@ READERS: Final[Sequence[tuple[str, str, Reader]]] = (
         rf"(?:find|search(?:\s+for)?|look\s+for)\s+(?P<text>\"[^\"]+\"|'[^']+'|\S+)(?:\s+in\s+(?:(?:my|the|all)\s+)*(?:files|(?P<path>{FILE})))?",
         _searched,
     ),
-    ("delete_file", rf"(?:delete|remove)\s+(?:the\s+)?file\s+(?P<path>{FILE})|(?:delete|remove)\s+(?P<other>{NAMED_FILE})", lambda m: _either(m)),
+    (
+        "delete_file",
+        rf"(?:delete|remove)\s+(?:the\s+)?file\s+(?P<path>{FILE})|(?:delete|remove)\s+(?P<other>{NAMED_FILE})",
+        _deleted,
+    ),
     ("move_file", rf"(?:move|rename)\s+(?:the\s+)?(?:file\s+)?(?P<path>{NAMED_FILE})\s+(?:to|into|as)\s+(?P<to>{FILE})", _moved),
     (
         "pay",
@@ -177,7 +189,3 @@ READERS: Final[Sequence[tuple[str, str, Reader]]] = (
     ),
     ("halt", r"(?:halt|emergency\s+stop|stop\s+everything|raise\s+the\s+alarm)(?:\s*[:,]\s*(?P<reason>.*))?", _reason),
 )
-
-
-def _either(match: re.Match[str]) -> Mapping[str, JSONValue]:
-    return {"path": path_of(match["path"] or match["other"])}

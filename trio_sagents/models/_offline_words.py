@@ -1,12 +1,13 @@
 """What the offline model says: pure functions from results to sentences."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.models._offline_asks import MAX_TEXT, Ask
+from trio_sagents.models._offline_jobs import STEPS, Desk, Job
 
 MARK: Final = "(offline) "
 """How every answer begins, so that nobody takes it for a large model's."""
@@ -17,43 +18,63 @@ _CLASS_NAME: Final = re.compile(r"^[A-Z]\w*(?:Refused|Error): ")
 """How the runtime names what a tool raised; people need not read it."""
 
 ABILITIES: Final = (
-    'keep a todo list: "add milk to my todos", "show my todos", "done 1"',
-    'do arithmetic: "what is 12*(3+4)?"',
-    'read files of the working folder: "list files", "read README.md"',
-    'remember notes: "remember that my cat is Tom", "what do you remember about my cat?"',
-    'tell a story, slowly: "tell me a long story"',
+    ("write_todos", 'keep a todo list: "plan a picnic", "add milk to my todos", "show my todos", "done 1"'),
+    ("calculate", 'do arithmetic: "what is 12*(3+4)?"'),
+    ("read_file", 'read files of the working folder: "list files", "read README.md", "find Trio in my files"'),
+    ("create_file", 'change files, if you approve: "write a file hello.txt that says hi", "delete hello.txt"'),
+    ("remember", 'remember notes: "remember that my cat is Tom", "what do you remember about my cat?"'),
+    ("ask_user", 'ask you something: "ask me for my favourite colour", "which toppings", "ask me my name"'),
+    ("send_money", 'pretend to pay, if you approve: "send 20 euros to Ann"'),
+    ("task", 'hand over tasks: "have a sub-agent find out what 12*7 is", "hand two tasks to sub-agents"'),
+    ("halt", 'stop until you say so: "halt"'),
+    ("", 'use any other tool that I have: "use NAME with key=value"'),
+    ("", 'tell a story, slowly: "tell me a long story"'),
 )
+"""Each with the tool that it needs."""
 
 
-def answer_words(asks: Sequence[Ask], done: Iterable[tuple[ToolCall, ToolResult]], missing: Sequence[str]) -> str:
+def answer_words(jobs: Sequence[Job], desk: Desk) -> str:
     """Return the whole answer to one message.
 
     Args:
-        asks: what the person wanted, in order.
-        done: the calls made for it with their results, in order; may be empty.
-        missing: kinds of `asks` for which the agent has no tool.
+        jobs: what the person wanted, in order, with nothing left to do.
+        desk: what the request gave to work with.
     """
-    said = [(_PLAIN if len(asks) == 1 else _BESIDE)[ask.kind](ask) for ask in asks if ask.kind in _PLAIN]
-    said += [_of_result(call.name, call.arguments, result) for call, result in done]
-    said += [f"I would need the tool {name!r} for that, and I was not given it." for name in dict.fromkeys(missing)]
-    return MARK + "\n".join(said)
+    said = [
+        _PLAIN_BESIDE[job.ask.kind](job.ask, desk) if len(jobs) > 1 else _PLAIN[job.ask.kind](job.ask, desk)
+        for job in jobs
+        if job.ask.kind in _PLAIN
+    ]
+    for job in jobs:
+        said += _of_job(job)
+    return MARK + "\n".join(dict.fromkeys(said))
 
 
-def _list_abilities() -> str:
-    return "\n".join(f"  - {ability}" for ability in ABILITIES)
+def _of_job(job: Job) -> Iterator[str]:
+    if job.ask.kind == "plan" and len(job.done) == len(STEPS["plan"]) and not job.done[-1][1].is_error:
+        yield f"The plan for {job.ask.arguments['what']} is in your todos. The ideas are in my notes; the rest is yours: “done 2”."
+        return
+    for call, result in job.done:
+        yield _of_result(job.ask, call, result)
+    if job.note:
+        yield job.note
 
 
-def _greet(_: Ask) -> str:
-    return f"Hello! I am the embedded offline model: no network, fixed rules. I can:\n{_list_abilities()}"
+def _abilities(desk: Desk) -> str:
+    return "\n".join(f"  - {text}" for tool, text in ABILITIES if tool in desk.tools or (not tool and (desk.tools or "story" in text)))
 
 
-def _help(_: Ask) -> str:
-    return f"I am the embedded offline model: no network, fixed rules, real tools. I can:\n{_list_abilities()}"
+def _greet(_: Ask, desk: Desk) -> str:
+    return f"Hello! I am the embedded offline model: no network, fixed rules. I can:\n{_abilities(desk)}"
 
 
-def _unknown(ask: Ask) -> str:
+def _help(_: Ask, desk: Desk) -> str:
+    return f"I am the embedded offline model: no network, fixed rules, real tools. I can:\n{_abilities(desk)}"
+
+
+def _unknown(ask: Ask, desk: Desk) -> str:
     return (
-        f"I have no rule for “{_short(ask.said)}”, for I am a small offline model. I can:\n{_list_abilities()}\n"
+        f"I have no rule for “{_short(ask.said)}”, for I am a small offline model. I can:\n{_abilities(desk)}\n"
         "With ANTHROPIC_API_KEY or OPENAI_API_KEY set, a large model answers instead."
     )
 
@@ -62,28 +83,26 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _too_long(_: Ask) -> str:
+def _too_long(_: Ask, _desk: Desk) -> str:
     return f"That message has more than {MAX_TEXT} characters, and I only understand short sentences."
 
 
-def _story(ask: Ask) -> str:
+def _story(ask: Ask, _: Desk) -> str:
     return " ".join(story_sentences(60 if ask.arguments.get("long") else 8))
 
 
-_PLAIN: Final[Mapping[str, Callable[[Ask], str]]] = {
+_PLAIN: Final[Mapping[str, Callable[[Ask, Desk], str]]] = {
     "greet": _greet,
-    "thank": lambda _: "You are welcome.",
+    "thank": lambda _ask, _desk: "You are welcome.",
     "help": _help,
     "story": _story,
     "too_long": _too_long,
     "unknown": _unknown,
 }
-
-
-_BESIDE: Final = {
+_PLAIN_BESIDE: Final[Mapping[str, Callable[[Ask, Desk], str]]] = {
     **_PLAIN,
-    "greet": lambda _: "Hello!",
-    "unknown": lambda ask: f"I have no rule for “{_short(ask.said)}”.",
+    "greet": lambda _ask, _desk: "Hello!",
+    "unknown": lambda ask, _desk: f"I have no rule for “{_short(ask.said)}”.",
 }
 """Where the same message asks for more."""
 
@@ -116,25 +135,44 @@ def story_sentences(count: int) -> Iterator[str]:
         yield f"On night {number}, {who} {deed} {place}."
 
 
-def _of_result(name: str, arguments: JSON, result: ToolResult) -> str:
+def _of_result(ask: Ask, call: ToolCall, result: ToolResult) -> str:
+    if result.status == "cancelled":
+        return f"{call.name} was not done. {_quote(result.content)}"
     if result.is_error:
-        return f"{name} did not work: {_quote(_CLASS_NAME.sub('', result.content))}"
-    return _SAID[name](arguments, result.content) if name in _SAID else _sentence(_quote(result.content))
+        return f"{call.name} did not work: {_quote(_CLASS_NAME.sub('', result.content))}"
+    said = _SAID_OF_ASK.get(ask.kind) or _SAID.get(call.name)
+    return said(call.arguments, result.content) if said is not None else _sentence(_quote(result.content))
 
 
 def _of_file(arguments: JSON, content: str) -> str:
     lines = content.count("\n") + (not content.endswith("\n"))
-    return f"{arguments.get('path')} has {lines} line{'s' * (lines != 1)}:\n\n{_quote(content)}"
+    return f"{str(arguments.get('path')).lstrip('/')} has {lines} line{'s' * (lines != 1)}:\n\n{_quote(content)}"
+
+
+def _of_answer(_: JSON, content: str) -> str:
+    return "You did not want to say." if content.startswith("The person declined") else f"You said: {_quote(content)}"
 
 
 _SAID: Final[Mapping[str, Callable[[JSON, str], str]]] = {
     "calculate": lambda arguments, content: f"{arguments.get('expression')} = {_quote(content)}",
-    "list_todos": lambda _, content: f"Your todos:\n{_quote(content)}" if content[:1].isdigit() else _sentence(content),
     "recall": lambda _, content: f"I remember:\n{_quote(content)}" if content.startswith("- ") else _sentence(content),
     "list_files": lambda _, content: f"The files here:\n{_quote(content)}",
+    "find_in_file": lambda _, content: f"Found:\n{_quote(content)}",
     "read_file": _of_file,
+    "ask_user": _of_answer,
+    "task": lambda _, content: f"The sub-agent says: {_quote(content.removeprefix(MARK))}",
 }
 """By tool, from its arguments and its output."""
+_SAID_OF_ASK: Final[Mapping[str, Callable[[JSON, str], str]]] = {
+    "add_todos": lambda arguments, _: f"Added to your todos: {', '.join(one['content'] for one in arguments['todos'])}.",
+    "complete_todos": lambda arguments, content: f"Done: {', '.join(one['content'] for one in arguments['todos'])}.{_left(content)}",
+    "remove_todos": lambda _, content: f"Removed.{_left(content)}",
+}
+"""By kind of ask, where the tool's own words are for models."""
+
+
+def _left(content: str) -> str:
+    return "" if content.startswith("The todos now:") else " Nothing is left to do."
 
 
 def _sentence(text: str) -> str:

@@ -17,7 +17,9 @@ import trio
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ToolCallChunk, UsageChunk
-from trio_sagents.models._offline_asks import TOOL_KINDS, Ask, read_asks
+from trio_sagents.models._offline_asks import Ask, read_asks
+from trio_sagents.models._offline_duties import duty_text, last_request
+from trio_sagents.models._offline_jobs import Desk, Job, jobs_of, next_batch
 from trio_sagents.models._offline_words import answer_words
 
 _FRAGMENT: Final = 7
@@ -25,16 +27,6 @@ _FRAGMENT: Final = 7
 _SLOW_WORDS: Final = 400
 """Answers of more words are spoken word by word; shorter ones in at most `_CHUNKS` chunks."""
 _CHUNKS: Final = 60
-
-_TOUCHES: Final = {
-    "add_todos": "todos",
-    "list_todos": "todos",
-    "complete_todos": "todos",
-    "remove_todos": "todos",
-    "remember": "notes",
-    "recall": "notes",
-}
-_READS: Final = frozenset({"list_todos", "recall", "calculate", "read_file", "list_files"})
 
 
 def _interval(instance: object, attribute: "attrs.Attribute[float]", value: object) -> None:
@@ -46,7 +38,12 @@ def _interval(instance: object, attribute: "attrs.Attribute[float]", value: obje
 
 @attrs.define(eq=False, kw_only=True)
 class OfflineModel:
-    """A `Model` that understands a few sentences and calls the tools named in them."""
+    """A `Model` that understands a few sentences and calls the tools that they need.
+
+    It uses the tools of the built-in middleware (`TodoList`, `Files`, `AskUser`, `SubAgents`), functions called `calculate`,
+    `remember`, `recall`, `send_money` and `halt`, and any other one that a message names: `use NAME with key=value`. It writes
+    titles and summaries, too. What it can do with the tools that it was given it says when asked for "help".
+    """
 
     chunk_interval: float = attrs.field(default=0.03, validator=_interval)
     """Seconds between two chunks; 0 streams as fast as it is read."""
@@ -72,57 +69,49 @@ class OfflineModel:
 
 
 def _chunks_of(request: ModelRequest) -> Iterator[ModelChunk]:
-    asks, done = _turn_so_far(request.messages)
-    known = {tool.name for tool in request.tools}
-    wanted = [ask for ask in asks if ask.kind in TOOL_KINDS and ask.kind in known]
-    missing = [ask.kind for ask in asks if ask.kind in TOOL_KINDS and ask.kind not in known]
-    batch = _next_batch(wanted[len(done) :])
-    input_words = sum(len(message.text.split()) for message in request.messages[-1:])
+    duty = duty_text(request)
+    if duty is not None:
+        yield from _spoken(request, duty)
+        return
+    asks, calls = _turn_so_far(request.messages)
+    desk = Desk.of(request)
+    jobs = jobs_of(asks, calls, desk)
+    batch = next_batch(jobs)
     if batch:
         yield from _call_chunks(batch, f"offline-{len(request.messages)}")
-        yield UsageChunk(Usage(input_tokens=input_words, output_tokens=len(batch)))
+        yield UsageChunk(Usage(input_tokens=_input_words(request), output_tokens=len(batch)))
         yield FinishChunk("tool_calls")
         return
-    words = answer_words(asks, done, missing)
+    yield from _spoken(request, answer_words(jobs, desk))
+
+
+def _spoken(request: ModelRequest, words: str) -> Iterator[ModelChunk]:
     count = 0
     for piece in _pieces(words):
         count += 1
         yield TextChunk(piece)
-    yield UsageChunk(Usage(input_tokens=input_words, output_tokens=count))
+    yield UsageChunk(Usage(input_tokens=_input_words(request), output_tokens=count))
     yield FinishChunk("stop")
+
+
+def _input_words(request: ModelRequest) -> int:
+    return sum(len(message.text.split()) for message in request.messages[-1:])
 
 
 def _turn_so_far(messages: Sequence[Message]) -> tuple[Sequence[Ask], Sequence[tuple[ToolCall, ToolResult]]]:
     """Return what the user messages of the running turn ask for, and the calls made in it with their results."""
     turn = list(itertools.takewhile(lambda message: message.role != "assistant" or message.calls, reversed(messages)))[::-1]
-    asks = tuple(ask for message in turn if message.role == "user" for ask in read_asks(message.text))
+    texts = [last_request(message.text) or message.text for message in turn if message.role == "user"]
+    asks = tuple(ask for text in texts for ask in read_asks(text))
     results = {result.call_id: result for message in turn for result in message.results}
     calls = [call for message in turn for call in message.calls]
     return asks, tuple((call, results[call.call_id]) for call in calls if call.call_id in results)
 
 
-def _next_batch(asks: Sequence[Ask]) -> Sequence[Ask]:
-    """Return the asks to run at once now: up to the first that touches what one before it changes, or changes what one reads."""
-    batch: list[Ask] = []
-    touched: set[str] = set()
-    changed: set[str] = set()
-    for ask in asks:
-        thing = _TOUCHES.get(ask.kind)
-        is_read = ask.kind in _READS
-        if thing is not None and (thing in changed or (thing in touched and not is_read)):
-            break
-        if thing is not None:
-            touched.add(thing)
-            if not is_read:
-                changed.add(thing)
-        batch.append(ask)
-    return batch
-
-
-def _call_chunks(asks: Sequence[Ask], prefix: str) -> Iterator[ModelChunk]:
-    for index, ask in enumerate(asks):
-        yield ToolCallChunk(index, id=f"{prefix}-{index}", name=ask.kind)
-        text = json.dumps(dict(ask.arguments), ensure_ascii=False)
+def _call_chunks(batch: Sequence[Job], prefix: str) -> Iterator[ModelChunk]:
+    for index, job in enumerate(batch):
+        yield ToolCallChunk(index, id=f"{prefix}-{index}", name=job.tool)
+        text = json.dumps(dict(job.arguments), ensure_ascii=False)
         for start in range(0, len(text), _FRAGMENT):
             yield ToolCallChunk(index, arguments_json=text[start : start + _FRAGMENT])
 

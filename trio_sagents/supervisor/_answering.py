@@ -24,6 +24,7 @@ from trio_sagents.data.records import Saved
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import InvalidDecision, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._decisions import EXPIRED, Verdict, check_size, closing_change, new_ones, partial_change, whole_change
+from trio_sagents.supervisor._expiry import expire_later
 from trio_sagents.supervisor._intake import Accepted, outcome_of_turn
 from trio_sagents.supervisor._ledger import Change
 from trio_sagents.supervisor._receipt import Answer, Receipt
@@ -99,7 +100,7 @@ class Answering:
             if live.entry.live is None:
                 raise
             log.warning("what nobody decided in conversation %r could not be rejected", live.ledger.conversation_id, exc_info=True)
-            live._expiry = live.runtime.timers.call_at(trio.current_time() + EXPIRY_RETRY, live._expire)
+            expire_later(live, after=EXPIRY_RETRY)
 
     async def dismiss(self, actor: Scope) -> None:
         """Acknowledge a halt: its turn is over, the queue goes on.

@@ -19,8 +19,8 @@ def expiry_of(calls: Iterable[PendingCall], now: datetime.datetime) -> datetime.
     return now + datetime.timedelta(seconds=min(timeouts)) if timeouts else None
 
 
-def expire_later(live: "LiveAgent") -> None:
-    """Have the open interrupt expire when its time is over; instead of whatever was to expire before."""
+def expire_later(live: "LiveAgent", after: float = 0.0) -> None:
+    """Have the open interrupt expire when its time is over, and `after` seconds at the earliest; instead of what was to expire before."""
     if live.expiry is not None:
         live.expiry.cancel()
         live.expiry = None
@@ -33,5 +33,5 @@ def expire_later(live: "LiveAgent") -> None:
         if live.is_accepting:
             live.nursery.start_soon(live.answering.expire)
 
-    seconds = max(0.0, (interrupt.expires_at - wall_clock()).total_seconds())
+    seconds = max(after, (interrupt.expires_at - wall_clock()).total_seconds())
     live.expiry = live.runtime.timers.call_at(trio.current_time() + seconds, expire)

@@ -67,7 +67,8 @@ class Simulation(trio.abc.Instrument):
     error: SimulationError | None = None
     _is_unshielded: bool = False
     _root: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _scopes: dict["trio.lowlevel.Task", tuple[str, trio.CancelScope]] = attrs.field(factory=dict)
+    _struck: dict["trio.lowlevel.Task", tuple[str, Callable[[], None]]] = attrs.field(factory=dict)
+    """By task: its name, and what cancels it."""
     _digest: "hashlib._Hash" = attrs.field(factory=hashlib.sha256)
 
     @property
@@ -99,12 +100,25 @@ class Simulation(trio.abc.Instrument):
         """
         task = trio.lowlevel.current_task()
         with trio.CancelScope() as scope:
-            self._scopes[task] = name, scope
+            around = self._struck.get(task)
+            self._struck[task] = name, scope.cancel
             try:
                 return await function(*args)
             finally:
-                self._scopes.pop(task, None)
+                if around is None:
+                    del self._struck[task]
+                else:
+                    self._struck[task] = around
         return None
+
+    def follow(self, name: str, cancel: Callable[[], None]) -> None:
+        """Have a `CancelAt` of this name reach the current task from now on, by `cancel`: for a task that somebody else cancels.
+
+        Args:
+            name: for the plan.
+            cancel: called at the planned yield, synchronously; a sweep counts every yield of the task.
+        """
+        self._struck[trio.lowlevel.current_task()] = name, cancel
 
     def fail(self, error: SimulationError) -> None:
         """End the run with this error; the first one stands. A run that hangs in a shield then loses its shields."""
@@ -138,21 +152,21 @@ class Simulation(trio.abc.Instrument):
         """Trio calls this when a task yields."""
         if self.is_watched:
             self.story.append(Step(self.steps, trio.current_time(), task.name, f"waits at {place_of(task)}"))
-        found = self._scopes.get(task)
+        found = self._struck.get(task)
         if found is not None and not self.is_calm:
             self.yields[found[0]] = self.yields.get(found[0], 0) + 1
             self._strike(task, "blocked")
 
     def _strike(self, task: "trio.lowlevel.Task", how: str) -> None:
-        found = self._scopes.get(task)
+        found = self._struck.get(task)
         if found is None or self.is_calm:
             return
-        name, scope = found
+        name, strike = found
         for cancel in self.plan.cancels:
             if cancel.name == name and cancel.how == how and cancel.n == self.yields.get(name, 0) and not cancel.was_hit:
                 cancel.was_hit = True
                 self.story.append(Step(self.steps, trio.current_time(), task.name, f"is cancelled ({cancel}) at {place_of(task)}"))
-                scope.cancel()
+                strike()
 
     async def run(self, main: "Callable[[Simulation], Awaitable[T]]") -> "T | None":
         """Run the program, under a scope that the simulator can cancel. Cancellation: as of the program."""

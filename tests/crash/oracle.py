@@ -1,0 +1,335 @@
+"""What must hold of a file after a crash, whatever the process was doing: read with plain SQL, compared with what was acknowledged."""
+
+import datetime
+import functools
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from tests.crash.workload import text_of
+from trio_sagents.data.history import close_after_crash, is_cut
+from trio_sagents.data.messages import Message
+from trio_sagents.data.rows import rows_of
+from trio_sagents.data.wire import decode_message
+from trio_sagents.persistence._sqlite_tables import PARTS
+
+State: TypeAlias = Literal["crashed", "closed"]
+"""As a crash left it; or after a life that ended by itself, which has closed all that the crash had cut."""
+_NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
+@functools.lru_cache(maxsize=50_000)
+def _decoded(body: str) -> Message:
+    return decode_message("of a test", json.loads(body))
+
+
+@functools.lru_cache(maxsize=50_000)
+def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, str]]]:
+    """Return the rows that show a message: the row id, the call where it shows one, and what the row should have."""
+    found = []
+    for row in rows_of(_decoded(body), _NO_TIME):
+        call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
+        content = json.dumps(row.content, ensure_ascii=False, separators=(",", ":"))
+        found.append((row.row_id, call_id, (row.message_id, row.role, content, row.status)))
+    return found
+
+
+@attrs.define
+class Notes:
+    """What the processes noted about one conversation."""
+
+    posted: list[str] = attrs.field(factory=list)
+    """Message ids, in order."""
+    again: list[str] = attrs.field(factory=list)
+    """Message ids; in no order, for what was refused at first may be accepted behind others."""
+    outcomes: dict[str, tuple[str, str]] = attrs.field(factory=dict)
+    started: Counter[str] = attrs.field(factory=Counter)
+    finished: set[str] = attrs.field(factory=set)
+    closed: list[str] = attrs.field(factory=list)
+
+
+@attrs.define
+class Log:
+    """All that was noted, in all lives of a file."""
+
+    conversations: dict[str, Notes] = attrs.field(factory=dict)
+    count: int = 0
+    """Of what was acknowledged."""
+
+    def take(self, lines: Iterable[str]) -> int:
+        """Take in lines; return how many acknowledge something."""
+        before = self.count
+        for line in lines:
+            kind, *rest = line.split()
+            if kind in {"ready", "left", "drained", "stopped", "cancelled"}:
+                continue
+            name, *words = rest
+            notes = self.conversations.setdefault(name, Notes())
+            self.count += 1
+            match kind:
+                case "posted":
+                    notes.posted.append(words[0])
+                case "again":
+                    notes.again.append(words[0])
+                case "outcome":
+                    notes.outcomes[words[0]] = (words[1], words[2])
+                case "started":
+                    notes.started[words[0]] += 1
+                case "finished":
+                    notes.finished.add(words[0])
+                case "closed":
+                    notes.closed.append(words[0])
+                case _:
+                    raise AssertionError(f"a note nobody knows: {line!r}")
+        return self.count - before
+
+
+@attrs.frozen
+class Stored:
+    """One conversation as the file has it."""
+
+    epoch: int
+    revision: int
+    change: int
+    message_count: int
+    bodies: Sequence[str]
+    queue: Sequence[str]
+    message_ids: frozenset[str]
+    state: Mapping[str, Any]
+    rows: Mapping[str, tuple[str, str, str, str]]
+    """Row id to message id, role, content and status."""
+
+    @property
+    def history(self) -> Sequence[Message]:
+        """The messages that turns took or said."""
+        return [_decoded(body) for body in self.bodies]
+
+    @property
+    def waiting(self) -> Sequence[Message]:
+        """The queue."""
+        return [_decoded(body) for body in self.queue]
+
+
+def read(path: str) -> tuple[dict[str, Stored], list[str]]:
+    """Return what is in the file, and what is wrong with the file itself."""
+    connection = sqlite3.connect(path)
+    try:
+        wrong = [f"the file: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'transcript'").fetchone():
+            return {}, wrong
+        found = {}
+        numbers = []
+        query = "SELECT number, conversation_id, epoch, revision, change, message_count FROM conversations"
+        for number, name, *counts in connection.execute(query).fetchall():
+            numbers.append(number)
+
+            def rows(query: str, number: int = number) -> list[tuple[Any, ...]]:
+                return connection.execute(query, (number,)).fetchall()
+
+            found[name] = Stored(
+                *counts,
+                [body for (body,) in rows("SELECT body FROM messages WHERE conversation = ? ORDER BY place")],
+                [body for (body,) in rows("SELECT body FROM queue WHERE conversation = ? ORDER BY place")],
+                frozenset(one for (one,) in rows("SELECT message_id FROM message_ids WHERE conversation = ?")),
+                {key: json.loads(body) for key, body in rows("SELECT name, body FROM state WHERE conversation = ?")},
+                {
+                    row_id: (message_id, role, content, status)
+                    for row_id, message_id, role, content, status in rows(
+                        "SELECT row_id, message_id, role, content, status FROM transcript WHERE conversation = ?"
+                    )
+                },
+            )
+        for part in PARTS:
+            strays = connection.execute(f"SELECT count(*) FROM {part} WHERE conversation NOT IN (SELECT number FROM conversations)")
+            if strays.fetchone() != (0,):
+                wrong.append(f"the file: {part} has rows of no conversation")
+        return found, wrong
+    except sqlite3.DatabaseError as exc:
+        return {}, [f"the file: {exc}"]
+    finally:
+        connection.close()
+
+
+@attrs.define
+class Oracle:
+    """Compares, life after life, one file with what was noted about it."""
+
+    log: Log = attrs.field(factory=Log)
+    _before: dict[str, Stored] = attrs.field(factory=dict)
+    _open_calls: dict[str, set[str]] = attrs.field(factory=dict)
+    """By conversation, the calls without a result that a crash has left: each must become unknown."""
+
+    def check_image(self, path: str, *, promised: bool) -> tuple[list[str], dict[str, Stored]]:
+        """Return what is wrong with a file of which the end may be missing, and what is in it; remember nothing.
+
+        Args:
+            path: of the file.
+            promised: whether all that was acknowledged must be there.
+        """
+        found, wrong = read(path)
+        for name, notes in self.log.conversations.items():
+            if promised and name not in found and (notes.posted or notes.again or notes.started):
+                wrong.append(f"{name}: not there, but messages were acknowledged: {[*notes.posted, *notes.again][:3]}")
+        for name, stored in found.items():
+            one = _Conversation(name, stored, self.log.conversations.get(name, Notes()), stored.history, stored.waiting)
+            wrong += [f"{name}: {what}" for what in (*one.whole(), *(one.acknowledged() if promised else ()))]
+        return wrong, found
+
+    def check(self, path: str, state: State) -> list[str]:
+        """Return what is wrong; remember what was found, for the next time."""
+        found, wrong = read(path)
+        for name, notes in self.log.conversations.items():
+            if name not in found and (notes.posted or notes.again or notes.started):
+                wrong.append(f"{name}: not there, but messages were acknowledged: {[*notes.posted, *notes.again][:3]}")
+        for name, stored in found.items():
+            notes = self.log.conversations.get(name, Notes())
+            one = _Conversation(name, stored, notes, stored.history, stored.waiting)
+            wrong += [f"{name}: {what}" for what in (*one.whole(), *one.acknowledged(), *self._since(one))]
+            if state == "closed":
+                wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, set()))]
+            else:
+                self._open_calls.setdefault(name, set()).update(one.open_calls())
+        self._before = found
+        return wrong
+
+    def _since(self, one: "_Conversation") -> list[str]:
+        """Return what went backwards since the last look."""
+        before = self._before.get(one.name)
+        if before is None:
+            return []
+        wrong = []
+        if (one.stored.epoch, one.stored.revision) < (before.epoch, before.revision) or one.stored.revision < before.revision:
+            wrong.append(f"epoch and revision fell from {before.epoch, before.revision} to {one.stored.epoch, one.stored.revision}")
+        if list(one.stored.bodies[: len(before.bodies)]) != list(before.bodies):
+            wrong.append("the history changed, and did not only grow")
+        if lost := before.message_ids - one.stored.message_ids:
+            wrong.append(f"the message ids {sorted(lost)[:3]} are forgotten")
+        return wrong
+
+
+@attrs.define
+class _Conversation:
+    name: str
+    stored: Stored
+    notes: Notes
+    history: Sequence[Message]
+    queue: Sequence[Message]
+
+    # ── in itself
+
+    def whole(self) -> list[str]:
+        """Return where its parts do not agree: each commit is there as a whole, or not at all."""
+        wrong = []
+        if len(self.history) != self.stored.message_count:
+            wrong.append(f"{len(self.history)} messages, and should have {self.stored.message_count}")
+        everything = [message.message_id for message in (*self.history, *self.queue)]
+        if twice := [one for one, count in Counter(everything).items() if count > 1]:
+            wrong.append(f"the messages {twice[:3]} stand twice")
+        accepted = {message.message_id for message in (*self.history, *self.queue) if message.role == "user"}
+        if accepted != self.stored.message_ids:
+            wrong.append(f"the message ids differ from the messages in {sorted(accepted ^ self.stored.message_ids)[:3]}")
+        for message in (*self.history, *self.queue):
+            expected = f"closing {message.message_id}" if ".z." in message.message_id else text_of(message.message_id)
+            if message.role == "user" and message.text != expected:
+                wrong.append(f"the message {message.message_id} says {message.text[:20]!r}")
+        draft = self.stored.state.get("draft")
+        if draft is not None and not is_cut(self.history):
+            wrong.append("there is a draft, and no turn")
+        return [*wrong, *self._calls(), *self._order(), *self._transcript()]
+
+    def _calls(self) -> list[str]:
+        wrong = []
+        asked = Counter(call.call_id for message in self.history for call in message.calls)
+        answered = Counter(result.call_id for message in self.history for result in message.results)
+        if twice := [one for one, count in (asked + answered).items() if count > 2 or answered[one] > 1]:
+            wrong.append(f"the calls {twice[:3]} have more than one answer")
+        if strays := set(answered) - set(asked):
+            wrong.append(f"the results {sorted(strays)[:3]} answer no call")
+        return wrong
+
+    def _order(self) -> list[str]:
+        """Return where what one person posted, one after the other, stands in another order than it was acknowledged in."""
+        places = {message.message_id: place for place, message in enumerate((*self.history, *self.queue))}
+        last: dict[str, str] = {}
+        wrong = []
+        for message_id in self.notes.posted:
+            if message_id in places:
+                before = last.get(person := message_id.split(".")[1])
+                if before is not None and places[before] > places[message_id]:
+                    wrong.append(f"the message {message_id} was acknowledged after {before}, and stands before it")
+                last[person] = message_id
+        return wrong
+
+    def _transcript(self) -> list[str]:
+        """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
+        results = {result.call_id: result.status for message in self.history for result in message.results}
+        expected: dict[str, tuple[str, str, str, str]] = {}
+        for body in (*self.stored.bodies, *self.stored.queue):
+            for row_id, call_id, row in _shown(body):
+                expected[row_id] = row if call_id is None else (*row[:3], results.get(call_id, "executing"))
+        differing = [row_id for row_id in {*expected, *self.stored.rows} if expected.get(row_id) != self.stored.rows.get(row_id)]
+        return [
+            f"the row {row_id} is {str(self.stored.rows.get(row_id))[:200]}, and should be {str(expected.get(row_id))[:200]}"
+            for row_id in sorted(differing)[:3]
+        ]
+
+    # ── what was acknowledged
+
+    def acknowledged(self) -> list[str]:
+        """Return what was acknowledged and is not there."""
+        there = {message.message_id: message for message in (*self.history, *self.queue)}
+        wrong = [f"the message {one} was acknowledged, and is lost" for one in (*self.notes.posted, *self.notes.again) if one not in there]
+        for message_id, (kind, detail) in self.notes.outcomes.items():
+            if message_id in there and not self._has_outcome(there[message_id], kind, detail):
+                wrong.append(f"the outcome {kind} {detail} of {message_id} was told, and is not on record")
+        return [*wrong, *self._tools()]
+
+    def _has_outcome(self, message: Message, kind: str, detail: str) -> bool:
+        turn = [one for one in self.history if one.role == "assistant" and one.turn_id == message.turn_id and message.turn_id]
+        match kind:
+            case "completed":
+                return bool(turn) and turn[-1].message_id == detail and turn[-1].stop_reason == "stop"
+            case "cancelled":
+                return bool(turn) and turn[-1].stop_reason == "cancelled" and turn[-1].metadata.get("cause") == detail
+            case "failed":
+                return bool(turn) and turn[-1].stop_reason == "stream_error"
+            case _:
+                return True  # unanswered: the message is there, which is all that was said
+
+    def _tools(self) -> list[str]:
+        wrong = [f"the call {one} was run {count} times" for one, count in self.notes.started.items() if count > 1]
+        asked = {call.call_id for message in self.history for call in message.calls}
+        wrong += [f"the call {one} was run, and is not on record" for one in self.notes.started if one not in asked]
+        for message in self.history:
+            for result in message.results:
+                if result.status == "completed" and result.call_id not in self.notes.finished:
+                    wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
+        return wrong
+
+    # ── after a life that ended by itself
+
+    def open_calls(self) -> Sequence[str]:
+        """Return the calls without a result."""
+        answered = {result.call_id for message in self.history for result in message.results}
+        return [call.call_id for message in self.history for call in message.calls if call.call_id not in answered]
+
+    def closed(self, crashed: set[str]) -> list[str]:
+        """Return what is not as a life that ended by itself leaves it."""
+        wrong = []
+        if is_cut(self.history) or close_after_crash(self.history, None, iter(())):
+            wrong.append("a turn is not closed")
+        if opened := self.open_calls():
+            wrong.append(f"the calls {opened[:3]} have no answer")
+        if self.queue:
+            wrong.append(f"{len(self.queue)} messages still wait")
+        if self.stored.state.get("draft") is not None:
+            wrong.append("there is still a draft")
+        for message in self.history:
+            for result in message.results:
+                if result.call_id in crashed and result.status != "unknown":
+                    wrong.append(f"a crash cut the call {result.call_id}, and it is {result.status}, not unknown")
+        return wrong

@@ -1,0 +1,179 @@
+"""Planted bugs: each breaks the library in one place, in the process that calls it. The tests must find every one of them."""
+
+import functools
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_sagents.data.history import close_after_crash
+from trio_sagents.data.json import Opaque
+from trio_sagents.data.messages import Message, ToolResult
+from trio_sagents.data.outcomes import Cancelled
+from trio_sagents.data.records import Conversation
+from trio_sagents.data.status import CancelCause
+from trio_sagents.persistence import _sqlite_schema
+from trio_sagents.supervisor import _ledger, _turns, _writer
+
+
+def _connect_with(factory: type[sqlite3.Connection]) -> None:
+    plain = functools.partial(sqlite3.connect, factory=factory)
+    _sqlite_schema.sqlite3 = _Module(plain)  # type: ignore[assignment]  # stands for the module
+
+
+class _Module:
+    """`sqlite3` with another `connect`."""
+
+    def __init__(self, connect: Callable[..., sqlite3.Connection]) -> None:
+        self.connect = connect
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sqlite3, name)
+
+
+class _Lazy(sqlite3.Connection):
+    """Commits every fifth time, and says that it does so each time."""
+
+    is_ready = False
+    commits = 0
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        self.is_ready = self.is_ready or "journal_size_limit" in sql  # the last setting
+        if self.is_ready and sql in {"COMMIT", "ROLLBACK"} and self.in_transaction:
+            self.commits += 1
+            sql = "COMMIT" if self.commits % 5 == 0 else "SELECT 1"
+        if sql.startswith("BEGIN") and self.in_transaction:
+            sql = "SELECT 1"
+        return super().execute(sql, parameters)
+
+    def close(self) -> None:
+        if self.in_transaction:
+            super().execute("COMMIT")
+        super().close()
+
+
+class _Halving(sqlite3.Connection):
+    """Puts the rows of the transcript into a transaction of their own."""
+
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:  # type: ignore[override]
+        if sql.startswith("INSERT INTO transcript"):
+            self.execute("COMMIT")
+            self.execute("BEGIN IMMEDIATE")
+        return super().executemany(sql, parameters)
+
+
+def acknowledge_first() -> None:
+    """Nobody waits for a write: `post` returns when it is submitted, and tools run before they are on record."""
+
+    async def wait(self: _writer.Write) -> None:
+        await trio.lowlevel.checkpoint()
+
+    _writer.Write.wait = wait  # type: ignore[method-assign]
+
+
+def run_first() -> None:
+    """Tools run before the call is on record."""
+    waited = _writer.Write.wait
+
+    async def wait(self: _writer.Write) -> None:
+        if any(update.status == "executing" for update in self.commit.tool_updates):
+            await trio.lowlevel.checkpoint()
+        else:
+            await waited(self)
+
+    _writer.Write.wait = wait  # type: ignore[method-assign]
+
+
+def leave_cut() -> None:
+    """What a crash cut is not closed."""
+    _ledger.close_after_crash = lambda messages, draft, message_ids: ()
+
+
+def hide_unknown() -> None:
+    """A call that a crash cut is said to have been cancelled."""
+
+    def close(messages: Sequence[Message], draft: Message | None, message_ids: Opaque) -> Sequence[Message]:
+        closing = close_after_crash(messages, draft, message_ids)
+        return [
+            attrs.evolve(one, parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in one.parts])
+            for one in closing
+        ]
+
+    _ledger.close_after_crash = close
+
+
+def forget_queue() -> None:
+    """What a crash left in the queue is not answered."""
+    restore = _ledger.Ledger.restore
+
+    def forgetful(self: _ledger.Ledger, stored: Conversation) -> None:
+        restore(self, stored)
+        self.queue.clear()
+
+    _ledger.Ledger.restore = forgetful  # type: ignore[method-assign]
+
+
+# ── for SIGTERM
+
+
+def settle_nothing() -> None:
+    """A cut turn is told as settled, and is not on record."""
+
+    async def settle(self: _turns.Turn, error: BaseException | None, onward: BaseException | None) -> None:
+        if self.outcome is None:
+            self.outcome = Cancelled(self.cause or CancelCause.HOST_CANCELLED)
+            self._finish()
+        await trio.lowlevel.checkpoint()
+
+    _turns.Turn._settle = settle  # type: ignore[method-assign]
+
+
+def drop_results() -> None:
+    """What tools had returned when their turn was cut is dropped."""
+    closing = _turns.Turn._closing
+
+    def dropping(self: _turns.Turn, outcome: Opaque) -> Opaque:
+        for one in self.progress.open_calls.values():
+            one.result = None
+        return closing(self, outcome)
+
+    _turns.Turn._closing = dropping  # type: ignore[method-assign]
+
+
+def drop_text() -> None:
+    """What the model had said when its turn was cut is dropped."""
+    closing = _turns.Turn._closing
+
+    def dropping(self: _turns.Turn, outcome: Opaque) -> Opaque:
+        self.progress.draft = None
+        return closing(self, outcome)
+
+    _turns.Turn._closing = dropping  # type: ignore[method-assign]
+
+
+def blame_the_user() -> None:
+    """Every cut turn is said to have been cut by the user."""
+    outcome_of = _turns.Turn._outcome_of
+
+    def blaming(self: _turns.Turn, error: BaseException | None) -> Opaque:
+        outcome = outcome_of(self, error)
+        return Cancelled(CancelCause.USER) if isinstance(outcome, Cancelled) else outcome
+
+    _turns.Turn._outcome_of = blaming  # type: ignore[method-assign]
+
+
+PLANTED: Final[Mapping[str, Callable[[], None]]] = {
+    "commit_lazily": lambda: _connect_with(_Lazy),
+    "halve_commits": lambda: _connect_with(_Halving),
+    "acknowledge_first": acknowledge_first,
+    "run_first": run_first,
+    "leave_cut": leave_cut,
+    "hide_unknown": hide_unknown,
+    "forget_queue": forget_queue,
+    "settle_nothing": settle_nothing,
+    "drop_results": drop_results,
+    "drop_text": drop_text,
+    "blame_the_user": blame_the_user,
+}

@@ -1,0 +1,267 @@
+"""What the processes do that are killed: busy conversations in `open_sessions`, on the library's own SqliteStore.
+
+In each of several conversations two people post, cancel, stop and post again, a scripted model talks and calls tools, and whatever
+the library acknowledges is noted *after* it did so. A note is one line, written in one go to a pipe (or to a list, where the
+disk is recorded), so what was noted had been acknowledged, whatever happens to the process then:
+
+    posted     conversation message_id                 `post` returned
+    again      conversation message_id                 `post` returned, of what was posted before, or was to be
+    outcome    conversation message_id kind detail     `receipt.wait` returned: the id of the answer, or the cause
+    cancelled  conversation kind                       `cancel_turn` returned
+    started    conversation call_id                    a tool began (noted *before* it has an effect)
+    finished   conversation call_id                    it is about to return (noted *after* it had its effect)
+    stopped    conversation                            `stop` returned
+"""
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, TypeAlias, assert_never
+
+import attrs
+import trio
+
+from trio_sagents import (
+    Agent,
+    Cancelled,
+    Completed,
+    Failed,
+    Interrupted,
+    ModelFailed,
+    QueueFull,
+    Receipt,
+    SagentsError,
+    SessionConfig,
+    SessionPolicy,
+    Sessions,
+    SingleFactoryRouter,
+    SqliteStore,
+    ToolContext,
+    TurnOutcome,
+    Unanswered,
+    open_sessions,
+)
+from trio_sagents.data.requests import ModelRequest
+from trio_sagents.testing import Call, ScriptedModel
+from trio_sagents.testing._scripted import Reply
+
+Note: TypeAlias = Callable[..., None]
+PEOPLE: Final = ("a", "b")
+POLICY: Final = SessionPolicy(draft_interval=0.01, settle_timeout=60.0, queue_limit=8)
+"""Drafts often; no bound on settling that a busy machine could reach."""
+
+
+@attrs.frozen(kw_only=True)
+class Life:
+    """One process: what it is to do."""
+
+    path: str
+    number: int
+    """Which life of this file it is; in the ids of its messages."""
+    seed: int
+    conversations: int = 6
+    synchronous: str = "FULL"
+    posts: int | None = None
+    """How many each person posts; None goes on until something ends the process."""
+    sickness: float = 0.05
+    """How often the model fails. A failed turn holds the queue until the next post, so a last life needs a model in good health."""
+
+    def store(self) -> SqliteStore:
+        """Return the store, not open."""
+        return SqliteStore(self.path, synchronous=self.synchronous)  # type: ignore[arg-type]  # one of the two
+
+
+def noting_to(pipe: int) -> Note:
+    """Return a function that notes to a pipe: a line at once, which no kill can cut."""
+
+    def note(*words: str) -> None:
+        os.write(pipe, (" ".join(words) + "\n").encode())
+
+    return note
+
+
+def names(life: Life) -> Sequence[str]:
+    """Return the ids of the conversations."""
+    return [f"c{n}" for n in range(life.conversations)]
+
+
+def text_of(message_id: str) -> str:
+    """Return what a message says: made from its id alone, so that anybody can check it."""
+    return f"{message_id} " + "x" * random.Random(message_id).choice((5, 50, 3000))
+
+
+# ── the agent
+
+
+def agent_of(life: Life, note: Note) -> Agent:
+    """Return an agent that talks, calls tools, and sometimes fails."""
+    choose = random.Random(f"model {life.seed}")
+
+    def reply(request: ModelRequest) -> Reply:
+        last = request.messages[-1]
+        if last.text.startswith("closing"):
+            return f"goodbye {last.message_id}"
+        if choose.random() < life.sickness:
+            return ModelFailed("the provider is ill today")
+        said = f"answer to {last.message_id} " + "y" * choose.choice((0, 20, 400, 5000))
+        if choose.random() < 0.45:
+            tools = choose.choices(("walk", "run", "think", "nothing"), (5, 3, 2, 1), k=choose.randint(1, 3))
+            return [said, *(Call(tool, pause=choose.choice((0, 1, 4, 20))) for tool in tools)]
+        return said
+
+    async def walk(pause: int, context: ToolContext) -> str:
+        note("started", context.conversation_id, context.call_id)
+        await trio.sleep(pause / 1000)
+        note("finished", context.conversation_id, context.call_id)
+        return f"walked {pause}"
+
+    async def run(pause: int, context: ToolContext) -> str:
+        note("started", context.conversation_id, context.call_id)
+        for _ in range(pause):
+            await trio.lowlevel.checkpoint()
+        if pause == 4:
+            raise ValueError("stumbled")
+        note("finished", context.conversation_id, context.call_id)
+        return "z" * 1000 * pause
+
+    def think(pause: int, context: ToolContext) -> str:
+        note("started", context.conversation_id, context.call_id)
+        time.sleep(pause / 1000)
+        note("finished", context.conversation_id, context.call_id)
+        return "thought"
+
+    return Agent(model=ScriptedModel(reply, chunk_size=300), tools=[walk, run, think])
+
+
+def config_of(life: Life, note: Note) -> SessionConfig:
+    """Return the settings of a life."""
+    return SessionConfig(factory_router=SingleFactoryRouter(agent_of(life, note)), store=life.store(), policy=POLICY)
+
+
+# ── the people
+
+
+def note_outcome(note: Note, name: str, message_id: str, outcome: TurnOutcome) -> None:
+    """Note how a turn ended."""
+    match outcome:
+        case Completed(message=answer):
+            note("outcome", name, message_id, "completed", answer.message_id)
+        case Cancelled(cause=cause):
+            note("outcome", name, message_id, "cancelled", cause)
+        case Failed():
+            note("outcome", name, message_id, "failed", "-")
+        case Unanswered(reason=reason):
+            note("outcome", name, message_id, "unanswered", reason)
+        case Interrupted():
+            note("outcome", name, message_id, "interrupted", "-")
+        case _:
+            assert_never(outcome)
+
+
+async def converse(sessions: Sessions, name: str, person: str, life: Life, note: Note) -> None:
+    """Post, wait or not, cancel, stop, and post again what was posted before."""
+    choose = random.Random(f"{life.seed} {name} {person}")
+    async with trio.open_nursery() as waiting:
+        for number in range(3):
+            # A person who does not know what became of it posts again, and learns what became of it, if it was accepted.
+            await again(sessions, name, f"{life.number - 2}.{person}.{number}", note, waiting)
+        for number in itertools.count() if life.posts is None else range(life.posts):
+            message_id = f"{life.number}.{person}.{number}"
+            overlap = choose.choices(("queue", "steer", "interrupt", "reject"), (6, 2, 1, 1))[0]
+            try:
+                receipt = await sessions.post(name, text_of(message_id), message_id=message_id, overlap=overlap)
+            except SagentsError:
+                await trio.sleep(0.001)  # busy, full, or stopped by the other one: refused, so nothing to note
+                continue
+            note("posted", name, message_id)
+
+            answered = trio.Event()
+            waiting.start_soon(_wait, receipt, name, note, answered)
+            deed = choose.random()
+            if deed < 0.6:
+                with trio.move_on_after(0.05):  # a failed turn may hold it
+                    await answered.wait()
+            if deed > 0.95:
+                await sessions.stop(name, grace_period=choose.choice((0.0, 0.002)))
+                note("stopped", name)
+            elif deed > 0.9:
+                outcome = await sessions.cancel_turn(name)
+                note("cancelled", name, type(outcome).__name__)
+            elif deed > 0.85:
+                await again(sessions, name, message_id, note, waiting)
+        # What a failed turn holds in the queue would be waited for until the agent leaves by itself.
+        await sessions.stop(name, grace_period=0.05)
+
+
+async def _wait(receipt: Receipt, name: str, note: Note, answered: trio.Event) -> None:
+    note_outcome(note, name, receipt.message_id, await receipt.wait())
+    answered.set()
+
+
+async def again(sessions: Sessions, name: str, message_id: str, note: Note, waiting: trio.Nursery) -> None:
+    """Post once more what was posted, or was to be."""
+    with suppress(SagentsError):
+        receipt = await sessions.post(name, text_of(message_id), message_id=message_id)
+        note("again", name, message_id)
+        waiting.start_soon(_wait, receipt, name, note, trio.Event())
+
+
+async def live(life: Life, note: Note) -> None:
+    """Live until something ends the process, or all is posted and answered."""
+    async with open_sessions(config_of(life, note)) as sessions, trio.open_nursery() as nursery:
+        for name in names(life):
+            for person in PEOPLE:
+                nursery.start_soon(converse, sessions, name, person, life, note)
+
+
+async def close(life: Life, note: Note) -> None:
+    """Post one last message in each conversation; each must be answered. What was left in the queues is answered before it."""
+    async with open_sessions(config_of(life, note)) as sessions, trio.open_nursery() as nursery:
+        for name in names(life):
+            nursery.start_soon(_say_goodbye, sessions, name, f"{life.number}.z.0", note)
+
+
+async def _say_goodbye(sessions: Sessions, name: str, message_id: str, note: Note) -> None:
+    while True:
+        with suppress(QueueFull):
+            receipt = await sessions.post(name, f"closing {message_id}", message_id=message_id)
+            break
+        await trio.sleep(0.002)
+    note("posted", name, message_id)
+    outcome = await receipt.wait()
+    note_outcome(note, name, message_id, outcome)
+    note("closed", name, type(outcome).__name__)
+
+
+# ── how it ends
+
+
+async def live_until_sigterm(life: Life, note: Note, ending: str) -> None:
+    """Live until SIGTERM, then leave `open_sessions` as hosts do: "drain", "leave", "cancel" or "raise"."""
+    with trio.open_signal_receiver(signal.SIGTERM) as signals, trio.CancelScope() as host:
+        try:
+            async with open_sessions(config_of(life, note)) as sessions:
+                async with trio.open_nursery() as nursery:
+                    for name in names(life):
+                        for person in PEOPLE:
+                            nursery.start_soon(converse, sessions, name, person, life, note)
+                    note("ready")
+                    async for _ in signals:
+                        break
+                    if ending == "cancel":
+                        host.cancel()
+                        await trio.lowlevel.checkpoint()
+                    if ending == "raise":
+                        raise SystemExit(0)
+                    if ending == "drain":
+                        report = await sessions.drain()
+                        note("drained", str(report.cut), str(report.queued))
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if not group.split(SystemExit)[0]:
+                raise
+    note("left")
