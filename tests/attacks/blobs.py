@@ -151,7 +151,7 @@ TOKENS: Final = (
     "null", "-1", "1e999", "NaN", "-Infinity", '"\\ud800"', "[", "{", "]", "}", '"', "\\u0000", "9" * 30, "9" * 5000, '"v":2,', '"v":1,',
     '"role":"user",', '"type":"text",', "[" * 70, "[" * 2000, '{"a":' * 1500, "true", "\ufeff", "//", "'", "0x1", "1_0", "\x00",
 )  # fmt: skip
-VERSIONS: Final = (0, 2, -1, "1", 1.0, True, None, [], 10**30, 2**63)
+VERSIONS: Final[Sequence[Any]] = (0, 2, -1, "1", 1.0, True, None, [], 10**30, 2**63)
 STATUSES: Final = ("pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown", "approved")
 
 KNOWN: Final[Mapping[str, str]] = {
@@ -362,7 +362,8 @@ def mutated(draw: Draw) -> Blob:
             blob = attrs.evolve(blob, state=(*blob.state[:at], (name, _damaged(draw, text)), *blob.state[at + 1 :]))
         else:
             texts = getattr(blob, where)
-            blob = attrs.evolve(blob, **{where: (*texts[:at], _damaged(draw, texts[at]), *texts[at + 1 :])})
+            fields: dict[str, Any] = {where: (*texts[:at], _damaged(draw, texts[at]), *texts[at + 1 :])}
+            blob = attrs.evolve(blob, **fields)
     if draw.random() < 0.02:
         blob = attrs.evolve(blob, epoch=draw.choice((-1, 0, 2**52, 2**63)), revision=draw.choice((-1, 0, 2**52, 2**63)))
     return blob

@@ -207,7 +207,7 @@ class Host:
         config = SessionConfig(factory_router=self, store=store, authorizer=authorizer, policy=SessionPolicy(start_timeout=5))
         async with open_sessions(config) as sessions, sessions.open_subscriber(scope=Login("alice")) as subscriber:
             for channel in ("main", "debug"):
-                await subscriber.subscribe("c", channel=channel)  # type: ignore[arg-type]  # a literal, from a list of them
+                await subscriber.subscribe("c", channel=channel)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, subscriber)
                 yield sessions

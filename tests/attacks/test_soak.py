@@ -35,7 +35,7 @@ def test_soak(kind: str, count: int, capsys: pytest.CaptureFixture[str]) -> None
 def test_growth_is_seen() -> None:
     """The oracle sees each kind of growth."""
     flat = Left(50_000_000, 5, 10, 20, 0, (0, 0), 1.0)
-    worse = {"rss": 60_000_000, "tasks": 6, "files": 11, "ours": 21, "garbage": 1, "counts": (0, 1)}
+    worse: dict[str, Any] = {"rss": 60_000_000, "tasks": 6, "files": 11, "ours": 21, "garbage": 1, "counts": (0, 1)}
 
     assert [] == grown([attrs.evolve(flat, rss=40_000_000, ours=10), flat, flat, flat])
     for name, value in worse.items():

@@ -25,6 +25,7 @@ from trio_sagents import (
 )
 from trio_sagents import ToolResultPart as Result
 from trio_sagents.middleware import Summarization, SummaryFailed, SummaryMade, SummaryStarted
+from trio_sagents.middleware import _own_calls
 from trio_sagents.middleware._transcripts import as_text, cut_places, estimate_tokens
 from trio_sagents.testing import Call, Hang
 
@@ -111,9 +112,10 @@ async def test_events_when_a_summary_is_made(autojump_clock: Any) -> None:
         envelope_to_dict(envelope)
 
 
-@pytest.mark.parametrize("reply", [ModelFailed("down", retryable=True), RuntimeError("secret"), "", Hang(), "x" * 300_000, ["x", Hang()]])
-async def test_summary_when_it_fails(autojump_clock: Any, reply: Any) -> None:
+@pytest.mark.parametrize("reply", [ModelFailed("down", retryable=True), RuntimeError("secret"), "", Hang(), "x" * 3000, ["x", Hang()]])
+async def test_summary_when_it_fails(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
     """The turn goes on with the whole history; it is said what failed, on both channels; the next turn tries again."""
+    monkeypatch.setattr(_own_calls, "MAX_CHARS", 2000)
     model = summarizer(reply, "S")
     agent = agent_with(short(model, answer_timeout=30.0))
     async with opened(agent) as sessions:
@@ -265,7 +267,7 @@ async def test_summary_when_what_is_stored_is_wrong(autojump_clock: Any, stored:
 
 
 @given(histories())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_cut_places_when_any(messages: list[Message]) -> None:
     """Wherever it is cut, no call is parted from its results."""
     for place in cut_places(messages, 0, len(messages)):
@@ -278,7 +280,7 @@ def test_cut_places_when_any(messages: list[Message]) -> None:
 
 
 @given(histories())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_transcript_when_any(messages: list[Message]) -> None:
     """A transcript has what people and the model said, and what tools returned."""
     text = as_text(messages)

@@ -225,15 +225,11 @@ async def test_gate_of_the_parent_holds_for_its_sub_agents(autojump_clock: Any, 
         assert [1] == effects.of("pay")
 
 
-@pytest.mark.parametrize("name", ["transfer", "pay"])
-@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize(("name", "same"), [("transfer", True), ("pay", True), ("pay", False)])
 async def test_gated_tool_in_a_sub_agent_under_any_name(autojump_clock: Any, name: str, same: bool) -> None:
     """A sub-agent that brings the gated function under another name, or another function under the gated name, is asked about."""
     effects = Effects()
     pay = effects.tool("pay")
-    if name == "transfer" and not same:
-        pytest.xfail("another function under another name is a tool of its own") if False else None
-        return
     brought = Tool.of(pay if same else effects.tool("pay"), name=name)
     task = Task(name="t", description="d", model=ScriptedModel([Call(name, amount=1), "its answer"]), tools=[brought])
     async with World(handing_over(task, tools=[pay], middleware=[gated(effects, "pay")])) as world:
@@ -316,7 +312,7 @@ async def test_events_go_to_the_debug_channel(autojump_clock: Any) -> None:
 
         assert not [event for event in told["main"] if isinstance(event, SubAgentEvent)]
         events = [event for event in told["debug"] if isinstance(event, SubAgentEvent)]
-        kinds = [event.event["type"] for event in events]
+        kinds = [event.data["type"] for event in events]
         assert "SubAgentStarted" == kinds[0]
         assert "SubAgentCompleted" == kinds[-1]
         assert kinds.index("SubAgentInterrupted") < kinds.index("SubAgentResumed")
@@ -482,7 +478,7 @@ async def test_usage_of_sub_agents_counts_for_the_turn(autojump_clock: Any) -> N
 
     class Counting(ScriptedModel):
         def chunks(self, reply: Any) -> Any:
-            yield UsageChunk(10, 1)
+            yield UsageChunk(Usage(10, 1))
             yield from super().chunks(reply)
 
     effects = Effects()

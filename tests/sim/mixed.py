@@ -6,11 +6,24 @@ from contextlib import suppress
 
 import trio
 
+from tests.sim.people import decide, halt, with_payments
 from tests.sim.world import ALICE, Story, World
 from trio_sagents import SagentsError
 from trio_sagents.testing.invariants import check
 
-TEXTS = ("say it", "long one", "slow one", "note it", "two tools", "fail now", "broken one", "unknown one", "wait a bit")
+TEXTS = (
+    "pay them",
+    "halt now",
+    "say it",
+    "long one",
+    "slow one",
+    "note it",
+    "two tools",
+    "fail now",
+    "broken one",
+    "unknown one",
+    "wait a bit",
+)
 OVERLAPS = ("queue", "queue", "steer", "interrupt", "reject")
 
 
@@ -48,6 +61,13 @@ def _operations(world: World, rnd: random.Random) -> "list[Callable[[], Awaitabl
         agents = [info.conversation_id for info in await sessions.list_running(scope=ALICE)]
         check(len(set(agents)) == len(agents), "I1", f"two agents of one conversation: {agents}")
 
+    async def answer() -> None:
+        info = await sessions.agent_info(conversation_id, scope=ALICE)
+        if info.interrupt is not None and info.interrupt.calls:
+            await sessions.resume(conversation_id, decide(rnd.sample(info.interrupt.calls, 1)), scope=ALICE)
+            if rnd.random() < 0.5:
+                await sessions.resume(conversation_id, decide(info.interrupt.calls), scope=ALICE)
+
     async def pause() -> None:
         await trio.sleep(rnd.choice((0, 0.3, 1, 25)))
 
@@ -56,6 +76,9 @@ def _operations(world: World, rnd: random.Random) -> "list[Callable[[], Awaitabl
         post,
         post,
         ask,
+        answer,
+        answer,
+        lambda: sessions.dismiss(conversation_id, scope=ALICE),
         watch,
         stop,
         stop_handle,
@@ -69,6 +92,7 @@ def _operations(world: World, rnd: random.Random) -> "list[Callable[[], Awaitabl
 
 async def _mix(world: World) -> None:
     rnd = random.Random(world.simulation.seed)
+    world.make_agent = lambda model, tools: with_payments(world, [])(model, [*tools, halt])
 
     async def caller(name: str, count: int) -> None:
         for _ in range(count):

@@ -52,6 +52,7 @@ class Job:
     program: int
     seeds: range
     steps: float = 0.0
+    pairs: int = PAIRS
 
 
 @attrs.frozen
@@ -70,7 +71,8 @@ def scale() -> int:
     return int(os.environ.get("TRIO_SAGENTS_SIM_SCALE", "1"))
 
 
-def _jobs() -> Iterator[Job]:
+def jobs() -> Iterator[Job]:
+    """Yield the night's work, stage by stage."""
     steps = steps_wanted(STEPS)
     for share in range(64):  # the mixed program takes half of the steps, the stories the other half
         yield Job("schedules, mixed program", 0, range(share * 10**8, (share + 1) * 10**8), steps / 2 / 64)
@@ -109,22 +111,24 @@ def work(job: Job) -> Done:
         case "each call fails, and pairs":
             program = story = STORIES[job.program]
             kinds = FAULT_KINDS if story.kind != "sqlite" else ("before", "after")
-            tally = _in_all_modes(lambda **more: sweep_faults(story, kinds=kinds, pairs=PAIRS, **more), job.seeds)
+            tally = _in_all_modes(lambda **more: sweep_faults(story, kinds=kinds, pairs=job.pairs, **more), job.seeds)
         case _:
             program = LIVES[job.program]
-            tally = _in_all_modes(lambda **more: sweep_crashes(LIVES[job.program], twice=PAIRS, **more), job.seeds)
+            tally = _in_all_modes(lambda **more: sweep_crashes(LIVES[job.program], twice=job.pairs, **more), job.seeds)
     findings = [f"{finding}\n    {finding.plan.command(program)}" for finding in tally.findings[:5]]
     return Done(job.stage, tally.runs, tally.steps, tally.violations, findings)
 
 
-def run(processes: int | None = None, tell: Callable[[Row], object] = lambda row: None) -> Sequence[Row]:
-    """Do all of it, and return a row for each stage, in order; `tell` hears of each as it is done."""
+def run(
+    work_to_do: Sequence[Job] | None = None, *, processes: int | None = None, tell: Callable[[Row], object] = lambda row: None
+) -> Sequence[Row]:
+    """Do all of it, or the given jobs, and return a row for each stage, in order; `tell` hears of each as it is done."""
     rows: list[Row] = []
-    jobs = list(_jobs())
+    given = list(jobs()) if work_to_do is None else work_to_do
     with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
-        for stage in dict.fromkeys(job.stage for job in jobs):
+        for stage in dict.fromkeys(job.stage for job in given):
             start = time.monotonic()
-            done = pool.map(work, [job for job in jobs if job.stage == stage], chunksize=1)
+            done = pool.map(work, [job for job in given if job.stage == stage], chunksize=1)
             seconds = time.monotonic() - start
             runs, steps = sum(one.runs for one in done), sum(one.steps for one in done)
             found = [finding for one in done for finding in one.findings]

@@ -48,16 +48,22 @@ def decide(calls: Sequence[Any]) -> Sequence[Decision]:
 def with_payments(world: World, paid: list[int], *more: Any) -> Callable[[Any, list[Any]], Agent]:
     """Return a maker of agents that ask before they pay."""
 
-    async def pay(amount: int) -> str:
+    async def pay(amount: int, context: ToolContext) -> str:
         """Pay."""
         paid.append(amount)
+        world.started.append(context.idempotency_key)  # each may begin once, over all lives (I26)
         with world.noting():
             check(amount in {1, 20}, "I24", f"{amount} was paid, and nobody allowed it")
-            check(paid.count(amount) == 1, "I26", f"{amount} was paid twice")
         await trio.lowlevel.checkpoint()
         return f"paid {amount}"
 
     return lambda model, tools: Agent(model=model, tools=[*tools, pay], middleware=[Approvals({"pay": True}), *more])
+
+
+async def halt() -> Halt:
+    """Halt."""
+    await trio.lowlevel.checkpoint()
+    return Halt("look at this")
 
 
 async def interrupt_of(world: World, text: str = "pay them") -> Any:
@@ -132,11 +138,6 @@ async def answering(world: World) -> None:
 @story("Sessions.dismiss", "AgentHandle.dismiss")
 async def dismissing(world: World) -> None:
     """A tool halts the conversation; two people acknowledge that."""
-
-    async def halt() -> Halt:
-        """Halt."""
-        await trio.lowlevel.checkpoint()
-        return Halt("look at this")
 
     world.make_agent = lambda model, tools: Agent(model=model, tools=[*tools, halt])
     await interrupt_of(world, "halt now")

@@ -40,12 +40,12 @@ def stops_early(stack: contextlib.ExitStack) -> None:
 
 def keeps_subscriptions(stack: contextlib.ExitStack) -> None:
     """A subscriber that is closed stays in the table."""
-    stack.enter_context(mock.patch.object(Subscriber, "drop", lambda self, subscription: None))
+    stack.enter_context(mock.patch.object(Subscriber, "drop", return_value=None))
 
 
 def forgets_to_leave(stack: contextlib.ExitStack) -> None:
     """Who leaves stays present."""
-    stack.enter_context(mock.patch.object(_presence.Tracked, "leave", lambda self: None))
+    stack.enter_context(mock.patch.object(_presence.Tracked, "leave", return_value=None))
 
 
 def goes_on_after_a_failed_write(stack: contextlib.ExitStack) -> None:
@@ -60,7 +60,7 @@ def goes_on_after_a_failed_write(stack: contextlib.ExitStack) -> None:
 
 def runs_two_agents(stack: contextlib.ExitStack) -> None:
     """The registry does not find who is there."""
-    stack.enter_context(mock.patch.object(_registry.Registry, "find", lambda self, agent_id, conversation_id: None))
+    stack.enter_context(mock.patch.object(_registry.Registry, "find", return_value=None))
 
 
 def stops_a_handle_early(stack: contextlib.ExitStack) -> None:
@@ -82,7 +82,7 @@ def closes_nothing_after_a_crash(stack: contextlib.ExitStack) -> None:
     module = importlib.import_module("trio_sagents.data.history")
     for user in list(sys.modules.values()):
         if getattr(user, "close_after_crash", None) is module.close_after_crash and user is not module:
-            stack.enter_context(mock.patch.object(user, "close_after_crash", lambda *args: ()))
+            stack.enter_context(mock.patch.object(user, "close_after_crash", return_value=()))
 
 
 @contextlib.contextmanager
@@ -111,7 +111,7 @@ CASES: list[tuple[Plant, Callable[[], Tally]]] = [
 def test_planted_bug_when_searched_for(plant: Plant, search: Callable[[], Tally]) -> None:
     """The search that finds nothing in the library finds the bug, and says how to see it again."""
     search()
-    with planted(plant), pytest.raises(BaseException) as found:  # noqa: PT011  # a violation, a deadlock, or the library's own assertion
+    with planted(plant), pytest.raises(BaseException) as found:  # a violation, a deadlock, or the library's own assertion
         search()
 
     assert "python -m trio_sagents.testing replay" in "\n".join(found.value.__notes__)

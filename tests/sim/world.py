@@ -132,7 +132,7 @@ class World:
     violations: list[Violation] = attrs.field(factory=list)
     models: dict[str, WatchedModel] = attrs.field(factory=dict)
     may_be_slow: bool = False
-    make_agent: "Callable[[Any, list[Any]], Agent]" = lambda model, tools: Agent(model=model, tools=tools)  # noqa: E731  # a default
+    make_agent: "Callable[[Any, list[Any]], Agent]" = lambda model, tools: Agent(model=model, tools=tools)  # a default
     """(model, tools) -> the agent of each conversation."""
     cut: trio.Event | None = None
     """Cuts the turn of "c" by `cancel_turn`; None where turns are not to be struck."""

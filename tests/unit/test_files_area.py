@@ -515,6 +515,40 @@ async def test_read_when_the_file_is_moved_meanwhile(area: FileArea, backend: Fa
     assert "one" == await text(area, "/m/b")
 
 
+async def test_write_when_two_make_one_file(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
+    """Of two hosts' writes of one new file one makes it, the other edits it; the one that came later stays."""
+    async with trio.open_nursery() as nursery:
+        backend.faults.hanging["create"] = trio.Event()
+        nursery.start_soon(area.write, "/m/a", "one")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(area.write, "/m/a", "two")
+        await wait_all_tasks_blocked()
+        backend.faults.hanging["create"].set()
+    await area.flush()
+
+    assert "two" == await text(area, "/m/a") == backend.stored("/a")
+    assert [("create", "/a"), ("write", "/a")] == [call for call in backend.calls if call[0] != "index"]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_write_when_the_file_is_being_read(area: FileArea, backend: FaultyFiles, autojump_clock: object, is_gone: bool) -> None:
+    """What is written while the old content is on its way is not overwritten by it, also where there is none any more."""
+    await backend.create(("s",), "/a", "old")
+    await area.list()
+    backend.faults.hanging["read"] = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(area.read, "/m/a")
+        await wait_all_tasks_blocked()
+        await area.write("/m/a", "new")
+        if is_gone:
+            await backend.delete(("s",), "/a")
+        backend.faults.hanging["read"].set()
+
+    assert "new" == await text(area, "/m/a")
+    await area.flush()
+    assert "new" == backend.stored("/a")
+
+
 # --- callers that go
 
 
@@ -645,6 +679,14 @@ async def test_backend_when_somebody_else_changed_it(area: FileArea, backend: Fa
     ]
     await area.flush()
     assert ("mine", "mine") == (backend.stored("/edited"), backend.stored("/deleted-and-edited"))
+
+
+async def test_backend_when_it_lists_nonsense(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
+    """A file whose path none can have is not shown, whatever a backend says."""
+    for path in ("/../a", "b", "/c/", "/~", "/" + "d/" * 20 + "e", "/fine"):
+        await backend.create(("s",), path, "")
+
+    assert [*DOCS, "/m/fine"] == await paths(area)
 
 
 async def test_read_when_the_file_is_gone_from_the_storage(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:

@@ -468,6 +468,64 @@ async def test_close_when_the_disk_hangs(root: Path, monkeypatch: pytest.MonkeyP
     assert "two" == (root / "f").read_text()
 
 
+@pytest.mark.parametrize("call", ["index", "read", "write"])
+async def test_disk_when_it_refuses(root: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """An error of the disk that says nothing of links is the backend's error, with the place in it."""
+    backend = DirectoryFiles(root)
+    async with backend.open():
+        await backend.create(S, "/d/f", "x")
+        real = os.open
+
+        def refuse(name: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+            if name == ("f" if call == "read" else "s"):
+                raise PermissionError(13, "Permission denied", name)
+            return real(name, flags, mode, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "open", refuse)
+        with pytest.raises(PersistenceError, match="Permission denied"):
+            match call:
+                case "index":
+                    await backend.index(S)
+                case "read":
+                    await backend.read(S, "/d/f", max_bytes=9)
+                case _:
+                    await backend.write(S, "/d/f", "y")
+
+
+async def test_index_when_a_folder_goes_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gone, or closed to us, by the time it is looked at is left out."""
+    for name in "abc":
+        (root / name).mkdir()
+        (root / name / "f").write_text("x")
+    real = walk._open_folder
+
+    def gone(folder: int, name: str, path: str) -> int:
+        if name == "a":
+            raise FileNotFound(path)
+        if name == "b":
+            raise PermissionError(13, "Permission denied", name)
+        return real(folder, name, path)
+
+    monkeypatch.setattr(walk, "_open_folder", gone)
+    backend = single(root)
+    async with backend.open():
+        assert {"/c/f"} == await listed(backend)
+
+
+async def test_open_when_the_system_cannot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without safe opening is refused in words that help."""
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+    with pytest.raises(PersistenceError, match="SqliteFiles"):
+        async with single(root).open():
+            pass
+
+
+def test_backend_when_shown(root: Path) -> None:
+    """A backend says which directory it is, and how it is used."""
+    assert f"DirectoryFiles({str(root)!r})" == repr(DirectoryFiles(root))
+    assert f"DirectoryFiles({str(root)!r}, single_scope=True)" == repr(single(root))
+
+
 async def test_area_when_used_with_a_tree_of_the_host(root: Path) -> None:
     """A directory with files of the host is a tree: read, searched, changed after a refresh."""
     (root / "docs").mkdir()

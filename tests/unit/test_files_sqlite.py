@@ -98,6 +98,11 @@ async def test_open_when_open_elsewhere(path: Path) -> None:
         pass
 
 
+def test_backend_when_shown(path: Path) -> None:
+    """A backend says which file it is."""
+    assert f"SqliteFiles({str(path)!r})" == repr(SqliteFiles(path))
+
+
 async def test_file_when_made(path: Path) -> None:
     """The file is readable by its owner alone."""
     async with SqliteFiles(path).open():
@@ -177,8 +182,7 @@ def _run_and_kill(kind: str, place: Path) -> int:
             if last == 20:
                 os.kill(process.pid, signal.SIGKILL)
                 break
-        last = max([last, *map(int, process.stdout.read().split())])
-    return last
+        return max([last, *map(int, process.stdout.read().split())])
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "directory"])

@@ -27,7 +27,7 @@ from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
-from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
+from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, decode_value, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, StateError
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class NestedTurn:
     progress: Progress = attrs.field(factory=Progress)
     has_ended: bool = False
     goes_on: bool = False
+    is_suspended: bool = False
+    """Whether it waits for people, and goes on in another call of the tool."""
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -219,7 +221,7 @@ class NestedTurn:
         return Interrupted(Interrupt("", self.turn_id, calls, interrupt_kind(calls)))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
-        self.has_ended = True
+        self.has_ended = self.is_suspended = True
         raise Suspended(outcome.interrupt.calls, self._record(waiting))
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
@@ -243,6 +245,7 @@ class NestedTurn:
             "metadata": self._metadata,
             "rounds": self.progress.rounds,
             "calls": self.progress.calls,
+            "usage": attrs.asdict(self.progress.usage),
             "waiting": {one.call.call_id: [encode_pending(request) for request in one.requests] for one in waiting},
             "suspended": {one.call.call_id: one.record for one in waiting if one.record is not None},
         }
@@ -250,7 +253,7 @@ class NestedTurn:
     def wake(self, record: JSON) -> None:
         """Take in the state in which it waited. StateError where that cannot be used."""
         known = self.conversation_id
-        if set(record) != {"name", "messages", "todos", "metadata", "rounds", "calls", "waiting", "suspended"}:
+        if set(record) != {"name", "messages", "todos", "metadata", "rounds", "calls", "usage", "waiting", "suspended"}:
             raise StateError(known, f"a suspended sub-agent has the keys {sorted(map(str, record))}")
         if record["name"] != self.name or not isinstance(record["messages"], list):
             raise StateError(known, f"the call {self.sub_agent_id!r} had another sub-agent")
@@ -260,6 +263,7 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
+        self.progress.usage = decode_value(known, record["usage"], Usage)
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
@@ -305,7 +309,8 @@ class Desk:
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
             finally:
-                context.progress.usage += nested.progress.usage
+                if not nested.is_suspended:  # else what it used is in its record, and counts when it ends
+                    context.progress.usage += nested.progress.usage
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
             nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})

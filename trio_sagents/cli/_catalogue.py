@@ -7,7 +7,7 @@ from typing import Final
 
 from trio_sagents import ConversationItem, ConversationNotFound, SagentsError, Sessions
 from trio_sagents.cli._models import UsageError
-from trio_sagents.cli._render import one_line
+from trio_sagents.cli._words import one_line
 from trio_sagents.cli._setup import Options
 
 LISTED: Final = 20

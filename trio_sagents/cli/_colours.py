@@ -7,7 +7,7 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from trio_sagents.cli._render import Kind
+from trio_sagents.cli._words import Kind
 
 STYLES: Final[Mapping[Kind, str]] = {
     "answer": "",
@@ -16,6 +16,7 @@ STYLES: Final[Mapping[Kind, str]] = {
     "tool": "cyan",
     "note": "dim",
     "error": "red",
+    "ask": "yellow",
 }
 
 

@@ -4,21 +4,22 @@ A reader answers with a `Line`, with `INTERRUPTED` (Ctrl-C), or with `ENDED` (Ct
 """
 
 import codecs
+import contextlib
 import enum
 import importlib.util
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TextIO, TypeAlias
 
 import attrs
 import trio
 
-from trio_sagents.cli._render import Piece
 from trio_sagents.cli._screen import Screen, is_terminal
+from trio_sagents.cli._words import Piece
 
-COMMANDS: Final = ("/help", "/list", "/new", "/open", "/quit")
+COMMANDS: Final = ("/decide", "/files", "/help", "/list", "/new", "/open", "/quit", "/title", "/todos")
 PROMPT: Final = "> "
 
 
@@ -42,10 +43,27 @@ Read: TypeAlias = Line | Signal
 class Keyboard(Protocol):
     """A reader of lines, for one task."""
 
-    async def read(self) -> Read:
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person sits there, who can be asked; an attribute will do."""
+        ...
+
+    async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
         """Show the prompt and wait for a line.
 
+        Args:
+            prompt: stands before the line.
+            text: None for a line of the conversation. Else the line answers what was just asked: what was typed before it was
+                asked is dropped, Ctrl-C drops no line but ends the reading, and this text is there to be edited, where it can be.
+
         Cancellation: either a line was returned, or the one being typed is dropped.
+        """
+        ...
+
+    async def interject(self, pieces: Sequence[Piece]) -> bool:
+        """Show something while `read` runs in another task; return False, with nothing done, where it does not.
+
+        Cancellation: it may be shown.
         """
         ...
 
@@ -66,7 +84,7 @@ async def open_keyboard(screen: Screen, *, is_plain: bool, label: str) -> AsyncI
     if not is_plain and is_terminal() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("prompt_toolkit") is not None:
         from trio_sagents.cli._prompt import PromptKeyboard  # noqa: PLC0415  # it needs an extra
 
-        yield PromptKeyboard(COMMANDS, label)
+        yield PromptKeyboard(screen, COMMANDS, label)
         return
     async with trio.open_nursery() as nursery:
         reader = LineKeyboard(sys.stdin, screen)
@@ -86,11 +104,12 @@ class LineKeyboard:
             screen: where the prompt goes; where `source` is no terminal, the line too.
         """
         self._handle: Final = source.fileno()
-        self._is_terminal: Final = source.isatty()
+        self.is_interactive: Final = source.isatty()
         self._screen: Final = screen
         self._decoder: Final = codecs.getincrementaldecoder(source.encoding or "utf-8")(errors="replace")
         self._send, self._receive = trio.open_memory_channel[str](0)
         self._waiting: trio.CancelScope | None = None
+        self._prompt = PROMPT
 
     async def run(self) -> None:
         """Read one line ahead until the end of the file."""
@@ -104,9 +123,12 @@ class LineKeyboard:
                 for line in lines if is_open or not rest else [*lines, rest]:
                     await self._send.send(line.removesuffix("\r"))
 
-    async def read(self) -> Read:
-        """Show the prompt and wait for a line; as `Keyboard.read`."""
-        await self._show(PROMPT)
+    async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
+        """Show the prompt and wait for a line; as `Keyboard.read`. The text is not shown: it could not be edited."""
+        if text is not None and self.is_interactive:
+            await self._drop_typed()
+        self._prompt = prompt
+        await self._show(prompt)
         result: Read = Signal.INTERRUPTED
         with trio.CancelScope() as self._waiting:
             try:
@@ -116,9 +138,27 @@ class LineKeyboard:
         self._waiting = None
         if isinstance(result, Signal):
             await self._show("\n")
-        elif not self._is_terminal:
+        elif not self.is_interactive:
             await self._show(f"{result.text}\n")
         return result
+
+    async def interject(self, pieces: Sequence[Piece]) -> bool:
+        """Show something below the line being typed, and the prompt again; as `Keyboard.interject`."""
+        if self._waiting is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        await self._screen.show([Piece("\n", "note"), *pieces, Piece(self._prompt, "user")])
+        return True
+
+    async def _drop_typed(self) -> None:
+        """Forget lines that were typed before there was anything to answer."""
+        discard_typed(self._handle)
+        while True:
+            await trio.lowlevel.checkpoint()  # the reading task puts the next line there, if it has one
+            try:
+                self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
 
     def interrupt(self) -> None:
         """Let the running `read` return INTERRUPTED."""
@@ -127,3 +167,13 @@ class LineKeyboard:
 
     async def _show(self, text: str) -> None:
         await self._screen.show([Piece(text, "user")])
+
+
+def discard_typed(handle: int) -> None:
+    """Have the terminal forget what was typed and not read yet."""
+    try:
+        import termios  # noqa: PLC0415  # not on every system
+    except ImportError:
+        return
+    with contextlib.suppress(termios.error):
+        termios.tcflush(handle, termios.TCIFLUSH)

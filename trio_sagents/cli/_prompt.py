@@ -1,16 +1,22 @@
 """A line editor at a terminal: history, completion, and Ctrl-C that drops the line before it means anything else."""
 
-from collections.abc import Sequence
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
+from prompt_toolkit.application import get_app, run_in_terminal
+from prompt_toolkit.application.current import set_app
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.filters import Condition
+from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal
+from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal, discard_typed
+from trio_sagents.cli._screen import Screen
+from trio_sagents.cli._words import Piece
 
 
 def _drop_line(event: KeyPressEvent) -> None:
@@ -20,30 +26,38 @@ def _drop_line(event: KeyPressEvent) -> None:
 class PromptKeyboard:
     """prompt_toolkit, which brings its own event loop and therefore runs in a thread."""
 
-    def __init__(self, commands: Sequence[str], label: str) -> None:
+    is_interactive: Final = True
+
+    def __init__(self, screen: Screen, commands: Sequence[str], label: str) -> None:
         """Make the prompt; nothing is shown yet.
 
         Args:
+            screen: where interjections go.
             commands: completed with Tab.
             label: shown below the line that is being edited.
         """
         bindings = KeyBindings()
         bindings.add("c-c", filter=Condition(lambda: bool(get_app().current_buffer.text)))(_drop_line)
-        self._session: Final[PromptSession[str]] = PromptSession(
+        self._lines: Final[PromptSession[str]] = PromptSession(
             completer=WordCompleter(list(commands), sentence=True),
             complete_while_typing=False,
             bottom_toolbar=label,
             key_bindings=bindings,
         )
+        self._answers: Final[PromptSession[str]] = PromptSession(bottom_toolbar="Ctrl-C leaves it open")
+        self._session = self._lines
+        """The one that reads."""
+        self._screen: Final = screen
         self._wants_end = False
 
-    async def read(self) -> Read:
+    async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
         """Show the prompt and wait for a line; as `Keyboard.read`."""
         self._wants_end = False
+        self._session = self._lines if text is None else self._answers
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_cancelled)
             # Cancellation: the thread is waited for, so that it gives the terminal back; the task beside it makes it end.
-            result = await trio.to_thread.run_sync(self._ask)
+            result = await trio.to_thread.run_sync(self._ask, prompt, text)
             nursery.cancel_scope.cancel()
         return result
 
@@ -52,6 +66,20 @@ class PromptKeyboard:
         self._wants_end = True
         self._end()
 
+    async def interject(self, pieces: Sequence[Piece]) -> bool:
+        """Show something above the line being edited; as `Keyboard.interject`."""
+        await trio.lowlevel.checkpoint()
+        app = self._session.app
+        if not app.is_running or app.is_done or app.loop is None:
+            return False
+        data = self._screen.encoded(pieces)
+
+        def show() -> None:
+            with set_app(app):
+                asyncio.ensure_future(run_in_terminal(lambda: self._screen.write(data)), loop=app.loop)
+
+        return self._call_soon(show)
+
     async def _end_when_cancelled(self) -> None:
         try:
             await trio.sleep_forever()
@@ -59,22 +87,31 @@ class PromptKeyboard:
             self.interrupt()
 
     def _end(self) -> None:
+        self._call_soon(self._exit)
+
+    def _call_soon(self, function: Callable[[], None]) -> bool:
         loop = self._session.app.loop
         if loop is None:
-            return
+            return False
         try:
-            loop.call_soon_threadsafe(self._exit)
+            loop.call_soon_threadsafe(function)
         except RuntimeError:  # Race: the prompt ended by itself, and its loop closed between the look and the call
-            return
+            return False
+        return True
 
     def _exit(self) -> None:
         app = self._session.app
         if app.is_running and not app.is_done:
             app.exit(exception=KeyboardInterrupt())
 
-    def _ask(self) -> Read:
+    def _ask(self, prompt: str, text: str | None) -> Read:
+        session = self._session
+        if text is not None:
+            # What was typed before there was a question is no answer to it.
+            clear_typeahead(session.app.input)
+            discard_typed(sys.stdin.fileno())
         try:
-            return Line(self._session.prompt(PROMPT, handle_sigint=False, pre_run=self._end_if_wanted))
+            return Line(session.prompt(prompt, default=text or "", handle_sigint=False, pre_run=self._end_if_wanted))
         except KeyboardInterrupt:
             return Signal.INTERRUPTED
         except EOFError:

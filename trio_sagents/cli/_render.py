@@ -4,46 +4,47 @@ A `TurnView` remembers how much of each message is on the screen already. So a d
 streamed, a completed message and a row of the history may come in any mixture, and each character is shown once.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final
 
 import attrs
 
 from trio_sagents import (
     AgentShutdown,
-    Cancelled,
     ChainError,
-    Completed,
     DisplayMessage,
     Event,
     Failed,
     Gap,
+    Interrupt,
     Interrupted,
     Message,
     MessageCompleted,
     MessageQueued,
+    MiddlewareEvent,
+    ModelFallback,
+    ModelRetrying,
     ShutdownReason,
     Snapshot,
-    StartFailed,
     Status,
     StatusChanged,
+    SubAgentEvent,
     TextDelta,
     TextPart,
     ThinkingDelta,
     ThinkingPart,
+    TodosUpdated,
     ToolCall,
     ToolExecutionUpdated,
     ToolIgnoresCancellation,
     TurnEnded,
-    TurnOutcome,
     TurnStarted,
-    Unanswered,
 )
+from trio_sagents.cli._news import news_text
+from trio_sagents.cli._progress import Progress
+from trio_sagents.cli._words import Kind, Piece, call_text, error_text, one_line, outcome_text
+from trio_sagents.middleware import TitleGenerated
 
-Kind: TypeAlias = Literal["answer", "thinking", "user", "tool", "note", "error"]
-MAX_SHOWN: Final = 200
-"""Characters of a tool's arguments or output on one line."""
 CUTS: Final[Mapping[str, str]] = {
     "crashed": "[cut by a crash]",
     "cancelled": "[cancelled]",
@@ -57,49 +58,10 @@ _ENDS: Final[Mapping[ShutdownReason, str]] = {
 }
 
 
-@attrs.frozen
-class Piece:
-    """Some text, and what it is."""
-
-    text: str
-    kind: Kind
-
-
-def error_text(error: BaseException) -> str:
-    """Return an error as one line for people: of a failed start, its cause."""
-    if isinstance(error, StartFailed) and error.__cause__ is not None:
-        return f"{error.__cause__} (while opening conversation {error.conversation_id!r})"
-    return str(error) or type(error).__name__
-
-
-def one_line(text: str, limit: int = MAX_SHOWN) -> str:
-    """Return `text` on one line, cut to `limit` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def call_text(name: str, arguments: Mapping[str, object]) -> str:
-    """Return a call as people write one."""
-    inside = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
-    return f"{name}({one_line(inside)})"
-
-
-def outcome_text(outcome: TurnOutcome) -> str:
-    """Return what to say of a turn that ended otherwise than completed; empty for a completed one."""
-    match outcome:
-        case Completed():
-            return ""
-        case Cancelled(cause=cause):
-            return "[cancelled]" if cause == "user" else f"[cancelled: {cause}]"
-        case Failed(error=error):
-            return f"error: {error_text(error)}"
-        case Interrupted(interrupt=interrupt):
-            waiting = ", ".join(call_text(call.name, call.arguments) for call in interrupt.calls) or interrupt.kind
-            return f"[waits for a person's decision: {waiting}; a new message goes on without it]"
-        case Unanswered(reason=reason):
-            return f"[not answered yet: {reason}; the message is saved]"
-        case _:
-            assert_never(outcome)
+HANDING_OVER: Final = "task"
+"""The tool of sub-agents; their lines say more than its arguments."""
+UNSHOWN: Final = frozenset({"write_todos"})
+"""Tools whose effect is shown anyway."""
 
 
 @attrs.define(eq=False)
@@ -111,6 +73,11 @@ class TurnView:
     """Accepted messages that wait for a turn, as far as this view knows."""
     has_gap: bool = False
     """Whether events were missed; the history has what they told."""
+    interrupt: Interrupt | None = None
+    """What waits for a person."""
+    title: str | None = None
+    """Of the conversation, as far as this view knows."""
+    progress: Progress = attrs.field(factory=Progress)
     _shown: dict[str, dict[int, int]] = attrs.field(factory=dict)
     """Characters shown of each message that is not whole yet, by part."""
     _whole: set[str] = attrs.field(factory=set)
@@ -133,9 +100,20 @@ class TurnView:
         """Return whether a turn took this user message."""
         return message_id in self._whole
 
+    @property
+    def live(self) -> Sequence[Piece]:
+        """The lines below the text that are drawn again with each change; none in the middle of a line."""
+        return self.progress.lines() if self._line is None else ()
+
     def show(self, event: Event) -> Sequence[Piece]:
-        """Return what to print for one event; may be empty."""
+        """Return what to print for one event of the main channel; may be empty."""
         return tuple(self._show(event))
+
+    def show_debug(self, event: Event) -> Sequence[Piece]:
+        """Return what to print for one event of the debug channel: what sub-agents do; may be empty."""
+        if not isinstance(event, SubAgentEvent):
+            return ()
+        return tuple(self._whole_lines(self.progress.hear(event)))
 
     def show_rows(self, rows: Iterable[DisplayMessage]) -> Sequence[Piece]:
         """Return what to print for rows of the history, oldest first, of which some may be on the screen already."""
@@ -163,6 +141,12 @@ class TurnView:
                 yield from self._tool(call, status, output, error)
             case Snapshot():
                 yield from self._snapshot(event)
+            case TodosUpdated(todos=todos):
+                yield from self._whole_lines(self.progress.change(todos))
+            case ModelRetrying() | ModelFallback():
+                yield from self._voided(event)
+            case MiddlewareEvent():
+                yield from self._news(event)
             case TurnEnded() | ChainError() | ToolIgnoresCancellation() | AgentShutdown():
                 yield from self._ending(event)
             case _:
@@ -171,8 +155,9 @@ class TurnView:
     def _note(self, event: Event) -> None:
         """Take note of what has no text; what this screen has no place for is passed over."""
         match event:
-            case StatusChanged(status=status):
+            case StatusChanged(status=status, data=data):
                 self.status = status
+                self.interrupt = data if isinstance(data, Interrupt) else None
             case TurnStarted():
                 self.status = Status.RUNNING
                 self._called.clear()
@@ -183,14 +168,29 @@ class TurnView:
             case _:
                 pass
 
+    def _voided(self, event: ModelRetrying | ModelFallback) -> Iterator[Piece]:
+        """The text of a message is void: what is on the screen of it stays, and is said to be nothing."""
+        self._shown.pop(event.message_id, None)
+        then = f"asked again in {event.delay:g} s" if isinstance(event, ModelRetrying) else f"{event.fallback} is asked"
+        yield from self._whole_line(f"[{event.model} failed: {error_text(event.error)}; {then}]", "error")
+
+    def _news(self, event: MiddlewareEvent) -> Iterator[Piece]:
+        if isinstance(event, TitleGenerated):
+            self.title = event.title
+        text, kind = news_text(event)
+        if text:
+            yield from self._whole_line(text, kind)
+
     def _ending(self, event: TurnEnded | ChainError | ToolIgnoresCancellation | AgentShutdown) -> Iterator[Piece]:
         match event:
             case TurnEnded(turn_id=turn_id, outcome=outcome):
-                text = outcome_text(outcome)
+                self.progress.forget_helpers()
+                text = "" if isinstance(outcome, Interrupted) else outcome_text(outcome)
                 if text and turn_id not in self._told:
                     yield from self._whole_line(text, "error" if isinstance(outcome, Failed) else "note")
                 self._told.discard(turn_id)
                 yield from self._end_line()
+                yield from self.progress.close()
             case ChainError(error=error, unsaved=unsaved, turn_id=told):
                 if told is not None:
                     self._told.add(told)
@@ -208,6 +208,8 @@ class TurnView:
     def _snapshot(self, snapshot: Snapshot) -> Iterator[Piece]:
         self.status = snapshot.status
         self.queued = snapshot.queued
+        self.interrupt = snapshot.interrupt
+        self.progress.learn(snapshot.todos)
         if snapshot.streaming is None or snapshot.streaming.message_id in self._whole:
             return
         message_id = snapshot.streaming.message_id
@@ -252,10 +254,18 @@ class TurnView:
 
     def _tool(self, call: ToolCall, status: str, output: str | None, error: str | None) -> Iterator[Piece]:
         self._called.add(call.call_id)
-        if status == "executing":
+        text = output if error is None else error
+        is_over = status not in {"pending", "executing", "interrupted"}
+        if call.name in UNSHOWN and status in {"executing", "completed"}:
+            return
+        if call.name == HANDING_OVER and status == "executing":
+            yield from self._whole_lines(self.progress.begin(call.call_id, call.arguments))
+        elif call.name == HANDING_OVER and is_over:
+            yield from self._whole_lines(self.progress.end(call.call_id, call.arguments, status, text))
+        elif status == "executing":
             yield from self._whole_line(f"  · {call_text(call.name, call.arguments)} runs", "tool")
-        elif status != "pending":
-            yield from self._whole_line(_result_text(call.name, status, output if error is None else error), "tool")
+        elif is_over:
+            yield from self._whole_line(_result_text(call.name, status, text), "tool")
 
     def _row(self, row: DisplayMessage) -> Iterator[Piece]:
         self._whole.add(row.message_id)
@@ -278,7 +288,7 @@ class TurnView:
         content = row.content
         call_id = content.get("call_id", content.get("tool_call_id"))
         name = str(content.get("name"))
-        if call_id in self._called:
+        if call_id in self._called or (name in UNSHOWN and row.status == "completed"):
             return
         if row.content_type == "tool_call":
             yield from self._whole_line(f"  · {call_text(name, content.get('arguments', {}))} {row.status}", "tool")
@@ -296,7 +306,9 @@ class TurnView:
     def _stream(self, text: str, kind: Kind) -> Iterator[Piece]:
         if not text:
             return
-        if self._line is not None and self._line != kind:
+        if self._line is None:
+            yield from self.progress.close()
+        elif self._line != kind:
             yield Piece("\n", self._line)
         yield Piece(text, kind)
         self._line = None if text.endswith("\n") else kind
@@ -305,6 +317,11 @@ class TurnView:
         if self._line is not None:
             yield Piece("\n", self._line)
             self._line = None
+
+    def _whole_lines(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            yield from self._end_line()
+            yield piece
 
     def _whole_line(self, text: str, kind: Kind) -> Iterator[Piece]:
         yield from self._end_line()

@@ -4,12 +4,13 @@ import importlib.util
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TextIO, TypeAlias
 
 import trio
 
-from trio_sagents.cli._render import Piece
+from trio_sagents.cli._words import Piece
 
 Paint: TypeAlias = Callable[[Piece], str]
 _STEERING: Final = frozenset((*range(32), *range(0x7F, 0xA0))) - frozenset(b"\n\t\r")
@@ -44,7 +45,10 @@ def choose_paint(stream: TextIO) -> Paint:
 
 
 class Screen:
-    """Writes pieces to a file descriptor."""
+    """Writes pieces to a file descriptor.
+
+    Below them it may hold lines that change: they are taken away before the next text, and drawn again behind it.
+    """
 
     def __init__(self, stream: TextIO, paint: Paint | None = None) -> None:
         """Flush the stream, and write past its buffer from now on.
@@ -57,21 +61,59 @@ class Screen:
         self._handle: Final = stream.fileno()
         self._encoding: Final = stream.encoding or "utf-8"
         self._paint: Final = paint or choose_paint(stream)
+        self.can_redraw: Final = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and sys.platform != "win32"
+        """Whether lines can be taken away again."""
+        self._live: tuple[str, ...] = ()
 
-    async def show(self, pieces: Iterable[Piece]) -> None:
+    async def show(self, pieces: Iterable[Piece], live: Sequence[Piece] = ()) -> None:
         """Write the pieces, in one go.
+
+        Args:
+            pieces: what stays.
+            live: whole lines that stand below it until the next call; not drawn where they could not be taken away again.
 
         Raises:
             BrokenPipeError: nobody reads any more.
 
         Cancellation: either all of it is written, or, where the terminal has stopped taking text, an unknown part.
         """
-        data = "".join(self._paint(piece) for piece in pieces).encode(self._encoding, errors="replace")
+        data = self.encoded(pieces, live)
         if data:
             # Cancellation: a terminal stopped with Ctrl-S holds the thread; it holds no lock of Python's, so nobody waits for it.
             await trio.to_thread.run_sync(_write, self._handle, data, abandon_on_cancel=True)
         else:
             await trio.lowlevel.checkpoint()
+
+    def encoded(self, pieces: Iterable[Piece], live: Sequence[Piece] = ()) -> bytes:
+        """Return what `show` writes; whoever asks for it has to write it."""
+        text = "".join(self._paint(piece) for piece in pieces)
+        lines = tuple(self._paint(Piece(_fitting(piece.text, self._columns()), piece.kind)) for piece in live) if self.can_redraw else ()
+        if not text and lines == self._live:
+            return b""
+        # No line is wider than the screen, so each takes one row, and the cursor stands at the start of the row below the last.
+        taken_away = f"\x1b[{len(self._live)}A\x1b[J" if self._live else ""
+        self._live = lines
+        return (taken_away + text + "".join(f"{line}\n" for line in lines)).encode(self._encoding, errors="replace")
+
+    def write(self, data: bytes) -> None:
+        """Write what `encoded` returned; blocks, so it is for a thread."""
+        _write(self._handle, data)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._handle).columns or 80
+        except OSError:
+            return 80
+
+
+def _fitting(text: str, columns: int) -> str:
+    """Return as much of a line as fits on the screen."""
+    width = 0
+    for place, char in enumerate(text):
+        width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if width >= columns:
+            return text[: max(0, place - 1)] + "…"
+    return text
 
 
 def _write(handle: int, data: bytes) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
+from trio_sagents import Halt
 from trio_sagents.cli._arithmetic import calculate as _calculate
-from trio_sagents.cli._files import Folder
 from trio_sagents.cli._notebook import Notebook
 
 
@@ -17,23 +18,33 @@ def calculate(expression: str) -> str:
     return _calculate(expression)
 
 
-def chat_tools(database: Path, folder: Path) -> Sequence[Callable[..., str]]:  # type: ignore[explicit-any]  # their parameters differ
+def halt(reason: str) -> Halt:
+    """Stop at once, and do nothing more until the person has acknowledged it. Only where going on could do harm, or where it is asked for.
+
+    Args:
+        reason: what the person has to know.
+    """
+    return Halt(reason)
+
+
+def send_money(amount: int, to: str, currency: Literal["EUR", "USD", "GBP"] = "EUR") -> str:
+    """Pretend to send money: nothing is paid, it is for trying approvals.
+
+    Args:
+        amount: how much, as a whole number; at least 1.
+        to: who gets it.
+        currency: of the amount.
+    """
+    if amount < 1:
+        raise ValueError("amount must be at least 1")
+    return f"sent {amount} {currency} to {to} (pretended: nobody was paid)"
+
+
+def chat_tools(database: Path) -> Sequence[Callable[..., str | Halt]]:  # type: ignore[explicit-any]  # their parameters differ
     """Return the tools of a chat.
 
     Args:
-        database: the SQLite file in which todos and notes are kept.
-        folder: the one whose files may be read.
+        database: the SQLite file in which notes are kept.
     """
     notebook = Notebook(database)
-    files = Folder(folder, [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")])
-    return (
-        calculate,
-        files.read_file,
-        files.list_files,
-        notebook.add_todos,
-        notebook.list_todos,
-        notebook.complete_todos,
-        notebook.remove_todos,
-        notebook.remember,
-        notebook.recall,
-    )
+    return (calculate, notebook.remember, notebook.recall, halt)

@@ -7,10 +7,10 @@ from typing import Final
 import attrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall
+from trio_sagents.data.interrupts import RECORD_KINDS, DecisionRecord, Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 from trio_sagents.data.messages import Message
-from trio_sagents.data.wire import CONVERTER, decode_value
+from trio_sagents.data.wire import CONVERTER, decode_value, loads
 from trio_sagents.exceptions import StateError
 
 DECISIONS: Final = "decisions"
@@ -89,6 +89,8 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
             {"interrupt_id": fields.get("interrupt_id"), **call} if isinstance(call, dict) else call for call in fields["calls"]
         ]
     interrupt = decode_value(conversation_id, fields, Interrupt)
+    for record in interrupt.decided:
+        _check_record(conversation_id, record)
     ids = [call.call_id for call in interrupt.calls] + [record.call_id for record in interrupt.decided]
     if len(set(ids)) != len(ids) or any(call.interrupt_id != interrupt.interrupt_id for call in interrupt.calls):
         raise StateError(conversation_id, "the calls of the interrupt are not its own")
@@ -99,7 +101,18 @@ def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionR
     """Return the decision records of a stored list; StateError if it is none."""
     if not isinstance(value, list):
         raise StateError(conversation_id, f"the decisions are {type(value).__name__}, not a list")
-    return tuple(decode_value(conversation_id, one, DecisionRecord) for one in value)
+    records = tuple(decode_value(conversation_id, one, DecisionRecord) for one in value)
+    for record in records:
+        _check_record(conversation_id, record)
+    return records
+
+
+def _check_record(conversation_id: str, record: DecisionRecord) -> None:
+    content = loads(conversation_id, record.content)
+    if record.kind not in RECORD_KINDS or not isinstance(content, dict):
+        raise StateError(conversation_id, f"the decision about the call {record.call_id!r} is none of ours")
+    if record.kind == "edit" and not isinstance(content.get("arguments"), dict):
+        raise StateError(conversation_id, f"the decision about the call {record.call_id!r} has no edited arguments")
 
 
 def records_of(conversation_id: str, message: Message) -> Sequence[DecisionRecord]:

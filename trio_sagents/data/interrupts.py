@@ -17,6 +17,10 @@ APPROVAL_DECISIONS: Final[Sequence[DecisionKind]] = ("approve", "edit", "reject"
 """What may be decided about a call by default."""
 
 
+RECORD_KINDS: Final = frozenset({"approve", "edit", "reject", "answer", "superseded", "dismissed", "expired"})
+"""How a call may have been decided."""
+
+
 @attrs.frozen
 class Option:
     """One answer that a question offers."""

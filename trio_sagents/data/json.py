@@ -17,6 +17,8 @@ JSON: TypeAlias = Mapping[str, JSONValue]
 
 MAX_DEPTH: Final = 64
 """How deep lists and objects may nest in anything that is stored or sent."""
+MAX_INT: Final = 2**1024
+"""Integers are smaller: what any reader of JSON takes, if only as a float."""
 
 
 def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
@@ -38,6 +40,8 @@ def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
             check_text(value, where)
         return str(value)
     if isinstance(value, int):
+        if not -MAX_INT < value < MAX_INT:
+            raise ValueError(f"{where}: an integer of {value.bit_length()} bits has no JSON form here")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):

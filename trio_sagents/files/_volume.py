@@ -102,7 +102,7 @@ class Volume:
             if not self.is_loaded:
                 raise
             return
-        whole = ((join(self.mount.prefix, record.path), record) for record in records)
+        whole = ((join(self.mount.prefix, record.path), record) for record in records if is_path(record.path))
         self._learn({path: record for path, record in whole if is_path(path) and not self.hides(path)})
 
     def _learn(self, records: Mapping[str, FileRecord]) -> None:

@@ -9,15 +9,14 @@ import importlib.metadata
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
 import mcp_types
 import trio
 from mcp import Client, MCPError
-from mcp.client._transport import TransportStreams
-from mcp.client.session import IncomingMessage
+from mcp.client import IncomingMessage, Transport
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from trio_sagents._trio.groups import must_exit, split
@@ -216,7 +215,7 @@ class McpConnection:
 
         return Client(self._streams(attempt), cache=None, message_handler=hear, client_info=_client_info())
 
-    def _streams(self, attempt: _Attempt) -> AbstractAsyncContextManager[TransportStreams]:
+    def _streams(self, attempt: _Attempt) -> Transport:
         match self.server:
             case StdioServer():
                 return stdio_streams(self.server, self.name, attempt.lost.set)

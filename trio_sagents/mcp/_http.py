@@ -4,15 +4,17 @@ import functools
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import httpx2
 import trio
-from mcp.client._transport import TransportStreams
 from mcp.client.streamable_http import streamable_http_client
 
 from trio_sagents.mcp._servers import HttpServer
+
+if TYPE_CHECKING:
+    from mcp.client._transport import TransportStreams  # the SDK has no public name for it
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes that an answer may have which is no stream of events."""
@@ -56,7 +58,7 @@ def _bound(response: httpx2.Response) -> None:
 
 
 @asynccontextmanager
-async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> AsyncIterator[TransportStreams]:
+async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> "AsyncIterator[TransportStreams]":
     """Open the transport to a server; leaving the context closes its sockets.
 
     Args:

@@ -55,7 +55,8 @@ class _Lines:
     """Oldest first; hooks append, the thread that writes takes away."""
     lost: int = 0
     is_writing: bool = False
-    turn_began: float = 0.0
+    thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+    """Its own: a thread that hangs takes none from others, and no second one is begun beside it."""
 
 
 @attrs.frozen(eq=False)
@@ -84,18 +85,13 @@ class DebugLog(Middleware):
         """
         if self.enabled:
             self._note(context, "start", {"messages": len(context.state.messages), "scope": type(context.scope).__name__})
-            if not context.path:
-                context.start_soon(self._note_end, context)
+            context.start_soon(self._note_end, context)
 
     async def _note_end(self, context: MiddlewareContext) -> None:
         try:
             await trio.sleep_forever()
         finally:
-            # Cancellation: the agent ends, and with it the task that would write; in bounded time, for a disk may hang.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT):
-                lines = self._put(context, "end", {})
-                if lines is not None:
-                    await self._write_all(lines)
+            self._note(context, "end", {})
 
     async def before_turn(self, context: MiddlewareContext) -> None:
         """Note that a turn begins.
@@ -226,16 +222,20 @@ class DebugLog(Middleware):
         return Path(self.path(context))
 
     async def _write_soon(self, lines: _Lines) -> None:
-        """Write what has come together, until nothing more comes. Cancellation: `_note_end` writes the rest."""
+        """Write what has come together, until nothing more comes. Cancellation: the agent ends; what there is is written first."""
         try:
             while lines.waiting:
                 await self._write_all(lines)
         finally:
             lines.is_writing = False
+            if lines.waiting:
+                # Cancellation: in bounded time, for a disk may hang.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT):
+                    await self._write_all(lines)
 
     async def _write_all(self, lines: _Lines) -> None:
         # Cancellation: lines leave the list only in the thread, so each is written once, also where this is cut.
-        await trio.to_thread.run_sync(self._append, lines, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(self._append, lines, abandon_on_cancel=True, limiter=lines.thread)
 
     def _append(self, lines: _Lines) -> None:
         """Append what has come together to the file, in a thread; the file is made anew where it is full."""

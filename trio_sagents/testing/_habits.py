@@ -19,9 +19,8 @@ arguments are no JSON. "no_finish": the stream just ends. "late_text": it goes o
 HABITS: Final[Sequence[Habit]] = get_args(Habit)
 
 
-def _call(chunk: ModelChunk, **changes: str | None) -> Sequence[Opaque]:
-    begins = isinstance(chunk, ToolCallChunk) and chunk.id is not None
-    return (attrs.evolve(chunk, **changes),) if begins else (chunk,)
+def _begun(chunk: ModelChunk, change: Callable[[ToolCallChunk], ToolCallChunk]) -> Sequence[Opaque]:
+    return (change(chunk),) if isinstance(chunk, ToolCallChunk) and chunk.id is not None else (chunk,)
 
 
 def _broken(chunk: ModelChunk) -> Sequence[Opaque]:
@@ -29,9 +28,9 @@ def _broken(chunk: ModelChunk) -> Sequence[Opaque]:
 
 
 _CHANGES: Final[Mapping[Habit, Callable[[ModelChunk], Sequence[Opaque]]]] = {
-    "same_ids": lambda chunk: _call(chunk, id="call-1"),
-    "no_ids": lambda chunk: _call(chunk, id=None),
-    "unknown_tools": lambda chunk: _call(chunk, name="no_such_tool"),
+    "same_ids": lambda chunk: _begun(chunk, lambda one: attrs.evolve(one, id="call-1")),
+    "no_ids": lambda chunk: _begun(chunk, lambda one: attrs.evolve(one, id=None)),
+    "unknown_tools": lambda chunk: _begun(chunk, lambda one: attrs.evolve(one, name="no_such_tool")),
     "broken_json": _broken,
     "no_finish": lambda chunk: () if isinstance(chunk, FinishChunk) else (chunk,),
     "late_text": lambda chunk: (chunk, TextChunk("and another thing")) if isinstance(chunk, FinishChunk) else (chunk,),
