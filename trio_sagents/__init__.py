@@ -9,7 +9,8 @@ The layers, top to bottom as a request goes through them; imports point downward
     abc                    what you may implement
     data, exceptions       pure values
 
-    models, persistence    adapters: each implements something of abc
+    middleware, models, persistence, files, mcp, otel
+                           adapters: each implements something of abc
     testing                the kit for your own tests
 """
 
@@ -130,7 +131,20 @@ from trio_sagents.exceptions import (
     StateFromFuture,
     ToolNotCalled,
 )
-from trio_sagents.middleware import Approvals, AskUser, SubAgents, Task
+from trio_sagents.middleware import (
+    Approvals,
+    AskUser,
+    Budget,
+    ConversationTitle,
+    DebugLog,
+    PatchToolCalls,
+    ProcessContext,
+    SubAgents,
+    Summarization,
+    Task,
+    TitleGenerated,
+    TodoList,
+)
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
@@ -164,6 +178,7 @@ __all__ = (
     "Approve",
     "AskUser",
     "Authorizer",
+    "Budget",
     "CancelCause",
     "Cancelled",
     "ChainError",
@@ -176,7 +191,9 @@ __all__ = (
     "ConversationNotFound",
     "ConversationPage",
     "ConversationStore",
+    "ConversationTitle",
     "Cursor",
+    "DebugLog",
     "Decision",
     "DecisionRecord",
     "DisplayMessage",
@@ -228,11 +245,13 @@ __all__ = (
     "Overlap",
     "OwnedStore",
     "Part",
+    "PatchToolCalls",
     "PendingCall",
     "PersistContext",
     "PersistenceError",
     "Presence",
     "PresenceDiff",
+    "ProcessContext",
     "PubSub",
     "Question",
     "QueueFull",
@@ -266,6 +285,7 @@ __all__ = (
     "SubAgentEvent",
     "SubAgents",
     "Subscriber",
+    "Summarization",
     "Task",
     "TextChunk",
     "TextDelta",
@@ -273,7 +293,9 @@ __all__ = (
     "ThinkingChunk",
     "ThinkingDelta",
     "ThinkingPart",
+    "TitleGenerated",
     "Todo",
+    "TodoList",
     "TodosUpdated",
     "TokenUsage",
     "Tool",

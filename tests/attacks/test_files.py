@@ -18,8 +18,9 @@ SWAPS: Final = int(os.environ.get("TRIO_SAGENTS_SWAPS", "2000"))
 CANARY: Final = "canary-outside"
 INSIDE: Final = "inside"
 PIECES: Final = (
-    "/", "/", "/", "..", ".", "...", "~", "a", "d", "link", "secret.txt", "\\", "%2e%2e", "%2f", "\u2024\u2024", "\uff0e\uff0e",
-    "\u2215", "\0", "\n", "\u202e", "e\u0301", "\ud800", " ", "con", "C:", "//", "a" * 300, ".git", "-rf", "*", "$HOME", "file://", "|sh", ";", "'", "\x1b[2J",
+    "/", "/", "/", "..", ".", "...", "~", "a", "d", "link", "secret.txt", "\\", "%2e%2e", "%2f", "\u2024\u2024", "\uff0e\uff0e", "\u2215",
+    "\0", "\n", "\u202e", "e\u0301", "\ud800", " ", "con", "C:", "//", "a" * 300, ".git", "-rf", "*", "$HOME", "file://", "|sh", ";", "'",
+    "\x1b[2J",
 )  # fmt: skip
 
 

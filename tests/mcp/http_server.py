@@ -1,7 +1,4 @@
-"""A server over streamable HTTP, in a process of its own: it listens on the descriptor that it is given.
-
-`--legacy` speaks the protocol with sessions only.
-"""
+"""A server over streamable HTTP, by the SDK, in a process of its own: it listens on the descriptor that it is given."""
 
 import sys
 
@@ -11,11 +8,6 @@ from mcp.server.mcpserver import Context, MCPServer
 
 server = MCPServer("web")
 cancelled: list[str] = []
-
-
-@server.tool()
-async def echo(text: str) -> str:
-    return text
 
 
 @server.tool()
@@ -39,11 +31,6 @@ async def was_cancelled() -> str:
     return " ".join(cancelled)
 
 
-@server.tool()
-async def big() -> str:
-    return "x" * (17 * 1024 * 1024)
-
-
 if __name__ == "__main__":
-    app = server.streamable_http_app(json_response="--json" in sys.argv)
-    uvicorn.Server(uvicorn.Config(app, fd=int(sys.argv[1]), log_level="error", lifespan="on")).run()
+    config = uvicorn.Config(server.streamable_http_app(), fd=int(sys.argv[1]), log_level="error", lifespan="on")
+    uvicorn.Server(config).run()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-EXTRAS: Final = ("anthropic", "httpx2", "hypothesis", "openai", "orjson", "prompt_toolkit", "pydantic", "pytest", "rich")
+EXTRAS: Final = ("anthropic", "httpx2", "hypothesis", "mcp", "openai", "opentelemetry", "orjson", "prompt_toolkit", "pydantic", "pytest", "rich")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_extras_when_listed(project: dict[str, Any]) -> None:
     """An extra is listed once code uses it, and each one has a line in docs/explanation/dependencies.md."""
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
 
-    assert {"anthropic", "dev", "openai", "testing", "tui"} == set(project["optional-dependencies"])
+    assert {"anthropic", "dev", "mcp", "openai", "otel", "testing", "tui"} == set(project["optional-dependencies"])
     assert [] == [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page]
     assert [] == [_package(one) for one in project["dependencies"] if f"`{_package(one)}`" not in page]
 

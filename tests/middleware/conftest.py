@@ -1,4 +1,4 @@
-"""A SQLite file in virtual time."""
+"""A SQLite file that goes together with virtual time: a test takes `autojump_clock`, too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from trio_sagents.testing._threads import lockstep_threads
 
 
 @pytest.fixture
-def database(tmp_path: Path, autojump_clock: object) -> Iterator[Path]:
-    """Return the path of a database; the clock is virtual, and waits for threads."""
+def database(tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a database; a virtual clock waits for the threads of whoever uses it."""
     with lockstep_threads():
         yield tmp_path / "c.db"

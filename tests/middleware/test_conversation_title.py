@@ -34,7 +34,7 @@ async def title_of(sessions: Any) -> str | None:
     return titles[0]
 
 
-async def test_title_when_the_process_is_restarted(database: Path) -> None:
+async def test_title_when_the_process_is_restarted(autojump_clock: Any, database: Path) -> None:
     """Made behind the first completed turn, announced, in the list of conversations; after a restart none is made again."""
     middleware = titler('"A greeting."\n')
     async with on_file(database, agent_with(middleware)) as sessions, sessions.open_subscriber() as subscriber:
@@ -63,7 +63,7 @@ async def test_title_when_the_process_is_restarted(database: Path) -> None:
     )
 
 
-async def test_title_when_the_process_ends_before_it(database: Path) -> None:
+async def test_title_when_the_process_ends_before_it(autojump_clock: Any, database: Path) -> None:
     """A title that was not there when the agent ended is made behind a later turn, by the next agent."""
     async with on_file(database, agent_with(titler(Hang()))) as sessions:
         await ask(sessions)

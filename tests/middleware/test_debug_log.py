@@ -43,7 +43,7 @@ def logging_agent(log: DebugLog, *replies: Any, **more: Any) -> Any:
     return agent_with(log, replies=list(replies), usage=Usage(3, 4), tools=[tool, broken], **more)
 
 
-async def test_log_when_the_process_is_restarted(database: Path) -> None:
+async def test_log_when_the_process_is_restarted(autojump_clock: Any, database: Path) -> None:
     """What happens is there when the agent has ended, in order, with ids, sizes and seconds; a new agent goes on in the file."""
     folder = database.parent / "logs"
     first = logging_agent(DebugLog(folder), ["canary-said", Call("tool", word="canary-word"), Call("broken")], "canary-answer")
@@ -70,7 +70,7 @@ async def test_log_when_the_process_is_restarted(database: Path) -> None:
     assert 0o600 == stat.S_IMODE((folder / LOG).stat().st_mode)
 
 
-async def test_log_when_contents_are_wanted(database: Path) -> None:
+async def test_log_when_contents_are_wanted(autojump_clock: Any, database: Path) -> None:
     """Contents are written where the host asks for them."""
     log = DebugLog(database.parent, contents=True)
     async with opened(logging_agent(log, Call("tool", word="canary-word"), "canary-answer")) as sessions:
@@ -81,7 +81,7 @@ async def test_log_when_contents_are_wanted(database: Path) -> None:
         assert word in text
 
 
-async def test_log_when_disabled(database: Path) -> None:
+async def test_log_when_disabled(autojump_clock: Any, database: Path) -> None:
     """A log that is switched off makes no file, no task and no thread, wherever it points to."""
     missing = database.parent / "missing"
     agent = logging_agent(DebugLog(missing, enabled=False), Call("tool", word="x"), "ok")
@@ -98,7 +98,7 @@ async def test_log_when_disabled(database: Path) -> None:
     assert not missing.exists()
 
 
-async def test_log_when_the_disk_fails(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_when_the_disk_fails(autojump_clock: Any, database: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file that cannot be written costs its lines, not the turn; it is said once for each try, and later lines are tried again."""
     blocked = database.parent / "file"
     blocked.write_text("in the way")
@@ -144,7 +144,7 @@ async def test_log_when_the_thread_hangs(autojump_clock: Any, tmp_path: Path, mo
     assert seconds <= 5
 
 
-async def test_log_when_it_is_full(database: Path) -> None:
+async def test_log_when_it_is_full(autojump_clock: Any, database: Path) -> None:
     """Two files, together no larger than the limit; the newest lines are there."""
     log = DebugLog(database.parent, max_bytes=8192)
     async with opened(logging_agent(log, *["x"] * 60)) as sessions:
@@ -158,7 +158,7 @@ async def test_log_when_it_is_full(database: Path) -> None:
     assert {LOG, f"{LOG}.1"} == {name for name in os.listdir(database.parent) if ".log" in name}
 
 
-async def test_log_when_lines_come_too_fast(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_log_when_lines_come_too_fast(autojump_clock: Any, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody could write in time is dropped, the oldest first, and the log says how much."""
     monkeypatch.setattr(debug_log, "MAX_LINES", 3)
     async with opened(logging_agent(DebugLog(database.parent), [Call("tool", word="x") for _ in range(8)], "ok")) as sessions:
@@ -169,7 +169,7 @@ async def test_log_when_lines_come_too_fast(database: Path, monkeypatch: pytest.
     assert "end" == found[-1]["what"]
 
 
-async def test_log_when_a_turn_is_cut(database: Path) -> None:
+async def test_log_when_a_turn_is_cut(autojump_clock: Any, database: Path) -> None:
     """A call that is cancelled is in the log, as cancelled; so is the end of an agent that is stopped in mid-turn."""
     async with opened(logging_agent(DebugLog(database.parent), Hang(), Hang())) as sessions:
         receipt = await sessions.post("c", "go")
@@ -187,13 +187,11 @@ async def test_log_when_a_turn_is_cut(database: Path) -> None:
     assert {"Cancelled"} == {line["error"] for line in lines(database.parent / LOG) if line["what"] == "model_failed"}
 
 
-async def test_log_when_a_sub_agent_runs(database: Path) -> None:
+async def test_log_when_a_sub_agent_runs(autojump_clock: Any, database: Path) -> None:
     """A sub-agent with the same middleware writes into the file of its agent, under its own path."""
     log = DebugLog(database.parent)
     task = Task(name="helper", description="helps", middleware=(log,), model=StrictModel(["helped"]))
-    agent = agent_with(
-        log, SubAgents((task,), general_purpose=False), replies=[Call("task", name="helper", instructions="Help."), "ok"]
-    )
+    agent = agent_with(log, SubAgents((task,), general_purpose=False), replies=[Call("task", name="helper", instructions="Help."), "ok"])
     async with opened(agent) as sessions:
         await ask(sessions)
     found = lines(database.parent / LOG)
@@ -201,7 +199,7 @@ async def test_log_when_a_sub_agent_runs(database: Path) -> None:
     assert ["start", "turn", "model", "model_answer", "turn_end", "end"] == [line["what"] for line in found if line["path"] == ["helper"]]
 
 
-async def test_log_when_agents_share_it(database: Path) -> None:
+async def test_log_when_agents_share_it(autojump_clock: Any, database: Path) -> None:
     """Each agent has its own file; one that a function names is shared without a torn line."""
     shared = DebugLog(lambda context: database.parent / "all.jsonl")
     async with opened(agent_with(DebugLog(database.parent), Shared(shared))) as sessions:

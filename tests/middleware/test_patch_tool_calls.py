@@ -96,7 +96,7 @@ def test_valid_history_when_it_is(messages: list[Message]) -> None:
 
 @given(wild_histories())
 @example([Message("m", "user", (Result("", "", "x"),))])
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_valid_history_when_wild(messages: list[Message]) -> None:
     """Whatever it is given, it makes a history that a strict provider takes, which it then leaves alone; no word is lost."""
     patched = valid_history(messages)
@@ -128,7 +128,7 @@ class Spoils(Middleware):
         return ModelRequest(request.system, [answer("x", call("lost")), *request.messages, result("y", "nobody")], request.tools)
 
 
-async def test_request_when_it_was_spoiled(database: Path) -> None:
+async def test_request_when_it_was_spoiled(autojump_clock: Any, database: Path) -> None:
     """What a host seeds, and what another middleware makes of a request, is valid when the model gets it; also after a restart."""
     seeded = Router(agent_with(Spoils(), PatchToolCalls()), SessionOpts(fresh_state_attrs={"messages": [answer("seed", "Welcome!")]}))
     async with on_file(database, seeded) as sessions:  # type: ignore[arg-type]  # a router will do

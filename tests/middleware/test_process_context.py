@@ -79,7 +79,7 @@ async def post_as(sessions: Any, name: str, text: str = "go") -> Any:
     return await ask(sessions, text)
 
 
-async def test_variables_when_allowed(database: Path) -> None:
+async def test_variables_when_allowed(autojump_clock: Any, database: Path) -> None:
     """Those on the list reach tools, threads and what they start; others look unset; also in a new process."""
     for name in ("alice", "bob"):
         seen: Seen = []
@@ -106,7 +106,11 @@ async def test_variables_when_allowed(database: Path) -> None:
 
 @pytest.mark.parametrize(
     ("middleware", "expected"),
-    [([], ("alice", "secret of alice")), ([ProcessContext()], ("nobody", "unset")), ([ProcessContext(secret)], ("nobody", "secret of alice"))],
+    [
+        ([], ("alice", "secret of alice")),
+        ([ProcessContext()], ("nobody", "unset")),
+        ([ProcessContext(secret)], ("nobody", "secret of alice")),
+    ],
 )
 async def test_variables_when_lists_differ(middleware: list[Any], expected: tuple[str, str]) -> None:
     """Without the middleware all reach tools; without a variable in it none does. In real threads."""

@@ -57,7 +57,7 @@ def said(request: ModelRequest) -> list[str]:
     return [text.rpartition("\n")[2] for _, text in texts(request)]
 
 
-async def test_request_when_it_is_long(database: Path) -> None:
+async def test_request_when_it_is_long(autojump_clock: Any, database: Path) -> None:
     """Above the trigger the older part becomes a summary, once; after a restart, too. The history and its rows stay whole."""
     model = summarizer()
     agent = agent_with(short(model))
@@ -306,14 +306,21 @@ def test_transcript_when_a_part_is_long() -> None:
 
 @pytest.mark.parametrize(
     ("part", "least"),
-    [(TextPart("a" * 400), 100), (TextPart("字" * 100), 100), (ToolCall("c", "f", {"a": "b" * 400}), 100), (Result("c", "f", "a" * 400), 100)],
+    [
+        (TextPart("a" * 400), 100),
+        (TextPart("字" * 100), 100),
+        (ToolCall("c", "f", {"a": "b" * 400}), 100),
+        (Result("c", "f", "a" * 400), 100),
+    ],
 )
 def test_estimate_when_parts_are_known(part: Any, least: int) -> None:
     """A quarter of the characters; more where a character is a token."""
     assert least <= estimate_tokens(ModelRequest("", [Message("m", "user", (part,))])) <= least + 10
 
 
-@pytest.mark.parametrize("arguments", [{"trigger_tokens": 0}, {"keep_messages": 0}, {"estimate": 5}, {"answer_timeout": 0}, {"prompt": None}])
+@pytest.mark.parametrize(
+    "arguments", [{"trigger_tokens": 0}, {"keep_messages": 0}, {"estimate": 5}, {"answer_timeout": 0}, {"prompt": None}]
+)
 def test_summarization_when_arguments_are_wrong(arguments: Any) -> None:
     """What cannot be meant is refused when it is built."""
     with pytest.raises((TypeError, ValueError)):

@@ -56,7 +56,10 @@ BASE = (Todo(1, "a", "completed"), Todo(2, "b"))
             [writing(item("x", None, 3), merge=True), writing(item("y", None, 3), merge=True)],
             ["1 a completed", "2 b pending", "3 x pending", "4 y pending"],
         ),
-        ([writing(item("b", "completed", 2), merge=True), writing(item("c"), merge=True)], ["1 a completed", "2 b completed", "3 c pending"]),
+        (
+            [writing(item("b", "completed", 2), merge=True), writing(item("c"), merge=True)],
+            ["1 a completed", "2 b completed", "3 c pending"],
+        ),
     ],
 )
 def test_write_when_valid(writings: list[Writing], expected: list[str]) -> None:
@@ -96,7 +99,9 @@ _ITEMS = st.builds(
     st.sampled_from([None, "pending", "in_progress", "completed"]),
     st.none() | st.integers(1, 5),
 )
-_WRITINGS = st.lists(st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda one: one.id or one.content), st.booleans()), min_size=1)
+_WRITINGS = st.lists(
+    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda one: one.id or one.content), st.booleans()), min_size=1
+)
 
 
 @given(_WRITINGS)
@@ -112,7 +117,7 @@ def test_write_when_calls_are_parallel(writings: list[Writing]) -> None:
                 assert any(wanted.content == todo.content for todo in todos)
 
 
-async def test_todos_when_the_process_is_restarted(database: Path) -> None:
+async def test_todos_when_the_process_is_restarted(autojump_clock: Any, database: Path) -> None:
     """The list is durable, shown to the model with each request as it is then, told to viewers, and cleared when all is done."""
     first = agent_with(
         TodoList(),
@@ -153,7 +158,7 @@ async def test_todos_when_the_process_is_restarted(database: Path) -> None:
 
 @pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("max_parallel", [1, 8])
-async def test_todos_when_calls_are_parallel(database: Path, merge: bool, max_parallel: int) -> None:
+async def test_todos_when_calls_are_parallel(autojump_clock: Any, database: Path, merge: bool, max_parallel: int) -> None:
     """Calls of one answer lose nothing of one another, in whichever order they run; their order in the answer decides."""
     calls = [Call("write_todos", merge=merge, todos=[{"content": f"todo {n}"}]) for n in range(8)]
     agent = agent_with(TodoList(), replies=[calls, "written"], limits=TurnLimits(max_parallel=max_parallel))

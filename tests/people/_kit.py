@@ -162,6 +162,12 @@ class World:
         await self._stack.aclose()
         await self._begin()
 
+    async def restart_with(self, meanwhile: Callable[[], None]) -> None:
+        """Leave the process in order, do something to its store, and begin another."""
+        await self._stack.aclose()
+        meanwhile()
+        await self._begin()
+
     async def crash(self) -> None:
         """Die, and begin another process with what is stored at this moment: what the dying one still stores is lost."""
         self.backend, old = self.backend.clone(), self._stack

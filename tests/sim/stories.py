@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from tests.sim import people
+from tests.sim.hosts import Rows, States
 from tests.sim.world import ALICE, STORIES, Story, World, new_folder, story
 from trio_sagents import (
     AGENTS_TOPIC,
@@ -16,13 +17,14 @@ from trio_sagents import (
     MemoryStore,
     Presence,
     SameScope,
+    SessionConfig,
     SingleFactoryRouter,
     SqliteStore,
     conversation_topic,
     open_sessions,
 )
 from trio_sagents.testing import FaultyStore, ScriptedModel
-from trio_sagents.testing.invariants import check, check_closed
+from trio_sagents.testing.invariants import check, check_closed, check_messages
 
 __all__ = ("STORIES", "people")
 
@@ -415,3 +417,30 @@ async def post_to_a_file(world: World) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.strike, world.ask, "note one", "m1")
         nursery.start_soon(lambda: world.strike(world.ask, "say two", "m2", name="second"))
+
+
+@story("Sessions.post", kind="bare")
+async def post_to_two_stores(world: World) -> None:
+    """Two callers, and a host's own stores: the state in one, the transcript in the other."""
+    faults = world.simulation.faults
+    states, rows = States(faults), Rows(faults)
+    config = SessionConfig(factory_router=world, agent_persistence=states, display_message_persistence=rows, policy=world.config.policy)
+    async with open_sessions(config) as world.sessions:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.strike, world.ask, "note one", "m1")
+            nursery.start_soon(lambda: world.strike(world.ask, "say two", "m2", name="second"))
+        world.simulation.calm()
+        if any(fault.how == "hang" for fault in world.simulation.plan.faults):
+            return
+        await world.check_liveness()
+    check_closed(world.sessions)
+    async with open_sessions(config) as world.sessions:
+        agent = (await world.sessions.start("c", scope=ALICE)).agent
+        await agent.wait_idle()
+        messages = (await agent.state()).messages
+    check_messages(messages)
+    there = [message.message_id for message in messages]
+    for message_id in world.told["c"]:
+        check(there.count(message_id) == 1, "I13", f"{message_id!r} was acknowledged, and is stored {there.count(message_id)} times")
+    missing = {message.message_id for message in messages if message.text} - {row.message_id for row in rows.rows.values()}
+    check(not missing, "I12", f"messages without a row: {missing}")

@@ -1,12 +1,12 @@
 """The agent of the chat: its tools and its middleware, all of it public names of the library."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from trio_sagents import Agent, Approvals, AskUser, Middleware, SubAgents, Task
 from trio_sagents.cli._folder import SCOPE
 from trio_sagents.cli._models import Choice
+from trio_sagents.cli._servers import Servers
 from trio_sagents.cli._tools import calculate, chat_tools, send_money
 from trio_sagents.files import FileSystem
 from trio_sagents.middleware import ConversationTitle, PatchToolCalls, Summarization, TodoList
@@ -24,16 +24,14 @@ OFFLINE_TRIGGER: Final = 6_000
 """Tokens above which the offline model reads a summary: few, so that people can see one made."""
 
 
-def chat_agent(
-    choice: Choice, database: Path, files: FileSystem, servers: Sequence[Middleware], allowed: frozenset[str], *, has_titles: bool
-) -> Agent:
+def chat_agent(choice: Choice, database: Path, files: FileSystem, servers: Servers, allowed: frozenset[str], *, has_titles: bool) -> Agent:
     """Return the agent.
 
     Args:
         choice: the model.
         database: where notes are kept.
         files: open, and for as long as the agent lives.
-        servers: the middleware of MCP servers; may be empty.
+        servers: of MCP; there may be none.
         allowed: names of tools that do not ask.
         has_titles: whether conversations get titles.
     """
@@ -45,9 +43,9 @@ def chat_agent(
         Files(files, scope=SCOPE),
         AskUser(),
         SubAgents([_researcher(files)]),
-        *servers,
-        # A sub-agent's tools are objects of their own: what is asked about goes by the names, and MCP servers ask for themselves.
-        Approvals({name: True for name in ASKED if name not in allowed}, newcomers="allow"),
+        *servers.middleware,
+        # A sub-agent's tools are objects of their own, newcomers to its parent: what is asked about goes by their names.
+        Approvals({name: True for name in ASKED if name not in allowed}, newcomers="allow", when=servers.asks),
     ]
     if has_titles:
         middleware.append(ConversationTitle())
@@ -59,7 +57,7 @@ def _researcher(files: FileSystem) -> Task:
     return Task(
         name="researcher",
         description="finds something out in the files of the folder, and changes nothing",
-        system_prompt="You find out what you are asked in the files that you can read, and answer in a few lines, with the names of the files.",
+        system_prompt="You find out what you are asked in the files that you can read, and answer in a few lines, with their names.",
         tools=[calculate],
         middleware=[Files(files, scope=SCOPE, tools=READING, publish_changes=False)],
     )

@@ -7,8 +7,8 @@ from typing import Final
 
 from trio_sagents import ConversationItem, ConversationNotFound, SagentsError, Sessions
 from trio_sagents.cli._models import UsageError
-from trio_sagents.cli._words import one_line
 from trio_sagents.cli._setup import Options
+from trio_sagents.cli._words import one_line
 
 LISTED: Final = 20
 

@@ -1,40 +1,50 @@
 """The interactive chat: a prompt, an answer that streams, a prompt again.
 
 Two tasks share one `TurnView`: one follows the conversation's events onto the screen, one reads lines. The reader waits while
-a turn runs, so the two never write at once. Signals are heeded by a third, outside the sessions: Ctrl-C means what it can
-mean at that moment.
+a turn runs, so the two never write at once; what comes while it reads, such as a title, is shown by the keyboard. Signals are
+heeded by a third, outside the sessions: Ctrl-C means what it can mean at that moment.
 """
 
 import contextlib
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
 import trio
 
-from trio_sagents import Conflict, ConversationNotFound, Receipt, SagentsError, Sessions, Unanswered, Watch, open_sessions
-from trio_sagents.cli._catalogue import Catalogue, new_conversation_id
-from trio_sagents.cli._keyboard import Keyboard, Line, Signal, open_keyboard
-from trio_sagents.cli._render import Kind, Piece, TurnView, error_text, outcome_text
+from trio_sagents import (
+    Completed,
+    Conflict,
+    ConversationNotFound,
+    Interrupt,
+    Receipt,
+    SagentsError,
+    Sessions,
+    TurnOutcome,
+    Unanswered,
+    Watch,
+)
+from trio_sagents.cli._catalogue import Catalogue
+from trio_sagents.cli._commands import Commands, todos_text
+from trio_sagents.cli._deciding import Deciding, waiting_pieces
+from trio_sagents.cli._keyboard import PROMPT, Keyboard, Line, Read, Signal, open_keyboard
+from trio_sagents.cli._render import TurnView
 from trio_sagents.cli._screen import Screen
-from trio_sagents.cli._setup import Options, Setup
+from trio_sagents.cli._setup import Opened, Options, Setup
+from trio_sagents.cli._words import Kind, Piece, error_text, outcome_text
 
 Moment: TypeAlias = Literal["between", "prompt", "turn"]
 """What Ctrl-C meets: the chat's own work, the keyboard, or an answer on its way."""
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 TAIL: Final = 20
 """Rows of the history shown when a conversation is opened."""
+NEEDS_PERSON: Final = 3
+"""The exit status where a call waits for a person, and nobody sits there."""
 _LAG: Final = 2.0
 """Seconds that the screen may lag behind an outcome that has no event."""
-HELP: Final = """\
-/list          lists the conversations
-/open N or ID  opens one of them
-/new           begins a new one
-/help          shows this
-/quit          leaves, as Ctrl-D does
-Ctrl-C cancels the answer that is coming. At an empty prompt, pressed twice, it leaves.
-A line that begins with a space is never a command."""
+_TITLE_WAIT: Final = 10.0
+"""Seconds that a script waits for the title of its conversation."""
 
 
 async def run_chat(setup: Setup, options: Options, screen: Screen) -> int:
@@ -50,10 +60,10 @@ async def run_chat(setup: Setup, options: Options, screen: Screen) -> int:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chat.heed, signals, nursery)
             async with (
-                open_sessions(setup.config) as sessions,
+                setup.open() as opened,
                 open_keyboard(screen, is_plain=options.is_plain, label=f"{setup.choice.label} · /help") as keyboard,
             ):
-                await chat.run(sessions, keyboard, await Catalogue(sessions).choose(options))
+                await chat.run(opened, keyboard, await Catalogue(opened.sessions).choose(options))
             nursery.cancel_scope.cancel()
     return chat.exit_status
 
@@ -70,22 +80,30 @@ class Chat:
         self._progress: Final = trio.lowlevel.ParkingLot()
         self._is_behind = False
         """Whether the view knows of text that is not on the screen yet."""
+        self._held: list[Piece] = []
+        """What came just when the keyboard began or ended reading."""
         self._moment: Moment = "between"
         self._presses = 1
         """Of Ctrl-C at this moment; one more than that while the chat opens and closes, where nothing else is to be stopped."""
         self._was_interrupted = False
+        self._has_spoken = False
+        """Whether a line was said since the conversation was opened."""
         self._conversation_id: str | None = None
+        self._is_title_due = True
+        """Whether a script waits for the title: not again where it waited in vain."""
         self._is_open = False
         self._is_over = False
         self._sessions: Sessions
+        self._opened: Opened
         self._keyboard: Keyboard
-        self._catalogue: Catalogue
+        self._commands: Commands
+        self._deciding: Deciding
 
-    async def run(self, sessions: Sessions, keyboard: Keyboard, conversation_id: str) -> None:
+    async def run(self, opened: Opened, keyboard: Keyboard, conversation_id: str) -> None:
         """Talk, beginning with one conversation, until the person leaves."""
-        self._sessions = sessions
+        self._opened, self._sessions = opened, opened.sessions
         self._keyboard = keyboard
-        self._catalogue = Catalogue(sessions)
+        self._commands = Commands(opened, self._setup)
         self._conversation_id = conversation_id
         await self._say_hello()
         while not self._is_over:
@@ -123,13 +141,19 @@ class Chat:
         await self._line(f"trio-sagents chat · {choice.label} · everything is kept in {self._setup.database}")
         if choice.notice:
             await self._line(choice.notice)
+        if self._setup.folder is not None:
+            await self._line(f"The agent reads the files of {self._setup.folder}; it asks you before it changes one.")
         await self._line("/help lists the commands; Ctrl-C cancels an answer; Ctrl-D or /quit leaves.")
+
+    # ── one conversation
 
     async def _converse(self, conversation_id: str | None) -> None:
         """Show one conversation until the person goes to another, or leaves."""
         self._view = TurnView()
-        self._is_open = False
-        self._is_behind = False
+        self._view.progress.is_live = self._screen.can_redraw
+        self._is_open = self._is_behind = self._has_spoken = False
+        self._is_title_due = True
+        self._deciding = Deciding(self._sessions, self._read, self._show)
         if conversation_id is None:
             await self._heed_lines()
             return
@@ -145,11 +169,17 @@ class Chat:
             self._conversation_id = None
 
     async def _attend(self, watch: Watch, conversation_id: str) -> None:
+        state = await watch.info.agent.state()
+        title = state.metadata.get("title")
+        self._view.title = title if isinstance(title, str) else None
+        await watch.subscribe(conversation_id, channel="debug")  # what sub-agents do
         async with trio.open_nursery() as nursery:
-            await self._screen.show(await self._rows(conversation_id, TAIL))
+            await self._show(tuple(await self._rows(conversation_id, TAIL)))
             begun = trio.Event()
             nursery.start_soon(self._follow, watch, conversation_id, begun)
             await begun.wait()  # what the agent is doing is known
+            if todos := todos_text(self._view.progress.todos):
+                await self._line(todos, "tool")
             await self._heed_lines()
             nursery.cancel_scope.cancel()
 
@@ -159,14 +189,18 @@ class Chat:
             self._is_behind = True
             pieces: list[Piece] = []
             for envelope in batch:
+                if envelope.channel == "debug":
+                    pieces += self._view.show_debug(envelope.event)
+                    continue
                 pieces += self._view.show(envelope.event)
                 if self._view.has_gap:
                     pieces += await self._rows(conversation_id, 5 * TAIL)
                     self._view.has_gap = False
-            await self._screen.show(pieces)
+            await self._show(pieces)
             self._is_behind = False
             self._progress.unpark_all()
-            begun.set()
+            if any(envelope.channel == "main" for envelope in batch):
+                begun.set()
 
     async def _rows(self, conversation_id: str, limit: int) -> Iterable[Piece]:
         try:
@@ -175,18 +209,21 @@ class Chat:
             return self._view.show_line(f"Conversation {conversation_id}, a new one.", "note")
         except SagentsError as exc:
             return self._view.show_line(f"error: {error_text(exc)}", "error")
-        note = f"Conversation {conversation_id}{', from its last rows on' if page.before else ''}:"
+        title = "" if self._view.title is None else f", {self._view.title}"
+        note = f"Conversation {conversation_id}{title}{', from its last rows on' if page.before else ''}:"
         return (*(() if self._view.has_gap else self._view.show_line(note, "note")), *self._view.show_rows(page.rows))
+
+    # ── lines
 
     async def _heed_lines(self) -> None:
         """Take lines until the conversation is left."""
-        while True:
+        while not self._is_over:
             await self._settle()
-            self._moment = "prompt"
-            read = await self._keyboard.read()
-            self._moment = "between"
-            self._presses = 0
-            match read:
+            interrupt = self._view.interrupt
+            if self._is_open and interrupt is not None and self._deciding.wants(interrupt):
+                await self._decide(interrupt)
+                continue
+            match await self._read(PROMPT, None):
                 case Line(text=text):
                     self._was_interrupted = False
                     if text.startswith("/"):
@@ -198,40 +235,43 @@ class Chat:
                     self._was_interrupted = True
                     await self._line("Ctrl-C once more leaves, as do Ctrl-D and /quit.")
                 case _:
-                    self._is_over = True
-                    return
+                    self._leave()
+
+    async def _read(self, prompt: str, text: str | None) -> Read:
+        """Read a line, or an answer where `text` is no None; as `Keyboard.read`."""
+        self._moment = "prompt"
+        try:
+            read = await self._keyboard.read(prompt, text)
+        finally:
+            self._moment = "between"
+            self._presses = 0
+        held, self._held = self._held, []
+        await self._show(held)
+        return read
+
+    def _leave(self) -> None:
+        self._is_over = True
+        if self._view.interrupt is not None and not self._keyboard.is_interactive:
+            self.exit_status = NEEDS_PERSON
 
     async def _command(self, name: str, argument: str = "") -> bool:
         """Do a command, as far as the database lets; return whether it leaves the conversation."""
         try:
-            return await self._do_command(name, argument)
-        except SagentsError as exc:
+            conversation_id = self._conversation_id if self._is_open else None
+            done = await self._commands.run(name, argument, conversation_id, self._view.progress.todos)
+        except (SagentsError, ValueError) as exc:
             await self._line(f"error: {error_text(exc)}", "error")
             return False
-
-    async def _do_command(self, name: str, argument: str) -> bool:
-        target: str | None = None
-        match name:
-            case "/quit" | "/exit":
-                self._is_over = True
-                return True
-            case "/list":
-                await self._screen.show(self._view.show_line(await self._catalogue.listing(self._conversation_id), "note"))
-            case "/new":
-                target = new_conversation_id()
-            case "/open" if argument:
-                target = await self._catalogue.find(argument.strip())
-                if target is None:
-                    await self._line(f"There is no conversation {argument.strip()!r}; /list shows them.", "error")
-            case "/open":
-                await self._line("Which one? /open NUMBER or ID, as /list shows them.", "error")
-            case "/help":
-                await self._line(HELP)
-            case _:
-                await self._line(f"{name} is no command; /help lists them. To say it, begin the line with a space.", "error")
-        if target is None:
+        for text, kind in done.lines:
+            await self._line(text, kind)
+        if done.decides:
+            self._deciding.take_up()
+        if done.leaves:
+            self._leave()
+            return True
+        if done.target is None:
             return False
-        self._conversation_id = target
+        self._conversation_id = done.target
         return True
 
     async def _say(self, text: str) -> None:
@@ -241,24 +281,64 @@ class Chat:
             return
         message_id = secrets.token_hex(8)
         self._view.note_typed(message_id)
+        self._has_spoken = True
         try:
             with self._turn():
+                await self._opened.area.refresh()  # what the person did to the files meanwhile
                 receipt = await self._post(self._conversation_id, text, message_id)
                 outcome = await receipt.wait()
-                with trio.move_on_after(_LAG):
-                    while not (self._view.has_taken(message_id) or isinstance(outcome, Unanswered)):
-                        await self._progress.park()
+                await self._catch_up(lambda: self._view.has_taken(message_id), outcome)
+                await self._wait_for_title(outcome)
         except (SagentsError, ValueError) as exc:
             await self._line(f"error: {error_text(exc)}", "error")
-            return
+
+    async def _catch_up(self, has_it: Callable[[], bool], outcome: TurnOutcome) -> None:
+        """Wait until the screen shows what the outcome is about."""
+        with trio.move_on_after(_LAG):
+            while not (has_it() or isinstance(outcome, Unanswered)):
+                await self._progress.park()
         if isinstance(outcome, Unanswered):
             await self._line(outcome_text(outcome))
+
+    async def _wait_for_title(self, outcome: TurnOutcome) -> None:
+        """At pipes a title comes at its place: before the next line, and before the end."""
+        if not self._setup.has_titles or self._keyboard.is_interactive or not isinstance(outcome, Completed):
+            return
+        with trio.move_on_after(_TITLE_WAIT) as patience:
+            while self._view.title is None and self._is_title_due:
+                await self._progress.park()
+        self._is_title_due = not patience.cancelled_caught
 
     async def _post(self, conversation_id: str, text: str, message_id: str) -> Receipt:
         try:
             return await self._sessions.post(conversation_id, text, message_id=message_id)
         except Conflict:  # another program wrote here meanwhile: once more, to the agent that starts from what it left
             return await self._sessions.post(conversation_id, text, message_id=message_id)
+
+    async def _decide(self, interrupt: Interrupt) -> None:
+        """Have the person decide one call of an interrupt; where there is no person, say what waits."""
+        assert self._conversation_id is not None
+        if not self._keyboard.is_interactive:
+            await self._show(waiting_pieces(interrupt, self._conversation_id))
+            self._deciding.put_aside(interrupt)
+            if self._has_spoken:  # the lines to come were written by somebody who did not know of it
+                self._leave()
+            return
+        verdict = await self._deciding.ask(interrupt)
+        if isinstance(verdict, Signal):
+            self._deciding.put_aside(interrupt)
+            if verdict is Signal.ENDED:
+                self._leave()
+            else:
+                await self._line("It stays open: /decide asks again; a new message goes on without it.")
+            return
+        try:
+            with self._turn():
+                await self._opened.area.refresh()
+                outcome = await self._deciding.record(self._conversation_id, interrupt, verdict)
+                await self._catch_up(lambda: self._view.interrupt != interrupt, outcome)
+        except (SagentsError, ValueError) as exc:
+            await self._line(f"error: {error_text(exc)}", "error")
 
     async def _settle(self) -> None:
         """Wait until no turn runs, as far as the screen shows it."""
@@ -278,5 +358,13 @@ class Chat:
             self._moment = "between"
             self._presses = 0
 
+    # ── the screen
+
+    async def _show(self, pieces: Sequence[Piece]) -> None:
+        if self._moment != "prompt":
+            await self._screen.show(pieces, self._view.live)
+        elif pieces and not await self._keyboard.interject(pieces):
+            self._held += pieces
+
     async def _line(self, text: str, kind: Kind = "note") -> None:
-        await self._screen.show(self._view.show_line(text, kind))
+        await self._show(self._view.show_line(text, kind))

@@ -16,12 +16,13 @@ from trio_sagents import PersistenceError, SagentsError, StartFailed, UserMessag
 from trio_sagents.cli._chat import run_chat
 from trio_sagents.cli._models import PROVIDERS, UsageError
 from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
-from trio_sagents.cli._render import error_text
 from trio_sagents.cli._screen import Screen, silence
 from trio_sagents.cli._setup import Options, Setup, set_up
+from trio_sagents.cli._words import error_text
 
 _EPILOG: Final = """\
 Exit status of --once: 0 answered, 1 failed, 2 usage, 3 a person must decide, 4 cancelled, 130 Ctrl-C.
+The chat has 0, or 3 where its lines come from no terminal and a call waits for a person: open the conversation at a terminal to decide.
 The model: ANTHROPIC_API_KEY, else OPENAI_API_KEY or OPENAI_BASE_URL, else an embedded offline model.
 The database: --db, else TRIO_SAGENTS_DB, else trio-sagents/chat.db in XDG_DATA_HOME (~/.local/share).
 """
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         provider=given.provider,
         model=given.model,
         is_plain=given.plain,
+        folder=given.files,
+        servers=tuple(given.mcp),
+        allowed=tuple(given.allow),
     )
     try:
         text = None if options.once is None else _text(options.once)
@@ -77,6 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--db", metavar="PATH", type=Path, help="the SQLite file that keeps everything")
     chat.add_argument("--provider", choices=PROVIDERS, help="default: the first whose key is set, else offline")
     chat.add_argument("--model", metavar="NAME", help="the provider's name of the model")
+    chat.add_argument(
+        "--files", metavar="DIR", type=Path, help="the folder whose files the agent reads, and changes if you approve (default: this one)"
+    )
+    chat.add_argument(
+        "--mcp",
+        metavar="COMMAND",
+        action="append",
+        default=[],
+        help="start an MCP server and use its tools, if you approve; may be repeated",
+    )
+    chat.add_argument("--allow", metavar="TOOL", action="append", default=[], help="run calls of this tool without asking; may be repeated")
     chat.add_argument("--plain", action="store_true", help="read plain lines, without prompt_toolkit")
     chat.add_argument("--verbose", action="store_true", help="write the library's log to stderr")
     return parser

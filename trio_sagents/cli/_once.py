@@ -7,12 +7,14 @@ from typing import Final, assert_never
 
 import trio
 
-from trio_sagents import Cancelled, Completed, Failed, Interrupted, Sessions, TurnOutcome, Unanswered, Watch, open_sessions
+from trio_sagents import Cancelled, Completed, Failed, Interrupted, Sessions, TurnOutcome, Unanswered, Watch
 from trio_sagents.cli._catalogue import Catalogue
+from trio_sagents.cli._deciding import waiting_pieces
 from trio_sagents.cli._models import UsageError
-from trio_sagents.cli._render import Piece, TurnView, error_text, outcome_text
+from trio_sagents.cli._render import TurnView
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Options, Setup
+from trio_sagents.cli._words import Piece, error_text, outcome_text
 
 COMPLETED: Final = 0
 FAILED: Final = 1
@@ -58,12 +60,12 @@ async def run_once(setup: Setup, options: Options, text: str, answers: Screen, n
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(once.heed, signals, nursery.cancel_scope)
-            async with open_sessions(setup.config) as sessions:
-                conversation_id = await Catalogue(sessions).choose(options)
+            async with setup.open() as opened:
+                conversation_id = await Catalogue(opened.sessions).choose(options)
                 if setup.choice.notice:
                     await notes.show([Piece(f"{setup.choice.notice}\n", "note")])
                 await notes.show([Piece(f"conversation {conversation_id} in {setup.database}\n", "note")])
-                await once.run(sessions, conversation_id)
+                await once.run(opened.sessions, conversation_id)
             nursery.cancel_scope.cancel()
     return once.status
 
@@ -109,13 +111,15 @@ class _Once:
                 while self._view.is_busy or not (self._view.has_taken(receipt.message_id) or isinstance(outcome, Unanswered)):
                     await self._progress.park()
             nursery.cancel_scope.cancel()
-        await self._tell(outcome)
+        await self._tell(outcome, conversation_id)
 
-    async def _tell(self, outcome: TurnOutcome) -> None:
+    async def _tell(self, outcome: TurnOutcome, conversation_id: str) -> None:
         if isinstance(outcome, Completed):
             await self._answers.show([Piece(f"{outcome.message.text}\n", "answer")])
         elif isinstance(outcome, Failed):
             await self._notes.show([Piece(f"error: {error_text(outcome.error)}\n", "error")])
+        elif isinstance(outcome, Interrupted):
+            await self._notes.show(waiting_pieces(outcome.interrupt, conversation_id))
         else:
             await self._notes.show([Piece(f"{outcome_text(outcome)}\n", "note")])
         if not self._signal:

@@ -48,6 +48,8 @@ class PromptKeyboard:
         self._session = self._lines
         """The one that reads."""
         self._screen: Final = screen
+        self._interjection: asyncio.Future[None] | None = None
+        """Kept, for nobody else keeps it."""
         self._wants_end = False
 
     async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
@@ -76,7 +78,7 @@ class PromptKeyboard:
 
         def show() -> None:
             with set_app(app):
-                asyncio.ensure_future(run_in_terminal(lambda: self._screen.write(data)), loop=app.loop)
+                self._interjection = asyncio.ensure_future(run_in_terminal(lambda: self._screen.write(data)))
 
         return self._call_soon(show)
 

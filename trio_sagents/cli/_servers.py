@@ -2,11 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Final
 
-from trio_sagents import Middleware
+import attrs
+
+from trio_sagents import Middleware, Tool
 from trio_sagents.cli._models import UsageError
 
 _RUNNERS: Final = frozenset({"uvx", "uv", "npx", "node", "python", "python3", "docker", "run", "tool"})
@@ -14,8 +16,17 @@ _RUNNERS: Final = frozenset({"uvx", "uv", "npx", "node", "python", "python3", "d
 MAX_NAME: Final = 20
 
 
-def mcp_middleware(commands: Sequence[str], allowed: frozenset[str]) -> Sequence[Middleware]:
-    """Return the middleware for the servers; each agent starts a server of its own.
+@attrs.frozen
+class Servers:
+    """Sources of tools, and which of their tools ask."""
+
+    middleware: Sequence[Middleware] = ()
+    asks: Callable[[Tool], bool] | None = None
+    """Whether a person decides about calls of a tool; None where there are no servers."""
+
+
+def mcp_servers(commands: Sequence[str], allowed: frozenset[str]) -> Servers:
+    """Return the servers of some commands; each agent starts processes of its own.
 
     Args:
         commands: as for a shell, without a shell; may be empty.
@@ -25,14 +36,14 @@ def mcp_middleware(commands: Sequence[str], allowed: frozenset[str]) -> Sequence
         UsageError: a command cannot be read, or the extra is not installed.
     """
     if not commands:
-        return ()
+        return Servers()
     try:
-        from trio_sagents.mcp import Mcp, McpTool, StdioServer  # noqa: PLC0415  # it needs an extra
+        from trio_sagents.mcp import Mcp, StdioServer, is_mcp_tool  # noqa: PLC0415  # it needs an extra
     except ImportError as exc:
         raise UsageError("--mcp needs the package of the protocol: pip install 'trio-sagents[mcp]'") from exc
 
-    def asks(tool: McpTool) -> bool:
-        return tool.name not in allowed
+    def asks(tool: Tool) -> bool:
+        return is_mcp_tool(tool) and tool.name not in allowed
 
     found: list[Middleware] = []
     names: set[str] = set()
@@ -40,8 +51,8 @@ def mcp_middleware(commands: Sequence[str], allowed: frozenset[str]) -> Sequence
         words = split_command(command)
         name = _free(server_name(words), names)
         names.add(name)
-        found.append(Mcp(StdioServer(words[0], words[1:]), name=name, prefix=f"{name}_", ask=asks))
-    return found
+        found.append(Mcp(StdioServer(words[0], words[1:]), name=name, prefix=f"{name}_"))
+    return Servers(found, asks)
 
 
 def split_command(command: str) -> Sequence[str]:

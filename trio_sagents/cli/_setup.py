@@ -13,7 +13,7 @@ from trio_sagents import SessionConfig, Sessions, SingleFactoryRouter, SqliteSto
 from trio_sagents.cli._agent import ASKED, chat_agent
 from trio_sagents.cli._folder import SCOPE, files_config
 from trio_sagents.cli._models import Choice, Provider, UsageError, choose_model
-from trio_sagents.cli._servers import mcp_middleware
+from trio_sagents.cli._servers import mcp_servers
 from trio_sagents.files import FileArea, FilesConfig, FileSystem, open_files
 
 
@@ -98,8 +98,8 @@ def set_up(options: Options, environ: Mapping[str, str] | None = None) -> Setup:
     choice = choose_model(options.provider, options.model, environ)
     folder = _working_folder(options.folder)
     allowed = frozenset(options.allowed)
-    servers = mcp_middleware(options.servers, allowed)
-    if not servers and (unknown := sorted(allowed - set(ASKED))):
+    servers = mcp_servers(options.servers, allowed)
+    if not servers.middleware and (unknown := sorted(allowed - set(ASKED))):
         raise UsageError(f"--allow {unknown[0]}: no such tool asks; those that do are {', '.join(ASKED)}")
     database = _database(options.database, environ)
     has_titles = options.once is None

@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias, assert_never
 
 import attrs
 
-from trio_sagents import Cancelled, Completed, Failed, Interrupted, StartFailed, TurnOutcome, Unanswered
+from trio_sagents import Cancelled, Completed, Failed, Interrupted, MiddlewareError, StartFailed, TurnOutcome, Unanswered
 
 Kind: TypeAlias = Literal["answer", "thinking", "user", "tool", "note", "error", "ask"]
 MAX_SHOWN: Final = 200
@@ -27,6 +27,8 @@ def error_text(error: BaseException) -> str:
         cause, inner = error.__cause__, error.__cause__.__cause__
         because = f": {inner}" if inner is not None and str(inner) not in str(cause) else ""
         return f"{cause}{because} (while opening conversation {error.conversation_id!r})"
+    if isinstance(error, MiddlewareError) and error.__cause__ is not None:
+        return f"{error}: {error.__cause__}"
     return str(error) or type(error).__name__
 
 

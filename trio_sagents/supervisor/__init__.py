@@ -3,6 +3,7 @@
 from trio_sagents.supervisor._access import Access, SameScope
 from trio_sagents.supervisor._agent_task import run_agent
 from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._flat_vault import FlatVault
 from trio_sagents.supervisor._handle import (
     AgentHandle,
@@ -16,7 +17,7 @@ from trio_sagents.supervisor._handle import (
 )
 from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._intake import Posted
-from trio_sagents.supervisor._ledger import Change, Ledger
+from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
 from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry

@@ -23,10 +23,10 @@ from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Saved
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import InvalidDecision, NotInterrupted, PersistenceError
+from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._decisions import EXPIRED, Verdict, check_size, closing_change, new_ones, partial_change, whole_change
 from trio_sagents.supervisor._expiry import expire_later
 from trio_sagents.supervisor._intake import Accepted, outcome_of_turn
-from trio_sagents.supervisor._ledger import Change
 from trio_sagents.supervisor._receipt import Answer, Receipt
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from trio_sagents.data.records import Owner
 from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
-from trio_sagents.supervisor._ledger import Change, Ledger, Taken
+from trio_sagents.supervisor._change import Change, Taken
+from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import size_of
 from trio_sagents.supervisor._runtime import wall_clock
 

@@ -13,7 +13,7 @@ from trio_sagents._trio.timers import TICK, Timer
 from trio_sagents.agent import Progress
 from trio_sagents.data.records import Saved
 from trio_sagents.exceptions import PersistenceError
-from trio_sagents.supervisor._ledger import Change
+from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._writer import Write
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from trio_sagents.data.records import Lifecycle, Saved
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import PersistenceError, SagentsError
-from trio_sagents.supervisor._ledger import Change
+from trio_sagents.supervisor._change import Change
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent

@@ -23,9 +23,9 @@ from trio_sagents.data.rows import rows_of
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, ModelFailed, PersistenceError, QueueFull
+from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._decisions import closing_change
 from trio_sagents.supervisor._hosts import await_host
-from trio_sagents.supervisor._ledger import Change
 from trio_sagents.supervisor._ledger_checks import content_digest
 from trio_sagents.supervisor._receipt import Answer, Receipt
 from trio_sagents.supervisor._registry import Entry

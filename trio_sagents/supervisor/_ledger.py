@@ -5,8 +5,7 @@ and the next one builds on what is stored. One ledger belongs to one agent, and 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import attrs
 import trio
@@ -26,54 +25,18 @@ from trio_sagents.data.interrupt_wire import (
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall
-from trio_sagents.data.records import Commit, Conversation, DisplayMessage, Lifecycle, Owner, Saved, ToolUpdate
+from trio_sagents.data.records import Commit, Conversation, Owner, Saved
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.validity import check_draft, check_history, check_interrupt
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, PersistenceError, StateError
+from trio_sagents.supervisor._change import NO_CHANGE, NOTHING, Change, Taken
 from trio_sagents.supervisor._ledger_checks import RowTransform, cut_to, size_of, transformed
 from trio_sagents.supervisor._writer import Write, Writer
 
 MAX_COUNT: Final = 2**52
 """Epochs and revisions below it leave room to count on."""
-Taken: TypeAlias = Mapping[str, Sequence[DecisionRecord]]
-"""By the id of an open call: what was decided about it, and about the calls of its sub-agent."""
-NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # type: ignore[explicit-any]  # of whatever it has none
-"""Shared by all agents, which mostly have no decisions."""
-NO_CHANGE: Final = object()
-"""Stands for "leave it as it is" where None is a value."""
-
-
-@attrs.frozen(kw_only=True)
-class Change:
-    """What one commit changes, as values."""
-
-    lifecycle: Lifecycle
-    actor: Scope = attrs.field(default=None, repr=False)
-    messages: Sequence[Message] = ()
-    """Go to the history."""
-    queued: Sequence[Message] = ()
-    """Go to the queue."""
-    taken: Sequence[str] = ()
-    """Leave the queue."""
-    new_ids: Mapping[str, str] = attrs.field(factory=dict)
-    """Message ids that are used from now on, with their digests."""
-    draft: "Message | object | None" = NO_CHANGE
-    interrupt: "Interrupt | object | None" = NO_CHANGE
-    suspended: JSON = attrs.field(factory=dict, repr=False)
-    """By call id: the sub-agents that wait in the interrupt; goes with it."""
-    decided: Sequence[DecisionRecord] = ()
-    """Decisions that are new."""
-    standing: "Taken | None" = None
-    """The decisions about calls that are open; None leaves them."""
-    todos: "Sequence[Todo] | None" = None
-    metadata: JSON | None = None
-    """Keys to set; None as a value removes the key. None leaves all."""
-    shown: Sequence[Message] = ()
-    """Messages that are new in the transcript."""
-    rows: Sequence[DisplayMessage] = ()
-    tool_updates: Sequence[ToolUpdate] = ()
 
 
 @attrs.define(eq=False)

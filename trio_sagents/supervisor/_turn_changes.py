@@ -13,7 +13,8 @@ from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
 from trio_sagents.data.rows import call_row, rows_of
-from trio_sagents.supervisor._ledger import Change, Ledger
+from trio_sagents.supervisor._change import Change
+from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._runtime import wall_clock
 
 Result = tuple[ToolCall, Message, ToolResult]

@@ -37,10 +37,10 @@ from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import PersistenceError
+from trio_sagents.supervisor._change import NO_CHANGE, Change
 from trio_sagents.supervisor._drafts import Drafter
 from trio_sagents.supervisor._expiry import expiry_of
 from trio_sagents.supervisor._home import lifecycle_of
-from trio_sagents.supervisor._ledger import NO_CHANGE, Change
 from trio_sagents.supervisor._runtime import wall_clock
 from trio_sagents.supervisor._turn_changes import TurnBooks, usage_of, with_usage
 from trio_sagents.supervisor._writer import Write

@@ -1,0 +1,92 @@
+"""The decisions of one conversation: which call is asked about next, and what is recorded of the answer."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from trio_sagents import (
+    CancelCause,
+    Cancelled,
+    Decision,
+    Interrupt,
+    InvalidDecision,
+    LimitExceeded,
+    SagentsError,
+    Sessions,
+    TurnOutcome,
+)
+from trio_sagents.cli._decide import Ask, Dialogue, Show, Verdict
+from trio_sagents.cli._preview import asking
+from trio_sagents.cli._words import Piece
+
+
+def waiting_pieces(interrupt: Interrupt, conversation_id: str) -> Sequence[Piece]:
+    """Return all that waits for a person, and how to decide it: for where nobody can be asked."""
+    return tuple(_waiting(interrupt, conversation_id))
+
+
+def _waiting(interrupt: Interrupt, conversation_id: str) -> Iterator[Piece]:
+    total = len(interrupt.decided) + len(interrupt.calls)
+    for number, call in enumerate(interrupt.calls, len(interrupt.decided) + 1):
+        yield from asking(call, number, total, whole=True)
+    yield Piece(f"[a person must decide: trio-sagents chat --conversation {conversation_id}; a new message goes on without it]\n", "note")
+
+
+class Deciding:
+    """Asks one call after the other; each answer is on record before the next call is asked about."""
+
+    def __init__(self, sessions: Sessions, ask: Ask, show: Show) -> None:
+        """Keep what it needs of the chat."""
+        self._sessions: Final = sessions
+        self._show: Final = show
+        self._dialogue: Final = Dialogue(ask, show)
+        self._aside: str | None = None
+        """The interrupt that the person does not want to be asked about now."""
+
+    def wants(self, interrupt: Interrupt) -> bool:
+        """Return whether a person is to be asked about it now."""
+        return interrupt.interrupt_id != self._aside
+
+    def put_aside(self, interrupt: Interrupt) -> None:
+        """Ask no more about it, until `take_up`."""
+        self._aside = interrupt.interrupt_id
+
+    def take_up(self) -> None:
+        """Ask again."""
+        self._aside = None
+
+    async def ask(self, interrupt: Interrupt) -> Verdict:
+        """Ask about the first call that waits; of a halt, about all that halted at once.
+
+        Cancellation: nothing was decided.
+        """
+        number, total = len(interrupt.decided) + 1, len(interrupt.decided) + len(interrupt.calls)
+        if interrupt.kind != "halt":
+            return await self._dialogue.about(interrupt.calls[0], number, total)
+        *others, last = [call for call in interrupt.calls if call.kind == "halt"]
+        for call in others:
+            await self._show(asking(call, 1, 1))
+        left = len(interrupt.calls) - len(others) - 1
+        if left:
+            await self._show([Piece(f"  {left} more call{'s' * (left > 1)} waited, and will not be run.\n", "ask")])
+        return await self._dialogue.about(last, 1, 1)
+
+    async def record(self, conversation_id: str, interrupt: Interrupt, verdict: Decision | str) -> TurnOutcome:
+        """Record a decision, and wait for what comes of it: `Interrupted` at once where other calls still wait.
+
+        Raises:
+            SagentsError: as `Sessions.resume` and `Sessions.dismiss`; nothing was recorded. Those about the decision itself have
+                it asked for again.
+
+        Cancellation: either nothing was submitted, or it is recorded.
+        """
+        try:
+            if isinstance(verdict, str):
+                await self._sessions.dismiss(conversation_id)
+                return Cancelled(CancelCause.DISMISSED)
+            receipt = await self._sessions.resume(conversation_id, [verdict])
+        except (InvalidDecision, LimitExceeded):
+            raise
+        except SagentsError:
+            self.put_aside(interrupt)  # asked again, it would fail again
+            raise
+        return await receipt.wait()
