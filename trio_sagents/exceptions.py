@@ -20,6 +20,8 @@ SagentsError
 ├── NotInterrupted                       nothing waits for an answer
 ├── MiddlewareError                      a middleware raised; its id and the hook are inside
 ├── ToolNotCalled                        the turn was to end with a tool that the model did not call
+├── FileError                            virtual files; its own tree is in `trio_sagents.files`
+├── McpDisconnected                      an MCP server is not there; `trio_sagents.mcp`
 └── ModelFailed                          the provider's fault
 """
 

@@ -11,13 +11,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sagents import Agent, MemoryStore, Model, SessionConfig, SessionPolicy, Sessions, SingleFactoryRouter, open_sessions
+from trio_sagents import Agent, MemoryStore, Model, SessionConfig, SessionPolicy, Sessions, SingleFactoryRouter
 from trio_sagents.cli._chat import Chat
-from trio_sagents.cli._keyboard import Line, Read, Signal
+from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal
 from trio_sagents.cli._models import Choice
-from trio_sagents.cli._render import Piece
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Setup
+from trio_sagents.cli._words import Piece
 from trio_sagents.models._offline_words import MARK, story_sentences
 from trio_sagents.models.offline import OfflineModel
 from trio_sagents.testing import Call, ScriptedModel
@@ -29,11 +29,12 @@ class Page(Screen):
     """Keeps what is shown; may be slow."""
 
     def __init__(self, delay: float = 0.0) -> None:
+        self.can_redraw = False
         self.text = ""
         self._delay = delay
         self._grown = trio.lowlevel.ParkingLot()
 
-    async def show(self, pieces: Iterable[Piece]) -> None:
+    async def show(self, pieces: Iterable[Piece], live: Sequence[Piece] = ()) -> None:
         self.text += "".join(piece.text for piece in pieces)
         self._grown.unpark_all()
         await trio.sleep(self._delay)
@@ -54,10 +55,18 @@ class Pause:
 class Script:
     """A keyboard that types what it is given, in steps that may wait."""
 
+    is_interactive = True
+    can_edit = False
+
     def __init__(self, *steps: Read | Pause) -> None:
         self._steps = list(steps)
+        self.prompts: list[str] = []
 
-    async def read(self) -> Read:
+    async def interject(self, pieces: Sequence[Piece]) -> bool:
+        return False
+
+    async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
+        self.prompts.append(prompt)
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, Line | Signal):
@@ -69,10 +78,11 @@ class Script:
         pytest.fail("nothing presses Ctrl-C at the prompt here")
 
 
-def set_up(model: Model, tools: Sequence[Any] = (), **settings: Any) -> Setup:
+def set_up(model: Model, tools: Sequence[Any] = (), middleware: Sequence[Any] = (), **settings: Any) -> Setup:
     """Return what a chat runs on, in memory."""
-    config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=model, tools=tools)), **{"store": MemoryStore(), **settings})
-    return Setup(config, Choice(model, "scripted"), Path("memory"))
+    agent = Agent(model=model, tools=tools, middleware=middleware)
+    config = SessionConfig(factory_router=SingleFactoryRouter(agent), **{"store": MemoryStore(), **settings})
+    return Setup(Choice(model, "scripted"), Path("memory"), lambda _: config)
 
 
 async def talk(
@@ -85,8 +95,8 @@ async def talk(
         nursery.start_soon(chat.heed, receive, nursery)
         if presses is not None:
             nursery.start_soon(presses, lambda: send.send(signal.SIGINT))
-        async with open_sessions(setup.config) as sessions:
-            await chat.run(sessions, keyboard, "c")
+        async with setup.open() as opened:
+            await chat.run(opened, keyboard, "c")
         nursery.cancel_scope.cancel()
     return chat
 
@@ -197,8 +207,8 @@ async def test_a_queue_left_by_a_crash_is_answered_before_the_first_prompt(autoj
         await sessions.post("c", "thanks")
 
     with trio.move_on_after(1):
-        async with open_sessions(setup.config) as sessions:
-            await leave_a_message(sessions)
+        async with setup.open() as opened:
+            await leave_a_message(opened.sessions)
             await trio.sleep_forever()
     await talk(setup, page, Script())
 

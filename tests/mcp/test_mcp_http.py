@@ -1,10 +1,14 @@
 """A server over streamable HTTP: the SDK's own, in a process on this machine, and an old one in ours, which can do wrong."""
 
+import contextlib
+import faulthandler
 import functools
 import json
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +33,9 @@ def modern() -> Iterator[str]:
         fd = listener.fileno()
         command = [sys.executable, str(SERVER), str(fd)]
         with subprocess.Popen(command, pass_fds=[fd], stderr=subprocess.DEVNULL) as process:
+            faulthandler.dump_traceback_later(90, exit=True)  # the start of an interpreter on a busy machine is no hang
+            with contextlib.suppress(urllib.error.HTTPError):  # any answer means that it is there
+                urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=60)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
             process.kill()
 

@@ -1,6 +1,6 @@
 """Small helpers for the scenarios of the middleware."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tests.flow._kit import ask, opened, read_all
-from trio_sagents import Agent, Envelope, ModelChunk, ModelRequest, Sessions, SqliteStore, Usage, UsageChunk
+from trio_sagents import Agent, Envelope, FinishChunk, ModelChunk, ModelRequest, Sessions, SqliteStore, Usage, UsageChunk
 from trio_sagents.testing import ScriptedModel
 
 from .strict import check_request
@@ -22,6 +22,8 @@ class StrictModel:
     usage: Usage | None = None
     name: str = "scripted"
     chunk_interval: float = 0.0
+    finish: str | None = None
+    """Why it says that it stopped; None is what the script says."""
     _inner: ScriptedModel = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -41,7 +43,7 @@ class StrictModel:
         if self.usage is not None:
             yield UsageChunk(self.usage)
         async for chunk in chunks:
-            yield chunk
+            yield FinishChunk(self.finish) if isinstance(chunk, FinishChunk) and self.finish is not None else chunk
 
 
 def agent_with(*middleware: Any, replies: Any = None, usage: Usage | None = None, tools: Sequence[Any] = (), **settings: Any) -> Agent:
@@ -79,8 +81,3 @@ async def events_of(sessions: Sessions, *words: str, channel: Any = "main") -> l
             await ask(sessions, text)
         envelopes: list[Envelope] = await read_all(subscriber)
     return [envelope.event for envelope in envelopes]
-
-
-def numbered(first: int, last: int) -> Iterator[str]:
-    """Return replies "answer 1", "answer 2", ..."""
-    return (f"answer {number}" for number in range(first, last + 1))

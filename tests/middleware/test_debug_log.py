@@ -182,8 +182,9 @@ async def test_log_when_a_turn_is_cut(autojump_clock: Any, database: Path) -> No
 
     assert isinstance(outcome, Cancelled)
     whats = kinds(database.parent / LOG)
-    assert ["start", *["turn", "model", "model_failed"] * 2] == [what for what in whats if what != "end"]
+    assert ["start", *["turn", "model", "model_failed", "turn_end"] * 2] == [what for what in whats if what != "end"]
     assert 1 == whats.count("end")
+    assert ["user", "stopped"] == [line["cause"] for line in lines(database.parent / LOG) if line["what"] == "turn_end"]
     assert {"Cancelled"} == {line["error"] for line in lines(database.parent / LOG) if line["what"] == "model_failed"}
 
 

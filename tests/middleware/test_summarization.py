@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from trio_sagents import (
     Completed,
     Failed,
     Message,
+    Middleware,
     MiddlewareAction,
     ModelFailed,
     ModelRequest,
@@ -24,8 +26,7 @@ from trio_sagents import (
     envelope_to_dict,
 )
 from trio_sagents import ToolResultPart as Result
-from trio_sagents.middleware import Summarization, SummaryFailed, SummaryMade, SummaryStarted
-from trio_sagents.middleware import _own_calls
+from trio_sagents.middleware import Summarization, SummaryFailed, SummaryMade, SummaryStarted, _own_calls
 from trio_sagents.middleware._transcripts import as_text, cut_places, estimate_tokens
 from trio_sagents.testing import Call, Hang
 
@@ -132,6 +133,61 @@ async def test_summary_when_it_fails(autojump_clock: Any, monkeypatch: pytest.Mo
     assert 2 == len(model.requests)
     assert 1 == len([event for event in events if isinstance(event, SummaryMade)])
     assert "S" == state.metadata["summary"]["text"]
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filtered", "tool_calls", "nonsense"])
+async def test_summary_when_it_was_cut(autojump_clock: Any, finish: str) -> None:
+    """Half a summary is none."""
+    model = StrictModel(["Half a summ"], finish=finish)
+    agent = agent_with(short(model))
+    async with opened(agent) as sessions:
+        for number in range(4):
+            await ask(sessions, str(number))
+        state = await state_of(sessions)
+
+    assert 1 == len(model.requests)
+    assert "summary" not in state.metadata
+    assert 7 == len(asked(agent)[3].messages)
+
+
+async def test_summary_when_it_is_not_worth_it(autojump_clock: Any) -> None:
+    """Where nearly all of it is in the messages that stay, nobody is asked for a summary of the rest."""
+    model = summarizer()
+    agent = agent_with(Summarization(trigger_tokens=1000, keep_messages=1, model=model))
+    async with opened(agent) as sessions:
+        await ask(sessions, "short")
+        events = await events_of(sessions, "long " * 1000)
+
+    assert [] == model.requests
+    assert not any(isinstance(event, SummaryStarted | SummaryFailed) for event in events)
+    assert 3 == len(asked(agent)[1].messages)
+
+
+class Inserts(Middleware):
+    """Adds messages to each request that nobody stores, each time with other ids."""
+
+    async def before_model(self, context: Any, request: ModelRequest) -> ModelRequest:
+        messages: list[Message] = []
+        for message in request.messages:
+            serial = len(asked(context.agent))
+            if message.role == "assistant":
+                messages.append(Message(f"hint-{serial}-{message.message_id}", "user", (TextPart("hint"),)))
+            messages.append(message)
+        return attrs.evolve(request, messages=messages)
+
+
+async def test_summary_when_another_middleware_adds_messages(autojump_clock: Any) -> None:
+    """A summary reaches up to a message that is stored, so it is found again."""
+    model = summarizer()
+    agent = agent_with(Inserts(), short(model))
+    async with opened(agent) as sessions:
+        for number in range(4):
+            await ask(sessions, str(number))
+            state = await state_of(sessions)
+            up_to = state.metadata.get("summary", {"up_to": None})["up_to"]
+            assert up_to is None or up_to in [message.message_id for message in state.messages]
+    assert len(model.requests) <= 2
+    assert "S1" in said(asked(agent)[2])[0]
 
 
 async def test_summary_when_it_fails_in_a_turn_with_tools(autojump_clock: Any) -> None:
@@ -277,6 +333,19 @@ def test_cut_places_when_any(messages: list[Message]) -> None:
         assert not before & behind
         assert before == {result.call_id for message in messages[:place] for result in message.results}
         assert 0 < place < len(messages)
+
+
+def test_cut_places_when_the_history_is_odd() -> None:
+    """A result that comes late, or answers nothing, is not parted from what is before it."""
+
+    def result(call_id: str) -> Message:
+        return Message(f"r-{call_id}", "tool", (Result(call_id, "f", "x"),))
+
+    call = Message("a", "assistant", (ToolCall("c", "f"),))
+    users = [Message(f"u{number}", "user", (TextPart("hi"),)) for number in range(4)]
+
+    assert [1, 4] == cut_places([users[0], call, users[1], result("c"), users[2], users[3]], 0, 4)
+    assert [3] == cut_places([users[0], result("x"), result("y"), users[1], users[2]], 0, 3)
 
 
 @given(histories())

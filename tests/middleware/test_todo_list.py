@@ -52,6 +52,7 @@ BASE = (Todo(1, "a", "completed"), Todo(2, "b"))
         ([writing(item("x", None, 1)), writing(item("y", None, 1))], ["1 x pending", "2 y pending"]),
         ([writing(item("x")), writing(item("x", "completed"), item("y"))], ["1 x completed", "2 y pending"]),
         ([writing(item("x"), merge=True), writing(item("y"))], ["1 x pending", "2 y pending"]),
+        ([writing(item("x")), writing(item("y"), merge=True)], ["1 x pending", "2 y pending"]),
         (
             [writing(item("x", None, 3), merge=True), writing(item("y", None, 3), merge=True)],
             ["1 a completed", "2 b pending", "3 x pending", "4 y pending"],

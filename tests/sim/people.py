@@ -13,15 +13,22 @@ from trio_sagents import (
     Approvals,
     Approve,
     AskUser,
+    Budget,
+    ConversationTitle,
+    DebugLog,
     Decision,
     Edit,
     Halt,
     Interrupted,
     InvalidDecision,
     Middleware,
+    PatchToolCalls,
+    ProcessContext,
     Reject,
     SubAgents,
+    Summarization,
     Task,
+    TodoList,
     ToolContext,
     converse,
     extract,
@@ -306,6 +313,53 @@ async def stepping(world: World) -> None:
     world.make_agent = lambda model, tools: Agent(model=model, tools=tools, mode=steps)
     await world.strike(world.ask, "note one", "m1")
     await world.strike(world.ask, "two tools", "m2")
+
+
+@story(
+    "Budget.after_turn",
+    "Budget.around_model",
+    "Budget.around_tool",
+    "Budget.before_model",
+    "Budget.before_turn",
+    "Budget.on_start",
+    "ConversationTitle.after_turn",
+    "ConversationTitle.on_message",
+    "DebugLog.after_turn",
+    "DebugLog.around_model",
+    "DebugLog.around_tool",
+    "DebugLog.before_turn",
+    "DebugLog.on_start",
+    "PatchToolCalls.before_model",
+    "ProcessContext.around_tool",
+    "Summarization.before_model",
+    "TodoList.before_model",
+    "TodoList.system_prompt",
+    "TodoList.tools",
+    kind="folder",
+    follows=True,
+)
+async def stacked(world: World) -> None:
+    """Two turns through all of the built-in middleware, and a title from a person."""
+
+    def make(model: Any, tools: list[Any]) -> Agent:
+        model.inner.is_alone = False  # titles and summaries are asked for meanwhile
+        middleware = [
+            Budget(max_tokens=10**6),
+            ConversationTitle(first_delay=0.1),
+            DebugLog(world.folder),
+            PatchToolCalls(),
+            ProcessContext(),
+            Summarization(trigger_tokens=1, keep_messages=1),
+            TodoList(),
+        ]
+        return Agent(model=model, tools=tools, middleware=middleware)
+
+    world.make_agent = make
+    await world.strike(world.ask, "todo it", "m1")
+    await world.strike(world.ask, "note two", "m2", name="second")
+    info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
+    if info is not None:
+        await world.strike(lambda: info.agent.notify_middleware("ConversationTitle", {"title": "A title"}), name="teller")
 
 
 @attrs.define

@@ -61,6 +61,7 @@ REPLIES: Final[dict[str, Reply]] = {
     "question": Call("ask_user", question="Which colour?"),
     "task": Call("task", name="helper", instructions="note it"),
     "delegate": Call("delegate"),
+    "todo": Call("write_todos", todos=[{"content": "one"}]),
 }
 """What is answered, by the first word of what was asked; behind a tool comes "done"."""
 
@@ -132,6 +133,8 @@ class World:
     violations: list[Violation] = attrs.field(factory=list)
     models: dict[str, WatchedModel] = attrs.field(factory=dict)
     may_be_slow: bool = False
+    folder: Path = Path()
+    """For stories of the kind "folder"."""
     make_agent: "Callable[[Any, list[Any]], Agent]" = lambda model, tools: Agent(model=model, tools=tools)  # a default
     """(model, tools) -> the agent of each conversation."""
     cut: trio.Event | None = None
@@ -331,15 +334,17 @@ class Story:
 
     async def __call__(self, simulation: Simulation) -> None:
         """Run it."""
-        if self.kind == "sqlite":
-            with new_folder() as folder:
-                await self._run(simulation, SqliteStore(folder / "story.db", synchronous="NORMAL"))
-        else:
+        if self.kind not in {"sqlite", "folder"}:
             await self._run(simulation, MemoryStore())
+            return
+        with new_folder() as folder:
+            store = MemoryStore() if self.kind == "folder" else SqliteStore(folder / "story.db", synchronous="NORMAL")
+            await self._run(simulation, store, folder)
 
-    async def _run(self, simulation: Simulation, store: Any) -> None:
+    async def _run(self, simulation: Simulation, store: Any, folder: Path = Path()) -> None:
         faults = simulation.plan.faults
         world = World(simulation, FaultyStore(simulation.faults, store))
+        world.folder = folder
         world.cut = trio.Event() if self.follows else None
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
         hangs = any(fault.how == "hang" for fault in faults)
@@ -365,7 +370,8 @@ STORIES: Final[list[Story]] = []
 def story(*names: str, kind: str = "memory", follows: bool = False) -> Callable[[Body], Story]:
     """Make a story of a function of the world.
 
-    "bare" has no sessions around it; "sqlite" keeps them in a file. `follows` has the turns be cut, too, at each of their yields.
+    "bare" has no sessions around it; "sqlite" keeps them in a file; "folder" has a folder for files of its own. `follows` has the
+    turns be cut, too, at each of their yields.
     """
 
     def make(body: Body) -> Story:

@@ -153,7 +153,7 @@ class Chat:
         self._view.progress.is_live = self._screen.can_redraw
         self._is_open = self._is_behind = self._has_spoken = False
         self._is_title_due = True
-        self._deciding = Deciding(self._sessions, self._read, self._show)
+        self._deciding = Deciding(self._sessions, self._read, self._show, can_edit=self._keyboard.can_edit)
         if conversation_id is None:
             await self._heed_lines()
             return
@@ -264,6 +264,10 @@ class Chat:
             return False
         for text, kind in done.lines:
             await self._line(text, kind)
+        if done.title is not None:
+            with trio.move_on_after(_LAG):
+                while self._view.title != done.title:
+                    await self._progress.park()
         if done.decides:
             self._deciding.take_up()
         if done.leaves:

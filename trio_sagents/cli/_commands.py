@@ -34,6 +34,8 @@ class Done:
     lines: Sequence[tuple[str, Kind]] = ()
     target: str | None = None
     """The conversation to go to; None stays."""
+    title: str | None = None
+    """What the conversation is called now, which an event will say."""
     leaves: bool = False
     """Whether the chat is over."""
     decides: bool = False
@@ -113,8 +115,9 @@ class Commands:
             return _said(
                 f"The title is {known}; /title TEXT sets another one." if known else "There is no title yet; /title TEXT sets one."
             )
+        title = " ".join(title.split())
         await info.agent.notify_middleware("ConversationTitle", {"title": title})
-        return Done()
+        return Done(title=title)
 
     async def _files(self, prefix: str) -> Done:
         await self._area.refresh()

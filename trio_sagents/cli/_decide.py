@@ -28,6 +28,8 @@ class Dialogue:
 
     _ask: Ask
     _show: Show
+    _can_edit: bool
+    """Whether the text that is handed to `_ask` stands there to be edited."""
     _edited: dict[str, str] = attrs.field(factory=dict)
     """By call: the arguments that a person typed last, so that nobody types them again because of one wrong comma."""
 
@@ -83,7 +85,8 @@ class Dialogue:
         """Return the edited call; None where the person thought better of it."""
         text = self._edited.get(call.call_id, arguments_text(call))
         while True:
-            await self._show([Piece("  The arguments as JSON; an empty line goes back.\n", "ask"), Piece(f"  {text}\n", "ask")])
+            known = "" if self._can_edit else f"  {text}\n"
+            await self._show([Piece(f"  The arguments as JSON; an empty line goes back.\n{known}", "ask")])
             read = await self._ask("arguments: ", text)
             if isinstance(read, Signal):
                 return read

@@ -34,11 +34,11 @@ def _waiting(interrupt: Interrupt, conversation_id: str) -> Iterator[Piece]:
 class Deciding:
     """Asks one call after the other; each answer is on record before the next call is asked about."""
 
-    def __init__(self, sessions: Sessions, ask: Ask, show: Show) -> None:
+    def __init__(self, sessions: Sessions, ask: Ask, show: Show, *, can_edit: bool) -> None:
         """Keep what it needs of the chat."""
         self._sessions: Final = sessions
         self._show: Final = show
-        self._dialogue: Final = Dialogue(ask, show)
+        self._dialogue: Final = Dialogue(ask, show, can_edit)
         self._aside: str | None = None
         """The interrupt that the person does not want to be asked about now."""
 

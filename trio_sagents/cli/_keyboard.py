@@ -48,6 +48,11 @@ class Keyboard(Protocol):
         """Whether a person sits there, who can be asked; an attribute will do."""
         ...
 
+    @property
+    def can_edit(self) -> bool:
+        """Whether a text that is given to `read` stands there to be edited; an attribute will do."""
+        ...
+
     async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
         """Show the prompt and wait for a line.
 
@@ -95,6 +100,8 @@ async def open_keyboard(screen: Screen, *, is_plain: bool, label: str) -> AsyncI
 
 class LineKeyboard:
     """Lines from a descriptor, read past Python's buffers: a thread that still waits there at exit holds no lock."""
+
+    can_edit: Final = False
 
     def __init__(self, source: TextIO, screen: Screen) -> None:
         """Keep the descriptor.

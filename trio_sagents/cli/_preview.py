@@ -70,10 +70,9 @@ def cut(lines: Sequence[str]) -> Sequence[str]:
 
 def heading(call: PendingCall, number: int, total: int) -> str:
     """Return the line above what is asked."""
-    what = {"approval": "Approve this call?", "question": "A question", "halt": "Halted"}[call.kind]
-    count = f" ({number} of {total})" if total > 1 else ""
-    where = f", of the sub-agent {' / '.join(map(visible, call.path))}" if call.path else ""
-    return f"{what}{count}{where}"
+    where = f" of the sub-agent {' / '.join(map(visible, call.path))}" if call.path else ""
+    what = {"approval": f"Approve this call{where}?", "question": f"A question{where}:", "halt": f"Halted by a tool{where}:"}[call.kind]
+    return f"{what} ({number} of {total})" if total > 1 else what
 
 
 def asking(call: PendingCall, number: int, total: int, *, whole: bool = False) -> Sequence[Piece]:

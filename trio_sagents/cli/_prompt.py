@@ -27,6 +27,7 @@ class PromptKeyboard:
     """prompt_toolkit, which brings its own event loop and therefore runs in a thread."""
 
     is_interactive: Final = True
+    can_edit: Final = True
 
     def __init__(self, screen: Screen, commands: Sequence[str], label: str) -> None:
         """Make the prompt; nothing is shown yet.

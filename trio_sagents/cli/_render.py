@@ -48,10 +48,15 @@ from trio_sagents.middleware import TitleGenerated
 CUTS: Final[Mapping[str, str]] = {
     "crashed": "[cut by a crash]",
     "cancelled": "[cancelled]",
+    "user": "[cancelled]",
+    "dismissed": "[acknowledged]",
+    "superseded": "[given up for a new message]",
     "stream_error": "[cut: the provider's answer broke off]",
     "length": "[cut: the model's length limit]",
     "content_filtered": "[cut by the provider's content filter]",
 }
+CANCELS: Final = frozenset({"cancelled", "user", "dismissed", "superseded"})
+"""Those of a turn that was cancelled, whose end needs no further word."""
 _ENDS: Final[Mapping[ShutdownReason, str]] = {
     ShutdownReason.CRASHED: "[the agent crashed; the next message starts it again from what is saved]",
     ShutdownReason.FENCED: "[another program wrote to this conversation; the next message goes on from there]",
@@ -88,6 +93,8 @@ class TurnView:
     """Tool calls of the running turn that are shown."""
     _told: set[str] = attrs.field(factory=set)
     """Turns whose ending was told."""
+    _later: list[Piece] = attrs.field(factory=list)
+    """Lines that came in the middle of another one."""
     _line: Kind | None = None
     """What the unfinished line at the cursor is; None at the start of a line."""
 
@@ -178,7 +185,9 @@ class TurnView:
         if isinstance(event, TitleGenerated):
             self.title = event.title
         text, kind = news_text(event)
-        if text:
+        if text and self._line is not None:
+            self._later.append(Piece(f"{text}\n", kind))
+        elif text:
             yield from self._whole_line(text, kind)
 
     def _ending(self, event: TurnEnded | ChainError | ToolIgnoresCancellation | AgentShutdown) -> Iterator[Piece]:
@@ -243,12 +252,12 @@ class TurnView:
                 rest = self._rest(message.message_id, part.text)
                 yield from self._stream(rest, "answer" if isinstance(part, TextPart) else "thinking")
         self._shown.pop(message.message_id, None)
-        yield from self._cut(message.stop_reason, message.turn_id)
+        yield from self._cut(message.metadata.get("cause", message.stop_reason), message.turn_id)
 
-    def _cut(self, stop_reason: object, turn_id: str | None) -> Iterator[Piece]:
-        if isinstance(stop_reason, str) and stop_reason in CUTS:
-            yield from self._whole_line(CUTS[stop_reason], "note")
-            if turn_id is not None and stop_reason == "cancelled":
+    def _cut(self, reason: object, turn_id: str | None) -> Iterator[Piece]:
+        if isinstance(reason, str) and reason in CUTS:
+            yield from self._whole_line(CUTS[reason], "note")
+            if turn_id is not None and reason in CANCELS:
                 self._told.add(turn_id)
         yield from self._end_line()
 
@@ -317,6 +326,8 @@ class TurnView:
         if self._line is not None:
             yield Piece("\n", self._line)
             self._line = None
+        later, self._later = self._later, []
+        yield from later
 
     def _whole_lines(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         for piece in pieces:

@@ -248,7 +248,12 @@ class McpConnection:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow, client, attempt)
             nursery.start_soon(self._listen, client, attempt)
-            await attempt.lost.wait()
+            try:
+                await attempt.lost.wait()
+            finally:
+                # Race: with the SDK's own tasks, which tell waiting callers of the end: who calls again must find it lost already
+                # (test_call_when_server_goes_and_comes_back).
+                attempt.lost.set()
             nursery.cancel_scope.cancel()
 
     async def _follow(self, client: Client, attempt: _Attempt) -> None:

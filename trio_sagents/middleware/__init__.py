@@ -5,6 +5,7 @@ from trio_sagents.middleware.ask_user import AskUser
 from trio_sagents.middleware.budget import Budget
 from trio_sagents.middleware.conversation_title import ConversationTitle, TitleGenerated
 from trio_sagents.middleware.debug_log import DebugLog
+from trio_sagents.middleware.files import FILE_TOOLS, Files, FilesChanged
 from trio_sagents.middleware.patch_tool_calls import PatchToolCalls, valid_history
 from trio_sagents.middleware.process_context import ProcessContext
 from trio_sagents.middleware.sub_agents import SubAgents, Task
@@ -17,6 +18,9 @@ __all__ = (
     "Budget",
     "ConversationTitle",
     "DebugLog",
+    "FILE_TOOLS",
+    "Files",
+    "FilesChanged",
     "PatchToolCalls",
     "ProcessContext",
     "SubAgents",

@@ -1,5 +1,7 @@
 """Approvals: calls that a person has to allow before they run."""
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -114,7 +116,7 @@ class Approvals(Middleware):
     def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
         bound = self._bind(context)
         listed = self._listed(bound, tool)
-        if tool.name in bound and bound[tool.name] == tool.function:
+        if tool.name in bound and _is_same(bound[tool.name], tool.function, rebuilt=bool(context.path)):
             return listed or ()
         if context.path and tool.name not in bound and listed is None:
             return ()  # a sub-agent's own tool, which its definition brought along
@@ -135,3 +137,16 @@ class Approvals(Middleware):
     def debug_summary(self) -> JSON:
         """Return the policy."""
         return {"interrupt_on": {name: list(kinds) for name, kinds in self.interrupt_on.items()}, "newcomers": self.newcomers}
+
+
+def _is_same(registered: Opaque, function: Opaque, *, rebuilt: bool) -> bool:
+    """Return whether a tool is the registered one. What a sub-agent inherits was made anew, by the same middleware: same code."""
+    return registered == function or (rebuilt and _code_of(registered) is not None and _code_of(registered) is _code_of(function))
+
+
+def _code_of(function: Opaque) -> object:
+    """Return the code that a function runs; None where it has none."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    return getattr(getattr(function, "__func__", function), "__code__", None)

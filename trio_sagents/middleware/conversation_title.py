@@ -59,11 +59,8 @@ class ConversationTitle(Middleware):
     """Seconds for one attempt."""
     prompt: str = PROMPT
 
-    async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
-        """Start the task that makes the title, where there is none and the turn was completed.
-
-        Cancellation: nothing was done.
-        """
+    def turn_ended(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
+        """Start the task that makes the title, where there is none and the turn was completed."""
         if context.path or not isinstance(outcome, Completed) or self._is_done(context) or context.memory.get(_MAKING):
             return
         context.memory[_MAKING] = True

@@ -24,7 +24,7 @@ from trio_sagents.agent import MiddlewareContext, ModelAnswer
 from trio_sagents.data.config import count_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Completed, Failed, TurnOutcome
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome
 from trio_sagents.data.requests import ModelRequest
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -101,11 +101,8 @@ class DebugLog(Middleware):
         if self.enabled:
             self._note(context, "turn", {"messages": len(context.state.messages)})
 
-    async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
-        """Note how a turn ends.
-
-        Cancellation: noted.
-        """
+    def turn_ended(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
+        """Note how a turn has ended."""
         if self.enabled:
             fields: dict[str, JSONValue] = {"outcome": type(outcome).__name__}
             match outcome:
@@ -113,6 +110,8 @@ class DebugLog(Middleware):
                     fields["usage"] = attrs.asdict(usage)
                 case Failed(error=error):
                     fields["error"] = self._error(error)
+                case Cancelled(cause=cause):
+                    fields["cause"] = cause.value
                 case _:
                     pass
             self._note(context, "turn_end", fields)

@@ -150,13 +150,14 @@ def _of_file(arguments: JSON, content: str) -> str:
 
 
 def _of_answer(_: JSON, content: str) -> str:
-    return "You did not want to say." if content.startswith("The person declined") else f"You said: {_quote(content)}"
+    said = re.sub(r"(^|, )other: ", r"\1", content)
+    return "You did not want to say." if content.startswith("The person declined") else f"You said: {_quote(said)}"
 
 
 _SAID: Final[Mapping[str, Callable[[JSON, str], str]]] = {
     "calculate": lambda arguments, content: f"{arguments.get('expression')} = {_quote(content)}",
     "recall": lambda _, content: f"I remember:\n{_quote(content)}" if content.startswith("- ") else _sentence(content),
-    "list_files": lambda _, content: f"The files here:\n{_quote(content)}",
+    "list_files": lambda _, content: f"The files here:\n{_quote(content)}" if content.startswith("/") else _sentence(content),
     "find_in_file": lambda _, content: f"Found:\n{_quote(content)}",
     "read_file": _of_file,
     "ask_user": _of_answer,
@@ -167,6 +168,7 @@ _SAID_OF_ASK: Final[Mapping[str, Callable[[JSON, str], str]]] = {
     "add_todos": lambda arguments, _: f"Added to your todos: {', '.join(one['content'] for one in arguments['todos'])}.",
     "complete_todos": lambda arguments, content: f"Done: {', '.join(one['content'] for one in arguments['todos'])}.{_left(content)}",
     "remove_todos": lambda _, content: f"Removed.{_left(content)}",
+    "use": lambda _, content: _quote(content),
 }
 """By kind of ask, where the tool's own words are for models."""
 
@@ -177,7 +179,7 @@ def _left(content: str) -> str:
 
 def _sentence(text: str) -> str:
     text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else text + "."
+    return text if text.endswith((".", "!", "?")) or "\n" in text else text + "."
 
 
 def _quote(text: str) -> str:

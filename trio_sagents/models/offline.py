@@ -5,7 +5,6 @@ and text is streamed. Everything it says follows from the request alone, so the 
 """
 
 import contextlib
-import itertools
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -100,12 +99,24 @@ def _input_words(request: ModelRequest) -> int:
 
 def _turn_so_far(messages: Sequence[Message]) -> tuple[Sequence[Ask], Sequence[tuple[ToolCall, ToolResult]]]:
     """Return what the user messages of the running turn ask for, and the calls made in it with their results."""
-    turn = list(itertools.takewhile(lambda message: message.role != "assistant" or message.calls, reversed(messages)))[::-1]
+    turn = _turn_of(messages)
     texts = [last_request(message.text) or message.text for message in turn if message.role == "user"]
     asks = tuple(ask for text in texts for ask in read_asks(text))
     results = {result.call_id: result for message in turn for result in message.results}
     calls = [call for message in turn for call in message.calls]
     return asks, tuple((call, results[call.call_id]) for call in calls if call.call_id in results)
+
+
+def _turn_of(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the messages of the running turn; before them a summary, where that has what the turn began with."""
+    first = len(messages)
+    while first > 0:
+        message = messages[first - 1]
+        has_begun = any(one.role == "user" for one in messages[first:])
+        if (message.role == "assistant" and not message.calls) or (has_begun and message.turn_id != messages[-1].turn_id):
+            break
+        first -= 1
+    return messages[first:]
 
 
 def _call_chunks(batch: Sequence[Job], prefix: str) -> Iterator[ModelChunk]:
