@@ -17,7 +17,7 @@ def test_a_conversation_at_pipes(chat: Chat) -> None:
     assert done.stderr == ""
     assert str(chat.folder / "chat.db") in done.stdout
     assert "embedded offline model" in done.stdout
-    assert '> add milk to my todos\n  · add_todos(items=["milk"]) runs\n  · add_todos completed: added 1. milk\n' in done.stdout
+    assert "> add milk to my todos\n  [ ] 1. milk\n(offline) Added to your todos: milk.\n[title: Add milk to my todos]\n> " in done.stdout
     assert "(offline) Your todos:\n1. [ ] milk\n> what is 2+2?\n" in done.stdout
     assert "(offline) 2+2 = 4\n> \n" in done.stdout
 
@@ -29,10 +29,10 @@ def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
     done = chat.run(said="/list\n/open 2\n/open two\n/open three\n/open\n/list\n/quit\nnot read\n")
 
     assert done.returncode == 0
-    assert "Conversation two:\n> what is 2+2?\n" in done.stdout
-    assert re.search(r"\*  1 two .*what is 2\+2\?\n   2 one .*what is 1\+1\?", done.stdout)
+    assert "Conversation two:\n[title: What is 2+2]\n> what is 2+2?\n" in done.stdout
+    assert re.search(r"\*  1 two .*What is 2\+2\n   2 one .*What is 1\+1\n", done.stdout)
     assert (
-        'Conversation one:\n> what is 1+1?\n  · calculate(expression="1+1") completed\n  · calculate completed: 2\n(offline) 1+1 = 2\n'
+        'Conversation one:\n[title: What is 1+1]\n> what is 1+1?\n  · calculate(expression="1+1") completed\n  · calculate completed: 2\n(offline) 1+1 = 2\n'
         in done.stdout
     )
     assert "no conversation 'three'" in done.stdout

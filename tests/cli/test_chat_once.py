@@ -57,8 +57,37 @@ def test_once_reads_files_of_the_working_folder_alone(chat: Chat) -> None:
     (chat.folder / "README.md").write_text("# Hello\n")
 
     assert chat.run("--once", "read README.md").stdout == "(offline) README.md has 1 line:\n\n# Hello\n\n"
-    assert "outside the working folder" in chat.run("--once", "read /etc/hostname").stdout
-    assert "own database" in chat.run("--once", "read chat.db").stdout
+    assert "there is no file" in chat.run("--once", "read /etc/hostname").stdout
+    assert "there is no file" in chat.run("--once", "read chat.db").stdout
+    assert "own database" in chat.run("--once", "write a file chat.db-wal with nothing", "--allow", "create_file").stdout
+    assert "hidden" in chat.run("--once", "write a file .profile with evil", "--allow", "create_file").stdout
+
+
+def test_once_says_what_waits_for_a_person(chat: Chat) -> None:
+    """Nothing is done without one: the status is 3, and the notes say what waits, whole, and how to decide it."""
+    done = chat.run("--once", "write a file hello.txt that says hi", "--conversation", "c")
+
+    assert (3, "") == (done.returncode, done.stdout)
+    assert "Approve this call?\n  create_file /hello.txt\n  + hi\n[a person must decide: trio-sagents chat --conversation c;" in done.stderr
+    assert not (chat.folder / "hello.txt").exists()
+
+
+def test_what_is_allowed_on_the_command_line_does_not_ask(chat: Chat) -> None:
+    """By the name of the tool, and only that one."""
+    done = chat.run("--once", "write a file hello.txt that says hi", "--conversation", "c", "--allow", "create_file")
+    other = chat.run("--once", "delete hello.txt", "--conversation", "c", "--allow", "create_file")
+
+    assert (0, "(offline) Created /hello.txt.\n") == (done.returncode, done.stdout)
+    assert other.returncode == 3
+    assert (chat.folder / "hello.txt").read_text() == "hi\n"
+
+
+def test_another_folder_is_named_on_the_command_line(chat: Chat) -> None:
+    """Its files are read, and no others."""
+    (chat.folder / "notes").mkdir()
+    (chat.folder / "notes" / "a.txt").write_text("hi\n")
+
+    assert chat.run("--once", "list files", "--files", "notes").stdout == "(offline) The files here:\n/a.txt (3 bytes)\n"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +105,10 @@ def test_once_reads_files_of_the_working_folder_alone(chat: Chat) -> None:
         (("--once", "hi", "--db", "nowhere/chat.db"), "nowhere"),
         (("--once", "hi", "--db", "."), "is a folder"),
         (("--tree",), "unrecognized"),
+        (("--once", "hi", "--files", "nowhere"), "there is no folder"),
+        (("--once", "hi", "--allow", "everything"), "create_file"),
+        (("--once", "hi", "--mcp", ""), "--mcp takes the command"),
+        (("--once", "hi", "--mcp", "a 'b"), "quot"),
     ],
 )
 def test_a_usage_error_has_status_2(chat: Chat, arguments: tuple[str, ...], words: str) -> None:

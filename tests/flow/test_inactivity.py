@@ -1,6 +1,5 @@
 """When an idle agent leaves, and what keeps it."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -10,7 +9,9 @@ import trio.testing
 from trio_sagents import (
     AgentNotRunning,
     AgentShutdown,
+    AskUser,
     Completed,
+    Interrupted,
     ShutdownReason,
     Status,
     conversation_topic,
@@ -300,12 +301,9 @@ async def test_viewer_grace_of_infinity(autojump_clock: Any) -> None:
 async def interrupted_states() -> DictStates:
     """Return a store with a conversation that waits for a person."""
     states = DictStates()
-    async with opened(Router(make_agent()), agent_persistence=states) as sessions:
-        await answer_to(sessions)
-    row = copy.deepcopy(states.rows["c"])
-    turn_id = row.data["messages"][-1]["turn_id"]
-    row.data["interrupt"] = {"interrupt_id": "i1", "turn_id": turn_id, "calls": [], "kind": "question", "restorable": True}
-    states.rows["c"] = row
+    agent = make_agent(Call("ask_user", question="What now?"), middleware=[AskUser()])
+    async with opened(Router(agent), agent_persistence=states) as sessions:
+        assert isinstance(await ask(sessions), Interrupted)
     return states
 
 

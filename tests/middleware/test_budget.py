@@ -83,6 +83,18 @@ async def test_turn_when_a_limit_is_reached(autojump_clock: Any, per: Any, limit
     }
 
 
+@pytest.mark.parametrize(("max_tokens", "statuses"), [(1100, ["completed"]), (1099, ["cancelled"])])
+async def test_tools_when_tokens_are_used_up(autojump_clock: Any, max_tokens: int, statuses: list[str]) -> None:
+    """An answer that just reaches the limit has its tools run; those of one that went over it do not run."""
+    agent = agent_with(Budget(max_tokens=max_tokens), replies=loop(), usage=USED, tools=[tool])
+    async with opened(agent) as sessions:
+        outcome = await ask(sessions)
+        state = await state_of(sessions)
+
+    assert "budget_tokens" == limit_of(outcome)
+    assert statuses == [one.status for message in state.messages for one in message.results]
+
+
 async def test_next_turn_when_budgets_are_per_turn(autojump_clock: Any) -> None:
     """Each turn has the whole budget again."""
     agent = agent_with(Budget(max_calls=2), replies=[Call("tool"), "one", *loop(2), Call("tool"), "three"], tools=[tool])
@@ -238,13 +250,13 @@ async def test_cost_when_models_differ(autojump_clock: Any) -> None:
     assert 3 == len(dear.requests)
 
 
+@pytest.mark.parametrize("limits", [{"max_calls": 3}, {"max_tokens": 3300}, {"max_tool_calls": 2, "max_seconds": 30.0}])
 @pytest.mark.parametrize("is_restarted", [False, True])
-async def test_turn_when_it_waits_for_people(autojump_clock: Any, database: Path, is_restarted: bool) -> None:
+async def test_turn_when_it_waits_for_people(autojump_clock: Any, database: Path, is_restarted: bool, limits: Any) -> None:
     """A turn that goes on behind an approval, also in another process, has what it had left; waiting costs no seconds."""
 
     def agent(*replies: Any) -> Any:
-        limits = Budget(max_calls=3, max_tokens=3300, max_seconds=30.0)
-        return agent_with(limits, Approvals({"slow": True}), replies=list(replies), usage=USED, tools=[tool, slow])
+        return agent_with(Budget(**limits), Approvals({"slow": True}), replies=list(replies), usage=USED, tools=[tool, slow])
 
     first = agent(Call("tool"), Call("slow"), *loop())
     async with on_file(database, first) as sessions:
@@ -261,7 +273,7 @@ async def test_turn_when_it_waits_for_people(autojump_clock: Any, database: Path
             ended = await receipt.wait()
         assert 1 == len(asked(second))
 
-    assert limit_of(ended) in {"budget_calls", "budget_tokens"}
+    assert "budget_" + next(iter(limits)).removeprefix("max_") == limit_of(ended)
     assert len(asked(first)) == (2 if is_restarted else 3)
 
 

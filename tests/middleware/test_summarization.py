@@ -122,13 +122,16 @@ async def test_summary_when_it_fails(autojump_clock: Any, monkeypatch: pytest.Mo
     async with opened(agent) as sessions:
         for number in range(3):
             await ask(sessions, str(number))
+        began = trio.current_time()
         debugged = await events_of(sessions, "long", channel="debug")
+        seconds = trio.current_time() - began
         events = await events_of(sessions, "longer")
         state = await state_of(sessions)
 
     actions = [event for event in debugged if isinstance(event, MiddlewareAction)]
     assert ["Summarization"] == [event.middleware_id for event in actions]
     assert "secret" not in str(actions[0].data)
+    assert seconds < 31
     assert 7 == len(asked(agent)[3].messages)
     assert 2 == len(model.requests)
     assert 1 == len([event for event in events if isinstance(event, SummaryMade)])
@@ -170,16 +173,16 @@ class Inserts(Middleware):
         messages: list[Message] = []
         for message in request.messages:
             serial = len(asked(context.agent))
+            messages.append(message)
             if message.role == "assistant":
                 messages.append(Message(f"hint-{serial}-{message.message_id}", "user", (TextPart("hint"),)))
-            messages.append(message)
         return attrs.evolve(request, messages=messages)
 
 
 async def test_summary_when_another_middleware_adds_messages(autojump_clock: Any) -> None:
     """A summary reaches up to a message that is stored, so it is found again."""
     model = summarizer()
-    agent = agent_with(Inserts(), short(model))
+    agent = agent_with(Inserts(), short(model, keep_messages=1))
     async with opened(agent) as sessions:
         for number in range(4):
             await ask(sessions, str(number))
@@ -235,6 +238,18 @@ async def test_summary_when_it_cannot_be_kept(autojump_clock: Any) -> None:
     assert isinstance(failed, Failed)
     assert isinstance(outcome, Completed)
     assert "S2" == state.metadata["summary"]["text"]
+
+
+async def test_summary_when_the_state_is_full(autojump_clock: Any) -> None:
+    """A summary for which the stored state has no room is one that failed."""
+    agent = agent_with(short(summarizer("S" * 6000)))
+    async with opened(agent, policy={"max_state_bytes": 6000}) as sessions:
+        for number in range(3):
+            await ask(sessions, str(number))
+        events = await events_of(sessions, "long")
+
+    assert ["max_state_bytes"] == [event.error.limit for event in events if isinstance(event, SummaryFailed)]
+    assert 7 == len(asked(agent)[3].messages)
 
 
 async def test_summary_when_the_turn_is_cancelled(autojump_clock: Any) -> None:

@@ -87,6 +87,8 @@ class Disk:
                 raise OSError("armed: nothing was done")
             # No checkpoint from the effect to the models: both stores give their answer at once.
             revision: int = await self.backend.store.commit(scope, commit)
+            if self.is_dead:
+                raise Dead  # it died meanwhile: this is in a store that nobody reads
             self.note(lambda: self.book.apply(commit, None))
             self.note(lambda: self.plain.apply(commit))
             if fault == "after":

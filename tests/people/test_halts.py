@@ -12,6 +12,7 @@ from trio_sagents import (
     Cancelled,
     CancelCause,
     ConversationNotFound,
+    Edit,
     Halt,
     InvalidDecision,
     NotInterrupted,
@@ -208,3 +209,19 @@ async def test_halt_in_a_sub_agent(autojump_clock: Any, backend: Backend, how: M
         assert "not run" not in text
         assert "next" == text_of(await world.post("go on"))
         assert 1 == len(sub.requests)
+
+
+@pytest.mark.parametrize("how", MEANWHILE)
+async def test_edited_tool_that_halts(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
+    """A call that ran with edited arguments and halted is found again in any life, and can be acknowledged."""
+    agent = scripted(Call("stop", amount=1), "next", tools=[stop], middleware=[Approvals({"stop": True})])
+    async with World(agent, backend) as world:
+        first = await world.ask()
+        second = interrupt_in(await world.decide(Edit(first.calls[0], {"amount": 2})))
+        assert ("halt", "reactor 2 is hot") == (second.kind, second.calls[0].text)
+        await world.pass_time(how)
+        assert second == await world.interrupt()
+        await world.dismiss()
+
+        assert (await world.resume(Edit(first.calls[0], {"amount": 2}))).duplicate
+        assert "next" == text_of(await world.post("go on"))

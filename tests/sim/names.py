@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, get_origin
 
 import trio_sagents
+import trio_sagents.files
 
 READERS: Final = ("__anext__",)
 """What `async for` calls: public, whatever its name."""
@@ -43,11 +44,13 @@ def _methods(cls: type) -> Iterator[str]:
             yield name
 
 
+FACADES: Final = (trio_sagents, trio_sagents.files)
+
+
 def public_waits() -> frozenset[str]:
     """Return the names: "function", or "Class.method"."""
     names: set[str] = set()
-    for name in trio_sagents.__all__:
-        value = getattr(trio_sagents, name)
+    for name, value in [(name, getattr(module, name)) for module in FACADES for name in module.__all__]:
         if isinstance(value, types.FunctionType) and waits(value):
             names.add(name)
         if isinstance(value, type) and not _is_protocol(value):

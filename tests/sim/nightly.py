@@ -19,7 +19,6 @@ from tests.sim.mixed import mixed
 from tests.sim.stories import STORIES
 from tests.sim.world import steps_wanted
 from trio_sagents.testing import Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
-from trio_sagents.testing._plan import FAULT_KINDS
 from trio_sagents.testing._scheduler import MODES
 
 STEPS: Final = 50_000_000
@@ -110,8 +109,7 @@ def work(job: Job) -> Done:
             tally = _in_all_modes(lambda **more: sweep_cancels(STORIES[job.program], **more), job.seeds)
         case "each call fails, and pairs":
             program = story = STORIES[job.program]
-            kinds = FAULT_KINDS if story.kind != "sqlite" else ("before", "after")
-            tally = _in_all_modes(lambda **more: sweep_faults(story, kinds=kinds, pairs=job.pairs, **more), job.seeds)
+            tally = _in_all_modes(lambda **more: sweep_faults(story, kinds=story.kinds, pairs=job.pairs, **more), job.seeds)
         case _:
             program = LIVES[job.program]
             tally = _in_all_modes(lambda **more: sweep_crashes(LIVES[job.program], twice=job.pairs, **more), job.seeds)

@@ -38,6 +38,7 @@ from trio_sagents.testing import (
     Violation,
     faulty_tool,
 )
+from trio_sagents.testing._plan import FAULT_KINDS, FaultKind
 from trio_sagents.testing.invariants import CommitLog, check, check_closed, check_conversation, check_messages, check_told, no_task_left
 
 ALICE: Final = "alice"
@@ -61,6 +62,7 @@ REPLIES: Final[dict[str, Reply]] = {
     "question": Call("ask_user", question="Which colour?"),
     "task": Call("task", name="helper", instructions="note it"),
     "delegate": Call("delegate"),
+    "files": [Call("create_file", path="/a.md", content="one"), Call("list_files")],
     "todo": Call("write_todos", todos=[{"content": "one"}]),
 }
 """What is answered, by the first word of what was asked; behind a tool comes "done"."""
@@ -133,6 +135,8 @@ class World:
     violations: list[Violation] = attrs.field(factory=list)
     models: dict[str, WatchedModel] = attrs.field(factory=dict)
     may_be_slow: bool = False
+    hangs: bool = False
+    """Whether a call never returns, on plan: then what it was about need not work again."""
     folder: Path = Path()
     """For stories of the kind "folder"."""
     make_agent: "Callable[[Any, list[Any]], Agent]" = lambda model, tools: Agent(model=model, tools=tools)  # a default
@@ -326,11 +330,18 @@ class Story:
     body: Body
     kind: str = "memory"
     follows: bool = False
+    without: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         self.__module__ = self.body.__module__
         self.__qualname__ = self.body.__qualname__
         self.__doc__ = self.body.__doc__
+
+    @property
+    def kinds(self) -> "list[FaultKind]":
+        """The kinds of faults that it is told for."""
+        kinds: list[FaultKind] = ["before", "after"] if self.kind == "sqlite" else list(FAULT_KINDS)
+        return [kind for kind in kinds if kind not in self.without]
 
     async def __call__(self, simulation: Simulation) -> None:
         """Run it."""
@@ -347,7 +358,7 @@ class Story:
         world.folder = folder
         world.cut = trio.Event() if self.follows else None
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
-        hangs = any(fault.how == "hang" for fault in faults)
+        hangs = world.hangs = any(fault.how == "hang" for fault in faults)
         if self.kind == "bare":
             with no_task_left():
                 await self.body(world)
@@ -367,15 +378,15 @@ class Story:
 STORIES: Final[list[Story]] = []
 
 
-def story(*names: str, kind: str = "memory", follows: bool = False) -> Callable[[Body], Story]:
+def story(*names: str, kind: str = "memory", follows: bool = False, without: tuple[str, ...] = ()) -> Callable[[Body], Story]:
     """Make a story of a function of the world.
 
     "bare" has no sessions around it; "sqlite" keeps them in a file; "folder" has a folder for files of its own. `follows` has the
-    turns be cut, too, at each of their yields.
+    turns be cut, too, at each of their yields. `without` are the kinds of faults that it is not told for.
     """
 
     def make(body: Body) -> Story:
-        made = Story(names, body, kind, follows)
+        made = Story(names, body, kind, follows, without)
         STORIES.append(made)
         return made
 

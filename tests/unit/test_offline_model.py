@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
 from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ToolCallChunk, ToolSpec, UsageChunk
-from trio_sagents.models._offline_asks import MAX_TEXT, TOOL_KINDS, read_asks
+from trio_sagents.models._offline_asks import MAX_TEXT, read_asks
+from trio_sagents.models._offline_jobs import STEPS
 from trio_sagents.models.offline import OfflineModel, _pieces
 
-TOOLS = tuple(ToolSpec(name, "", {"type": "object"}) for name in sorted(TOOL_KINDS))
+NAMES = {step.tool for steps in STEPS.values() for step in steps if step.tool} | {"some_tool"}
+TOOLS = tuple(ToolSpec(name, "", {"type": "object"}) for name in sorted(NAMES))
+TODOS = "Be brief.\n\nThe todos now:\n1. [completed] bread\n2. [in_progress] milk\n3. [pending] eggs"
 MODEL = OfflineModel(chunk_interval=0)
 
 
@@ -23,9 +26,11 @@ def user(text: str, message_id: str = "u") -> Message:
     return Message(message_id, "user", (TextPart(text),))
 
 
-async def stream(messages: Sequence[Message], tools: Sequence[ToolSpec] = TOOLS, model: OfflineModel = MODEL) -> list[ModelChunk]:
+async def stream(
+    messages: Sequence[Message], tools: Sequence[ToolSpec] = TOOLS, model: OfflineModel = MODEL, system: str = TODOS
+) -> list[ModelChunk]:
     """Return all chunks of one answer."""
-    async with model.stream(ModelRequest("", tuple(messages), tools)) as chunks:
+    async with model.stream(ModelRequest(system, tuple(messages), tools)) as chunks:
         return [chunk async for chunk in chunks]
 
 
@@ -54,28 +59,49 @@ def answered(calls: Sequence[ToolCall], *contents: str, status: str = "completed
     return [asked, *(Message(f"t-{result.call_id}", "tool", (result,)) for result in results)]
 
 
+def written(*items: str) -> dict[str, object]:
+    """Return the arguments that add todos."""
+    return {"todos": [{"content": item, "status": "pending"} for item in items], "merge": True}
+
+
+def completed(number: int, text: str) -> dict[str, object]:
+    """Return the arguments that mark a todo as done."""
+    return {"todos": [{"id": number, "content": text, "status": "completed"}], "merge": True}
+
+
 @pytest.mark.parametrize(
     ("said", "calls"),
     [
-        ("add milk to my todos", [("add_todos", {"items": ["milk"]})]),
-        ("Please add milk, bread and eggs to the todo list.", [("add_todos", {"items": ["milk", "bread", "eggs"]})]),
-        ('add "salt and pepper" to my todos', [("add_todos", {"items": ["salt and pepper"]})]),
-        ("remind me to call Ann", [("add_todos", {"items": ["call Ann"]})]),
-        ("show todos", [("list_todos", {})]),
-        ("What's on my to-do list?", [("list_todos", {})]),
-        ("done 2", [("complete_todos", {"numbers": [2]})]),
-        ("done 2 and 3", [("complete_todos", {"numbers": [2, 3]})]),
-        ("mark todo 2 as done", [("complete_todos", {"numbers": [2]})]),
-        ("remove 1 from my todos", [("remove_todos", {"numbers": [1]})]),
+        ("add milk to my todos", [("write_todos", written("milk"))]),
+        ("Please add milk, bread and eggs to the todo list.", [("write_todos", written("milk", "bread", "eggs"))]),
+        ('add "salt and pepper" to my todos', [("write_todos", written("salt and pepper"))]),
+        ("remind me to call Ann", [("write_todos", written("call Ann"))]),
+        ("done 2", [("write_todos", completed(2, "milk"))]),
+        ("mark todo 3 as done", [("write_todos", completed(3, "eggs"))]),
+        (
+            "remove 2 from my todos",
+            [
+                (
+                    "write_todos",
+                    {
+                        "todos": [
+                            {"id": 1, "content": "bread", "status": "completed"},
+                            {"id": 3, "content": "eggs", "status": "pending"},
+                        ],
+                        "merge": False,
+                    },
+                )
+            ],
+        ),
         ("what is 12*(3+4)?", [("calculate", {"expression": "12*(3+4)"})]),
         ("what is 15% of 80", [("calculate", {"expression": "15/100*80"})]),
         ("3 plus 4 times 2", [("calculate", {"expression": "3 + 4 * 2"})]),
         ("7 squared", [("calculate", {"expression": "7**2"})]),
         ("2^8", [("calculate", {"expression": "2**8"})]),
-        ("read README.md", [("read_file", {"path": "README.md"})]),
-        ("can you read LICENSE please?", [("read_file", {"path": "LICENSE"})]),
-        ('read "my file.txt"', [("read_file", {"path": "my file.txt"})]),
-        ("what does notes/a.txt say?", [("read_file", {"path": "notes/a.txt"})]),
+        ("read README.md", [("read_file", {"path": "/README.md"})]),
+        ("can you read LICENSE please?", [("read_file", {"path": "/LICENSE"})]),
+        ('read "my file.txt"', [("read_file", {"path": "/my file.txt"})]),
+        ("what does notes/a.txt say?", [("read_file", {"path": "/notes/a.txt"})]),
         ("list files", [("list_files", {})]),
         ("remember that my cat is Tom", [("remember", {"note": "my cat is Tom"})]),
         ("remember that I like tea and cake", [("remember", {"note": "I like tea and cake"})]),
@@ -83,6 +109,38 @@ def answered(calls: Sequence[ToolCall], *contents: str, status: str = "completed
         ("what do you remember about cat?", [("recall", {"about": "cat"})]),
         ("what do you remember?", [("recall", {"about": ""})]),
         ("what is my cat called?", [("recall", {"about": "cat called"})]),
+        ("find out about my cat", [("recall", {"about": "my cat"})]),
+        ("find out what 2+2 is", [("calculate", {"expression": "2+2"})]),
+        ("write a file hello.txt that says hi", [("create_file", {"path": "/hello.txt", "content": "hi\n"})]),
+        ("create notes/a.txt with milk and eggs", [("create_file", {"path": "/notes/a.txt", "content": "milk and eggs\n"})]),
+        ("write a file a.txt that says Hello. How are you?", [("create_file", {"path": "/a.txt", "content": "Hello. How are you\n"})]),
+        ("save 'the end' in a.txt", [("create_file", {"path": "/a.txt", "content": "the end\n"})]),
+        ("replace hi with ho in a.txt", [("replace_file_text", {"path": "/a.txt", "old_text": "hi", "new_text": "ho"})]),
+        ('find "the end" in my files', [("find_in_file", {"path": "/", "text": "the end"})]),
+        ("search for hi in a.txt", [("find_in_file", {"path": "/a.txt", "text": "hi"})]),
+        ("delete hello.txt", [("delete_file", {"path": "/hello.txt"})]),
+        ("delete the file LICENSE", [("delete_file", {"path": "/LICENSE"})]),
+        ("rename a.txt to b", [("move_file", {"old_path": "/a.txt", "new_path": "/b"})]),
+        ("send 20 euros to Ann", [("send_money", {"amount": 20, "currency": "EUR", "to": "Ann"})]),
+        ("please pay $5 to Bob", [("send_money", {"amount": 5, "currency": "USD", "to": "Bob"})]),
+        ("halt", [("halt", {"reason": "You asked me to halt."})]),
+        ("ask me my name", [("ask_user", {"question": "Your name?", "kind": "text"})]),
+        (
+            "ask me which fruit: apples, pears and plums",
+            [("ask_user", {"question": "Which fruit?", "kind": "single", "options": ["apples", "pears", "plums"], "allow_other": False})],
+        ),
+        ("have a sub-agent find out what 2+2 is", [("task", {"instructions": "find out what 2+2 is", "name": "general-purpose"})]),
+        ("hand the sums to a sub-agent", [("task", {"instructions": "the sums", "name": "general-purpose"})]),
+        (
+            "hand two tasks to sub-agents: list files and what is 6*7?",
+            [
+                ("task", {"instructions": "list files", "name": "general-purpose"}),
+                ("task", {"instructions": "what is 6*7", "name": "general-purpose"}),
+            ],
+        ),
+        ('use some_tool with {"a": [1, "b; c and d"]}', [("some_tool", {"a": [1, "b; c and d"]})]),
+        ("call some_tool with a=1, b=two, c='x y'", [("some_tool", {"a": 1, "b": "two", "c": "x y"})]),
+        ("use some_tool", [("some_tool", {})]),
     ],
 )
 async def test_a_sentence_becomes_its_tool_call(said: str, calls: list[tuple[str, object]]) -> None:
@@ -98,33 +156,149 @@ async def test_two_asks_joined_by_and_become_parallel_calls() -> None:
     """Asks that do not touch the same thing are called at once, with different ids."""
     calls = calls_of(await stream([user("add milk to my todos and what is 12*7?")]))
 
-    assert ["add_todos", "calculate"] == [call.name for call in calls]
+    assert ["write_todos", "calculate"] == [call.name for call in calls]
     assert len({call.call_id for call in calls}) == 2
 
 
-async def test_a_list_after_a_change_is_asked_for_when_the_change_is_done() -> None:
-    """Showing what was just changed takes a second round, or it might show the old list."""
-    messages = [user("add milk to my todos and show my todos")]
+async def test_what_touches_the_same_thing_is_done_one_after_the_other() -> None:
+    """A file is read when it is written, or the old one would be read."""
+    messages = [user("write a file a.txt that says hi and read a.txt and what is 2+2?")]
     first = calls_of(await stream(messages))
-    messages += answered(first, "added 1. milk")
+    messages += answered(first, "Created /a.txt.")
     second = calls_of(await stream(messages))
-    messages += answered(second, "1. [ ] milk")
+    messages += answered(second, "hi\n", "4")
     chunks = await stream(messages)
 
-    assert ["add_todos"] == [call.name for call in first]
-    assert ["list_todos"] == [call.name for call in second]
-    assert text_of(chunks) == "(offline) Added 1. milk.\nYour todos:\n1. [ ] milk"
+    assert [["create_file"], ["read_file", "calculate"]] == [[call.name for call in calls] for calls in (first, second)]
+    assert text_of(chunks) == "(offline) Created /a.txt.\na.txt has 1 line:\n\nhi\n\n2+2 = 4"
     assert FinishChunk("stop") == chunks[-1]
+
+
+async def test_a_plan_is_made_in_steps() -> None:
+    """The list is written, something is done, and the list says so; the numbers are read from the list as it is then."""
+    messages = [user("plan a picnic")]
+    lists = [
+        "",
+        "The todos now:\n7. [in_progress] collect ideas for a picnic\n8. [pending] choose a day for a picnic",
+        "The todos now:\n7. [in_progress] collect ideas for a picnic\n8. [pending] choose a day for a picnic",
+    ]
+    found = []
+    for system in lists:
+        calls = calls_of(await stream(messages, system=system))
+        found += calls
+        messages += answered(calls, "ok")
+    chunks = await stream(messages)
+
+    assert ["write_todos", "remember", "write_todos"] == [call.name for call in found]
+    assert ["in_progress", "pending", "pending", "pending"] == [todo["status"] for todo in found[0].arguments["todos"]]
+    assert [(7, "completed"), (8, "in_progress")] == [(todo["id"], todo["status"]) for todo in found[2].arguments["todos"]]
+    assert text_of(chunks).startswith("(offline) The plan for a picnic is in your todos.")
+
+
+async def test_a_todo_that_is_not_there_is_no_call() -> None:
+    """It is said, beside what could be done."""
+    messages = [user("done 7 and add milk to my todos")]
+    calls = calls_of(await stream(messages))
+    messages += answered(calls, "The todos now:\n4. [pending] milk")
+
+    assert [written("milk")] == [call.arguments for call in calls]
+    assert text_of(await stream(messages)) == "(offline) There is no todo 7.\nAdded to your todos: milk."
+
+
+@pytest.mark.parametrize("said", ["show todos", "What's on my to-do list?", "my todos"])
+async def test_the_todos_are_those_of_the_request(said: str) -> None:
+    """The middleware shows them with each request; without it the tool is missing."""
+    assert text_of(await stream([user(said)])) == "(offline) Your todos:\n1. [x] bread\n2. [~] milk\n3. [ ] eggs"
+    assert text_of(await stream([user(said)], system="")) == "(offline) There are no todos."
+    assert "'write_todos'" in text_of(await stream([user(said)], tools=()))
+
+
+async def test_a_turn_that_goes_on_later_goes_on_where_it_was() -> None:
+    """Calls that were decided by a person count as done, whatever was decided."""
+    messages = [user("send 20 euros to Ann and ask me for my favourite colour")]
+    calls = calls_of(await stream(messages))
+    messages += answered(calls[:1], "This call was not run: a person rejected it", status="cancelled")
+    messages[-2] = Message("asked", "assistant", tuple(calls), "tool_calls")
+    messages += [Message("t", "tool", (ToolResult(calls[1].call_id, "ask_user", "other: teal"),))]
+
+    assert ["send_money", "ask_user"] == [call.name for call in calls]
+    assert text_of(await stream(messages)) == (
+        "(offline) send_money was not done. This call was not run: a person rejected it\nYou said: teal"
+    )
+
+
+async def test_a_turn_is_told_from_the_one_before_by_its_id() -> None:
+    """A turn that ended without a word is not gone over again."""
+    messages = [user("halt", "u1")]
+    messages += answered(calls_of(await stream(messages)), "acknowledged", status="cancelled")
+    messages = [Message(one.message_id, one.role, one.parts, one.stop_reason, "turn-1") for one in messages]
+    messages.append(Message("u2", "user", (TextPart("what is 2+2?"),), None, "turn-2"))
+
+    assert ["calculate"] == [call.name for call in calls_of(await stream(messages))]
+
+
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [
+        ("please plan a picnic!", "Plan a picnic"),
+        ("Hello, could you tell me a very long story about the sea?", "Tell me a very long story"),
+        ("hi", "Hi"),
+        ("?", "A conversation"),
+    ],
+)
+async def test_a_title_is_the_first_words_of_the_question(question: str, title: str) -> None:
+    """The library asks for it without tools; the answer is the title alone."""
+    asked = user(f"Question:\n{question}\n\nAnswer:\nyes")
+
+    assert title == text_of(await stream([asked], tools=(), system="You give conversations their titles."))
+
+
+async def test_a_summary_says_what_was_asked() -> None:
+    """The newest requests last, with the last one to be found again by this model, in some hundred characters."""
+    transcript = "Person: remember that\nmy cat is Tom\n\nAssistant: Noted.\n\nTool: x\n\nPerson: what is 2+2?"
+    system = "You shorten a conversation"
+    summary = text_of(await stream([user(transcript)], tools=(), system=system))
+    again = text_of(
+        await stream([user(f"We said:\n{summary}\n\n" + "\n\n".join(f"Person: {'x' * 90}{n}" for n in range(99)))], (), system=system)
+    )
+    going_on = [user(f"This is a summary:\n\n{summary}", "summary")]
+
+    assert summary.splitlines() == [
+        "- the person said: remember that my cat is Tom",
+        "- the person said: what is 2+2?",
+        "- the last answer was: Noted.",
+        "The last request was: what is 2+2?",
+    ]
+    assert again.startswith("- before that: The last request was: what is 2+2?")
+    assert len(again) < 2_000
+    assert ["calculate"] == [call.name for call in calls_of(await stream(going_on))]
+
+
+async def test_help_names_what_there_are_tools_for() -> None:
+    """Nothing is offered that the agent cannot do."""
+    everything = text_of(await stream([user("help")]))
+    little = text_of(await stream([user("help")], tools=()))
+
+    assert "plan a picnic" in everything
+    assert "use NAME" in everything
+    assert "plan a picnic" not in little
+    assert "story" in little
 
 
 @pytest.mark.parametrize(
     ("said", "result", "answer"),
     [
         ("what is 6*7?", "42", "(offline) 6*7 = 42"),
-        ("show todos", "the todo list is empty", "(offline) The todo list is empty."),
+        ("done 2", "The list is empty: nothing is left to do.", "(offline) Done: milk. Nothing is left to do."),
+        ("remove 2", "The todos now:\n1. [pending] x", "(offline) Removed."),
+        ("find hi in my files", "It is nowhere.", "(offline) Found:\nIt is nowhere."),
+        ("have a sub-agent rest", "(offline) done", "(offline) The sub-agent says: done"),
+        ("ask me my name", "The person declined to answer.", "(offline) You did not want to say."),
+        ("use some_tool", "whatever it said", "(offline) whatever it said"),
         ("read a.txt", "one\ntwo\n", "(offline) a.txt has 2 lines:\n\none\ntwo\n"),
         ("what do you remember?", "- my cat is Tom", "(offline) I remember:\n- my cat is Tom"),
-        ("list files", "a.txt\nb/", "(offline) The files here:\na.txt\nb/"),
+        ("list files", "/a.txt (3 bytes)", "(offline) The files here:\n/a.txt (3 bytes)"),
+        ("list files", "There are no files in '/'.", "(offline) There are no files in '/'."),
     ],
 )
 async def test_a_result_becomes_a_sentence(said: str, result: str, answer: str) -> None:
@@ -193,7 +367,7 @@ async def test_only_the_running_turn_is_looked_at() -> None:
     messages.append(Message("cut", "assistant", (TextPart("(offl"),), "crashed"))
     messages.append(user("add milk to my todos", "u2"))
 
-    assert ["add_todos"] == [call.name for call in calls_of(await stream(messages))]
+    assert ["write_todos"] == [call.name for call in calls_of(await stream(messages))]
 
 
 async def test_a_message_that_steers_the_turn_is_answered_beside_the_first() -> None:
@@ -265,7 +439,9 @@ def test_any_text_is_read(text: str) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(["add", "milk", "to my todos", "and", "what is", "2", "+", "remember", "that", "done", ",", "read", "a.b", "my"]),
+        st.sampled_from(
+            "add milk and 2 + remember that done , read a.b my write file in with replace sub-agent have use some_tool = send to".split(" ")
+        ),
         max_size=30,
     )
 )
@@ -291,9 +467,17 @@ def test_any_mixture_of_known_words_is_read(words: list[str]) -> None:
         " ",
         "'a' ",
         "- ",
+        "in a.b ",
+        "to a sub-agent ",
+        "a=b, ",
+        "that says ",
+        "out ",
     ],
 )
-@pytest.mark.parametrize("first", ["", "add ", "done 1 ", "what is ", "read ", "mark "])
+@pytest.mark.parametrize(
+    "first",
+    ["", "add ", "done 1 ", "what is ", "read ", "mark ", "write ", "ask me ", "find out ", "use a_b with ", "hand a tasks to sub-agents "],
+)
 def test_reading_the_longest_text_is_quick(first: str, word: str) -> None:
     """No pattern runs away on hostile input: it is read in the event loop."""
     text = (first + word * MAX_TEXT)[:MAX_TEXT]

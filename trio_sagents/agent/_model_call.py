@@ -16,6 +16,7 @@ from trio_sagents.agent._progress import Draft
 from trio_sagents.agent._tools import ArgumentsInvalid, parse_arguments
 from trio_sagents.data.config import TurnLimits
 from trio_sagents.data.events import ToolCallIdentified
+from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import check_text
 from trio_sagents.data.messages import FINISH_REASONS, Message, StopReason, ToolCall
 from trio_sagents.data.outcomes import Usage
@@ -118,7 +119,7 @@ class _Listener:
                 raise LimitExceeded("max_calls", self.limits.max_calls + 1, most=self.limits.max_calls)
             taken = {call.call_id for call in self.calls.values()}
             call_id = chunk.id or ""
-            if not call_id or call_id in taken or self.context.knows_call(call_id):
+            if not is_id(call_id) or call_id in taken or self.context.knows_call(call_id):
                 call_id = self.context.new_id()  # some servers repeat ids, or have none; each call here is answered once
             spoken = self.calls[chunk.index] = _SpokenCall(self._grow(call_id), self._grow(chunk.name))
             call = ToolCall(spoken.call_id, spoken.name)

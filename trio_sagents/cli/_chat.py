@@ -209,8 +209,8 @@ class Chat:
             return self._view.show_line(f"Conversation {conversation_id}, a new one.", "note")
         except SagentsError as exc:
             return self._view.show_line(f"error: {error_text(exc)}", "error")
-        title = "" if self._view.title is None else f", {self._view.title}"
-        note = f"Conversation {conversation_id}{title}{', from its last rows on' if page.before else ''}:"
+        title = "" if self._view.title is None else f"\n[title: {self._view.title}]"
+        note = f"Conversation {conversation_id}{', from its last rows on' if page.before else ''}:{title}"
         return (*(() if self._view.has_gap else self._view.show_line(note, "note")), *self._view.show_rows(page.rows))
 
     # ── lines

@@ -35,6 +35,15 @@ def check_id(name: str, value: object) -> str:
     return value
 
 
+def is_id(value: object) -> bool:
+    """Return whether `check_id` takes it."""
+    try:
+        check_id("id", value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _check_unicode(name: str, value: str) -> int:
     if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in value):
         raise ValueError(f"{name} must not have control characters: {value!r}")

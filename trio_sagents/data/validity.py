@@ -71,11 +71,16 @@ def check_interrupt(
         open_ids: of the calls that it leaves open.
         nested: the ids of the calls that wait in sub-agents.
     """
-    if interrupt is None or not interrupt.calls:
+    if interrupt is None:
         return
+    if not interrupt.calls:
+        raise StateError(conversation_id, "the interrupt asks about no call")
     answer = next((message for message in reversed(messages) if message.role == "assistant"), None)
     digests = {} if answer is None else {call.call_id: call.digest for call in answer.calls if call.call_id in open_ids}
     inside = set(nested)
+    for record in interrupt.decided:
+        if record.call_id not in inside and digests.get(record.call_id) != record.digest:
+            raise StateError(conversation_id, f"the interrupt has a decision about the call {record.call_id!r}, which is not open")
     for call in interrupt.calls:
         fits = call.call_id in inside if call.path else digests.get(call.call_id) == call.digest
         if not fits or answer is None or answer.turn_id != interrupt.turn_id:

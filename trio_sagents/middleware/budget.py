@@ -143,8 +143,6 @@ class Budget(Middleware):
 
         Cancellation: nothing was done.
         """
-        account = self._account(context)
-        account.turn_id = None  # nothing that was seen of another turn belongs to this one
         self._enter(context)
 
     async def before_model(self, context: MiddlewareContext, request: ModelRequest) -> ModelRequest:

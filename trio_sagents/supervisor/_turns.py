@@ -142,8 +142,15 @@ class Turn:
 
     async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
         change = Change(lifecycle=lifecycle_of(metadata), actor=self.actor, todos=todos, metadata=metadata)
-        events = () if todos is None else (TodosUpdated(tuple(todos), self.turn_id),)
-        await self._submit(change, events).wait()
+
+        def then(_saved: Saved | None, error: PersistenceError | None) -> None:
+            # Not a step of the turn: where it fails whoever asked for it hears that, and the steps on record still stand.
+            if error is not None:
+                self.live.write_failed(error)
+            elif todos is not None:
+                self.publish(TodosUpdated(tuple(todos), self.turn_id))
+
+        await self.live.ledger.submit(change, then).wait()
 
     @property
     def usage(self) -> Usage:
