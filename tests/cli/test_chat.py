@@ -32,8 +32,8 @@ def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
     assert "Conversation two:\n[title: What is 2+2]\n> what is 2+2?\n" in done.stdout
     assert re.search(r"\*  1 two .*What is 2\+2\n   2 one .*What is 1\+1\n", done.stdout)
     assert (
-        'Conversation one:\n[title: What is 1+1]\n> what is 1+1?\n  · calculate(expression="1+1") completed\n  · calculate completed: 2\n(offline) 1+1 = 2\n'
-        in done.stdout
+        "Conversation one:\n[title: What is 1+1]\n> what is 1+1?\n"
+        '  · calculate(expression="1+1") completed\n  · calculate completed: 2\n(offline) 1+1 = 2\n' in done.stdout
     )
     assert "no conversation 'three'" in done.stdout
     assert "Which one?" in done.stdout

@@ -11,7 +11,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sagents import Agent, MemoryStore, Model, SessionConfig, SessionPolicy, Sessions, SingleFactoryRouter
+from trio_sagents import (
+    Agent,
+    Approvals,
+    AskUser,
+    Halt,
+    MemoryStore,
+    Model,
+    ModelFailed,
+    Reject,
+    SessionConfig,
+    SessionPolicy,
+    Sessions,
+    SingleFactoryRouter,
+)
 from trio_sagents.cli._chat import Chat
 from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal
 from trio_sagents.cli._models import Choice
@@ -188,8 +201,6 @@ async def test_a_refused_message_is_told_and_the_chat_goes_on(autojump_clock: Mo
 
 async def test_a_failed_turn_is_told_and_the_chat_goes_on(autojump_clock: MockClock) -> None:
     """The provider's error is on the screen once."""
-    from trio_sagents import ModelFailed
-
     page = Page()
     await talk(set_up(ScriptedModel([ModelFailed("no such model"), "Here I am."])), page, Script(Line("hello"), Line("again")))
 
@@ -215,3 +226,156 @@ async def test_a_queue_left_by_a_crash_is_answered_before_the_first_prompt(autoj
     assert "> tell me a story\n" in page.text
     assert "> thanks\n" in page.text
     assert "You are welcome.\n" in page.text
+
+
+def pay(amount: int) -> str:
+    """Pay."""
+    if amount > 100:
+        raise ValueError("too much")
+    return f"paid {amount}"
+
+
+def stop_all() -> Halt:
+    """Stop."""
+    return Halt("mind the gap")
+
+
+ASKING = Approvals({"pay": True})
+
+
+async def test_each_call_is_recorded_before_the_next_is_asked_about(autojump_clock: MockClock) -> None:
+    """So a person who leaves in the middle is asked about the rest alone; a mixture of calls and questions is one batch."""
+    question = Call("ask_user", question="Which?", kind="multi", options=["a", "b", "c"])
+    model = ScriptedModel([[Call("pay", amount=1), question, Call("pay", amount=2)], "Done."])
+    setup = set_up(model, [pay], [ASKING, AskUser()])
+    first = Page()
+    await talk(setup, first, Script(Line("go"), Line("r"), Line("no"), Line("1, 3"), Signal.ENDED))
+    second = Page()
+    keyboard = Script(Signal.INTERRUPTED, Line("/decide"), Line("a"), Line("thanks"))
+    await talk(setup, second, keyboard)
+
+    assert "(1 of 3)\n" in first.text
+    assert "(2 of 3)\n" in first.text
+    assert "(3 of 3)\n" in first.text
+    assert "(1 of 3)" not in second.text
+    assert second.text.count("(3 of 3)\n") == 2
+    assert "It stays open" in second.text
+    assert "pay completed: paid 2\n" in second.text
+    assert "Done.\n" in second.text
+    assert "paid 1" not in first.text + second.text
+
+
+async def test_arguments_that_do_not_fit_the_tool_are_asked_for_again(autojump_clock: MockClock) -> None:
+    """With the tool's own words, and the text that was typed."""
+    page = Page()
+    keyboard = Script(Line("go"), Line("e"), Line('{"sum": 5}'), Line("e"), Line('{"amount": 7}'))
+    await talk(set_up(ScriptedModel([Call("pay", amount=1), "Done."]), [pay], [ASKING]), page, keyboard)
+
+    assert "cannot be taken" in page.text
+    assert page.text.count('  {"sum": 5}\n') == 1
+    assert "pay completed: paid 7\n" in page.text
+
+
+async def test_a_halt_ends_what_waits_beside_it(autojump_clock: MockClock) -> None:
+    """It is acknowledged; the other call is not run, and that is said before."""
+    page = Page()
+    model = ScriptedModel([[Call("pay", amount=1), Call("stop_all")], "On we go."])
+    keyboard = Script(Line("go"), Signal.INTERRUPTED, Line("/decide"), Line(""), Line("go on"))
+    await talk(set_up(model, [pay, stop_all], [ASKING]), page, keyboard)
+
+    assert page.text.count("Halted by a tool:\n  mind the gap\n") == 2
+    assert "1 more call waited, and will not be run." in page.text
+    assert "[acknowledged]\n" in page.text
+    assert "On we go.\n" in page.text
+    assert "paid" not in page.text
+
+
+async def test_a_call_that_somebody_else_decided_is_not_asked_about_for_ever(autojump_clock: MockClock) -> None:
+    """The refusal is told, and what came of the other decision is shown."""
+    page = Page()
+    setup = set_up(ScriptedModel([Call("pay", amount=1), "Done."]), [pay], [ASKING])
+
+    class Meddled(Script):
+        sessions: Sessions
+
+        async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
+            if "pprove" in prompt:
+                info = await (await self.sessions.get("c")).info()
+                assert info.interrupt is not None
+                receipt = await self.sessions.resume("c", [Reject(info.interrupt.calls[0], "not today")])
+                await receipt.wait()
+            return await super().read(prompt, text)
+
+    keyboard = Meddled(Line("go"), Line("a"))
+    chat = Chat(setup, page)
+    async with setup.open() as opened:
+        keyboard.sessions = opened.sessions
+        await chat.run(opened, keyboard, "c")
+
+    assert "was decided before: reject" in page.text
+    assert "not today" in page.text
+    assert "Done.\n" in page.text
+
+
+async def test_an_agent_that_left_is_woken_by_a_decision(autojump_clock: MockClock) -> None:
+    """A person may think about a call for longer than the agent waits."""
+    page = Page()
+    setup = set_up(ScriptedModel([Call("pay", amount=1), "Done."]), [pay], [ASKING], inactivity_timeout=10)
+    await talk(setup, page, Script(Line("go"), Pause(10_000), Line("a")))
+
+    assert "pay completed: paid 1\n" in page.text
+    assert "Done.\n" in page.text
+
+
+async def test_ctrl_c_cancels_the_turn_that_goes_on_after_a_decision(autojump_clock: MockClock) -> None:
+    """As it does any other."""
+    page = Page()
+
+    async def wait_long() -> str:
+        """Wait."""
+        await trio.sleep(1_000)
+        return "at last"
+
+    async def press(ctrl_c: Callable[[], Awaitable[None]]) -> None:
+        await page.wait_for("wait_long() runs")
+        await ctrl_c()
+
+    setup = set_up(ScriptedModel([Call("wait_long"), "Done."]), [wait_long], [Approvals({"wait_long": True})])
+    chat = await talk(setup, page, Script(Line("go"), Line("a")), press)
+
+    assert "[cancelled]\n" in page.text
+    assert chat.exit_status == 0
+
+
+async def test_news_at_the_prompt_are_shown_by_the_keyboard(autojump_clock: MockClock) -> None:
+    """A title that comes while a person types goes through whoever owns the screen; what nobody can show then, is shown later."""
+    from trio_sagents.middleware import ConversationTitle
+
+    told: list[str] = []
+
+    class Typing(Script):
+        def __init__(self, *steps: Read | Pause, can: bool) -> None:
+            super().__init__(*steps)
+            self.can = can
+
+        async def interject(self, pieces: Sequence[Piece]) -> bool:
+            told.extend(piece.text for piece in pieces)
+            return self.can
+
+    for can in (True, False):
+        page = Page()
+        setup = set_up(ScriptedModel(["Hello.", "A title", "Bye."]), (), [ConversationTitle()])
+        await talk(setup, page, Typing(Line("hi"), Pause(10), Line("bye"), can=can))
+
+        assert ("[title: A title]\n" in page.text) is not can
+
+    assert told == ["[title: A title]\n"] * 2
+
+
+async def test_a_model_that_is_asked_again_is_told(autojump_clock: MockClock) -> None:
+    """What it said before is not taken for the answer."""
+    page = Page()
+    model = ScriptedModel([ModelFailed("overloaded", retryable=True), "Here I am."])
+    await talk(set_up(model), page, Script(Line("hello")))
+
+    assert "failed: overloaded; asked again in 1 s]\nHere I am.\n" in page.text

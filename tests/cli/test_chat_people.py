@@ -1,4 +1,4 @@
-"""What a person decides in the chat, at a terminal: approvals, questions, halts, todos, sub-agents, titles, MCP, and a restart in the middle."""
+"""What a person sees and decides at a terminal: approvals, questions, halts, todos, sub-agents, titles, MCP; with kills in the middle."""
 
 import shutil
 import signal

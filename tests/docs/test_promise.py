@@ -17,15 +17,23 @@ import trio_sagents
 from trio_sagents import (
     Agent,
     AgentShutdown,
+    AlreadyDecided,
+    Approvals,
+    Approve,
     Cancelled,
     Completed,
+    Edit,
     Failed,
     Gap,
+    Interrupted,
     MemoryStore,
+    PendingCall,
     ModelRequest,
     PersistenceError,
+    Reject,
     SessionConfig,
     SessionPolicy,
+    Sessions,
     ShutdownReason,
     SingleFactoryRouter,
     Snapshot,
@@ -161,16 +169,15 @@ trio.run(main)
 """
 
 
-def killed(what: str, folder: Path) -> list[list[Any]]:
-    """Run a program that is killed, then one that reads what is left."""
+def killed(what: str, folder: Path, program: str = PROGRAM, reader: str = READER) -> Any:
+    """Run a program that is killed, then one that reads what is left; return what that says."""
     environ = {**os.environ, "PYTHONPATH": str(Path(trio_sagents.__file__).parents[1])}
-    command = [sys.executable, "-c", PROGRAM, what]
+    command = [sys.executable, "-c", program, what]
     first = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert (-signal.SIGKILL, "acknowledged\n") == (first.returncode, first.stdout), first.stderr
-    second = subprocess.run([sys.executable, "-c", READER], cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    second = subprocess.run([sys.executable, "-c", reader], cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert 0 == second.returncode, second.stderr
-    messages: list[list[Any]] = json.loads(second.stdout)
-    return messages
+    return json.loads(second.stdout)
 
 
 def test_what_returned_is_durable(tmp_path: Path) -> None:
@@ -187,6 +194,178 @@ def test_outcome_is_unknown_after_a_kill(tmp_path: Path) -> None:
 
     assert "x" == (tmp_path / "effects").read_text()
     assert [["unknown"]] == [statuses for role, _, statuses in messages if role == "tool"]
+
+
+DECIDER = """
+import os, signal, sys
+import trio
+from trio_sagents import Agent, Approvals, Approve, SessionConfig, SingleFactoryRouter, SqliteStore, open_sessions
+from trio_sagents.testing import Call, ScriptedModel
+
+def pay(amount: int) -> str:
+    '''Have an effect, and take the process down, where that is asked for.'''
+    with open("effects", "a") as file:
+        file.write(f"{amount};")
+    if sys.argv[1] == "tool":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "paid"
+
+async def main() -> None:
+    calls = [Call("pay", amount=10)] if sys.argv[1] == "tool" else [Call("pay", amount=10), Call("pay", amount=20)]
+    agent = Agent(model=ScriptedModel([calls]), tools=[pay], middleware=[Approvals({"pay": True})])
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent), store=SqliteStore("c.db"))) as sessions:
+        interrupt = (await (await sessions.post("c", "pay")).wait()).interrupt
+        print("acknowledged", flush=True)
+        receipt = await sessions.resume("c", [Approve(interrupt.calls[0])])
+        if sys.argv[1] == "decision":  # one of two calls is decided: nothing runs yet
+            os.kill(os.getpid(), signal.SIGKILL)
+        await receipt.wait()
+
+trio.run(main)
+"""
+
+DECISION_READER = """
+import json
+import trio
+from trio_sagents import Agent, AlreadyDecided, Approvals, Approve, Decision, Reject, SessionConfig, SingleFactoryRouter, SqliteStore, open_sessions
+from trio_sagents.testing import ScriptedModel
+
+async def pay(amount: int) -> str:
+    '''Have an effect.'''
+    with open("effects", "a") as file:
+        file.write(f"{amount};")
+    return "paid"
+
+async def main() -> None:
+    said = {}
+    agent = Agent(model=ScriptedModel(lambda request: "ok"), tools=[pay], middleware=[Approvals({"pay": True})])
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent), store=SqliteStore("c.db"))) as sessions:
+        handle = (await sessions.start("c")).agent
+        interrupt = (await handle.info()).interrupt
+        said["waits"] = [] if interrupt is None else [call.arguments["amount"] for call in interrupt.calls]
+        messages = (await handle.state()).messages
+        records = [] if interrupt is None else [(one.interrupt_id, one.call_id, one.digest) for one in interrupt.decided]
+        records += [(one["interrupt_id"], one["call_id"], one["digest"]) for m in messages for one in m.metadata.get("decisions", ())]
+        (known,) = records
+        said["again"] = (await sessions.resume("c", [Approve(*known)])).duplicate
+        try:
+            await sessions.resume("c", [Reject(*known)])
+        except AlreadyDecided as exc:
+            said["other"] = exc.decided
+        if interrupt is not None:
+            await (await sessions.resume("c", [Approve(call) for call in interrupt.calls])).wait()
+        await handle.wait_idle()
+        said["statuses"] = [result.status for message in (await handle.state()).messages for result in message.results]
+    print(json.dumps(said))
+
+trio.run(main)
+"""
+
+
+def test_decision_that_returned_is_durable(tmp_path: Path) -> None:
+    """A decision whose `resume` returned survives a kill -9: it stands, and the rest waits for its own."""
+    said = killed("decision", tmp_path, DECIDER, DECISION_READER)
+
+    assert {"waits": [20], "again": True, "other": "approve", "statuses": ["completed", "completed"]} == said
+    assert ["10", "20"] == sorted((tmp_path / "effects").read_text().strip(";").split(";"))
+
+
+def test_approved_call_is_unknown_after_a_kill(tmp_path: Path) -> None:
+    """If the process dies while an approved call runs, its outcome is "unknown", and the same approval again does not run it again."""
+    said = killed("tool", tmp_path, DECIDER, DECISION_READER)
+
+    assert {"waits": [], "again": True, "other": "approve", "statuses": ["unknown"]} == said
+    assert "10;" == (tmp_path / "effects").read_text()
+
+
+async def asked(sessions: Sessions) -> PendingCall:
+    """Post, and return the one call that waits."""
+    outcome = await (await sessions.post("c", "pay")).wait()
+    assert isinstance(outcome, Interrupted)
+    (call,) = outcome.interrupt.calls
+    return call
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_approved_call_runs_with_the_approved_arguments(autojump_clock: trio.abc.Clock, edited: bool) -> None:
+    """A call runs with exactly the arguments that were shown, or that the person wrote; what is done to them meanwhile changes nothing."""
+    ran: list[dict[str, Any]] = []
+
+    async def pay(amount: int, to: list[str]) -> str:
+        """Pay."""
+        ran.append({"amount": amount, "to": to})
+        return "paid"
+
+    agent = Agent(model=ScriptedModel([Call("pay", amount=10, to=["Ann"]), "ok"]), tools=[pay], middleware=[Approvals({"pay": True})])
+    async with open_sessions(config(agent)) as sessions:
+        call = await asked(sessions)
+        wanted: dict[str, Any] = {"amount": 5, "to": ["Bob"]} if edited else {"amount": 10, "to": ["Ann"]}
+        assert {"amount": 10, "to": ["Ann"]} == call.arguments
+        decision = Edit(call, wanted) if edited else Approve(call)
+        expected = json.loads(json.dumps(wanted))
+        wanted["to"].append("Eve")
+        receipt = await sessions.resume("c", [decision])
+        await receipt.wait()
+
+    assert [expected] == ran
+
+
+async def test_approved_call_does_not_run_when_its_arguments_were_changed(autojump_clock: trio.abc.Clock) -> None:
+    """An approval is of what was shown: a call whose arguments were changed afterwards, in memory, is not run at all."""
+    ran: list[list[str]] = []
+
+    async def pay(to: list[str]) -> str:
+        """Pay."""
+        ran.append(to)
+        return "paid"
+
+    agent = Agent(model=ScriptedModel([Call("pay", to=["Ann"]), "ok"]), tools=[pay], middleware=[Approvals({"pay": True})])
+    async with open_sessions(config(agent)) as sessions:
+        decision = Approve(await asked(sessions))
+        handle = await sessions.get("c")
+        (call,) = (await handle.state()).messages[-1].calls
+        call.arguments["to"].append("Eve")
+        await (await sessions.resume("c", [decision])).wait()
+
+    assert [] == ran
+
+
+async def test_approved_call_is_started_at_most_once(autojump_clock: trio.abc.Clock) -> None:
+    """However many people approve, at once, again, and after a restart: the call is started once, and all learn the same."""
+    ran: list[int] = []
+
+    async def pay(amount: int) -> str:
+        """Pay."""
+        ran.append(amount)
+        await trio.sleep(1)
+        return "paid"
+
+    store = MemoryStore()
+    duplicates: list[bool] = []
+    refused: list[str] = []
+    agent = Agent(model=ScriptedModel([Call("pay", amount=10), "ok"]), tools=[pay], middleware=[Approvals({"pay": True})])
+    async with open_sessions(config(agent, store=store)) as sessions:
+        call = await asked(sessions)
+
+        async def approve() -> None:
+            receipt = await sessions.resume("c", [Approve(call)])
+            duplicates.append(receipt.duplicate)
+            assert isinstance(await receipt.wait(), Completed)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(approve)
+    async with open_sessions(config(agent, store=store)) as sessions:
+        await approve()
+        try:
+            await sessions.resume("c", [Reject(call)])
+        except AlreadyDecided as exc:
+            refused.append(exc.decided)
+
+    assert [10] == ran
+    assert 1 == duplicates.count(False)
+    assert 51 == len(duplicates)
+    assert ["approve"] == refused
 
 
 async def test_slow_subscriber_slows_nobody_and_is_told(autojump_clock: trio.abc.Clock) -> None:

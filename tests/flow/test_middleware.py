@@ -551,7 +551,7 @@ async def test_status_of_a_turn_that_middleware_ended(autojump_clock: Any) -> No
 
 
 async def test_mode_of_a_host_behind_an_interrupt(autojump_clock: Any) -> None:
-    """What an interrupt left open is run before the loop begins, so no loop has to know of interrupts; nor does `before_turn` come twice."""
+    """What an interrupt left open is run before the loop begins: no loop has to know of interrupts. `before_turn` comes once."""
     spy = Spy()
 
     class Ask(Middleware):

@@ -206,7 +206,11 @@ class Answering:
         return self.value
 
 
-@pytest.mark.parametrize("value", [None, Router(), (Router(),), (Router(), 1, 2), (object(), 1), [Router(), 1]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, Router(), (Router(),), (Router(), 1, 2), (object(), 1), [Router(), 1]],
+    ids=["none", "one", "tuple of one", "three", "no factory", "list"],
+)
 async def test_start_when_the_router_returns_a_wrong_shape(autojump_clock: Any, value: Any) -> None:
     """A wrong return shape of the router is a TypeError that shows the expected one."""
     async with opened(Answering(value)) as sessions:
@@ -218,7 +222,11 @@ async def test_start_when_the_router_returns_a_wrong_shape(autojump_clock: Any, 
     assert "route" == caught.value.stage
 
 
-@pytest.mark.parametrize("value", [None, "agent", (make_agent(),), (make_agent(), {}), (make_agent(), SessionOpts(), 1), Agent], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [None, "agent", (make_agent(),), (make_agent(), {}), (make_agent(), SessionOpts(), 1), Agent],
+    ids=["none", "str", "tuple of one", "no options", "three", "class"],
+)
 async def test_start_when_the_factory_returns_a_wrong_shape(autojump_clock: Any, value: Any) -> None:
     """A wrong return shape of the factory is a TypeError that shows the expected one."""
     async with opened(Router(lambda _: value)) as sessions:
@@ -259,7 +267,7 @@ class SyncStore(FaultyStore):
         ({"authorizer": SyncAuthorizer()}, "authorize"),
         ({"store": SyncStore()}, "load"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "of",
 )
 async def test_start_when_a_host_function_is_sync(autojump_clock: Any, settings: Any, name: str) -> None:
     """A plain function where an async one belongs is a TypeError at first use that names it."""

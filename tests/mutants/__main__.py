@@ -1,8 +1,8 @@
 """The score of the tests: how many of the planted bugs they find.
 
-    python -m tests.mutants              all, with the score
-    python -m tests.mutants WORD ...     those with one of the words in their name
-    python -m tests.mutants --list       their names, and who finds them
+python -m tests.mutants              all, with the score
+python -m tests.mutants WORD ...     those with one of the words in their name
+python -m tests.mutants --list       their names, and who finds them
 """
 
 import argparse

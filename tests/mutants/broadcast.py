@@ -10,7 +10,11 @@ BROADCAST: Final = (
         "broadcast/_subscriber.py",
         "        except BaseException:\n            self.drop(subscription)\n            raise\n",
         "        except BaseException:\n            raise\n",
-        ("flow/test_scope.py::test_custom_authorizer_and_subscriptions", "flow/test_scope.py::test_custom_authorizer_that_is_slow", "flow/test_scope.py::test_custom_authorizer_that_returns_no_bool"),  # noqa: E501  # test ids
+        (
+            "flow/test_scope.py::test_custom_authorizer_and_subscriptions",
+            "flow/test_scope.py::test_custom_authorizer_that_is_slow",
+            "flow/test_scope.py::test_custom_authorizer_that_returns_no_bool",
+        ),  # test ids
     ),
     Mutant(
         "a cancelled start keeps its subscribers",
@@ -52,7 +56,10 @@ BROADCAST: Final = (
         "broadcast/_subscription.py",
         "            batch = events if first is None else (first, *events)\n",
         "            batch = events if first is None else (*events, first)\n",
-        ("flow/test_starting.py::test_initial_subscribers_see_the_snapshot_first", "flow/test_broadcast.py::test_events_of_a_turn_in_order"),
+        (
+            "flow/test_starting.py::test_initial_subscribers_see_the_snapshot_first",
+            "flow/test_broadcast.py::test_events_of_a_turn_in_order",
+        ),
     ),
     Mutant(
         "there is no snapshot on enrolment",
@@ -122,7 +129,10 @@ BROADCAST: Final = (
         "broadcast/_subscriber.py",
         "        if self._subscriptions.get(key) is subscription:\n            del",
         "        if key in self._subscriptions:\n            del",
-        ("flow/test_starting.py::test_start_when_the_caller_is_cancelled_withdraws_its_subscribers", "flow/test_broadcast.py::test_resubscribe_while_waiting_to_be_read"),  # noqa: E501  # test ids
+        (
+            "flow/test_starting.py::test_start_when_the_caller_is_cancelled_withdraws_its_subscribers",
+            "flow/test_broadcast.py::test_resubscribe_while_waiting_to_be_read",
+        ),  # test ids
     ),
     Mutant(
         "events of a subscription that was ended are read",

@@ -17,7 +17,10 @@ FILES: Final = (
         "files/_walk.py",
         "_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK",
         "_FILE: Final = os.O_RDONLY | os.O_NONBLOCK",
-        ("unit/test_files_directory.py::test_place_when_no_plain_file_is_there", "unit/test_files_directory.py::test_operation_when_a_link_is_planted_meanwhile"),  # noqa: E501  # test ids
+        (
+            "unit/test_files_directory.py::test_place_when_no_plain_file_is_there",
+            "unit/test_files_directory.py::test_operation_when_a_link_is_planted_meanwhile",
+        ),  # test ids
     ),
     Mutant(
         "a path may lead up",

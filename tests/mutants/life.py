@@ -57,8 +57,8 @@ LIFE: Final = (
     Mutant(
         "a checkpoint between the look and the close of an idle agent",
         "supervisor/_live.py",
-        "                    self.entry.phase = Phase.STOPPING\n                    self.entry.reason = reason\n                    return reason",
-        "                    await trio.sleep(0.5)\n                    self.entry.phase = Phase.STOPPING\n                    self.entry.reason = reason\n                    return reason",  # noqa: E501  # library text
+        "                    self.entry.phase = Phase.STOPPING\n                    self.entry.reason = reason\n",
+        "                    await trio.sleep(0.5)\n                    self.entry.phase, self.entry.reason = Phase.STOPPING, reason\n",
         ("flow/test_inactivity.py::test_post_at_the_deadline_is_answered",),
     ),
     Mutant(
@@ -94,7 +94,11 @@ LIFE: Final = (
         "supervisor/_idle.py",
         "        if self.viewers or not self.had_viewer or",
         "        if not self.had_viewer or",
-        ("flow/test_inactivity.py::test_watching_is_not_activity", "flow/test_inactivity.py::test_viewer_grace_when_a_viewer_comes_back", "flow/test_inactivity.py::test_viewer_who_was_there_before_the_boot"),
+        (
+            "flow/test_inactivity.py::test_watching_is_not_activity",
+            "flow/test_inactivity.py::test_viewer_grace_when_a_viewer_comes_back",
+            "flow/test_inactivity.py::test_viewer_who_was_there_before_the_boot",
+        ),
     ),
     Mutant(
         "a boot that failed keeps its id",
@@ -171,7 +175,10 @@ LIFE: Final = (
         "supervisor/_words.py",
         "        if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, live.entry.owner):\n",
         "        if access.is_synchronous or subscription.is_admitted:\n",
-        ("flow/test_scope.py::test_subscription_of_a_stranger_during_the_first_boot", "flow/test_scope.py::test_subscription_of_a_stranger_stays_pending"),  # noqa: E501  # test ids
+        (
+            "flow/test_scope.py::test_subscription_of_a_stranger_during_the_first_boot",
+            "flow/test_scope.py::test_subscription_of_a_stranger_stays_pending",
+        ),  # test ids
     ),
     Mutant(
         "the scope is not compared with a stored owner",

@@ -10,7 +10,10 @@ PEOPLE: Final = (
         "supervisor/_answering.py",
         "            verdicts = [await self._verdict(call, decision) for call, decision in fresh]\n",
         "            places = live.ledger.interrupt.calls\n            verdicts = [await self._verdict(places[index], decision) for index, (_, decision) in enumerate(fresh)]\n",  # noqa: E501  # library text
-        ("people/test_approvals.py::test_batch_when_each_call_is_decided_otherwise", "people/test_approvals.py::test_partial_answers_are_kept"),
+        (
+            "people/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",
+            "people/test_approvals.py::test_partial_answers_are_kept",
+        ),
     ),
     Mutant(
         "the digest of a decision is not compared",
@@ -24,7 +27,10 @@ PEOPLE: Final = (
         "agent/_gate.py",
         "    if record.call_id != call.call_id or record.digest != digest_now(call):\n",
         "    if record.call_id != call.call_id:\n",
-        ("people/test_attacks.py::test_arguments_that_change_after_they_were_shown", "people/test_attacks.py::test_stored_state_that_is_forged"),
+        (
+            "people/test_attacks.py::test_arguments_that_change_after_they_were_shown",
+            "people/test_attacks.py::test_stored_state_that_is_forged",
+        ),
     ),
     Mutant(
         "the digest is that of the arguments as they came",
@@ -59,14 +65,17 @@ PEOPLE: Final = (
         "agent/_gate.py",
         '    return record.kind in {"approve", "edit"}\n',
         '    return record.kind in {"approve", "edit", "reject"}\n',
-        ("people/test_sub_agents.py::test_decision_in_a_sub_agent", "people/test_approvals.py::test_batch_when_each_call_is_decided_otherwise"),
+        (
+            "people/test_sub_agents.py::test_decision_in_a_sub_agent",
+            "people/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",
+        ),
     ),
     Mutant(
-        "a rejected call is left open, and runs",
+        "a rejection has its result in a later commit",
         "supervisor/_decisions.py",
         '        if one.call_id in calls and one.kind not in {"approve", "edit"}\n',
         '        if one.call_id in calls and one.kind not in {"approve", "edit", "reject"}\n',
-        ("people/test_approvals.py::test_batch_when_each_call_is_decided_otherwise", "people/test_crashes.py::test_history_is_valid_whatever_was_decided"),  # noqa: E501  # test ids
+        ("mutants/test_holes_people.py::test_process_dies_behind_a_rejection",),
     ),
     Mutant(
         "the tool starts before its decision is durable",
@@ -80,7 +89,10 @@ PEOPLE: Final = (
         "supervisor/_decisions.py",
         "    return attrs.evolve(change, actor=actor, interrupt=None, standing=left, decided=records), events\n",
         "    return attrs.evolve(change, actor=actor, interrupt=None, standing={}, decided=records), events\n",
-        ("people/test_approvals.py::test_decision_is_durable_before_the_tool_starts", "people/test_crashes.py::test_process_dies_between_the_decision_and_the_tool"),  # noqa: E501  # test ids
+        (
+            "people/test_approvals.py::test_decision_is_durable_before_the_tool_starts",
+            "people/test_crashes.py::test_process_dies_between_the_decision_and_the_tool",
+        ),  # test ids
     ),
     Mutant(
         "a sub-agent passes its parent's gate by",
@@ -108,7 +120,7 @@ PEOPLE: Final = (
         "supervisor/_answering.py",
         "            if self.live.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:\n",
         "            if True:\n",
-        ("people/test_decisions.py::test_people_who_decide_at_once", "people/test_decisions.py::test_message_and_decision_at_once"),
+        ("mutants/test_holes_people.py::test_people_who_decide_at_once_when_the_gate_is_slow",),
     ),
     Mutant(
         "who decides does not wait for who decides",
@@ -171,7 +183,7 @@ PEOPLE: Final = (
         "supervisor/_expiry.py",
         "        live.expiry.cancel()\n",
         "        pass\n",
-        ("people/test_deadlines.py", "people/test_deadlines.py::test_deadline_when_it_is_decided_in_time"),
+        ("people/test_deadlines.py::test_deadline_and_a_message_instead",),
     ),
     Mutant(
         "a deadline that passed while nobody was there is forgotten",
@@ -199,7 +211,10 @@ PEOPLE: Final = (
         "middleware/approvals.py",
         "        listed = self.interrupt_on.get(tool.name)\n        if listed is None:\n",
         "        listed = self.interrupt_on.get(tool.name)\n        if False:\n",
-        ("people/test_approvals.py::test_alias_when_the_policy_names_it", "people/test_sub_agents.py::test_gated_tool_in_a_sub_agent_under_any_name"),
+        (
+            "people/test_approvals.py::test_alias_when_the_policy_names_it",
+            "people/test_sub_agents.py::test_gated_tool_in_a_sub_agent_under_any_name",
+        ),
     ),
     Mutant(
         "the record names the agent's scope as who decided",
@@ -255,7 +270,10 @@ PEOPLE: Final = (
         "agent/_tool_chain.py",
         "        if self.has_run:\n",
         "        if False:\n",
-        ("people/test_attacks.py::test_around_tool_that_changes_the_call", "flow/test_middleware.py::test_around_tool_may_answer_without_running"),
+        (
+            "people/test_attacks.py::test_around_tool_that_changes_the_call",
+            "flow/test_middleware.py::test_around_tool_may_answer_without_running",
+        ),
     ),
     Mutant(
         "a halt is answered like a question",

@@ -47,8 +47,8 @@ STORES: Final = (
     Mutant(
         "a commit is two transactions",
         "persistence/_sqlite_tables.py",
-        "    if encoded.message_ids:\n        _add_message_ids(",
-        '    connection.execute("COMMIT")\n    connection.execute("BEGIN IMMEDIATE")\n    if encoded.message_ids:\n        _add_message_ids(',
+        "    if encoded.message_ids:\n        _add",
+        '    connection.execute("COMMIT")\n    connection.execute("BEGIN IMMEDIATE")\n    if encoded.message_ids:\n        _add',
         (f"{_SQLITE}test_commit_that_cannot_be",),
     ),
     Mutant(

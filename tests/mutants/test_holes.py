@@ -8,9 +8,21 @@ from typing import Any
 import pytest
 import trio
 
-from tests.flow._kit import FaultyStore, answer_to, opened, transcript
-from trio_sagents import ConversationNotFound, MemoryStore, PersistenceError
+from tests.flow._kit import FaultyStore, answer_to, ask, make_agent, make_config, opened, state_of, transcript
+from trio_sagents import (
+    CancelCause,
+    Cancelled,
+    ConversationNotFound,
+    Failed,
+    LimitExceeded,
+    MemoryStore,
+    PersistenceError,
+    Sessions,
+    SqliteStore,
+    open_sessions,
+)
 from trio_sagents.files.directory import DirectoryFiles
+from trio_sagents.testing import Call
 
 
 @pytest.mark.parametrize("doing", ["create", "write", "move", "delete"])
@@ -101,3 +113,93 @@ async def test_start_when_the_store_forgets_to_compare_owners(autojump_clock: An
         with pytest.raises(ConversationNotFound):
             await sessions.start("c", scope="bob")
         assert "re: again" == await answer_to(sessions, "again", scope="alice")
+
+
+async def test_post_behind_one_that_failed(autojump_clock: Any) -> None:
+    """What was submitted behind a failed write is not even tried: it would be a conflict, and fence an agent that has no rival."""
+    store, failed = FaultyStore(), []
+    async with opened(store=store) as sessions:
+        info = await sessions.start("c")
+        store.faults.latency["commit"] = 1.0
+        store.faults.fail("commit")
+
+        async def post(text: str) -> None:
+            with pytest.raises(PersistenceError) as error:
+                await sessions.post("c", text)
+            failed.append(type(error.value))
+
+        async with trio.open_nursery() as nursery:
+            for text in ("1", "2", "3"):
+                nursery.start_soon(post, text)
+
+        assert [PersistenceError] * 3 == failed
+        assert 1 == store.faults.calls["commit"]
+        assert "re: 4" == await answer_to(sessions, "4")
+        assert info.agent == await sessions.get("c")
+
+
+async def test_cancelled_turn_when_it_is_superseded_as_well(autojump_clock: Any) -> None:
+    """A turn that was cut, and takes its time to end, keeps the cause that it was cut for."""
+
+    async def stubborn() -> str:
+        """Shield."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(50)
+        return "done all the same"
+
+    async with opened(make_agent(Call("stubborn"), "next", tools=[stubborn])) as sessions, trio.open_nursery() as nursery:
+        receipt = await sessions.post("c", "hi")
+        await trio.sleep(1)
+        nursery.start_soon(sessions.cancel_turn, "c")
+        await trio.sleep(1)
+        await sessions.post("c", "instead", overlap="interrupt")
+
+        assert Cancelled(CancelCause.USER) == await receipt.wait()
+
+
+async def test_result_that_does_not_fit_into_the_state(autojump_clock: Any) -> None:
+    """A tool has run, and its result is too much for the state: the turn fails, and what the tool returned is kept, as far as it fits."""
+
+    async def talk() -> str:
+        """Talk."""
+        return "word " * 2000
+
+    policy = {"max_state_bytes": 5000}
+    async with opened(make_agent(Call("talk"), "next", tools=[talk]), policy=policy) as sessions:
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, LimitExceeded)
+        await sessions.stop("c")
+        (result,) = [one for message in (await state_of(sessions)).messages for one in message.results]
+        assert ("completed", "word") == (result.status, result.content[:4])
+
+
+async def test_leave_by_cancellation_when_a_post_is_on_its_way(autojump_clock: Any) -> None:
+    """The block is cancelled from outside while a message is on its way to the store: it is stored, and its caller knows."""
+    store, receipts = FaultyStore(), []
+
+    async def post(sessions: Sessions) -> None:
+        receipts.append(await sessions.post("c", "hi"))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as outer:
+            async with open_sessions(make_config(store=store)) as sessions:
+                await sessions.start("c")
+                store.faults.latency["commit"] = 2.0
+                nursery.start_soon(post, sessions)
+                await trio.sleep(1)
+                outer.cancel()
+                await trio.sleep(1)
+
+    assert outer.cancelled_caught
+    assert 1 == len(store.commits)
+    assert [False] == [receipt.duplicate for receipt in receipts]
+
+
+async def test_store_when_nothing_is_said_about_flushing(tmp_path: Path) -> None:
+    """What was acknowledged survives the loss of power, unless the host wants it otherwise."""
+    store = SqliteStore(tmp_path / "chat.db")
+    async with store.open():
+        assert store._file is not None
+        assert (2,) == store._file._writing.execute("PRAGMA synchronous").fetchone()

@@ -55,6 +55,8 @@ class Disk:
         self.is_dead = False
         self.faults = self.lies = self.busy = 0
         self.violations: list[Violation] = []
+        self._at_work: Any = None
+        """The commit that was handed to the real store, and is not written down."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -85,12 +87,11 @@ class Disk:
                 self.faults += 1
                 await trio.lowlevel.checkpoint()
                 raise OSError("armed: nothing was done")
-            # No checkpoint from the effect to the models: both stores give their answer at once.
+            self._at_work = commit
             revision: int = await self.backend.store.commit(scope, commit)
             if self.is_dead:
-                raise Dead  # it died meanwhile: this is in a store that nobody reads
-            self.note(lambda: self.book.apply(commit, None))
-            self.note(lambda: self.plain.apply(commit))
+                raise Dead  # it died meanwhile: `die` has looked whether this was done before that
+            self._write_down(commit)
             if fault == "after":
                 self.faults += 1
                 self.lies += 1
@@ -99,6 +100,18 @@ class Disk:
             return revision
         finally:
             self.busy -= 1
+
+    def die(self, clone: Backend) -> None:
+        """The process dies now, and leaves `clone`: the commit that is at work is in it, or will never be."""
+        self.is_dead = True
+        commit, found = self._at_work, clone.look(CONVERSATION)
+        if commit is not None and found is not None and found.revision == commit.revision == self.book.revision + 1:
+            self._write_down(commit)
+
+    def _write_down(self, commit: Any) -> None:
+        self._at_work = None
+        self.note(lambda: self.book.apply(commit, None))
+        self.note(lambda: self.plain.apply(commit))
 
     def note(self, step: Callable[[], object]) -> None:
         """Do a step of a model; its complaint goes to the machine, not into the library."""
@@ -166,9 +179,9 @@ class Process:
         """Leave in order."""
         self._leave.set()
 
-    def kill(self) -> None:
-        """Die: what it does from now on happens to nobody, and it is swept away."""
-        self.disk.is_dead = True
+    def kill(self, clone: Backend) -> None:
+        """Die, and leave `clone`: what it does from now on happens to nobody, and it is swept away."""
+        self.disk.die(clone)
         self._scope.cancel()
         for tab in self.tabs:
             tab.cancel_scope.cancel()
@@ -238,7 +251,8 @@ class Process:
             known = self.plain.records.get(one.call_id)
             check(known, "I13", f"the decision {one.kind} about {one.call_id} was acknowledged, and is not stored")
             assert known is not None
-            same = (known[0]["kind"], known[0]["content"], known[0]["digest"]) == (one.kind, canonical(one.content), one.digest)
+            stands = tuple(known[0][name] for name in ("interrupt_id", "digest", "kind", "content"))
+            same = stands == (one.interrupt_id, one.digest, one.kind, canonical(one.content))
             check(same, "I25", f"the decision {one.kind} about {one.call_id} was acknowledged, on record is {known[0]}")
         self.receipts.append(receipt)
         return "duplicate" if receipt.duplicate else "recorded"

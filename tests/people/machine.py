@@ -337,7 +337,7 @@ class PeopleMachine(TrioStateMachine):
         self.tick(rounds)
         disk = self.process.disk
         backend = disk.backend.clone()
-        self.process.kill()
+        self.process.kill(backend)
         self.settle()
         self.advance(60.0)
         self._enter(Disk(backend, disk.plain, disk.book))

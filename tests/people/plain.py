@@ -147,6 +147,7 @@ class Plain:
         """A tool begins."""
         where = f"{name}({amount}), call {call_id},"
         check(call_id not in self.ran, "I26", f"{where} runs again, after {self.ran.get(call_id)}")
+        check((name, amount) not in self.ran.values(), "I26", f"{where} was done before, as another call: each was asked for once")
         self.ran[call_id] = (name, amount)
         if name not in GATED:
             return

@@ -210,7 +210,7 @@ async def test_the_todos_are_those_of_the_request(said: str) -> None:
     """The middleware shows them with each request; without it the tool is missing."""
     assert text_of(await stream([user(said)])) == "(offline) Your todos:\n1. [x] bread\n2. [~] milk\n3. [ ] eggs"
     assert text_of(await stream([user(said)], system="")) == "(offline) There are no todos."
-    assert "'write_todos'" in text_of(await stream([user(said)], tools=()))
+    assert "'write_todos'" in text_of(await stream([user(said)], tools=(), system=""))
 
 
 async def test_a_turn_that_goes_on_later_goes_on_where_it_was() -> None:
@@ -440,7 +440,25 @@ def test_any_text_is_read(text: str) -> None:
 @given(
     st.lists(
         st.sampled_from(
-            "add milk and 2 + remember that done , read a.b my write file in with replace sub-agent have use some_tool = send to".split(" ")
+            [
+                "add",
+                "milk",
+                "to my todos",
+                "and",
+                "what is",
+                "2",
+                "+",
+                "remember",
+                "that",
+                "done",
+                ",",
+                "read",
+                "a.b",
+                "my",
+                "write",
+                "file",
+            ]
+            + ["in", "with", "replace", "a sub-agent", "have", "use", "some_tool", "=", "send", "to", "ask me", "which", ":", "find out"]
         ),
         max_size=30,
     )

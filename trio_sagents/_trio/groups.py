@@ -45,6 +45,11 @@ def split_cancelled(error: BaseException) -> tuple[BaseException | None, ...]:
     return contained, None if isinstance(onward, trio.Cancelled) else onward
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether it is a cancellation and nothing else: alone, or in groups, as of a nursery that was cancelled."""
+    return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
+
+
 def unwrap(error: BaseException | None) -> BaseException | None:
     """Return the one error in a group of one, however deep; anything else as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

@@ -92,7 +92,8 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
     for record in interrupt.decided:
         _check_record(conversation_id, record)
     ids = [call.call_id for call in interrupt.calls] + [record.call_id for record in interrupt.decided]
-    if len(set(ids)) != len(ids) or any(call.interrupt_id != interrupt.interrupt_id for call in interrupt.calls):
+    named = {call.interrupt_id for call in interrupt.calls} | {record.interrupt_id for record in interrupt.decided}
+    if len(set(ids)) != len(ids) or named - {interrupt.interrupt_id}:
         raise StateError(conversation_id, "the calls of the interrupt are not its own")
     return interrupt, suspended
 

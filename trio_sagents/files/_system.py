@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from trio_sagents._trio.groups import split_cancelled
+from trio_sagents._trio.groups import is_cancelled, split_cancelled
 from trio_sagents._trio.timers import Timers
 from trio_sagents.files._area import FileArea
 from trio_sagents.files._backend import OpenableFiles
@@ -166,9 +166,11 @@ async def _serve(config: FilesConfig) -> AsyncIterator[FileSystem]:
     files: FileSystem | None = None
     try:
         async with trio.open_nursery() as nursery:
-            # Cancellation: the host's cancellation must not reach what saves.
-            shield = trio.CancelScope(shield=True)
+            shield = trio.CancelScope()
             files = FileSystem(await nursery.start(_open_services, shield, config))
+            # Cancellation: the host's cancellation must not reach what saves. Not before it has started: a starter that is cancelled
+            # starts nothing, and nobody would end what sleeps in a shield.
+            shield.shield = True
             try:
                 try:
                     yield files
@@ -196,7 +198,7 @@ async def _open_services(shield: trio.CancelScope, config: FilesConfig, *, task_
 
 def _raise(host: BaseException | None, trouble: BaseException | None, unsaved: FilesUnsaved | None) -> None:
     """Raise what the block raised, as it is, and what went wrong beside it; in a group where that is more than one."""
-    cancelled = host if isinstance(host, trio.Cancelled) else trouble if host is None else None
+    cancelled = host if host is not None and is_cancelled(host) else trouble if host is None else None
     errors = [] if host is None or host is cancelled else [host]
     errors += [] if trouble is None else [error for error in split_cancelled(trouble) if error is not None]
     errors += [] if unsaved is None else [unsaved]

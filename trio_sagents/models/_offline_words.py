@@ -157,7 +157,7 @@ def _of_answer(_: JSON, content: str) -> str:
 _SAID: Final[Mapping[str, Callable[[JSON, str], str]]] = {
     "calculate": lambda arguments, content: f"{arguments.get('expression')} = {_quote(content)}",
     "recall": lambda _, content: f"I remember:\n{_quote(content)}" if content.startswith("- ") else _sentence(content),
-    "list_files": lambda _, content: f"The files here:\n{_quote(content)}" if content.startswith("/") else _sentence(content),
+    "list_files": lambda _, content: _sentence(content) if content.startswith("There are no files") else f"The files here:\n{_quote(content)}",
     "find_in_file": lambda _, content: f"Found:\n{_quote(content)}",
     "read_file": _of_file,
     "ask_user": _of_answer,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_sagents._trio.groups import is_cancelled
 from trio_sagents._trio.tree import is_inside
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.sessions._reports import DrainReport
@@ -28,13 +29,12 @@ async def close_agents(sessions: "Sessions", host: BaseException | None) -> None
     runtime = sessions.runtime
     sessions.close()
     entries = tuple(runtime.registry)
-    match host:
-        case None:
-            ask_all(entries, ShutdownReason.CLOSED, CancelCause.CLOSED, sessions.config.policy.grace_period)
-        case trio.Cancelled():
-            ask_all(entries, ShutdownReason.HOST_CANCELLED, CancelCause.HOST_CANCELLED, 0.0)
-        case _:
-            ask_all(entries, ShutdownReason.CLOSED, CancelCause.HOST_FAILED, 0.0)
+    if host is None:
+        ask_all(entries, ShutdownReason.CLOSED, CancelCause.CLOSED, sessions.config.policy.grace_period)
+    elif is_cancelled(host):
+        ask_all(entries, ShutdownReason.HOST_CANCELLED, CancelCause.HOST_CANCELLED, 0.0)
+    else:
+        ask_all(entries, ShutdownReason.CLOSED, CancelCause.HOST_FAILED, 0.0)
     for entry in entries:
         await entry.wait_ended()
 

@@ -43,7 +43,10 @@ class Deciding(Looking):
             AlreadyDecided: a call was decided otherwise before; nothing was done.
             InvalidDecision: a decision fits no call that waits; nothing was done.
             NotInterrupted: nothing waits; nothing was done.
+            LimitExceeded: what they say is too large to be kept; nothing was done.
             PersistenceError: they could not be stored; nothing runs.
+
+        A boot that is stopped meanwhile (`StartFailed`) may have recorded them: decide again, the same is a duplicate.
 
         Cancellation: either nothing was submitted, or the decisions are recorded, and the turn goes on.
         """

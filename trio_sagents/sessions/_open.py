@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from trio_sagents._trio.groups import split_cancelled
+from trio_sagents._trio.groups import is_cancelled, split_cancelled
 from trio_sagents._trio.timers import Timers
 from trio_sagents.abc import OpenableStore
 from trio_sagents.sessions._boot import Booter
@@ -117,7 +117,7 @@ def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers:
 def _raise_both(host: BaseException | None, exc: BaseException) -> None:
     """Raise what the block raised, what the runtime raised, or a group of both."""
     failed = [error for error in split_cancelled(exc) if error is not None]
-    if host is None or (isinstance(host, trio.Cancelled) and failed):
+    if host is None or (is_cancelled(host) and failed):
         raise exc
     if failed:
         raise BaseExceptionGroup("the block and the runtime of open_sessions both failed", [host, *failed])

@@ -155,6 +155,7 @@ class AgentHandle:
         Raises:
             AgentNotRunning: it takes no commands any more; nothing was done.
             AlreadyDecided, InvalidDecision, NotInterrupted, ConversationNotFound: nothing was done.
+            LimitExceeded: what they say is too large to be kept; nothing was done.
             PersistenceError: they could not be stored; nothing runs.
 
         Cancellation: either nothing was submitted, or the decisions are recorded, and the turn goes on.

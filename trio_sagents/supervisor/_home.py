@@ -56,6 +56,7 @@ class Home:
                 live.write_failed(error)
             elif todos is not None:
                 live.publish(TodosUpdated(tuple(todos)))
+            live.wake()  # it looks again whether it may leave: not while a write is pending
 
         change = Change(lifecycle=lifecycle_of(metadata), actor=live.blueprint.scope, todos=todos, metadata=metadata)
         await live.ledger.submit(change, then).wait()

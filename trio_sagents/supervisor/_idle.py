@@ -49,7 +49,7 @@ class IdleClock:
 
     def arm(self, live: "LiveAgent") -> None:
         """Have the timer look no later than the agent is due. A later look is lazy: it finds out when it comes."""
-        if live.turn is not None or live.is_receiving:
+        if live.turn is not None or live.is_receiving or not live.ledger.is_at_rest:
             return
         due = min(self._activity_due(live), self._viewers_due(live))
         if self._timer is not None:

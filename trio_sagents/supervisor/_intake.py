@@ -178,7 +178,8 @@ class Intake:
                 raise MessageConflict(ledger.conversation_id, message_id)  # it is the id of an answer
         if posted.overlap == "reject" and not live.is_at_rest:
             raise AgentBusy(ledger.conversation_id)
-        if len(ledger.queue) + len(self.flights) >= live.policy.queue_limit:
+        supersedes = ledger.interrupt is not None and not self.is_superseding and not self.flights
+        if len(ledger.queue) + len(self.flights) >= live.policy.queue_limit and not supersedes:  # what waits behind an interrupt is let go
             raise QueueFull(ledger.conversation_id, live.policy.queue_limit)
         if posted.size > live.policy.max_message_bytes:
             raise LimitExceeded("max_message_bytes", posted.size, most=live.policy.max_message_bytes)
