@@ -117,9 +117,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """The state machines and the kill test, for much longer."""
+    """The long proofs, as one table: simulated schedules, sweeps, machines, attacks, kills, planted bugs; `-- --scale 0.01` for a look."""
     install(session)
-    environ = {"TRIO_SAGENTS_NIGHTLY": "1", "TRIO_SAGENTS_KILLS": "1000"}
+    session.run("python", "-m", "tests.nightly", *session.posargs)
     # Each of these takes longer than the limit for one test.
-    limit = ("-o", "faulthandler_timeout=0")
-    session.run("python", "-m", "pytest", "-q", *limit, "tests/machines", "tests/crash", *session.posargs, env=environ)
+    environ = {"TRIO_SAGENTS_NIGHTLY": "1", "TRIO_SAGENTS_MCP_SESSIONS": "100"}
+    session.run("python", "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/mcp", "tests/crash", env=environ)

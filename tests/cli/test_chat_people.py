@@ -122,9 +122,7 @@ def test_ctrl_c_leaves_a_call_open(chat: Chat, arguments: tuple[str, ...], promp
         child.expect(r"3\+4 = 7")
         child.expect(prompt)
         child.send("/decide\r")
-        child.expect(prompt)
-        child.send("what is 3+5?\r")
-        child.expect(r"3\+5 = 8")
+        child.expect("Nothing waits for you")
     assert not (chat.folder / "hello.txt").exists()
 
 

@@ -42,14 +42,14 @@ class Mutant:
 MUTANTS: Final = (
     Mutant(
         "the idle timer decides, nobody looks again",
-        "supervisor/_live.py",
-        "            self.wake()  # it looks again itself, and arms again where it stays",
-        "            self.entry.phase, self.entry.reason = Phase.STOPPING, ShutdownReason.INACTIVITY\n            self.wake()",
+        "supervisor/_idle.py",
+        "            live.wake()  # it looks again itself, and arms again where it stays",
+        "            from trio_sagents.supervisor._registry import Phase\n            live.entry.phase, live.entry.reason = Phase.STOPPING, ShutdownReason.INACTIVITY\n            live.wake()",
     ),
     Mutant(
         "leaves while a message is being accepted",
         "supervisor/_live.py",
-        "        if self.intake.flights or not self.ledger.is_at_rest:\n            return None",
+        "        if self.is_receiving or not self.ledger.is_at_rest:\n            return None\n",
         "",
     ),
     Mutant(
@@ -78,7 +78,12 @@ MUTANTS: Final = (
         "attrs.evolve(run[0], seq=run[-1].seq, event",
         "attrs.evolve(run[0], event",
     ),
-    Mutant("the last word is not said", "supervisor/_live.py", "            self._say_last_word(reason)\n", "            pass\n"),
+    Mutant(
+        "the last word is not said",
+        "supervisor/_live.py",
+        "            say_last_word(self, self._feeds, reason)\n",
+        "            pass\n",
+    ),
     Mutant(
         "stop returns early",
         "supervisor/_handle.py",
@@ -106,7 +111,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "viewers are ignored",
-        "supervisor/_live.py",
+        "supervisor/_idle.py",
         "        if self.viewers or not self.had_viewer or",
         "        if not self.had_viewer or",
     ),
@@ -133,12 +138,12 @@ MUTANTS: Final = (
     Mutant(
         "the release of an agent is not shielded",
         "supervisor/_live.py",
-        "            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.policy.settle_timeout):\n                await self.ledger",  # noqa: E501  # library text
-        "            with trio.CancelScope(deadline=trio.current_time() + self.policy.settle_timeout):\n                await self.ledger",
+        "            with trio.CancelScope(shield=True, deadline=deadline):\n                await self.ledger.wait_at_rest()",
+        "            with trio.CancelScope(deadline=deadline):\n                await self.ledger.wait_at_rest()",
     ),
     Mutant(
         "a cut turn leaves its calls open",
-        "supervisor/_turns.py",
+        "supervisor/_turn_changes.py",
         "for one in opened.values() if one.result is None]\n        draft",
         "for one in opened.values() if False]\n        draft",
     ),
@@ -162,12 +167,27 @@ MUTANTS: Final = (
         "        self.was_cut = isinstance(outcome, Cancelled)\n        self.touch()\n",
         "        self.was_cut = isinstance(outcome, Cancelled)\n",
     ),
-    Mutant("a message does not release the queue", "supervisor/_live.py", "        self.is_released = True\n", ""),
+    Mutant(
+        "a message does not release the queue",
+        "supervisor/_live.py",
+        "        self.touch()\n        self.is_released = True\n        if self.status",
+        "        self.touch()\n        if self.status",
+    ),
     Mutant(
         "a closed subscription stays in the table", "broadcast/_subscriber.py", "        self._switchboard.withdraw(subscription)\n", ""
     ),
-    Mutant("the queue has no limit", "supervisor/_intake.py", ">= live.policy.queue_limit:\n", ">= 10**6:\n"),
-    Mutant("the timer never looks", "supervisor/_live.py", "        self._timer = self.runtime.timers.call_at(due, self._look)\n", ""),
+    Mutant(
+        "the queue has no limit",
+        "supervisor/_intake.py",
+        "len(ledger.queue) + len(self.flights) >= live.policy.queue_limit",
+        "False",
+    ),
+    Mutant(
+        "the timer never looks",
+        "supervisor/_idle.py",
+        "        self._timer = live.runtime.timers.call_at(due, live.look)\n",
+        "",
+    ),
     Mutant(
         "memory is ahead of the store",
         "supervisor/_ledger.py",

@@ -95,7 +95,7 @@ def run_tests(copy: Path, tests: Iterable[str], *more: str, limit: float = LIMIT
     except subprocess.TimeoutExpired:
         return None, f"it took longer than {limit:g} seconds"
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    failed = [line for line in lines if line.startswith(("FAILED tests", "ERROR tests", "Timeout ("))]
     return done.returncode, (failed or lines or ["it said nothing"])[0 if failed else -1][:140]
 
 

@@ -10,11 +10,7 @@ BROADCAST: Final = (
         "broadcast/_subscriber.py",
         "        except BaseException:\n            self.drop(subscription)\n            raise\n",
         "        except BaseException:\n            raise\n",
-        (
-            "flow/test_scope.py::test_custom_authorizer_and_subscriptions",
-            "flow/test_scope.py::test_custom_authorizer_that_is_slow",
-            "flow/test_scope.py::test_custom_authorizer_that_returns_no_bool",
-        ),  # test ids
+        ("mutants/test_holes.py::test_subscribe_that_is_cancelled_while_the_authorizer_is_asked",),
     ),
     Mutant(
         "a cancelled start keeps its subscribers",

@@ -38,7 +38,7 @@ LIFE: Final = (
         "supervisor/_live.py",
         "            with trio.CancelScope(shield=True, deadline=deadline):\n                await self.ledger.wait_at_rest()",
         "            with trio.CancelScope(deadline=deadline):\n                await self.ledger.wait_at_rest()",
-        ("mutants/test_holes.py::test_stop_when_a_post_is_on_its_way",),
+        ("mutants/test_holes.py::test_leave_by_cancellation_when_a_post_is_on_its_way",),
     ),
     Mutant(
         "the shield around the last write has no deadline",

@@ -249,7 +249,7 @@ PEOPLE: Final = (
         "agent/_nested.py",
         "                if not nested.is_suspended:  #",
         "                if True:  #",
-        ("people/test_sub_agents.py::test_usage_of_sub_agents_counts_for_the_turn",),
+        ("mutants/test_holes_people.py::test_usage_of_a_sub_agent_that_waits_in_a_sub_agent",),
     ),
     Mutant(
         "what was done by a sub-agent outlives its call",
@@ -287,7 +287,7 @@ PEOPLE: Final = (
         "agent/_gate.py",
         "            if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):\n",
         "            if not isinstance(wanted, PendingCall):\n",
-        ("flow/test_middleware.py::test_claim_and_answer_of_a_host", "people/test_attacks.py::test_middleware_cannot_lower_the_policy"),
+        ("mutants/test_holes_people.py::test_gate_that_asks_about_another_call",),
     ),
     Mutant(
         "an answer may be no option",

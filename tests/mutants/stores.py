@@ -70,7 +70,7 @@ STORES: Final = (
         "persistence/sqlite.py",
         'synchronous: Synchronous = "FULL", busy_timeout: float = 5.0)',
         'synchronous: Synchronous = "NORMAL", busy_timeout: float = 5.0)',
-        ("unit/test_sqlite_store.py::test_modes",),
+        ("mutants/test_holes.py::test_store_when_nothing_is_said_about_flushing",),
     ),
     Mutant(
         "the owner is not compared at a load (memory)",
@@ -91,14 +91,14 @@ STORES: Final = (
         "persistence/_records.py",
         '    return "null" if owner is None else json.dumps(owner)\n',
         '    return "null" if owner is None else str(owner)\n',
-        ("attacks/test_keys.py::test_owner_keys_are_one_to_one",),
+        ("mutants/test_holes.py::test_owners_that_look_alike",),
     ),
     Mutant(
         "a delete leaves what was said (SQLite)",
         "persistence/_sqlite_tables.py",
         "    for statement in _DELETE:\n        connection.execute(statement, found)\n",
         "",
-        (f"{_SQLITE}test_delete", "flow/test_durability.py::test_delete"),
+        ("mutants/test_holes.py::test_delete_of_the_conversation_that_came_last",),
     ),
     Mutant(
         "a message id may be used twice (SQLite)",
@@ -168,7 +168,7 @@ STORES: Final = (
         "data/wire.py",
         "    if version > newest:\n",
         "    if False:\n",
-        ("flow/test_host_stores.py::test_rows_from_the_future",),
+        ("mutants/test_holes.py::test_record_of_a_later_version_in_a_hosts_store",),
     ),
     Mutant(
         "the decoder coerces",
@@ -182,7 +182,7 @@ STORES: Final = (
         "data/wire.py",
         "    if len(fields) != len(pairs):\n",
         "    if False:\n",
-        ("attacks/test_blobs.py::test_found_case", "people/test_attacks.py::test_arguments_with_more_than_one_reading"),
+        ("mutants/test_holes.py::test_stored_text_with_more_than_one_reading",),
     ),
     Mutant(
         "what an old writer of a deleted conversation says is stored",
@@ -210,14 +210,7 @@ STORES: Final = (
         "supervisor/_vaults.py",
         "stored.epoch + 1, stored.revision, data",
         "stored.epoch, stored.revision, data",
-        ("flow/test_host_stores.py", "flow/test_host_stores.py::test_conflict_of_a_hosts_store"),
-    ),
-    Mutant(
-        "the owner is not compared for a host's own store",
-        "supervisor/_flat_vault.py",
-        "            if asker.owner is not UNCHECKED and not same_owner(found.owner, asker.owner):\n",
-        "            if False:\n",
-        ("attacks/test_tenants.py::test_foreign_is_not_started",),
+        ("flow/test_host_stores.py::test_contexts",),
     ),
     Mutant(
         "the pages of a host's own store are everybody's",

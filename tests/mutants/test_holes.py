@@ -1,6 +1,8 @@
 """Promises that nobody tested: each of these was found missing by a planted bug that survived."""
 
+import contextlib
 import os
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.flow._kit import FaultyStore, answer_to, ask, make_agent, make_config, opened, state_of, transcript
+from tests.flow._kit import FaultyStore, Verdicts, answer_to, ask, make_agent, make_config, opened, read_until, state_of, transcript
 from trio_sagents import (
     CancelCause,
     Cancelled,
@@ -16,12 +18,20 @@ from trio_sagents import (
     Failed,
     LimitExceeded,
     MemoryStore,
+    Message,
     PersistenceError,
     Sessions,
+    Snapshot,
     SqliteStore,
+    StateError,
+    StateFromFuture,
+    TextPart,
     open_sessions,
 )
+from trio_sagents.data.records import Owner
+from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, encode_message, loads
 from trio_sagents.files.directory import DirectoryFiles
+from trio_sagents.persistence._records import owner_key
 from trio_sagents.testing import Call
 
 
@@ -203,3 +213,57 @@ async def test_store_when_nothing_is_said_about_flushing(tmp_path: Path) -> None
     async with store.open():
         assert store._file is not None
         assert (2,) == store._file._writing.execute("PRAGMA synchronous").fetchone()
+
+
+async def test_delete_of_the_conversation_that_came_last(tmp_path: Path) -> None:
+    """Nothing of it stays in the file: neither for whoever reads that, nor for the conversation that gets its number."""
+    name = tmp_path / "chat.db"
+    store = SqliteStore(name)
+    async with opened(store=store) as sessions:
+        await answer_to(sessions, "secret")
+        await sessions.stop("c")
+        assert await sessions.delete("c")
+        assert [] == _left_in(name)
+        await answer_to(sessions, "other", "next")
+
+        assert ["other", "re: other"] == [text for _, text, _ in await transcript(sessions, "next")]
+
+
+def _left_in(name: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(name)) as connection:
+        tables = [table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return [table for table in tables if connection.execute(f'SELECT count(*) FROM "{table}"').fetchone() != (0,)]  # its own names
+
+
+@pytest.mark.parametrize(("left", "right"), [(1, "1"), (None, "null"), ("a", '"a"'), (-1, "-1"), ("", None)])
+def test_owners_that_look_alike(left: Owner, right: Owner) -> None:
+    """The stored text of an owner is that of no other."""
+    assert owner_key(left) != owner_key(right)
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
+def test_record_of_a_later_version_in_a_hosts_store(version: int) -> None:
+    """A message that a newer version of the library wrote is not read as if it were one of ours."""
+    record = {**encode_message(Message("m", "user", [TextPart("hi")])), "v": version}
+    with pytest.raises(StateFromFuture):
+        decode_message("c", record)
+
+
+@pytest.mark.parametrize("text", ['{"v": 1, "v": 2}', '[{"a": {"b": 1, "b": 1}}]', "NaN", "[1e999]", "[" * 100_000])
+def test_stored_text_with_more_than_one_reading(text: str) -> None:
+    """What two readers would read differently is damage, whichever of the two was meant."""
+    with pytest.raises(StateError):
+        loads("c", text)
+
+
+async def test_subscribe_that_is_cancelled_while_the_authorizer_is_asked(autojump_clock: Any) -> None:
+    """Nothing of it is left: the subscription is not there, and can be made again."""
+    async with opened(authorizer=Verdicts(delay=5.0)) as sessions, sessions.open_subscriber() as subscriber:
+        with trio.move_on_after(1):
+            await subscriber.subscribe("c")
+
+        assert {} == subscriber.subscriptions
+        await subscriber.subscribe("c")
+        await sessions.start("c")
+        with trio.fail_after(60):
+            assert isinstance((await read_until(subscriber, Snapshot))[-1].event, Snapshot)

@@ -23,8 +23,8 @@ from trio_sagents import (
     ToolCall,
     Usage,
     UsageChunk,
-    pending,
 )
+from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, ScriptedModel
 
 

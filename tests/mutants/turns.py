@@ -39,15 +39,15 @@ TURNS: Final = (
     Mutant(
         "the queue has no limit",
         "supervisor/_intake.py",
-        "        if len(ledger.queue) + len(self.flights) >= live.policy.queue_limit:\n",
-        "        if False:\n",
+        "len(ledger.queue) + len(self.flights) >= live.policy.queue_limit",
+        "False",
         ("flow/test_overlap.py::test_queue_full",),
     ),
     Mutant(
         "a place in the queue is not reserved",
         "supervisor/_intake.py",
-        "        if len(ledger.queue) + len(self.flights) >= live.policy.queue_limit:\n",
-        "        if len(ledger.queue) >= live.policy.queue_limit:\n",
+        "len(ledger.queue) + len(self.flights) >= live.policy.queue_limit",
+        "len(ledger.queue) >= live.policy.queue_limit",
         ("flow/test_overlap.py::test_queue_full", "attacks/test_limits.py::test_limit"),
     ),
     Mutant(

@@ -315,6 +315,15 @@ class Script:
             yield chunks
 
 
+class Thoughtful(Approvals):
+    """A gate that takes its time to look at a decision."""
+
+    async def answer(self, context: Any, call: Any, decision: Any) -> None:
+        """Look."""
+        for _ in range(len(call.call_id) % 3 + 1):
+            await trio.lowlevel.checkpoint()
+
+
 class Timed(Approvals):
     """A gate with a deadline."""
 
@@ -357,7 +366,7 @@ def make_agent(process: Process) -> Agent:
         make("wait", 1.0, "waited"),
         make("fail", 0.0, ValueError("failed")),
     ]
-    gates = [Approvals({name: True for name in GATED if name != "late"}), Timed({"late": True}, timeout=DEADLINE)]
+    gates = [Thoughtful({name: True for name in GATED if name != "late"}), Timed({"late": True}, timeout=DEADLINE)]
     model = Script(process)
     task = Task(name="t", description="d", model=model, tools=tools, middleware=[AskUser(), *_nested(model, tools)])
     return Agent(model=model, tools=tools, middleware=[*gates, AskUser(), SubAgents([task], general_purpose=False, max_depth=2)])

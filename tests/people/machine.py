@@ -235,28 +235,31 @@ class PeopleMachine(TrioStateMachine):
         self.pause(pause)
 
     @precondition(lambda self: self.plain.shown)
-    @rule(index=st.integers(0, 30), how=HOW, forgery=st.sampled_from(["none", "digest", "interrupt", "call", "kind", "halt"]), pause=PAUSES)
-    def forge(self, index: int, how: str, forgery: str, pause: int) -> None:
-        """Decide what was shown once, whether it waits or not, or with something in it that is wrong."""
+    @rule(index=st.integers(0, 30), how=HOW, pause=PAUSES)
+    def decide_what_was_shown_once(self, index: int, how: str, pause: int) -> None:
+        """Decide what was shown at any time, whether it waits or not."""
         every = list(self.plain.shown.values())
-        shown, other = every[index % len(every)], every[(index * 7 + 1) % len(every)]
+        shown = every[index % len(every)]
         self.number += 1
-        decision = decision_on(shown, "answer" if shown.kind == "question" else how, self.number)
-        match forgery:
-            case "digest":
-                decision = attrs.evolve(Approve(decision.interrupt_id, decision.call_id, other.digest))
-            case "interrupt":
-                decision = Approve(other.interrupt_id, shown.call_id, shown.digest)
-            case "call":
-                decision = Approve(shown.interrupt_id, other.call_id, shown.digest)
-            case "kind":
-                wrong = Approve if shown.kind == "question" else Answer
-                named = (shown.interrupt_id, shown.call_id, shown.digest)
-                decision = wrong(*named) if wrong is Approve else Answer(*named, "a")
-            case _:
-                pass
-        self._decide([decision])
+        self._decide([decision_on(shown, "answer" if shown.kind == "question" else how, self.number)])
         self.pause(pause)
+
+    @precondition(lambda self: self.plain.waiting)
+    @rule(index=INDEX, other=st.integers(0, 30), forgery=st.sampled_from(["digest", "interrupt", "call", "kind"]), beside=st.booleans())
+    def forge(self, index: int, other: int, forgery: str, beside: bool) -> None:
+        """Decide what waits, with something in it that is wrong: alone, or beside a good decision, which must not count either."""
+        waiting, every = list(self.plain.waiting.values()), list(self.plain.shown.values())
+        shown, another = waiting[index % len(waiting)], every[other % len(every)]
+        named = {"interrupt_id": shown.interrupt_id, "call_id": shown.call_id, "digest": shown.digest}
+        how = "answer" if (shown.kind == "question") != (forgery == "kind") else "approve"
+        if forgery != "kind":
+            field = {"digest": "digest", "interrupt": "interrupt_id", "call": "call_id"}[forgery]
+            wrong = getattr(another, field)
+            named[field] = f"{wrong}x" if wrong == named[field] else wrong
+        forged = Answer(*named.values(), "a") if how == "answer" else Approve(*named.values())
+        good = [] if not beside or len(waiting) < 2 else [decision_on(waiting[index % len(waiting) - 1], "reject", 1)]
+        self._decide([*good, forged])
+        self.pause(-1)
 
     @rule(picks=st.lists(st.tuples(INDEX, HOW), min_size=1, max_size=3), old=st.integers(0, 30), mix=st.booleans())
     def decide_as_predicted(self, picks: Any, old: int, mix: bool) -> None:

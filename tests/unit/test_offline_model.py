@@ -457,8 +457,23 @@ def test_any_text_is_read(text: str) -> None:
                 "my",
                 "write",
                 "file",
+                *(
+                    "in",
+                    "with",
+                    "replace",
+                    "a sub-agent",
+                    "have",
+                    "use",
+                    "some_tool",
+                    "=",
+                    "send",
+                    "to",
+                    "ask me",
+                    "which",
+                    ":",
+                    "find out",
+                ),
             ]
-            + ["in", "with", "replace", "a sub-agent", "have", "use", "some_tool", "=", "send", "to", "ask me", "which", ":", "find out"]
         ),
         max_size=30,
     )

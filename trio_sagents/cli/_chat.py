@@ -268,7 +268,9 @@ class Chat:
             with trio.move_on_after(_LAG):
                 while self._view.title != done.title:
                     await self._progress.park()
-        if done.decides:
+        if done.decides and self._view.interrupt is None:
+            await self._line("Nothing waits for you.")
+        elif done.decides:
             self._deciding.take_up()
         if done.leaves:
             self._leave()

@@ -149,6 +149,10 @@ def _of_file(arguments: JSON, content: str) -> str:
     return f"{str(arguments.get('path')).lstrip('/')} has {lines} line{'s' * (lines != 1)}:\n\n{_quote(content)}"
 
 
+def _of_list(content: str) -> str:
+    return _sentence(content) if content.startswith("There are no files") else f"The files here:\n{_quote(content)}"
+
+
 def _of_answer(_: JSON, content: str) -> str:
     said = re.sub(r"(^|, )other: ", r"\1", content)
     return "You did not want to say." if content.startswith("The person declined") else f"You said: {_quote(said)}"
@@ -157,7 +161,7 @@ def _of_answer(_: JSON, content: str) -> str:
 _SAID: Final[Mapping[str, Callable[[JSON, str], str]]] = {
     "calculate": lambda arguments, content: f"{arguments.get('expression')} = {_quote(content)}",
     "recall": lambda _, content: f"I remember:\n{_quote(content)}" if content.startswith("- ") else _sentence(content),
-    "list_files": lambda _, content: _sentence(content) if content.startswith("There are no files") else f"The files here:\n{_quote(content)}",
+    "list_files": lambda _, content: _of_list(content),
     "find_in_file": lambda _, content: f"Found:\n{_quote(content)}",
     "read_file": _of_file,
     "ask_user": _of_answer,

@@ -1,0 +1,123 @@
+"""The long proofs, as one table: `python -m tests.nightly`, or `nox -s nightly`.
+
+Each stage is a program of its own, with volumes of its own for a night; `--scale 0.01` runs a hundredth of each. A stage that finds
+something prints what, and the command that replays it, above the table.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import attrs
+
+from tests.attacks import nightly as attacks
+from tests.mutants import nightly as mutants
+from tests.people import nightly as people
+from tests.sim import nightly as sim
+
+ROOT: Final = Path(__file__).parents[1]
+STEPS: Final = 50_000_000
+"""Simulated task steps of a night."""
+HISTORIES: Final = 10_000
+KILLS: Final = 10_000
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    stage: str
+    volume: str
+    violations: int
+    rate: str
+
+
+def simulated(scale: float) -> Iterator[Line]:
+    """Random schedules, cancellations, faults and crashes, in virtual time."""
+    os.environ["TRIO_SAGENTS_SIM_STEPS"] = str(int(STEPS * scale))
+    every = max(1, round(1 / scale))
+    jobs = [
+        attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale)))) for index, job in enumerate(sim.jobs()) if job.steps or index % every == 0
+    ]
+    for row in sim.run(jobs):
+        print(*row.findings, sep="\n", end="\n" if row.findings else "", flush=True)
+        yield Line(row.stage, row.volume, row.violations, row.rate)
+
+
+def decided(scale: float) -> Iterator[Line]:
+    """Histories of people who decide."""
+    os.environ.setdefault("TRIO_SAGENTS_NIGHTLY", "1")
+    for row in people.run_night(max(50, int(HISTORIES * scale))):
+        yield Line(row.stage, f"{row.volume:,} histories", row.violations, f"{row.rate:.1f}/s")
+
+
+def attacked(scale: float) -> Iterator[Line]:
+    """Fuzzed state, soaks, slow viewers."""
+    for row in attacks.rows(scale):
+        yield Line(row.stage, f"{row.volume:,}", row.violations, f"{row.rate:,.0f}/s")
+
+
+def killed(scale: float) -> Iterator[Line]:
+    """Processes that are killed in the middle of everything."""
+    for synchronous in ("FULL", "NORMAL"):
+        with tempfile.TemporaryDirectory() as folder:
+            kills = max(10, int(KILLS * scale / 2))
+            command = [sys.executable, "-m", "tests.crash.kills", "--kills", str(kills), "--synchronous", synchronous, "--folder", folder]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+            report = json.loads(done.stdout.splitlines()[-1])
+        print(*report["violations"], sep="\n", end="\n" if report["violations"] else "", flush=True)
+        volume = f"{report['kills']:,} kills, {report['acknowledged']:,} acknowledged"
+        yield Line(f"kill -9, {synchronous}", volume, len(report["violations"]), f"{report['kills'] / report['seconds']:.1f} kills/s")
+
+
+def machines(scale: float) -> Iterator[Line]:
+    """The state machines of the sessions."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/machines"]
+    environ = {**os.environ, "TRIO_SAGENTS_NIGHTLY": "1"} if scale >= 1 else dict(os.environ)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout, flush=True)
+    seconds = time.monotonic() - began
+    yield Line("session machines", "2,000 histories each" if scale >= 1 else "CI's histories", int(done.returncode != 0), f"{seconds:.0f} s")
+
+
+def planted(scale: float) -> Iterator[Line]:
+    """Bugs that are put in on purpose: each has to be found."""
+    for row in mutants.rows():
+        yield Line(row.stage, f"{row.volume - row.violations} of {row.volume} found", row.violations, f"{row.rate:.2f}/s")
+
+
+STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
+    "simulated": simulated,
+    "machines": machines,
+    "people": decided,
+    "attacks": attacked,
+    "kills": killed,
+    "planted": planted,
+}
+
+
+def main() -> int:
+    """Run the stages, and print their lines as they come; 1 where anything was violated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the volumes; 1 is a night's")
+    parser.add_argument("--only", action="append", choices=STAGES, help="a stage; may be given again")
+    given = parser.parse_args()
+    lines: list[Line] = []
+    print(f"{'stage':<36} {'volume':>36} {'violations':>10} {'rate':>16}", flush=True)
+    for name in given.only or STAGES:
+        for line in STAGES[name](given.scale):
+            lines.append(line)
+            print(f"{line.stage:<36} {line.volume:>36} {line.violations:>10} {line.rate:>16}", flush=True)
+    return 1 if any(line.violations for line in lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
