@@ -37,7 +37,7 @@ _Sync: Final = ctypes.CFUNCTYPE(_Int, _Pointer, _Int)
 class _Vfs(ctypes.Structure):
     """sqlite3_vfs, version 3."""
 
-    _fields_ = [
+    _fields_ = [  # type: ignore[mutable-override]  # as ctypes wants it
         ("iVersion", _Int),
         ("szOsFile", _Int),
         ("mxPathname", _Int),
@@ -53,7 +53,7 @@ class _Vfs(ctypes.Structure):
 class _Methods(ctypes.Structure):
     """sqlite3_io_methods, version 3."""
 
-    _fields_ = [
+    _fields_ = [  # type: ignore[mutable-override]  # as ctypes wants it
         ("iVersion", _Int),
         ("xClose", _Close),
         ("xRead", _Pointer),
@@ -139,7 +139,7 @@ class _Watched:
         """Ask the watcher; None where it fails, which becomes an error of the disk."""
         try:
             return self.watcher(step)
-        except Exception as exc:  # noqa: BLE001  # it must not be lost in a callback
+        except Exception as exc:  # it must not be lost in a callback
             os.write(2, f"the watcher of the disk failed: {exc!r}\n".encode())
             return None
 
@@ -188,7 +188,9 @@ def _sqlite() -> ctypes.CDLL:
         library.sqlite3_vfs_register.argtypes = [ctypes.c_void_p, _Int]
         library.sqlite3_vfs_unregister.argtypes = [ctypes.c_void_p]
     except AttributeError as exc:
-        raise RuntimeError(f"the SQLite in {where or 'this interpreter'} hides its functions; use a Python linked with a shared one") from exc
+        raise RuntimeError(
+            f"the SQLite in {where or 'this interpreter'} hides its functions; use a Python linked with a shared one"
+        ) from exc
     return library
 
 

@@ -6,19 +6,21 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from contextlib import closing
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from tests.crash.workload import text_of
 from trio_sagents.data.history import close_after_crash, is_cut
+from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
 
-State: TypeAlias = Literal["crashed", "closed"]
-"""As a crash left it; or after a life that ended by itself, which has closed all that the crash had cut."""
+State: TypeAlias = Literal["crashed", "left", "closed"]
+"""As a crash left it; or as a life did that ended by itself, which has closed all that was cut; or did when all was answered, too."""
 _NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -50,6 +52,14 @@ class Notes:
     started: Counter[str] = attrs.field(factory=Counter)
     finished: set[str] = attrs.field(factory=set)
     closed: list[str] = attrs.field(factory=list)
+    asked: Counter[str] = attrs.field(factory=Counter)
+    """How often somebody wanted to cut a turn, by cause."""
+    deciding: dict[str, set[tuple[str, str]]] = attrs.field(factory=dict)
+    """By call id, what somebody was about to decide: the kind, and the amount to be paid."""
+    decided: dict[str, str] = attrs.field(factory=dict)
+    """By call id, the kind of the decision that was acknowledged."""
+    paid: dict[str, str] = attrs.field(factory=dict)
+    """By call id, the amount that was paid."""
 
 
 @attrs.define
@@ -69,8 +79,16 @@ class Log:
                 continue
             name, *words = rest
             notes = self.conversations.setdefault(name, Notes())
-            self.count += 1
+            self.count += kind not in {"asking", "deciding"}
             match kind:
+                case "asking":
+                    notes.asked[words[0]] += 1
+                case "deciding":
+                    notes.deciding.setdefault(words[0], set()).add((words[1], words[2]))
+                case "decided":
+                    notes.decided[words[0]] = words[1]
+                case "paid":
+                    notes.paid[words[0]] = words[1]
                 case "posted":
                     notes.posted.append(words[0])
                 case "again":
@@ -99,7 +117,7 @@ class Stored:
     bodies: Sequence[str]
     queue: Sequence[str]
     message_ids: frozenset[str]
-    state: Mapping[str, Any]
+    state: JSON
     rows: Mapping[str, tuple[str, str, str, str]]
     """Row id to message id, role, content and status."""
 
@@ -116,42 +134,39 @@ class Stored:
 
 def read(path: str) -> tuple[dict[str, Stored], list[str]]:
     """Return what is in the file, and what is wrong with the file itself."""
-    connection = sqlite3.connect(path)
-    try:
-        wrong = [f"the file: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'transcript'").fetchone():
-            return {}, wrong
-        found = {}
-        numbers = []
-        query = "SELECT number, conversation_id, epoch, revision, change, message_count FROM conversations"
-        for number, name, *counts in connection.execute(query).fetchall():
-            numbers.append(number)
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            wrong = [f"the file: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'transcript'").fetchone():
+                return {}, wrong
+            heads = connection.execute(
+                "SELECT conversation_id, number, epoch, revision, change, message_count FROM conversations"
+            ).fetchall()
+            found = {name: _read_one(connection, *head) for name, *head in heads}
+            for part in PARTS:
+                strays = connection.execute(f"SELECT count(*) FROM {part} WHERE conversation NOT IN (SELECT number FROM conversations)")
+                wrong += [f"the file: {part} has rows of no conversation"] * (strays.fetchone() != (0,))
+        except sqlite3.DatabaseError as exc:
+            return {}, [f"the file: {exc}"]
+    return found, wrong
 
-            def rows(query: str, number: int = number) -> list[tuple[Any, ...]]:
-                return connection.execute(query, (number,)).fetchall()
 
-            found[name] = Stored(
-                *counts,
-                [body for (body,) in rows("SELECT body FROM messages WHERE conversation = ? ORDER BY place")],
-                [body for (body,) in rows("SELECT body FROM queue WHERE conversation = ? ORDER BY place")],
-                frozenset(one for (one,) in rows("SELECT message_id FROM message_ids WHERE conversation = ?")),
-                {key: json.loads(body) for key, body in rows("SELECT name, body FROM state WHERE conversation = ?")},
-                {
-                    row_id: (message_id, role, content, status)
-                    for row_id, message_id, role, content, status in rows(
-                        "SELECT row_id, message_id, role, content, status FROM transcript WHERE conversation = ?"
-                    )
-                },
-            )
-        for part in PARTS:
-            strays = connection.execute(f"SELECT count(*) FROM {part} WHERE conversation NOT IN (SELECT number FROM conversations)")
-            if strays.fetchone() != (0,):
-                wrong.append(f"the file: {part} has rows of no conversation")
-        return found, wrong
-    except sqlite3.DatabaseError as exc:
-        return {}, [f"the file: {exc}"]
-    finally:
-        connection.close()
+def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision: int, change: int, message_count: int) -> Stored:
+    def rows(query: str) -> list[tuple[Opaque, ...]]:
+        return connection.execute(f"SELECT {query}", (number,)).fetchall()
+
+    shown = "row_id, message_id, role, content, status FROM transcript WHERE conversation = ?"
+    return Stored(
+        epoch,
+        revision,
+        change,
+        message_count,
+        [body for (body,) in rows("body FROM messages WHERE conversation = ? ORDER BY place")],
+        [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
+        frozenset(one for (one,) in rows("message_id FROM message_ids WHERE conversation = ?")),
+        {key: json.loads(body) for key, body in rows("name, body FROM state WHERE conversation = ?")},
+        {row_id: (message_id, role, content, status) for row_id, message_id, role, content, status in rows(shown)},
+    )
 
 
 @attrs.define
@@ -189,8 +204,9 @@ class Oracle:
             notes = self.log.conversations.get(name, Notes())
             one = _Conversation(name, stored, notes, stored.history, stored.waiting)
             wrong += [f"{name}: {what}" for what in (*one.whole(), *one.acknowledged(), *self._since(one))]
-            if state == "closed":
+            if state != "crashed":
                 wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, set()))]
+                wrong += [f"{name}: {len(one.queue)} messages still wait"] * (state == "closed" and bool(one.queue))
             else:
                 self._open_calls.setdefault(name, set()).update(one.open_calls())
         self._before = found
@@ -270,7 +286,13 @@ class _Conversation:
         expected: dict[str, tuple[str, str, str, str]] = {}
         for body in (*self.stored.bodies, *self.stored.queue):
             for row_id, call_id, row in _shown(body):
-                expected[row_id] = row if call_id is None else (*row[:3], results.get(call_id, "executing"))
+                there = self.stored.rows.get(row_id)
+                if call_id is None:
+                    expected[row_id] = row
+                elif call_id in results:
+                    expected[row_id] = (*row[:3], results[call_id])
+                else:  # it runs, or waits for a person
+                    expected[row_id] = (*row[:3], "interrupted" if there is not None and there[3] == "interrupted" else "executing")
         differing = [row_id for row_id in {*expected, *self.stored.rows} if expected.get(row_id) != self.stored.rows.get(row_id)]
         return [
             f"the row {row_id} is {str(self.stored.rows.get(row_id))[:200]}, and should be {str(expected.get(row_id))[:200]}"
@@ -286,7 +308,11 @@ class _Conversation:
         for message_id, (kind, detail) in self.notes.outcomes.items():
             if message_id in there and not self._has_outcome(there[message_id], kind, detail):
                 wrong.append(f"the outcome {kind} {detail} of {message_id} was told, and is not on record")
-        return [*wrong, *self._tools()]
+        cut = Counter(str(message.metadata["cause"]) for message in self.history if "cause" in message.metadata)
+        for cause in ("user", "stopped"):
+            if cut[cause] > self.notes.asked[cause]:
+                wrong.append(f"{cut[cause]} turns were cut with the cause {cause}, and {self.notes.asked[cause]} were asked for")
+        return [*wrong, *self._tools(), *self._decisions()]
 
     def _has_outcome(self, message: Message, kind: str, detail: str) -> bool:
         turn = [one for one in self.history if one.role == "assistant" and one.turn_id == message.turn_id and message.turn_id]
@@ -310,22 +336,56 @@ class _Conversation:
                     wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
         return wrong
 
+    def _records(self) -> list[JSON]:
+        """Return all decisions on record: of the open interrupt, of calls that are taken, of calls that have their result."""
+        interrupt = self.stored.state.get("interrupt") or {}
+        taken = self.stored.state.get("taken") or {}
+        records = [*interrupt.get("decided", ()), *(record for some in taken.values() for record in some)]
+        for message in self.history:
+            records += message.metadata.get("decisions", ())
+        # While a turn runs, that of a call which has its result is in both places.
+        return [record for place, record in enumerate(records) if record not in records[:place]]
+
+    def _decisions(self) -> list[str]:
+        wrong = []
+        records = self._records()
+        kinds = {record["call_id"]: record["kind"] for record in records}
+        if len(kinds) != len(records):
+            wrong.append("a call has two decisions")
+        for call_id, kind in self.notes.decided.items():
+            if kinds.get(call_id) != kind:
+                wrong.append(f"the decision {kind} about {call_id} was acknowledged, and {kinds.get(call_id)} is on record")
+        for call_id, amount in self.notes.paid.items():
+            allowed = {one for one in self.notes.deciding.get(call_id, ()) if one[0] == self.notes.decided.get(call_id, one[0])}
+            if not any(kind != "reject" and approved == amount for kind, approved in allowed):
+                wrong.append(f"the call {call_id} paid {amount}, and what was decided is {sorted(allowed)}")
+            if kinds.get(call_id) not in {"approve", "edit"}:
+                wrong.append(f"the call {call_id} paid, and its decision on record is {kinds.get(call_id)}")
+        return wrong
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a turn waits for a person."""
+        return self.stored.state.get("interrupt") is not None
+
     # ── after a life that ended by itself
 
     def open_calls(self) -> Sequence[str]:
-        """Return the calls without a result."""
+        """Return the calls without a result, which are not waiting for a person."""
+        if self.is_interrupted:
+            return ()
         answered = {result.call_id for message in self.history for result in message.results}
         return [call.call_id for message in self.history for call in message.calls if call.call_id not in answered]
 
     def closed(self, crashed: set[str]) -> list[str]:
         """Return what is not as a life that ended by itself leaves it."""
         wrong = []
-        if is_cut(self.history) or close_after_crash(self.history, None, iter(())):
+        if self.is_interrupted:
+            pass  # a turn that waits for a person outlives its process
+        elif is_cut(self.history) or close_after_crash(self.history, None, iter(())):
             wrong.append("a turn is not closed")
         if opened := self.open_calls():
             wrong.append(f"the calls {opened[:3]} have no answer")
-        if self.queue:
-            wrong.append(f"{len(self.queue)} messages still wait")
         if self.stored.state.get("draft") is not None:
             wrong.append("there is still a draft")
         for message in self.history:

@@ -3,30 +3,34 @@
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import trio
 
+from trio_sagents.agent import Progress
 from trio_sagents.data.history import close_after_crash
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.messages import Message, ToolResult
+from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.status import CancelCause
+from trio_sagents.middleware import Approvals
 from trio_sagents.persistence import _sqlite_schema
-from trio_sagents.supervisor import _ledger, _turns, _writer
+from trio_sagents.supervisor import _answering, _ledger, _turns, _writer
+from trio_sagents.supervisor._decisions import whole_change
+from trio_sagents.supervisor._turn_changes import TurnBooks
 
 
 def _connect_with(factory: type[sqlite3.Connection]) -> None:
     plain = functools.partial(sqlite3.connect, factory=factory)
-    _sqlite_schema.sqlite3 = _Module(plain)  # type: ignore[assignment]  # stands for the module
+    vars(_sqlite_schema)["sqlite3"] = _Module(plain)
 
 
 class _Module:
     """`sqlite3` with another `connect`."""
 
-    def __init__(self, connect: Callable[..., sqlite3.Connection]) -> None:
+    def __init__(self, connect: "functools.partial[sqlite3.Connection]") -> None:
         self.connect = connect
 
     def __getattr__(self, name: str) -> object:
@@ -39,7 +43,7 @@ class _Lazy(sqlite3.Connection):
     is_ready = False
     commits = 0
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, parameters: Sequence[Opaque] = ()) -> sqlite3.Cursor:  # type: ignore[override]
         self.is_ready = self.is_ready or "journal_size_limit" in sql  # the last setting
         if self.is_ready and sql in {"COMMIT", "ROLLBACK"} and self.in_transaction:
             self.commits += 1
@@ -57,7 +61,7 @@ class _Lazy(sqlite3.Connection):
 class _Halving(sqlite3.Connection):
     """Puts the rows of the transcript into a transaction of their own."""
 
-    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:  # type: ignore[override]
+    def executemany(self, sql: str, parameters: Iterable[Opaque]) -> sqlite3.Cursor:
         if sql.startswith("INSERT INTO transcript"):
             self.execute("COMMIT")
             self.execute("BEGIN IMMEDIATE")
@@ -88,7 +92,7 @@ def run_first() -> None:
 
 def leave_cut() -> None:
     """What a crash cut is not closed."""
-    _ledger.close_after_crash = lambda messages, draft, message_ids: ()
+    vars(_ledger)["close_after_crash"] = lambda messages, draft, message_ids: ()
 
 
 def hide_unknown() -> None:
@@ -97,11 +101,13 @@ def hide_unknown() -> None:
     def close(messages: Sequence[Message], draft: Message | None, message_ids: Opaque) -> Sequence[Message]:
         closing = close_after_crash(messages, draft, message_ids)
         return [
-            attrs.evolve(one, parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in one.parts])
+            attrs.evolve(
+                one, parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in one.parts]
+            )
             for one in closing
         ]
 
-    _ledger.close_after_crash = close
+    vars(_ledger)["close_after_crash"] = close
 
 
 def forget_queue() -> None:
@@ -113,6 +119,25 @@ def forget_queue() -> None:
         self.queue.clear()
 
     _ledger.Ledger.restore = forgetful  # type: ignore[method-assign]
+
+
+def ask_nobody() -> None:
+    """Calls that need an approval run without one."""
+
+    async def claim(self: Approvals, context: Opaque, call: ToolCall, tool: Opaque) -> None:
+        await trio.lowlevel.checkpoint()
+
+    Approvals.claim = claim  # type: ignore[method-assign]
+
+
+def forget_taken() -> None:
+    """That a call was approved is not on record while it runs."""
+
+    def forgetful(*args: Opaque) -> Opaque:
+        change, events = whole_change(*args)
+        return attrs.evolve(change, standing=None), events
+
+    vars(_answering)["whole_change"] = forgetful
 
 
 # ── for SIGTERM
@@ -131,26 +156,31 @@ def settle_nothing() -> None:
 
 
 def drop_results() -> None:
-    """What tools had returned when their turn was cut is dropped."""
-    closing = _turns.Turn._closing
+    """What a tool returned is dropped if its turn is cut before that is submitted."""
+    commit_result, closing = _turns.Turn.commit_result, TurnBooks.closing
 
-    def dropping(self: _turns.Turn, outcome: Opaque) -> Opaque:
-        for one in self.progress.open_calls.values():
+    async def slow(self: _turns.Turn, call: ToolCall, result: ToolResult) -> None:
+        await trio.sleep(0.002)
+        await commit_result(self, call, result)
+
+    def dropping(self: TurnBooks, outcome: Opaque, progress: Progress, asking: Message | None) -> Opaque:
+        for one in progress.open_calls.values():
             one.result = None
-        return closing(self, outcome)
+        return closing(self, outcome, progress, asking)
 
-    _turns.Turn._closing = dropping  # type: ignore[method-assign]
+    _turns.Turn.commit_result = slow  # type: ignore[method-assign]
+    TurnBooks.closing = dropping  # type: ignore[method-assign]
 
 
 def drop_text() -> None:
     """What the model had said when its turn was cut is dropped."""
-    closing = _turns.Turn._closing
+    closing = TurnBooks.closing
 
-    def dropping(self: _turns.Turn, outcome: Opaque) -> Opaque:
-        self.progress.draft = None
-        return closing(self, outcome)
+    def dropping(self: TurnBooks, outcome: Opaque, progress: Progress, asking: Message | None) -> Opaque:
+        progress.draft = None
+        return closing(self, outcome, progress, asking)
 
-    _turns.Turn._closing = dropping  # type: ignore[method-assign]
+    TurnBooks.closing = dropping  # type: ignore[method-assign]
 
 
 def blame_the_user() -> None:
@@ -172,6 +202,8 @@ PLANTED: Final[Mapping[str, Callable[[], None]]] = {
     "leave_cut": leave_cut,
     "hide_unknown": hide_unknown,
     "forget_queue": forget_queue,
+    "ask_nobody": ask_nobody,
+    "forget_taken": forget_taken,
     "settle_nothing": settle_nothing,
     "drop_results": drop_results,
     "drop_text": drop_text,

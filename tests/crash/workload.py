@@ -8,32 +8,43 @@ disk is recorded), so what was noted had been acknowledged, whatever happens to 
     again      conversation message_id                 `post` returned, of what was posted before, or was to be
     outcome    conversation message_id kind detail     `receipt.wait` returned: the id of the answer, or the cause
     cancelled  conversation kind                       `cancel_turn` returned
+    asking     conversation cause                      somebody is about to cut a turn, which will have this cause
     started    conversation call_id                    a tool began (noted *before* it has an effect)
     finished   conversation call_id                    it is about to return (noted *after* it had its effect)
     stopped    conversation                            `stop` returned
+    deciding   conversation call_id kind amount        a person is about to decide about a payment of that amount
+    decided    conversation call_id kind               `resume` returned
+    paid       conversation call_id amount             the payment began, with that amount
 """
 
+import functools
 import itertools
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias, assert_never
+from typing import Final, Literal, Protocol, TypeAlias, assert_never, get_args
 
 import attrs
 import trio
+import trio.testing
 
 from trio_sagents import (
     Agent,
+    Approvals,
+    Approve,
     Cancelled,
     Completed,
+    Decision,
+    Edit,
     Failed,
     Interrupted,
     ModelFailed,
     QueueFull,
     Receipt,
+    Reject,
     SagentsError,
     SessionConfig,
     SessionPolicy,
@@ -45,14 +56,21 @@ from trio_sagents import (
     Unanswered,
     open_sessions,
 )
+from trio_sagents.abc import Overlap
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.testing._scripted import Reply
 
-Note: TypeAlias = Callable[..., None]
+
+class Note(Protocol):
+    """Notes one line, of these words."""
+
+    def __call__(self, *words: str) -> None: ...
+
+
+Ending: TypeAlias = Literal["drain", "leave", "cancel", "raise"]
+"""What a host does on SIGTERM: it drains; or leaves the block of `open_sessions`, which is cancelled, or raises."""
 PEOPLE: Final = ("a", "b")
-POLICY: Final = SessionPolicy(draft_interval=0.01, settle_timeout=60.0, queue_limit=8)
-"""Drafts often; no bound on settling that a busy machine could reach."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,8 +85,16 @@ class Life:
     synchronous: str = "FULL"
     posts: int | None = None
     """How many each person posts; None goes on until something ends the process."""
-    sickness: float = 0.05
-    """How often the model fails. A failed turn holds the queue until the next post, so a last life needs a model in good health."""
+    is_last: bool = False
+    """Whether every turn is to be completed: no model fails then, and nothing waits for a person, for both hold the queue."""
+
+    grace: float = 30.0
+    """Seconds that turns may take to finish when `open_sessions` is left, or on `drain`."""
+
+    @property
+    def policy(self) -> SessionPolicy:
+        """Drafts often; no bound on settling that a busy machine could reach."""
+        return SessionPolicy(draft_interval=0.005, settle_timeout=60.0, queue_limit=8, grace_period=self.grace)
 
     def store(self) -> SqliteStore:
         """Return the store, not open."""
@@ -89,6 +115,7 @@ def names(life: Life) -> Sequence[str]:
     return [f"c{n}" for n in range(life.conversations)]
 
 
+@functools.lru_cache(maxsize=10_000)
 def text_of(message_id: str) -> str:
     """Return what a message says: made from its id alone, so that anybody can check it."""
     return f"{message_id} " + "x" * random.Random(message_id).choice((5, 50, 3000))
@@ -105,12 +132,18 @@ def agent_of(life: Life, note: Note) -> Agent:
         last = request.messages[-1]
         if last.text.startswith("closing"):
             return f"goodbye {last.message_id}"
-        if choose.random() < life.sickness:
+        if choose.random() < 0.05 and not life.is_last:
             return ModelFailed("the provider is ill today")
         said = f"answer to {last.message_id} " + "y" * choose.choice((0, 20, 400, 5000))
         if choose.random() < 0.45:
-            tools = choose.choices(("walk", "run", "think", "nothing"), (5, 3, 2, 1), k=choose.randint(1, 3))
-            return [said, *(Call(tool, pause=choose.choice((0, 1, 4, 20))) for tool in tools)]
+            tools = choose.choices(
+                ("walk", "run", "think", "nothing", "pay"), (5, 3, 2, 1, 0 if life.is_last else 3), k=choose.randint(1, 3)
+            )
+            pauses = [choose.choice((0, 1, 4, 20)) for _ in tools]
+            return [
+                said,
+                *(Call(one, amount=pause) if one == "pay" else Call(one, pause=pause) for one, pause in zip(tools, pauses, strict=True)),
+            ]
         return said
 
     async def walk(pause: int, context: ToolContext) -> str:
@@ -134,12 +167,23 @@ def agent_of(life: Life, note: Note) -> Agent:
         note("finished", context.conversation_id, context.call_id)
         return "thought"
 
-    return Agent(model=ScriptedModel(reply, chunk_size=300), tools=[walk, run, think])
+    async def pay(amount: int, context: ToolContext) -> str:
+        note("started", context.conversation_id, context.call_id)
+        note("paid", context.conversation_id, context.call_id, str(amount))
+        await trio.sleep(0.002)
+        note("finished", context.conversation_id, context.call_id)
+        return f"paid {amount}"
+
+    return Agent(
+        model=ScriptedModel(reply, chunk_size=300, chunk_interval=0.001),
+        tools=[walk, run, think, pay],
+        middleware=[Approvals({"pay": True})],
+    )
 
 
 def config_of(life: Life, note: Note) -> SessionConfig:
     """Return the settings of a life."""
-    return SessionConfig(factory_router=SingleFactoryRouter(agent_of(life, note)), store=life.store(), policy=POLICY)
+    return SessionConfig(factory_router=SingleFactoryRouter(agent_of(life, note)), store=life.store(), policy=life.policy)
 
 
 # ── the people
@@ -169,9 +213,12 @@ async def converse(sessions: Sessions, name: str, person: str, life: Life, note:
         for number in range(3):
             # A person who does not know what became of it posts again, and learns what became of it, if it was accepted.
             await again(sessions, name, f"{life.number - 2}.{person}.{number}", note, waiting)
+        await decide(sessions, name, choose, note)
         for number in itertools.count() if life.posts is None else range(life.posts):
             message_id = f"{life.number}.{person}.{number}"
-            overlap = choose.choices(("queue", "steer", "interrupt", "reject"), (6, 2, 1, 1))[0]
+            overlap: Overlap = choose.choices(get_args(Overlap), (6, 2, 1, 1))[0]
+            if overlap == "interrupt":
+                note("asking", name, "superseded")
             try:
                 receipt = await sessions.post(name, text_of(message_id), message_id=message_id, overlap=overlap)
             except SagentsError:
@@ -185,15 +232,21 @@ async def converse(sessions: Sessions, name: str, person: str, life: Life, note:
             if deed < 0.6:
                 with trio.move_on_after(0.05):  # a failed turn may hold it
                     await answered.wait()
+            if deed < 0.8:
+                await decide(sessions, name, choose, note)
             if deed > 0.95:
+                note("asking", name, "stopped")
                 await sessions.stop(name, grace_period=choose.choice((0.0, 0.002)))
                 note("stopped", name)
             elif deed > 0.9:
-                outcome = await sessions.cancel_turn(name)
-                note("cancelled", name, type(outcome).__name__)
+                note("asking", name, "user")
+                with suppress(SagentsError):
+                    outcome = await sessions.cancel_turn(name)
+                    note("cancelled", name, type(outcome).__name__)
             elif deed > 0.85:
                 await again(sessions, name, message_id, note, waiting)
         # What a failed turn holds in the queue would be waited for until the agent leaves by itself.
+        note("asking", name, "stopped")
         await sessions.stop(name, grace_period=0.05)
 
 
@@ -208,6 +261,34 @@ async def again(sessions: Sessions, name: str, message_id: str, note: Note, wait
         receipt = await sessions.post(name, text_of(message_id), message_id=message_id)
         note("again", name, message_id)
         waiting.start_soon(_wait, receipt, name, note, trio.Event())
+
+
+async def decide(sessions: Sessions, name: str, choose: random.Random, note: Note) -> None:
+    """Decide about what waits for a person, if anything does: all of it, or the first of it. Others may do so at the same time."""
+    with suppress(SagentsError):
+        handle = await sessions.get(name)
+        interrupt = (await handle.info()).interrupt
+        if interrupt is None:
+            return
+        decisions: list[Decision] = []
+        for call in interrupt.calls[: choose.choice((1, 10))]:
+            amount = call.arguments["amount"]
+            assert isinstance(amount, int)
+            match choose.choices(("approve", "edit", "reject"), (4, 1, 1))[0]:
+                case "approve":
+                    decisions.append(Approve(call))
+                case "edit":
+                    amount += 1000
+                    decisions.append(Edit(call, {"amount": amount}))
+                case _:
+                    decisions.append(Reject(call))
+            note("deciding", name, call.call_id, decisions[-1].kind, str(amount))
+        await sessions.resume(name, decisions)
+        for one in decisions:
+            note("decided", name, one.call_id, one.kind)
+        if choose.random() < 0.3:
+            receipt = await sessions.resume(name, decisions)  # a second press of the button
+            assert receipt.duplicate
 
 
 async def live(life: Life, note: Note) -> None:
@@ -230,6 +311,7 @@ async def _say_goodbye(sessions: Sessions, name: str, message_id: str, note: Not
         with suppress(QueueFull):
             receipt = await sessions.post(name, f"closing {message_id}", message_id=message_id)
             break
+        await decide(sessions, name, random.Random(message_id), note)  # a queue may be full behind a turn that waits for a person
         await trio.sleep(0.002)
     note("posted", name, message_id)
     outcome = await receipt.wait()
@@ -240,28 +322,36 @@ async def _say_goodbye(sessions: Sessions, name: str, message_id: str, note: Not
 # ── how it ends
 
 
-async def live_until_sigterm(life: Life, note: Note, ending: str) -> None:
-    """Live until SIGTERM, then leave `open_sessions` as hosts do: "drain", "leave", "cancel" or "raise"."""
-    with trio.open_signal_receiver(signal.SIGTERM) as signals, trio.CancelScope() as host:
-        try:
-            async with open_sessions(config_of(life, note)) as sessions:
-                async with trio.open_nursery() as nursery:
-                    for name in names(life):
-                        for person in PEOPLE:
-                            nursery.start_soon(converse, sessions, name, person, life, note)
-                    note("ready")
-                    async for _ in signals:
-                        break
-                    if ending == "cancel":
+class HostFailed(Exception):
+    """What a host's own block raises."""
+
+
+async def live_until_sigterm(life: Life, note: Note, ending: Ending) -> None:
+    """Live until SIGTERM, and then do as hosts do."""
+    with trio.open_signal_receiver(signal.SIGTERM) as signals, trio.CancelScope() as host, suppress(HostFailed):
+        async with open_sessions(config_of(life, note)) as sessions:
+            failed: HostFailed | None = None
+            async with trio.open_nursery() as nursery:
+                for name in names(life):
+                    for person in PEOPLE:
+                        nursery.start_soon(converse, sessions, name, person, life, note)
+                async for _ in signals:
+                    break
+                match ending:
+                    case "drain":
+                        report = await sessions.drain()
+                        await trio.testing.wait_all_tasks_blocked()  # whoever waited for an outcome has noted it
+                        note("drained", str(report.cancelled), str(report.queued))
+                    case "cancel":
                         host.cancel()
                         await trio.lowlevel.checkpoint()
-                    if ending == "raise":
-                        raise SystemExit(0)
-                    if ending == "drain":
-                        report = await sessions.drain()
-                        note("drained", str(report.cut), str(report.queued))
-                    nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            if not group.split(SystemExit)[0]:
-                raise
+                    case "raise":
+                        failed = HostFailed()
+                    case "leave":
+                        pass
+                    case _:
+                        assert_never(ending)
+                nursery.cancel_scope.cancel()
+            if failed is not None:
+                raise failed
     note("left")

@@ -20,7 +20,9 @@ MODULES: Final = (
     "trio_sagents.otel",
     "trio_sagents.testing",
 )
-_DIRECTIVE: Final = re.compile(r"^\.\. (currentmodule|automodule|auto(?:class|exception|function|data)|py:\w+):: ([\w.]+)(?:\(.*\))?\n((?:   :.*\n)*)", re.MULTILINE)
+_DIRECTIVE: Final = re.compile(
+    r"^\.\. (currentmodule|automodule|auto(?:class|exception|function|data)|py:\w+):: ([\w.]+)(?:\(.*\))?\n((?:   :.*\n)*)", re.MULTILINE
+)
 _TOCTREE: Final = re.compile(r"^```\{toctree\}\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -44,7 +44,7 @@ MUTANTS: Final = (
         "the idle timer decides, nobody looks again",
         "supervisor/_idle.py",
         "            live.wake()  # it looks again itself, and arms again where it stays",
-        "            from trio_sagents.supervisor._registry import Phase\n            live.entry.phase, live.entry.reason = Phase.STOPPING, ShutdownReason.INACTIVITY\n            live.wake()",
+        "            from trio_sagents.supervisor._registry import Phase\n            live.entry.phase, live.entry.reason = Phase.STOPPING, ShutdownReason.INACTIVITY\n            live.wake()",  # noqa: E501  # library text
     ),
     Mutant(
         "leaves while a message is being accepted",

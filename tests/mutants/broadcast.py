@@ -104,7 +104,7 @@ BROADCAST: Final = (
         "broadcast/_feed.py",
         "attrs.evolve(run[0], seq=run[-1].seq, event",
         "attrs.evolve(run[0], event",
-        ("flow/test_broadcast.py::test_coalescing_of_an_untaken_batch",),
+        ("flow/test_broadcast.py::test_cursor_at_every_place",),
     ),
     Mutant(
         "deltas are joined over a place that was handed out",
@@ -125,10 +125,7 @@ BROADCAST: Final = (
         "broadcast/_subscriber.py",
         "        if self._subscriptions.get(key) is subscription:\n            del",
         "        if key in self._subscriptions:\n            del",
-        (
-            "flow/test_starting.py::test_start_when_the_caller_is_cancelled_withdraws_its_subscribers",
-            "flow/test_broadcast.py::test_resubscribe_while_waiting_to_be_read",
-        ),  # test ids
+        ("mutants/test_holes.py::test_subscribe_that_is_cancelled_when_another_has_taken_its_place",),
     ),
     Mutant(
         "events of a subscription that was ended are read",

@@ -41,7 +41,7 @@ FILES: Final = (
         "files/directory.py",
         'return chr(byte) if chr(byte) in _PLAIN else f"%{byte:02x}"',
         'return chr(byte) if chr(byte) in _PLAIN or chr(byte) == "+" else f"%{byte:02x}"',
-        ("unit/test_files_paths.py::test_directory_when_scopes_differ",),
+        ("unit/test_files_directory.py::test_scopes_when_their_names_are_odd",),
     ),
     Mutant(
         "any scope writes where only one may",

@@ -267,3 +267,23 @@ async def test_subscribe_that_is_cancelled_while_the_authorizer_is_asked(autojum
         await sessions.start("c")
         with trio.fail_after(60):
             assert isinstance((await read_until(subscriber, Snapshot))[-1].event, Snapshot)
+
+
+async def test_subscribe_that_is_cancelled_when_another_has_taken_its_place(autojump_clock: Any) -> None:
+    """A subscription that was ended while it was asked about takes away itself alone, not the one that came after it."""
+    asking = trio.CancelScope()
+    async with opened(authorizer=Verdicts(delay=5.0)) as sessions, sessions.open_subscriber() as subscriber:
+
+        async def ask_first() -> None:
+            with asking:
+                await subscriber.subscribe("c")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_first)
+            await trio.sleep(1)
+            await subscriber.unsubscribe("c")
+            nursery.start_soon(subscriber.subscribe, "c")
+            await trio.sleep(1)
+            asking.cancel()
+
+        assert {("c", "main"): "pending"} == subscriber.subscriptions

@@ -69,7 +69,7 @@ async def test_process_dies_behind_a_rejection(autojump_clock: Any) -> None:
     images: list[Any] = []
     async with World(agent) as world:
         interrupt = await world.ask()
-        world.store.on_commit = lambda commit: images or images.append(world.backend.clone())  # type: ignore[func-returns-value]  # once
+        world.store.on_commit = lambda _commit: images.append(world.backend.clone())
         await world.decide(Reject(call_of(interrupt, "pay"), "too much"), Approve(call_of(interrupt, "move")))
     async with World(agent, images[0]) as world:
         await (await world.handle()).wait_idle()

@@ -241,14 +241,17 @@ class PeopleMachine(TrioStateMachine):
         every = list(self.plain.shown.values())
         shown = every[index % len(every)]
         self.number += 1
-        self._decide([decision_on(shown, "answer" if shown.kind == "question" else how, self.number)])
+        fits = shown.kind != "question" or index % 2
+        self._decide([decision_on(shown, how if fits else "answer", self.number)])
         self.pause(pause)
 
     @precondition(lambda self: self.plain.waiting)
-    @rule(index=INDEX, other=st.integers(0, 30), forgery=st.sampled_from(["digest", "interrupt", "call", "kind"]), beside=st.booleans())
+    @rule(index=INDEX, other=st.integers(0, 30), forgery=st.sampled_from(["digest", "interrupt", "call", "kind", "kind"]), beside=st.booleans())
     def forge(self, index: int, other: int, forgery: str, beside: bool) -> None:
         """Decide what waits, with something in it that is wrong: alone, or beside a good decision, which must not count either."""
         waiting, every = list(self.plain.waiting.values()), list(self.plain.shown.values())
+        if forgery == "kind":
+            waiting = [one for one in waiting if one.kind == "question"] or waiting
         shown, another = waiting[index % len(waiting)], every[other % len(every)]
         named = {"interrupt_id": shown.interrupt_id, "call_id": shown.call_id, "digest": shown.digest}
         how = "answer" if (shown.kind == "question") != (forgery == "kind") else "approve"

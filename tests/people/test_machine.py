@@ -12,7 +12,7 @@ from tests.people.machine import PeopleMachine, SqlitePeopleMachine
 
 NIGHTLY = os.environ.get("TRIO_SAGENTS_NIGHTLY") == "1"
 SHARDS = 100 if NIGHTLY else 4
-EXAMPLES = 50 if NIGHTLY else 8
+EXAMPLES = 50 if NIGHTLY else 10
 FIRST = random.SystemRandom().randrange(10**9) if NIGHTLY else 0
 
 

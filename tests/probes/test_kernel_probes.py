@@ -9,6 +9,7 @@ import contextvars
 import logging
 import math
 import os
+import functools
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -46,9 +47,9 @@ from trio_sagents import (
 from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting
-from trio_sagents.supervisor import Phase, _agent_task, _handle, _intake, _live, _turns, _writer
+from trio_sagents.supervisor import Phase, _agent_task, _handle, _idle, _intake, _live, _turns, _writer
 from trio_sagents.testing import Call, ScriptedModel
-from trio_sagents.testing._simulate import CancelAt, Simulation, simulate
+from trio_sagents.testing import CancelAt, Simulation, simulate
 
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
 SEEDS = 40
@@ -73,7 +74,7 @@ def hold(probe: Probe, seeds: int = SEEDS, cancels: Callable[[int], list[CancelA
     """Run a probe on many schedules; ProbeFailed names the first that goes wrong, and how to see it again."""
     for seed in range(seeds * SCALE):
         try:
-            simulate(lambda simulation, seed=seed: probe(simulation, random.Random(seed)), seed, cancels=cancels(seed))
+            simulate(lambda simulation, seed=seed: probe(simulation, random.Random(seed)), seed, cancels=cancels(seed), jumps=False)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -983,35 +984,36 @@ def no_second_look(patch: Patch) -> None:
             self.entry.phase = Phase.STOPPING
             self.entry.reason = ShutdownReason.INACTIVITY
 
-    def look(self: Any) -> None:
+    def look(self: Any, live: Any) -> None:
         self._timer = None
-        if self._activity_due() > trio.current_time():
-            self._arm()
+        if self._activity_due(live) > trio.current_time():
+            self.arm(live)
         else:
-            fired.add(id(self))
-            self.wake()
+            fired.add(id(live))
+            live.wake()
 
     patch.setattr(_live.LiveAgent, "_wait", wait)
-    patch.setattr(_live.LiveAgent, "_look", look)
+    patch.setattr(_idle.IdleClock, "look", look)
 
 
 def no_reservation(patch: Patch) -> None:
     """A message that is being accepted does not count: the agent may leave under it."""
 
     def reason(self: Any) -> Any:
-        return ShutdownReason.INACTIVITY if self._activity_due() <= trio.current_time() else None
+        return ShutdownReason.INACTIVITY if self.idle._activity_due(self) <= trio.current_time() else None
 
-    def arm(self: Any) -> None:
+    def arm(self: Any, live: Any) -> None:
         if self._timer is None:
-            self._timer = self.runtime.timers.call_at(self._activity_due(), self._look)
+            self._timer = live.runtime.timers.call_at(self._activity_due(live), live.look)
 
-    def look(self: Any) -> None:
+    def look(self: Any, live: Any) -> None:
         self._timer = None
-        self.wake()
+        live.wake()
 
     patch.setattr(_live.LiveAgent, "_reason_to_leave", reason)
-    patch.setattr(_live.LiveAgent, "_arm", arm)
-    patch.setattr(_live.LiveAgent, "_look", look)
+    patch.setattr(_idle.IdleClock, "arm", arm)
+    patch.setattr(_idle.IdleClock, "look", look)
+
 
 
 def reservation_never_ends(patch: Patch) -> None:
@@ -1082,9 +1084,13 @@ def unshielded_services(patch: Patch) -> None:
     """The services live outside of the supervisor nursery, but a cancellation of the host reaches them."""
     plain = _open._open_service_nursery
 
-    async def open_service_nursery(shield: Any, *, task_status: Any) -> None:
-        shield.shield = False
-        await plain(shield, task_status=task_status)
+    async def open_service_nursery(scope: Any, *, task_status: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            inner = trio.CancelScope()  # not the one that is shielded later: a cancellation of the host reaches it
+            nursery.start_soon(functools.partial(plain, inner, task_status=task_status))
+            with scope:
+                await trio.sleep_forever()
+            inner.cancel()
 
     patch.setattr(_open, "_open_service_nursery", open_service_nursery)
 
