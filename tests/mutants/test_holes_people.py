@@ -4,11 +4,13 @@ from typing import Any
 
 import trio
 
-from tests.people._kit import Effects, World, call_of, gated, scripted
+from tests.people._kit import CONVERSATION, Effects, World, call_of, gated, interrupt_in, scripted
 from trio_sagents import (
+    AgentNotRunning,
     AlreadyDecided,
     Approvals,
     Approve,
+    AskUser,
     Completed,
     Decision,
     Failed,
@@ -39,7 +41,7 @@ class SlowToSay(Approvals):
 async def test_people_who_decide_at_once_when_the_gate_is_slow(autojump_clock: Any) -> None:
     """While middleware is asked about a decision, others decide: what is then on record counts, not what was looked at before."""
     effects, refused = Effects(), []
-    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[SlowToSay({"pay": True})])
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[SlowToSay({"pay": True}), AskUser()])
     async with World(agent) as world:
         call = (await world.ask()).calls[0]
         world.store.delay = 1.0
@@ -122,3 +124,63 @@ async def test_gate_that_asks_about_another_call(autojump_clock: Any) -> None:
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, MiddlewareError)
         assert [] == effects.done
+
+
+async def test_first_decision_again_while_the_turn_runs_behind_the_second(autojump_clock: Any) -> None:
+    """It hears how the turn ends, as the second one does."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), Call("pay", amount=2), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent) as world:
+        first = await world.ask()
+        second = interrupt_in(await world.decide(Approve(first.calls[0])))
+        effects.gates["pay"] = trio.Event()
+        receipt = await world.resume(Approve(second.calls[0]))
+        await trio.sleep(1)
+        again = await world.resume(Approve(first.calls[0]))
+        effects.gates["pay"].set()
+
+        assert again.duplicate
+        assert await receipt.wait() == await again.wait()
+        assert [1, 2] == effects.of("pay")
+
+
+async def test_deadline_while_a_decision_is_on_its_way(autojump_clock: Any) -> None:
+    """It waits for the decision, and then has nothing left to reject."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=60)])
+    async with World(agent) as world:
+        call = (await world.ask()).calls[0]
+        await trio.sleep(58)
+        world.store.delay = 5.0
+        await world.decide(Approve(call))
+        await trio.sleep(100)
+
+        assert [1] == effects.of("pay")
+        assert ["approve"] == [record.kind for record in await world.records()]
+
+
+async def test_stop_while_a_second_decision_waits_for_the_first(autojump_clock: Any) -> None:
+    """The agent leaves: the decision that had not been looked at is refused, and can be given to the next agent."""
+    effects, refused = Effects(), []
+    calls = [Call("pay", amount=1), Call("pay", amount=2)]
+    async with World(scripted(calls, "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])) as world:
+        one, two = (await world.ask()).calls
+        handle = await world.handle()
+        world.store.delay = 2.0
+
+        async def decide(call: PendingCall) -> None:
+            try:
+                await handle.resume([Approve(call)])
+            except AgentNotRunning:
+                refused.append(call)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(decide, one)
+            await trio.sleep(0.5)
+            nursery.start_soon(decide, two)
+            await trio.sleep(0.5)
+            nursery.start_soon(world.sessions.stop, CONVERSATION)
+
+        assert [two] == refused
+        await world.decide(Approve(two))
+        assert [1, 2] == sorted(effects.of("pay"))

@@ -366,7 +366,8 @@ def make_agent(process: Process) -> Agent:
         make("wait", 1.0, "waited"),
         make("fail", 0.0, ValueError("failed")),
     ]
-    gates = [Thoughtful({name: True for name in GATED if name != "late"}), Timed({"late": True}, timeout=DEADLINE)]
+    policy = {name: True for name in GATED if name != "late"} | {"file": ["approve", "reject"], "wait": ["edit", "reject"]}
+    gates = [Thoughtful(policy), Timed({"late": True}, timeout=DEADLINE)]
     model = Script(process)
     task = Task(name="t", description="d", model=model, tools=tools, middleware=[AskUser(), *_nested(model, tools)])
     return Agent(model=model, tools=tools, middleware=[*gates, AskUser(), SubAgents([task], general_purpose=False, max_depth=2)])

@@ -9,9 +9,12 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline, id_of
 from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.messages import Message
+from trio_sagents.data.ids import is_id
+from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.requests import ModelRequest
-from trio_sagents.exceptions import MiddlewareError
+from trio_sagents.data.validity import check_answer
+from trio_sagents.data.wire import decode_message, encode_message
+from trio_sagents.exceptions import MiddlewareError, StateError
 
 Ask = Callable[[ModelRequest], Awaitable[ModelAnswer]]
 
@@ -26,8 +29,12 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
         if not isinstance(request, ModelRequest):
             raise MiddlewareError(id_of(one), "before_model") from TypeError(f"it returns a ModelRequest, not {request!r}")
 
+    given: list[Message] = []
+
     async def innermost(request: ModelRequest) -> ModelAnswer:
-        return await ask_models(pipeline.agent, request, context)
+        answer = await ask_models(pipeline.agent, request, context)
+        given.append(answer.message)
+        return answer
 
     step: Ask = innermost
     for one in reversed(pipeline.having("around_model")):
@@ -37,7 +44,32 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
         message = await pipeline.call(one, "after_model", pipeline.context(one, context, context.turn_id), answer.message)
         _check_message(one, answer.message, message)
         answer = attrs.evolve(answer, message=message)
+    if not any(answer.message is one for one in given):
+        answer = attrs.evolve(answer, message=_kept(pipeline, answer.message, context))
     return answer
+
+
+def _kept(pipeline: Pipeline, message: Message, context: TurnContext) -> Message:
+    """Return what middleware made of an answer, or made up, as it can be kept: what could not be loaded again is refused here.
+
+    An answer out of a cache has the ids of the first time. Its calls are new ones all the same, so they pass the gate anew.
+    """
+    calls = {call.call_id: call for call in message.calls}
+    if len(calls) != len(message.calls):
+        raise MiddlewareError("around_model", "around_model") from ValueError("it gave one call id to two calls")
+    fresh = {call_id: context.new_id() for call_id in calls if not is_id(call_id) or context.is_used(call_id)}
+    parts = [
+        attrs.evolve(part, call_id=fresh.get(part.call_id, part.call_id), status="pending") if isinstance(part, ToolCall) else part
+        for part in message.parts
+    ]
+    message_id = context.new_id() if context.is_used(message.message_id) else message.message_id
+    whole = attrs.evolve(message, message_id=message_id, parts=parts, turn_id=context.turn_id)
+    names = ", ".join(id_of(one) for one in (*pipeline.having("around_model"), *pipeline.having("after_model")))
+    try:
+        check_answer(decode_message(context.conversation_id, encode_message(whole)))
+    except (StateError, TypeError, ValueError) as exc:
+        raise MiddlewareError(names, "after_model") from exc
+    return whole
 
 
 def _around(pipeline: Pipeline, one: Opaque, call_next: Ask, context: TurnContext) -> Ask:

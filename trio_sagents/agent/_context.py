@@ -55,6 +55,10 @@ class TurnContext(AgentHome, Protocol):
         """Return an id that no message and no call of this conversation has."""
         ...
 
+    def is_used(self, made: str) -> bool:
+        """Return whether a message or a call of this conversation has that id already."""
+        ...
+
     def knows_call(self, call_id: str) -> bool:
         """Return whether a call of this conversation has that id."""
         ...

@@ -11,10 +11,11 @@ import attrs
 
 from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
 from trio_sagents.agent._tools import Tool
+from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
-from trio_sagents.data.json import digest_of
+from trio_sagents.data.json import Opaque, digest_of
 from trio_sagents.data.messages import ToolCall
-from trio_sagents.exceptions import MiddlewareError
+from trio_sagents.exceptions import MiddlewareError, StateError
 
 
 async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCall, tool: Tool) -> PendingCall | None:
@@ -24,17 +25,40 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
 
     Cancellation: nothing was done.
     """
+    claimed: PendingCall | None = None
     for gate in _outermost_first(pipeline):
         for one in gate.having("claim"):
             context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path)
             wanted = await gate.call(one, "claim", context, call, tool)
-            if wanted is None:
-                continue
-            if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):
-                raise MiddlewareError(id_of(one), "claim") from TypeError(f"claim returns None, or pending(call, ...); not {wanted!r}")
-            claimed: PendingCall = attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted")
-            return claimed
-    return None
+            if wanted is not None:
+                _check(one, wanted, call, home.conversation_id)
+                claimed = _both(claimed, attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted"))
+    return claimed
+
+
+def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) -> None:
+    """Refuse what is no claim on this call, or could not be loaded again."""
+    if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):
+        raise MiddlewareError(id_of(one), "claim") from TypeError(f"claim returns None, or pending(call, ...); not {wanted!r}")
+    try:
+        decode_pending(conversation_id, encode_pending(wanted))
+        if wanted.timeout is not None and not wanted.timeout > 0:
+            raise ValueError(f"the timeout of a claim is > 0 seconds, not {wanted.timeout!r}")
+    except (StateError, TypeError, ValueError) as exc:
+        raise MiddlewareError(id_of(one), "claim") from exc
+
+
+def _both(first: PendingCall | None, second: PendingCall) -> PendingCall:
+    """Return one claim for two: what both allow, within the shorter time; each is asked about the answer."""
+    if first is None:
+        return second
+    timeouts = [one.timeout for one in (first, second) if one.timeout is not None]
+    return attrs.evolve(
+        first,
+        allowed=tuple(kind for kind in first.allowed if kind in second.allowed),
+        timeout=min(timeouts) if timeouts else None,
+        claimed_by=f"{first.claimed_by}, {second.claimed_by}",
+    )
 
 
 def _outermost_first(pipeline: Pipeline) -> Sequence[Pipeline]:

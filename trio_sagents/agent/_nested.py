@@ -142,6 +142,9 @@ class NestedTurn:
     def new_id(self) -> str:
         return self.parent.new_id()
 
+    def is_used(self, made: str) -> bool:
+        return any(made == one.message_id or any(made == call.call_id for call in one.calls) for one in self._messages)
+
     def knows_call(self, call_id: str) -> bool:
         return True  # so each of its calls gets an id that nothing in the conversation has
 
@@ -286,7 +289,13 @@ class Desk:
 
         if len(self.pipeline.path) >= MAX_DEPTH:
             raise LimitExceeded("depth", len(self.pipeline.path) + 1, most=MAX_DEPTH)
-        record, self.opened.record = self.opened.record, None
+        opened = self.opened
+        if opened.has_run_agent:
+            raise RuntimeError("this call has run a sub-agent already: one call, one sub-agent; several calls run in parallel")
+        if self.context.progress.open_calls.get(opened.call.call_id) is not opened or opened.result is not None:
+            raise RuntimeError("this call has ended: a sub-agent runs inside the call whose context it is given")
+        opened.has_run_agent = True
+        record, opened.record = opened.record, None
         path = (*self.pipeline.path, name)
         context = self.context
 

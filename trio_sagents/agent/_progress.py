@@ -82,14 +82,19 @@ class OpenCall:
     """What the tool's function returned, as it is."""
     requests: Sequence[PendingCall] = ()
     """What people have to decide before it can go on: itself, or the calls of its sub-agent."""
+    has_run_agent: bool = False
+    """Whether it has run a sub-agent."""
     record: JSON | None = None
     """The sub-agent that waits in it, as it is stored."""
 
     @property
     def known(self) -> ToolStatus:
         """What is known of it if the turn is cut now."""
-        if self.status in {"pending", "interrupted"}:
-            return self.status
+        if self.status == "interrupted":  # a sub-agent that waits, and a tool that halted, have begun
+            has_begun = self.record is not None or any(one.kind == "halt" for one in self.requests)
+            return "cancelled" if has_begun else "interrupted"
+        if self.status == "pending":
+            return "pending"
         return "unknown" if self.in_thread else "cancelled"
 
 

@@ -27,6 +27,7 @@ from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.interrupts import pending
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
+from trio_sagents.exceptions import MiddlewareError
 
 ERROR_BYTES: Final = 4096
 """What the model reads of an error, at most."""
@@ -89,6 +90,8 @@ class ToolRun:
             opened.requests, opened.record, opened.status = suspended.requests, suspended.record, "interrupted"
         if opened.requests:
             opened.result = None
+        elif opened.result is not None and opened.result.status == "interrupted":
+            raise MiddlewareError("around_tool", "around_tool") from ValueError("a result is final; only a tool that halts interrupts")
 
     async def _invoke(self, tool: Tool, opened: OpenCall, call: ToolCall) -> ToolResult:
         """Call the tool's function: the only place that does."""

@@ -6,8 +6,9 @@ import attrs
 
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline, id_of
-from trio_sagents.data.json import Opaque
+from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
+from trio_sagents.data.validity import FINAL
 from trio_sagents.exceptions import MiddlewareError
 
 Run = Callable[[ToolCall], Awaitable[ToolResult]]
@@ -49,6 +50,12 @@ def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContex
         result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), call, call_next)
         if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
             raise MiddlewareError(id_of(one), "around_tool") from TypeError(f"it returns the result of the call, not {result!r}")
+        if result.status not in FINAL and result.status != "interrupted":
+            raise MiddlewareError(id_of(one), "around_tool") from ValueError(f"a result is final, not {result.status!r}")
+        try:
+            check_text(result.content, "the result")
+        except ValueError as exc:
+            raise MiddlewareError(id_of(one), "around_tool") from exc
         return result
 
     return step

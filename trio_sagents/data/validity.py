@@ -5,7 +5,18 @@ from typing import Final
 
 from trio_sagents.data.ids import MAX_ID_BYTES
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, Role, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.messages import (
+    FINISH_REASONS,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    ToolResult,
+)
 from trio_sagents.exceptions import StateError
 
 PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
@@ -49,6 +60,14 @@ def check_history(conversation_id: str, messages: Sequence[Message], queue: Sequ
         if message.role != "user":
             raise StateError(conversation_id, f"{message.message_id!r} cannot wait in the queue")
     return tuple(unanswered)
+
+
+def check_answer(message: Message) -> None:
+    """Raise ValueError where a message cannot be the answer of a model."""
+    if message.role != "assistant" or not all(isinstance(part, PARTS["assistant"]) for part in message.parts):
+        raise ValueError("an answer is an assistant message of text, thinking and calls")
+    if message.stop_reason not in FINISH_REASONS or (message.stop_reason == "tool_calls") != bool(message.calls):
+        raise ValueError(f"an answer with {len(message.calls)} calls cannot have the stop reason {message.stop_reason!r}")
 
 
 def check_draft(conversation_id: str, draft: Message | None, ids: Iterable[str]) -> None:

@@ -88,6 +88,8 @@ class Ledger:
     """Set when no write is pending, where somebody waits for that."""
     _made: int = 0
     """Ids made so far."""
+    _handed: set[str] = attrs.field(factory=set, repr=False)
+    """New ids that nothing has yet."""
     _coming: JSON | None = None
     """The metadata as they are once all that was submitted is committed; None where they are as committed."""
     _seed: Sequence[Message] = ()
@@ -102,7 +104,12 @@ class Ledger:
             made = f"{self.incarnation}-{self._made}"
             if made not in self.ids:  # a caller may have guessed it, and used it
                 self.ids.add(made)
+                self._handed.add(made)
                 return made
+
+    def is_used(self, made: str) -> bool:
+        """Return whether a message or a call has this id, on record or on its way there."""
+        return made in self.ids and made not in self._handed
 
     def id_source(self) -> Iterator[str]:
         """Return an endless source of new ids."""
@@ -248,6 +255,8 @@ class Ledger:
         added = {message.message_id for message in (*change.messages, *change.queued)} - self.ids
         added.update(call.call_id for message in change.messages for call in message.calls)
         self.ids |= added
+        self._handed.difference_update(message.message_id for message in change.messages)
+        self._handed.difference_update(call.call_id for message in change.messages for call in message.calls)
         grown = sum(size_of(encode_message(message)) for message in (*change.messages, *change.queued))
         self._revision += 1
         self._promised += grown

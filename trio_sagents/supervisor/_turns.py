@@ -174,6 +174,9 @@ class Turn:
     def new_id(self) -> str:
         return self.live.ledger.new_id()
 
+    def is_used(self, made: str) -> bool:
+        return self.live.ledger.is_used(made)
+
     def knows_call(self, call_id: str) -> bool:
         return call_id in self.live.ledger.ids
 
