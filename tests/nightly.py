@@ -43,7 +43,9 @@ def simulated(scale: float) -> Iterator[Line]:
     os.environ["TRIO_SAGENTS_SIM_STEPS"] = str(int(STEPS * scale))
     every = max(1, round(1 / scale))
     jobs = [
-        attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale)))) for index, job in enumerate(sim.jobs()) if job.steps or index % every == 0
+        attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale))))
+        for index, job in enumerate(sim.jobs())
+        if job.steps or index % every == 0
     ]
     for row in sim.run(jobs):
         print(*row.findings, sep="\n", end="\n" if row.findings else "", flush=True)
@@ -85,7 +87,9 @@ def machines(scale: float) -> Iterator[Line]:
     if done.returncode:
         print(done.stdout, flush=True)
     seconds = time.monotonic() - began
-    yield Line("session machines", "2,000 histories each" if scale >= 1 else "CI's histories", int(done.returncode != 0), f"{seconds:.0f} s")
+    yield Line(
+        "session machines", "2,000 histories each" if scale >= 1 else "CI's histories", int(done.returncode != 0), f"{seconds:.0f} s"
+    )
 
 
 def planted(scale: float) -> Iterator[Line]:

@@ -27,8 +27,8 @@ from trio_sagents import (
     Gap,
     Interrupted,
     MemoryStore,
-    PendingCall,
     ModelRequest,
+    PendingCall,
     PersistenceError,
     Reject,
     SessionConfig,
@@ -227,7 +227,8 @@ trio.run(main)
 DECISION_READER = """
 import json
 import trio
-from trio_sagents import Agent, AlreadyDecided, Approvals, Approve, Decision, Reject, SessionConfig, SingleFactoryRouter, SqliteStore, open_sessions
+from trio_sagents import Agent, AlreadyDecided, Approvals, Approve, Reject
+from trio_sagents import SessionConfig, SingleFactoryRouter, SqliteStore, open_sessions
 from trio_sagents.testing import ScriptedModel
 
 async def pay(amount: int) -> str:

@@ -509,16 +509,17 @@ async def test_mode_of_a_host(autojump_clock: Any) -> None:
 
 
 async def test_mode_that_ends_nothing(autojump_clock: Any) -> None:
-    """A loop that returns before a step has ended the turn is the host's bug: the agent crashes, and comes back."""
+    """A loop that returns before a step has ended the turn fails the turn, visibly; the agent goes on."""
 
     async def lazy(turn: TurnSteps) -> Any:
         return None
 
     async with opened(make_agent("x", mode=lazy)) as sessions:
-        info = await sessions.start("c")
-        receipt = await sessions.post("c", "hello")
-        assert isinstance(await receipt.wait(), Failed)
-        assert "crashed" == await info.agent.wait_ended()
+        outcome = await ask(sessions, "hello")
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, MiddlewareError)
+        assert "lazy" in str(outcome.error)
+        assert await sessions.running("c")
 
 
 async def test_context_variables_of_the_poster_reach_hooks(autojump_clock: Any) -> None:

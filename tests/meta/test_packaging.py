@@ -12,7 +12,19 @@ from typing import Any, Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-EXTRAS: Final = ("anthropic", "httpx2", "hypothesis", "mcp", "openai", "opentelemetry", "orjson", "prompt_toolkit", "pydantic", "pytest", "rich")
+EXTRAS: Final = (
+    "anthropic",
+    "httpx2",
+    "hypothesis",
+    "mcp",
+    "openai",
+    "opentelemetry",
+    "orjson",
+    "prompt_toolkit",
+    "pydantic",
+    "pytest",
+    "rich",
+)
 
 
 @pytest.fixture(scope="module")

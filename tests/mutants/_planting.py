@@ -73,8 +73,10 @@ def copied(mutant: Mutant | None) -> Iterator[Path]:
     """Yield a copy of the project, in a folder of its own, with the bug in it where there is one."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
+        # With what is compiled, which is quicker; but not what another process is just compiling, and renames.
+        passing = shutil.ignore_patterns(".hypothesis", ".pytest_cache", "*.pyc.*")
         for name in ("trio_sagents", "tests"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(".hypothesis", ".pytest_cache"))
+            shutil.copytree(ROOT / name, copy / name, ignore=passing)
         for name in ("pyproject.toml", "README.md"):
             shutil.copy2(ROOT / name, copy / name)
         if mutant is not None:

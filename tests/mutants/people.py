@@ -202,15 +202,15 @@ PEOPLE: Final = (
     Mutant(
         "the policy goes by the name of a tool alone",
         "middleware/approvals.py",
-        "        if tool.name in bound and _is_same(bound[tool.name], tool.function, rebuilt=bool(context.path)):\n",
-        "        if tool.name in bound:\n",
+        "tool.name in bound and (bound[tool.name]",
+        "tool.name in bound and (True or bound[tool.name]",
         ("people/test_approvals.py::test_tool_that_takes_the_place_of_another_is_a_newcomer",),
     ),
     Mutant(
         "another name for a gated function is no gate",
         "middleware/approvals.py",
-        "        listed = self.interrupt_on.get(tool.name)\n        if listed is None:\n",
-        "        listed = self.interrupt_on.get(tool.name)\n        if False:\n",
+        "            listed = next((one for one in aliases if one), None)\n",
+        "            pass\n",
         (
             "people/test_approvals.py::test_alias_when_the_policy_names_it",
             "people/test_sub_agents.py::test_gated_tool_in_a_sub_agent_under_any_name",
@@ -233,8 +233,8 @@ PEOPLE: Final = (
     Mutant(
         "a sub-agent that waited begins anew",
         "agent/_nested.py",
-        "        record, self.opened.record = self.opened.record, None\n",
-        "        record = self.opened.record = None\n",
+        "record, opened.record = opened.record, None\n",
+        "record = opened.record = None\n",
         ("people/test_sub_agents.py::test_sub_agent_goes_on_where_it_was",),
     ),
     Mutant(
@@ -285,8 +285,8 @@ PEOPLE: Final = (
     Mutant(
         "a gate may claim another call than it was shown",
         "agent/_gate.py",
-        "            if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):\n",
-        "            if not isinstance(wanted, PendingCall):\n",
+        "(wanted.call_id, wanted.digest) != (call.call_id, digest_now(call))",
+        "False",
         ("mutants/test_holes_people.py::test_gate_that_asks_about_another_call",),
     ),
     Mutant(

@@ -208,8 +208,8 @@ STORES: Final = (
     Mutant(
         "the fence of a host's store is not raised",
         "supervisor/_vaults.py",
-        "stored.epoch + 1, stored.revision, data",
-        "stored.epoch, stored.revision, data",
+        "_Document(data, stored.epoch + 1,",
+        "_Document(data, stored.epoch,",
         ("flow/test_host_stores.py::test_contexts",),
     ),
     Mutant(

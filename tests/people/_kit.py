@@ -147,7 +147,7 @@ class World:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.__aexit__(kind, error, trace)  # noqa: ASYNC102  # it hands on to the sessions' own end, which is bounded
 
     async def _begin(self) -> None:
         self.store = WatchedStore(self.backend.store)
@@ -285,7 +285,7 @@ def scripted(*replies: Reply, **settings: Any) -> Agent:
 
 def gated(effects: Effects, *names: str, **settings: Any) -> Approvals:
     """Return a gate before some tools."""
-    return Approvals({name: True for name in names}, **settings)
+    return Approvals(dict.fromkeys(names, True), **settings)
 
 
 def interrupt_in(outcome: TurnOutcome) -> Interrupt:

@@ -214,7 +214,7 @@ class Process:
             tab.error = found
             if not isinstance(found, SagentsError):
                 self.disk.violations.append(Violation(f"errors: {tab.kind} raised {found!r}"))
-        except Exception as exc:  # noqa: BLE001  # whatever else comes is wrong
+        except Exception as exc:  # whatever else comes is wrong
             if not self.disk.is_dead:
                 self.disk.violations.append(Violation(f"errors: {tab.kind} raised {exc!r}"))
         finally:

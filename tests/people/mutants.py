@@ -1,7 +1,7 @@
 """Planted bugs: the people's machine must find each of them with the examples that CI runs; see `tests.machines.mutants`.
 
-    python -m tests.people.mutants            all, with the score
-    python -m tests.people.mutants NAME ...   some
+python -m tests.people.mutants            all, with the score
+python -m tests.people.mutants NAME ...   some
 """
 
 import os
@@ -19,9 +19,24 @@ SHARDS: Final = 4
 
 MUTANTS: Final = (
     Mutant("whatever was decided runs", "agent/_gate.py", '    return record.kind in {"approve", "edit"}', "    return True"),
-    Mutant("an edited call runs as it was", "agent/_gate.py", '    if record.kind != "edit":\n        return call\n    return', "    if True:\n        return call\n    return"),
-    Mutant("a sub-agent has its own gate alone", "agent/_gate.py", "    for gate in _outermost_first(pipeline):", "    for gate in (pipeline,):"),
-    Mutant("a sub-agent begins anew", "agent/_nested.py", "            if record is None:\n                nested.ask(prompt)", "            if True:\n                nested.ask(prompt)"),
+    Mutant(
+        "an edited call runs as it was",
+        "agent/_gate.py",
+        '    if record.kind != "edit":\n        return call\n    return',
+        "    if True:\n        return call\n    return",
+    ),
+    Mutant(
+        "a sub-agent has its own gate alone",
+        "agent/_gate.py",
+        "    for gate in _outermost_first(pipeline):",
+        "    for gate in (pipeline,):",
+    ),
+    Mutant(
+        "a sub-agent begins anew",
+        "agent/_nested.py",
+        "            if record is None:\n                nested.ask(prompt)",
+        "            if True:\n                nested.ask(prompt)",
+    ),
     Mutant(
         "partial answers are forgotten",
         "supervisor/_decisions.py",

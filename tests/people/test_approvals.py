@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -14,6 +15,7 @@ from trio_sagents import (
     Approve,
     Completed,
     Edit,
+    FinishChunk,
     Interrupted,
     InvalidDecision,
     Middleware,
@@ -21,7 +23,10 @@ from trio_sagents import (
     Snapshot,
     Status,
     StatusChanged,
+    SubAgents,
+    Task,
     Tool,
+    ToolCallChunk,
     ToolContext,
     ToolExecutionUpdated,
     TurnEnded,
@@ -65,8 +70,6 @@ async def test_model_reads_what_ran_when_a_call_was_edited(autojump_clock: Any, 
     effects = Effects()
     model = ScriptedModel([Call("pay", amount=2), "done", "again"])
     agent = scripted(tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
-    import attrs
-
     agent = attrs.evolve(agent, model=model)
     async with World(agent, backend) as world:
         interrupt = await world.ask()
@@ -321,8 +324,6 @@ async def test_newcomers_follow_the_stated_default(autojump_clock: Any, newcomer
 
 async def test_registered_tools_stay_so_when_others_come(autojump_clock: Any) -> None:
     """A refresh makes no newcomers of what was there, the library's own tools included."""
-    from trio_sagents import SubAgents, Task
-
     effects = Effects()
     growing = Growing(effects.tool("free"))
     sub = ScriptedModel(["sub one", "sub two"])
@@ -418,8 +419,6 @@ async def test_edit_when_the_tool_cannot_take_it(autojump_clock: Any, arguments:
 
 async def test_invalid_arguments_are_not_asked_about(autojump_clock: Any) -> None:
     """A call whose text is no JSON object fails at once: nobody is asked to approve what could not run."""
-    from trio_sagents import FinishChunk, ToolCallChunk
-
     effects = Effects()
 
     class Broken(ScriptedModel):
@@ -430,11 +429,7 @@ async def test_invalid_arguments_are_not_asked_about(autojump_clock: Any) -> Non
             yield ToolCallChunk(0, "b-1", "pay", '{"amount": 1, "amount": 2}')
             yield FinishChunk("tool_calls")
 
-    import attrs
-
-    agent = attrs.evolve(
-        scripted("x", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")]), model=Broken(["broken", "I see"])
-    )
+    agent = attrs.evolve(scripted("x", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")]), model=Broken(["broken", "I see"]))
     async with World(agent) as world:
         assert "I see" == text_of(await world.post())
         assert [] == effects.done

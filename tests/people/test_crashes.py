@@ -9,6 +9,7 @@ import trio
 from tests.machines.books import check_request
 from tests.machines.stores import Backend
 from trio_sagents import (
+    Agent,
     AlreadyDecided,
     Answer,
     Approve,
@@ -51,8 +52,6 @@ def everything(effects: Effects) -> Any:
         ]
 
     task = Task(name="t", description="d", model=ScriptedModel(sub), tools=tools)
-    from trio_sagents import Agent
-
     return Agent(
         model=ScriptedModel(reply),
         tools=tools,
@@ -163,7 +162,11 @@ async def test_failed_write_at_every_commit(autojump_clock: Any, n: int, lies: b
         assert "done with" in text_of(await world.post("and now"))
 
         allowed = {one.call_id: {Approve: 2, Edit: 12}[type(one)] for one in sent if isinstance(one, Approve | Edit)}
-        ran = [(key.rpartition("/")[2], given["amount"]) for key, (name, given) in zip(effects.keys, effects.done, strict=True) if name == "pay"]
+        ran = [
+            (key.rpartition("/")[2], given["amount"])
+            for key, (name, given) in zip(effects.keys, effects.done, strict=True)
+            if name == "pay"
+        ]
         assert len(dict(ran)) == len(ran)
         assert set(ran) <= set(allowed.items())
         assert [] == effects.of("move")
@@ -196,9 +199,7 @@ async def test_process_dies_while_an_approved_tool_runs(autojump_clock: Any, bac
     effects.gates["pay"] = trio.Event()
     pay = effects.tool("pay")
     if where == "agent":
-        agent = scripted(
-            Call("pay", amount=1), Call("pay", amount=1), "done", "done", tools=[pay], middleware=[gated(effects, "pay")]
-        )
+        agent = scripted(Call("pay", amount=1), Call("pay", amount=1), "done", "done", tools=[pay], middleware=[gated(effects, "pay")])
     else:
         model = ScriptedModel([Call("pay", amount=1), Call("pay", amount=1), "sub done"])
         task = Task(name="t", description="d", model=model, tools=[pay], middleware=[gated(effects, "pay")])

@@ -9,8 +9,8 @@ from tests.machines.stores import Backend
 from trio_sagents import (
     Approvals,
     Approve,
-    Cancelled,
     CancelCause,
+    Cancelled,
     ConversationNotFound,
     Edit,
     Halt,

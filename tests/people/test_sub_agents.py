@@ -25,6 +25,8 @@ from trio_sagents import (
     Tool,
     ToolContext,
     TurnLimits,
+    Usage,
+    UsageChunk,
 )
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
@@ -50,9 +52,7 @@ def working(effects: Effects, *replies: Any, gate: bool = True, **settings: Any)
 async def test_sub_agent_goes_on_where_it_was(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
     """Two rounds of work, an approval, more work: each thing is done once, each model asked once for each step, in any life."""
     effects = Effects()
-    task = working(
-        effects, Call("look", amount=1), [Call("look", amount=2), Call("pay", amount=3)], Call("look", amount=4), "its answer"
-    )
+    task = working(effects, Call("look", amount=1), [Call("look", amount=2), Call("pay", amount=3)], Call("look", amount=4), "its answer")
     agent = handing_over(task)
     async with World(agent, backend) as world:
         interrupt = await world.ask()
@@ -161,7 +161,9 @@ async def test_sub_agents_in_sub_agents(autojump_clock: Any, backend: Backend, h
         middleware=[gated(effects, "pay"), AskUser()],
     )
     middle = Agent(
-        model=ScriptedModel([Call("look", amount=2), [Call("task", instructions="x", name="inner"), Call("look", amount=9)], "middle done"]),
+        model=ScriptedModel(
+            [Call("look", amount=2), [Call("task", instructions="x", name="inner"), Call("look", amount=9)], "middle done"]
+        ),
         tools=tools,
         middleware=[SubAgents([Task(name="inner", description="d", agent=inner)], general_purpose=False, max_depth=3)],
     )
@@ -474,7 +476,6 @@ async def test_around_tool_of_the_parent_when_the_sub_agent_waits(autojump_clock
 
 async def test_usage_of_sub_agents_counts_for_the_turn(autojump_clock: Any) -> None:
     """What a sub-agent used before and after it waited is in the usage of the turn's outcome."""
-    from trio_sagents import Usage, UsageChunk
 
     class Counting(ScriptedModel):
         def chunks(self, reply: Any) -> Any:

@@ -14,6 +14,7 @@ from trio_sagents import (
     Completed,
     Edit,
     Failed,
+    Halt,
     LimitExceeded,
     ModelFailed,
     NotInterrupted,
@@ -188,9 +189,7 @@ async def test_result_is_gone_with_the_process(autojump_clock: Any) -> None:
 
 async def test_extract_reads_a_value(autojump_clock: Any) -> None:
     """What the model submits is read strictly; what does not fit goes back to it."""
-    model = ScriptedModel(
-        [Call("submit", number="A1"), Call("submit", number="A1", total="5"), Call("submit", number="A1", total=5)]
-    )
+    model = ScriptedModel([Call("submit", number="A1"), Call("submit", number="A1", total="5"), Call("submit", number="A1", total=5)])
 
     assert Invoice("A1", 5) == await extract(model, Invoice, "Invoice A1, 5 in total")
     assert 3 == len(model.requests)
@@ -222,7 +221,6 @@ async def test_extract_when_it_fails(autojump_clock: Any, replies: Any, limits: 
 
 async def test_extract_when_it_would_have_to_ask(autojump_clock: Any) -> None:
     """There are no people behind an extraction: a tool that halts ends it, by name."""
-    from trio_sagents import Halt
 
     async def stop() -> Halt:
         """Stop."""

@@ -192,12 +192,8 @@ async def test_turn_that_ends_with_an_approved_tool(wire: Wire) -> None:
 
 async def test_extract(wire: Wire) -> None:
     """A value that does not fit goes back to the model as the result of its call; the next one is taken."""
-    wire.provider.replies.extend(
-        [wire.asks(("c1", "submit", {"number": "A1"})), wire.asks(("c2", "submit", {"number": "A1", "total": 5}))]
-    )
+    wire.provider.replies.extend([wire.asks(("c1", "submit", {"number": "A1"})), wire.asks(("c2", "submit", {"number": "A1", "total": 5}))])
 
     assert Invoice("A1", 5) == await extract(wire.model(), Invoice, "Invoice A1: 5")
     (refused,) = wire.results_in(wire.provider.bodies[-1])
     assert "total" in refused
-
-

@@ -6,10 +6,10 @@ probe, on the same seeds, must fail. So a mend that is lost, and a probe that lo
 
 import collections
 import contextvars
+import functools
 import logging
 import math
 import os
-import functools
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -48,8 +48,7 @@ from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting
 from trio_sagents.supervisor import Phase, _agent_task, _handle, _idle, _intake, _live, _turns, _writer
-from trio_sagents.testing import Call, ScriptedModel
-from trio_sagents.testing import CancelAt, Simulation, simulate
+from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
 SEEDS = 40
@@ -1013,7 +1012,6 @@ def no_reservation(patch: Patch) -> None:
     patch.setattr(_live.LiveAgent, "_reason_to_leave", reason)
     patch.setattr(_idle.IdleClock, "arm", arm)
     patch.setattr(_idle.IdleClock, "look", look)
-
 
 
 def reservation_never_ends(patch: Patch) -> None:

@@ -4,7 +4,7 @@ from trio_sagents.agent._agent import Agent, ToolLike
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import as_run
-from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline
+from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline, same_function
 from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._steps import Ended, TurnSteps, converse
@@ -34,4 +34,5 @@ __all__ = (
     "converse",
     "extract",
     "run_turn",
+    "same_function",
 )

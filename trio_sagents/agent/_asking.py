@@ -8,8 +8,8 @@ from trio_sagents.agent._attempts import ask_models
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline, id_of
 from trio_sagents.agent._model_call import Answer as ModelAnswer
-from trio_sagents.data.json import Opaque
 from trio_sagents.data.ids import is_id
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.validity import check_answer
@@ -77,6 +77,10 @@ def _around(pipeline: Pipeline, one: Opaque, call_next: Ask, context: TurnContex
         answer = await pipeline.call(one, "around_model", pipeline.context(one, context, context.turn_id), request, call_next)
         if not isinstance(answer, ModelAnswer):
             raise MiddlewareError(id_of(one), "around_model") from TypeError(f"it returns a ModelAnswer, not {answer!r}")
+        try:
+            check_answer(answer.message)
+        except ValueError as exc:
+            raise MiddlewareError(id_of(one), "around_model") from exc
         return answer
 
     return step

@@ -28,12 +28,19 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
     claimed: PendingCall | None = None
     for gate in _outermost_first(pipeline):
         for one in gate.having("claim"):
-            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path)
+            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
             wanted = await gate.call(one, "claim", context, call, tool)
             if wanted is not None:
                 _check(one, wanted, call, home.conversation_id)
                 claimed = _both(claimed, attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted"))
+    if claimed is not None:
+        _outermost_first(pipeline)[0].note_claim(call.call_id, tool)
     return claimed
+
+
+def is_claimed_tool(pipeline: Pipeline, call: ToolCall, tool: Tool) -> bool:
+    """Return whether a call that was decided would run the tool that it was to run when it began to wait, as far as that is known."""
+    return _outermost_first(pipeline)[0].takes_claim(call.call_id, tool)
 
 
 def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) -> None:

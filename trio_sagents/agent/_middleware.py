@@ -1,6 +1,7 @@
 """The middleware of one agent at work: what a hook is given, in which order hooks run, and what becomes of one that raises."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, get_args
@@ -14,7 +15,7 @@ from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
-from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
 from trio_sagents.data.outcomes import TurnOutcome, Usage
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
@@ -135,11 +136,12 @@ class MiddlewareContext:
             metadata: keys to set; a value of None removes the key. Other keys stay.
 
         Raises:
+            TypeError, ValueError: the metadata are no JSON object.
             PersistenceError: it could not be kept.
 
         Cancellation: either nothing was submitted, or it is kept.
         """
-        await self._home.update(todos, metadata)
+        await self._home.update(todos, None if metadata is None else plain_json(metadata, "metadata"))
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery: it outlives the turn, and ends with the agent.
@@ -147,6 +149,10 @@ class MiddlewareContext:
         What it raises crashes the agent, as `MiddlewareError`.
         """
         self._home.start_soon(functools.partial(self._pipeline.guard, self.middleware_id, "start_soon", function), *args)
+
+    def is_own_tool(self, name: str) -> bool:
+        """Return whether a tool belongs to the definition of this agent or sub-agent: its own, or of middleware that is its alone."""
+        return self._pipeline.is_own_tool(name)
 
     def refresh_tools(self) -> None:
         """Have `tools` asked again before the next turn."""
@@ -157,6 +163,18 @@ def check_event(event: object) -> None:
     """Raise TypeError for what cannot be published."""
     if not isinstance(event, get_args(Event)):
         raise TypeError(f"events are those of trio_sagents, or a class of your own that inherits MiddlewareEvent; not {event!r}")
+
+
+def same_function(one: Opaque, other: Opaque) -> bool:
+    """Return whether two functions are one, or were made anew from the same code, as middleware does for each sub-agent."""
+    return bool(one == other) or (_code_of(one) is not None and _code_of(one) is _code_of(other))
+
+
+def _code_of(function: Opaque) -> object:
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
 def hooks_of(middleware: Sequence[Opaque]) -> Mapping[str, Sequence[Opaque]]:
@@ -186,7 +204,21 @@ class Pipeline:
     tools: Mapping[str, Tool] = attrs.field(factory=dict)
     is_stale: bool = True
     """Whether the middleware is to be asked for its tools."""
+    claimed: dict[str, Opaque] | None = None
+    """By call id: the function that a call was to run when it began to wait."""
+    _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
+    """By name: the middleware that brought a tool."""
+    _first: frozenset[str] | None = None
+    """The names of the tools that were there at the start."""
     _memories: dict[str, dict[str, Opaque]] | None = None
+
+    def is_own_tool(self, name: str) -> bool:
+        """Return whether a tool belongs to the definition of this agent: not inherited, and there from the start."""
+        one = self._brought.get(name)
+        if one is None:
+            return name in self.agent.own_tools
+        inherited = self.parent is not None and any(one is other for other in self.parent.agent.middleware)
+        return not inherited and self._first is not None and name in self._first
 
     def context(self, middleware: Opaque, home: AgentHome, turn_id: str | None = None) -> MiddlewareContext:
         """Return what a hook of this middleware is given."""
@@ -195,6 +227,16 @@ class Pipeline:
             self._memories = {}
         memory = self._memories.setdefault(middleware_id, {})
         return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, home, self)
+
+    def note_claim(self, call_id: str, tool: Tool) -> None:
+        """A call begins to wait: remember what it was to run."""
+        self.claimed = {**(self.claimed or {}), call_id: tool.function}
+
+    def takes_claim(self, call_id: str, tool: Tool) -> bool:
+        """Return whether a decided call runs what it was to run; over a restart nothing is remembered, and the name stands."""
+        if self.claimed is None or call_id not in self.claimed:
+            return True
+        return same_function(self.claimed.pop(call_id), tool.function)
 
     def having(self, hook: str) -> Sequence[Opaque]:
         """Return the middleware that has a hook, in order."""
@@ -244,6 +286,11 @@ class Pipeline:
         """
         await self.each("on_start", home)
         await self.collect_tools(home)
+        for name in (*self.agent.until_tool, *self.agent.until_tool_success):
+            if name not in self.tools:
+                raise ValueError(
+                    f"until_tool names {name!r}, and there is no such tool; there are: {', '.join(sorted(self.tools)) or 'none'}"
+                )
 
     async def collect_tools(self, home: AgentHome) -> None:
         """Ask all for their tools.
@@ -264,9 +311,12 @@ class Pipeline:
                     if tool.name in tools:
                         raise ValueError(f"there are two tools named {tool.name!r}")
                     tools = {**tools, tool.name: tool}
+                    self._brought = {**self._brought, tool.name: one}
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
         self.tools = tools
+        if self._first is None and bringing:
+            self._first = frozenset(tools)
 
     async def system_prompt(self, home: AgentHome, turn_id: str) -> str:
         """Return the agent's prompt and those of its middleware, in order, with blank lines between them."""

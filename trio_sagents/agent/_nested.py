@@ -19,9 +19,10 @@ from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.history import open_calls
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, interrupt_kind
-from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.state import State
@@ -289,6 +290,11 @@ class Desk:
 
         if len(self.pipeline.path) >= MAX_DEPTH:
             raise LimitExceeded("depth", len(self.pipeline.path) + 1, most=MAX_DEPTH)
+        check_id("name", name)
+        if not isinstance(prompt, str) or not check_text(prompt, "prompt").strip():
+            raise ValueError("the prompt of a sub-agent is a text that is not empty")
+        if not callable(getattr(agent.model, "stream", None)):
+            raise TypeError(f"run_agent takes an Agent, not {agent!r}")
         opened = self.opened
         if opened.has_run_agent:
             raise RuntimeError("this call has run a sub-agent already: one call, one sub-agent; several calls run in parallel")

@@ -80,6 +80,8 @@ class OpenCall:
     """What it returned, until that is submitted."""
     value: object = None
     """What the tool's function returned, as it is."""
+    shown: ToolCall | None = None
+    """The call as it runs: after an edit, with other arguments."""
     requests: Sequence[PendingCall] = ()
     """What people have to decide before it can go on: itself, or the calls of its sub-agent."""
     has_run_agent: bool = False
@@ -124,4 +126,4 @@ class Progress:
 
     def pictures(self) -> Sequence[ToolCall]:
         """Return the open calls with their status, for a snapshot."""
-        return tuple(attrs.evolve(one.call, status=one.status) for one in self.open_calls.values())
+        return tuple(attrs.evolve(one.shown or one.call, status=one.status) for one in self.open_calls.values())

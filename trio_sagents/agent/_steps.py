@@ -46,6 +46,10 @@ class TurnSteps:
     context: TurnContext
     system: str = ""
     """The system prompt of this turn."""
+    _open: list[ModelAnswer] = attrs.field(factory=list)
+    """The answers that may be kept: given by `ask_model`, and not kept."""
+    _is_busy: bool = False
+    """Whether calls run."""
 
     @property
     def agent(self) -> Agent:
@@ -82,15 +86,16 @@ class TurnSteps:
 
         Cancellation: what was said stays, as the partial answer of the turn.
         """
+        self._check_free()
         progress = self.context.progress
-        if progress.open_calls:
-            raise RuntimeError("the calls of the last answer are open: `run_tools` comes before the model is asked again")
         progress.rounds += 1
         if progress.rounds > self.agent.limits.max_rounds:
             raise LimitExceeded("max_rounds", progress.rounds, most=self.agent.limits.max_rounds)
         if request is None:
             request = ModelRequest(self.system, self.messages(), tuple(tool.spec for tool in self.pipeline.tools.values()))
-        return await ask(self.pipeline, request, self.context)
+        answer = await ask(self.pipeline, request, self.context)
+        self._open.append(answer)
+        return answer
 
     async def run_tools(self, answer: ModelAnswer) -> Ended | None:
         """Keep an answer that asks for tools, and run those that may run now, in parallel.
@@ -101,8 +106,14 @@ class TurnSteps:
 
         Cancellation: tools in tasks have ended; what had returned is kept.
         """
+        self._take(answer)
+        if not self.calls_of(answer):
+            raise RuntimeError("this answer asks for no tool: `complete` keeps it")
+        self._is_busy = True
         await self.context.commit_answer(answer.message, answer.usage)
-        return await self._run(answer)
+        ended = await self._run(answer)
+        self._is_busy = False
+        return ended
 
     async def go_on(self) -> Ended | None:
         """Run the calls that an interrupt left open, now that they are decided. Done before a loop begins.
@@ -140,10 +151,26 @@ class TurnSteps:
 
         Cancellation: from here on the turn is completed, whatever else comes.
         """
+        self._take(answer)
+        if self.calls_of(answer):
+            raise RuntimeError("this answer asks for tools: `run_tools` keeps it")
         wanted = (*self.agent.until_tool, *self.agent.until_tool_success)
         if wanted and answer.message.stop_reason == "stop":
             raise ToolNotCalled(wanted)
         return await self._complete(answer.message, answer.usage, None)
+
+    def _check_free(self) -> None:
+        if self.context.has_ended:
+            raise RuntimeError("this turn has ended: return what the step returned that ended it")
+        if self._is_busy or self.context.progress.open_calls:
+            raise RuntimeError("the calls of the last answer are open: `run_tools` ends before the next step")
+
+    def _take(self, answer: ModelAnswer) -> None:
+        """Let an answer be kept: one that the model gave in this turn, once."""
+        self._check_free()
+        if not any(answer is one for one in self._open):
+            raise RuntimeError("an answer is kept once, as `ask_model` gave it")
+        self._open.clear()  # those that were given before it are void now
 
     async def _complete(self, message: Message, usage: Usage, value: object) -> Completed:
         await self._after_turn(Completed(message, self.context.progress.usage, value))

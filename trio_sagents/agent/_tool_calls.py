@@ -14,7 +14,7 @@ import trio
 
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import claim, decided_call, runs
+from trio_sagents.agent._gate import claim, decided_call, is_claimed_tool, runs
 from trio_sagents.agent._middleware import Pipeline, check_event
 from trio_sagents.agent._nested import Desk
 from trio_sagents.agent._progress import OpenCall, Suspended
@@ -54,6 +54,7 @@ class ToolRun:
             opened.result = _result(call, invalid, "failed")
         else:
             allowed = await self._pass_gate(opened, tool)
+            opened.shown = allowed
             if allowed is not None and limiter is None:
                 await self._run(allowed, tool, opened)
             elif allowed is not None and limiter is not None:
@@ -77,6 +78,9 @@ class ToolRun:
             return None
         if not runs(decision):
             opened.result = _result(call, decision.text, "completed" if decision.kind == "answer" else "cancelled")
+            return None
+        if not is_claimed_tool(self.pipeline, call, tool):
+            opened.result = _result(call, f"This call was not run: {call.name!r} is another tool now than when it was decided.", "failed")
             return None
         allowed = decided_call(call, decision)
         if allowed is None:
@@ -122,9 +126,10 @@ class ToolRun:
     def _returned(self, opened: OpenCall, call: ToolCall, value: object) -> ToolResult:
         self.values[call.call_id] = value
         if isinstance(value, Halt):
-            opened.requests = (pending(call, kind="halt", text=value.message, allowed=(), path=tuple(self.pipeline.path)),)
+            said, _ = render_output(value.message, min(ERROR_BYTES, self.context.max_tool_output_bytes))
+            opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
             opened.status = "interrupted"
-            return _result(call, value.message, "interrupted")
+            return _result(call, said, "interrupted")
         is_error = isinstance(value, ToolReturn) and value.is_error
         text, _ = render_output(value.content if isinstance(value, ToolReturn) else value, self.context.max_tool_output_bytes)
         return _result(call, text, "failed" if is_error else "completed")

@@ -66,7 +66,7 @@ class ToolContext:
 
         Cancellation: either nothing was submitted, or it is kept.
         """
-        await self._desk_of().update(todos, metadata)
+        await self._desk_of().update(todos, None if metadata is None else plain_json(metadata, "metadata"))
 
     async def run_agent(self, agent: "Agent", prompt: str, *, name: str) -> Completed:
         """Run a sub-agent to its end, once in a call: in a nursery inside this call. Async tools only.

@@ -5,8 +5,8 @@ import trio
 from trio_sagents._trio.groups import leaves
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
-from trio_sagents.agent._steps import Ended, TurnSteps, converse
-from trio_sagents.data.outcomes import Failed
+from trio_sagents.agent._steps import Ended, Mode, TurnSteps, converse
+from trio_sagents.data.outcomes import Completed, Failed, Interrupted
 from trio_sagents.exceptions import LimitExceeded
 
 
@@ -46,8 +46,16 @@ async def _run(pipeline: Pipeline, context: TurnContext) -> Ended:
     turn = TurnSteps(pipeline, context, await pipeline.system_prompt(context, context.turn_id))
     if context.goes_on and (ended := await turn.go_on()) is not None:
         return ended
-    mode = pipeline.agent.mode or converse
+    mode = pipeline.agent.mode
+    if mode is None:
+        return await converse(turn)
+    made: Ended = await pipeline.guard("mode", getattr(mode, "__name__", "mode"), _made_by, mode, turn, context)
+    return made
+
+
+async def _made_by(mode: Mode, turn: TurnSteps, context: TurnContext) -> Ended:
+    """Run a loop of the host's."""
     ended = await mode(turn)
-    if not context.has_ended:
-        raise TypeError(f"the mode {mode!r} returned {ended!r} before a step had ended the turn: call `complete`, or `run_tools`")
+    if not context.has_ended or not isinstance(ended, Completed | Interrupted):
+        raise TypeError(f"it returned {ended!r}: a loop returns what `complete` or `run_tools` gave it when the turn had ended")
     return ended

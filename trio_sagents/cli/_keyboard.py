@@ -101,8 +101,6 @@ async def open_keyboard(screen: Screen, *, is_plain: bool, label: str) -> AsyncI
 class LineKeyboard:
     """Lines from a descriptor, read past Python's buffers: a thread that still waits there at exit holds no lock."""
 
-    can_edit: Final = False
-
     def __init__(self, source: TextIO, screen: Screen) -> None:
         """Keep the descriptor.
 
@@ -112,6 +110,7 @@ class LineKeyboard:
         """
         self._handle: Final = source.fileno()
         self.is_interactive: Final = source.isatty()
+        self.can_edit: Final = False
         self._screen: Final = screen
         self._decoder: Final = codecs.getincrementaldecoder(source.encoding or "utf-8")(errors="replace")
         self._send, self._receive = trio.open_memory_channel[str](0)

@@ -26,9 +26,6 @@ def _drop_line(event: KeyPressEvent) -> None:
 class PromptKeyboard:
     """prompt_toolkit, which brings its own event loop and therefore runs in a thread."""
 
-    is_interactive: Final = True
-    can_edit: Final = True
-
     def __init__(self, screen: Screen, commands: Sequence[str], label: str) -> None:
         """Make the prompt; nothing is shown yet.
 
@@ -37,6 +34,8 @@ class PromptKeyboard:
             commands: completed with Tab.
             label: shown below the line that is being edited.
         """
+        self.is_interactive: Final = True
+        self.can_edit: Final = True
         bindings = KeyBindings()
         bindings.add("c-c", filter=Condition(lambda: bool(get_app().current_buffer.text)))(_drop_line)
         self._lines: Final[PromptSession[str]] = PromptSession(

@@ -74,6 +74,10 @@ def _kinds(given: Iterable[DecisionKind]) -> tuple[DecisionKind, ...]:
     return tuple(given)
 
 
+def _seconds(given: float | None) -> float | None:
+    return None if given is None or given == math.inf else float(given)
+
+
 def _names(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(given)
 
@@ -92,15 +96,13 @@ class PendingCall(ToolCall):
     """Why it waits, for people; for a halt, what the tool said."""
     path: Sequence[str] = attrs.field(default=(), converter=_names)
     """Names of the sub-agents that it comes from, outermost first; empty for the agent itself."""
-    timeout: float | None = None
+    timeout: float | None = attrs.field(default=None, converter=_seconds)
     """Seconds after which it is taken as rejected where nobody has decided; None is never."""
 
 
 def pending(call: ToolCall, **claim: object) -> PendingCall:
     """Return `call` as one that waits; `claim` has the other fields."""
     fields = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "status": "interrupted", **claim}
-    if fields.get("timeout") == math.inf:
-        fields["timeout"] = None
     return PendingCall(**fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # checked by the callers' types
 
 

@@ -76,7 +76,7 @@ class Commit:
     message_ids: Mapping[str, str] = attrs.field(factory=dict)
     """New message ids, each with the digest of its content; a used one makes the store refuse."""
     state: JSON = attrs.field(factory=dict)
-    """The keys of the rest of the state that change: "todos", "metadata", "interrupt", "draft"; absent ones stay."""
+    """The keys of the rest of the state that change: "todos", "metadata", "interrupt", "draft", "taken"; absent ones stay."""
     rows: Sequence[DisplayMessage] = ()
     """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
     tool_updates: Sequence[ToolUpdate] = ()
@@ -99,7 +99,7 @@ class Conversation:
     message_ids: Mapping[str, str]
     """Every message id ever accepted, with the digest of its content."""
     state: JSON
-    """ "todos", "metadata", "interrupt" and "draft"; each may be absent."""
+    """ "todos", "metadata", "interrupt", "draft" and "taken"; each may be absent."""
 
 
 Check: TypeAlias = Callable[[Conversation], None]

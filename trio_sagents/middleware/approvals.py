@@ -1,7 +1,5 @@
 """Approvals: calls that a person has to allow before they run."""
 
-import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -9,7 +7,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from trio_sagents.abc import Middleware
-from trio_sagents.agent import MiddlewareContext, Tool, ToolLike
+from trio_sagents.agent import MiddlewareContext, Tool, ToolLike, same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import ToolCall
@@ -50,6 +48,8 @@ class Approvals(Middleware):
 
     interrupt_on: Mapping[str, Sequence[DecisionKind]]
     """By name: what may be decided; empty lets the calls run."""
+    _functions: Sequence[tuple[Opaque, Sequence[DecisionKind]]]
+    """What was given by the tool itself: it is found by its function, whatever it is called."""
     newcomers: str
     timeout: float
     reason: str
@@ -85,7 +85,8 @@ class Approvals(Middleware):
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout must be > 0 seconds, not {timeout!r}")
         policies = {_name_of(key): _policy(_name_of(key), given) for key, given in interrupt_on.items()}
-        self.__attrs_init__(policies, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        functions = tuple((Tool.of(key).function, policies[_name_of(key)]) for key in interrupt_on if not isinstance(key, str))
+        self.__attrs_init__(policies, functions, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     async def on_start(self, context: MiddlewareContext) -> None:
         """Forget what an earlier agent had."""
@@ -116,9 +117,9 @@ class Approvals(Middleware):
     def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
         bound = self._bind(context)
         listed = self._listed(bound, tool)
-        if tool.name in bound and _is_same(bound[tool.name], tool.function, rebuilt=bool(context.path)):
+        if tool.name in bound and (bound[tool.name] == tool.function or (context.path and same_function(bound[tool.name], tool.function))):
             return listed or ()
-        if context.path and tool.name not in bound and listed is None:
+        if context.path and tool.name not in bound and listed is None and context.is_own_tool(tool.name):
             return ()  # a sub-agent's own tool, which its definition brought along
         if self.newcomers == "allow":
             return listed or ()
@@ -126,7 +127,7 @@ class Approvals(Middleware):
 
     def _listed(self, bound: Mapping[str, Opaque], tool: Tool) -> Sequence[DecisionKind] | None:
         """Return what the policy says of a tool: by its name, else by its function, which may have another name elsewhere."""
-        listed = self.interrupt_on.get(tool.name)
+        listed = next((kinds for function, kinds in self._functions if function == tool.function), self.interrupt_on.get(tool.name))
         if listed is None:
             aliases = (self.interrupt_on.get(name) for name, function in bound.items() if function == tool.function)
             listed = next((one for one in aliases if one), None)
@@ -137,16 +138,3 @@ class Approvals(Middleware):
     def debug_summary(self) -> JSON:
         """Return the policy."""
         return {"interrupt_on": {name: list(kinds) for name, kinds in self.interrupt_on.items()}, "newcomers": self.newcomers}
-
-
-def _is_same(registered: Opaque, function: Opaque, *, rebuilt: bool) -> bool:
-    """Return whether a tool is the registered one. What a sub-agent inherits was made anew, by the same middleware: same code."""
-    return registered == function or (rebuilt and _code_of(registered) is not None and _code_of(registered) is _code_of(function))
-
-
-def _code_of(function: Opaque) -> object:
-    """Return the code that a function runs; None where it has none."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    return getattr(getattr(function, "__func__", function), "__code__", None)

@@ -101,7 +101,7 @@ class Booter:
                 draft=None,
                 standing={} if ledger.taken else None,
                 shown=closing,
-                rows=closing_rows(ledger.messages, closing, wall_clock()),
+                rows=closing_rows(ledger.messages_as_run(), closing, wall_clock()),
                 tool_updates=closing_updates(closing),
             )
             await ledger.submit(change, lambda _saved, _error: None).wait()

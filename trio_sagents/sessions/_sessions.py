@@ -256,8 +256,8 @@ class Sessions(Deciding):
         """
         self._check_open()
         subscriber = self._new(Subscriber, scope)
-        await trio.lowlevel.checkpoint()
         try:
+            await trio.lowlevel.checkpoint()
             yield subscriber
         finally:
             self._close(subscriber)

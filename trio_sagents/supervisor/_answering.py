@@ -13,16 +13,17 @@ import attrs
 import trio
 
 from trio_sagents.abc import Scope
-from trio_sagents.agent import ArgumentsInvalid, ToolContext
+from trio_sagents.agent import EXPECTED, ArgumentsInvalid, ToolContext
 from trio_sagents.agent._middleware import id_of
 from trio_sagents.data.decisions import Answer as AnswerDecision
 from trio_sagents.data.decisions import Decision, Edit, Reject, answer_text
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event
 from trio_sagents.data.interrupts import Interrupt, PendingCall
+from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Saved
 from trio_sagents.data.status import CancelCause
-from trio_sagents.exceptions import InvalidDecision, NotInterrupted, PersistenceError
+from trio_sagents.exceptions import InvalidDecision, MiddlewareError, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._decisions import EXPIRED, Verdict, check_size, closing_change, new_ones, partial_change, whole_change
 from trio_sagents.supervisor._expiry import expire_later
@@ -159,11 +160,25 @@ class Answering:
 
     async def _ask_middleware(self, call: PendingCall, decision: Decision) -> str | None:
         pipeline = self.live.pipeline
+        found: str | None = None
         for one in pipeline.having("answer"):
-            if id_of(one) == call.claimed_by:
-                text: str | None = await one.answer(pipeline.context(one, self.live.home), call, decision)
-                return text
-        return None
+            if id_of(one) in call.claimed_by.split(", "):
+                text = await self.live.home.run(self._answer, one, call, decision)
+                found = text if found is None else found
+        return found
+
+    async def _answer(self, one: Opaque, call: PendingCall, decision: Decision) -> str | None:
+        """Ask one middleware; what it raises names it, but for a ValueError, which refuses the decision."""
+        middleware_id = id_of(one)
+        try:
+            text: object = await one.answer(self.live.pipeline.context(one, self.live.home), call, decision)
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"answer returns a str or None, not {text!r}")
+            return None if text is None else check_text(text, "the answer")
+        except (ValueError, *EXPECTED):
+            raise
+        except Exception as exc:
+            raise MiddlewareError(middleware_id, "answer") from exc
 
     async def _record(self, interrupt: Interrupt, verdicts: Sequence[Verdict], actor: Scope) -> Receipt:
         live = self.live

@@ -6,6 +6,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.abc import Scope
+from trio_sagents.agent import as_run
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import Event, MessageCompleted, ToolExecutionUpdated
 from trio_sagents.data.history import closing_messages, open_calls
@@ -13,7 +14,7 @@ from trio_sagents.data.interrupt_wire import encode_interrupt, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, canonical
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
-from trio_sagents.data.records import Owner
+from trio_sagents.data.records import Owner, ToolUpdate
 from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
@@ -144,6 +145,17 @@ def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decisio
         if one.call_id in calls and one.kind not in {"approve", "edit"}
     ]
     change, events = _results_change(ledger, interrupt.turn_id, results, taken)
+    asking = next((one for one in reversed(ledger.messages) if one.role == "assistant"), None)
+    running = [as_run(calls[one.call_id], one) for one in every if one.call_id in calls and one.kind in {"approve", "edit"}]
+    if asking is not None:
+        now = wall_clock()
+        change = attrs.evolve(
+            change,
+            rows=(*change.rows, *(call_row(call, asking, "executing", now) for call in running)),
+            tool_updates=tuple(
+                ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running
+            ),
+        )
     left = {call_id: some for call_id, some in taken.items() if call_id not in {call.call_id for call, _ in results}}
     return attrs.evolve(change, actor=actor, interrupt=None, standing=left, decided=records), events
 
@@ -191,7 +203,7 @@ def closing_change(ledger: Ledger, kind: str, cause: CancelCause, by: Owner, tex
         lifecycle="on_message",
         messages=closing,
         shown=closing,
-        rows=closing_rows(ledger.messages, closing, wall_clock()),
+        rows=closing_rows(ledger.messages_as_run(), closing, wall_clock()),
         tool_updates=closing_updates(closing),
         interrupt=None,
         standing={} if ledger.taken else None,

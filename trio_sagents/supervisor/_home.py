@@ -1,5 +1,6 @@
 """What the middleware of a live agent may ask for, outside of its turns."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle, Saved
 from trio_sagents.data.state import State
+from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
-from trio_sagents.exceptions import PersistenceError, SagentsError
+from trio_sagents.exceptions import PersistenceError
 from trio_sagents.supervisor._change import Change
 
 if TYPE_CHECKING:
@@ -63,7 +65,15 @@ class Home:
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         live = self.live
-        live.runtime.registry.context.run(live.nursery.start_soon, function, *args)
+
+        async def run() -> None:
+            try:
+                await function(*args)
+            except Exception:
+                live.entry.cause = live.entry.cause or CancelCause.CRASHED  # what a turn that is cut by this is told
+                raise
+
+        live.runtime.registry.context.run(functools.partial(live.nursery.start_soon, run, name=f"{live.entry.agent_id} middleware"))
 
     @property
     def usage(self) -> Usage:
@@ -82,26 +92,40 @@ class Home:
 
         Cancellation: the middleware goes on with the message.
         """
+        self.live.touch()
+        await self.run(self.live.pipeline.notify, self, middleware_id, message)
+
+    async def run(self, function: AsyncFunction, *args: Opaque) -> Opaque:
+        """Call a hook in a task of the agent's, for a caller who is not: it ends with the agent, which does not leave under it.
+
+        Raises:
+            AgentNotRunning: the agent ended first.
+
+        Cancellation: the hook goes on.
+        """
         live = self.live
-        live.touch()
         ended = trio.Event()
-        errors: list[SagentsError | LookupError | None] = []
+        outcome: list[tuple[Opaque, Exception | None]] = []
 
-        async def run() -> None:
+        async def task() -> None:
             try:
-                await live.pipeline.notify(self, middleware_id, message)
-                errors.append(None)
-            except (SagentsError, LookupError) as exc:
-                errors.append(exc)
+                outcome.append((await function(*args), None))
+            except Exception as exc:  # noqa: BLE001  # handed to the caller, who raises it
+                outcome.append((None, exc))
             finally:
+                live.hooks -= 1
                 ended.set()
+                live.wake()
 
-        live.nursery.start_soon(run)
+        live.hooks += 1
+        live.nursery.start_soon(task)
         await ended.wait()
-        if not errors:
+        if not outcome:
             raise live.entry.not_running()
-        if errors[0] is not None:
-            raise errors[0]
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return value
 
 
 def lifecycle_of(metadata: JSON | None) -> Lifecycle:

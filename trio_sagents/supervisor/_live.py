@@ -77,6 +77,8 @@ class LiveAgent:
     started_at: datetime.datetime = attrs.field(factory=wall_clock)
     idle: IdleClock = attrs.field(factory=IdleClock)
     intake: Intake = attrs.field(init=False)
+    hooks: int = 0
+    """Hooks that run for a caller from outside."""
     landing: trio.Event | None = None
     """Set when the decision that is on its way is on record, or refused; None where none is."""
     pipeline: Pipeline = attrs.field(init=False)
@@ -304,7 +306,7 @@ class LiveAgent:
     @property
     def is_receiving(self) -> bool:
         """Whether a message or a decision is on its way to the store."""
-        return bool(self.intake.flights) or self.landing is not None
+        return bool(self.intake.flights or self.hooks) or self.landing is not None
 
     async def wait_idle(self) -> None:
         """Wait until it is at rest; AgentNotRunning where it ended first."""

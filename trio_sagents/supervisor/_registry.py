@@ -12,7 +12,7 @@ from trio_sagents.abc import Scope
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.records import Owner
 from trio_sagents.data.status import CancelCause, ShutdownReason
-from trio_sagents.exceptions import AgentBusy, AgentNotRunning, AgentStopped, LimitExceeded, SagentsError, StartFailed
+from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, SagentsError, StartFailed
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
@@ -214,8 +214,3 @@ class Registry:
     def owned_by(self, owner: Owner) -> tuple[Entry, ...]:
         """Return the entries of one owner."""
         return tuple(self._by_owner.get((type(owner), owner), ()))
-
-
-def busy_while_running(entry: Entry) -> AgentBusy:
-    """Return the error for what cannot be done while the agent is up."""
-    return AgentBusy(entry.conversation_id, "it is up; stop it first")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from trio_sagents.abc import Scope
-from trio_sagents.agent import Progress
+from trio_sagents.agent import Progress, as_run
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
 from trio_sagents.data.history import closing_messages
@@ -68,7 +68,8 @@ class TurnBooks:
         rows: list[DisplayMessage] = []
         updates: list[ToolUpdate] = []
         events: list[Event] = []
-        for call, message, result in results:
+        for asked, message, result in results:
+            call = as_run(asked, self.ledger.decisions.get(asked.call_id))  # people see what ran
             if asking is not None:
                 rows.append(call_row(call, asking, result.status, now))
             rows.extend(rows_of(message, now))

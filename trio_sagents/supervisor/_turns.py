@@ -95,7 +95,8 @@ class Turn:
         self.goes_on = True
         self._asking = next((one for one in reversed(messages) if one.role == "assistant"), None)
         for call in open_calls(messages):
-            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", record=records.get(call.call_id))
+            record = records.get(call.call_id)
+            self.progress.open_calls[call.call_id] = OpenCall(call, "pending" if record is None else "interrupted", record=record)
         for message in reversed(messages):
             if message.turn_id != self.turn_id:
                 break
@@ -323,7 +324,7 @@ class Turn:
             taken=ids,
             draft=None if closing else NO_CHANGE,
             shown=closing,
-            rows=closing_rows(ledger.messages, closing, wall_clock()),
+            rows=closing_rows(ledger.messages_as_run(), closing, wall_clock()),
             tool_updates=closing_updates(closing),
             standing={} if closing and ledger.taken else None,
         )

@@ -35,6 +35,8 @@ from trio_sagents.exceptions import ConversationNotFound, PersistenceError, Stat
 from trio_sagents.supervisor._hosts import await_host
 
 log: Final = logging.getLogger("trio_sagents")
+TAKEN: Final = "trio_sagents.taken"
+"""In the stored metadata: the decisions about calls that are open. The state that a host keeps has no other place for them."""
 LONG_AGO: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 """Stands for an instant that nobody kept."""
 
@@ -114,7 +116,7 @@ class SplitVault:
         # The stored epoch is raised by the first write, for this interface has no transaction that could raise it at load.
         for record in data["messages"]:
             record.pop("draft", None)  # what was a draft is the marked answer from now on
-        document = _Document(data, stored.epoch + 1, stored.revision, data["interrupt"] is not None)
+        document = _Document(data, stored.epoch + 1, stored.revision)
         self._documents[conversation_id] = document
         context = attrs.evolve(context, owner=stored.owner, epoch=document.epoch, revision=document.revision)
         conversation = Conversation(
@@ -125,9 +127,15 @@ class SplitVault:
             messages=[_without_mark(record) for record in data["messages"]],
             queue=[_without_mark(record) for record in data["queue"]],
             message_ids={},
-            state={"todos": data["todos"], "metadata": data["metadata"], "interrupt": data["interrupt"]},
+            state={
+                "todos": data["todos"],
+                "metadata": {key: value for key, value in data["metadata"].items() if key != TAKEN},
+                "interrupt": data["interrupt"],
+                "taken": data["metadata"].get(TAKEN),
+            },
         )
         check(conversation)
+        await self._tell_interrupted(asker.scope, document, context)
         await self._offer_again(asker.scope, document, context)
         return conversation
 
@@ -142,15 +150,25 @@ class SplitVault:
         )
         await await_host(self.states.persist_state, scope, data, context)
         # No checkpoint until the document is kept: what the store has and what we believe it has are one.
-        interrupted = data["interrupt"] is not None
-        was_interrupted = document.interrupted
-        self._documents[commit.conversation_id] = document = _Document(data, commit.epoch, commit.revision, interrupted)
-        tell = getattr(self.states, "set_interrupted", None)
-        if tell is not None and interrupted != was_interrupted:
-            await await_host(tell, scope, context, interrupted)
+        told = document.interrupted
+        self._documents[commit.conversation_id] = document = _Document(data, commit.epoch, commit.revision, told)
+        await self._tell_interrupted(scope, document, context)
         if self.display is None:
             return Saved()
         return await self._save_rows(self.display, scope, document, context, commit, shown)
+
+    async def _tell_interrupted(self, scope: Scope, document: _Document, context: PersistContext) -> None:
+        """Tell the host's store whether the conversation waits for people, where it does not know. The state is stored already."""
+        interrupted = document.data["interrupt"] is not None
+        tell = getattr(self.states, "set_interrupted", None)
+        if tell is None or interrupted == document.interrupted:
+            return
+        try:
+            await await_host(tell, scope, context, interrupted)
+        except Exception:  # the boundary to the host's store: told again with the next write, and at each load
+            log.exception("set_interrupted failed for conversation %r; it is told again", context.conversation_id)
+        else:
+            document.interrupted = interrupted
 
     async def _save_rows(  # one write has this many sides
         self,
@@ -258,6 +276,8 @@ def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -
     def marked(record: JSON) -> JSON:
         return {**record, "unsaved": True} if record["message_id"] in unsaved or record["message_id"] in waiting else record
 
+    plain = {key: value for key, value in commit.state.get("metadata", data["metadata"]).items() if key != TAKEN}
+    taken = commit.state["taken"] if "taken" in commit.state else data["metadata"].get(TAKEN)
     messages = [record for record in data["messages"] if not record.get("draft")]
     draft = commit.state.get("draft") if "draft" in commit.state else next((one for one in data["messages"] if one.get("draft")), None)
     messages += [marked(record) for record in commit.messages]
@@ -267,7 +287,8 @@ def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -
         "version": SCHEMA_VERSION,
         "messages": messages,
         "queue": [record for record in data["queue"] if record["message_id"] not in taken] + [marked(record) for record in commit.queued],
-        **{key: commit.state.get(key, data[key]) for key in ("todos", "metadata", "interrupt")},
+        **{key: commit.state.get(key, data[key]) for key in ("todos", "interrupt")},
+        "metadata": {**plain, TAKEN: taken} if taken else plain,
     }
 
 
