@@ -11,6 +11,7 @@ from trio_sagents import (
     AgentNotRunning,
     AlreadyDecided,
     Answer,
+    Approvals,
     Approve,
     AskUser,
     CancelCause,
@@ -607,3 +608,39 @@ def test_decision_when_the_json_is_none(data: Any) -> None:
     """Anything else is a TypeError or ValueError, and no other error."""
     with pytest.raises((TypeError, ValueError)):
         Decision.from_dict(data)
+
+
+@pytest.mark.parametrize("how", ["stop", "leave"])
+async def test_stop_while_the_middleware_looks_at_decisions(autojump_clock: Any, how: str) -> None:
+    """Found by the machine: the agent ended while the first of two decisions was looked at. Nothing is done, and it says so."""
+
+    class Thoughtful(Approvals):
+        async def answer(self, context: Any, call: Any, decision: Any) -> None:
+            try:
+                await trio.sleep(1)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.lowlevel.checkpoint()
+
+    effects = Effects()
+    calls = [Call("pay", amount=1), Call("pay", amount=2)]
+    agent = scripted(calls, "done", tools=[effects.tool("pay")], middleware=[Thoughtful({"pay": True})])
+    async with trio.open_nursery() as nursery, World(agent, policy={"grace_period": 0.5}) as world:
+        interrupt = await world.ask()
+        told: list[str] = []
+
+        async def decide() -> None:
+            try:
+                await world.resume(*map(Approve, interrupt.calls))
+            except SagentsError as exc:
+                told.append(type(exc).__name__)
+
+        nursery.start_soon(decide)
+        await trio.sleep(0.5)
+        await (world.sessions.stop(CONVERSATION) if how == "stop" else world.restart())
+        await trio.sleep(5)
+        if not told:  # it was taken by the agent that came after
+            assert "done" == (await world.messages())[-1].text
+            return
+        assert [] == effects.done
+        assert "done" == text_of(await world.decide(*map(Approve, interrupt.calls)))

@@ -163,6 +163,7 @@ class Answering:
         found: str | None = None
         for one in pipeline.having("answer"):
             if id_of(one) in call.claimed_by.split(", "):
+                self._require_accepting()  # it may have begun to leave while another one was asked
                 text = await self.live.home.run(self._answer, one, call, decision)
                 found = text if found is None else found
         return found

@@ -277,7 +277,7 @@ def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -
         return {**record, "unsaved": True} if record["message_id"] in unsaved or record["message_id"] in waiting else record
 
     plain = {key: value for key, value in commit.state.get("metadata", data["metadata"]).items() if key != TAKEN}
-    taken = commit.state["taken"] if "taken" in commit.state else data["metadata"].get(TAKEN)
+    standing = commit.state["taken"] if "taken" in commit.state else data["metadata"].get(TAKEN)
     messages = [record for record in data["messages"] if not record.get("draft")]
     draft = commit.state.get("draft") if "draft" in commit.state else next((one for one in data["messages"] if one.get("draft")), None)
     messages += [marked(record) for record in commit.messages]
@@ -288,7 +288,7 @@ def _applied(data: JSON, commit: Commit, unsaved: "set[str] | frozenset[str]") -
         "messages": messages,
         "queue": [record for record in data["queue"] if record["message_id"] not in taken] + [marked(record) for record in commit.queued],
         **{key: commit.state.get(key, data[key]) for key in ("todos", "interrupt")},
-        "metadata": {**plain, TAKEN: taken} if taken else plain,
+        "metadata": {**plain, TAKEN: standing} if standing else plain,
     }
 
 
