@@ -57,7 +57,7 @@ class Approvals(Middleware):
 
     def __init__(
         self,
-        interrupt_on: "Mapping[str, Policy] | Mapping[ToolLike, Policy] | Mapping[str | ToolLike, Policy]",
+        interrupt_on: "Mapping[Opaque, Policy]",
         *,
         newcomers: str = "ask",
         timeout: float = math.inf,
