@@ -69,6 +69,10 @@ def _tasks(given: "Iterable[Task]") -> tuple[Task, ...]:
     return tasks
 
 
+def _ids(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(given)
+
+
 @attrs.frozen(eq=False)
 class SubAgents(Middleware):
     """Give the agent the tool `task`, which runs a sub-agent in a nursery inside the call; several calls run in parallel.
@@ -80,7 +84,7 @@ class SubAgents(Middleware):
     tasks: Sequence[Task] = attrs.field(default=(), converter=_tasks)
     general_purpose: bool = attrs.field(default=True, kw_only=True)
     """Whether there is a sub-agent for anything else, with the agent's own prompt, tools and middleware."""
-    blocked: Sequence[str] = attrs.field(default=BLOCKED, kw_only=True, converter=tuple)
+    blocked: Sequence[str] = attrs.field(default=BLOCKED, kw_only=True, converter=_ids)
     """Ids of middleware that the general-purpose one does not inherit; gates (`claim`) hold for it all the same."""
     max_depth: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
     """How deep sub-agents may nest; at the limit there is no tool `task`."""

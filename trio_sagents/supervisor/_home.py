@@ -117,8 +117,11 @@ class Home:
                 ended.set()
                 live.wake()
 
-        live.hooks += 1
-        live.nursery.start_soon(task)
+        try:
+            live.nursery.start_soon(task)
+        except RuntimeError:  # the nursery is closed: the agent is cancelled from outside, and waits for its last tasks
+            raise live.entry.not_running() from None
+        live.hooks += 1  # no checkpoint since: the task has not begun
         await ended.wait()
         if not outcome:
             raise live.entry.not_running()
