@@ -121,7 +121,7 @@ class ToolRun:
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
         except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
-            return _contained(error, tool, call, context)
+            return _contained(error, tool, call, context)  # noqa: ASYNC104  # it raises what must go on
 
     def _returned(self, opened: OpenCall, call: ToolCall, value: object) -> ToolResult:
         self.values[call.call_id] = value

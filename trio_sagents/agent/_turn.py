@@ -29,11 +29,15 @@ async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
     with trio.move_on_after(limits.turn_timeout) as timeout:
         try:
             return await _run(pipeline, context)
-        except Exception as error:
+        except Exception as exc:  # noqa: BLE001  # raised again below, when the middleware has heard of it
+            error = exc
+        try:
             failed = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if failed is not None:
                 await pipeline.each("after_turn", context, Failed(failed), turn_id=context.turn_id, back=True)
-            raise
+            raise error
+        finally:
+            del error, failed  # they hold this frame, which holds them
     assert timeout.cancelled_caught
     raise LimitExceeded("turn_timeout", limits.turn_timeout, most=limits.turn_timeout)
 

@@ -25,7 +25,7 @@ class Choice:
     """What the person reads; empty for the value itself."""
 
 
-async def ask_user(
+async def ask_user(  # noqa: ASYNC124  # a tool without a thread
     question: str,
     kind: Literal["single", "multi", "text"] = "text",
     options: list[Choice] | list[str] | None = None,
