@@ -5,12 +5,13 @@ import functools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from tests.crash.notes import Log, Notes
 from tests.crash.workload import text_of
 from trio_sagents.data.history import close_after_crash, is_cut
 from trio_sagents.data.json import JSON, Opaque
@@ -24,6 +25,10 @@ State: TypeAlias = Literal["crashed", "left", "closed"]
 _NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
+def _encode(content: JSON) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
 @functools.lru_cache(maxsize=50_000)
 def _decoded(body: str) -> Message:
     return decode_message("of a test", json.loads(body))
@@ -35,75 +40,8 @@ def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, st
     found = []
     for row in rows_of(_decoded(body), _NO_TIME):
         call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
-        content = json.dumps(row.content, ensure_ascii=False, separators=(",", ":"))
-        found.append((row.row_id, call_id, (row.message_id, row.role, content, row.status)))
+        found.append((row.row_id, call_id, (row.message_id, row.role, _encode(row.content), row.status)))
     return found
-
-
-@attrs.define
-class Notes:
-    """What the processes noted about one conversation."""
-
-    posted: list[str] = attrs.field(factory=list)
-    """Message ids, in order."""
-    again: list[str] = attrs.field(factory=list)
-    """Message ids; in no order, for what was refused at first may be accepted behind others."""
-    outcomes: dict[str, tuple[str, str]] = attrs.field(factory=dict)
-    started: Counter[str] = attrs.field(factory=Counter)
-    finished: set[str] = attrs.field(factory=set)
-    closed: list[str] = attrs.field(factory=list)
-    asked: Counter[str] = attrs.field(factory=Counter)
-    """How often somebody wanted to cut a turn, by cause."""
-    deciding: dict[str, set[tuple[str, str]]] = attrs.field(factory=dict)
-    """By call id, what somebody was about to decide: the kind, and the amount to be paid."""
-    decided: dict[str, str] = attrs.field(factory=dict)
-    """By call id, the kind of the decision that was acknowledged."""
-    paid: dict[str, str] = attrs.field(factory=dict)
-    """By call id, the amount that was paid."""
-
-
-@attrs.define
-class Log:
-    """All that was noted, in all lives of a file."""
-
-    conversations: dict[str, Notes] = attrs.field(factory=dict)
-    count: int = 0
-    """Of what was acknowledged."""
-
-    def take(self, lines: Iterable[str]) -> int:
-        """Take in lines; return how many acknowledge something."""
-        before = self.count
-        for line in lines:
-            kind, *rest = line.split()
-            if kind in {"ready", "left", "drained", "stopped", "cancelled"}:
-                continue
-            name, *words = rest
-            notes = self.conversations.setdefault(name, Notes())
-            self.count += kind not in {"asking", "deciding"}
-            match kind:
-                case "asking":
-                    notes.asked[words[0]] += 1
-                case "deciding":
-                    notes.deciding.setdefault(words[0], set()).add((words[1], words[2]))
-                case "decided":
-                    notes.decided[words[0]] = words[1]
-                case "paid":
-                    notes.paid[words[0]] = words[1]
-                case "posted":
-                    notes.posted.append(words[0])
-                case "again":
-                    notes.again.append(words[0])
-                case "outcome":
-                    notes.outcomes[words[0]] = (words[1], words[2])
-                case "started":
-                    notes.started[words[0]] += 1
-                case "finished":
-                    notes.finished.add(words[0])
-                case "closed":
-                    notes.closed.append(words[0])
-                case _:
-                    raise AssertionError(f"a note nobody knows: {line!r}")
-        return self.count - before
 
 
 @attrs.frozen
@@ -283,16 +221,19 @@ class _Conversation:
     def _transcript(self) -> list[str]:
         """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
         results = {result.call_id: result.status for message in self.history for result in message.results}
+        edits = {record["call_id"]: json.loads(record["content"]) for record in self._records() if record["kind"] == "edit"}
         expected: dict[str, tuple[str, str, str, str]] = {}
         for body in (*self.stored.bodies, *self.stored.queue):
-            for row_id, call_id, row in _shown(body):
+            for row_id, call_id, (message_id, role, asked, final) in _shown(body):
+                content, status = asked, final
                 there = self.stored.rows.get(row_id)
-                if call_id is None:
-                    expected[row_id] = row
-                elif call_id in results:
-                    expected[row_id] = (*row[:3], results[call_id])
-                else:  # it runs, or waits for a person
-                    expected[row_id] = (*row[:3], "interrupted" if there is not None and there[3] == "interrupted" else "executing")
+                if call_id is not None:  # without a result it runs, or waits for a person
+                    status = results.get(call_id, "interrupted" if there is not None and there[3] == "interrupted" else "executing")
+                if call_id in edits:
+                    edited = _encode({**json.loads(asked), **edits[call_id]})
+                    if call_id in self.notes.paid or (there is not None and there[2] == edited):  # people see what ran
+                        content = edited
+                expected[row_id] = (message_id, role, content, status)
         differing = [row_id for row_id in {*expected, *self.stored.rows} if expected.get(row_id) != self.stored.rows.get(row_id)]
         return [
             f"the row {row_id} is {str(self.stored.rows.get(row_id))[:200]}, and should be {str(expected.get(row_id))[:200]}"

@@ -16,7 +16,7 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,9 +26,10 @@ import trio
 
 from tests.crash.disk import watch
 from tests.crash.images import Committed, Image, Recording, Sync, images, wrong_prefix
-from tests.crash.oracle import Log, Oracle, Stored
+from tests.crash.notes import Log
+from tests.crash.oracle import Oracle, Stored
 from tests.crash.planted import PLANTED
-from tests.crash.workload import Life, close, live
+from tests.crash.workload import Life, Note, close, live
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence import sqlite
 from trio_sagents.persistence._records import EncodedCommit
@@ -39,6 +40,8 @@ GENERATIONS: Final = 4
 NAME: Final = "power.db"
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112  # as the two libraries want it
 """Where images go: what they stand for is computed, so the disk below need not be one."""
+PATIENCE: Final = 20.0
+"""Seconds until a life that should have ended counts as hanging."""
 _RECOVERED: Final = 40
 """Of so many images one is opened by the library itself, too, and every conversation has one more turn."""
 
@@ -121,9 +124,11 @@ class Campaign:
             base.write(folder)
             recording = Recording(base.files)
             with watch(recording.watch), recording_commits(recording, self.checkpoint_pages):
-                trio.run(live, life, recording.note)
+                ended = _run(live, life, recording.note)
             self.steps += len(recording.entries)
-            found, base, log = self._look(recording, log, min(left, per_life), choose, attrs.evolve(life, number=2 * generation + 1))
+            next_life = attrs.evolve(life, number=2 * generation + 1)
+            found, base, log = self._look(recording, log, min(left, per_life), choose, next_life)
+            found = found if ended else [*found, "the life does not end"]
             self.violations += [f"disk {number}, life {generation}: {what}; replay: {self._replay(number, count)}" for what in found[:3]]
             left -= per_life
         return count
@@ -177,7 +182,8 @@ class Campaign:
         if self.is_promised:
             oracle.check(life.path, "crashed")
         said: list[str] = []
-        trio.run(close, attrs.evolve(life, is_last=True), lambda *words: said.append(" ".join(words)))
+        if not _run(close, attrs.evolve(life, is_last=True), lambda *words: said.append(" ".join(words))):
+            return ["the library does not go on from it"]
         if not self.is_promised:
             oracle = Oracle()  # of what was lost nothing is expected
             return [f"after recovery: {what}" for what in oracle.check_image(life.path, promised=False)[0]]
@@ -190,6 +196,17 @@ class Campaign:
 
     def _replay(self, number: int, count: int) -> str:
         return f"python -m tests.crash.power --seed {self.seed} --disk {number} --images {count} --synchronous {self.synchronous}"
+
+
+def _run(work: Callable[[Life, Note], Awaitable[None]], life: Life, note: Note) -> bool:
+    """Run a life; False if it did not end by itself."""
+
+    async def bounded() -> bool:
+        with trio.move_on_after(PATIENCE) as scope:
+            await work(life, note)
+        return not scope.cancelled_caught
+
+    return trio.run(bounded)
 
 
 def _changes(found: dict[str, Stored]) -> dict[str, tuple[int, int]]:

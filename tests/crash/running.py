@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 SEED: Final = int(os.environ.get("TRIO_SAGENTS_SEED", "20240229"))
 KILLS: Final = int(os.environ.get("TRIO_SAGENTS_KILLS", "300"))
 TERMS: Final = max(48, KILLS // 10)
-IMAGES: Final = int(os.environ.get("TRIO_SAGENTS_IMAGES", "2000"))
+IMAGES: Final = int(os.environ.get("TRIO_SAGENTS_IMAGES", "400"))
 
 
 def run(program: str, *arguments: Sequence[str | int | Path], limit: float = 300) -> list[dict[str, Opaque]]:
@@ -43,7 +43,9 @@ def run(program: str, *arguments: Sequence[str | int | Path], limit: float = 300
         ended = [(*process.communicate(timeout=deadline - time.monotonic()), process.returncode) for process in processes]
     finally:
         for process in processes:
-            process.kill()
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
     for out, errors, status in ended:
         assert status == 0, errors
         assert out, errors

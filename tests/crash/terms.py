@@ -26,7 +26,8 @@ import attrs
 import trio
 
 from tests.crash.kills import LIVES, PATIENCE, fork, read_all
-from tests.crash.oracle import Notes, Oracle, Stored, read
+from tests.crash.notes import Notes
+from tests.crash.oracle import Oracle, Stored, read
 from tests.crash.planted import PLANTED
 from tests.crash.workload import Ending, Life, close, live_until_sigterm, noting_to
 from trio_sagents.data.messages import Message

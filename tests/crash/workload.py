@@ -210,7 +210,7 @@ async def converse(sessions: Sessions, name: str, person: str, life: Life, note:
     """Post, wait or not, cancel, stop, and post again what was posted before."""
     choose = random.Random(f"{life.seed} {name} {person}")
     async with trio.open_nursery() as waiting:
-        for number in range(3):
+        for number in range(3 if life.number else 0):
             # A person who does not know what became of it posts again, and learns what became of it, if it was accepted.
             await again(sessions, name, f"{life.number - 2}.{person}.{number}", note, waiting)
         await decide(sessions, name, choose, note)

@@ -31,8 +31,8 @@ async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
             return await _run(pipeline, context)
         except Exception as exc:  # noqa: BLE001  # raised again below, when the middleware has heard of it
             error = exc
+        failed = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
         try:
-            failed = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if failed is not None:
                 await pipeline.each("after_turn", context, Failed(failed), turn_id=context.turn_id, back=True)
             raise error
