@@ -265,6 +265,8 @@ def _check_document(conversation_id: str, data: JSON) -> dict[str, JSONValue]:
     for key in ("messages", "queue"):
         if not isinstance(data[key], list) or not all(isinstance(record, dict) for record in data[key]):
             raise StateError(conversation_id, f"{key!r} is not a list of records")
+    if not isinstance(data["metadata"], Mapping):
+        raise StateError(conversation_id, f"metadata is {type(data['metadata']).__name__}, not an object")
     return {**data, "messages": [dict(one) for one in data["messages"]], "queue": [dict(one) for one in data["queue"]]}
 
 
