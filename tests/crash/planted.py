@@ -160,7 +160,7 @@ def drop_results() -> None:
     commit_result, closing = _turns.Turn.commit_result, TurnBooks.closing
 
     async def slow(self: _turns.Turn, call: ToolCall, result: ToolResult) -> None:
-        await trio.sleep(0.002)
+        await trio.sleep(0.03)
         await commit_result(self, call, result)
 
     def dropping(self: TurnBooks, outcome: Opaque, progress: Progress, asking: Message | None) -> Opaque:

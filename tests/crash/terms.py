@@ -159,7 +159,12 @@ class Campaign:
 
     def _close(self, life: Life, oracle: Oracle) -> list[str]:
         child, pipe = fork(lambda pipe: trio.run(close, life, noting_to(pipe)))
-        oracle.log.take(read_all(pipe))
+        try:
+            oracle.log.take(read_all(pipe))
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return ["it hung: a conversation does not go on"]
         _, status = os.waitpid(child, 0)
         ended = {name: notes.closed for name, notes in oracle.log.conversations.items()}
         self.turns += len(ended)

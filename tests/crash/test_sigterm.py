@@ -9,8 +9,19 @@ import pytest
 import trio
 
 from tests.crash.running import TERMS, in_all, run, violations
-from trio_sagents import Agent, SessionConfig, ShutdownReason, SingleFactoryRouter, open_sessions
-from trio_sagents.testing import ScriptedModel
+from trio_sagents import (
+    Agent,
+    Approvals,
+    Approve,
+    Interrupted,
+    MemoryStore,
+    SessionConfig,
+    ShutdownReason,
+    SingleFactoryRouter,
+    open_sessions,
+)
+from trio_sagents.data.records import Commit
+from trio_sagents.testing import Call, ScriptedModel
 
 BUGS = ("settle_nothing", "drop_results", "drop_text", "blame_the_user")
 
@@ -59,3 +70,63 @@ async def test_a_cancelled_host_with_a_nursery_in_its_block(autojump_clock: trio
                 await trio.sleep_forever()
 
     assert ShutdownReason.HOST_CANCELLED == handle._live.shutdown_reason
+
+
+class Held(MemoryStore):
+    """A store whose commits can be held."""
+
+    gate: trio.Event | None = None
+    only_interrupts = False
+
+    async def commit(self, scope, commit: Commit, **owner) -> int:
+        if self.gate is not None and (not self.only_interrupts or commit.state.get("interrupt") is not None):
+            await self.gate.wait()
+        return await super().commit(scope, commit, **owner)
+
+    def hold(self, *, only_interrupts: bool = False) -> None:
+        """Hold commits from now on."""
+        self.gate, self.only_interrupts = trio.Event(), only_interrupts
+
+    def let_go(self) -> None:
+        """Let them go on."""
+        assert self.gate is not None
+        self.gate.set()
+        self.gate = None
+
+
+async def test_a_drain_while_a_decision_is_on_its_way(autojump_clock: trio.testing.MockClock) -> None:
+    """Found by the churn: the decision stays on record, and no other turn begins over the call that it is about."""
+
+    async def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    store = Held()
+    model = ScriptedModel(lambda request: Call("pay", amount=1) if request.messages[-1].text == "first" else "fine")
+    agent = Agent(model=model, tools=[pay], middleware=[Approvals({"pay": True})])
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent), store=store)) as sessions:
+        store.hold(only_interrupts=True)
+        first = await sessions.post("c", "first")
+        async with trio.open_nursery() as nursery:
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(sessions.post, "c", "second")  # is committed right behind the interrupt, and waits there
+            await trio.testing.wait_all_tasks_blocked()
+            store.let_go()
+        outcome = await first.wait()
+        assert isinstance(outcome, Interrupted)
+        store.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sessions.resume, "c", [Approve(call) for call in outcome.interrupt.calls])
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(sessions.drain)
+            await trio.testing.wait_all_tasks_blocked()
+            store.let_go()
+
+    found = await store.load(None, "c")
+    assert found is not None
+    answered = [part["call_id"] for message in found.messages for part in message["parts"] if part["type"] == "tool_result"]
+    decided = [record["kind"] for message in found.messages for record in message.get("metadata", {}).get("decisions", ())]
+    decided += [record["kind"] for records in found.state.get("taken", {}).values() for record in records]
+    assert ["approve"] == decided
+    assert ["call-1"] == answered or "tool_call" == found.messages[-1]["parts"][-1][
+        "type"
+    ]  # it has its answer, or gets it at the next start

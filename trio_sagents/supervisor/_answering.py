@@ -224,8 +224,11 @@ class Answering:
                 for event in events:
                     live.publish(event)
                 then()
-            elif gone is not None:
-                gone()
+            else:
+                # It leaves: a last turn that it may still begin closes first what was let go on, and is not run any more.
+                live.needs_repair = True
+                if gone is not None:
+                    gone()
             live.wake()
 
         await live.ledger.submit(change, landed).wait()
