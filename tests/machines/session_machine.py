@@ -25,7 +25,6 @@ I23  in the form: presence is exactly who is there: `Inside.check`
 besides: I10, I11, I12 `Book.apply`, `check_books`, `_check_memory`; I29 `check_closed`. I24 to I28 and I30, I31: not yet in the library.
 """
 
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +32,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.logs import quiet_log
 from tests.machines.agents import CALM, REPLIES, TURN_TIMEOUT
 from tests.machines.books import Violation, check
 from tests.machines.stores import MemoryBackend, SqliteBackend, WatchedStore
@@ -83,8 +83,7 @@ class SessionMachine(TrioStateMachine):
         """Open the first block."""
         self.handles: list[Any] = []
         self.worlds: list[World] = []
-        logging.getLogger("trio_sagents").setLevel(logging.CRITICAL)
-        self._undo.callback(logging.getLogger("trio_sagents").setLevel, logging.NOTSET)
+        self._undo.enter_context(quiet_log())
         self._watch_agents()
         self.begin(seed, mode)
         if self.on_sqlite:

@@ -7,7 +7,6 @@ no approval outlives its interrupt), all in `Plain`; and the history is valid al
 
 import datetime
 import json
-import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.logs import quiet_log
 from tests.machines.books import Book, check
 from tests.machines.stores import MemoryBackend, SqliteBackend
 from tests.people.desk import CONVERSATION, DEADLINE, INACTIVITY, Disk, Process, decision_on
@@ -57,8 +57,7 @@ class PeopleMachine(TrioStateMachine):
         self.number = 0
         self.sent: list[Any] = []
         self.processes: list[Process] = []
-        logging.getLogger("trio_sagents").setLevel(logging.CRITICAL)
-        self._undo.callback(logging.getLogger("trio_sagents").setLevel, logging.NOTSET)
+        self._undo.enter_context(quiet_log())
         self._bend_the_wall_clock()
         self.begin(seed, mode)
         if self.on_sqlite:

@@ -1,6 +1,5 @@
 """What every story happens in: sessions on stores, models and tools that fail on plan, two viewers, and the checks behind it."""
 
-import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from tests.logs import quiet_log
 from trio_sagents import (
     Agent,
     Completed,
@@ -66,8 +66,6 @@ REPLIES: Final[dict[str, Reply]] = {
     "todo": Call("write_todos", todos=[{"content": "one"}]),
 }
 """What is answered, by the first word of what was asked; behind a tool comes "done"."""
-
-logging.getLogger("trio_sagents").setLevel(logging.CRITICAL + 1)  # crashes are part of the stories; nobody has to read of them
 
 
 def reply_to(request: Any) -> Reply:
@@ -268,7 +266,7 @@ class World:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Open the sessions, with two viewers; behind the block nothing is left of them."""
-        with no_task_left():
+        with quiet_log(), no_task_left():
             async with open_sessions(self.config) as self.sessions:
                 async with (
                     self.sessions.open_subscriber(scope=ALICE) as alice,
@@ -360,7 +358,7 @@ class Story:
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
         hangs = world.hangs = any(fault.how == "hang" for fault in faults)
         if self.kind == "bare":
-            with no_task_left():
+            with quiet_log(), no_task_left():
                 await self.body(world)
             return
         async with world.opened():
