@@ -135,7 +135,11 @@ class Middleware:
         """Take what the host sent by `notify_middleware`."""
 
     def transform_row(self, row: DisplayMessage) -> DisplayMessage | None:
-        """Return how a row of the transcript is to look, with the same id; None leaves it out. Synchronous."""
+        """Return how a row of the transcript is to look, with the same id; None leaves it out. Synchronous.
+
+        What a host keeps in a `DisplayMessagePersistence` of its own stays as that made it: there, viewers see the row transformed,
+        and `Sessions.history`, which such a host does not need, renders the state as it is.
+        """
         return row
 
     def debug_summary(self) -> JSON:

@@ -19,7 +19,7 @@ import openai
 import pytest
 import trio
 
-from tests.flow._kit import DictRows, DictStates
+from tests.flow._kit import DictRows, DictStates, read_all
 from tests.providers.server import (
     Exchange,
     Reply,
@@ -522,9 +522,8 @@ async def test_host_stores_of_two_kinds(host: Host, caplog: pytest.LogCaptureFix
     async with open_sessions(config) as sessions:
         async with sessions.watch("c", scope=Login("alice"), request_opts={"password": secret("request_opts")}) as watch:
             await host.talk(sessions)
-            with trio.move_on_after(0.05):
-                async for envelope in watch:
-                    host.findings.heard(envelope)
+            for envelope in await read_all(watch):
+                host.findings.heard(envelope)
     collect_logs(host.findings, caplog.records)
 
     assert set() == host.findings.leaks()

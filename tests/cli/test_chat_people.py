@@ -236,7 +236,7 @@ def test_a_halt_is_acknowledged_by_enter(chat: Chat, arguments: tuple[str, ...],
 
 @READERS
 def test_a_sub_agents_progress_is_one_line(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Each has its line, which is drawn again; what it asks shows where it comes from."""
+    """Each has its line, which is drawn again; what it asks shows where it comes from. (Its last word before that may never be drawn.)"""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("hand two tasks to sub-agents\r")
@@ -246,7 +246,6 @@ def test_a_sub_agents_progress_is_one_line(chat: Chat, arguments: tuple[str, ...
         child.expect(r"\(offline\) The sub-agent says: 12\*7 = 84")
         child.expect(prompt)
         child.send("have a sub-agent send 5 euros to Ann\r")
-        child.expect(r"waits for you")
         child.expect(r"Approve this call of the sub-agent general-purpose\?")
         child.expect(CHOOSE)
         child.send("a\r")

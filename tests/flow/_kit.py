@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import trio
+import trio.testing
 
 from trio_sagents import (
     Agent,
@@ -303,11 +304,17 @@ async def read_until(subscriber: Subscriber, *kinds: type, count: int = 1) -> li
 
 
 async def read_all(subscriber: Subscriber) -> list[Envelope]:
-    """Read all there is."""
+    """Read all there is: until everybody waits, not for a time, which a busy machine may spend elsewhere."""
     envelopes: list[Envelope] = []
-    with trio.move_on_after(0.001):
-        while True:
-            envelopes.append(await subscriber.__anext__())
+
+    async def read() -> None:
+        async for envelope in subscriber:
+            envelopes.append(envelope)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
     return envelopes
 
 

@@ -417,8 +417,9 @@ async def test_edit_when_the_tool_cannot_take_it(autojump_clock: Any, arguments:
         assert [9] == effects.of("pay")
 
 
-async def test_invalid_arguments_are_not_asked_about(autojump_clock: Any) -> None:
-    """A call whose text is no JSON object fails at once: nobody is asked to approve what could not run."""
+@pytest.mark.parametrize("arguments", ['{"amount": 1, "amount": 2}', '{"amount": "a lot"}', "{}", '{"amount": 1, "to": "Bob"}'])
+async def test_invalid_arguments_are_not_asked_about(autojump_clock: Any, arguments: str) -> None:
+    """A call that its tool could not take fails at once: nobody is asked to approve what could not run."""
     effects = Effects()
 
     class Broken(ScriptedModel):
@@ -426,7 +427,7 @@ async def test_invalid_arguments_are_not_asked_about(autojump_clock: Any) -> Non
             if reply != "broken":
                 yield from super().chunks(reply)
                 return
-            yield ToolCallChunk(0, "b-1", "pay", '{"amount": 1, "amount": 2}')
+            yield ToolCallChunk(0, "b-1", "pay", arguments)
             yield FinishChunk("tool_calls")
 
     agent = attrs.evolve(scripted("x", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")]), model=Broken(["broken", "I see"]))

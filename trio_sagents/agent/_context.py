@@ -1,13 +1,13 @@
 """What a turn may ask of whoever runs it. A turn knows no session: it gets one of these, and returns an outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import trio
 
 from trio_sagents.agent._middleware import AgentHome
 from trio_sagents.agent._progress import OpenCall, Progress
-from trio_sagents.data.interrupts import DecisionRecord
+from trio_sagents.data.interrupts import DecisionRecord, PendingCall
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 
@@ -75,8 +75,8 @@ class TurnContext(AgentHome, Protocol):
         """Take what people posted to steer the running turn into the history."""
         ...
 
-    async def commit_answer(self, message: Message, usage: Usage) -> None:
-        """Keep an answer that asks for tools; its calls are then open, and on record as begun."""
+    async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
+        """Keep an answer that asks for tools; its calls are then open, and on record as begun but for those that wait, by call id."""
         ...
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:

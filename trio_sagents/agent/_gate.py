@@ -5,17 +5,62 @@ runs is the object that was looked at: an approval is bound to the digest of its
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
+import trio
 
 from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
-from trio_sagents.agent._tools import Tool
+from trio_sagents.agent._tools import ArgumentsInvalid, Tool
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
 from trio_sagents.data.json import Opaque, digest_of
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.exceptions import MiddlewareError, StateError
+
+
+@attrs.frozen
+class Gated:
+    """What the gate says of the calls of one answer, by call id; it lets all others run."""
+
+    waiting: Mapping[str, PendingCall]
+    """What people have to decide."""
+    invalid: Mapping[str, str]
+    """Why the arguments cannot be used: nobody is asked about a call that could not run."""
+
+
+async def ask_gate(pipeline: Pipeline, home: AgentHome, turn_id: str, calls: Sequence[ToolCall], invalid: Mapping[str, str]) -> Gated:
+    """Ask the gate about the calls of an answer, in parallel, before any of them is on record.
+
+    Args:
+        pipeline: has the tools, and the gate.
+        home: the turn's.
+        turn_id: the turn.
+        calls: of the answer. Those of tools that there are not cannot run, and are not asked about.
+        invalid: by call id, why arguments cannot even be read.
+
+    Cancellation: nothing was done.
+    """
+    wanted: dict[str, PendingCall] = {}
+    misfits: dict[str, str] = {**invalid}
+
+    async def ask(call: ToolCall, tool: Tool) -> None:
+        found = await claim(pipeline, home, turn_id, call, tool)
+        if found is None:
+            return
+        try:
+            tool.check(call.arguments)
+        except ArgumentsInvalid as exc:
+            misfits[call.call_id] = str(exc)
+        else:
+            wanted[call.call_id] = found
+
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            tool = pipeline.tools.get(call.name)
+            if tool is not None and call.call_id not in invalid:
+                nursery.start_soon(ask, call, tool)
+    return Gated({call.call_id: wanted[call.call_id] for call in calls if call.call_id in wanted}, misfits)
 
 
 async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCall, tool: Tool) -> PendingCall | None:

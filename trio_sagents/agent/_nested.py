@@ -4,7 +4,7 @@ It ends with the call. Where it waits for people its whole state becomes part of
 again when they have decided: it then goes on from that state, so nothing that it did is done again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
@@ -21,7 +21,7 @@ from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, S
 from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import encode_pending
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, interrupt_kind
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
@@ -207,10 +207,8 @@ class NestedTurn:
         """Begin with this message."""
         self._messages.append(Message(self.new_id(), "user", (TextPart(prompt),), None, self.turn_id))
 
-    async def commit_answer(self, message: Message, usage: Usage) -> None:
-        self.progress.draft = None
-        self.progress.calls += len(message.calls)
-        self.progress.open_calls = {call.call_id: OpenCall(call) for call in message.calls}
+    async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
+        self.progress.open(message.calls, waiting)
         self._keep(message)
         await trio.lowlevel.checkpoint()
 

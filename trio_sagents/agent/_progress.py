@@ -1,6 +1,6 @@
 """How far a turn has come, at any moment: what a snapshot shows, and what a cut turn keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import attrs
@@ -84,6 +84,8 @@ class OpenCall:
     """The call as it runs: after an edit, with other arguments."""
     requests: Sequence[PendingCall] = ()
     """What people have to decide before it can go on: itself, or the calls of its sub-agent."""
+    has_passed: bool = False
+    """Whether the gate was asked about it, and lets it run."""
     has_run_agent: bool = False
     """Whether it has run a sub-agent."""
     record: JSON | None = None
@@ -124,6 +126,16 @@ class Progress:
     calls: int = 0
     """Tool calls asked for."""
 
+    def open(self, calls: Sequence[ToolCall], waiting: Mapping[str, PendingCall]) -> None:
+        """Begin with the calls of an answer, which is no draft any more; by call id, what people have to decide about some."""
+        self.draft = None
+        self.calls += len(calls)
+        self.open_calls = {call.call_id: _opened(call, waiting.get(call.call_id)) for call in calls}
+
     def pictures(self) -> Sequence[ToolCall]:
         """Return the open calls with their status, for a snapshot."""
         return tuple(attrs.evolve(one.shown or one.call, status=one.status) for one in self.open_calls.values())
+
+
+def _opened(call: ToolCall, wanted: PendingCall | None) -> OpenCall:
+    return OpenCall(call, has_passed=True) if wanted is None else OpenCall(call, "interrupted", requests=(wanted,))

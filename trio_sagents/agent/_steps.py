@@ -4,7 +4,7 @@
 history stays valid, no call runs without passing the gate, and each is answered once: that is in the steps.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -12,6 +12,7 @@ import attrs
 from trio_sagents.agent._agent import Agent
 from trio_sagents.agent._asking import ask
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._gate import ask_gate
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.agent._tool_calls import run_open_calls
@@ -110,8 +111,10 @@ class TurnSteps:
         if not self.calls_of(answer):
             raise RuntimeError("this answer asks for no tool: `complete` keeps it")
         self._is_busy = True
-        await self.context.commit_answer(answer.message, answer.usage)
-        ended = await self._run(answer)
+        # The gate comes first: what waits for a person is on record as waiting from its first commit on, and never as begun.
+        gated = await ask_gate(self.pipeline, self.context, self.context.turn_id, answer.message.calls, answer.invalid)
+        await self.context.commit_answer(answer.message, answer.usage, gated.waiting)
+        ended = await self._run(gated.invalid)
         self._is_busy = False
         return ended
 
@@ -122,11 +125,11 @@ class TurnSteps:
 
         Cancellation: as of `run_tools`.
         """
-        return await self._run(None)
+        return await self._run({})
 
-    async def _run(self, answer: ModelAnswer | None) -> Ended | None:
+    async def _run(self, invalid: Mapping[str, str]) -> Ended | None:
         context = self.context
-        values = await run_open_calls(self.pipeline, {} if answer is None else answer.invalid, context)
+        values = await run_open_calls(self.pipeline, invalid, context)
         waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
         if waiting:
             interrupted = context.interrupt_of(waiting)

@@ -68,8 +68,10 @@ class ToolRun:
         call = opened.call
         decision = self.context.decision_of(call.call_id)
         if decision is None:
-            if opened.record is not None:
-                return call  # it runs already: its sub-agent waited
+            if opened.requests:
+                return None
+            if opened.has_passed or opened.record is not None:
+                return call  # it may run, or it runs already: its sub-agent waited
             wanted = await claim(self.pipeline, self.context, self.context.turn_id, call, tool)
             if wanted is None:
                 return call

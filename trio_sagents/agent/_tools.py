@@ -206,16 +206,23 @@ class Tool:
         Raises:
             ArgumentsInvalid: they do not fit; no other error, also where a class of the host refuses its values.
         """
-        name = self._binding.context
+        values = self._read(arguments)
+        if self._binding.context is not None:
+            values[self._binding.context] = context
+        return values
+
+    def check(self, arguments: JSON) -> None:
+        """Raise ArgumentsInvalid where the arguments of a call do not fit; the function is not called."""
+        self._read(arguments)
+
+    def _read(self, arguments: JSON) -> dict[str, object]:
         try:
             values = self._binding.read(arguments)
         except Misfit as exc:
             raise ArgumentsInvalid(self.name, [_sentence(path, what) for path, what in exc.problems]) from exc
         assert isinstance(values, dict)
-        if name is not None:
-            if name in values:
-                raise ArgumentsInvalid(self.name, [f"{name}: is not for you to give"])
-            values[name] = context
+        if self._binding.context in values:
+            raise ArgumentsInvalid(self.name, [f"{self._binding.context}: is not for you to give"])
         return values
 
 

@@ -4,7 +4,10 @@ A history is cut when its process died, when a write failed, or when a turn was 
 the same way for all three, and only ever appended.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
 
 from trio_sagents.data.messages import FINISH_REASONS, Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 
@@ -14,6 +17,22 @@ CLOSING_TEXT: Mapping[ToolStatus, str] = {
     "interrupted": "This call was not run: nobody decided on it.",
     "unknown": "The outcome of this call is unknown: it had begun, and may have had its effect. Do not assume either.",
 }
+
+
+GATED: Final = "gated"
+"""In the metadata of a stored answer: the ids of its calls that wait for a person, and had not begun when it was stored."""
+
+
+def with_gated(message: Message, waiting: Iterable[str]) -> Message:
+    """Return an answer that says which of its calls wait for a person."""
+    gated = list(waiting)
+    return attrs.evolve(message, metadata={**message.metadata, GATED: gated}) if gated else message
+
+
+def is_gated(message: Message, call_id: str) -> bool:
+    """Return whether a stored answer says that this call had not begun."""
+    gated = message.metadata.get(GATED)
+    return isinstance(gated, list | tuple) and call_id in gated
 
 
 def is_cut(messages: Sequence[Message]) -> bool:
@@ -68,21 +87,29 @@ def closing_messages(
     return closing
 
 
-def close_after_crash(messages: Sequence[Message], draft: Message | None, message_ids: Iterator[str]) -> Sequence[Message]:
+def close_after_crash(
+    messages: Sequence[Message], draft: Message | None, message_ids: Iterator[str], decided: Collection[str] = ()
+) -> Sequence[Message]:
     """Return what closes a history that a crash or a failed write cut; empty where it is whole.
 
     A call that is open had been stored before it began, so it may have run: its outcome is "unknown", and nobody runs it again.
+    One that was stored as waiting for a person, and that nobody decided on, has not begun.
 
     Args:
         messages: the stored history, oldest first.
         draft: the answer as last drafted, or None.
         message_ids: where new ids come from.
+        decided: the ids of open calls that people decided on, themselves or what was asked inside of them.
     """
     if not is_cut(messages):
         return ()
     turn_id = messages[-1].turn_id
     partial = draft if draft is not None and draft.turn_id == turn_id else None
-    calls: list[tuple[ToolCall, ToolStatus]] = [(call, "unknown") for call in open_calls(messages)]
+    asking = next((one for one in reversed(messages) if one.role == "assistant"), None)
+    calls: list[tuple[ToolCall, ToolStatus]] = []
+    for call in open_calls(messages):
+        has_begun = asking is None or call.call_id in decided or not is_gated(asking, call.call_id)
+        calls.append((call, "unknown" if has_begun else "interrupted"))
     return closing_messages(calls, partial, turn_id=turn_id, stop_reason="crashed", message_ids=message_ids)
 
 

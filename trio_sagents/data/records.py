@@ -174,3 +174,5 @@ class Saved:
 
     new: Sequence[DisplayMessage] = ()
     changed: Sequence[DisplayMessage] = ()
+    by_host: bool = False
+    """Whether a host's own store made the rows, from messages: then no middleware has looked at them."""

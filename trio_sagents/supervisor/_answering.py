@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_sagents.abc import Scope
-from trio_sagents.agent import EXPECTED, ArgumentsInvalid, ToolContext
+from trio_sagents.agent import EXPECTED, ArgumentsInvalid
 from trio_sagents.agent._middleware import id_of
 from trio_sagents.data.decisions import Answer as AnswerDecision
 from trio_sagents.data.decisions import Decision, Edit, Reject, answer_text
@@ -147,7 +147,7 @@ class Answering:
                 case Edit(arguments=arguments):
                     tool = None if call.path else live.pipeline.tools.get(call.name)
                     if tool is not None:
-                        tool.bind(arguments, _no_context(live))
+                        tool.check(arguments)
                 case Reject(reason=reason):
                     text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
                 case AnswerDecision():
@@ -258,8 +258,3 @@ class Answering:
                         return accepted.answer
                 return Answer(outcome_of_turn(ledger.messages, turn_id))
         return Answer(Unanswered("cut"))
-
-
-def _no_context(live: "LiveAgent") -> ToolContext:
-    ledger = live.ledger
-    return ToolContext(ledger.conversation_id, live.blueprint.scope, "", "", ledger.state(), lambda _event: None)

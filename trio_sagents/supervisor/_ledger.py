@@ -203,7 +203,7 @@ class Ledger:
         """Return what closes the history where a crash or a failed write cut it; empty where it is whole."""
         if self.interrupt is not None:
             return ()
-        return self.with_decisions(self.fitted(close_after_crash(self.messages, self.draft, self.id_source())))
+        return self.with_decisions(self.fitted(close_after_crash(self.messages, self.draft, self.id_source(), self.taken)))
 
     def with_decisions(self, messages: Sequence[Message], taken: Taken | None = None) -> Sequence[Message]:
         """Return the messages, what was decided about their calls in the metadata of the results: there it is kept for ever."""
@@ -271,7 +271,7 @@ class Ledger:
                 self._revision = self._committed
                 self._coming = None
                 self.ids -= added
-            then(saved, error)
+            then(self._as_shown(saved), error)
             if not self._writes and self._rest is not None:
                 self._rest.set()
                 self._rest = None
@@ -279,6 +279,12 @@ class Ledger:
         write = Write(self.scope, commit, change.shown, finish)
         self._writes[write] = None
         return self.writer.submit(write)
+
+    def _as_shown(self, saved: Saved | None) -> Saved | None:
+        """Return what was saved as viewers are to see it; the rows of our own stores were transformed before."""
+        if saved is None or not saved.by_host or not self.transforms:
+            return saved
+        return attrs.evolve(saved, new=transformed(saved.new, self.transforms), changed=transformed(saved.changed, self.transforms))
 
     def abandon(self) -> None:
         """The agent ends, and the store has not answered: whoever waits for a write learns that nobody knows."""

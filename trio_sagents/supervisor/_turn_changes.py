@@ -1,6 +1,6 @@
 """What the steps of a turn change in the books, and what they tell: values, from values."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
@@ -12,7 +12,7 @@ from trio_sagents.data.history import closing_messages
 from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
-from trio_sagents.data.rows import call_row, rows_of
+from trio_sagents.data.rows import call_row, call_row_id, rows_of
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._runtime import wall_clock
@@ -28,18 +28,22 @@ class TurnBooks:
     turn_id: str
     actor: Scope = attrs.field(repr=False)
 
-    def answer(self, message: Message, usage: Usage) -> tuple[Change, Sequence[Event]]:
-        """An answer that asks for tools."""
+    def answer(self, message: Message, usage: Usage, waiting: Collection[str]) -> tuple[Change, Sequence[Event]]:
+        """An answer that asks for tools; calls that wait for people do not execute yet."""
         updates = tuple(
-            ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in message.calls
+            ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments})
+            for call in message.calls
+            if call.call_id not in waiting
         )
+        held = {call_row_id(call_id, self.turn_id) for call_id in waiting}
+        rows = rows_of(message, wall_clock(), "executing")
         change = Change(
             lifecycle="on_step",
             actor=self.actor,
             messages=(message,),
             draft=None,
             shown=(message,),
-            rows=rows_of(message, wall_clock(), "executing"),
+            rows=tuple(attrs.evolve(row, status="pending") if row.row_id in held else row for row in rows),
             tool_updates=updates,
         )
         return change, (MessageCompleted(message, self.turn_id), *usage_event(message, usage, self.turn_id))

@@ -26,8 +26,8 @@ from trio_sagents.data.events import (
     TodosUpdated,
     ToolIgnoresCancellation,
 )
-from trio_sagents.data.history import open_calls
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, interrupt_kind
+from trio_sagents.data.history import open_calls, with_gated
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
@@ -193,16 +193,14 @@ class Turn:
         accepted = self.live.intake.accepted.get(message_id)
         return accepted is not None and accepted.overlap == "steer"
 
-    async def commit_answer(self, message: Message, usage: Usage) -> None:
-        message = with_usage(message, usage)
+    async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
+        message = with_gated(with_usage(message, usage), waiting)
         self.live.ledger.check_room(message)
         self._drafts.stop()
         # Open from the moment this is submitted: a turn that is cut now closes them behind this commit.
-        self.progress.draft = None
-        self.progress.calls += len(message.calls)
-        self.progress.open_calls = {call.call_id: OpenCall(call) for call in message.calls}
+        self.progress.open(message.calls, waiting)
         self._asking = message
-        await self._submit(*self._books.answer(message, usage)).wait()
+        await self._submit(*self._books.answer(message, usage, waiting)).wait()
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
         message = self._books.result_message(result)

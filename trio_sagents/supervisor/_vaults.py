@@ -191,7 +191,7 @@ class SplitVault:
             else:
                 if row is not None:
                     changed.append(row)
-        return Saved(tuple(new), tuple(changed))
+        return Saved(tuple(new), tuple(changed), by_host=True)
 
     async def _save_message(
         self, display: DisplayMessagePersistence, scope: Scope, document: _Document, context: PersistContext, message: Message
