@@ -9,7 +9,7 @@ The layers, top to bottom as a request goes through them; imports point downward
     abc                    what you may implement
     data, exceptions       pure values
 
-    middleware, models, persistence, files, mcp, otel
+    middleware, models, persistence, cluster, files, mcp, otel
                            adapters: each implements something of abc
     testing                the kit for your own tests
 """
@@ -22,6 +22,7 @@ from trio_sagents.abc import (
     DisplayMessagePersistence,
     Factory,
     FactoryRouter,
+    Leases,
     MessagePreprocessor,
     Middleware,
     Model,
@@ -33,6 +34,7 @@ from trio_sagents.abc import (
 )
 from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse, extract
 from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
+from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
@@ -124,6 +126,7 @@ from trio_sagents.exceptions import (
     PersistenceError,
     QueueFull,
     RegistryUnavailable,
+    RunsElsewhere,
     SagentsError,
     SessionsClosed,
     StartFailed,
@@ -225,10 +228,12 @@ __all__ = (
     "Interrupted",
     "InvalidDecision",
     "JSON",
+    "Leases",
     "Lifecycle",
     "LimitExceeded",
     "LocalPubSub",
     "MemoryFiles",
+    "MemoryLeases",
     "MemoryStore",
     "Message",
     "MessageCompleted",
@@ -269,6 +274,7 @@ __all__ = (
     "RegistryUnavailable",
     "Reject",
     "RetryPolicy",
+    "RunsElsewhere",
     "SagentsError",
     "SameScope",
     "Scope",
@@ -283,6 +289,7 @@ __all__ = (
     "SingleFactoryRouter",
     "Snapshot",
     "SqliteFiles",
+    "SqliteLeases",
     "SqliteStore",
     "StartFailed",
     "State",

@@ -4,7 +4,7 @@ Whatever may wait is `async def`; a plain function in its place is a TypeError a
 host's own object: handed through, never stored.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -284,6 +284,36 @@ class DisplayMessagePersistence(Protocol):
         ...
 
 
+class Leases(Protocol):
+    """Says which process may run the agent of a conversation, for a while; several processes ask the same one.
+
+    A lease saves work, and proves nothing: a process may be paused while its lease ends. What keeps a conversation whole is the
+    epoch of its store, which every load raises. Times here are durations, counted by a clock of the implementation's own.
+
+    Cancellation: nobody knows whether it was done; the library gives back what it may have got.
+    """
+
+    async def acquire(self, conversation_id: str, holder: str, ttl: float) -> float | None:
+        """Let `holder` have the lease for `ttl` seconds from now, unless another holder has it.
+
+        Returns:
+            None where it has it now, also where it had it before; else the seconds until the other's lease ends, > 0.
+        """
+        ...
+
+    async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Collection[str]:
+        """Let `holder` keep its leases for `ttl` seconds from now.
+
+        Returns:
+            Those of the ids whose lease it had, and has. One that has ended is not renewed, whoever had it: its holder acquires it.
+        """
+        ...
+
+    async def release(self, conversation_id: str, holder: str) -> None:
+        """End the lease of `holder`; nothing happens where it has none, or where it is another's by now."""
+        ...
+
+
 class PubSub(Protocol):
     """Carries bytes between processes. Lossy by contract: it may drop, double and reorder."""
 
@@ -306,6 +336,7 @@ __all__ = (
     "DisplayMessagePersistence",
     "Factory",
     "FactoryRouter",
+    "Leases",
     "MessagePreprocessor",
     "Middleware",
     "Model",

@@ -14,6 +14,7 @@ SagentsError
 │   └── StateError                       what is stored cannot be used; it was left as it is
 │       └── StateFromFuture              it was written by a newer version
 ├── RegistryUnavailable                  nobody can say whether the agent runs
+├── RunsElsewhere                        another process has the lease of the conversation
 ├── LimitExceeded                        a named limit, and the value that went over it
 ├── AlreadyDecided                       the call was decided otherwise before
 ├── InvalidDecision (ValueError)         a decision that fits no call that waits
@@ -170,6 +171,22 @@ class StateFromFuture(StateError):
 
 class RegistryUnavailable(SagentsError):
     """Nobody can say whether the agent runs: never to be read as "not running"."""
+
+
+class RunsElsewhere(SagentsError):
+    """Another process has the lease of this conversation: its agent runs there, or did until a moment ago."""
+
+    def __init__(self, conversation_id: str, retry_after: float) -> None:
+        super().__init__(conversation_id, retry_after)
+        self.conversation_id: Final = conversation_id
+        self.retry_after: Final = retry_after
+        """Seconds until the lease ends, if it is not renewed."""
+
+    def __str__(self) -> str:
+        return (
+            f"conversation {self.conversation_id!r} runs in another process; send the call there, or try again once its lease has "
+            f"ended, in {self.retry_after:.1f} seconds if it is not renewed"
+        )
 
 
 class LimitExceeded(SagentsError):

@@ -29,11 +29,12 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "otel": _BASE | {"agent"},
     "middleware": _BASE | {"agent", "files"},
     "persistence": _BASE,
+    "cluster": _BASE,
     "supervisor": _BASE | {"agent", "broadcast"},
     # `persistence.memory` is the default store, and the only adapter that the column may know.
     "sessions": _BASE | {"agent", "broadcast", "supervisor", "persistence.memory"},
     "__init__": frozenset(
-        {"abc", "agent", "broadcast", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
+        {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
     "testing": frozenset({"__init__", "abc", "agent", "data", "exceptions", "persistence"}),
     "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.sim import file_stories, people
+from tests.sim import file_stories, node_stories, people
 from tests.sim.hosts import Rows, States
 from tests.sim.world import ALICE, STORIES, Story, World, new_folder, story
 from trio_sagents import (
@@ -26,7 +26,7 @@ from trio_sagents import (
 from trio_sagents.testing import FaultyStore, ScriptedModel
 from trio_sagents.testing.invariants import check, check_closed, check_messages
 
-__all__ = ("STORIES", "file_stories", "people")
+__all__ = ("STORIES", "file_stories", "node_stories", "people")
 
 
 # ── the front door

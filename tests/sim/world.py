@@ -15,6 +15,7 @@ from trio_sagents import (
     Agent,
     Completed,
     ConversationNotFound,
+    MemoryLeases,
     MemoryStore,
     Receipt,
     SagentsError,
@@ -29,6 +30,7 @@ from trio_sagents import (
 from trio_sagents.testing import (
     Call,
     EventSpy,
+    FaultyLeases,
     FaultyModel,
     FaultyStore,
     Hang,
@@ -46,6 +48,7 @@ BOB: Final = "bob"
 PATIENCE: Final = 60.0
 """Virtual seconds in which a conversation must work again, whatever happened."""
 GRACE: Final = 2.0
+LEASE: Final = 6.0
 REPLIES: Final[dict[str, Reply]] = {
     "say": "so be it",
     "long": "many words, one after the other",
@@ -355,6 +358,9 @@ class Story:
         world = World(simulation, FaultyStore(simulation.faults, store))
         world.folder = folder
         world.cut = trio.Event() if self.follows else None
+        if self.kind == "leased":
+            policy = attrs.evolve(world.config.policy, lease_ttl=LEASE)
+            world.config = attrs.evolve(world.config, policy=policy, leases=FaultyLeases(simulation.faults, MemoryLeases()))
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
         hangs = world.hangs = any(fault.how == "hang" for fault in faults)
         if self.kind == "bare":
@@ -379,8 +385,9 @@ STORIES: Final[list[Story]] = []
 def story(*names: str, kind: str = "memory", follows: bool = False, without: tuple[str, ...] = ()) -> Callable[[Body], Story]:
     """Make a story of a function of the world.
 
-    "bare" has no sessions around it; "sqlite" keeps them in a file; "folder" has a folder for files of its own. `follows` has the
-    turns be cut, too, at each of their yields. `without` are the kinds of faults that it is not told for.
+    "leased" has leases, as one of several processes; "bare" has no sessions around it; "sqlite" keeps them in a file; "folder" has a
+    folder for files of its own. `follows` has the turns be cut, too, at each of their yields. `without` are the kinds of faults that
+    it is not told for.
     """
 
     def make(body: Body) -> Story:

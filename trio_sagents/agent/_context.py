@@ -83,6 +83,10 @@ class TurnContext(AgentHome, Protocol):
         """Keep the outcome of one tool call."""
         ...
 
+    def may_act(self) -> bool:
+        """Return whether a tool may begin. False where this process lost the right to it: then the turn is cancelled already."""
+        ...
+
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
         """Return how the turn ends where these calls wait for people."""
         ...

@@ -107,5 +107,8 @@ class _Nowhere:
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return None
 
+    def may_act(self) -> bool:
+        return True
+
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Nobody listens."""

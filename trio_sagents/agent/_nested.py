@@ -85,6 +85,10 @@ class Surroundings(Protocol):
         """Return what was decided about a call."""
         ...
 
+    def may_act(self) -> bool:
+        """Return whether a tool may begin."""
+        ...
+
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Tell the subscribers."""
         ...
@@ -151,6 +155,9 @@ class NestedTurn:
 
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return self.parent.decision_of(call_id)
+
+    def may_act(self) -> bool:
+        return self.parent.may_act()
 
     # ── what is its own
 

@@ -111,6 +111,8 @@ class ToolRun:
             arguments = tool.bind(call.arguments, tool_context)
         except ArgumentsInvalid as exc:
             return _result(call, str(exc), "failed")
+        if not context.may_act():
+            await trio.lowlevel.checkpoint()  # it is cancelled
         # No checkpoint from here to the call: what is shown as executing has begun.
         opened.status = "executing"
         opened.in_thread = not tool.is_async

@@ -12,9 +12,9 @@ from trio_sagents.data.json import Opaque, Options, plain_json
 from trio_sagents.data.messages import Message
 from trio_sagents.data.rows import closing_rows, closing_updates
 from trio_sagents.data.todos import Todo
-from trio_sagents.exceptions import ConversationNotFound
+from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
 from trio_sagents.sessions._config import SessionConfig
-from trio_sagents.supervisor import Blueprint, Change, Entry, Ledger, LiveAgent, Runtime, await_host, wall_clock
+from trio_sagents.supervisor import Asker, Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, Writer, await_host, wall_clock
 
 MIN_SLACK = 32 * 1024
 """Bytes by which the closing of a turn may exceed `max_state_bytes`, at least."""
@@ -36,6 +36,7 @@ class Booter:
             TypeError: the router or the factory returned something else; the message shows what is expected.
             ConversationNotFound: the stored conversation belongs to another scope; it was not touched.
             StateError: what is stored cannot be used; it was not touched.
+            RunsElsewhere, RegistryUnavailable: another process has its lease, or nobody could say; nothing was loaded.
 
         Cancellation: nothing is left; at most the stored epoch was raised.
         """
@@ -50,6 +51,8 @@ class Booter:
         agent, options = _checked(type(factory).__name__, built)
         blueprint = self._blueprint(entry, agent, options)
         entry.stage = "load"
+        if self.runtime.leases is not None:
+            await acquire_lease(self.runtime, self.runtime.leases, entry)
         ledger = await self._load(entry, blueprint, options)
         entry.stage = "start"
         live = LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
@@ -106,6 +109,34 @@ class Booter:
             )
             await ledger.submit(change, lambda _saved, _error: None).wait()
         return ledger
+
+
+async def acquire_lease(runtime: Runtime, leases: LeaseKeeper, entry: Entry) -> None:
+    """Get the lease of a conversation for an entry.
+
+    Raises:
+        RunsElsewhere: another process has it.
+        RegistryUnavailable: nobody could say.
+        ConversationNotFound: another process has it, and the conversation is another scope's: that looks as if it were not there.
+
+    Cancellation: what may have been got is given back.
+    """
+    try:
+        await leases.acquire(entry)
+    except RunsElsewhere:
+        # It cannot be loaded to see whose it is: that would fence the agent that runs there.
+        asker, writer = runtime.access.asker(entry.scope), runtime.writer
+        if not await _is_stored(writer, asker, entry) and await _is_stored(writer, Asker(entry.scope), entry):
+            raise ConversationNotFound(entry.conversation_id) from None
+        raise
+
+
+async def _is_stored(writer: Writer, asker: Asker, entry: Entry) -> bool:
+    try:
+        await writer.read(writer.vault.history(asker, entry.conversation_id, before=None, limit=1))
+    except ConversationNotFound:
+        return False
+    return True
 
 
 def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:

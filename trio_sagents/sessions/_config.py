@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import attrs
 
-from trio_sagents.abc import AgentPersistence, Authorizer, ConversationStore, DisplayMessagePersistence, FactoryRouter, PubSub
+from trio_sagents.abc import AgentPersistence, Authorizer, ConversationStore, DisplayMessagePersistence, FactoryRouter, Leases, PubSub
 from trio_sagents.broadcast import LocalPubSub, Presence
 from trio_sagents.data.config import Check, SessionPolicy, check_timeout
 from trio_sagents.data.ids import default_agent_id
@@ -56,6 +56,8 @@ class SessionConfig:
     """Makes the agent id of a conversation id; must give each conversation an id of its own."""
     authorizer: Authorizer = attrs.field(factory=SameScope, validator=_having("authorize"))
     """Says who may do what."""
+    leases: Leases | None = attrs.field(default=None, validator=_having("acquire", "renew", "release", optional=True))
+    """Which of several processes may run a conversation's agent. None: whoever loads it last is its writer."""
     policy: SessionPolicy = attrs.field(factory=SessionPolicy, validator=attrs.validators.instance_of(SessionPolicy))
 
     def __attrs_post_init__(self) -> None:

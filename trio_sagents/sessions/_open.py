@@ -1,7 +1,7 @@
 """The composition root: what is opened, in which order, and how it ends.
 
     store
-    └── services nursery      store writer and timers, each in a shielded scope
+    └── services nursery      store writer, timers and leases, each in a shielded scope
         └── supervisor nursery
             └── one nursery per agent
 
@@ -22,7 +22,7 @@ from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
-from trio_sagents.supervisor import Access, FlatVault, Registry, Runtime, SplitVault, Vault, Writer
+from trio_sagents.supervisor import Access, FlatVault, LeaseKeeper, Registry, Runtime, SplitVault, Vault, Writer
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
         raise TypeError(f"open_sessions takes a SessionConfig, not {config!r}")
     vault = config.vault()
     async with AsyncExitStack() as stack:
-        for store in _stores(vault):
+        for store in (*_stores(vault), config.leases):
             if isinstance(store, OpenableStore):
                 await stack.enter_async_context(store.open())
         async with _run_sessions(config, vault) as sessions:
@@ -110,7 +110,10 @@ def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers:
         Access(config.authorizer),
         supervisor,
         config.agent_id_fun,
+        None if config.leases is None else LeaseKeeper(config.leases, config.policy.lease_ttl),
     )
+    if runtime.leases is not None:
+        writing.start_soon(runtime.leases.run, name="leases")
     return Sessions(config, runtime, Starter(runtime, Booter(config, runtime), config.policy.start_timeout))
 
 

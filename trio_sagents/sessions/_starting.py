@@ -9,8 +9,8 @@ from trio_sagents._trio.tree import is_inside
 from trio_sagents.abc import Scope
 from trio_sagents.broadcast import Subscription
 from trio_sagents.data.json import Options
-from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, PersistenceError, SessionsClosed
-from trio_sagents.sessions._boot import Booter
+from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, PersistenceError, RunsElsewhere, SessionsClosed
+from trio_sagents.sessions._boot import Booter, acquire_lease
 from trio_sagents.supervisor import Entry, LiveAgent, Opening, Phase, Runtime, run_agent
 
 
@@ -117,15 +117,33 @@ class Starter:
         runtime.registry.reserve(entry)
         try:
             with trio.move_on_after(self.start_timeout) as bound, entry.cancel_scope:
-                return await runtime.writer.delete(runtime.access.asker(scope), conversation_id)
+                return await self._delete(entry)
         finally:
             runtime.registry.release(entry)
+        if entry.failure is not None:
+            raise entry.failure.error  # its lease was lost meanwhile
         if not bound.cancelled_caught:
             raise SessionsClosed
         raise PersistenceError(
             f"the store did not answer within {self.start_timeout:g} seconds whether conversation {conversation_id!r} is deleted; "
             "call delete again once it works"
         )
+
+    async def _delete(self, entry: Entry) -> bool:
+        runtime, conversation_id = self.runtime, entry.conversation_id
+        asker = runtime.access.asker(entry.scope)
+        if runtime.leases is None:
+            return await runtime.writer.delete(asker, conversation_id)
+        try:
+            await acquire_lease(runtime, runtime.leases, entry)
+        except RunsElsewhere as exc:
+            raise AgentBusy(conversation_id, "it is up in another process; stop it there first") from exc
+        except ConversationNotFound:
+            return False
+        try:
+            return await runtime.writer.delete(asker, conversation_id)
+        finally:
+            await runtime.leases.release(entry)
 
     def enrol(self, live: LiveAgent, subscriptions: "list[Subscription]") -> None:
         """Enrol subscriptions whose caller was allowed to see the agent, where its boot has not done it."""

@@ -17,22 +17,25 @@ from trio_sagents.supervisor._handle import (
 )
 from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._intake import Posted
+from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
 from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
-from trio_sagents.supervisor._vaults import SplitVault, Vault
+from trio_sagents.supervisor._vaults import Asker, SplitVault, Vault
 from trio_sagents.supervisor._writer import Writer
 
 __all__ = (
     "Access",
     "AgentHandle",
     "AgentInfo",
+    "Asker",
     "Blueprint",
     "Change",
     "Entry",
     "FlatVault",
+    "LeaseKeeper",
     "Ledger",
     "LiveAgent",
     "Opening",

@@ -85,6 +85,8 @@ async def _release(runtime: Runtime, entry: Entry, crash: BaseException | None) 
             entry.failure = Failure(entry.stage, crash)  # for whoever waits for the boot still
             log.error("the agent of conversation %r crashed", entry.conversation_id, exc_info=crash)
         await live.wait_settled()
+    if runtime.leases is not None:
+        await runtime.leases.release(entry)  # its writes have ended: another process may load
     # No checkpoint until the id is free: the last word, the end of the entry and the release are one step.
     try:
         if live is not None:

@@ -13,6 +13,7 @@ from trio_sagents.abc import Action
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
 from trio_sagents.supervisor._access import Access
+from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._registry import Registry
 from trio_sagents.supervisor._writer import Writer
 
@@ -31,6 +32,8 @@ class Runtime:
     nursery: trio.Nursery
     """The supervisor nursery: the parent of every agent."""
     agent_id_fun: Callable[[str], str]
+    leases: LeaseKeeper | None = None
+    """None where no other process is heeded."""
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
     # Invariant: every open subscription, by conversation, in the order of subscribing, whether an agent is up or not.
     _token: str = attrs.field(factory=new_token)

@@ -208,6 +208,10 @@ class Turn:
         self.progress.open_calls.pop(call.call_id, None)
         await self._submit(*self._books.results(((call, message, result),), self._asking, "on_step")).wait()
 
+    def may_act(self) -> bool:
+        leases = self.live.runtime.leases
+        return leases is None or leases.may_act(self.live.entry)
+
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
         interrupt_id = self.new_id()
         calls = [attrs.evolve(one, interrupt_id=interrupt_id) for opened in waiting for one in opened.requests]

@@ -5,12 +5,12 @@ sweep_cancels, _faults, _crashes   the same program once for each place where so
 ScriptedModel, FaultyModel, ...    stand-ins for what an agent depends on
 EventSpy                           what a viewer saw, checked
 invariants                         what must hold after any run
-conformance_store                  the tests that every store must pass (needs pytest)
+conformance_store, _lease          the tests that every store, and every `Leases`, must pass (need pytest)
 machines                           Hypothesis state machines over Trio (needs hypothesis)
 """
 
 from trio_sagents.testing._crash import CrashStore
-from trio_sagents.testing._faults import Faults, FaultyModel, FaultyStore, InjectedFault, deaf_tool, faulty_tool
+from trio_sagents.testing._faults import Faults, FaultyLeases, FaultyModel, FaultyStore, InjectedFault, deaf_tool, faulty_tool
 from trio_sagents.testing._habits import Habit
 from trio_sagents.testing._plan import CancelAt, CrashAt, FaultAt, Plan
 from trio_sagents.testing._scripted import Call, Hang, Reply, ScriptedModel
@@ -30,6 +30,7 @@ __all__ = (
     "EventSpy",
     "FaultAt",
     "Faults",
+    "FaultyLeases",
     "FaultyModel",
     "FaultyStore",
     "Finding",

@@ -2,14 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar, cast
 
 import attrs
 import trio
 
-from trio_sagents.abc import ConversationStore, Model, OpenableStore, OwnedStore, Scope
+from trio_sagents.abc import ConversationStore, Leases, Model, OpenableStore, OwnedStore, Scope
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
@@ -135,6 +135,29 @@ class FaultyStore:
     @property
     def _inner(self) -> Opaque:
         return self.inner  # it takes `owner` and `check` where the library hands them on
+
+
+@attrs.define(eq=False)
+class FaultyLeases:
+    """`Leases` whose calls go through `Faults`: "leases.acquire", "leases.renew", "leases.release"; in front of any others.
+
+    Cancellation: as of those behind it.
+    """
+
+    faults: Faults
+    inner: Leases
+
+    async def acquire(self, conversation_id: str, holder: str, ttl: float) -> float | None:
+        """Acquire, or fail."""
+        return await self.faults.call("leases.acquire", functools.partial(self.inner.acquire, conversation_id, holder, ttl))
+
+    async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Collection[str]:
+        """Renew, or fail."""
+        return await self.faults.call("leases.renew", functools.partial(self.inner.renew, conversation_ids, holder, ttl))
+
+    async def release(self, conversation_id: str, holder: str) -> None:
+        """Release, or fail."""
+        await self.faults.call("leases.release", functools.partial(self.inner.release, conversation_id, holder))
 
 
 @attrs.define(eq=False)
