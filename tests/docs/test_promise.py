@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,27 @@ from trio_sagents import (
     AlreadyDecided,
     Approvals,
     Approve,
+    CancelCause,
     Cancelled,
     Completed,
     Edit,
     Failed,
     Gap,
     Interrupted,
+    MemoryLeases,
     MemoryStore,
     ModelRequest,
     PendingCall,
     PersistenceError,
     Reject,
+    RunsElsewhere,
     SessionConfig,
     SessionPolicy,
     Sessions,
     ShutdownReason,
     SingleFactoryRouter,
     Snapshot,
+    StartFailed,
     TextDelta,
     TurnEnded,
     open_sessions,
@@ -116,6 +121,37 @@ async def test_never_two_effective_writers(autojump_clock: trio.abc.Clock) -> No
         assert ShutdownReason.FENCED is events[-1].reason
         handle = await new.get("c")
         assert "old" not in "".join(message.text for message in (await handle.state()).messages[1:])
+
+
+async def test_lost_lease_ends_the_agent_in_time(autojump_clock: trio.abc.Clock) -> None:
+    """Where leases cannot be renewed the agent runs for at most lease_ttl + cancel_grace; viewers are told, and the next process goes on."""
+
+    class Away(MemoryLeases):
+        async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Sequence[str]:
+            raise OSError("the engine is away")
+
+    store, leases = MemoryStore(), Away()
+    policy = SessionPolicy(lease_ttl=12.0, cancel_grace=2.0)
+    slow = Agent(model=ScriptedModel(lambda request: "old" * 100, chunk_interval=1.0))
+    fast = Agent(model=ScriptedModel(echo))
+    old_config = config(slow, store=store, leases=leases, policy=policy)
+    new_config = config(fast, store=store, leases=leases, policy=policy)
+    async with open_sessions(old_config) as old, open_sessions(new_config) as new, old.watch("c") as watch:
+        began = trio.current_time()
+        receipt = await old.post("c", "to the old one")
+        with pytest.raises(StartFailed) as caught:
+            await new.start("c")
+        assert isinstance(caught.value.__cause__, RunsElsewhere)
+        assert ShutdownReason.FENCED is await watch.info.agent.wait_ended()
+        assert trio.current_time() - began <= 12.0 + 2.0
+        assert Cancelled(CancelCause.FENCED) == await receipt.wait()
+        reasons = []
+        async for envelope in watch:
+            if isinstance(envelope.event, AgentShutdown):
+                reasons.append(envelope.event.reason)
+                break
+        assert [ShutdownReason.FENCED] == reasons
+        assert isinstance(await (await new.post("c", "to the new one")).wait(), Completed)
 
 
 PROGRAM = """

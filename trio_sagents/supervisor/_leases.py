@@ -45,6 +45,8 @@ class LeaseKeeper:
     holder: str = attrs.field(factory=lambda: new_token() + new_token())
     _held: dict[str, _Held] = attrs.field(factory=dict)
     # Invariant: by conversation id, those that this process believes to have; an agent boots or lives for each.
+    _lost: dict[Entry, None] = attrs.field(factory=dict)
+    """Entries whose lease was lost, and that have not ended."""
     _some: trio.Event = attrs.field(factory=trio.Event)
     """Set when there is one."""
 
@@ -87,7 +89,11 @@ class LeaseKeeper:
         held = self._held.get(entry.conversation_id)
         if held is not None and held.entry is entry:
             del self._held[entry.conversation_id]
-            await self._give_back(entry.conversation_id)
+        elif entry in self._lost:
+            del self._lost[entry]  # whoever gives leases may not know yet
+        else:
+            return
+        await self._give_back(entry.conversation_id)
 
     async def _give_back(self, conversation_id: str) -> None:
         # Cancellation: whoever was cancelled waits for this, bounded: else the next process would wait for the whole of its time.
@@ -167,6 +173,7 @@ class LeaseKeeper:
         """The lease is another's, or may be: the agent has no business here any more."""
         entry = held.entry
         del self._held[entry.conversation_id]
+        self._lost[entry] = None
         log.warning("the lease of conversation %r is lost; its agent ends here", entry.conversation_id)
         if entry.live is None and entry.failure is None:
             error = RegistryUnavailable(f"the lease of conversation {entry.conversation_id!r} was lost while its agent started")
