@@ -124,7 +124,7 @@ async def test_never_two_effective_writers(autojump_clock: trio.abc.Clock) -> No
 
 
 async def test_lost_lease_ends_the_agent_in_time(autojump_clock: trio.abc.Clock) -> None:
-    """Where leases cannot be renewed the agent runs for at most lease_ttl + cancel_grace; viewers are told, and the next process goes on."""
+    """Where leases cannot be renewed the agent ends within lease_ttl + cancel_grace; viewers are told, and the next process goes on."""
 
     class Away(MemoryLeases):
         async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Sequence[str]:

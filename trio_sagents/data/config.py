@@ -63,8 +63,6 @@ class SessionPolicy:
     """How long a cancelled tool may go on until `ToolIgnoresCancellation` names it."""
     draft_interval: float = attrs.field(default=1.0, validator=seconds_validator())
     """How much streamed text a kill -9 may cost; a draft is saved this often while a message streams, and every 4 KiB."""
-    lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
-    """How long a lease lasts that is not renewed, where `SessionConfig.leases` is given; of the whole block, not of one session."""
     queue_limit: int = attrs.field(default=64, validator=count_validator())
     """Accepted messages that may wait; then `QueueFull`."""
     subscriber_events: int = attrs.field(default=256, validator=count_validator())
@@ -83,6 +81,8 @@ class SessionPolicy:
     """The stored state of one conversation."""
     max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
     """What the model reads of one tool call; longer output is cut, with a mark."""
+    lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
+    """How long a lease lasts that is not renewed, where `SessionConfig.leases` is given; of the whole block, not of one session."""
 
 
 @attrs.frozen(kw_only=True)
