@@ -1,5 +1,6 @@
 """Leases: of several processes one runs a conversation's agent; a lost lease ends it, in time, and subscribers are told."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -204,6 +205,19 @@ async def test_lease_that_another_took(autojump_clock: Any) -> None:
             texts = [text for _, text, _ in await transcript(other)]
             assert "stale" not in texts
             assert "fresh" == texts[-1]
+
+
+async def test_lease_that_another_took_ends_at_the_next_renewal(autojump_clock: Any) -> None:
+    """Who hears that its lease is another's by now ends at once, whether it would save something or not."""
+    leases = MemoryLeases()
+    async with node(make_agent(Hang()), leases=leases) as sessions:
+        receipt = await sessions.post("c", "go")
+        leases._held["c"] = ("another process", math.inf)
+        began = trio.current_time()
+        assert Cancelled(CancelCause.FENCED) == await receipt.wait()
+        assert trio.current_time() - began <= TTL / 3
+        await sessions.stop("c")
+        assert "another process" == leases._held["c"][0]
 
 
 async def test_no_tool_begins_behind_the_end_of_a_lease(autojump_clock: Any) -> None:

@@ -195,9 +195,16 @@ TURNS: Final = (
     Mutant(
         "a call that a crash cut is said to be cancelled",
         "data/history.py",
-        '(call, "unknown") for call in open_calls(messages)]',
-        '(call, "cancelled") for call in open_calls(messages)]',
+        'calls.append((call, "unknown" if has_begun else "interrupted"))',
+        'calls.append((call, "cancelled" if has_begun else "interrupted"))',
         ("flow/test_durability.py::test_crash_with_open_tool_calls",),
+    ),
+    Mutant(
+        "a call that waited when a crash cut it is said to have begun",
+        "data/history.py",
+        " or not is_gated(asking, call.call_id)",
+        " or asking is not None",
+        ("flow/test_found_by_review_2.py::test_crash_before_the_interrupt_is_stored",),
     ),
     Mutant(
         "the queue that a crash left is not answered",
