@@ -13,9 +13,9 @@ import attrs
 
 from tests.crash.notes import Log, Notes
 from tests.crash.workload import text_of
-from trio_sagents.data.history import close_after_crash, is_cut
+from trio_sagents.data.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
 from trio_sagents.data.json import JSON, Opaque
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import Message, ToolStatus
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
@@ -113,8 +113,8 @@ class Oracle:
 
     log: Log = attrs.field(factory=Log)
     _before: dict[str, Stored] = attrs.field(factory=dict)
-    _open_calls: dict[str, set[str]] = attrs.field(factory=dict)
-    """By conversation, the calls without a result that a crash has left: each must become unknown."""
+    _open_calls: dict[str, dict[str, ToolStatus]] = attrs.field(factory=dict)
+    """By conversation and id, the calls without a result that a crash has left, and what each must be closed as."""
 
     def check_image(self, path: str, *, promised: bool) -> tuple[list[str], dict[str, Stored]]:
         """Return what is wrong with a file of which the end may be missing, and what is in it; remember nothing.
@@ -143,10 +143,10 @@ class Oracle:
             one = _Conversation(name, stored, notes, stored.history, stored.waiting)
             wrong += [f"{name}: {what}" for what in (*one.whole(), *one.acknowledged(), *self._since(one))]
             if state != "crashed":
-                wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, set()))]
+                wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, {}))]
                 wrong += [f"{name}: {len(one.queue)} messages still wait"] * (state == "closed" and bool(one.queue))
             else:
-                self._open_calls.setdefault(name, set()).update(one.open_calls())
+                self._open_calls.setdefault(name, {}).update(one.cut_calls())
         self._before = found
         return wrong
 
@@ -222,13 +222,15 @@ class _Conversation:
         """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
         results = {result.call_id: result.status for message in self.history for result in message.results}
         edits = {record["call_id"]: json.loads(record["content"]) for record in self._records() if record["kind"] == "edit"}
+        not_begun = set(self.not_begun())
         expected: dict[str, tuple[str, str, str, str]] = {}
         for body in (*self.stored.bodies, *self.stored.queue):
             for row_id, call_id, (message_id, role, asked, final) in _shown(body):
                 content, status = asked, final
                 there = self.stored.rows.get(row_id)
-                if call_id is not None:  # without a result it runs, or waits for a person
-                    status = results.get(call_id, "interrupted" if there is not None and there[3] == "interrupted" else "executing")
+                if call_id is not None:  # without a result it is to wait for a person, waits for one, or runs
+                    is_waiting = there is not None and there[3] == "interrupted"
+                    status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")
                 if call_id in edits:
                     edited = _encode({**json.loads(asked), **edits[call_id]})
                     if call_id in self.notes.paid or (there is not None and there[2] == edited):  # people see what ran
@@ -318,7 +320,18 @@ class _Conversation:
         answered = {result.call_id for message in self.history for result in message.results}
         return [call.call_id for message in self.history for call in message.calls if call.call_id not in answered]
 
-    def closed(self, crashed: set[str]) -> list[str]:
+    def not_begun(self) -> Sequence[str]:
+        """Return the calls without a result whose answer says that they are to wait for a person, while there is no interrupt yet."""
+        decided = {record["call_id"] for record in self._records()}
+        asked = {call.call_id: message for message in self.history for call in message.calls}
+        return [one for one in self.open_calls() if one not in decided and is_gated(asked[one], one)]
+
+    def cut_calls(self) -> Mapping[str, ToolStatus]:
+        """Return what a crash has cut, and what is known of each: one that was to wait for a person has not begun."""
+        not_begun = set(self.not_begun())
+        return {one: "interrupted" if one in not_begun else "unknown" for one in self.open_calls()}
+
+    def closed(self, cut: Mapping[str, ToolStatus]) -> list[str]:
         """Return what is not as a life that ended by itself leaves it."""
         wrong = []
         if self.is_interrupted:
@@ -331,6 +344,8 @@ class _Conversation:
             wrong.append("there is still a draft")
         for message in self.history:
             for result in message.results:
-                if result.call_id in crashed and result.status != "unknown":
-                    wrong.append(f"a crash cut the call {result.call_id}, and it is {result.status}, not unknown")
+                known = cut.get(result.call_id)
+                status = "unknown" if known == "unknown" else "cancelled"
+                if known is not None and (result.status, result.content) != (status, CLOSING_TEXT[known]):
+                    wrong.append(f"a crash cut the call {result.call_id}, which is {known}: it is {result.status}, {result.content!r}")
         return wrong
