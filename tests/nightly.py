@@ -7,13 +7,15 @@ something prints what, and the command that replays it, above the table.
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -66,16 +68,32 @@ def attacked(scale: float) -> Iterator[Line]:
 
 
 def killed(scale: float) -> Iterator[Line]:
-    """Processes that are killed in the middle of everything."""
-    for synchronous in ("FULL", "NORMAL"):
-        with tempfile.TemporaryDirectory() as folder:
-            kills = max(10, int(KILLS * scale / 2))
-            command = [sys.executable, "-m", "tests.crash.kills", "--kills", str(kills), "--synchronous", synchronous, "--folder", folder]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            report = json.loads(done.stdout.splitlines()[-1])
-        print(*report["violations"], sep="\n", end="\n" if report["violations"] else "", flush=True)
-        volume = f"{report['kills']:,} kills, {report['acknowledged']:,} acknowledged"
-        yield Line(f"kill -9, {synchronous}", volume, len(report["violations"]), f"{report['kills'] / report['seconds']:.1f} kills/s")
+    """Processes that are killed in the middle of everything; both kinds at the same time, for their children wait as much as they work."""
+    seed = random.SystemRandom().randrange(10**9)
+    shares = os.cpu_count() or 1
+    kills = max(10, int(KILLS * scale / 2 / shares))
+    halves = ("FULL", "NORMAL")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(halves) * shares) as pool:
+
+        def kill(synchronous: str, share: int) -> dict[str, Any]:
+            place = Path(folder, f"{synchronous}-{share}")
+            place.mkdir()
+            options: dict[str, object] = {"kills": kills, "seed": seed, "file": share * 10**6, "synchronous": synchronous, "folder": place}
+            arguments = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+            command = [sys.executable, "-m", "tests.crash.kills", *arguments]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            return report
+
+        begun = {synchronous: [pool.submit(kill, synchronous, share) for share in range(shares)] for synchronous in halves}
+        for synchronous, futures in begun.items():
+            reports = [one.result() for one in futures]
+            violations = [what for report in reports for what in report["violations"]]
+            print(*violations, sep="\n", end="\n" if violations else "", flush=True)
+            killed, acknowledged = (sum(report[name] for report in reports) for name in ("kills", "acknowledged"))
+            rate = killed / max(report["seconds"] for report in reports)
+            volume = f"{killed:,} kills, {acknowledged:,} acknowledged"
+            yield Line(f"kill -9, {synchronous}", volume, len(violations), f"{rate:.1f} kills/s")
 
 
 def machines(scale: float) -> Iterator[Line]:

@@ -54,6 +54,12 @@ def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, st
     return found
 
 
+def forget() -> None:
+    """Drop what was decoded, behind the last look at a file: no other file says the same, and a process that is large is slow to fork."""
+    for known in (_decoded, _asked, _answered, _shown, text_of):
+        known.cache_clear()
+
+
 @attrs.frozen
 class Stored:
     """One conversation as the file has it."""
