@@ -29,6 +29,8 @@ STEPS: Final = 50_000_000
 """Simulated task steps of a night."""
 HISTORIES: Final = 10_000
 KILLS: Final = 10_000
+SHARE: Final = 240
+"""Kills of one process that kills."""
 
 
 class Line(NamedTuple):
@@ -69,31 +71,33 @@ def attacked(scale: float) -> Iterator[Line]:
 
 def killed(scale: float) -> Iterator[Line]:
     """Processes that are killed in the middle of everything; both kinds at the same time, for their children wait as much as they work."""
+    begun = time.monotonic()
     seed = random.SystemRandom().randrange(10**9)
-    shares = os.cpu_count() or 1
-    kills = max(10, int(KILLS * scale / 2 / shares))
+    each = max(10, int(KILLS * scale / 2))
     halves = ("FULL", "NORMAL")
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(halves) * shares) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
 
-        def kill(synchronous: str, share: int) -> dict[str, Any]:
-            place = Path(folder, f"{synchronous}-{share}")
+        def kill(synchronous: str, first: int) -> dict[str, Any]:
+            own = seed + halves.index(synchronous)  # with the same one both kinds would live the same lives
+            options = {"seed": own, "file": first, "kills": min(SHARE, each - first), "synchronous": synchronous}
+            place = Path(folder, f"{synchronous}-{first}")
             place.mkdir()
-            options: dict[str, object] = {"kills": kills, "seed": seed, "file": share * 10**6, "synchronous": synchronous, "folder": place}
-            arguments = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-            command = [sys.executable, "-m", "tests.crash.kills", *arguments]
+            words = [str(word) for name, value in {**options, "folder": place}.items() for word in (f"--{name}", value)]
+            command = [sys.executable, "-m", "tests.crash.kills", *words]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            print(f"kill -9, {synchronous}: {options['kills']} of {each:,} kills more", file=sys.stderr, flush=True)
             return report
 
-        begun = {synchronous: [pool.submit(kill, synchronous, share) for share in range(shares)] for synchronous in halves}
-        for synchronous, futures in begun.items():
-            reports = [one.result() for one in futures]
+        # A file has several kills, so a share that begins at file n ends before file n + SHARE.
+        shares = [(synchronous, pool.submit(kill, synchronous, first)) for first in range(0, each, SHARE) for synchronous in halves]
+        for synchronous in halves:
+            reports = [share.result() for kind, share in shares if kind == synchronous]
             violations = [what for report in reports for what in report["violations"]]
             print(*violations, sep="\n", end="\n" if violations else "", flush=True)
-            killed, acknowledged = (sum(report[name] for report in reports) for name in ("kills", "acknowledged"))
-            rate = killed / max(report["seconds"] for report in reports)
-            volume = f"{killed:,} kills, {acknowledged:,} acknowledged"
-            yield Line(f"kill -9, {synchronous}", volume, len(violations), f"{rate:.1f} kills/s")
+            count, acknowledged = (sum(report[name] for report in reports) for name in ("kills", "acknowledged"))
+            rate = count / (time.monotonic() - begun)
+            yield Line(f"kill -9, {synchronous}", f"{count:,} kills, {acknowledged:,} acknowledged", len(violations), f"{rate:.1f} kills/s")
 
 
 def machines(scale: float) -> Iterator[Line]:
