@@ -30,7 +30,7 @@ STEPS: Final = 50_000_000
 HISTORIES: Final = 10_000
 KILLS: Final = 10_000
 SHARE: Final = 240
-"""Kills of one process that kills."""
+"""Most kills of one process that kills."""
 
 
 class Line(NamedTuple):
@@ -75,11 +75,12 @@ def killed(scale: float) -> Iterator[Line]:
     seed = random.SystemRandom().randrange(10**9)
     each = max(10, int(KILLS * scale / 2))
     halves = ("FULL", "NORMAL")
+    most = min(SHARE, -(-each // (os.cpu_count() or 1)))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
 
         def kill(synchronous: str, first: int) -> dict[str, Any]:
             own = seed + halves.index(synchronous)  # with the same one both kinds would live the same lives
-            options = {"seed": own, "file": first, "kills": min(SHARE, each - first), "synchronous": synchronous}
+            options = {"seed": own, "file": first, "kills": min(most, each - first), "synchronous": synchronous}
             place = Path(folder, f"{synchronous}-{first}")
             place.mkdir()
             words = [str(word) for name, value in {**options, "folder": place}.items() for word in (f"--{name}", value)]
@@ -89,8 +90,8 @@ def killed(scale: float) -> Iterator[Line]:
             print(f"kill -9, {synchronous}: {options['kills']} of {each:,} kills more", file=sys.stderr, flush=True)
             return report
 
-        # A file has several kills, so a share that begins at file n ends before file n + SHARE.
-        shares = [(synchronous, pool.submit(kill, synchronous, first)) for first in range(0, each, SHARE) for synchronous in halves]
+        # A file has several kills, so a share that begins at file n ends before file n + `most`.
+        shares = [(synchronous, pool.submit(kill, synchronous, first)) for first in range(0, each, most) for synchronous in halves]
         for synchronous in halves:
             reports = [share.result() for kind, share in shares if kind == synchronous]
             violations = [what for report in reports for what in report["violations"]]
