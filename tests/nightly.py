@@ -7,13 +7,15 @@ something prints what, and the command that replays it, above the table.
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -27,6 +29,8 @@ STEPS: Final = 50_000_000
 """Simulated task steps of a night."""
 HISTORIES: Final = 10_000
 KILLS: Final = 10_000
+SHARE: Final = 240
+"""Most kills of one process that kills."""
 
 
 class Line(NamedTuple):
@@ -66,16 +70,35 @@ def attacked(scale: float) -> Iterator[Line]:
 
 
 def killed(scale: float) -> Iterator[Line]:
-    """Processes that are killed in the middle of everything."""
-    for synchronous in ("FULL", "NORMAL"):
-        with tempfile.TemporaryDirectory() as folder:
-            kills = max(10, int(KILLS * scale / 2))
-            command = [sys.executable, "-m", "tests.crash.kills", "--kills", str(kills), "--synchronous", synchronous, "--folder", folder]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            report = json.loads(done.stdout.splitlines()[-1])
-        print(*report["violations"], sep="\n", end="\n" if report["violations"] else "", flush=True)
-        volume = f"{report['kills']:,} kills, {report['acknowledged']:,} acknowledged"
-        yield Line(f"kill -9, {synchronous}", volume, len(report["violations"]), f"{report['kills'] / report['seconds']:.1f} kills/s")
+    """Processes that are killed in the middle of everything; both kinds at the same time, for their children wait as much as they work."""
+    begun = time.monotonic()
+    seed = random.SystemRandom().randrange(10**9)
+    each = max(10, int(KILLS * scale / 2))
+    halves = ("FULL", "NORMAL")
+    most = min(SHARE, -(-each // (os.cpu_count() or 1)))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+
+        def kill(synchronous: str, first: int) -> dict[str, Any]:
+            own = seed + halves.index(synchronous)  # with the same one both kinds would live the same lives
+            options = {"seed": own, "file": first, "kills": min(most, each - first), "synchronous": synchronous}
+            place = Path(folder, f"{synchronous}-{first}")
+            place.mkdir()
+            words = [str(word) for name, value in {**options, "folder": place}.items() for word in (f"--{name}", value)]
+            command = [sys.executable, "-m", "tests.crash.kills", *words]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            print(f"kill -9, {synchronous}: {options['kills']} of {each:,} kills more", file=sys.stderr, flush=True)
+            return report
+
+        # A file has several kills, so a share that begins at file n ends before file n + `most`.
+        shares = [(synchronous, pool.submit(kill, synchronous, first)) for first in range(0, each, most) for synchronous in halves]
+        for synchronous in halves:
+            reports = [share.result() for kind, share in shares if kind == synchronous]
+            violations = [what for report in reports for what in report["violations"]]
+            print(*violations, sep="\n", end="\n" if violations else "", flush=True)
+            count, acknowledged = (sum(report[name] for report in reports) for name in ("kills", "acknowledged"))
+            rate = count / (time.monotonic() - begun)
+            yield Line(f"kill -9, {synchronous}", f"{count:,} kills, {acknowledged:,} acknowledged", len(violations), f"{rate:.1f} kills/s")
 
 
 def machines(scale: float) -> Iterator[Line]:

@@ -13,9 +13,9 @@ import attrs
 
 from tests.crash.notes import Log, Notes
 from tests.crash.workload import text_of
-from trio_sagents.data.history import close_after_crash, is_cut
+from trio_sagents.data.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
 from trio_sagents.data.json import JSON, Opaque
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
@@ -35,6 +35,16 @@ def _decoded(body: str) -> Message:
 
 
 @functools.lru_cache(maxsize=50_000)
+def _asked(body: str) -> Sequence[ToolCall]:
+    return _decoded(body).calls
+
+
+@functools.lru_cache(maxsize=50_000)
+def _answered(body: str) -> Sequence[ToolResult]:
+    return _decoded(body).results
+
+
+@functools.lru_cache(maxsize=50_000)
 def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, str]]]:
     """Return the rows that show a message: the row id, the call where it shows one, and what the row should have."""
     found = []
@@ -42,6 +52,12 @@ def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, st
         call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
         found.append((row.row_id, call_id, (row.message_id, row.role, _encode(row.content), row.status)))
     return found
+
+
+def forget() -> None:
+    """Drop what was decoded, behind the last look at a file: no other file says the same, and a process that is large is slow to fork."""
+    for known in (_decoded, _asked, _answered, _shown, text_of):
+        known.cache_clear()
 
 
 @attrs.frozen
@@ -113,8 +129,8 @@ class Oracle:
 
     log: Log = attrs.field(factory=Log)
     _before: dict[str, Stored] = attrs.field(factory=dict)
-    _open_calls: dict[str, set[str]] = attrs.field(factory=dict)
-    """By conversation, the calls without a result that a crash has left: each must become unknown."""
+    _open_calls: dict[str, dict[str, ToolStatus]] = attrs.field(factory=dict)
+    """By conversation and id, the calls without a result that a crash has left, and what each must be closed as."""
 
     def check_image(self, path: str, *, promised: bool) -> tuple[list[str], dict[str, Stored]]:
         """Return what is wrong with a file of which the end may be missing, and what is in it; remember nothing.
@@ -128,7 +144,7 @@ class Oracle:
             if promised and name not in found and (notes.posted or notes.again or notes.started):
                 wrong.append(f"{name}: not there, but messages were acknowledged: {[*notes.posted, *notes.again][:3]}")
         for name, stored in found.items():
-            one = _Conversation(name, stored, self.log.conversations.get(name, Notes()), stored.history, stored.waiting)
+            one = _Conversation(name, stored, self.log.conversations.get(name, Notes()))
             wrong += [f"{name}: {what}" for what in (*one.whole(), *(one.acknowledged() if promised else ()))]
         return wrong, found
 
@@ -140,13 +156,13 @@ class Oracle:
                 wrong.append(f"{name}: not there, but messages were acknowledged: {[*notes.posted, *notes.again][:3]}")
         for name, stored in found.items():
             notes = self.log.conversations.get(name, Notes())
-            one = _Conversation(name, stored, notes, stored.history, stored.waiting)
+            one = _Conversation(name, stored, notes)
             wrong += [f"{name}: {what}" for what in (*one.whole(), *one.acknowledged(), *self._since(one))]
             if state != "crashed":
-                wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, set()))]
+                wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, {}))]
                 wrong += [f"{name}: {len(one.queue)} messages still wait"] * (state == "closed" and bool(one.queue))
             else:
-                self._open_calls.setdefault(name, set()).update(one.open_calls())
+                self._open_calls.setdefault(name, {}).update(one.cut_calls())
         self._before = found
         return wrong
 
@@ -167,11 +183,30 @@ class Oracle:
 
 @attrs.define
 class _Conversation:
+    """One conversation in one look, and what most questions about it ask again, made once."""
+
     name: str
     stored: Stored
     notes: Notes
-    history: Sequence[Message]
-    queue: Sequence[Message]
+    history: Sequence[Message] = attrs.field(init=False)
+    queue: Sequence[Message] = attrs.field(init=False)
+    calls: Sequence[ToolCall] = attrs.field(init=False)
+    """All that the history asks for, in order."""
+    results: Sequence[ToolResult] = attrs.field(init=False)
+    """All that the history has, in order."""
+    records: Sequence[JSON] = attrs.field(init=False)
+    """All decisions on record."""
+    open_calls: Sequence[str] = attrs.field(init=False)
+    """The calls without a result, which are not waiting for a person."""
+
+    def __attrs_post_init__(self) -> None:
+        self.history, self.queue = self.stored.history, self.stored.waiting
+        self.calls = [call for body in self.stored.bodies for call in _asked(body)]
+        self.results = [result for body in self.stored.bodies for result in _answered(body)]
+        self.records = self._records()
+        answered = {result.call_id for result in self.results}
+        # A turn that waits for a person outlives its process: nothing has cut its calls.
+        self.open_calls = [] if self.is_interrupted else [call.call_id for call in self.calls if call.call_id not in answered]
 
     # ── in itself
 
@@ -197,8 +232,8 @@ class _Conversation:
 
     def _calls(self) -> list[str]:
         wrong = []
-        asked = Counter(call.call_id for message in self.history for call in message.calls)
-        answered = Counter(result.call_id for message in self.history for result in message.results)
+        asked = Counter(call.call_id for call in self.calls)
+        answered = Counter(result.call_id for result in self.results)
         if twice := [one for one, count in (asked + answered).items() if count > 2 or answered[one] > 1]:
             wrong.append(f"the calls {twice[:3]} have more than one answer")
         if strays := set(answered) - set(asked):
@@ -220,15 +255,17 @@ class _Conversation:
 
     def _transcript(self) -> list[str]:
         """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
-        results = {result.call_id: result.status for message in self.history for result in message.results}
-        edits = {record["call_id"]: json.loads(record["content"]) for record in self._records() if record["kind"] == "edit"}
+        results = {result.call_id: result.status for result in self.results}
+        edits = {record["call_id"]: json.loads(record["content"]) for record in self.records if record["kind"] == "edit"}
+        not_begun = set(self.not_begun())
         expected: dict[str, tuple[str, str, str, str]] = {}
         for body in (*self.stored.bodies, *self.stored.queue):
             for row_id, call_id, (message_id, role, asked, final) in _shown(body):
                 content, status = asked, final
                 there = self.stored.rows.get(row_id)
-                if call_id is not None:  # without a result it runs, or waits for a person
-                    status = results.get(call_id, "interrupted" if there is not None and there[3] == "interrupted" else "executing")
+                if call_id is not None:  # without a result it is to wait for a person, waits for one, or runs
+                    is_waiting = there is not None and there[3] == "interrupted"
+                    status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")
                 if call_id in edits:
                     edited = _encode({**json.loads(asked), **edits[call_id]})
                     if call_id in self.notes.paid or (there is not None and there[2] == edited):  # people see what ran
@@ -246,8 +283,9 @@ class _Conversation:
         """Return what was acknowledged and is not there."""
         there = {message.message_id: message for message in (*self.history, *self.queue)}
         wrong = [f"the message {one} was acknowledged, and is lost" for one in (*self.notes.posted, *self.notes.again) if one not in there]
+        last = {message.turn_id: message for message in self.history if message.role == "assistant" and message.turn_id}
         for message_id, (kind, detail) in self.notes.outcomes.items():
-            if message_id in there and not self._has_outcome(there[message_id], kind, detail):
+            if message_id in there and not _has_outcome(last.get(there[message_id].turn_id), kind, detail):
                 wrong.append(f"the outcome {kind} {detail} of {message_id} was told, and is not on record")
         cut = Counter(str(message.metadata["cause"]) for message in self.history if "cause" in message.metadata)
         for cause in ("user", "stopped"):
@@ -255,26 +293,13 @@ class _Conversation:
                 wrong.append(f"{cut[cause]} turns were cut with the cause {cause}, and {self.notes.asked[cause]} were asked for")
         return [*wrong, *self._tools(), *self._decisions()]
 
-    def _has_outcome(self, message: Message, kind: str, detail: str) -> bool:
-        turn = [one for one in self.history if one.role == "assistant" and one.turn_id == message.turn_id and message.turn_id]
-        match kind:
-            case "completed":
-                return bool(turn) and turn[-1].message_id == detail and turn[-1].stop_reason == "stop"
-            case "cancelled":
-                return bool(turn) and turn[-1].stop_reason == "cancelled" and turn[-1].metadata.get("cause") == detail
-            case "failed":
-                return bool(turn) and turn[-1].stop_reason == "stream_error"
-            case _:
-                return True  # unanswered: the message is there, which is all that was said
-
     def _tools(self) -> list[str]:
         wrong = [f"the call {one} was run {count} times" for one, count in self.notes.started.items() if count > 1]
-        asked = {call.call_id for message in self.history for call in message.calls}
+        asked = {call.call_id for call in self.calls}
         wrong += [f"the call {one} was run, and is not on record" for one in self.notes.started if one not in asked]
-        for message in self.history:
-            for result in message.results:
-                if result.status == "completed" and result.call_id not in self.notes.finished:
-                    wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
+        for result in self.results:
+            if result.status == "completed" and result.call_id not in self.notes.finished:
+                wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
         return wrong
 
     def _records(self) -> list[JSON]:
@@ -289,9 +314,8 @@ class _Conversation:
 
     def _decisions(self) -> list[str]:
         wrong = []
-        records = self._records()
-        kinds = {record["call_id"]: record["kind"] for record in records}
-        if len(kinds) != len(records):
+        kinds = {record["call_id"]: record["kind"] for record in self.records}
+        if len(kinds) != len(self.records):
             wrong.append("a call has two decisions")
         for call_id, kind in self.notes.decided.items():
             if kinds.get(call_id) != kind:
@@ -311,26 +335,46 @@ class _Conversation:
 
     # ── after a life that ended by itself
 
-    def open_calls(self) -> Sequence[str]:
-        """Return the calls without a result, which are not waiting for a person."""
-        if self.is_interrupted:
+    def not_begun(self) -> Sequence[str]:
+        """Return the calls without a result whose answer says that they are to wait for a person, while there is no interrupt yet."""
+        undecided = {*self.open_calls} - {record["call_id"] for record in self.records}
+        if not undecided:
             return ()
-        answered = {result.call_id for message in self.history for result in message.results}
-        return [call.call_id for message in self.history for call in message.calls if call.call_id not in answered]
+        asking = {call.call_id: message for message in self.history for call in message.calls}
+        return [one for one in self.open_calls if one in undecided and is_gated(asking[one], one)]
 
-    def closed(self, crashed: set[str]) -> list[str]:
+    def cut_calls(self) -> Mapping[str, ToolStatus]:
+        """Return what a crash has cut, and what is known of each: one that was to wait for a person has not begun."""
+        not_begun = set(self.not_begun())
+        return {one: "interrupted" if one in not_begun else "unknown" for one in self.open_calls}
+
+    def closed(self, cut: Mapping[str, ToolStatus]) -> list[str]:
         """Return what is not as a life that ended by itself leaves it."""
         wrong = []
         if self.is_interrupted:
             pass  # a turn that waits for a person outlives its process
         elif is_cut(self.history) or close_after_crash(self.history, None, iter(())):
             wrong.append("a turn is not closed")
-        if opened := self.open_calls():
-            wrong.append(f"the calls {opened[:3]} have no answer")
+        if self.open_calls:
+            wrong.append(f"the calls {self.open_calls[:3]} have no answer")
         if self.stored.state.get("draft") is not None:
             wrong.append("there is still a draft")
-        for message in self.history:
-            for result in message.results:
-                if result.call_id in crashed and result.status != "unknown":
-                    wrong.append(f"a crash cut the call {result.call_id}, and it is {result.status}, not unknown")
+        for result in self.results:
+            known = cut.get(result.call_id)
+            status = "unknown" if known == "unknown" else "cancelled"
+            if known is not None and (result.status, result.content) != (status, CLOSING_TEXT[known]):
+                wrong.append(f"a crash cut the call {result.call_id}, which is {known}: it is {result.status}, {result.content!r}")
         return wrong
+
+
+def _has_outcome(last: Message | None, kind: str, detail: str) -> bool:
+    """Return whether the last answer of a turn says how it ended."""
+    match kind:
+        case "completed":
+            return last is not None and last.message_id == detail and last.stop_reason == "stop"
+        case "cancelled":
+            return last is not None and last.stop_reason == "cancelled" and last.metadata.get("cause") == detail
+        case "failed":
+            return last is not None and last.stop_reason == "stream_error"
+        case _:
+            return True  # unanswered: the message is there, which is all that was said

@@ -92,14 +92,14 @@ def run_first() -> None:
 
 def leave_cut() -> None:
     """What a crash cut is not closed."""
-    vars(_ledger)["close_after_crash"] = lambda messages, draft, message_ids: ()
+    vars(_ledger)["close_after_crash"] = lambda messages, draft, message_ids, decided: ()
 
 
 def hide_unknown() -> None:
     """A call that a crash cut is said to have been cancelled."""
 
-    def close(messages: Sequence[Message], draft: Message | None, message_ids: Opaque) -> Sequence[Message]:
-        closing = close_after_crash(messages, draft, message_ids)
+    def close(messages: Sequence[Message], draft: Message | None, message_ids: Opaque, decided: Opaque) -> Sequence[Message]:
+        closing = close_after_crash(messages, draft, message_ids, decided)
         return [
             attrs.evolve(
                 one, parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in one.parts]

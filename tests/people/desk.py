@@ -30,6 +30,7 @@ from trio_sagents import (
     SingleFactoryRouter,
     SubAgents,
     Task,
+    Tool,
     ToolContext,
     open_sessions,
 )
@@ -332,6 +333,17 @@ class Timed(Approvals):
         return "timed"
 
 
+_PATTERNS: dict[str, Tool] = {}
+"""By name, what was read out of a tool's signature: it is the same in all lives."""
+
+
+def _tool_of(function: Callable[..., Any]) -> Tool:
+    """Return `Tool.of` of a function, without reading it again in each life."""
+    if function.__name__ not in _PATTERNS:
+        _PATTERNS[function.__name__] = Tool.of(function)
+    return attrs.evolve(_PATTERNS[function.__name__], function=function)
+
+
 def make_agent(process: Process) -> Agent:
     """Return the agent of one life."""
 
@@ -355,7 +367,7 @@ def make_agent(process: Process) -> Agent:
         began("file", amount, context)
         return "filed"
 
-    tools = [
+    functions = [
         make("look", 0.0, "seen"),
         make("slow", 1.0, "seen slowly"),
         make("stop", 0.0, Halt("stop")),
@@ -366,6 +378,7 @@ def make_agent(process: Process) -> Agent:
         make("wait", 1.0, "waited"),
         make("fail", 0.0, ValueError("failed")),
     ]
+    tools = [_tool_of(function) for function in functions]
     policy = {name: True for name in GATED if name != "late"} | {"file": ["approve", "reject"], "wait": ["edit", "reject"]}
     gates = [Thoughtful(policy), Timed({"late": True}, timeout=DEADLINE)]
     model = Script(process)

@@ -7,6 +7,7 @@ no approval outlives its interrupt), all in `Plain`; and the history is valid al
 
 import datetime
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,6 +33,8 @@ TOOLS = st.sampled_from(
 )
 FAULTS = st.lists(st.sampled_from([None, "before", "after", "slow", "slow", "late"]), min_size=1, max_size=3)
 MOST_LIVES = 5
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where the files are: what dies in these histories is never the machine."""
 BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 INDEX = st.integers(0, 5)
 
@@ -61,7 +64,7 @@ class PeopleMachine(TrioStateMachine):
         self._bend_the_wall_clock()
         self.begin(seed, mode)
         if self.on_sqlite:
-            folder = self._undo.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            folder = self._undo.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True, dir=MEMORY))
             backend: Any = SqliteBackend(Path(folder))
         else:
             backend = MemoryBackend()
