@@ -71,8 +71,8 @@ LIFE: Final = (
     Mutant(
         "an agent may leave inside a turn",
         "supervisor/_live.py",
-        "            if self.turn is None:\n                is_leaving",
-        "            if True:\n                is_leaving",
+        "            if self.turn is None:\n                if self.is_leaving",
+        "            if True:\n                if self.is_leaving",
         ("flow/test_inactivity.py::test_inactivity_while_a_tool_runs", "flow/test_turns.py::test_tools_of_one_answer_run_in_parallel"),
     ),
     Mutant(

@@ -69,8 +69,8 @@ MUTANTS: Final = (
     Mutant(
         "what could not be stored goes on all the same",
         "supervisor/_answering.py",
-        "                live.write_failed(error)\n            elif live.may_go_on:",
-        "                live.write_failed(error)\n                then()\n            elif live.may_go_on:",
+        "                live.write_failed(error)\n            elif not live.has_ended:",
+        "                live.write_failed(error)\n                then()\n            elif not live.has_ended:",
     ),
     Mutant(
         "what a crash cut is left open",

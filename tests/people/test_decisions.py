@@ -1,14 +1,17 @@
 """Decisions: what they name, that they count once, who may take them, and what a message instead of one does."""
 
+import functools
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.flow._kit import read_all
 from tests.machines.stores import Backend
 from trio_sagents import (
     AgentNotRunning,
+    AgentShutdown,
     AlreadyDecided,
     Answer,
     Approvals,
@@ -27,10 +30,12 @@ from trio_sagents import (
     Reject,
     SagentsError,
     SessionConfig,
+    ShutdownReason,
     SingleFactoryRouter,
     StartFailed,
     Status,
     StatusChanged,
+    TurnEnded,
     open_sessions,
 )
 from trio_sagents.testing import Call
@@ -330,6 +335,68 @@ async def test_stop_while_a_decision_is_on_its_way(autojump_clock: Any, backend:
         assert before == len(effects.done)
         assert await world.interrupt() is None
         assert "done" == text_of(await world.post("go on"))
+
+
+async def decide_while(world: World, meanwhile: Any) -> Any:
+    """Decide; while the decision is on its way to the store do something else; return the outcome of the turn that it let go on."""
+    (call,) = (await world.ask()).calls
+    world.store.delay = 1.0
+    outcomes: list[Any] = []
+
+    async def decide() -> None:
+        outcomes.append(await (await world.resume(Approve(call))).wait())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decide)
+        await trio.sleep(0.5)
+        await meanwhile()
+    return outcomes[0]
+
+
+async def test_stop_at_once_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
+    """What it let go on is cut before it begins: closed on record, with the cause, and told to whoever decided and to viewers."""
+    effects = Effects()
+    async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
+        outcome = await decide_while(world, watch.info.agent.stop)
+
+        assert Cancelled(CancelCause.STOPPED) == outcome
+        assert [] == effects.done
+        events = [envelope.event for envelope in await read_all(watch)]
+        assert [Cancelled(CancelCause.STOPPED)] == [event.outcome for event in events if isinstance(event, TurnEnded)][-1:]
+        shutdown = events[-1]
+        assert isinstance(shutdown, AgentShutdown)
+        assert (ShutdownReason.STOPPED, Status.CANCELLED, False) == (shutdown.reason, shutdown.status, shutdown.interrupt_restorable)
+        assert ("cancelled", "This call was not run: the turn was cut before it began.") == (await world.results())["pay"]
+        assert ["approve"] == [record.kind for record in await world.records()]
+        assert [] == effects.done
+
+
+async def test_stop_with_grace_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
+    """Grace covers what was decided before somebody asked it to leave: the turn goes on to its end."""
+    effects = Effects()
+    async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
+        outcome = await decide_while(world, functools.partial(watch.info.agent.stop, grace_period=30.0))
+
+        assert "done" == text_of(outcome)
+        assert [1] == effects.of("pay")
+        assert not await world.sessions.running(CONVERSATION)
+
+
+async def test_decision_that_comes_after_a_stop_with_grace(autojump_clock: Any, backend: Backend) -> None:
+    """Who decides while the agent leaves is heard by the next one."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), Call("pay", amount=2), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        (call,) = (await world.ask()).calls
+        handle = await world.handle()
+        world.store.delay = 1.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(functools.partial(handle.stop, grace_period=30.0))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(AgentNotRunning):
+                await handle.resume([Approve(call)])
+        assert isinstance(await world.decide(Approve(call)), Interrupted)
+        assert [1] == effects.of("pay")
 
 
 # ── whose

@@ -22,7 +22,7 @@ from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Saved
-from trio_sagents.data.status import CancelCause
+from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import InvalidDecision, MiddlewareError, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._decisions import EXPIRED, Verdict, check_size, closing_change, new_ones, partial_change, whole_change
@@ -124,7 +124,7 @@ class Answering:
         texts = {call.call_id: f"{call.text}\n(A person has acknowledged this.)" for call in interrupt.calls if call.kind == "halt"}
         by = live.runtime.access.actor_of(actor)
         change, events = closing_change(live.ledger, "dismissed", CancelCause.DISMISSED, by, texts)
-        await self._submit(attrs.evolve(change, actor=actor), events, live.dismissed)
+        await self._submit(attrs.evolve(change, actor=actor), events, self._let_go)
 
     async def _wait_for_others(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -135,7 +135,7 @@ class Answering:
                 await self.live.ledger.wait_at_rest()
 
     def _require_accepting(self) -> None:
-        if not self.live.may_go_on:
+        if self.live.is_leaving:
             raise self.live.entry.not_running()
 
     async def _verdict(self, call: PendingCall, decision: Decision) -> Verdict:
@@ -188,7 +188,7 @@ class Answering:
         if len(records) < len(interrupt.calls):
             change = partial_change(live.ledger, interrupt, records, actor)
             assert isinstance(change.interrupt, Interrupt)
-            await self._submit(change, (), live.still_interrupted)
+            await self._submit(change, (), self._wait_on)
             return Receipt(interrupt.interrupt_id, duplicate=False, answer=Answer(Interrupted(change.interrupt)))
         suspended = live.ledger.suspended
         change, events = whole_change(live.ledger, interrupt, records, actor)
@@ -199,13 +199,24 @@ class Answering:
             live.intake.accepted[interrupt.interrupt_id] = accepted
             live.go_on(interrupt, suspended)
 
-        def gone() -> None:
-            answer.settle(Unanswered(live.entry.reason or live.shutdown_reason))
-
-        await self._submit(change, events, go_on, gone)
+        await self._submit(change, events, go_on)
+        if live.has_ended:  # nobody waited for the store any more: the next start closes what was let go on
+            answer.settle(Unanswered(live.shutdown_reason))
         return Receipt(interrupt.interrupt_id, duplicate=False, answer=answer)
 
-    async def _submit(self, change: Change, events: Sequence[Event], then: Then, gone: Then | None = None) -> None:
+    def _wait_on(self) -> None:
+        """Some of the calls are decided."""
+        self.live.touch()
+        self.live._set_status(Status.INTERRUPTED, None, None)
+        expire_later(self.live)
+
+    def _let_go(self) -> None:
+        """The halt is acknowledged."""
+        self.live.touch()
+        self.live.is_released = True
+        self.live._set_status(Status.IDLE, None, None)
+
+    async def _submit(self, change: Change, events: Sequence[Event], then: Then) -> None:
         live = self.live
         landing = live.landing = trio.Event()
 
@@ -216,7 +227,7 @@ class Answering:
             if saved is None:
                 assert error is not None
                 live.write_failed(error)
-            elif live.may_go_on:
+            elif not live.has_ended:
                 for row in saved.new:
                     live.publish(DisplayMessageSaved(row))
                 for row in saved.changed:
@@ -224,11 +235,6 @@ class Answering:
                 for event in events:
                     live.publish(event)
                 then()
-            else:
-                # It leaves: a last turn that it may still begin closes first what was let go on, and is not run any more.
-                live.needs_repair = True
-                if gone is not None:
-                    gone()
             live.wake()
 
         await live.ledger.submit(change, landed).wait()

@@ -212,29 +212,22 @@ class LiveAgent:
         self.wake()
 
     @property
-    def may_go_on(self) -> bool:
-        """Whether what was decided may have its effect: it is live, or is about to be."""
-        return not self.has_ended and self.entry.phase is not Phase.STOPPING
+    def is_leaving(self) -> bool:
+        """Whether it was asked to leave, or has left."""
+        return self.has_ended or self.entry.phase is Phase.STOPPING
 
     def go_on(self, interrupt: Interrupt, suspended: JSON) -> None:
-        """The interrupt is answered, and that is on record: its turn goes on."""
+        """The interrupt is answered, and that is on record: its turn goes on, or is over, where the agent leaves without grace."""
         accepted = self.intake.accepted[interrupt.interrupt_id]
         self.touch()
         turn = Turn(self, interrupt.turn_id, accepted.actor, message_ids=[interrupt.interrupt_id])
         turn.open_again(suspended)
-        self._start(turn, accepted.context)
-
-    def still_interrupted(self) -> None:
-        """Some of the calls are decided."""
-        self.touch()
-        self._set_status(Status.INTERRUPTED, None, None)
-        expire_later(self)
-
-    def dismissed(self) -> None:
-        """The halt is acknowledged."""
-        self.touch()
-        self.is_released = True
-        self._set_status(Status.IDLE, None, None)
+        if self.is_leaving and not self.has_last_turn:
+            self.turn = turn
+            turn.close()
+        else:
+            self.has_last_turn = False
+            self._start(turn, accepted.context)
 
     def finish_work(self) -> None:
         """It was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
@@ -264,15 +257,14 @@ class LiveAgent:
             # No checkpoint from the look to the close: between the timer and this task others have run, so what counts is what
             # is there now, not what woke us (test_message_at_the_idle_deadline_is_answered).
             if self.turn is None:
-                is_leaving = self.entry.phase is Phase.STOPPING
-                if is_leaving and not self.has_last_turn:
+                if self.is_leaving and not self.has_last_turn:
                     return self.entry.reason or ShutdownReason.STOPPED
                 if self._has_runnable():
                     self.has_last_turn = False
                     self._begin_turn()
-                elif is_leaving and not self.is_receiving:
+                elif self.is_leaving and not self.is_receiving:
                     return self.entry.reason or ShutdownReason.STOPPED
-                elif not is_leaving and (reason := self._reason_to_leave()) is not None:
+                elif not self.is_leaving and (reason := self._reason_to_leave()) is not None:
                     self.entry.phase = Phase.STOPPING
                     self.entry.reason = reason
                     return reason

@@ -298,12 +298,16 @@ class Turn:
                 return
             if must_exit(onward):
                 self.cause = self.cause or CancelCause.HOST_FAILED
-            self.outcome = self._outcome_of(error)
-            change, events = self._books.closing(self.outcome, self.progress, self._asking)
-            self.progress.open_calls = {}
-            self._submit(change, events, ends=True)
+            self.close(error)
         if self._last_write is not None:
             await self._last_write.wait_ended()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Submit what closes the turn as it is now: as cut, or as failed by `error`."""
+        self.outcome = self._outcome_of(error)
+        change, events = self._books.closing(self.outcome, self.progress, self._asking)
+        self.progress.open_calls = {}
+        self._submit(change, events, ends=True)
 
     def _outcome_of(self, error: BaseException | None) -> TurnOutcome:
         if error is None:
