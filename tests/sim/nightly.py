@@ -17,7 +17,6 @@ import attrs
 from tests.sim.lives import LIVES
 from tests.sim.mixed import mixed
 from tests.sim.stories import STORIES
-from tests.sim.world import steps_wanted
 from trio_sagents.testing import Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 from trio_sagents.testing._scheduler import MODES
 
@@ -63,6 +62,11 @@ class Done:
     steps: int
     violations: int
     findings: Sequence[str]
+
+
+def steps_wanted(default: int) -> int:
+    """Return how many task steps to simulate: more where the environment says so."""
+    return int(os.environ.get("TRIO_SAGENTS_SIM_STEPS", "0")) or default
 
 
 def scale() -> int:
