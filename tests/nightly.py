@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,11 +47,12 @@ def simulated(scale: float) -> Iterator[Line]:
     """Random schedules, cancellations, faults and crashes, in virtual time."""
     os.environ["TRIO_SAGENTS_SIM_STEPS"] = str(int(STEPS * scale))
     every = max(1, round(1 / scale))
-    jobs = [
-        attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale))))
-        for index, job in enumerate(sim.jobs())
-        if job.steps or index % every == 0
-    ]
+    jobs = []
+    counts: Counter[str] = Counter()
+    for job in sim.jobs():
+        if job.steps or counts[job.stage] % every == 0:  # of each stage at least one
+            jobs.append(attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale)))))
+        counts[job.stage] += 1
     for row in sim.run(jobs):
         print(*row.findings, sep="\n", end="\n" if row.findings else "", flush=True)
         yield Line(row.stage, row.volume, row.violations, row.rate)

@@ -92,7 +92,8 @@ def _operations(world: World, rnd: random.Random) -> "list[Callable[[], Awaitabl
 
 async def _mix(world: World) -> None:
     rnd = random.Random(world.simulation.seed)
-    world.make_agent = lambda model, tools: with_payments(world, [])(model, [*tools, halt])
+    paying = with_payments(world, [])
+    world.make_agent = lambda model, tools: paying(model, [*tools, halt])
 
     async def caller(name: str, count: int) -> None:
         for _ in range(count):

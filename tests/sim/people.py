@@ -29,6 +29,7 @@ from trio_sagents import (
     Summarization,
     Task,
     TodoList,
+    Tool,
     ToolContext,
     converse,
     extract,
@@ -64,9 +65,11 @@ def with_payments(world: World, paid: list[int], *more: Any) -> Callable[[Any, l
         await trio.lowlevel.checkpoint()
         return f"paid {amount}"
 
-    return lambda model, tools: Agent(model=model, tools=[*tools, pay], middleware=[Approvals({"pay": True}), *more])
+    paying = Tool.of(pay)
+    return lambda model, tools: Agent(model=model, tools=[*tools, paying], middleware=[Approvals({"pay": True}), *more])
 
 
+@Tool.of
 async def halt() -> Halt:
     """Halt."""
     await trio.lowlevel.checkpoint()

@@ -12,8 +12,9 @@ import pytest
 from tests.sim.lives import LIVES, Lives
 from tests.sim.mixed import mixed
 from tests.sim.names import public_waits
+from tests.sim.nightly import steps_wanted
 from tests.sim.stories import STORIES
-from tests.sim.world import Story, steps_wanted
+from tests.sim.world import Story
 from trio_sagents.testing import run_plain, simulate, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 
 PER_STORY = 1_000

@@ -1,8 +1,8 @@
 """What every story happens in: sessions on stores, models and tools that fail on plan, two viewers, and the checks behind it."""
 
-import os
+import functools
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from trio_sagents import (
     SessionPolicy,
     Sessions,
     SqliteStore,
+    Tool,
     ToolContext,
     TurnOutcome,
     open_sessions,
@@ -162,21 +163,22 @@ class World:
     async def _resolve(self) -> Any:
         return self, None
 
+    async def note(self, text: str, context: ToolContext) -> str:
+        """Take a note."""
+        self.started.append(context.idempotency_key)
+        await trio.lowlevel.checkpoint()
+        return f"noted {text}"
+
     async def create_agent(self, agent_id: str, config: Any) -> Agent:
         """Build."""
-
-        async def note(text: str, context: ToolContext) -> str:
-            """Take a note."""
-            self.started.append(context.idempotency_key)
-            await trio.lowlevel.checkpoint()
-            return f"noted {text}"
 
         async def build() -> Agent:
             conversation_id = agent_id.removeprefix("conversation-")
             self.touched[conversation_id] = None
             model = self.models.setdefault(conversation_id, WatchedModel(self, conversation_id))
             faults = self.simulation.faults
-            tools = [faulty_tool(one, faults) for one in (note, wait, broken)]
+            functions = (self.note, wait, broken)
+            tools = [attrs.evolve(tool, function=faulty_tool(one, faults)) for tool, one in zip(TOOLS, functions, strict=True)]
             return self.make_agent(FaultyModel(model, faults), tools)
 
         return await self.simulation.faults.call("factory", build)
@@ -298,6 +300,10 @@ class World:
             raise violation
 
 
+TOOLS: Final[Sequence[Tool]] = [Tool.of(one) for one in (functools.partial(World.note, None), wait, broken)]
+"""Read once: in a short story the signatures would take as long as all the rest."""
+
+
 @attrs.define(eq=False)
 class _Noting:
     _world: World
@@ -396,8 +402,3 @@ def story(*names: str, kind: str = "memory", follows: bool = False, without: tup
         return made
 
     return make
-
-
-def steps_wanted(default: int) -> int:
-    """Return how many task steps to simulate: more where the environment says so."""
-    return int(os.environ.get("TRIO_SAGENTS_SIM_STEPS", "0")) or default

@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 64
 """How deep lists and objects may nest in anything that is stored or sent."""
 MAX_INT: Final = 2**1024
 """Integers are smaller: what any reader of JSON takes, if only as a float."""
+_encode_sorted: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
@@ -73,7 +74,7 @@ def check_text(text: str, where: str) -> str:
 
 def canonical(value: JSONValue) -> str:
     """Return the one text of a JSON value: keys sorted, no spaces. `1`, `1.0` and `"1"` differ."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _encode_sorted(value)
 
 
 def digest_of(value: JSONValue) -> str:

@@ -36,6 +36,7 @@ RECORD_DEPTH: Final = 8
 """Levels that a record adds around what may nest `MAX_DEPTH` deep itself."""
 
 T = TypeVar("T")
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # once: `json.dumps` makes one anew
 _TAG_CLASSES: Final[Mapping[str, type[Part]]] = {tag: cls for cls, tag in PART_TAGS.items()}
 
 
@@ -225,4 +226,4 @@ def loads(conversation_id: str, text: str | bytes) -> JSONValue:
 
 def dumps(value: JSONValue) -> str:
     """Return the stored text of a JSON value."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)

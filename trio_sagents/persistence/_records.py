@@ -10,7 +10,7 @@ from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
 from trio_sagents.data.records import UNCHECKED, Commit, DisplayMessage, Owner, Unchecked
-from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, loads
+from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, dumps, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
 MAX_PAGE: Final = 1000
@@ -21,7 +21,6 @@ _MAX_COUNT: Final = 2**53
 _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
-_encode_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 CursorKind: TypeAlias = Literal["r", "c"]
 """Of a page of rows, or of a page of conversations."""
@@ -73,7 +72,7 @@ def encode_value(value: JSONValue, what: str) -> str:
         PersistenceError: it has more than `MAX_RECORD_BYTES`.
     """
     try:
-        text = _encode_json(value)
+        text = dumps(value)
     except RecursionError:
         raise ValueError(f"{what} nests too deeply") from None
     size = len(text) if text.isascii() else len(check_text(text, what).encode())

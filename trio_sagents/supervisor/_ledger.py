@@ -266,7 +266,7 @@ class Ledger:
             self._promised -= grown
             if error is None:
                 self._committed = commit.revision
-                self._apply(change, commit)
+                self._apply(change, commit, grown)
             else:
                 self._revision = self._committed
                 self._coming = None
@@ -353,14 +353,14 @@ class Ledger:
             raise LimitExceeded("max_state_bytes", self.size + self._promised + size, most=self.max_bytes)
         return whole
 
-    def _apply(self, change: Change, commit: Commit) -> None:
+    def _apply(self, change: Change, commit: Commit, grown: int) -> None:
         self.messages.extend(change.messages)
         for message in change.queued:
             self.queue[message.message_id] = message
         for message_id in change.taken:
             self.size -= size_of(encode_message(self.queue.pop(message_id)))
         self.message_ids.update(change.new_ids)
-        self.size += sum(size_of(encode_message(message)) for message in (*change.messages, *change.queued))
+        self.size += grown
         if change.draft is not NO_CHANGE:
             self.draft = change.draft if isinstance(change.draft, Message) else None
         if change.interrupt is not NO_CHANGE:

@@ -60,7 +60,7 @@ class Faults:
             return await effect()
         self.calls.append(name)
         number = len(self.calls)
-        how = next((fault.how for fault in self.planned if fault.n == number), None)
+        how = next((fault.how for fault in self.planned if fault.n == number), None) if self.planned else None
         if how is not None:
             self.struck.append(f"{name} ({number}:{how})")
         await trio.sleep(self.latency + (SLOW if how == "slow" else 0.0))

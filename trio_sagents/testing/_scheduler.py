@@ -49,13 +49,13 @@ class Scheduler(random.Random):
         if len(x) < 2:
             return
         if self.mode == "pct":
-            chosen = [self._first(x)]
+            chosen = {self._first(x)}
         else:
             super().shuffle(x)
-            chosen = x if self.mode == "shuffle" else [task for task in x if self.random() >= HOLD] or [x[0]]
+            chosen = x if self.mode == "shuffle" else {task for task in x if self.random() >= HOLD} or {x[0]}
         if len(chosen) < len(x):
-            hold_back(task for task in x if task not in chosen)
-            x[:] = chosen
+            hold_back([task for task in x if task not in chosen])
+            x[:] = [task for task in x if task in chosen]
 
     def _first(self, tasks: "Sequence[trio.lowlevel.Task]") -> "trio.lowlevel.Task":
         for task in tasks:

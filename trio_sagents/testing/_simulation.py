@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import attrs
 import trio
@@ -32,8 +32,7 @@ class Runaway(SimulationError):
     """The program took more steps than it was given."""
 
 
-@attrs.frozen
-class Step:
+class Step(NamedTuple):  # one is made at every step, and a tuple is made fastest
     """One line of the story: a task ran, or the program said something."""
 
     number: int
@@ -142,11 +141,16 @@ class Simulation(trio.abc.Instrument):
         self.steps += 1
         self.story.append(Step(self.steps, trio.current_time(), task.name))
         self._digest.update(f"{task.name}\n".encode())
+        if self.steps >= self.plan.max_steps:
+            self._run_away(task)
+        if self.plan.cancels:
+            self._strike(task, "ready")
+
+    def _run_away(self, task: "trio.lowlevel.Task") -> None:
         if self.steps == self.plan.max_steps:
             self.fail(Runaway(f"more than {self.plan.max_steps} steps, with seed {self.plan.seed}; the last one: {task.name}"))
         elif self.steps > self.plan.max_steps + KEPT:
             raise self.error or AssertionError  # it runs on, though it was cancelled
-        self._strike(task, "ready")
 
     def after_task_step(self, task: "trio.lowlevel.Task") -> None:
         """Trio calls this when a task yields."""

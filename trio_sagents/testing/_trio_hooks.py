@@ -47,8 +47,7 @@ class Source(Protocol):
 def check_trio() -> None:
     """Raise `RuntimeError` where this Trio lacks a private name that schedules are steered with."""
     for owner, name in PRIVATE_NAMES:
-        fields = {field.name for field in getattr(owner, "__attrs_attrs__", ())}
-        if name not in fields and not hasattr(owner, name):
+        if not hasattr(owner, name) and name not in {field.name for field in getattr(owner, "__attrs_attrs__", ())}:
             raise RuntimeError(
                 f"this Trio ({trio.__version__}) has no {owner.__name__}.{name}, which simulated schedules are steered with: "
                 "change the function that uses it in trio_sagents/testing/_trio_hooks.py, or pin an older Trio"
