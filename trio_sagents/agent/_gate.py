@@ -74,7 +74,8 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
     for gate in _outermost_first(pipeline):
         for one in gate.having("claim"):
             context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
-            wanted = await gate.call(one, "claim", context, call, tool)
+            # A copy: what a hook does to the arguments changes neither what is stored nor what runs.
+            wanted = await gate.call(one, "claim", context, attrs.evolve(call), tool)
             if wanted is not None:
                 _check(one, wanted, call, home.conversation_id)
                 claimed = _both(claimed, attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted"))
@@ -90,7 +91,7 @@ def is_claimed_tool(pipeline: Pipeline, call: ToolCall, tool: Tool) -> bool:
 
 def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) -> None:
     """Refuse what is no claim on this call, or could not be loaded again."""
-    if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):
+    if not isinstance(wanted, PendingCall) or (wanted.call_id, digest_now(wanted)) != (call.call_id, digest_now(call)):
         raise MiddlewareError(id_of(one), "claim") from TypeError(f"claim returns None, or pending(call, ...); not {wanted!r}")
     try:
         decode_pending(conversation_id, encode_pending(wanted))
@@ -101,13 +102,21 @@ def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) ->
 
 
 def _both(first: PendingCall | None, second: PendingCall) -> PendingCall:
-    """Return one claim for two: what both allow, within the shorter time; each is asked about the answer."""
+    """Return one claim for two: what both allow, within the shorter time; each is asked about the answer.
+
+    There is always something to decide. A question can be answered whatever else is allowed, for that runs nothing; and where two
+    agree on nothing the call can be rejected.
+    """
     if first is None:
         return second
+    asked = second if first.question is None and second.question is not None else first
+    other = second if asked is first else first
+    answers = ("answer",) if asked.question is not None else ()
+    allowed = tuple(kind for kind in asked.allowed if kind in other.allowed or kind in answers)
     timeouts = [one.timeout for one in (first, second) if one.timeout is not None]
     return attrs.evolve(
-        first,
-        allowed=tuple(kind for kind in first.allowed if kind in second.allowed),
+        asked,
+        allowed=allowed or ("reject",),
         timeout=min(timeouts) if timeouts else None,
         claimed_by=f"{first.claimed_by}, {second.claimed_by}",
     )
@@ -135,7 +144,7 @@ def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
     if record.call_id != call.call_id or record.digest != digest_now(call):
         return None
     if record.kind != "edit":
-        return call
+        return attrs.evolve(call)  # a copy: whoever was shown the call has that object, and may change its arguments still
     return ToolCall(call.call_id, call.name, json.loads(record.content)["arguments"])
 
 

@@ -20,7 +20,7 @@ from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.interrupt_wire import encode_pending
+from trio_sagents.data.interrupt_wire import decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
@@ -28,7 +28,7 @@ from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
-from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, decode_value, encode_message, encode_todo
+from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, StateError
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
-        self.progress.usage = decode_value(known, record["usage"], Usage)
+        self.progress.usage = decode_usage(known, record["usage"])
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):

@@ -132,6 +132,11 @@ class Interrupt:
     """When the calls with a timeout are taken as rejected, where nobody has decided; None is never."""
 
 
+def copy_of(interrupt: Interrupt) -> Interrupt:
+    """Return an interrupt that shares nothing mutable with this one: the arguments of a call are a dict."""
+    return attrs.evolve(interrupt, calls=[attrs.evolve(call) for call in interrupt.calls])
+
+
 def interrupt_kind(calls: Sequence[PendingCall]) -> InterruptKind:
     """Return the kind of a batch: a halt wins."""
     return "halt" if any(call.kind == "halt" for call in calls) else calls[0].kind

@@ -190,14 +190,14 @@ class Answering:
             assert isinstance(change.interrupt, Interrupt)
             await self._submit(change, (), live.still_interrupted)
             return Receipt(interrupt.interrupt_id, duplicate=False, answer=Answer(Interrupted(change.interrupt)))
-        suspended = live.ledger.suspended
+        suspended, used = live.ledger.suspended, live.ledger.used
         change, events = whole_change(live.ledger, interrupt, records, actor)
         answer = Answer()
         accepted = Accepted(actor, "queue", contextvars.copy_context(), answer)
 
         def go_on() -> None:
             live.intake.accepted[interrupt.interrupt_id] = accepted
-            live.go_on(interrupt, suspended)
+            live.go_on(interrupt, suspended, used)
 
         def gone() -> None:
             answer.settle(Unanswered(live.entry.reason or live.shutdown_reason))

@@ -125,7 +125,7 @@ def partial_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decis
         kind=interrupt_kind(calls),
         expires_at=interrupt.expires_at if waits else None,
     )
-    return Change(lifecycle="on_interrupt", actor=actor, interrupt=fewer, suspended=ledger.suspended, decided=records)
+    return Change(lifecycle="on_interrupt", actor=actor, interrupt=fewer, suspended=ledger.suspended, used=ledger.used, decided=records)
 
 
 def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[DecisionRecord], actor: Scope) -> tuple[Change, Sequence[Event]]:
