@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -29,6 +30,7 @@ from trio_sagents import (
     TurnLimits,
     TurnSteps,
     Usage,
+    extract,
 )
 from trio_sagents.data.interrupts import pending
 from trio_sagents.data.requests import FinishChunk, UsageChunk
@@ -243,6 +245,76 @@ async def test_claims_that_agree_on_nothing(autojump_clock: Any) -> None:
     assert [] == effects.done
 
 
+async def test_claim_that_allows_nothing(autojump_clock: Any) -> None:
+    """It is refused, and names its middleware: a turn never waits for what nobody can give."""
+
+    class Mute(Middleware):
+        async def claim(self, context: Any, call: ToolCall, tool: Any) -> Any:
+            return pending(call, allowed=())
+
+    effects = Effects()
+    async with World(scripted(Call("pay", amount=1), tools=[effects.tool("pay")], middleware=[Mute()])) as world:
+        outcome = await world.post()
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, MiddlewareError)
+    assert [] == effects.done
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e12, 1e300])
+async def test_deadline_behind_the_last_date(autojump_clock: Any, backend: Backend, seconds: float) -> None:
+    """It is never: the call waits, and the agent lives."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "end", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=seconds)])
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        await world.restart()
+        outcome = await world.decide(Approve(interrupt.calls[0]))
+
+    assert "end" == text_of(outcome)
+    assert seconds < 1e12 or interrupt.expires_at is None
+
+
+async def test_answer_that_says_itself_what_waits(autojump_clock: Any) -> None:
+    """What an answer out of a cache says of its calls is not taken: one that had begun is not said not to have run."""
+
+    class Cache(Middleware):
+        async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+            answer = await call_next(request)
+            ids = [call.call_id for call in answer.message.calls]
+            return attrs.evolve(answer, message=attrs.evolve(answer.message, metadata={"gated": ids, "of": "mine"}))
+
+    effects = Effects()
+    effects.gates["pay"] = trio.Event()
+    async with World(scripted(Call("pay", amount=1), "end", tools=[effects.tool("pay")], middleware=[Cache()])) as world:
+        await world.sessions.post(CONVERSATION, "go")
+        await trio.testing.wait_all_tasks_blocked()
+        await world.crash()
+        results = await world.results()
+        asking = next(message for message in await world.messages() if message.calls)
+
+    assert [1] == effects.of("pay")
+    assert "unknown" == results["pay"][0]
+    assert {"of": "mine"} == asking.metadata
+
+
+async def test_answer_with_what_is_no_part(autojump_clock: Any) -> None:
+    """The middleware that made it fails, not the agent."""
+
+    class Odd(Middleware):
+        async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+            answer = await call_next(request)
+            parts = [pending(call) for call in answer.message.calls]
+            return attrs.evolve(answer, message=attrs.evolve(answer.message, parts=parts))
+
+    async with World(scripted(Call("pay", amount=1), tools=[Effects().tool("pay")], middleware=[Odd()])) as world:
+        outcome = await world.post()
+        assert await world.sessions.running(CONVERSATION)
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, MiddlewareError)
+
+
 # ── values and costs of turns that waited
 
 
@@ -346,3 +418,46 @@ def test_task_with_an_agent_and_what_is_the_agents_own(more: Any) -> None:
     """It is refused, not left out."""
     with pytest.raises(ValueError, match="pre-built"):
         Task(name="s", description="a task", agent=scripted("end"), **more)
+
+
+# ── what cannot be meant
+
+
+@pytest.mark.parametrize("wrong", [{"reason": 5}, {"reason": "\ud800"}, {"when": True}])
+def test_policy_that_could_never_be_asked(wrong: Any) -> None:
+    """It is refused when it is built, not at the first call."""
+    with pytest.raises((TypeError, ValueError), match="reason|when"):
+        Approvals({"pay": True}, **wrong)
+
+
+@pytest.mark.parametrize("seconds", [None, "60", True, 0, float("nan")])
+def test_questions_with_a_time_that_is_none(seconds: Any) -> None:
+    """It is refused in words that name it."""
+    with pytest.raises((TypeError, ValueError), match=r"AskUser\.timeout"):
+        AskUser(timeout=seconds)
+
+
+@pytest.mark.parametrize("text", [None, 5, "\ud800"])
+async def test_extract_from_what_is_no_text(autojump_clock: Any, text: Any) -> None:
+    """It is refused before a model is asked."""
+    model = ScriptedModel([])
+    with pytest.raises((TypeError, ValueError), match="text"):
+        await extract(model, Invoice, text)
+    assert [] == model.requests
+
+
+async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
+    """What it remembers of calls that were rejected does not grow with the conversation."""
+    effects = Effects()
+    replies: Callable[[Any], Any] = lambda request: "end" if request.messages[-1].results else Call("pay", amount=1)  # noqa: E731
+    agent = Agent(model=ScriptedModel(replies), tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent) as world:
+        for _ in range(5):
+            await world.decide(Reject((await world.ask()).calls[0]))
+        runtime = world.sessions.runtime
+        entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
+        assert entry is not None
+        assert entry.live is not None
+        remembered = entry.live.pipeline.claimed or {}
+
+    assert 1 == len(remembered)

@@ -67,7 +67,7 @@ def _kept(pipeline: Pipeline, message: Message, context: TurnContext) -> Message
     names = ", ".join(id_of(one) for one in (*pipeline.having("around_model"), *pipeline.having("after_model")))
     try:
         check_answer(decode_message(context.conversation_id, encode_message(whole)))
-    except (StateError, TypeError, ValueError) as exc:
+    except (StateError, TypeError, ValueError, LookupError) as exc:
         raise MiddlewareError(names, "after_model") from exc
     return whole
 

@@ -41,6 +41,8 @@ async def ask_gate(pipeline: Pipeline, home: AgentHome, turn_id: str, calls: Seq
 
     Cancellation: nothing was done.
     """
+    if pipeline.parent is None:
+        pipeline.claimed = None  # of answers before this one: their calls have ended, those of their sub-agents, too
     wanted: dict[str, PendingCall] = {}
     misfits: dict[str, str] = {**invalid}
 
@@ -97,6 +99,8 @@ def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) ->
         decode_pending(conversation_id, encode_pending(wanted))
         if wanted.timeout is not None and not wanted.timeout > 0:
             raise ValueError(f"the timeout of a claim is > 0 seconds, not {wanted.timeout!r}")
+        if not wanted.allowed and wanted.kind != "halt":
+            raise ValueError("a claim allows at least one kind of decision: else nobody could answer it")
     except (StateError, TypeError, ValueError) as exc:
         raise MiddlewareError(id_of(one), "claim") from exc
 

@@ -129,7 +129,7 @@ class Interrupt:
     decided: Sequence[DecisionRecord] = attrs.field(default=(), converter=_records)
     """What was decided of it already."""
     expires_at: datetime.datetime | None = None
-    """When the calls with a timeout are taken as rejected, where nobody has decided; None is never."""
+    """When the first of the calls with a timeout is taken as rejected, where nobody has decided; None is never."""
 
 
 def copy_of(interrupt: Interrupt) -> Interrupt:
