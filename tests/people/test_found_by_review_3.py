@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.flow._kit import DictRows, DictStates, opened
 from tests.machines.stores import Backend
 from trio_sagents import (
     Agent,
@@ -418,6 +419,31 @@ def test_task_with_an_agent_and_what_is_the_agents_own(more: Any) -> None:
     """It is refused, not left out."""
     with pytest.raises(ValueError, match="pre-built"):
         Task(name="s", description="a task", agent=scripted("end"), **more)
+
+
+# ── a host's own transcript
+
+
+async def test_transcript_of_a_host_when_calls_are_decided(autojump_clock: Any) -> None:
+    """It is told the end of every call, also of those that are not run."""
+    states, rows, effects = DictStates(), DictRows(), Effects()
+    agent = scripted(
+        [Call("pay", amount=1), Call("pay", amount=2), Call("ask_user", question="Who?")],
+        "end",
+        tools=[effects.tool("pay")],
+        middleware=[gated(effects, "pay"), AskUser()],
+    )
+    async with opened(agent, agent_persistence=states, display_message_persistence=rows) as sessions:
+        first, second, third = interrupt_in(await (await sessions.post(CONVERSATION, "go")).wait()).calls
+        receipt = await sessions.resume(CONVERSATION, [Approve(first), Reject(second, "no"), Answer(third, "Ann")])
+        await receipt.wait()
+
+    told: dict[str, list[str]] = {}
+    for status, info in rows.statuses:
+        told.setdefault(info["call_id"], []).append(status)
+    assert ["interrupted", "executing", "completed"] == told[first.call_id]
+    assert ["interrupted", "cancelled"] == told[second.call_id]
+    assert ["interrupted", "completed"] == told[third.call_id]
 
 
 # ── what cannot be meant

@@ -153,8 +153,9 @@ def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decisio
         change = attrs.evolve(
             change,
             rows=(*change.rows, *(call_row(call, asking, "executing", now) for call in running)),
-            tool_updates=tuple(
-                ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running
+            tool_updates=(
+                *change.tool_updates,
+                *(ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running),
             ),
         )
     left = {call_id: some for call_id, some in taken.items() if call_id not in {call.call_id for call, _ in results}}
@@ -170,13 +171,16 @@ def _results_change(
     messages = ledger.with_decisions(answers, taken)
     rows = [row for message in messages for row in rows_of(message, now)]
     events: list[Event] = []
+    updates: list[ToolUpdate] = []
     for (call, result), message in zip(results, messages, strict=True):
         if asking is not None:
             rows.append(call_row(call, asking, result.status, now))
         said = (None, result.content) if result.is_error else (result.content, None)
+        info = {"call_id": call.call_id, "name": call.name, "error" if result.is_error else "result": result.content}
+        updates.append(ToolUpdate(result.status, info))
         events.append(ToolExecutionUpdated(attrs.evolve(call, status=result.status), result.status, turn_id, *said))
         events.append(MessageCompleted(message, turn_id))
-    return Change(lifecycle="on_step", messages=messages, shown=messages, rows=rows), events
+    return Change(lifecycle="on_step", messages=messages, shown=messages, rows=rows, tool_updates=updates), events
 
 
 def closing_change(ledger: Ledger, kind: str, cause: CancelCause, by: Owner, texts: Mapping[str, str]) -> tuple[Change, Sequence[Event]]:
