@@ -13,6 +13,7 @@ from tests.flow._kit import DictRows, DictStates, opened
 from tests.machines.stores import Backend
 from trio_sagents import (
     Agent,
+    AlreadyDecided,
     Answer,
     Approvals,
     Approve,
@@ -419,6 +420,26 @@ def test_task_with_an_agent_and_what_is_the_agents_own(more: Any) -> None:
     """It is refused, not left out."""
     with pytest.raises(ValueError, match="pre-built"):
         Task(name="s", description="a task", agent=scripted("end"), **more)
+
+
+async def test_message_that_interrupts_while_the_interrupt_is_stored(autojump_clock: Any, backend: Backend) -> None:
+    """It comes instead of an answer: it does not wait for people behind the turn that it was to cut."""
+    effects = Effects()
+    replies: Callable[[Any], Any] = lambda request: "heard" if request.messages[-1].text == "stop" else Call("pay", amount=1)  # noqa: E731
+    agent = Agent(model=ScriptedModel(replies), tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        storing = trio.Event()
+        world.store.delay = 5
+        world.store.before_commit = lambda commit: storing.set() if commit.lifecycle == "on_interrupt" else None
+        first = await world.sessions.post(CONVERSATION, "go")
+        await storing.wait()
+        outcome = await world.post("stop", overlap="interrupt")
+        interrupt = interrupt_in(await first.wait())
+        with pytest.raises(AlreadyDecided, match="superseded"):
+            await world.resume(Approve(interrupt.calls[0]))
+
+    assert "heard" == text_of(outcome)
+    assert [] == effects.done
 
 
 # ── a host's own transcript
