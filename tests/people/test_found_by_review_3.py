@@ -18,11 +18,14 @@ from trio_sagents import (
     Approvals,
     Approve,
     AskUser,
+    Budget,
     Completed,
     Edit,
     Failed,
     Halt,
     Interrupted,
+    InvalidDecision,
+    LimitExceeded,
     Middleware,
     MiddlewareError,
     Reject,
@@ -415,6 +418,42 @@ async def test_usage_of_a_sub_agent_that_ended_before_an_interrupt(autojump_cloc
     assert Usage(input_tokens=50) == outcome.usage
 
 
+@pytest.mark.parametrize("how", MEANWHILE)
+async def test_usage_of_a_sub_agent_that_is_never_answered(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
+    """What it used counts for the session, also where a message came instead of an answer."""
+    effects = Effects()
+    task = Task(name="s", description="a task", tools=[effects.tool("pay")], model=Costly([Call("pay", amount=1)]))
+    agent = Agent(
+        model=Costly([Call("task", name="s", instructions="do"), "never said"]),
+        middleware=[Budget(max_tokens=20, per="session"), gated(effects, "pay"), SubAgents([task])],
+    )
+    async with World(agent, backend) as world:
+        await world.ask()
+        await world.pass_time(how)
+        outcome = await world.post("instead")
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, LimitExceeded)
+    assert "budget_tokens" == outcome.error.limit
+
+
+@pytest.mark.parametrize("how", MEANWHILE)
+async def test_usage_of_a_sub_agent_that_waits_twice(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
+    """Each of its model calls counts once."""
+    effects = Effects()
+    replies = [Call("pay", amount=1), Call("pay", amount=2), "done"]
+    task = Task(name="s", description="a task", tools=[effects.tool("pay")], model=Costly(replies))
+    agent = Agent(model=Costly([Call("task", name="s", instructions="do"), "end"]), middleware=[gated(effects, "pay"), SubAgents([task])])
+    async with World(agent, backend) as world:
+        outcome: Any = await world.post()
+        for _ in range(2):
+            await world.pass_time(how)
+            outcome = await world.decide(Approve(interrupt_in(outcome).calls[0]))
+
+    assert isinstance(outcome, Completed)
+    assert Usage(input_tokens=50) == outcome.usage
+
+
 @pytest.mark.parametrize("more", [{"limits": TurnLimits(max_rounds=2)}, {"until_tool_success": "x"}, {"until_tool": "x"}])
 def test_task_with_an_agent_and_what_is_the_agents_own(more: Any) -> None:
     """It is refused, not left out."""
@@ -468,6 +507,20 @@ async def test_transcript_of_a_host_when_calls_are_decided(autojump_clock: Any) 
 
 
 # ── what cannot be meant
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+@pytest.mark.parametrize("other", ["", "  "])
+async def test_answer_of_one_s_own_that_is_empty(autojump_clock: Any, kind: str, other: str) -> None:
+    """It is refused, and the question waits on."""
+    question = Call("ask_user", question="Which?", kind=kind, options=["S", "M"], allow_other=True)
+    async with World(scripted(question, "end", middleware=[AskUser()])) as world:
+        (call,) = (await world.ask()).calls
+        with pytest.raises(InvalidDecision, match="not empty"):
+            await world.resume(Answer(call, other=other))
+        outcome = await world.decide(Answer(call, other="XL"))
+
+    assert "end" == text_of(outcome)
 
 
 @pytest.mark.parametrize("wrong", [{"reason": 5}, {"reason": "\ud800"}, {"when": True}])

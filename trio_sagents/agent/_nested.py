@@ -104,8 +104,8 @@ class NestedTurn:
     progress: Progress = attrs.field(factory=Progress)
     has_ended: bool = False
     goes_on: bool = False
-    is_suspended: bool = False
-    """Whether it waits for people, and goes on in another call of the tool."""
+    counted: Usage = attrs.field(factory=Usage)
+    """What of its usage its parent has counted already: that of before it waited."""
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -223,7 +223,7 @@ class NestedTurn:
         return Interrupted(Interrupt("", self.turn_id, calls, interrupt_kind(calls)))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
-        self.has_ended = self.is_suspended = True
+        self.has_ended = True
         raise Suspended(outcome.interrupt.calls, self._record(waiting))
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
@@ -265,7 +265,7 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
-        self.progress.usage = decode_usage(known, record["usage"])
+        self.progress.usage = self.counted = decode_usage(known, record["usage"])
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
@@ -322,8 +322,8 @@ class Desk:
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
             finally:
-                if not nested.is_suspended:  # else what it used is in its record, and counts when it ends
-                    context.progress.usage += nested.progress.usage
+                # Also where it waits: nobody knows whether it ever goes on.
+                context.progress.usage += nested.progress.usage - nested.counted
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
             nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})

@@ -240,6 +240,8 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
     others = (*others, *(value for value in chosen if value not in known))
     if others and not question.allow_other:
         raise ValueError(f"{others[0]!r} is none of the options: {', '.join(map(repr, sorted(known)))}")
+    if not all(text.strip() for text in others):
+        raise ValueError("an answer that is no option is a text that is not empty")
     if question.kind == "single" and len(chosen) + (answer.other is not None) != 1:
         raise ValueError("this question takes one answer")
     if len(set(chosen)) != len(chosen):
