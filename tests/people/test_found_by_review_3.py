@@ -320,6 +320,48 @@ async def test_answer_with_what_is_no_part(autojump_clock: Any) -> None:
     assert isinstance(outcome.error, MiddlewareError)
 
 
+class Strict(Middleware):
+    """A gate that looks at decisions."""
+
+    def __init__(self, asked: list[Any]) -> None:
+        self.asked = asked
+
+    async def claim(self, context: Any, call: ToolCall, tool: Any) -> Any:
+        return pending(call) if call.name == "pay" else None
+
+    async def answer(self, context: Any, call: Any, decision: Any) -> str | None:
+        self.asked.append((decision.kind, tuple(call.path), call.arguments))
+        if decision.kind == "approve":
+            raise ValueError("it takes two of you")
+        return "said by the gate" if decision.kind == "reject" else None
+
+
+@pytest.mark.parametrize("how", MEANWHILE)
+@pytest.mark.parametrize("decision", [Approve, Reject, lambda call: Edit(call, {"amount": 2})])
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_gate_of_a_sub_agent_looks_at_decisions(autojump_clock: Any, how: Meanwhile, decision: Any, depth: int) -> None:
+    """What the gate of a task refuses is not run, and what it says is what the model reads; as with the gate of the agent."""
+    effects = Effects()
+    asked: list[Any] = []
+    inner = ScriptedModel([Call("pay", amount=1), "done"])
+    task = Task(name="s", description="a task", tools=[effects.tool("pay")], middleware=[Strict(asked)], model=inner)
+    if depth == 2:
+        middle = scripted(Call("task", name="s", instructions="do"), "middle", middleware=[SubAgents([task], max_depth=2)])
+        task = Task(name="m", description="a task", agent=middle)
+    agent = scripted(Call("task", name=task.name, instructions="do"), "end", middleware=[SubAgents([task], max_depth=2)])
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        await world.pass_time(how)
+        outcome = await world.decide(decision(call))
+
+    kind = decision(call).kind
+    (result,) = inner.requests[-1].messages[-1].results
+    assert "end" == text_of(outcome)
+    assert [(kind, ("s",) if depth == 1 else ("m", "s"), {"amount": 1})] == asked
+    assert ([2] if kind == "edit" else []) == effects.of("pay")
+    assert {"approve": "it takes two", "reject": "said by the gate", "edit": "pay 2 done"}[kind] in result.content
+
+
 # ── values and costs of turns that waited
 
 

@@ -12,9 +12,10 @@ import trio
 
 from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool
+from trio_sagents.data.decisions import DECISION_KINDS, Decision
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
-from trio_sagents.data.json import Opaque, digest_of
+from trio_sagents.data.json import Opaque, check_text, digest_of
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.exceptions import MiddlewareError, StateError
 
@@ -89,6 +90,41 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
 def is_claimed_tool(pipeline: Pipeline, call: ToolCall, tool: Tool) -> bool:
     """Return whether a call that was decided would run the tool that it was to run when it began to wait, as far as that is known."""
     return _outermost_first(pipeline)[0].takes_claim(call.call_id, tool)
+
+
+async def ask_inner_gates(pipeline: Pipeline, home: AgentHome, turn_id: str, call: PendingCall, record: DecisionRecord) -> str | None:
+    """Have the gates of sub-agents look at a decision about a call that they claimed, and return what the model is to read, or None.
+
+    The gate of the agent itself was asked before the decision was recorded. Those of its sub-agents are there only while these run:
+    they are asked when the call goes on, and what they refuse is not run.
+
+    Raises:
+        ValueError: it will not do.
+
+    Cancellation: nothing was done.
+    """
+    outermost, *inner = _outermost_first(pipeline)
+    if record.kind not in DECISION_KINDS:
+        return None
+    named = {"type": record.kind, "interrupt_id": record.interrupt_id, "call_id": record.call_id, "digest": record.digest}
+    decision = Decision.from_dict({**named, **json.loads(record.content)})
+    found: str | None = None
+    for gate in inner:
+        for one in gate.having("answer"):
+            if id_of(one) not in call.claimed_by.split(", ") or any(one is other for other in outermost.agent.middleware):
+                continue
+            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
+            try:
+                text: object = await gate.call(one, "answer", context, attrs.evolve(call), decision)
+            except MiddlewareError as exc:
+                if isinstance(exc.__cause__, ValueError):
+                    raise exc.__cause__ from exc
+                raise
+            if text is not None and not isinstance(text, str):
+                raise MiddlewareError(id_of(one), "answer") from TypeError(f"answer returns a str or None, not {text!r}")
+            if found is None and text is not None:
+                found = check_text(text, "the answer")
+    return found
 
 
 def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) -> None:

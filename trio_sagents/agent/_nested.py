@@ -20,7 +20,7 @@ from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.interrupt_wire import decode_usage, encode_pending
+from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
@@ -269,7 +269,10 @@ class NestedTurn:
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
-            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", record=record["suspended"].get(call.call_id))
+            waited = [decode_pending(known, one) for one in record["waiting"].get(call.call_id, ())]
+            own = next((one for one in waited if one.call_id == call.call_id), None)
+            inside = record["suspended"].get(call.call_id)
+            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", claim=own, record=inside)
 
 
 @attrs.frozen(eq=False)

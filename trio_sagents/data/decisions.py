@@ -205,6 +205,8 @@ _KINDS: Final[Mapping[str, type[Approve] | type[Edit] | type[Reject] | type[Answ
     "reject": Reject,
     "answer": Answer,
 }
+DECISION_KINDS: Final = frozenset(_KINDS)
+"""What people decide; what else is on record happened without them."""
 _CONTENT: Final[Mapping[type[Decision], Sequence[str]]] = {
     Approve: (),
     Edit: ("arguments",),
