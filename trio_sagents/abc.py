@@ -123,6 +123,9 @@ class Middleware:
     async def answer(self, context: "MiddlewareContext", call: PendingCall, decision: Decision) -> str | None:
         """Look at a decision about a call that this middleware claimed, before it is recorded.
 
+        In a task of `SubAgents`, and wherever a sub-agent has it and its parent has not: before the call goes on. It runs only while
+        its sub-agent does; a decision that it refuses is on record then, and the call is not run.
+
         Returns:
             What the model reads instead of a result, for a call that is not run; None is the default text.
 

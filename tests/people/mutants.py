@@ -22,8 +22,8 @@ MUTANTS: Final = (
     Mutant(
         "an edited call runs as it was",
         "agent/_gate.py",
-        '    if record.kind != "edit":\n        return call\n    return',
-        "    if True:\n        return call\n    return",
+        '    if record.kind != "edit":\n        return attrs',
+        "    if True:\n        return attrs",
     ),
     Mutant(
         "a sub-agent has its own gate alone",

@@ -38,6 +38,15 @@ def instants(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, "wall_clock", wall_clock)
 
 
+class Later(Approvals):
+    """A second policy."""
+
+    @property
+    def middleware_id(self) -> str:
+        """Another one."""
+        return "later"
+
+
 def paying(effects: Effects, *amounts: int, timeout: float = 60.0) -> Any:
     """Return an agent that wants to pay, with a deadline."""
     calls = [Call("pay", amount=amount) for amount in amounts or (1,)]
@@ -140,6 +149,65 @@ async def test_deadline_when_only_some_calls_have_one(autojump_clock: Any, insta
         await world.decide(Approve(left.calls[0]))
 
         assert ["move"] == effects.names
+
+
+@pytest.mark.parametrize("how", ["awake", "stopped", "restarted", "crashed"])
+@pytest.mark.parametrize("decided", [None, "pay", "ask_user"])
+async def test_deadline_is_that_of_each_call(
+    autojump_clock: Any, instants: None, backend: Backend, how: Meanwhile, decided: str | None
+) -> None:
+    """Calls with other times beside it wait as long as they may themselves, whatever is decided meanwhile."""
+    effects = Effects()
+
+    def decision(call: Any) -> Any:
+        return Approve(call) if call.name == "pay" else Answer(call, "Ann")
+
+    agent = scripted(
+        [Call("pay", amount=1), Call("ask_user", question="Who?"), Call("move", amount=2)],
+        "done",
+        tools=[effects.tool("pay"), effects.tool("move")],
+        middleware=[gated(effects, "pay", timeout=60.0000001), AskUser(timeout=600), Later({"move": True}, timeout=6000)],
+    )
+    async with World(agent, backend, inactivity_timeout=float("inf")) as world:
+        interrupt = await world.ask()
+        if decided is not None:
+            await world.decide(decision(call_of(interrupt, decided)))
+        for seconds, over in ((65.0, {"pay"}), (550.0, {"pay", "ask_user"})):
+            await world.pass_time(how)
+            await trio.sleep(seconds)
+            left = await world.interrupt()
+            assert left is not None
+            assert {"pay", "ask_user", "move"} - over - {decided} == {call.name for call in left.calls}
+        assert left.expires_at is not None
+        assert BEGIN + datetime.timedelta(seconds=6000) <= left.expires_at <= BEGIN + datetime.timedelta(seconds=6001)
+        await world.pass_time(how)
+        await trio.sleep(5500)
+        await (await world.handle()).wait_idle()
+
+        kinds = {record.call_id: record.kind for record in await world.records()}
+        expected = ["approve" if decided == "pay" else "expired", "answer" if decided == "ask_user" else "expired", "expired"]
+        assert expected == [kinds[call.call_id] for call in interrupt.calls]
+        assert ["pay"] * (decided == "pay") == effects.names
+
+
+async def test_deadlines_that_are_all_over(autojump_clock: Any, instants: None) -> None:
+    """An answer that wakes the agent behind several of them comes too late for each."""
+    effects = Effects()
+    agent = scripted(
+        [Call("pay", amount=1), Call("move", amount=2)],
+        "done",
+        tools=[effects.tool("pay"), effects.tool("move")],
+        middleware=[gated(effects, "pay", timeout=60), Later({"move": True}, timeout=600)],
+    )
+    async with World(agent) as world:
+        interrupt = await world.ask()
+        await world.sessions.stop(CONVERSATION)
+        await trio.sleep(700)
+        with pytest.raises(AlreadyDecided, match="expired"):
+            await world.resume(Approve(call_of(interrupt, "move")))
+        await (await world.handle()).wait_idle()
+
+        assert [] == effects.done
 
 
 @pytest.mark.parametrize("how", ["asleep", "stopped", "restarted", "crashed"])

@@ -9,7 +9,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline, id_of
 from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.data.ids import is_id
-from trio_sagents.data.json import Opaque
+from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.validity import check_answer
@@ -67,7 +67,7 @@ def _kept(pipeline: Pipeline, message: Message, context: TurnContext) -> Message
     names = ", ".join(id_of(one) for one in (*pipeline.having("around_model"), *pipeline.having("after_model")))
     try:
         check_answer(decode_message(context.conversation_id, encode_message(whole)))
-    except (StateError, TypeError, ValueError) as exc:
+    except (StateError, TypeError, ValueError, LookupError) as exc:
         raise MiddlewareError(names, "after_model") from exc
     return whole
 
@@ -79,7 +79,9 @@ def _around(pipeline: Pipeline, one: Opaque, call_next: Ask, context: TurnContex
             raise MiddlewareError(id_of(one), "around_model") from TypeError(f"it returns a ModelAnswer, not {answer!r}")
         try:
             check_answer(answer.message)
-        except ValueError as exc:
+            for why in answer.invalid.values():
+                check_text(why, "why the arguments of a call cannot be used")
+        except (AttributeError, TypeError, ValueError) as exc:
             raise MiddlewareError(id_of(one), "around_model") from exc
         return answer
 

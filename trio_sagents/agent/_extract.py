@@ -19,7 +19,7 @@ from trio_sagents.data.config import SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupts import DecisionRecord
-from trio_sagents.data.json import Opaque
+from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.outcomes import Completed
 from trio_sagents.exceptions import NotInterrupted
 
@@ -52,12 +52,15 @@ async def extract(
         A new value; it passed the strict reading that arguments of tools pass.
 
     Raises:
-        TypeError: the class has no JSON schema.
+        TypeError, ValueError: the class has no JSON schema, or the text is none that can be sent.
         ToolNotCalled: the model answered without submitting anything.
         ModelFailed, LimitExceeded: it failed.
 
     Cancellation: the model's stream and all tools in tasks have ended; nothing is kept.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, not {text!r}")
+    check_text(text, "text")
     shape = shape_of(result_type, f"result_type {result_type!r}")
     if shape.schema.get("type") != "object":
         raise TypeError(f"result_type must be a class with fields, not {result_type!r}")

@@ -12,9 +12,10 @@ import trio
 
 from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool
+from trio_sagents.data.decisions import DECISION_KINDS, Decision
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
-from trio_sagents.data.json import Opaque, digest_of
+from trio_sagents.data.json import Opaque, check_text, digest_of
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.exceptions import MiddlewareError, StateError
 
@@ -41,6 +42,8 @@ async def ask_gate(pipeline: Pipeline, home: AgentHome, turn_id: str, calls: Seq
 
     Cancellation: nothing was done.
     """
+    if pipeline.parent is None:
+        pipeline.claimed = None  # of answers before this one: their calls have ended, those of their sub-agents, too
     wanted: dict[str, PendingCall] = {}
     misfits: dict[str, str] = {**invalid}
 
@@ -74,7 +77,8 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
     for gate in _outermost_first(pipeline):
         for one in gate.having("claim"):
             context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
-            wanted = await gate.call(one, "claim", context, call, tool)
+            # A copy: what a hook does to the arguments changes neither what is stored nor what runs.
+            wanted = await gate.call(one, "claim", context, attrs.evolve(call), tool)
             if wanted is not None:
                 _check(one, wanted, call, home.conversation_id)
                 claimed = _both(claimed, attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted"))
@@ -88,26 +92,71 @@ def is_claimed_tool(pipeline: Pipeline, call: ToolCall, tool: Tool) -> bool:
     return _outermost_first(pipeline)[0].takes_claim(call.call_id, tool)
 
 
+async def ask_inner_gates(pipeline: Pipeline, home: AgentHome, turn_id: str, call: PendingCall, record: DecisionRecord) -> str | None:
+    """Have the gates of sub-agents look at a decision about a call that they claimed, and return what the model is to read, or None.
+
+    The gate of the agent itself was asked before the decision was recorded. Those of its sub-agents are there only while these run:
+    they are asked when the call goes on, and what they refuse is not run.
+
+    Raises:
+        ValueError: it will not do.
+
+    Cancellation: nothing was done.
+    """
+    outermost, *inner = _outermost_first(pipeline)
+    if record.kind not in DECISION_KINDS:
+        return None
+    named = {"type": record.kind, "interrupt_id": record.interrupt_id, "call_id": record.call_id, "digest": record.digest}
+    decision = Decision.from_dict({**named, **json.loads(record.content)})
+    found: str | None = None
+    for gate in inner:
+        for one in gate.having("answer"):
+            if id_of(one) not in call.claimed_by.split(", ") or any(one is other for other in outermost.agent.middleware):
+                continue
+            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
+            try:
+                text: object = await gate.call(one, "answer", context, attrs.evolve(call), decision)
+            except MiddlewareError as exc:
+                if isinstance(exc.__cause__, ValueError):
+                    raise exc.__cause__ from exc
+                raise
+            if text is not None and not isinstance(text, str):
+                raise MiddlewareError(id_of(one), "answer") from TypeError(f"answer returns a str or None, not {text!r}")
+            if found is None and text is not None:
+                found = check_text(text, "the answer")
+    return found
+
+
 def _check(one: Opaque, wanted: object, call: ToolCall, conversation_id: str) -> None:
     """Refuse what is no claim on this call, or could not be loaded again."""
-    if not isinstance(wanted, PendingCall) or (wanted.call_id, wanted.digest) != (call.call_id, digest_now(call)):
+    if not isinstance(wanted, PendingCall) or (wanted.call_id, digest_now(wanted)) != (call.call_id, digest_now(call)):
         raise MiddlewareError(id_of(one), "claim") from TypeError(f"claim returns None, or pending(call, ...); not {wanted!r}")
     try:
         decode_pending(conversation_id, encode_pending(wanted))
         if wanted.timeout is not None and not wanted.timeout > 0:
             raise ValueError(f"the timeout of a claim is > 0 seconds, not {wanted.timeout!r}")
+        if not wanted.allowed and wanted.kind != "halt":
+            raise ValueError("a claim allows at least one kind of decision: else nobody could answer it")
     except (StateError, TypeError, ValueError) as exc:
         raise MiddlewareError(id_of(one), "claim") from exc
 
 
 def _both(first: PendingCall | None, second: PendingCall) -> PendingCall:
-    """Return one claim for two: what both allow, within the shorter time; each is asked about the answer."""
+    """Return one claim for two: what both allow, within the shorter time; each is asked about the answer.
+
+    There is always something to decide. A question can be answered whatever else is allowed, for that runs nothing; and where two
+    agree on nothing the call can be rejected.
+    """
     if first is None:
         return second
+    asked = second if first.question is None and second.question is not None else first
+    other = second if asked is first else first
+    answers = ("answer",) if asked.question is not None else ()
+    allowed = tuple(kind for kind in asked.allowed if kind in other.allowed or kind in answers)
     timeouts = [one.timeout for one in (first, second) if one.timeout is not None]
     return attrs.evolve(
-        first,
-        allowed=tuple(kind for kind in first.allowed if kind in second.allowed),
+        asked,
+        allowed=allowed or ("reject",),
         timeout=min(timeouts) if timeouts else None,
         claimed_by=f"{first.claimed_by}, {second.claimed_by}",
     )
@@ -135,7 +184,7 @@ def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
     if record.call_id != call.call_id or record.digest != digest_now(call):
         return None
     if record.kind != "edit":
-        return call
+        return attrs.evolve(call)  # a copy: whoever was shown the call has that object, and may change its arguments still
     return ToolCall(call.call_id, call.name, json.loads(record.content)["arguments"])
 
 

@@ -20,7 +20,7 @@ from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.interrupt_wire import encode_pending
+from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
@@ -28,7 +28,7 @@ from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
-from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, decode_value, encode_message, encode_todo
+from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, StateError
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class NestedTurn:
     progress: Progress = attrs.field(factory=Progress)
     has_ended: bool = False
     goes_on: bool = False
-    is_suspended: bool = False
-    """Whether it waits for people, and goes on in another call of the tool."""
+    counted: Usage = attrs.field(factory=Usage)
+    """What of its usage its parent has counted already: that of before it waited."""
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -230,7 +230,7 @@ class NestedTurn:
         return Interrupted(Interrupt("", self.turn_id, calls, interrupt_kind(calls)))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
-        self.has_ended = self.is_suspended = True
+        self.has_ended = True
         raise Suspended(outcome.interrupt.calls, self._record(waiting))
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
@@ -272,11 +272,14 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
-        self.progress.usage = decode_value(known, record["usage"], Usage)
+        self.progress.usage = self.counted = decode_usage(known, record["usage"])
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
-            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", record=record["suspended"].get(call.call_id))
+            waited = [decode_pending(known, one) for one in record["waiting"].get(call.call_id, ())]
+            own = next((one for one in waited if one.call_id == call.call_id), None)
+            inside = record["suspended"].get(call.call_id)
+            self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", claim=own, record=inside)
 
 
 @attrs.frozen(eq=False)
@@ -329,8 +332,8 @@ class Desk:
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
             finally:
-                if not nested.is_suspended:  # else what it used is in its record, and counts when it ends
-                    context.progress.usage += nested.progress.usage
+                # Also where it waits: nobody knows whether it ever goes on.
+                context.progress.usage += nested.progress.usage - nested.counted
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
             nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})

@@ -84,6 +84,8 @@ class OpenCall:
     """The call as it runs: after an edit, with other arguments."""
     requests: Sequence[PendingCall] = ()
     """What people have to decide before it can go on: itself, or the calls of its sub-agent."""
+    claim: PendingCall | None = None
+    """Of a call in a sub-agent that waited, and goes on: as it waited."""
     has_passed: bool = False
     """Whether the gate was asked about it, and lets it run."""
     has_run_agent: bool = False

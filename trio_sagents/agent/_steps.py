@@ -17,6 +17,7 @@ from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.agent._tool_calls import run_open_calls
 from trio_sagents.agent._until import final_result
+from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 from trio_sagents.data.requests import ModelRequest
@@ -66,10 +67,11 @@ class TurnSteps:
         return answer.message.calls if answer.message.stop_reason == "tool_calls" else ()
 
     async def take_steered(self) -> None:
-        """Take what people posted to steer this turn into the history.
+        """Take what people posted to steer this turn into the history. Not while calls run, which are answered first.
 
         Cancellation: taken, or still in the queue.
         """
+        self._check_free()
         await self.context.take_steered()
 
     async def ask_model(self, request: ModelRequest | None = None) -> ModelAnswer:
@@ -133,7 +135,7 @@ class TurnSteps:
         waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
         if waiting:
             interrupted = context.interrupt_of(waiting)
-            await self._after_turn(interrupted)
+            await self._after_turn(Interrupted(copy_of(interrupted.interrupt)))
             await context.interrupt(interrupted, waiting)
             return interrupted
         found = final_result(self.agent, self.pipeline.tools, context.messages(), values)

@@ -14,7 +14,7 @@ import trio
 
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import claim, decided_call, is_claimed_tool, runs
+from trio_sagents.agent._gate import ask_inner_gates, claim, decided_call, is_claimed_tool, runs
 from trio_sagents.agent._middleware import Pipeline, check_event
 from trio_sagents.agent._nested import Desk
 from trio_sagents.agent._progress import OpenCall, Suspended
@@ -78,8 +78,18 @@ class ToolRun:
             opened.requests = (wanted,)
             opened.status = "interrupted"
             return None
+        said: str | None = None
+        if opened.claim is not None:
+            try:
+                said = await ask_inner_gates(self.pipeline, self.context, self.context.turn_id, opened.claim, decision)
+            except ValueError as exc:
+                text, _ = render_output(f"This call was not run: what was decided will not do: {exc}", ERROR_BYTES)
+                opened.result = _result(call, text, "failed")
+                return None
         if not runs(decision):
-            opened.result = _result(call, decision.text, "completed" if decision.kind == "answer" else "cancelled")
+            opened.result = _result(
+                call, decision.text if said is None else said, "completed" if decision.kind == "answer" else "cancelled"
+            )
             return None
         if not is_claimed_tool(self.pipeline, call, tool):
             opened.result = _result(call, f"This call was not run: {call.name!r} is another tool now than when it was decided.", "failed")

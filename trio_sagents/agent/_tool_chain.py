@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._gate import digest_now
 from trio_sagents.agent._middleware import Pipeline, id_of
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
@@ -23,8 +24,7 @@ class _Once:
     has_run: bool = False
 
     async def __call__(self, call: ToolCall) -> ToolResult:
-        if (call.call_id, call.digest) != (self.allowed.call_id, self.allowed.digest):
-            raise ValueError("around_tool hands on the call that it was given, as it is")
+        _check_same(call, self.allowed)
         if self.has_run:
             raise ValueError("around_tool runs a call at most once")
         self.has_run = True
@@ -39,15 +39,26 @@ async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, r
 
     Cancellation: the tool, if it is in a task, has ended.
     """
-    step: Run = _Once(call, run)
+    step: Run = _Once(attrs.evolve(call), run)
     for one in reversed(pipeline.having("around_tool")):
         step = _around(pipeline, one, step, context)
     return await step(call)
 
 
+def _check_same(given: ToolCall, allowed: ToolCall) -> None:
+    if (given.call_id, digest_now(given)) != (allowed.call_id, digest_now(allowed)):
+        raise ValueError("around_tool hands on the call that it was given, as it is")
+
+
 def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContext) -> Run:
     async def step(call: ToolCall) -> ToolResult:
-        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), call, call_next)
+        async def hand_on(given: ToolCall) -> ToolResult:
+            _check_same(given, call)
+            return await call_next(call)
+
+        # A copy: its arguments are a dict, and what a hook does to that reaches neither the tool nor the next hook.
+        own = attrs.evolve(call)
+        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), own, hand_on)
         if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
             raise MiddlewareError(id_of(one), "around_tool") from TypeError(f"it returns the result of the call, not {result!r}")
         if result.status not in FINAL and result.status != "interrupted":

@@ -1,14 +1,16 @@
 """Turns that end with a tool: which result that is, as text for people and as the value that the host gets."""
 
+import functools
 import json
+import operator
+import types
 import typing
 from collections.abc import Mapping, Sequence
-
-import attrs
 
 from trio_sagents.agent._agent import Agent
 from trio_sagents.agent._schema import shape_of
 from trio_sagents.agent._shapes import Misfit
+from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import Tool, ToolResult
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
@@ -51,21 +53,22 @@ def _value_of(value: Opaque, tool: Tool | None, text: str) -> Opaque:
         return value.content if value.value is None else value.value
     if value is not _MISSING:
         return value
-    declared = _declared(tool)
-    if declared is str or declared is None:
-        return text
     try:
-        return shape_of(declared, "the result").read(json.loads(text))
+        declared = _declared(tool)
+        # None is shown to the model as an empty text.
+        return text if declared is str else shape_of(declared, "the result").read(json.loads(text or "null"))
     except (ValueError, Misfit, TypeError):
         return text
 
 
 def _declared(tool: Tool | None) -> Opaque:
-    """Return the class that a tool is declared to return; None where it says none that can be read back."""
-    if tool is None:
-        return None
+    """Return the type that a tool is declared to return; `str` where what it returned cannot be told from a text."""
     try:
-        hint: Opaque = typing.get_type_hints(tool.function).get("return")
+        hint: Opaque = None if tool is None else typing.get_type_hints(tool.function).get("return")
     except (NameError, TypeError):
-        return None
-    return hint if hint is not None and (attrs.has(hint) or hint in {int, float, bool, dict, list}) else str if hint is str else None
+        return str
+    is_union = typing.get_origin(hint) in {typing.Union, types.UnionType}
+    members = [one for one in (typing.get_args(hint) if is_union else (hint,)) if one is not Halt]  # no call that halted ends a turn
+    if not members or any(one in {str, None, typing.Any, object} for one in members):
+        return str
+    return functools.reduce(operator.or_, members)

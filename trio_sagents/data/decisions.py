@@ -181,6 +181,8 @@ class Answer(Decision):
             raise TypeError(f"cancel must be a bool, not {cancel!r}")
         if value is None and other is None and not cancel:
             raise ValueError("an answer has a value, an other text, or cancel=True")
+        if cancel and not (value is None and other is None):
+            raise ValueError("an answer either says something, or declines with cancel=True; not both")
         for text in (other, *((value,) if isinstance(value, str) else value or ())):
             if text is not None:
                 check_text(text, "answer")
@@ -205,6 +207,8 @@ _KINDS: Final[Mapping[str, type[Approve] | type[Edit] | type[Reject] | type[Answ
     "reject": Reject,
     "answer": Answer,
 }
+DECISION_KINDS: Final = frozenset(_KINDS)
+"""What people decide; what else is on record happened without them."""
 _CONTENT: Final[Mapping[type[Decision], Sequence[str]]] = {
     Approve: (),
     Edit: ("arguments",),
@@ -240,6 +244,8 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
     others = (*others, *(value for value in chosen if value not in known))
     if others and not question.allow_other:
         raise ValueError(f"{others[0]!r} is none of the options: {', '.join(map(repr, sorted(known)))}")
+    if not all(text.strip() for text in others):
+        raise ValueError("an answer that is no option is a text that is not empty")
     if question.kind == "single" and len(chosen) + (answer.other is not None) != 1:
         raise ValueError("this question takes one answer")
     if len(set(chosen)) != len(chosen):

@@ -24,9 +24,12 @@ GATED: Final = "gated"
 
 
 def with_gated(message: Message, waiting: Iterable[str]) -> Message:
-    """Return an answer that says which of its calls wait for a person."""
+    """Return an answer that says which of its calls wait for a person; what it said of that itself is dropped."""
     gated = list(waiting)
-    return attrs.evolve(message, metadata={**message.metadata, GATED: gated}) if gated else message
+    if not gated and GATED not in message.metadata:
+        return message
+    others = {key: value for key, value in message.metadata.items() if key != GATED}
+    return attrs.evolve(message, metadata={**others, GATED: gated} if gated else others)
 
 
 def is_gated(message: Message, call_id: str) -> bool:

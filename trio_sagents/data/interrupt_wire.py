@@ -10,6 +10,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from trio_sagents.data.interrupts import RECORD_KINDS, DecisionRecord, Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 from trio_sagents.data.messages import Message
+from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.wire import CONVERTER, decode_value, loads
 from trio_sagents.exceptions import StateError
 
@@ -45,8 +46,8 @@ def encode_record(record: DecisionRecord) -> JSON:
     return attrs.asdict(record)
 
 
-def encode_interrupt(interrupt: Interrupt, suspended: JSON) -> JSON:
-    """Return an interrupt as a stored record, with the state of the sub-agents that wait in it."""
+def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None = None) -> JSON:
+    """Return an interrupt as a stored record, with the state of the sub-agents that wait in it, and what its turn has used."""
     record: dict[str, JSONValue] = {
         "interrupt_id": interrupt.interrupt_id,
         "turn_id": interrupt.turn_id,
@@ -58,6 +59,8 @@ def encode_interrupt(interrupt: Interrupt, suspended: JSON) -> JSON:
     }
     if suspended:
         record["suspended"] = suspended
+    if used is not None and used != Usage():
+        record["used"] = attrs.asdict(used)
     return record
 
 
@@ -74,16 +77,21 @@ def decode_pending(conversation_id: str, value: JSONValue) -> PendingCall:
     return decode_value(conversation_id, value, PendingCall)
 
 
-def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt | None, JSON]:
-    """Return the interrupt that a stored record stands for, and the sub-agents that wait in it; StateError if it is none."""
+def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt | None, JSON, Usage]:
+    """Return the interrupt that a stored record stands for, the sub-agents that wait in it, and what its turn has used.
+
+    Raises:
+        StateError: it is none.
+    """
     if value is None:
-        return None, {}
+        return None, {}, Usage()
     if not isinstance(value, Mapping):
         raise StateError(conversation_id, f"the interrupt is {type(value).__name__}, not an object")
     fields = dict(value)
     suspended = fields.pop("suspended", {})
     if not isinstance(suspended, dict):
         raise StateError(conversation_id, f"the suspended sub-agents are {type(suspended).__name__}, not an object")
+    used = decode_usage(conversation_id, fields.pop("used", {}))
     if isinstance(fields.get("calls"), list):  # what was stored before calls named their interrupt
         fields["calls"] = [
             {"interrupt_id": fields.get("interrupt_id"), **call} if isinstance(call, dict) else call for call in fields["calls"]
@@ -95,7 +103,15 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
     named = {call.interrupt_id for call in interrupt.calls} | {record.interrupt_id for record in interrupt.decided}
     if len(set(ids)) != len(ids) or named - {interrupt.interrupt_id}:
         raise StateError(conversation_id, "the calls of the interrupt are not its own")
-    return interrupt, suspended
+    return interrupt, suspended, used
+
+
+def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
+    """Return the usage that a record stands for; StateError if it is none."""
+    usage = decode_value(conversation_id, value, Usage)
+    if any(count < 0 for count in attrs.astuple(usage)):
+        raise StateError(conversation_id, f"{value!r} tokens were used")
+    return usage
 
 
 def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionRecord]:

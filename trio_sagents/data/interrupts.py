@@ -129,7 +129,12 @@ class Interrupt:
     decided: Sequence[DecisionRecord] = attrs.field(default=(), converter=_records)
     """What was decided of it already."""
     expires_at: datetime.datetime | None = None
-    """When the calls with a timeout are taken as rejected, where nobody has decided; None is never."""
+    """When the first of the calls with a timeout is taken as rejected, where nobody has decided; None is never."""
+
+
+def copy_of(interrupt: Interrupt) -> Interrupt:
+    """Return an interrupt that shares nothing mutable with this one: the arguments of a call are a dict."""
+    return attrs.evolve(interrupt, calls=[attrs.evolve(call) for call in interrupt.calls])
 
 
 def interrupt_kind(calls: Sequence[PendingCall]) -> InterruptKind:

@@ -9,7 +9,7 @@ import attrs
 from trio_sagents.abc import Middleware
 from trio_sagents.agent import MiddlewareContext, Tool, ToolLike, same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
-from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.json import JSON, Opaque, check_text
 from trio_sagents.data.messages import ToolCall
 
 Policy: TypeAlias = "bool | Sequence[DecisionKind] | Mapping[str, Opaque]"
@@ -84,6 +84,11 @@ class Approvals(Middleware):
             raise ValueError(f"newcomers must be {', '.join(map(repr, NEWCOMERS))}, not {newcomers!r}")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout must be > 0 seconds, not {timeout!r}")
+        if not isinstance(reason, str):
+            raise TypeError(f"reason must be a str, not {reason!r}")
+        if when is not None and not callable(when):
+            raise TypeError(f"when must be a function from a tool to a bool, not {when!r}")
+        check_text(reason, "reason")
         policies = {_name_of(key): _policy(_name_of(key), given) for key, given in interrupt_on.items()}
         functions = tuple((Tool.of(key).function, policies[_name_of(key)]) for key in interrupt_on if not isinstance(key, str))
         self.__attrs_init__(policies, functions, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it

@@ -7,6 +7,7 @@ import attrs
 
 from trio_sagents.abc import Middleware
 from trio_sagents.agent import MiddlewareContext, Tool
+from trio_sagents.data.config import seconds_validator
 from trio_sagents.data.interrupts import Option, PendingCall, Question, pending
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall
@@ -69,7 +70,7 @@ class AskUser(Middleware):
     """What every question allows; None leaves it to the model."""
     allow_cancel: bool | None = None
     """What every question allows; None leaves it to the model."""
-    timeout: float = attrs.field(default=math.inf, validator=attrs.validators.gt(0))
+    timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
     """Seconds after which a question counts as declined; `math.inf` waits for ever."""
 
     async def tools(self, context: MiddlewareContext) -> list[Tool]:

@@ -91,7 +91,7 @@ def _cost_validator(_budget: object, attribute: "attrs.Attribute[Opaque]", value
 class Budget(Middleware):
     """What the turns of an agent may use. At a limit the turn ends as `Failed(LimitExceeded)`, which names it: "budget_tokens".
 
-    Put it first in `Agent.middleware`. What sub-agents use counts when they have ended, and so does what
+    Put it first in `Agent.middleware`. What sub-agents use counts when they have ended or wait for people, and so does what
     middleware uses itself, such as `Summarization` and `ConversationTitle`. An agent can have one for turns and one for the session.
     """
 

@@ -36,8 +36,11 @@ class Task:
     """None takes the parent's."""
 
     def __attrs_post_init__(self) -> None:
-        if self.agent is not None and (self.system_prompt or self.tools or self.middleware or self.model or self.until_tool):
-            raise ValueError(f"the task {self.name!r} has a pre-built agent; prompt, tools, middleware and model are the agent's own")
+        own = (self.system_prompt, self.tools, self.middleware, self.model, self.until_tool, self.until_tool_success, self.limits)
+        if self.agent is not None and any(own):
+            raise ValueError(
+                f"the task {self.name!r} has a pre-built agent; prompt, tools, middleware, model, until_tool and limits are the agent's own"
+            )
 
     def built(self, parent: Agent) -> Agent:
         """Return the agent that does it."""

@@ -26,9 +26,10 @@ from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import InvalidDecision, MiddlewareError, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._decisions import EXPIRED, Verdict, check_size, closing_change, new_ones, partial_change, whole_change
-from trio_sagents.supervisor._expiry import expire_later
+from trio_sagents.supervisor._expiry import due_calls, expire_later
 from trio_sagents.supervisor._intake import Accepted, outcome_of_turn
 from trio_sagents.supervisor._receipt import Answer, Receipt
+from trio_sagents.supervisor._runtime import wall_clock
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
@@ -80,7 +81,7 @@ class Answering:
         return await self._record(interrupt, verdicts, actor)
 
     async def expire(self) -> None:
-        """The time is over: what has a timeout and is undecided is rejected. Where that cannot be stored it is tried again.
+        """The time of some calls is over: those that nobody has decided are rejected. Where that cannot be stored it is tried again.
 
         Raises:
             PersistenceError: it could not be stored, and the agent is not live yet.
@@ -92,7 +93,7 @@ class Answering:
         interrupt = live.ledger.interrupt
         if interrupt is None or live.has_ended or self.live.landing is not None:
             return
-        verdicts = [Verdict(call, "expired", {}, EXPIRED) for call in interrupt.calls if call.timeout is not None]
+        verdicts = [Verdict(call, "expired", {}, EXPIRED) for call in due_calls(interrupt, wall_clock())]
         if not verdicts or live.intake.is_superseding:
             return
         try:
@@ -190,14 +191,14 @@ class Answering:
             assert isinstance(change.interrupt, Interrupt)
             await self._submit(change, (), self._wait_on)
             return Receipt(interrupt.interrupt_id, duplicate=False, answer=Answer(Interrupted(change.interrupt)))
-        suspended = live.ledger.suspended
+        suspended, used = live.ledger.suspended, live.ledger.used
         change, events = whole_change(live.ledger, interrupt, records, actor)
         answer = Answer()
         accepted = Accepted(actor, "queue", contextvars.copy_context(), answer)
 
         def go_on() -> None:
             live.intake.accepted[interrupt.interrupt_id] = accepted
-            live.go_on(interrupt, suspended)
+            live.go_on(interrupt, suspended, used)
 
         await self._submit(change, events, go_on)
         if live.has_ended:  # nobody waited for the store any more: the next start closes what was let go on

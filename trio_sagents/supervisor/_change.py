@@ -10,6 +10,7 @@ from trio_sagents.abc import Scope
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
+from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
 from trio_sagents.data.todos import Todo
 
@@ -39,6 +40,8 @@ class Change:
     interrupt: "Interrupt | object | None" = NO_CHANGE
     suspended: JSON = attrs.field(factory=dict, repr=False)
     """By call id: the sub-agents that wait in the interrupt; goes with it."""
+    used: Usage = attrs.field(factory=Usage)
+    """What the turn that waits has used so far; goes with the interrupt, too."""
     decided: Sequence[DecisionRecord] = ()
     """Decisions that are new."""
     standing: "Taken | None" = None

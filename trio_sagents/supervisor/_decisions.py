@@ -19,6 +19,7 @@ from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 from trio_sagents.supervisor._change import Change, Taken
+from trio_sagents.supervisor._expiry import began_at, expiry_of
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import size_of
 from trio_sagents.supervisor._runtime import wall_clock
@@ -117,15 +118,15 @@ def partial_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decis
     """Some calls are decided, others wait on."""
     decided = {record.call_id for record in records}
     calls = [call for call in interrupt.calls if call.call_id not in decided]
-    waits = any(call.timeout is not None for call in calls)
+    began = began_at(interrupt)
     fewer = attrs.evolve(
         interrupt,
         calls=calls,
         decided=(*interrupt.decided, *records),
         kind=interrupt_kind(calls),
-        expires_at=interrupt.expires_at if waits else None,
+        expires_at=None if began is None else expiry_of(calls, began),
     )
-    return Change(lifecycle="on_interrupt", actor=actor, interrupt=fewer, suspended=ledger.suspended, decided=records)
+    return Change(lifecycle="on_interrupt", actor=actor, interrupt=fewer, suspended=ledger.suspended, used=ledger.used, decided=records)
 
 
 def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[DecisionRecord], actor: Scope) -> tuple[Change, Sequence[Event]]:
@@ -152,8 +153,9 @@ def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decisio
         change = attrs.evolve(
             change,
             rows=(*change.rows, *(call_row(call, asking, "executing", now) for call in running)),
-            tool_updates=tuple(
-                ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running
+            tool_updates=(
+                *change.tool_updates,
+                *(ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running),
             ),
         )
     left = {call_id: some for call_id, some in taken.items() if call_id not in {call.call_id for call, _ in results}}
@@ -169,13 +171,16 @@ def _results_change(
     messages = ledger.with_decisions(answers, taken)
     rows = [row for message in messages for row in rows_of(message, now)]
     events: list[Event] = []
+    updates: list[ToolUpdate] = []
     for (call, result), message in zip(results, messages, strict=True):
         if asking is not None:
             rows.append(call_row(call, asking, result.status, now))
         said = (None, result.content) if result.is_error else (result.content, None)
+        info = {"call_id": call.call_id, "name": call.name, "error" if result.is_error else "result": result.content}
+        updates.append(ToolUpdate(result.status, info))
         events.append(ToolExecutionUpdated(attrs.evolve(call, status=result.status), result.status, turn_id, *said))
         events.append(MessageCompleted(message, turn_id))
-    return Change(lifecycle="on_step", messages=messages, shown=messages, rows=rows), events
+    return Change(lifecycle="on_step", messages=messages, shown=messages, rows=rows, tool_updates=updates), events
 
 
 def closing_change(ledger: Ledger, kind: str, cause: CancelCause, by: Owner, texts: Mapping[str, str]) -> tuple[Change, Sequence[Event]]:

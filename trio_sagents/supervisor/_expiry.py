@@ -1,12 +1,13 @@
 """When what nobody decides is decided by itself."""
 
 import datetime
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
-from trio_sagents.data.interrupts import PendingCall
+from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.supervisor._runtime import wall_clock
 
 if TYPE_CHECKING:
@@ -14,9 +15,30 @@ if TYPE_CHECKING:
 
 
 def expiry_of(calls: Iterable[PendingCall], now: datetime.datetime) -> datetime.datetime | None:
-    """Return when the first of these calls is taken as rejected; None where they wait for ever."""
-    timeouts = [call.timeout for call in calls if call.timeout is not None]
-    return now + datetime.timedelta(seconds=min(timeouts)) if timeouts else None
+    """Return when the first of these calls is taken as rejected; None where they wait for ever, or longer than there are dates."""
+    first = _shortest(calls)
+    left = datetime.datetime.max.replace(tzinfo=datetime.UTC) - now
+    return now + datetime.timedelta(seconds=first) if first < left.total_seconds() else None
+
+
+def began_at(interrupt: Interrupt) -> datetime.datetime | None:
+    """Return when an interrupt began, as its deadline tells; None where it has none."""
+    if interrupt.expires_at is None:
+        return None
+    return interrupt.expires_at - datetime.timedelta(seconds=_shortest(interrupt.calls))
+
+
+def due_calls(interrupt: Interrupt, now: datetime.datetime) -> Sequence[PendingCall]:
+    """Return the calls whose time is over, those with the shortest in any case; each has a time of its own."""
+    began = began_at(interrupt)
+    if began is None:
+        return ()
+    over = max((now - began).total_seconds(), _shortest(interrupt.calls))
+    return [call for call in interrupt.calls if call.timeout is not None and call.timeout <= over]
+
+
+def _shortest(calls: Iterable[PendingCall]) -> float:
+    return min((call.timeout for call in calls if call.timeout is not None), default=math.inf)
 
 
 def expire_later(live: "LiveAgent", after: float = 0.0) -> None:

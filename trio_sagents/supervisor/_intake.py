@@ -139,8 +139,8 @@ class Intake:
         self.live.ledger.ids.add(message_id)
         try:
             seen, shown = await self._preprocess(posted, actor)
-            while (landing := self.live.landing) is not None:
-                await landing.wait()  # a decision is on its way: whether this message comes instead of one is known once it is on record
+            while (landing := self._to_land(posted.overlap)) is not None:
+                await landing.wait()
             if not self.live.is_accepting:
                 raise self.live.entry.not_running()
             message = Message(message_id, "user", seen.parts, None, None, seen.metadata, posted.digest)
@@ -157,6 +157,14 @@ class Intake:
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
         await write.wait()
         return Receipt(message_id, duplicate=False, answer=answer)
+
+    def _to_land(self, overlap: Overlap) -> trio.Event | None:
+        """Return what has to be on record before it is known whether a message comes instead of an answer; None where that is known."""
+        if self.live.landing is not None:
+            return self.live.landing  # a decision is on its way
+        turn = self.live.turn
+        # An interrupt is on its way: too late to cut the turn, and this message is not to wait behind what it was to cut.
+        return turn.ended if turn is not None and overlap == "interrupt" and isinstance(turn.outcome, Interrupted) else None
 
     def _claim(self, posted: Posted) -> "Receipt | Flight | str":
         """Return the receipt of the same message, the flight to wait for, or the id under which to accept it."""

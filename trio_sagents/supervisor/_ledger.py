@@ -22,9 +22,10 @@ from trio_sagents.data.interrupt_wire import (
     records_of,
     waiting_in,
 )
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall
+from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Commit, Conversation, Owner, Saved
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
@@ -64,9 +65,11 @@ class Ledger:
     """The ids of all messages and tool calls, also of those on their way to the store: a new one must not be among them."""
     todos: Sequence[Todo] = ()
     metadata: JSON = attrs.field(factory=dict, repr=False)
-    interrupt: Interrupt | None = None
+    _interrupt: Interrupt | None = None
     suspended: JSON = attrs.field(default=NOTHING, repr=False)
     """By call id: the sub-agents that wait in the interrupt, or are about to go on."""
+    used: Usage = attrs.field(factory=Usage)
+    """What the turn that waits in the interrupt has used."""
     decisions: Mapping[str, DecisionRecord] = attrs.field(default=NOTHING, repr=False)
     """By call id: every decision ever taken here."""
     taken: Taken = NOTHING
@@ -94,6 +97,15 @@ class Ledger:
     """The metadata as they are once all that was submitted is committed; None where they are as committed."""
     _seed: Sequence[Message] = ()
     """What a fresh conversation begins with: in memory from the start, stored by the first commit."""
+
+    @property
+    def interrupt(self) -> Interrupt | None:
+        """What waits for people: a copy, for it is handed out, and the arguments of a call are a dict."""
+        return None if self._interrupt is None else copy_of(self._interrupt)
+
+    @interrupt.setter
+    def interrupt(self, value: Interrupt | None) -> None:
+        self._interrupt = None if value is None else copy_of(value)
 
     # ── ids
 
@@ -156,7 +168,7 @@ class Ledger:
 
     def _restore_decisions(self, stored: Conversation) -> None:
         known = self.conversation_id
-        self.interrupt, self.suspended = decode_interrupt(known, stored.state.get("interrupt"))
+        self.interrupt, self.suspended, self.used = decode_interrupt(known, stored.state.get("interrupt"))
         taken = stored.state.get("taken") or {}
         if not isinstance(taken, dict):
             raise StateError(known, f"the decisions are {type(taken).__name__}, not an object")
@@ -314,7 +326,9 @@ class Ledger:
             state["draft"] = encode_message(change.draft) if isinstance(change.draft, Message) else None
         if change.interrupt is not NO_CHANGE:
             interrupt = change.interrupt
-            state["interrupt"] = encode_interrupt(interrupt, change.suspended) if isinstance(interrupt, Interrupt) else None
+            state["interrupt"] = None
+            if isinstance(interrupt, Interrupt):
+                state["interrupt"] = encode_interrupt(interrupt, change.suspended, change.used)
         if change.standing is not None:
             taken = {call_id: [encode_record(record) for record in records] for call_id, records in change.standing.items()}
             state["taken"] = taken or None
@@ -365,7 +379,7 @@ class Ledger:
             self.draft = change.draft if isinstance(change.draft, Message) else None
         if change.interrupt is not NO_CHANGE:
             self.interrupt = change.interrupt if isinstance(change.interrupt, Interrupt) else None
-            self.suspended = change.suspended
+            self.suspended, self.used = change.suspended, change.used
         if change.standing is not None:
             self.taken = change.standing
         if change.decided:

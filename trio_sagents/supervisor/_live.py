@@ -30,7 +30,7 @@ from trio_sagents.data.events import (
 from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
-from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Unanswered
+from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.status import HELD, CancelCause, ShutdownReason, Status
 from trio_sagents.exceptions import Conflict, PersistenceError
 from trio_sagents.supervisor._answering import Answering
@@ -216,12 +216,12 @@ class LiveAgent:
         """Whether it was asked to leave, or has left."""
         return self.has_ended or self.entry.phase is Phase.STOPPING
 
-    def go_on(self, interrupt: Interrupt, suspended: JSON) -> None:
+    def go_on(self, interrupt: Interrupt, suspended: JSON, used: Usage) -> None:
         """The interrupt is answered, and that is on record: its turn goes on, or is over, where the agent leaves without grace."""
         accepted = self.intake.accepted[interrupt.interrupt_id]
         self.touch()
         turn = Turn(self, interrupt.turn_id, accepted.actor, message_ids=[interrupt.interrupt_id])
-        turn.open_again(suspended)
+        turn.open_again(suspended, used)
         if self.is_leaving and not self.has_last_turn:
             self.turn = turn
             turn.close()

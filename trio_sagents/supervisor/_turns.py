@@ -85,11 +85,12 @@ class Turn:
         self._drafts = Drafter(self.live, self.actor, self.progress)
         self._books = TurnBooks(self.live.ledger, self.turn_id, self.actor)
 
-    def open_again(self, records: Mapping[str, JSON]) -> None:
+    def open_again(self, records: Mapping[str, JSON], used: Usage) -> None:
         """Go on where an interrupt left the turn.
 
         Args:
             records: by call id, the sub-agents that waited in it.
+            used: what it had used: its answers say only what they cost themselves, not what sub-agents and middleware used.
         """
         messages = self.live.ledger.messages
         self.goes_on = True
@@ -104,6 +105,8 @@ class Turn:
                 self.progress.rounds += 1
                 self.progress.calls += len(message.calls)
                 self.progress.usage += usage_of(message)
+        if used != Usage():  # else it was stored before that was kept
+            self.progress.usage = used
 
     # ── what the turn asks for (agent.TurnContext)
 
@@ -182,7 +185,8 @@ class Turn:
         return call_id in self.live.ledger.ids
 
     async def take_steered(self) -> None:
-        queue = tuple(self.live.ledger.queue.values())
+        # Without those whose commit is on its way: a loop may ask twice at once.
+        queue = tuple(one for one in self.live.ledger.queue.values() if one.message_id not in self.message_ids)
         steered = [index for index, one in enumerate(queue) if self._is_steered(one.message_id)]
         if steered:
             await self._take(queue[: steered[-1] + 1])
@@ -220,7 +224,7 @@ class Turn:
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
         change, events = self._books.waiting(waiting, self._asking)
         suspended = {one.call.call_id: one.record for one in waiting if one.record is not None}
-        change = attrs.evolve(change, interrupt=outcome.interrupt, suspended=suspended, draft=None)
+        change = attrs.evolve(change, interrupt=outcome.interrupt, suspended=suspended, used=self.progress.usage, draft=None)
         self.live.ledger.check_suspended(outcome.interrupt, suspended)
         self.outcome = outcome
         await self._submit(change, events, ends=True).wait()
