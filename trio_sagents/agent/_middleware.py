@@ -18,7 +18,7 @@ from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
 from trio_sagents.data.outcomes import TurnOutcome, Usage
 from trio_sagents.data.state import State
-from trio_sagents.data.todos import Todo
+from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  
 HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
 """What a turn may fail with; anything else crashes the agent."""
+_CHANNELS: Final = frozenset(get_args(Channel))
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
 
@@ -126,6 +127,8 @@ class MiddlewareContext:
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Tell the subscribers of a channel: an event of the library, or your own class of `MiddlewareEvent`."""
         check_event(event)
+        if channel not in _CHANNELS:
+            raise ValueError(f"the channel of an event is 'main' or 'debug', not {channel!r}")
         self._home.publish(event, channel)
 
     async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
@@ -136,12 +139,13 @@ class MiddlewareContext:
             metadata: keys to set; a value of None removes the key. Other keys stay.
 
         Raises:
-            TypeError, ValueError: the metadata are no JSON object.
+            TypeError, ValueError: the metadata are no JSON object, or the todos no list of them; nothing was changed.
             PersistenceError: it could not be kept.
 
         Cancellation: either nothing was submitted, or it is kept.
         """
-        await self._home.update(todos, None if metadata is None else plain_json(metadata, "metadata"))
+        kept = None if todos is None else checked_todos(todos)
+        await self._home.update(kept, None if metadata is None else plain_json(metadata, "metadata"))
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery: it outlives the turn, and ends with the agent.
