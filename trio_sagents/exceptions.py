@@ -189,9 +189,9 @@ class LimitExceeded(SagentsError):
         return f"{self.limit} exceeded: {self._number(self.value)}{bound}"
 
     @staticmethod
-    def _number(value: float) -> str:
+    def _number(value: float | None) -> str:
         """Return a number for people: a count with all its digits, a measure with the six that matter."""
-        return str(value) if isinstance(value, int) else f"{value:g}"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class AlreadyDecided(SagentsError):

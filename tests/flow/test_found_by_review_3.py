@@ -5,12 +5,15 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from trio_sagents import (
     Agent,
     Budget,
+    Cancelled,
     Completed,
     ConversationTitle,
+    Failed,
     FilesConfig,
     ImagePart,
     LimitExceeded,
@@ -120,6 +123,47 @@ async def test_transformed_row_that_no_store_takes(autojump_clock: Any, change: 
 
         shown = [(row.content_type, row.content["text"]) for row in (await sessions.history("c")).rows]
         assert [("notification", "(this cannot be shown)"), ("text", "hi")] == shown
+
+
+class Changing(Middleware):
+    """Brings a tool more when it was told to, and fails or hangs the first time that it is asked for it."""
+
+    def __init__(self, trouble: str) -> None:
+        self.trouble: str | None = trouble
+        self.is_more = False
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        self.is_more = True
+        context.refresh_tools()
+
+    async def tools(self, context: Any) -> Any:
+        async def more() -> str:
+            return "more"
+
+        if not self.is_more:
+            return []
+        trouble, self.trouble = self.trouble, None
+        if trouble == "fails":
+            raise OSError("the server of the tools is down")
+        if trouble == "hangs":
+            await trio.sleep_forever()
+        return [more]
+
+
+@pytest.mark.parametrize("trouble", ["fails", "hangs"])
+async def test_tools_that_could_not_be_asked_for_are_asked_for_again(autojump_clock: Any, trouble: str) -> None:
+    """The turn fails, or is cancelled; the next one has them, though nobody asked for a refresh again."""
+    model = ScriptedModel(["hi", "hi again"])
+    async with opened(Agent(model=model, middleware=[Changing(trouble)])) as sessions:
+        await (await sessions.start("c")).agent.notify_middleware("Changing", None)
+        receipt = await sessions.post("c", "one")
+        with trio.move_on_after(1):
+            await receipt.wait()
+        await sessions.cancel_turn("c")
+        assert isinstance(await receipt.wait(), Failed if trouble == "fails" else Cancelled)
+
+        assert isinstance(await ask(sessions), Completed)
+        assert ["more"] == [tool.name for tool in model.requests[-1].tools]
 
 
 async def test_result_of_the_wrong_kind_from_around_tool(autojump_clock: Any) -> None:

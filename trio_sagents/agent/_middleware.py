@@ -302,11 +302,19 @@ class Pipeline:
         Raises:
             MiddlewareError: one failed, or two tools have one name.
 
-        Cancellation: either the tools are new, or as before.
+        Cancellation: either the tools are new, or as before, and asked for again at the next turn.
         """
-        self.is_stale = False
+        self.is_stale = False  # before anybody is asked: who wants to be asked again meanwhile will be
+        try:
+            await self._collect(home)
+        except BaseException:
+            self.is_stale = True
+            raise
+
+    async def _collect(self, home: AgentHome) -> None:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
+        brought = dict(self._brought)
         for one in bringing:
             context = self.context(one, home)
             found = await self.call(one, "tools", context)
@@ -315,10 +323,10 @@ class Pipeline:
                     if tool.name in tools:
                         raise ValueError(f"there are two tools named {tool.name!r}")
                     tools = {**tools, tool.name: tool}
-                    self._brought = {**self._brought, tool.name: one}
+                    brought[tool.name] = one
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
-        self.tools = tools
+        self.tools, self._brought = tools, brought
         if self._first is None and bringing:
             self._first = frozenset(tools)
 
