@@ -1,6 +1,7 @@
 """What a third hostile review tried: what middleware and factories hand over to be kept, and what users get wrong first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -20,11 +21,14 @@ from trio_sagents import (
     Middleware,
     MiddlewareAction,
     MiddlewareError,
+    ModelFailed,
     SessionConfig,
     SessionOpts,
     SingleFactoryRouter,
     StartFailed,
+    SubAgents,
     Summarization,
+    Task,
     Todo,
     ToolContext,
     ToolResult,
@@ -123,6 +127,56 @@ async def test_transformed_row_that_no_store_takes(autojump_clock: Any, change: 
 
         shown = [(row.content_type, row.content["text"]) for row in (await sessions.history("c")).rows]
         assert [("notification", "(this cannot be shown)"), ("text", "hi")] == shown
+
+
+class Nursery(Middleware):
+    """Asks the model in a nursery of its own, so that what comes out is in a group."""
+
+    async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+        async with trio.open_nursery():
+            return await call_next(request)
+
+
+class Spoiler(Middleware):
+    """Fails behind the model."""
+
+    async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+        raise KeyError("password")
+
+
+@pytest.mark.parametrize("where", ["agent", "sub-agent"])
+async def test_error_of_a_middleware_that_comes_through_a_nursery(autojump_clock: Any, where: str) -> None:
+    """It still has its cause, for whoever has to find out, and says its kind."""
+    inner = Agent(model=ScriptedModel(["never"]), middleware=[Nursery(), Spoiler()])
+    handing = ScriptedModel([Call("task", instructions="do it", name="t"), "end"])
+    outer = Agent(model=handing, middleware=[SubAgents([Task(name="t", description="t", agent=inner)])])
+    async with opened(inner if where == "agent" else outer) as sessions:
+        outcome: Any = await ask(sessions)
+        results = [one.content for message in (await state_of(sessions)).messages for one in message.results]
+
+    said = "the middleware 'Spoiler' failed in around_model with KeyError"
+    if where == "agent":
+        assert (said, "'password'") == (str(outcome.error), str(outcome.error.__cause__))
+    else:
+        assert [f"MiddlewareError: {said}"] == results
+
+
+async def test_error_of_a_model_that_comes_through_a_nursery(autojump_clock: Any) -> None:
+    """The adapter has said why it failed; that stands."""
+
+    class Adapter:
+        name = "adapter"
+
+        @asynccontextmanager
+        async def stream(self, request: Any) -> AsyncIterator[Any]:
+            async with trio.open_nursery():
+                raise ModelFailed("no answer") from OSError("the line is dead")
+            yield
+
+    async with opened(Agent(model=Adapter())) as sessions:
+        outcome: Any = await ask(sessions)
+
+    assert isinstance(outcome.error.__cause__, OSError)
 
 
 class Changing(Middleware):

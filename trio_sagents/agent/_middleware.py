@@ -255,7 +255,7 @@ class Pipeline:
         except Exception as error:
             expected = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if expected is not None:
-                raise expected from None
+                raise expected from expected.__cause__  # without the group, and with its own cause
             raise MiddlewareError(middleware_id, hook) from error
         except BaseExceptionGroup as group:
             # Cancellation: beside it the hook raised something else; what goes on is the cancellation alone, as at a tool.

@@ -86,7 +86,7 @@ async def ask_text(model: Model, system: str, text: str, spent: Spent, *, answer
     except Exception as exc:  # the boundary to the provider: whatever an adapter raises is the model's failure
         for leaf in leaves(exc):
             if isinstance(leaf, ModelFailed):
-                raise leaf from None
+                raise leaf from leaf.__cause__
         raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
     if scope.cancelled_caught:
         raise ModelFailed(f"the model {name_of(model)!r} gave no answer within {answer_timeout:g} seconds", retryable=True)
