@@ -195,8 +195,8 @@ TURNS: Final = (
     Mutant(
         "a call that a crash cut is said to be cancelled",
         "data/history.py",
-        '(call, "unknown") for call in open_calls(messages)]',
-        '(call, "cancelled") for call in open_calls(messages)]',
+        '(call, "unknown" if has_begun else "interrupted")',
+        '(call, "cancelled" if has_begun else "interrupted")',
         ("flow/test_durability.py::test_crash_with_open_tool_calls",),
     ),
     Mutant(
