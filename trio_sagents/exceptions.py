@@ -202,8 +202,13 @@ class LimitExceeded(SagentsError):
         """The limit's value, where known."""
 
     def __str__(self) -> str:
-        bound = "" if self.most is None else f", the limit is {self.most:g}"
-        return f"{self.limit} exceeded: {self.value:g}{bound}"
+        bound = "" if self.most is None else f", the limit is {self._number(self.most)}"
+        return f"{self.limit} exceeded: {self._number(self.value)}{bound}"
+
+    @staticmethod
+    def _number(value: float | None) -> str:
+        """Return a number for people: a count with all its digits, a measure with the six that matter."""
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class AlreadyDecided(SagentsError):

@@ -1,5 +1,6 @@
 """`trio-sagents chat --once`: one message, one answer, an exit status."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def test_once_says_what_waits_for_a_person(chat: Chat) -> None:
     assert (3, "") == (done.returncode, done.stdout)
     assert "Approve this call?\n  create_file /hello.txt\n  + hi\n[a person must decide: trio-sagents chat --conversation c;" in done.stderr
     assert not (chat.folder / "hello.txt").exists()
+
+
+def test_the_command_to_decide_names_the_same_database_and_folder(chat: Chat, tmp_path: Path) -> None:
+    """Elsewhere there is no such conversation, and what is approved would become a file of another folder."""
+    notes = tmp_path / "other notes"
+    notes.mkdir()
+
+    done = chat.run("--once", "write a file hello.txt that says hi", "--conversation", "c", "--db", "o.db", "--files", "other notes")
+    command = done.stderr.partition("decide: ")[2].partition(";")[0]
+
+    assert f"trio-sagents chat --db {tmp_path / 'o.db'} --files '{notes}' --conversation c" == command
+    assert "create_file /hello.txt" in chat.run(*shlex.split(command)[2:], "--plain").stdout
 
 
 def test_what_is_allowed_on_the_command_line_does_not_ask(chat: Chat) -> None:

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from tests.cli._kit import Chat
 from trio_sagents import Tool
 from trio_sagents.cli._models import UsageError
 from trio_sagents.cli._servers import mcp_servers, server_name, split_command
@@ -66,3 +67,18 @@ def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "trio_sagents.mcp", None)
     with pytest.raises(UsageError, match=r"pip install 'trio-sagents\[mcp\]'"):
         mcp_servers(["a"], frozenset())
+
+
+def test_a_server_that_cannot_start_is_no_fault_of_the_database(chat: Chat) -> None:
+    """The line names the server, and how to see what it said; another database is not recommended."""
+    pytest.importorskip("mcp")
+    given = ("--once", "hi", "--mcp", "sh -c 'echo out of tea >&2; exit 1'")
+
+    done, verbose = chat.run(*given), chat.run(*given, "--verbose")
+
+    assert (1, 1) == (done.returncode, verbose.returncode)
+    assert "MCP server 'sh'" in done.stderr
+    assert "--verbose" in done.stderr
+    assert "--db" not in done.stderr
+    assert "out of tea" not in done.stderr
+    assert "MCP server 'sh': out of tea" in verbose.stderr

@@ -1,5 +1,6 @@
 """Which model, which database: from the command line and the environment."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,26 @@ def test_help_names_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
 
     assert caught.value.code == 0
     assert "3 a person must decide" in capsys.readouterr().out
+
+
+def test_the_command_to_come_back_names_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model, database, folder and servers, wherever it is run; what was allowed was for one run."""
+    pytest.importorskip("mcp")
+    monkeypatch.chdir(tmp_path)
+    given = Options(
+        provider="offline", database=Path("a b.db"), folder=Path(), servers=["time 'x y'"], allowed=["create_file"], conversation_id="old"
+    )
+    words = shlex.split(set_up(given, {}).command_for("c"))
+
+    expected = ["--provider", "offline", "--db", str(tmp_path / "a b.db"), "--files", str(tmp_path), "--mcp", "time 'x y'"]
+    assert ["trio-sagents", "chat", *expected, "--conversation", "c"] == words
+    assert "trio-sagents chat --conversation c" == set_up(Options(), {"XDG_DATA_HOME": str(tmp_path)}).command_for("c")
+
+
+def test_the_command_to_come_back_in_a_venv_that_is_not_active(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the program by its path: its name alone is not found."""
+    program = tmp_path / "bin" / "trio-sagents"
+    monkeypatch.setattr(sys, "argv", [str(program), "chat"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert f"{program} chat --conversation c" == set_up(Options(), {"XDG_DATA_HOME": str(tmp_path)}).command_for("c")

@@ -132,6 +132,27 @@ def test_two_programs_at_one_conversation(chat: Chat) -> None:
     assert chat.run(said="").stdout.count("> what is") == 3
 
 
+def test_two_programs_at_one_decision(chat: Chat) -> None:
+    """What the older one decides is refused, for it writes no more; it says how to decide all the same, and the call runs once."""
+    with chat.terminal("--plain", "--conversation", "c") as child:
+        child.expect(PLAIN_PROMPT)
+        child.send("write a file hello.txt that says hi\r")
+        child.expect("eject: ")
+        assert chat.run("--plain", "--conversation", "c").returncode == 3
+        child.send("a\r")
+        child.expect("another program wrote to this conversation; the next message, or /decide, goes on")
+        child.expect("> ")
+        assert not (chat.folder / "hello.txt").exists()
+        child.send("/decide\r")
+        child.expect("eject: ")
+        child.send("a\r")
+        child.expect("Created /hello.txt")
+        child.send("\x04")
+
+        assert leave(child) == 0
+    assert (chat.folder / "hello.txt").read_text() == "hi\n"
+
+
 @READERS
 @pytest.mark.parametrize("night", [1, 8])
 def test_killed_in_mid_answer(chat: Chat, arguments: tuple[str, ...], prompt: str, night: int) -> None:

@@ -637,7 +637,7 @@ async def test_middleware_of_a_sub_agent_that_fails(autojump_clock: Any, name: s
     inner = paying(Purse(), middleware=[type("Bad", (Middleware,), {name: fail})()])
     async with opened(parent(hand_over(), "end", tasks=[task(inner)])) as sessions:
         assert isinstance(await ask(sessions), Completed)
-        assert [("task", "failed", f"MiddlewareError: the middleware 'Bad' failed in {name}")] == await results_of(sessions)
+        assert [("task", "failed", f"MiddlewareError: the middleware 'Bad' failed in {name} with ValueError")] == await results_of(sessions)
 
 
 @pytest.mark.parametrize(("prompt", "name"), [("do", 5), ("\ud800", "x")])

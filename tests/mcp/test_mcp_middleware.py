@@ -206,3 +206,20 @@ async def test_tools_when_only_some_have_changed() -> None:
         assert all(is_mcp_tool(tool, "rude") for tool in after)
         assert [True] * len(before) == [old is new for old, new in zip(before, after, strict=False)]
         assert len(before) + 1 == len(after)
+
+
+@pytest.mark.parametrize("given", ["uvx mcp-server-time", None, StdioServer])
+async def test_server_when_it_is_none(given: Any) -> None:
+    """A command line, or a class, is no server; the error says what is."""
+    with pytest.raises(TypeError, match=r"StdioServer\('uvx', \['mcp-server-time'\]\)"):
+        Mcp(given)
+    with pytest.raises(TypeError, match="an MCP server is a StdioServer or an HttpServer"):
+        async with open_mcp(given):
+            pass
+
+
+async def test_start_when_the_command_is_a_whole_line() -> None:
+    """It is one program; the error says where its arguments go."""
+    with pytest.raises(McpDisconnected, match="its arguments go into args"):
+        async with open_mcp(StdioServer("no-such-program --flag")):
+            pass

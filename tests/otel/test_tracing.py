@@ -184,6 +184,31 @@ async def test_model_when_failing(autojump_clock: Any, spans: Spans) -> None:
     assert "hunter22" not in "".join(span.to_json() for span in spans.ended)
 
 
+async def test_model_when_a_fallback_answers(autojump_clock: Any, spans: Spans) -> None:
+    """The span says who was asked, and who answered."""
+    first, second = ScriptedModel([ModelFailed("down")]), ScriptedModel(["done"])
+    first.name, second.name = "first", "second"
+    agent = Agent(model=first, fallbacks=[second], middleware=[Tracing(spans.provider)])
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
+        await turn(sessions)
+
+    (span,) = spans.named("chat first")
+    assert ("first", "second") == (told(span)["gen_ai.request.model"], told(span)["gen_ai.response.model"])
+
+
+async def test_model_when_it_has_no_name(autojump_clock: Any, spans: Spans) -> None:
+    """Its class will do, as everywhere; no turn fails for it."""
+
+    class Nameless:
+        stream = ScriptedModel(["done"]).stream
+
+    agent = Agent(model=Nameless(), middleware=[Tracing(spans.provider)])  # type: ignore[arg-type]  # a model has a name, by contract
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
+        assert isinstance(await turn(sessions), Completed)
+
+    assert "Nameless" == told(spans.one("chat Nameless"))["gen_ai.request.model"]
+
+
 async def test_tool_when_failing(autojump_clock: Any, spans: Spans) -> None:
     """A failed tool call is an error of the call, not of the turn."""
     async with open_sessions(setup(spans, [Call("fail")], "done", tools=[fail])) as sessions:

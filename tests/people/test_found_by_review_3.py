@@ -617,4 +617,4 @@ def test_answer_that_says_something_and_declines(said: Any) -> None:
     with pytest.raises(ValueError, match="not both"):
         Answer("i", "c", "d", cancel=True, **said)
     with pytest.raises(ValueError, match="not both"):
-        Decision.from_dict({"kind": "answer", "interrupt_id": "i", "call_id": "c", "digest": "d", "cancel": True, **said})
+        Decision.from_dict({"type": "answer", "interrupt_id": "i", "call_id": "c", "digest": "d", "cancel": True, **said})

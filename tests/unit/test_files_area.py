@@ -71,6 +71,20 @@ DOCS = ["/m/docs/deep/er.md", "/m/docs/guide.md"]
 # --- operations
 
 
+async def test_change_when_the_path_is_the_folder_of_a_mount(autojump_clock: object) -> None:
+    """What is to be changed is not there, as with any other folder; what is to be made finds its place taken."""
+    async with open_files(FilesConfig(mounts=[Mount("/a/b", MemoryFiles())])) as files:
+        area = files.area("x")
+        for path in ("/a/b", "/a"):
+            for change in (area.delete(path), area.replace(path, "old", "new")):
+                with pytest.raises(FileNotFound, match="it is a folder") as caught:
+                    await change
+                assert caught.value.is_folder
+            for change in (area.create(path, "text"), area.write(path, "text")):
+                with pytest.raises(FileExists, match="it is a folder"):
+                    await change
+
+
 async def test_list_when_there_are_mounts(area: FileArea, autojump_clock: object) -> None:
     """A listing shows all mounts, sorted, and any part of them."""
     await area.create("/m/docs-private", "x")

@@ -193,5 +193,5 @@ def test_render_output_when_it_is_any_text(text: str, limit: int) -> None:
 
 def test_tool_result_when_the_content_is_no_text() -> None:
     """The content is what the model reads: a str."""
-    with pytest.raises(TypeError, match="'content' must be"):
+    with pytest.raises(TypeError, match="ToolResult.content must be str, not int"):
         ToolResult(5)  # type: ignore[arg-type]  # wrong on purpose

@@ -20,7 +20,7 @@ async def in_nursery(function: Callable[[trio.Nursery], Awaitable[T]]) -> T:
     except BaseExceptionGroup as group:
         error = unwrap(group)
         assert error is not None
-        raise error from None
+        raise error from error.__cause__
     return result
 
 

@@ -9,7 +9,7 @@ import attrs
 from trio_sagents.abc import Middleware, Model
 from trio_sagents.agent._middleware import HOOKS, hooks_of, id_of
 from trio_sagents.agent._tools import Tool
-from trio_sagents.data.config import TurnLimits
+from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.retries import RetryPolicy
 
@@ -31,6 +31,8 @@ def _tools(given: Sequence[ToolLike]) -> Sequence[Tool]:
 
 
 def _models(given: Iterable[Model]) -> tuple[Model, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"Agent.fallbacks must be a sequence of Models, not {given!r}")
     return tuple(given)
 
 
@@ -79,17 +81,17 @@ class Agent:
     """What a factory returns: how to answer."""
 
     model: Model = attrs.field(validator=_model)
-    system_prompt: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    system_prompt: str = attrs.field(default="", validator=type_validator(str))
     tools: Sequence[Tool] = attrs.field(default=(), converter=_tools)
     """Functions, or `Tool`s. Names are unique; schemas are made, and bad ones refused, here."""
     middleware: Sequence[Opaque] = attrs.field(default=(), converter=_middleware)
     """`Middleware` instances, outermost first; their ids are unique."""
     fallbacks: Sequence[Model] = attrs.field(default=(), converter=_models, validator=_all_models)
     """Asked in this order, for one model call, where the model before failed."""
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=attrs.validators.instance_of(RetryPolicy))
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=type_validator(RetryPolicy))
     """How often, and after how long, a model is asked again that failed for the moment."""
-    limits: TurnLimits = attrs.field(factory=TurnLimits, validator=attrs.validators.instance_of(TurnLimits))
-    name: str | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.instance_of(str)))
+    limits: TurnLimits = attrs.field(factory=TurnLimits, validator=type_validator(TurnLimits))
+    name: str | None = attrs.field(default=None, validator=type_validator(str, type(None)))
     mode: "Mode | None" = attrs.field(default=None, validator=_is_async)
     """The loop of a turn: an async function of its `TurnSteps`; None is `converse`."""
     until_tool: Sequence[str] = attrs.field(default=(), converter=_names)

@@ -18,7 +18,7 @@ from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
 from trio_sagents.data.outcomes import TurnOutcome, Usage
 from trio_sagents.data.state import State
-from trio_sagents.data.todos import Todo
+from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  
 HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
 """What a turn may fail with; anything else crashes the agent."""
+_CHANNELS: Final = frozenset(get_args(Channel))
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
 
@@ -126,6 +127,8 @@ class MiddlewareContext:
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Tell the subscribers of a channel: an event of the library, or your own class of `MiddlewareEvent`."""
         check_event(event)
+        if channel not in _CHANNELS:
+            raise ValueError(f"the channel of an event is 'main' or 'debug', not {channel!r}")
         self._home.publish(event, channel)
 
     async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
@@ -136,12 +139,13 @@ class MiddlewareContext:
             metadata: keys to set; a value of None removes the key. Other keys stay.
 
         Raises:
-            TypeError, ValueError: the metadata are no JSON object.
+            TypeError, ValueError: the metadata are no JSON object, or the todos no list of them; nothing was changed.
             PersistenceError: it could not be kept.
 
         Cancellation: either nothing was submitted, or it is kept.
         """
-        await self._home.update(todos, None if metadata is None else plain_json(metadata, "metadata"))
+        kept = None if todos is None else checked_todos(todos)
+        await self._home.update(kept, None if metadata is None else plain_json(metadata, "metadata"))
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery: it outlives the turn, and ends with the agent.
@@ -251,7 +255,7 @@ class Pipeline:
         except Exception as error:
             expected = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if expected is not None:
-                raise expected from None
+                raise expected from expected.__cause__  # without the group, and with its own cause
             raise MiddlewareError(middleware_id, hook) from error
         except BaseExceptionGroup as group:
             # Cancellation: beside it the hook raised something else; what goes on is the cancellation alone, as at a tool.
@@ -298,11 +302,19 @@ class Pipeline:
         Raises:
             MiddlewareError: one failed, or two tools have one name.
 
-        Cancellation: either the tools are new, or as before.
+        Cancellation: either the tools are new, or as before, and asked for again at the next turn.
         """
-        self.is_stale = False
+        self.is_stale = False  # before anybody is asked: who wants to be asked again meanwhile will be
+        try:
+            await self._collect(home)
+        except BaseException:
+            self.is_stale = True
+            raise
+
+    async def _collect(self, home: AgentHome) -> None:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
+        brought = dict(self._brought)
         for one in bringing:
             context = self.context(one, home)
             found = await self.call(one, "tools", context)
@@ -311,10 +323,10 @@ class Pipeline:
                     if tool.name in tools:
                         raise ValueError(f"there are two tools named {tool.name!r}")
                     tools = {**tools, tool.name: tool}
-                    self._brought = {**self._brought, tool.name: one}
+                    brought[tool.name] = one
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
-        self.tools = tools
+        self.tools, self._brought = tools, brought
         if self._first is None and bringing:
             self._first = frozenset(tools)
 

@@ -171,7 +171,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     except Exception as exc:  # the boundary to the provider: whatever an adapter raises is the model's failure
         for leaf in leaves(exc):  # an adapter with a nursery of its own wraps what it, or we, raised
             if isinstance(leaf, ModelFailed | LimitExceeded):
-                raise leaf from None
+                raise leaf from leaf.__cause__
         raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
     finally:
         progress.usage += listener.usage

@@ -60,7 +60,9 @@ def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContex
         own = attrs.evolve(call)
         result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), own, hand_on)
         if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
-            raise MiddlewareError(id_of(one), "around_tool") from TypeError(f"it returns the result of the call, not {result!r}")
+            raise MiddlewareError(id_of(one), "around_tool") from TypeError(
+                f"it returns the result of the call, or ToolResultPart({call.call_id!r}, {call.name!r}, text, status); not {result!r}"
+            )
         if result.status not in FINAL and result.status != "interrupted":
             raise MiddlewareError(id_of(one), "around_tool") from ValueError(f"a result is final, not {result.status!r}")
         try:

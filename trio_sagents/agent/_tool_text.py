@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 import attrs
 
 from trio_sagents.agent._shapes import cut, kind_of
+from trio_sagents.data.config import type_validator
 from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, plain_json
 
 MAX_REFUSAL: Final = 2000
@@ -39,9 +40,9 @@ class ArgumentsInvalid(ValueError):  # what happened, as all errors of this libr
 class ToolResult:
     """What a tool may return to say more than its text."""
 
-    content: str = attrs.field(validator=attrs.validators.instance_of(str))
+    content: str = attrs.field(validator=type_validator(str))
     """What the model reads."""
-    is_error: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
+    is_error: bool = attrs.field(default=False, validator=type_validator(bool))
     """Whether the model is told that the call failed."""
     value: object = None
     """For the host's own use; the model does not see it."""
@@ -51,7 +52,7 @@ class ToolResult:
 class Halt:
     """What a tool may return to stop the conversation until a person has acknowledged it, by `dismiss`."""
 
-    message: str = attrs.field(validator=attrs.validators.instance_of(str))
+    message: str = attrs.field(validator=type_validator(str))
     """For people."""
 
 

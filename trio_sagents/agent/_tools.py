@@ -24,12 +24,13 @@ from trio_sagents.agent._schema import (
 )
 from trio_sagents.agent._shapes import Field, Misfit, Shape, kind_of, object_shape
 from trio_sagents.agent._tool_text import ArgumentsInvalid, ToolResult, parse_arguments, render_output
+from trio_sagents.data.config import type_validator
 from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 from trio_sagents.data.outcomes import Completed
 from trio_sagents.data.requests import ToolSpec
 from trio_sagents.data.state import State
-from trio_sagents.data.todos import Todo
+from trio_sagents.data.todos import Todo, checked_todos
 
 if TYPE_CHECKING:
     from trio_sagents.agent._agent import Agent
@@ -62,11 +63,13 @@ class ToolContext:
         """Change the conversation's todos, or keys of its metadata (None removes a key); durable when it returns. Async tools only.
 
         Raises:
+            TypeError, ValueError: the metadata are no JSON object, or the todos no list of them; nothing was changed.
             PersistenceError: it could not be kept.
 
         Cancellation: either nothing was submitted, or it is kept.
         """
-        await self._desk_of().update(todos, None if metadata is None else plain_json(metadata, "metadata"))
+        kept = None if todos is None else checked_todos(todos)
+        await self._desk_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"))
 
     async def run_agent(self, agent: "Agent", prompt: str, *, name: str) -> Completed:
         """Run a sub-agent to its end, once in a call: in a nursery inside this call. Async tools only.
@@ -140,7 +143,7 @@ class Tool:
 
     name: str = attrs.field(validator=lambda _tool, _field, name: _check_name(name))
     """1 to 64 of a-z, A-Z, 0-9, _ and -."""
-    description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    description: str = attrs.field(default="", validator=type_validator(str))
     parameters: JSON = attrs.field(factory=lambda: {"type": "object", "properties": {}}, hash=False, validator=_check_parameters)
     """A JSON schema of type "object"; copied when built."""
     function: Function

@@ -110,7 +110,7 @@ class Chat:
             await self._converse(self._conversation_id)
         self._presses = 1
         if self._conversation_id is not None:
-            await self._line(f"Saved. To come back: trio-sagents chat --conversation {self._conversation_id}")
+            await self._line(f"Saved. To come back: {self._setup.command_for(self._conversation_id)}")
 
     async def heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         """Do what each signal means at its moment, until the chat ends."""
@@ -325,7 +325,7 @@ class Chat:
         """Have the person decide one call of an interrupt; where there is no person, say what waits."""
         assert self._conversation_id is not None
         if not self._keyboard.is_interactive:
-            await self._show(waiting_pieces(interrupt, self._conversation_id))
+            await self._show(waiting_pieces(interrupt, self._setup.command_for(self._conversation_id)))
             self._deciding.put_aside(interrupt)
             if self._has_spoken:  # the lines to come were written by somebody who did not know of it
                 self._leave()

@@ -19,16 +19,16 @@ from trio_sagents.cli._preview import asking
 from trio_sagents.cli._words import Piece
 
 
-def waiting_pieces(interrupt: Interrupt, conversation_id: str) -> Sequence[Piece]:
-    """Return all that waits for a person, and how to decide it: for where nobody can be asked."""
-    return tuple(_waiting(interrupt, conversation_id))
+def waiting_pieces(interrupt: Interrupt, command: str) -> Sequence[Piece]:
+    """Return all that waits for a person, and the command to decide it: for where nobody can be asked."""
+    return tuple(_waiting(interrupt, command))
 
 
-def _waiting(interrupt: Interrupt, conversation_id: str) -> Iterator[Piece]:
+def _waiting(interrupt: Interrupt, command: str) -> Iterator[Piece]:
     total = len(interrupt.decided) + len(interrupt.calls)
     for number, call in enumerate(interrupt.calls, len(interrupt.decided) + 1):
         yield from asking(call, number, total, whole=True)
-    yield Piece(f"[a person must decide: trio-sagents chat --conversation {conversation_id}; a new message goes on without it]\n", "note")
+    yield Piece(f"[a person must decide: {command}; a new message goes on without it]\n", "note")
 
 
 class Deciding:

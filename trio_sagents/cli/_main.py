@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from trio_sagents import PersistenceError, SagentsError, StartFailed, UserMessage
+from trio_sagents import MiddlewareError, PersistenceError, SagentsError, StartFailed, UserMessage
 from trio_sagents.cli._chat import run_chat
 from trio_sagents.cli._models import PROVIDERS, UsageError
 from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     given = parser.parse_args(argv)
-    logging.getLogger("trio_sagents").addHandler(logging.StreamHandler() if given.verbose else logging.NullHandler())
+    log = logging.getLogger("trio_sagents")
+    log.addHandler(logging.StreamHandler() if given.verbose else logging.NullHandler())
+    if given.verbose:
+        log.setLevel(logging.DEBUG)  # an MCP server's standard error, for one, is there and nowhere else
     options = Options(
         once=given.once,
         conversation_id=given.conversation,
@@ -132,9 +135,14 @@ def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
         silence(sys.stdout)
     except* (SagentsError, OSError) as group:
         _report(group)
-        if group.subgroup((PersistenceError, StartFailed)):
+        if group.subgroup(_is_of_the_database):
             _complain(f"The database is {database}; --db PATH takes another one.")
     return status
+
+
+def _is_of_the_database(error: BaseException) -> bool:
+    """Whether another database might help: not where a server or another part of the agent could not start."""
+    return isinstance(error, PersistenceError) or (isinstance(error, StartFailed) and not isinstance(error.__cause__, MiddlewareError))
 
 
 async def _awaited(command: Callable[[], Awaitable[int]]) -> int:

@@ -56,7 +56,7 @@ async def run_once(setup: Setup, options: Options, text: str, answers: Screen, n
 
     Cancellation: the turn is cut, and what it said is saved.
     """
-    once = _Once(text, answers, notes)
+    once = _Once(text, answers, notes, setup)
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(once.heed, signals, nursery.cancel_scope)
@@ -73,8 +73,9 @@ async def run_once(setup: Setup, options: Options, text: str, answers: Screen, n
 class _Once:
     """One message on its way."""
 
-    def __init__(self, text: str, answers: Screen, notes: Screen) -> None:
+    def __init__(self, text: str, answers: Screen, notes: Screen, setup: Setup) -> None:
         self.status = FAILED
+        self._setup: Final = setup
         self._text: Final = text
         self._answers: Final = answers
         self._notes: Final = notes
@@ -119,7 +120,7 @@ class _Once:
         elif isinstance(outcome, Failed):
             await self._notes.show([Piece(f"error: {error_text(outcome.error)}\n", "error")])
         elif isinstance(outcome, Interrupted):
-            await self._notes.show(waiting_pieces(outcome.interrupt, conversation_id))
+            await self._notes.show(waiting_pieces(outcome.interrupt, self._setup.command_for(conversation_id)))
         else:
             await self._notes.show([Piece(f"{outcome_text(outcome)}\n", "note")])
         if not self._signal:

@@ -59,7 +59,7 @@ CANCELS: Final = frozenset({"cancelled", "user", "dismissed", "superseded"})
 """Those of a turn that was cancelled, whose end needs no further word."""
 _ENDS: Final[Mapping[ShutdownReason, str]] = {
     ShutdownReason.CRASHED: "[the agent crashed; the next message starts it again from what is saved]",
-    ShutdownReason.FENCED: "[another program wrote to this conversation; the next message goes on from there]",
+    ShutdownReason.FENCED: "[another program wrote to this conversation; the next message, or /decide, goes on from there]",
 }
 
 

@@ -1,6 +1,8 @@
 """From the command line and the environment to what a chat runs on."""
 
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -63,6 +65,12 @@ class Setup:
     """Whose files they are; None where they are in memory."""
     has_titles: bool = False
     """Whether conversations get titles."""
+    again: Sequence[str] = ("trio-sagents", "chat")
+    """The words of a command that runs on the same, wherever it is run."""
+
+    def command_for(self, conversation_id: str) -> str:
+        """Return the line to type at a terminal to come back to a conversation: to the same database, files and servers."""
+        return shlex.join([*self.again, "--conversation", conversation_id])
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Opened]:
@@ -108,7 +116,22 @@ def set_up(options: Options, environ: Mapping[str, str] | None = None) -> Setup:
         agent = chat_agent(choice, database, files, servers, allowed, has_titles=has_titles)
         return SessionConfig(factory_router=SingleFactoryRouter(agent), store=SqliteStore(database))
 
-    return Setup(choice, database, make_config, files_config(folder, database), folder, has_titles)
+    again = _again(options, database, folder)
+    return Setup(choice, database, make_config, files_config(folder, database), folder, has_titles, again)
+
+
+def _again(options: Options, database: Path, folder: Path) -> Sequence[str]:
+    """Return the words that name the same again. What `--allow` let through was for one run."""
+    called = Path(sys.argv[0]).absolute()
+    is_off_path = called.name == "trio-sagents" and shutil.which("trio-sagents") is None  # in a venv that is not active
+    words = [str(called) if is_off_path else "trio-sagents", "chat"]
+    for option, given in (("--provider", options.provider), ("--model", options.model)):
+        words += [] if given is None else [option, given]
+    words += [] if options.database is None else ["--db", str(database)]
+    words += [] if options.folder is None else ["--files", str(folder)]
+    for server in options.servers:
+        words += ["--mcp", server]
+    return words
 
 
 def _working_folder(given: Path | None) -> Path:

@@ -26,7 +26,8 @@ def error_text(error: BaseException) -> str:
     if isinstance(error, StartFailed) and error.__cause__ is not None:
         cause, inner = error.__cause__, error.__cause__.__cause__
         because = f": {inner}" if inner is not None and str(inner) not in str(cause) else ""
-        return f"{cause}{because} (while opening conversation {error.conversation_id!r})"
+        where = "; run it again with --verbose to see that" if "the debug log of" in because else ""
+        return f"{cause}{because}{where} (while opening conversation {error.conversation_id!r})"
     if isinstance(error, MiddlewareError) and error.__cause__ is not None:
         return f"{error}: {error.__cause__}"
     return str(error) or type(error).__name__

@@ -38,6 +38,37 @@ def count_validator(minimum: int = 1, *, finite: bool = False) -> Check:
     return check
 
 
+def type_validator(*types: type) -> Check:
+    """Return a validator of values of one of some types, `type(None)` among them where None will do."""
+    names = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+
+    def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
+        if not isinstance(value, types):  # not the value itself: it may be long, or a secret
+            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be {names}, not {type(value).__name__}")
+
+    return check
+
+
+def function_validator() -> Check:
+    """Return a validator of functions, and whatever else can be called."""
+
+    def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
+        if not callable(value):
+            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be a function, not {value!r}")
+
+    return check
+
+
+def choice_validator(*choices: str) -> Check:
+    """Return a validator of a word that is one of some."""
+
+    def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
+        if value not in choices:
+            raise ValueError(f"{type(instance).__name__}.{attribute.name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+    return check
+
+
 def check_timeout(name: str, value: object) -> float:
     """Return `value` as seconds greater than zero, `math.inf` included."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
+from trio_sagents.data.config import type_validator
 from trio_sagents.data.json import JSON, check_text, digest_of, plain_json
 
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
@@ -21,8 +22,8 @@ FINISH_REASONS: Final = frozenset({"stop", "tool_calls", "length", "content_filt
 STOP_REASONS: Final = frozenset(get_args(StopReason))
 
 
-_is_text: Final = attrs.validators.instance_of(str)
-_is_text_or_none: Final = attrs.validators.optional(_is_text)
+_is_text: Final = type_validator(str)
+_is_text_or_none: Final = type_validator(str, type(None))
 
 
 @attrs.frozen

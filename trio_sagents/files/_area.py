@@ -194,7 +194,7 @@ class FileArea:
         encode(path, new)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            volume, entry, content = await _loaded(await _growing(tree, path), path)
+            volume, entry, content = await _loaded(await _growing(tree, path, is_new=False), path)
             # No checkpoint until it is edited: `content` is what the file has now.
             content, count = replace_text(path, content, old, new, all_of_them=all)
             edit(volume, entry, content, len(content.encode()))
@@ -249,7 +249,7 @@ class FileArea:
         check_path(path)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            volume = tree.writable(path)
+            volume = tree.writable(path, is_new=False)
             await volume.load()
             await volume.run(partial(changing.delete, volume, path))
 
@@ -332,9 +332,9 @@ async def _under(tree: Tree, prefix: str) -> Sequence[tuple[Volume, Entry]]:
     return sorted(found, key=lambda one: one[1].path)
 
 
-async def _growing(tree: Tree, path: str, size: int = 0) -> Volume:
+async def _growing(tree: Tree, path: str, size: int = 0, *, is_new: bool = True) -> Volume:
     """Return the volume in which `path` may grow, when all is known that counts for the quota."""
-    volume = tree.writable(path)
+    volume = tree.writable(path, is_new=is_new)
     volume.usage.check_file(path, size)
     await tree.load_writable()
     return volume

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.data.config import count_validator, seconds_validator
+from trio_sagents.data.config import count_validator, seconds_validator, type_validator
 from trio_sagents.data.json import Opaque
 from trio_sagents.files._backend import FileBackend
 from trio_sagents.files._paths import check_prefix
@@ -31,7 +31,7 @@ class Mount:
     """The folder: all paths below it are kept by `backend`, apart from those of a longer prefix. "/" is the whole tree."""
     backend: FileBackend = attrs.field(validator=_check_backend)
     """Sees paths from the prefix on: "/docs/a.md" under "/docs" is "/a.md"."""
-    read_only: bool = attrs.field(default=False, kw_only=True, validator=attrs.validators.instance_of(bool))
+    read_only: bool = attrs.field(default=False, kw_only=True, validator=type_validator(bool))
     """Whether agents and hosts may only read there."""
 
 

@@ -148,7 +148,8 @@ class QuotaExceeded(FileError, LimitExceeded):
         self.path: Final = path
 
     def __str__(self) -> str:
-        return f"{self.path!r}: {self.limit} would be {self.value:g}, the limit is {self.most:g}; delete or shorten something first"
+        value, most = self._number(self.value), self._number(self.most)
+        return f"{self.path!r}: {self.limit} would be {value}, the limit is {most}; delete or shorten something first"
 
 
 class FileNotStored(FileError, PersistenceError):

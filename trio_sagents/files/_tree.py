@@ -7,7 +7,7 @@ import attrs
 
 from trio_sagents.files._config import Mount
 from trio_sagents.files._entry import Services, Usage
-from trio_sagents.files._errors import FileExists, FileReadOnly, MoveRefused
+from trio_sagents.files._errors import FileExists, FileNotFound, FileReadOnly, MoveRefused
 from trio_sagents.files._paths import ROOT, ScopeKey, is_under
 from trio_sagents.files._volume import Volume
 
@@ -47,17 +47,20 @@ class Tree:
         around = self.volume_of(prefix)
         return sorted({*inside, around}, key=lambda volume: volume.mount.prefix)
 
-    def writable(self, path: str) -> Volume:
-        """Return the volume in which the file `path` may be changed.
+    def writable(self, path: str, *, is_new: bool = True) -> Volume:
+        """Return the volume in which the file `path` may be made or, where it is not new, changed.
 
         Raises:
             FileReadOnly: it may not.
-            FileExists: there is a mount of that path, or below it.
+            FileExists: there is a mount of that path, or below it, so there can be no such file.
+            FileNotFound: likewise, where it is not new.
         """
         volume = self.volume_of(path)
         if volume.mount.read_only:
             raise FileReadOnly(path, volume.mount.prefix)
         if self._is_mount_folder(path):
+            if not is_new:
+                raise FileNotFound(path, is_folder=True)
             raise FileExists(path, "it is a folder; name a file in it, or use another path")
         return volume
 

@@ -26,7 +26,7 @@ from trio_sagents.data.json import JSON
 from trio_sagents.mcp._errors import McpDisconnected, explain
 from trio_sagents.mcp._http import http_streams
 from trio_sagents.mcp._results import read_result
-from trio_sagents.mcp._servers import HttpServer, Server, StdioServer, redacted
+from trio_sagents.mcp._servers import HttpServer, Server, StdioServer, check_server, redacted
 from trio_sagents.mcp._stdio import stdio_streams
 from trio_sagents.mcp._tools import MAX_TOOLS, McpTool, make_tools
 
@@ -319,9 +319,11 @@ async def open_mcp(
 
     Raises:
         McpDisconnected: it could not be opened; nothing is left. What the block raises leaves as it is.
+        TypeError: `server` is no server; nothing was opened.
 
     Cancellation: the connection is closed; a child process has ended, and its pipes are closed.
     """
+    check_server(server)
     connection = McpConnection(server, server.name if name is None else name, prefix, start_timeout, call_timeout, reconnects)
     raised: BaseException | None = None
     try:

@@ -40,7 +40,9 @@ def explain(error: BaseException, server: Server) -> str:
             case MCPError():
                 return f"it refused: {redacted(leaf.message, server)[:MAX_WORDS]}"
             case OSError() if isinstance(server, StdioServer):
-                return f"{str(leaf.filename or server.command)!r} cannot be started: {leaf.strerror or type(leaf).__name__}"
+                command = str(leaf.filename or server.command)
+                hint = "; its arguments go into args" if " " in server.command and not server.args else ""
+                return f"{command!r} cannot be started: {leaf.strerror or type(leaf).__name__}{hint}"
             case _:
                 continue
     return f"it failed with {type(leaves(error)[0]).__name__}"

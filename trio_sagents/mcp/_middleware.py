@@ -8,7 +8,7 @@ from trio_sagents.abc import Middleware
 from trio_sagents.agent import MiddlewareContext
 from trio_sagents.data.json import JSON
 from trio_sagents.mcp._connection import RECONNECTS, START_TIMEOUT, McpConnection
-from trio_sagents.mcp._servers import Server
+from trio_sagents.mcp._servers import Server, check_server
 from trio_sagents.mcp._tools import McpTool
 
 _KEY: Final = "connection"
@@ -45,12 +45,14 @@ class Mcp(Middleware):
             reconnects: how often in a row a lost connection is opened again.
 
         Raises:
+            TypeError: `server` is neither a server nor a connection.
             ValueError: an argument is out of range, or given beside a connection.
         """
         limits = (prefix, start_timeout, call_timeout, reconnects)
         self._limits = limits
         self._shared: McpConnection | None = None
         if not isinstance(server, McpConnection):
+            check_server(server)
             self._server, self._name = server, server.name if name is None else name
             self._connect()  # so that what is wrong with the arguments is said here
         elif name is None and limits == ("", START_TIMEOUT, math.inf, RECONNECTS):

@@ -110,6 +110,13 @@ class HttpServer:
 Server: TypeAlias = StdioServer | HttpServer
 
 
+def check_server(value: object) -> None:
+    """Raise TypeError for what is no server."""
+    if not isinstance(value, StdioServer | HttpServer):
+        hint = " such as StdioServer('uvx', ['mcp-server-time'])"
+        raise TypeError(f"an MCP server is a StdioServer or an HttpServer,{hint}, not {type(value).__name__}")
+
+
 def redacted(text: str, server: Server) -> str:
     """Return `text` without what is secret of a server."""
     for secret in sorted(server.secrets, key=len, reverse=True):

@@ -13,7 +13,7 @@ import trio
 from trio_sagents._trio.groups import leaves
 from trio_sagents.abc import Model
 from trio_sagents.agent import MiddlewareContext
-from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, ModelRequest, TextChunk, UsageChunk
@@ -37,6 +37,12 @@ def name_of(model: Model) -> str:
     """Return what a model is called; its class, where it does not say."""
     name: object = getattr(model, "name", None)
     return name if isinstance(name, str) else type(model).__name__
+
+
+def check_model(middleware: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
+    """Raise TypeError for a model of a middleware that is neither a `Model` nor None."""
+    if value is not None and not callable(getattr(value, "stream", None)):
+        raise TypeError(f"{type(middleware).__name__}.{attribute.name} must be a Model, with a method stream(request), not {value!r}")
 
 
 async def ask_text(model: Model, system: str, text: str, spent: Spent, *, answer_timeout: float) -> str:
@@ -80,7 +86,7 @@ async def ask_text(model: Model, system: str, text: str, spent: Spent, *, answer
     except Exception as exc:  # the boundary to the provider: whatever an adapter raises is the model's failure
         for leaf in leaves(exc):
             if isinstance(leaf, ModelFailed):
-                raise leaf from None
+                raise leaf from leaf.__cause__
         raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
     if scope.cancelled_caught:
         raise ModelFailed(f"the model {name_of(model)!r} gave no answer within {answer_timeout:g} seconds", retryable=True)

@@ -13,7 +13,7 @@ import trio
 
 from trio_sagents.abc import Middleware
 from trio_sagents.agent import MiddlewareContext, ModelAnswer
-from trio_sagents.data.config import count_validator, seconds_validator
+from trio_sagents.data.config import choice_validator, count_validator, seconds_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Usage
@@ -105,7 +105,7 @@ class Budget(Middleware):
     """Tool calls that run. The limit is "budget_tool_calls"."""
     max_seconds: float = attrs.field(default=math.inf, validator=seconds_validator())
     """Seconds in which a turn runs; waiting for people does not count. A call is cut there. The limit is "budget_seconds"."""
-    per: Literal["turn", "session"] = attrs.field(default="turn", validator=attrs.validators.in_(("turn", "session")))
+    per: Literal["turn", "session"] = attrs.field(default="turn", validator=choice_validator("turn", "session"))
     """Over what it is summed up. The sum of a session is durable: it stands in the metadata, and survives a restart."""
     prices: Prices = attrs.field(factory=dict, converter=_prices)
     """By the name of a model: (input, output) per million tokens; or a function from a name and a `Usage` to a cost. Sub-agents

@@ -15,7 +15,7 @@ from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.outcomes import Completed, TurnOutcome
 from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.exceptions import ModelFailed, SagentsError
-from trio_sagents.middleware._own_calls import Spent, ask_text, spent_patch
+from trio_sagents.middleware._own_calls import Spent, ask_text, check_model, spent_patch
 
 KEY: Final = "title"
 """Where it stands in the metadata; lists of conversations show it."""
@@ -47,7 +47,7 @@ class ConversationTitle(Middleware):
     `notify_middleware("ConversationTitle", {"title": "..."})`; with None it is made anew behind the next turn.
     """
 
-    model: Model | None = None
+    model: Model | None = attrs.field(default=None, validator=check_model)
     """Whom to ask; None is the agent's own."""
     max_chars: int = attrs.field(default=80, validator=count_validator(finite=True))
     """A longer title is cut."""

@@ -14,6 +14,7 @@ import trio
 
 from trio_sagents.abc import Middleware
 from trio_sagents.agent import MiddlewareContext, Tool, ToolResult
+from trio_sagents.data.config import type_validator
 from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.files import FileArea, FileChange, FileError, FileSystem
@@ -216,7 +217,7 @@ class Files(Middleware):
     that each tenant has its own. Asked when the agent starts; what it returns must not come from a model."""
     tool_names: Sequence[str] = attrs.field(default=FILE_TOOLS, kw_only=True, alias="tools", converter=_names)
     """The tools that the agent gets; without those that change files it can only read."""
-    publish_changes: bool = attrs.field(default=True, kw_only=True, validator=attrs.validators.instance_of(bool))
+    publish_changes: bool = attrs.field(default=True, kw_only=True, validator=type_validator(bool))
     """Whether viewers get `FilesChanged`."""
 
     def area(self, context: MiddlewareContext) -> FileArea:

@@ -7,7 +7,7 @@ import attrs
 
 from trio_sagents.abc import Middleware, Model
 from trio_sagents.agent import Agent, MiddlewareContext, Tool, ToolContext, ToolLike, ToolResult
-from trio_sagents.data.config import TurnLimits
+from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.json import JSON, Opaque
 
 GENERAL: Final = "general-purpose"
@@ -21,7 +21,7 @@ class Task:
     """A kind of task that an agent may hand over, and how a sub-agent does it."""
 
     name: str = attrs.field(validator=attrs.validators.matches_re(r"[a-zA-Z0-9_-]{1,64}"))
-    description: str = attrs.field(validator=attrs.validators.instance_of(str))
+    description: str = attrs.field(validator=type_validator(str))
     """What it is good for; the model reads it to choose."""
     agent: Agent | None = None
     """A pre-built agent; None builds one from the fields below."""

@@ -12,14 +12,14 @@ import attrs
 
 from trio_sagents.abc import Middleware, Model
 from trio_sagents.agent import MiddlewareContext
-from trio_sagents.data.config import count_validator, seconds_validator
+from trio_sagents.data.config import count_validator, function_validator, seconds_validator, type_validator
 from trio_sagents.data.events import MiddlewareAction, MiddlewareEvent
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ModelFailed
-from trio_sagents.middleware._own_calls import Spent, ask_text
+from trio_sagents.middleware._own_calls import Spent, ask_text, check_model
 from trio_sagents.middleware._transcripts import as_text, cut_places, estimate_tokens
 
 KEY: Final = "summary"
@@ -91,12 +91,12 @@ class Summarization(Middleware):
     """A request that is estimated above it is shortened."""
     keep_messages: int = attrs.field(default=6, validator=count_validator(finite=True))
     """How many of the last messages stay word for word, at least: a call and its results stay together."""
-    model: Model | None = None
+    model: Model | None = attrs.field(default=None, validator=check_model)
     """Who writes the summaries; None is the agent's own."""
-    prompt: str = attrs.field(default=PROMPT, validator=attrs.validators.instance_of(str))
+    prompt: str = attrs.field(default=PROMPT, validator=type_validator(str))
     answer_timeout: float = attrs.field(default=120.0, validator=seconds_validator(minimum_open=True))
     """Seconds for one summary; then it has failed."""
-    estimate: Callable[[ModelRequest], int] = attrs.field(default=estimate_tokens, validator=attrs.validators.is_callable())
+    estimate: Callable[[ModelRequest], int] = attrs.field(default=estimate_tokens, validator=function_validator())
     """How many tokens a request has, about."""
 
     async def before_model(self, context: MiddlewareContext, request: ModelRequest) -> ModelRequest:

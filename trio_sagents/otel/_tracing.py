@@ -77,7 +77,7 @@ class Tracing(Middleware):
 
         Cancellation: the span has ended, as cancelled.
         """
-        model = context.agent.model.name
+        model = _model_name(context)
         attributes = {**self._common(context, "chat"), names.MODEL: model, names.STREAM: True}
         if self._contents:
             attributes[names.INPUT] = messages_json(request.messages)
@@ -86,6 +86,7 @@ class Tracing(Middleware):
         with self._call(context, f"chat {model}", SpanKind.CLIENT, attributes) as span:
             answer = await call_next(request)
             span.set_attributes(usage_of(answer.usage))
+            span.set_attribute(names.RESPONSE_MODEL, answer.model or model)
             if answer.message.stop_reason is not None:
                 span.set_attribute(names.FINISH_REASONS, [answer.message.stop_reason])
             if self._contents:
@@ -145,7 +146,7 @@ class Tracing(Middleware):
 
     def _begin_turn(self, context: MiddlewareContext, spans: AgentSpans, *, is_resumed: bool) -> TurnSpan:
         name = _agent_name(context)
-        attributes = {**self._common(context, "invoke_agent"), names.MODEL: context.agent.model.name}
+        attributes = {**self._common(context, "invoke_agent"), names.MODEL: _model_name(context)}
         if is_resumed:
             attributes[names.RESUMED] = True
         title = "invoke_agent" if name is None else f"invoke_agent {name}"
@@ -177,6 +178,12 @@ def _identity(context: MiddlewareContext) -> dict[str, AttributeValue]:
 
 def _agent_name(context: MiddlewareContext) -> str | None:
     return context.path[-1] if context.path else context.agent.name
+
+
+def _model_name(context: MiddlewareContext) -> str:
+    """Return what the agent's model is called; its class, where it does not say."""
+    name: object = getattr(context.agent.model, "name", None)
+    return name if isinstance(name, str) else type(context.agent.model).__name__
 
 
 def _provider_of(context: MiddlewareContext) -> str:

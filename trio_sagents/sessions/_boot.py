@@ -1,6 +1,7 @@
 """The boot of one agent: route, build, load, restore or seed. It runs in the agent's own task; each stage names itself."""
 
 import time
+from collections.abc import Sequence
 
 import attrs
 import trio
@@ -11,7 +12,7 @@ from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import Opaque, Options, plain_json
 from trio_sagents.data.messages import Message
 from trio_sagents.data.rows import closing_rows, closing_updates
-from trio_sagents.data.todos import Todo
+from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.supervisor import Asker, Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, Writer, await_host, wall_clock
@@ -149,7 +150,7 @@ def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:
             raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {type(built).__name__}")
 
 
-def _seed(fresh: Options) -> tuple[list[Message], list[Todo], Opaque]:
+def _seed(fresh: Options) -> tuple[list[Message], Sequence[Todo], Opaque]:
     """Return the beginning of a fresh conversation, checked."""
     messages: list[Message] = []
     for given in fresh.get("messages", ()):
@@ -165,4 +166,4 @@ def _seed(fresh: Options) -> tuple[list[Message], list[Todo], Opaque]:
     metadata = plain_json(fresh.get("metadata", {}))
     if not isinstance(metadata, dict):
         raise TypeError(f"fresh_state_attrs['metadata'] must be a mapping, not {type(metadata).__name__}")
-    return messages, todos, metadata
+    return messages, checked_todos(todos, "fresh_state_attrs['todos']"), metadata

@@ -6,7 +6,7 @@ import attrs
 
 from trio_sagents.abc import AgentPersistence, Authorizer, ConversationStore, DisplayMessagePersistence, FactoryRouter, Leases, PubSub
 from trio_sagents.broadcast import LocalPubSub, Presence
-from trio_sagents.data.config import Check, SessionPolicy, check_timeout
+from trio_sagents.data.config import Check, SessionPolicy, check_timeout, function_validator, type_validator
 from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
 from trio_sagents.persistence.memory import MemoryStore
@@ -47,18 +47,18 @@ class SessionConfig:
     pubsub: PubSub = attrs.field(factory=LocalPubSub, validator=_having("publish", "subscribe"))
     """Carries presence between processes."""
     presence: Presence = attrs.field(
-        default=attrs.Factory(lambda self: Presence(self.pubsub), takes_self=True), validator=attrs.validators.instance_of(Presence)
+        default=attrs.Factory(lambda self: Presence(self.pubsub), takes_self=True), validator=type_validator(Presence)
     )
     """Who watches what, and which agents are up; may be shared by several blocks."""
     inactivity_timeout: float = attrs.field(default=300.0, validator=_timeout)
     """Seconds of idleness after which an agent leaves; `math.inf` disables; > 0."""
-    agent_id_fun: Callable[[str], str] = attrs.field(default=default_agent_id, validator=attrs.validators.is_callable())
+    agent_id_fun: Callable[[str], str] = attrs.field(default=default_agent_id, validator=function_validator())
     """Makes the agent id of a conversation id; must give each conversation an id of its own."""
     authorizer: Authorizer = attrs.field(factory=SameScope, validator=_having("authorize"))
     """Says who may do what."""
     leases: Leases | None = attrs.field(default=None, validator=_having("acquire", "renew", "release", optional=True))
     """Which of several processes may run a conversation's agent. None: whoever loads it last is its writer."""
-    policy: SessionPolicy = attrs.field(factory=SessionPolicy, validator=attrs.validators.instance_of(SessionPolicy))
+    policy: SessionPolicy = attrs.field(factory=SessionPolicy, validator=type_validator(SessionPolicy))
 
     def __attrs_post_init__(self) -> None:
         if self.store is not None and (self.agent_persistence is not None or self.display_message_persistence is not None):

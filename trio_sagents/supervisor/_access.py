@@ -5,6 +5,7 @@ from collections.abc import Callable
 import attrs
 
 from trio_sagents.abc import Action, Authorizer, Scope
+from trio_sagents.data.config import function_validator
 from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
 from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.supervisor._hosts import await_host
@@ -30,7 +31,7 @@ class SameScope:
     Cancellation: either it answers, or nothing was done.
     """
 
-    key: Callable[[Scope], Owner] = attrs.field(default=_as_it_is, validator=attrs.validators.is_callable())
+    key: Callable[[Scope], Owner] = attrs.field(default=_as_it_is, validator=function_validator())
 
     async def authorize(self, scope: Scope, conversation_id: str, action: Action) -> bool:
         """Return True: who owns what is compared where it is known, in the registry and in the store."""
