@@ -272,14 +272,16 @@ class Turn:
             self._watch = self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
 
     def _name_stuck_tools(self) -> None:
-        if not self.ended.is_set():
+        # The end of the turn takes its timer away.
+        if not self.ended.is_set():  # pragma: no branch
             for one in self.progress.open_calls.values():
                 if one.status == "executing" and not one.in_thread and one.result is None:
                     self.publish(ToolIgnoresCancellation(attrs.evolve(one.call, status="executing"), self.turn_id))
 
     def abandon(self) -> None:
         """The store did not answer within `settle_timeout`, and the agent must end: nobody knows whether the turn is on record."""
-        if not self.ended.is_set():
+        # A turn that has ended is its agent's no more.
+        if not self.ended.is_set():  # pragma: no branch
             error = PersistenceError(f"the store did not answer while a turn of conversation {self.conversation_id!r} was settled")
             self.outcome = Failed(error)
             self._finish(unsaved=error)
@@ -298,7 +300,8 @@ class Turn:
             change, events = self._books.closing(self.outcome, self.progress, self._asking)
             self.progress.open_calls = {}
             self._submit(change, events, ends=True)
-        if self._last_write is not None:
+        # A turn has an outcome by its last write alone.
+        if self._last_write is not None:  # pragma: no branch
             await self._last_write.wait_ended()
 
     def _outcome_of(self, error: BaseException | None) -> TurnOutcome:
@@ -372,7 +375,7 @@ class Turn:
 
 def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:
     match outcome:
-        case Completed():
+        case Completed() | Unanswered():
             return Status.IDLE, None
         case Interrupted():
             return Status.INTERRUPTED, None
@@ -380,7 +383,5 @@ def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:
             return Status.CANCELLED, None
         case Failed(error=error):
             return Status.ERROR, public_text(error)
-        case Unanswered():
-            return Status.IDLE, None
         case _:
             assert_never(outcome)
