@@ -19,6 +19,7 @@ import attrs
 
 from tests.attacks import nightly as attacks
 from tests.mutants import nightly as mutants
+from tests.mutation import nightly as mutation
 from tests.people import nightly as people
 from tests.sim import nightly as sim
 
@@ -98,6 +99,13 @@ def planted(scale: float) -> Iterator[Line]:
         yield Line(row.stage, f"{row.volume - row.violations} of {row.volume} found", row.violations, f"{row.rate:.2f}/s")
 
 
+def mutated(scale: float) -> Iterator[Line]:
+    """Small changes to the code of what must not break: some test has to notice each."""
+    for row in mutation.rows(scale):
+        volume = f"{row.mutants} mutants, {row.score:.1%} noticed"
+        yield Line(row.stage, volume, row.survived, f"{row.rate:.2f}/s")
+
+
 STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
     "simulated": simulated,
     "machines": machines,
@@ -105,6 +113,7 @@ STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
     "attacks": attacked,
     "kills": killed,
     "planted": planted,
+    "mutation": mutated,
 }
 
 

@@ -6,7 +6,7 @@ log record's), annotations, decorators, defaults, asserts, which state invariant
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,14 +154,16 @@ def places_in(path: Path) -> tuple[cst.Module, list[tuple[cst.CSTNode, cst.CSTNo
     return wrapper.module, places.found
 
 
-def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range) -> tuple[int, list[Mutant]]:
+def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Container[str] | None = None) -> tuple[int, list[Mutant]]:
     """Return how many places a group has, and the mutants of those that are chosen; what is no Python is none.
 
     Args:
         group: of `GROUPS`.
         chosen: given how many there are, the numbers of those to make.
+        only: the paths of the modules to look at, from the root of the project; by default all of the group.
     """
-    every = [(path, module, place) for path in files_of(group) for module, places in [places_in(path)] for place in places]
+    paths = [path for path in files_of(group) if only is None or path.relative_to(ROOT).as_posix() in only]
+    every = [(path, module, place) for path in paths for module, places in [places_in(path)] for place in places]
     made: list[Mutant] = []
     for number in chosen(len(every)):
         path, module, (old, new, line, statement, function) = every[number]

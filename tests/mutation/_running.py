@@ -5,6 +5,7 @@ code into the function, where it stands, runs the tests that run that line, one 
 Which tests those are is asked beforehand, of children that run all tests under coverage, each with a context of its own.
 """
 
+import contextlib
 import gc
 import os
 import selectors
@@ -106,10 +107,8 @@ def side_by_side(works: Sequence[Callable[[], str]], jobs: int, limit: float) ->
 def _end(selector: selectors.BaseSelector, child: _Child) -> None:
     selector.unregister(child.reader)
     os.close(child.reader)
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it has not made its group yet, or is gone
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has not made its group yet, or is gone
     os.kill(child.pid, signal.SIGKILL)
     os.waitpid(child.pid, 0)
 
@@ -289,5 +288,3 @@ def run(tests: Sequence[str], then: Callable[[Runner], None], jobs: int = JOBS) 
         raise failures[0]
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise MutationError(f"the tests cannot be collected: {code!r}")
-
-

@@ -138,5 +138,7 @@ def rows(scale: float = 1.0, seed: int | None = None) -> Iterator[Row]:
     for row in hunt_groups(sample=sample, seed=seed):
         for verdict in row.found:
             if verdict.mutant.key not in EXPLAINED:
-                print(f"python -m tests.mutation --sample {sample} --seed {seed} --only {row.group!r}", verdict.mutant, sep="\n", flush=True)
+                print(
+                    f"python -m tests.mutation --sample {sample} --seed {seed} --only {row.group!r}", verdict.mutant, sep="\n", flush=True
+                )
         yield row

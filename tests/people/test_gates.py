@@ -5,7 +5,8 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_sagents import Approvals, Failed, Middleware, Tool, pending
+from trio_sagents import Approvals, Failed, Middleware, Tool
+from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call
 
 from ._kit import Effects, World, gated, interrupt_in, scripted, text_of

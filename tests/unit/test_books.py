@@ -41,9 +41,7 @@ def commit_of(conversation_id: str = "c", revision: int = 1, **parts: Any) -> Co
 
 
 def conversation_of(conversation_id: str, owner: Any = None) -> Conversation:
-    return Conversation(
-        conversation_id=conversation_id, owner=owner, epoch=1, revision=1, messages=[], queue=[], message_ids={}, state={}
-    )
+    return Conversation(conversation_id=conversation_id, owner=owner, epoch=1, revision=1, messages=[], queue=[], message_ids={}, state={})
 
 
 # ── the ledger
@@ -387,7 +385,9 @@ async def test_flat_vault_when_rows_are_new_or_changed() -> None:
     assert (["r2"], ["r1", "r3"]) == ([one.row_id for one in saved.new], [one.row_id for one in saved.changed])
 
 
-@pytest.mark.parametrize(("first", "second", "same"), [(1, 1, True), (1, True, False), (1, "1", False), (None, None, True), ("a", "b", False)])
+@pytest.mark.parametrize(
+    ("first", "second", "same"), [(1, 1, True), (1, True, False), (1, "1", False), (None, None, True), ("a", "b", False)]
+)
 def test_same_owner_when_they_look_alike(first: Any, second: Any, *, same: bool) -> None:
     """Owners are the same where type and value are."""
     assert same is same_owner(first, second)

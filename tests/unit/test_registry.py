@@ -50,6 +50,16 @@ def test_release_when_it_was_the_last_of_its_owner() -> None:
     assert [] == list(registry)
 
 
+def test_release_when_nothing_is_left() -> None:
+    """An entry that is not there any more, and whose owner has no agents, is released once more without harm: its end is told."""
+    entry = entry_of(owner="alice")
+    registry = registry_of()
+    registry.release(entry)
+
+    assert entry.has_ended
+    assert (0, {}) == (len(registry), registry._by_owner)
+
+
 def test_owned_by_when_owners_look_alike() -> None:
     """1, "1", True and None are four owners, each with its agents in the order of their starts."""
     entries = [entry_of(f"{index}{owner!r}", owner) for index in range(2) for owner in (1, "1", None)]
