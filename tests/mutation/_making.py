@@ -133,7 +133,7 @@ class _Places(cst.CSTVisitor):
     def _replace(self, node: cst.CSTNode) -> None:
         if isinstance(node, cst.SimpleString) and not NAME.fullmatch(node.value):
             return
-        is_message = m.matches(node, m.Call()) and m.matches(self.get_metadata(ParentNodeProvider, node), m.Raise())
+        is_message = m.matches(node, m.Call()) and m.matches(self.get_metadata(ParentNodeProvider, node), m.Raise() | m.From())
         if is_message:
             return  # an error without its words is found by no caller, one of another class is
         line = self._line(node)

@@ -5,11 +5,22 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_sagents import Approvals, Failed, Middleware, Tool
+from tests.flow._kit import DictRows, DictStates, ask, of_kind, opened, read_all
+from trio_sagents import (
+    Approvals,
+    Approve,
+    Failed,
+    MessageCompleted,
+    Middleware,
+    MiddlewareError,
+    Reject,
+    Tool,
+    ToolExecutionUpdated,
+)
 from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call
 
-from ._kit import Effects, World, gated, interrupt_in, scripted, text_of
+from ._kit import CONVERSATION, Effects, World, gated, interrupt_in, scripted, text_of
 
 
 async def test_when_asks_about_what_is_not_listed(autojump_clock: Any) -> None:
@@ -99,3 +110,59 @@ async def test_gate_when_a_turn_has_none_of_its_tools(autojump_clock: Any) -> No
         assert "one" == text_of(await world.post())
         assert ["pay"] == [call.name for call in interrupt_in(await world.post()).calls]
         assert [1] == effects.of("free")
+
+
+async def test_transcript_of_a_host_when_calls_are_decided(autojump_clock: Any) -> None:
+    """A host's own transcript is told what became of each call, from its decision on."""
+    effects = Effects()
+    tools = [effects.tool("pay"), effects.tool("move")]
+    agent = scripted([Call("pay", amount=1), Call("move", amount=2)], "done", tools=tools, middleware=[gated(effects, "pay", "move")])
+    rows = DictRows()
+    async with opened(agent, agent_persistence=DictStates(), display_message_persistence=rows) as sessions:
+        interrupt = interrupt_in(await ask(sessions))
+        rows.statuses.clear()
+        pay, move = interrupt.calls
+        receipt = await sessions.resume("c", [Approve(pay), Reject(move)])
+        assert "done" == text_of(await receipt.wait())
+
+    told = [(status, info["name"]) for status, info in rows.statuses]
+    assert ["executing", "completed"] == [status for status, name in told if name == "pay"]
+    assert {"name": "pay", "call_id": pay.call_id, "arguments": {"amount": 1}} == rows.statuses[0][1]
+
+
+async def test_events_when_a_call_is_rejected(autojump_clock: Any) -> None:
+    """Viewers get the message that says so, as it is in the history, and the end of the call."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent) as world:
+        interrupt = await world.ask()
+        async with world.sessions.open_subscriber() as subscriber:
+            await subscriber.subscribe(CONVERSATION)
+            await world.decide(Reject(interrupt.calls[0], "no"))
+            told = await read_all(subscriber)
+        (result,) = [message for message in await world.messages() if message.role == "tool"]
+
+    assert result in [event.message for event in of_kind(told, MessageCompleted)]
+    ended = of_kind(told, ToolExecutionUpdated)
+    assert [("cancelled", interrupt.calls[0].call_id)] == [(event.status, event.call.call_id) for event in ended]
+    assert (None, result.results[0].content) == (ended[0].output, ended[0].error)
+
+
+async def test_interrupt_when_the_middleware_answers_with_something_else(autojump_clock: Any) -> None:
+    """A middleware that answers for a call with what is no text is named; nothing was decided."""
+
+    class Answering(Claiming):
+        async def answer(self, context: Any, call: Any, decision: Any) -> Any:
+            return answers.pop(0)
+
+    effects, answers = Effects(), [5, None]
+    agent = scripted(
+        Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[Answering(lambda call: pending(call, allowed=["approve"]))]
+    )
+    async with World(agent) as world:
+        interrupt = await world.ask()
+        with pytest.raises(MiddlewareError, match="'Answering' failed in answer") as caught:
+            await world.resume(Approve(interrupt.calls[0]))
+        assert "not 5" in str(caught.value.__cause__)
+        assert [] == effects.done
+        assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
