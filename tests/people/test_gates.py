@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from tests.flow._kit import DictRows, DictStates, ask, of_kind, opened, read_all
 from trio_sagents import (
@@ -21,6 +22,7 @@ from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call
 
 from ._kit import CONVERSATION, Effects, World, gated, interrupt_in, scripted, text_of
+from .test_approvals import Growing
 
 
 async def test_when_asks_about_what_is_not_listed(autojump_clock: Any) -> None:
@@ -166,3 +168,49 @@ async def test_interrupt_when_the_middleware_answers_with_something_else(autojum
         assert "not 5" in str(caught.value.__cause__)
         assert [] == effects.done
         assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
+
+
+async def test_decided_call_when_its_tool_is_another_now(autojump_clock: Any) -> None:
+    """A call runs the tool that it was to run when it began to wait: another in its place does not run, and the model reads why."""
+
+    async def pay(amount: int) -> str:
+        """Pay somebody else."""
+        effects.done.append(("another", {"amount": amount}))
+        await trio.lowlevel.checkpoint()
+        return "paid"
+
+    effects = Effects()
+    growing = Growing(effects.tool("pay"))
+    agent = scripted(Call("pay", amount=1), "done", middleware=[gated(effects, "pay"), growing])
+    async with World(agent) as world:
+        interrupt = await world.ask()
+        await (await world.handle()).notify_middleware("Growing", (pay,))
+        assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
+
+        status, said = (await world.results())["pay"]
+        assert ("failed", True) == (status, "another tool now" in said)
+        assert [] == effects.done
+
+
+async def test_agent_when_a_middleware_starts_a_task_in_a_turn(autojump_clock: Any) -> None:
+    """A task that a middleware starts during a turn outlives it, and ends with the agent."""
+
+    class Starting(Middleware):
+        async def before_model(self, context: Any, request: Any) -> Any:
+            context.start_soon(work)
+            return request
+
+    async def work() -> None:
+        log.append("began")
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append("ended")
+
+    log: list[str] = []
+    async with World(scripted("one", middleware=[Starting()])) as world:
+        assert "one" == text_of(await world.post())
+        await trio.sleep(1)
+        assert ["began"] == log
+        await world.sessions.stop(CONVERSATION)
+        assert ["began", "ended"] == log
