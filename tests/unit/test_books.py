@@ -11,11 +11,23 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sagents.data.messages import Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Unanswered
-from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationItem, ConversationPage, DisplayMessage, Saved
-from trio_sagents.data.wire import encode_message
+from trio_sagents.data.records import (
+    UNCHECKED,
+    Commit,
+    Conversation,
+    ConversationItem,
+    ConversationPage,
+    DisplayMessage,
+    PersistContext,
+    Saved,
+)
+from trio_sagents.data.todos import Todo
+from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import Conflict, ConversationNotFound, LimitExceeded, PersistenceError, StateError
 from trio_sagents.persistence import MemoryStore
+from trio_sagents.persistence._records import decode_row
 from trio_sagents.supervisor import _flat_vault
+from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._flat_vault import FlatVault
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import cut_to, size_of, transformed
@@ -400,3 +412,97 @@ async def test_split_vault_when_it_is_asked_what_a_state_store_cannot() -> None:
     for call in (vault.conversations(Asker(None), after=None, limit=1), vault.delete(Asker(None), "c")):
         with pytest.raises(PersistenceError, match="a ConversationStore can"):
             await call
+
+
+class Asked:
+    """A host's store and its state in one, which keep how they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    async def commit(self, scope: Any, commit: Commit) -> int:
+        self.asked.append(("commit", scope, commit))
+        await trio.lowlevel.checkpoint()
+        return commit.revision
+
+    async def load_state(self, scope: Any, context: Any) -> None:
+        self.asked.append(("load_state", scope, context))
+        await trio.lowlevel.checkpoint()
+
+
+async def test_stores_when_they_are_asked() -> None:
+    """A host's store is given the scope, and a state store also who asks for what: the agent, the conversation, the owner."""
+    store: Any = Asked()
+    scope, commit = object(), commit_of()
+    await FlatVault(store).save(scope, commit, ())
+    assert [("commit", scope, commit)] == store.asked
+
+    store.asked.clear()
+    split = SplitVault(store, None)
+    assert await split.load(Asker(scope, "alice"), "c", "agent", lambda _: None) is None
+    with pytest.raises(ConversationNotFound):
+        await split.history(Asker(scope, "alice"), "c", before=None, limit=1)
+    assert [
+        ("load_state", scope, PersistContext("agent", "c", "on_message", scope, "alice", 0, 0)),
+        ("load_state", scope, PersistContext("", "c", "on_message", scope, "alice", 0, 0)),
+    ] == store.asked
+
+
+async def test_writer_when_it_loads() -> None:
+    """A load is handed on as it was asked for."""
+    asked: list[Any] = []
+
+    class Loading(Vault):
+        async def load(self, *args: Any) -> Conversation | None:
+            asked.extend(args)
+            await trio.lowlevel.checkpoint()
+            return conversation_of("c")
+
+    asker, check = Asker(None), asked.append
+    async with trio.open_nursery() as nursery:
+        writer = Writer(Loading(), nursery)  # type: ignore[arg-type]  # a fake
+        assert conversation_of("c") == await writer.load(asker, "c", "agent", check)
+
+    assert [asker, "c", "agent", check] == asked
+
+
+async def test_ledger_when_it_commits() -> None:
+    """The first commit stores what a fresh state began with; the size is that of what is kept, and a draft stands until it is none."""
+    store = MemoryStore()
+    asked, answer = said(1), Message("a1", "assistant", (TextPart("hello"),), "stop", "t")
+    draft = Message("d1", "assistant", (TextPart("hel"),), "crashed", "t")
+
+    def changes() -> Any:
+        yield Change(lifecycle="on_message", queued=[asked])
+        yield Change(lifecycle="on_step", taken=["u1"], messages=[asked], draft=draft)
+        yield Change(lifecycle="on_completion", messages=[answer], draft=None)
+
+    states = []
+    async with trio.open_nursery() as nursery:
+        ledger = attrs.evolve(ledger_of(), writer=Writer(FlatVault(store), nursery))
+        await store.load(None, "c")
+        ledger.epoch = 0
+        ledger.seed([], [Todo(1, "look")], {"lang": "de"})
+        for change in changes():
+            await ledger.submit(change, lambda saved, error: None).wait()
+            states.append((ledger.size, ledger.draft, len(ledger.queue)))
+
+    one, both = size_of(encode_message(asked)), size_of(encode_message(asked)) + size_of(encode_message(answer))
+    assert [(one, None, 1), (one, draft, 0), (both, None, 0)] == states
+    stored = await store.load(None, "c")
+    assert stored is not None
+    assert {"lang": "de"} == stored.state["metadata"]
+    assert [encode_todo(Todo(1, "look"))] == stored.state["todos"]
+    assert stored.state.get("draft") is None
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_row_when_one_field_is_damaged(place: int) -> None:
+    """A stored row is whole, or it is a StateError: each of its fields is looked at."""
+    fields = ["r1", "m1", "user", "text", '{"text": "hi"}', "completed", NOW.isoformat()]
+    assert row() == decode_row("c", fields[0], fields[1:])
+    for damage in (5, "x" if place > 1 and place != 3 else None):
+        damaged: list[Any] = [*fields]
+        damaged[place] = damage
+        with pytest.raises(StateError):
+            decode_row("c", damaged[0], damaged[1:])
