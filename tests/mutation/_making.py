@@ -160,10 +160,11 @@ def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only:
     Args:
         group: of `GROUPS`.
         chosen: given how many there are, the numbers of those to make.
-        only: the paths of the modules to look at, from the root of the project; by default all of the group.
+        only: the functions to look at, as `path::name`; by default all of the group.
     """
-    paths = [path for path in files_of(group) if only is None or path.relative_to(ROOT).as_posix() in only]
-    every = [(path, module, place) for path in paths for module, places in [places_in(path)] for place in places]
+    every = [(path, module, place) for path in files_of(group) for module, places in [places_in(path)] for place in places]
+    if only is not None:
+        every = [one for one in every if f"{one[0].relative_to(ROOT).as_posix()}::{one[2][4]}" in only]
     made: list[Mutant] = []
     for number in chosen(len(every)):
         path, module, (old, new, line, statement, function) = every[number]
