@@ -117,7 +117,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """The long proofs, as one table: simulated schedules, sweeps, machines, attacks, kills, planted bugs; `-- --scale 0.01` for a look."""
+    """The long proofs, as one table: simulated schedules, machines, attacks, kills, planted bugs, mutants; `-- --scale 0.01` for a look."""
     install(session)
     session.run("python", "-m", "tests.nightly", *session.posargs)
     # Each of these takes longer than the limit for one test.

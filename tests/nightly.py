@@ -22,6 +22,7 @@ import attrs
 
 from tests.attacks import nightly as attacks
 from tests.mutants import nightly as mutants
+from tests.mutation import nightly as mutation
 from tests.people import nightly as people
 from tests.sim import nightly as sim
 
@@ -30,6 +31,7 @@ STEPS: Final = 50_000_000
 """Simulated task steps of a night."""
 HISTORIES: Final = 10_000
 KILLS: Final = 10_000
+IMAGES: Final = 100_000
 SHARE: Final = 240
 """Most kills of one process that kills."""
 
@@ -53,9 +55,10 @@ def simulated(scale: float) -> Iterator[Line]:
         if job.steps or counts[job.stage] % every == 0:  # of each stage at least one
             jobs.append(attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale)))))
         counts[job.stage] += 1
-    for row in sim.run(jobs):
-        print(*row.findings, sep="\n", end="\n" if row.findings else "", flush=True)
-        yield Line(row.stage, row.volume, row.violations, row.rate)
+    for stage in dict.fromkeys(job.stage for job in jobs):  # each is told as it is done
+        for row in sim.run([job for job in jobs if job.stage == stage]):
+            print(*row.findings, sep="\n", end="\n" if row.findings else "", flush=True)
+            yield Line(row.stage, row.volume, row.violations, row.rate)
 
 
 def decided(scale: float) -> Iterator[Line]:
@@ -72,35 +75,64 @@ def attacked(scale: float) -> Iterator[Line]:
 
 
 def killed(scale: float) -> Iterator[Line]:
-    """Processes that are killed in the middle of everything; both kinds at the same time, for their children wait as much as they work."""
+    """Processes that are killed in the middle of everything."""
+    each = max(10, int(KILLS * scale / 2))
+    for synchronous, reports, seconds in _halves("kills", "kills", each, SHARE):
+        count, acknowledged = _in_all(reports, "kills"), _in_all(reports, "acknowledged")
+        volume = f"{count:,} kills, {acknowledged:,} acknowledged"
+        yield Line(f"kill -9, {synchronous}", volume, _told(reports), f"{count / seconds:.1f} kills/s")
+
+
+def cut_off(scale: float) -> Iterator[Line]:
+    """Disks after a loss of power."""
+    each = max(100, int(IMAGES * scale / 2))
+    for synchronous, reports, seconds in _halves("power", "images", each, 20 * SHARE):
+        count, lost = _in_all(reports, "images"), _in_all(reports, "with_loss")
+        volume = f"{count:,} images, {lost:,} with a loss"
+        yield Line(f"loss of power, {synchronous}", volume, _told(reports), f"{count / seconds:.0f} images/s")
+
+
+def _halves(program: str, unit: str, each: int, most: int) -> Iterator[tuple[str, list[dict[str, Any]], float]]:
+    """Run a program of tests/crash over FULL and over NORMAL, in shares, at the same time: they wait as much as they work.
+
+    Yields: the kind, its reports, and the seconds since both began.
+    """
     begun = time.monotonic()
     seed = random.SystemRandom().randrange(10**9)
-    each = max(10, int(KILLS * scale / 2))
     halves = ("FULL", "NORMAL")
-    most = min(SHARE, -(-each // (os.cpu_count() or 1)))
+    most = min(most, -(-each // (os.cpu_count() or 1)))
+    first_is = "file" if program == "kills" else "disk"
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
 
-        def kill(synchronous: str, first: int) -> dict[str, Any]:
+        def run(synchronous: str, first: int) -> dict[str, Any]:
             own = seed + halves.index(synchronous)  # with the same one both kinds would live the same lives
-            options = {"seed": own, "file": first, "kills": min(most, each - first), "synchronous": synchronous}
-            place = Path(folder, f"{synchronous}-{first}")
-            place.mkdir()
-            words = [str(word) for name, value in {**options, "folder": place}.items() for word in (f"--{name}", value)]
-            command = [sys.executable, "-m", "tests.crash.kills", *words]
+            options: dict[str, object] = {"seed": own, first_is: first, unit: min(most, each - first), "synchronous": synchronous}
+            if program == "kills":
+                options["folder"] = Path(folder, f"{synchronous}-{first}")
+                Path(folder, f"{synchronous}-{first}").mkdir()
+            words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+            command = [sys.executable, "-m", f"tests.crash.{program}", *words]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            print(f"kill -9, {synchronous}: {options['kills']} of {each:,} kills more", file=sys.stderr, flush=True)
+            print(f"{program}, {synchronous}: {options[unit]} of {each:,} {unit} more", file=sys.stderr, flush=True)
             return report
 
-        # A file has several kills, so a share that begins at file n ends before file n + `most`.
-        shares = [(synchronous, pool.submit(kill, synchronous, first)) for first in range(0, each, most) for synchronous in halves]
+        # A file or disk has several of them, so a share that begins at number n ends before number n + `most`.
+        shares = [(synchronous, pool.submit(run, synchronous, first)) for first in range(0, each, most) for synchronous in halves]
         for synchronous in halves:
             reports = [share.result() for kind, share in shares if kind == synchronous]
-            violations = [what for report in reports for what in report["violations"]]
-            print(*violations, sep="\n", end="\n" if violations else "", flush=True)
-            count, acknowledged = (sum(report[name] for report in reports) for name in ("kills", "acknowledged"))
-            rate = count / (time.monotonic() - begun)
-            yield Line(f"kill -9, {synchronous}", f"{count:,} kills, {acknowledged:,} acknowledged", len(violations), f"{rate:.1f} kills/s")
+            yield synchronous, reports, time.monotonic() - begun
+
+
+def _in_all(reports: list[dict[str, Any]], name: str) -> int:
+    return sum(report[name] for report in reports)
+
+
+def _told(reports: list[dict[str, Any]]) -> int:
+    """Print the violations, and return how many there are."""
+    violations = [what for report in reports for what in report["violations"]]
+    print(*violations, sep="\n", end="\n" if violations else "", flush=True)
+    return len(violations)
 
 
 def machines(scale: float) -> Iterator[Line]:
@@ -123,13 +155,22 @@ def planted(scale: float) -> Iterator[Line]:
         yield Line(row.stage, f"{row.volume - row.violations} of {row.volume} found", row.violations, f"{row.rate:.2f}/s")
 
 
+def mutated(scale: float) -> Iterator[Line]:
+    """Small changes to the code of what must not break: some test has to notice each."""
+    for row in mutation.rows(scale):
+        volume = f"{row.mutants} mutants, {row.score:.1%} noticed"
+        yield Line(row.stage, volume, row.survived, f"{row.rate:.2f}/s")
+
+
 STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
     "simulated": simulated,
     "machines": machines,
     "people": decided,
     "attacks": attacked,
     "kills": killed,
+    "power": cut_off,
     "planted": planted,
+    "mutation": mutated,
 }
 
 

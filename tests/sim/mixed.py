@@ -106,5 +106,12 @@ async def _mix(world: World) -> None:
             nursery.start_soon(caller, f"caller-{number}", rnd.randrange(1, 5))
 
 
-_mix.__qualname__ = "mixed"
-mixed = Story((), _mix)
+async def _mix_leased(world: World) -> None:
+    """The same, by one of several processes: each call of its leases may fail, too."""
+    await _mix(world)
+
+
+# As the programs are called, for the command that replays them.
+_mix.__qualname__, _mix_leased.__qualname__ = "mixed", "leased"
+mixed, leased = Story((), _mix), Story((), _mix_leased, "leased")
+MIXED = (mixed, leased)

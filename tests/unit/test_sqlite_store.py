@@ -906,3 +906,22 @@ def test_advice_for_errors_of_python() -> None:
 
 def _row() -> DisplayMessage:
     return DisplayMessage("r", "m", "user", "text", {"text": "Hello"}, "completed", datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC))
+
+
+async def test_operation_that_sqlite_refuses(path: Path) -> None:
+    """A statement that SQLite refuses, in the middle of a group, fails its own operation alone, and the error says which file it was."""
+    store = SqliteStore(path)
+    async with store.open():
+        assert store._file is not None
+        writer = store._file.writer
+
+        async def refused() -> None:
+            with pytest.raises(PersistenceError, match=r"chat\.db.*no such table") as caught:
+                await writer.submit(lambda _: writing(store).execute("SELECT * FROM nowhere"))
+            assert isinstance(caught.value.__cause__, sqlite3.Error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refused)
+            nursery.start_soon(store.commit, None, change())
+
+        assert await store.commit(None, change(revision=2)) == 2

@@ -77,7 +77,7 @@ class Answering:
                 break
         interrupt = live.ledger.interrupt
         assert interrupt is not None
-        check_size(live.ledger, verdicts, live.policy.max_message_bytes)
+        check_size(live.ledger, interrupt, verdicts, live.policy.max_message_bytes)
         return await self._record(interrupt, verdicts, actor)
 
     async def expire(self) -> None:

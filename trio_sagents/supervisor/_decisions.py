@@ -45,14 +45,13 @@ class Verdict:
         return DecisionRecord(call.interrupt_id, call.call_id, self.kind, call.digest, canonical(self.content), self.text, by, at)
 
 
-def check_size(ledger: Ledger, verdicts: Sequence[Verdict], most: int) -> None:
+def check_size(ledger: Ledger, interrupt: Interrupt, verdicts: Sequence[Verdict], most: int) -> None:
     """Raise LimitExceeded where decisions say more than a message may, or more than can be loaded again with the rest."""
     said = [encode_record(one.record(None)) for one in verdicts]
     size = sum(map(size_of, said))
     if size > most:
         raise LimitExceeded("max_message_bytes", size, most=most)
-    interrupt = ledger.interrupt
-    kept = 0 if interrupt is None else size_of(encode_interrupt(interrupt, ledger.suspended))
+    kept = size_of(encode_interrupt(interrupt, ledger.suspended))
     kept += sum(size_of(encode_record(one)) for some in ledger.taken.values() for one in some)
     # Twice: what is decided becomes what the model reads, beside the record.
     size = ledger.size + kept + 2 * size

@@ -378,9 +378,9 @@ class LiveAgent:
             say_last_word(self, self._feeds, reason)
         self.has_ended = True
         self.shutdown_reason = reason
-        if self._tracked is not None:
+        # Both are there from `go_live` on, before which nobody ends it.
+        if self._tracked is not None and self._forget_viewers is not None:  # pragma: no branch
             self._tracked.leave()
-        if self._forget_viewers is not None:
             self._forget_viewers()
         # What holds it goes, so it is gone with its last handle, and the collector has nothing to find.
         self._feeds.clear()

@@ -280,14 +280,16 @@ class Turn:
             self._watch = self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
 
     def _name_stuck_tools(self) -> None:
-        if not self.ended.is_set():
+        # The end of the turn takes its timer away.
+        if not self.ended.is_set():  # pragma: no branch
             for one in self.progress.open_calls.values():
                 if one.status == "executing" and not one.in_thread and one.result is None:
                     self.publish(ToolIgnoresCancellation(attrs.evolve(one.call, status="executing"), self.turn_id))
 
     def abandon(self) -> None:
         """The store did not answer within `settle_timeout`, and the agent must end: nobody knows whether the turn is on record."""
-        if not self.ended.is_set():
+        # A turn that has ended is its agent's no more.
+        if not self.ended.is_set():  # pragma: no branch
             error = PersistenceError(f"the store did not answer while a turn of conversation {self.conversation_id!r} was settled")
             self.outcome = Failed(error)
             self._finish(unsaved=error)
@@ -303,7 +305,8 @@ class Turn:
             if must_exit(onward):
                 self.cause = self.cause or CancelCause.HOST_FAILED
             self.close(error)
-        if self._last_write is not None:
+        # A turn has an outcome by its last write alone.
+        if self._last_write is not None:  # pragma: no branch
             await self._last_write.wait_ended()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -384,7 +387,7 @@ class Turn:
 
 def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:
     match outcome:
-        case Completed():
+        case Completed() | Unanswered():
             return Status.IDLE, None
         case Interrupted():
             return Status.INTERRUPTED, None
@@ -392,7 +395,5 @@ def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:
             return Status.CANCELLED, None
         case Failed(error=error):
             return Status.ERROR, public_text(error)
-        case Unanswered():
-            return Status.IDLE, None
         case _:
             assert_never(outcome)

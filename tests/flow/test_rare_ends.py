@@ -1,0 +1,133 @@
+"""Ends that are rare: a boot without a limit, a stop that outlives the limit of the boot, who waits for rest and does not get it."""
+
+import math
+from typing import Any
+
+import pytest
+import trio
+
+from tests.flow._kit import FaultyStore, Router, answer_to, ask, make_agent, opened, slow_agent, transcript
+from trio_sagents import AgentNotRunning, AgentStopped, Completed, Middleware, PersistenceError, StartFailed, Status, Todo, Usage
+
+
+async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
+    """Without `start_timeout` a boot takes as long as it takes."""
+    async with opened(Router(route_delay=1e5), policy={"start_timeout": math.inf}) as sessions:
+        assert "re: hi" == await answer_to(sessions)
+        assert trio.current_time() >= 1e5
+
+
+async def test_stop_while_a_boot_takes_longer_to_end_than_it_may_take(autojump_clock: Any) -> None:
+    """A boot that was stopped failed for that reason, also where its own limit passes while it ends."""
+
+    class Slow(Router):
+        async def create_agent(self, agent_id: str, config: Any) -> Any:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(100)
+
+    async with opened(Slow(), policy={"start_timeout": 10.0}) as sessions:
+
+        async def start() -> None:
+            with pytest.raises(StartFailed) as caught:
+                await sessions.start("c")
+            assert isinstance(caught.value.__cause__, AgentStopped)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            await trio.sleep(5)
+            await sessions.stop("c")
+
+
+async def test_stop_with_grace_when_what_was_on_its_way_is_not_stored(autojump_clock: Any) -> None:
+    """A stop with grace waits for a message that is on its way; where that cannot be stored there is nothing to wait for."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.fail("commit")
+        store.faults.latency["commit"] = 5.0
+
+        async def post() -> None:
+            with pytest.raises(PersistenceError):
+                await sessions.post("c", "hi")
+
+        nursery.start_soon(post)
+        await trio.sleep(1)
+        began = trio.current_time()
+        assert await sessions.stop("c", grace_period=1000.0)
+        assert 3.9 <= trio.current_time() - began <= 5.0
+        assert [] == store.commits
+
+
+async def test_wait_idle_when_several_wait(autojump_clock: Any) -> None:
+    """All who wait for an agent's rest are woken by it, and it is at rest then."""
+    async with opened(slow_agent(seconds=10.0)) as sessions:
+        receipt = await sessions.post("c", "hi")
+        handle = (await sessions.start("c")).agent
+        log: list[Any] = []
+
+        async def wait() -> None:
+            await handle.wait_idle()
+            log.append((await sessions.agent_info("c")).status)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait)
+            await trio.sleep(1)
+            assert [] == log
+        assert [Status.IDLE] * 3 == log
+        assert isinstance(await receipt.wait(), Completed)
+
+
+async def test_wait_idle_when_the_agent_ends_first(autojump_clock: Any) -> None:
+    """An agent that ends with work left never comes to rest: who waits for that is told that it has ended."""
+    async with opened(slow_agent()) as sessions, trio.open_nursery() as nursery:
+        for text in ("one", "two"):
+            await sessions.post("c", text)
+        handle = (await sessions.start("c")).agent
+        told: list[type] = []
+
+        async def wait() -> None:
+            with pytest.raises(AgentNotRunning) as caught:
+                await handle.wait_idle()
+            told.append(type(caught.value))
+
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        await sessions.stop("c")
+        await trio.sleep(1)
+        assert [AgentStopped] == told
+
+
+async def test_middleware_home_when_no_turn_runs(autojump_clock: Any) -> None:
+    """Between turns a middleware is told the conversation, the agent and the scope, and changes todos and metadata as in a turn."""
+
+    class Looking(Middleware):
+        async def on_message(self, context: Any, message: Any) -> None:
+            seen.append((context.conversation_id, context.agent_id, context.scope, context.usage))
+            await context.update(todos=[Todo(1, "look")], metadata={"looked": message})
+
+    seen: list[Any] = []
+    async with opened(make_agent(middleware=[Looking()])) as sessions:
+        await answer_to(sessions, scope="alice")
+        handle = (await sessions.start("c", scope="alice")).agent
+        await handle.notify_middleware("Looking", 5)
+
+        assert [("c", handle.agent_id, "alice", Usage())] == seen
+        assert [Todo(1, "look")] == list((await handle.state()).todos)
+        assert 5 == (await handle.state()).metadata["looked"]
+        assert "c" == handle.conversation_id
+
+
+async def test_turn_when_an_earlier_one_could_not_be_saved(autojump_clock: Any) -> None:
+    """A turn whose step was refused by the store fails; the next closes the history first, and answers."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions:
+        await answer_to(sessions, "one")
+        store.faults.fail("commit", 3)
+        outcome = await ask(sessions, "two")
+        assert "Failed" == type(outcome).__name__
+        assert "re: three" == await answer_to(sessions, "three")
+        assert ["one", "re: one", "two"] == [text for _, text, _ in await transcript(sessions)][:3]

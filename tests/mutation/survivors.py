@@ -1,0 +1,16 @@
+"""The mutants that survive, and may: each is equivalent to what stands there, or told apart by nothing that is promised.
+
+By the key of the mutant (`Mutant.key`), the reason. A key that no mutant has any more is a mistake; a test says so.
+"""
+
+from typing import Final
+
+EXPLAINED: Final[dict[str, str]] = {
+    "trio_sagents/supervisor/_turns.py::Turn.open_again: - break + return": "nothing follows the loop",
+    'trio_sagents/supervisor/_turns.py::Turn._finish: - self._watch = None + self._watch = ""': (
+        "a turn ends once, and its timer was cancelled on the line above: nothing looks at it any more"
+    ),
+    'trio_sagents/data/decisions.py::Answer.__init__: - check_text(text, "answer") + check_text(text, "XXanswerXX")': (
+        "the name is a word of the error's text; that the text is refused, and how, is tested"
+    ),
+}
