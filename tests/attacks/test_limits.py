@@ -31,8 +31,10 @@ from trio_sagents import (
     Failed,
     Gap,
     LimitExceeded,
+    MemoryLeases,
     PersistenceError,
     QueueFull,
+    RunsElsewhere,
     SessionOpts,
     SessionPolicy,
     Sessions,
@@ -387,6 +389,25 @@ async def max_parallel(limit: int, amount: int) -> str:
     return "fine" if most == amount else "in turns"
 
 
+async def lease_ttl(limit: float, amount: float) -> str:
+    """A process that had a lease is dead for so long: "fine" where its conversation is kept for it still."""
+
+    class OfTheDead(MemoryLeases):
+        async def release(self, *args: Any) -> None:
+            """Nothing is given back."""
+
+    leases = OfTheDead()
+    async with opened(leases=leases, policy={"lease_ttl": limit}) as sessions:
+        await sessions.start("c")
+    await trio.sleep(amount)
+    async with opened(leases=leases, policy={"lease_ttl": limit}) as sessions:
+        try:
+            await sessions.start("c")
+        except StartFailed as exc:
+            return "fine" if isinstance(exc.__cause__, RunsElsewhere) else named(exc)
+        return "taken over"
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
@@ -405,6 +426,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_message_bytes": (max_message_bytes, 1000, "max_message_bytes"),
     "SessionPolicy.max_state_bytes": (max_state_bytes, 2000, "max_state_bytes"),
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
+    "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
     "TurnLimits.max_calls": (max_calls, 6, "max_calls"),
     "TurnLimits.turn_timeout": (turn_timeout, 10.0, "turn_timeout"),

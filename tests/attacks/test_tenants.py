@@ -162,6 +162,8 @@ OTHERS: Final[Mapping[str, str]] = {
     "TurnSteps": "given to a mode: of its own turn",
     "MemoryStore": "the house's own: behind the doors, with `owner=`",
     "SqliteStore": "as above",
+    "MemoryLeases": "the house's own: they know conversations and processes, no scopes",
+    "SqliteLeases": "as above",
     "SameScope": "it is the authorizer",
     "SingleFactoryRouter": "it is a router",
     "MemoryFiles": "the house's own: a tree for each key that the host made",

@@ -158,8 +158,8 @@ MUTANTS: Final = (
     Mutant(
         "an agent may leave inside a turn",
         "supervisor/_live.py",
-        "            if self.turn is None:\n                is_leaving",
-        "            if True:\n                is_leaving",
+        "            if self.turn is None:\n                if self.is_leaving",
+        "            if True:\n                if self.is_leaving",
     ),
     Mutant(
         "the end of a turn is no activity",

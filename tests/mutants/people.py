@@ -42,8 +42,8 @@ PEOPLE: Final = (
     Mutant(
         "an edit is dropped",
         "agent/_gate.py",
-        '    if record.kind != "edit":\n        return call\n',
-        "    if True:\n        return call\n",
+        '    if record.kind != "edit":\n        return attrs',
+        "    if True:\n        return attrs",
         ("people/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",),
     ),
     Mutant(
@@ -173,9 +173,9 @@ PEOPLE: Final = (
     ),
     Mutant(
         "a deadline rejects calls that have none",
-        "supervisor/_answering.py",
-        " for call in interrupt.calls if call.timeout is not None]\n",
-        " for call in interrupt.calls]\n",
+        "supervisor/_expiry.py",
+        "if call.timeout is not None and call.timeout <= passed]\n",
+        "if call.timeout is None or call.timeout <= passed]\n",
         ("people/test_deadlines.py::test_deadline_when_only_some_calls_have_one",),
     ),
     Mutant(
@@ -247,8 +247,8 @@ PEOPLE: Final = (
     Mutant(
         "what a sub-agent used before it waited counts twice",
         "agent/_nested.py",
-        "                if not nested.is_suspended:  #",
-        "                if True:  #",
+        "context.progress.usage += nested.progress.usage - nested.counted\n",
+        "context.progress.usage += nested.progress.usage\n",
         ("mutants/test_holes_people.py::test_usage_of_a_sub_agent_that_waits_in_a_sub_agent",),
     ),
     Mutant(
@@ -261,8 +261,8 @@ PEOPLE: Final = (
     Mutant(
         "middleware may hand on a changed call",
         "agent/_tool_chain.py",
-        "        if (call.call_id, call.digest) != (self.allowed.call_id, self.allowed.digest):\n",
-        "        self.allowed = call\n        if False:\n",
+        "            _check_same(given, call)\n            return await call_next(call)\n",
+        "            return await call_next(given)\n",
         ("people/test_attacks.py::test_around_tool_that_changes_the_call",),
     ),
     Mutant(
@@ -285,7 +285,7 @@ PEOPLE: Final = (
     Mutant(
         "a gate may claim another call than it was shown",
         "agent/_gate.py",
-        "(wanted.call_id, wanted.digest) != (call.call_id, digest_now(call))",
+        "(wanted.call_id, digest_now(wanted)) != (call.call_id, digest_now(call))",
         "False",
         ("mutants/test_holes_people.py::test_gate_that_asks_about_another_call",),
     ),

@@ -79,7 +79,8 @@ def test_answer_text_when_it_answers_nothing(question: Question | None, answer: 
         Reject(call_of(), "x" * MAX_REASON),
         Answer(call_of(), "a"),
         Answer(call_of(), ["a", "b"]),
-        Answer(call_of(), "a", other="b", cancel=True),
+        Answer(call_of(), "a", other="b"),
+        Answer(call_of(), cancel=True),
     ],
 )
 def test_decision_when_it_goes_through_json(decision: Decision) -> None:

@@ -316,7 +316,7 @@ def test_tool_when_raw_arguments_are_no_object(arguments: object, words: str) ->
     [
         ({"name": "a b"}, ValueError, "tool 'a b': a name has"),
         ({"name": 5}, TypeError, "the name of a tool must be a str, not 5"),
-        ({"description": None}, TypeError, "'description' must be"),
+        ({"description": None}, TypeError, r"Tool\.description must be str, not NoneType"),
         ({"parameters": {"type": "array"}}, ValueError, "tool 't': parameters must be a JSON schema of type \"object\""),
         ({"parameters": []}, ValueError, "tool 't': parameters must be a JSON schema"),
         ({"parameters": {"type": "object", "x": {1}}}, TypeError, r"tool 't': parameters\.x: set has no JSON form"),

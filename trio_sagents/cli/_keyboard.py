@@ -114,7 +114,9 @@ class LineKeyboard:
         self._screen: Final = screen
         self._decoder: Final = codecs.getincrementaldecoder(source.encoding or "utf-8")(errors="replace")
         self._send, self._receive = trio.open_memory_channel[str](0)
-        self._waiting: trio.CancelScope | None = None
+        self._reading = trio.CancelScope()
+        """Around the wait of the last `read`."""
+        self._is_waiting = False
         self._prompt = PROMPT
 
     async def run(self) -> None:
@@ -131,17 +133,20 @@ class LineKeyboard:
 
     async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
         """Show the prompt and wait for a line; as `Keyboard.read`. The text is not shown: it could not be edited."""
+        # Race: a signal may come as soon as the chat says that it reads, so it is heeded from here on, before the prompt is there.
+        self._reading = scope = trio.CancelScope()
         if text is not None and self.is_interactive:
             await self._drop_typed()
         self._prompt = prompt
         await self._show(prompt)
         result: Read = Signal.INTERRUPTED
-        with trio.CancelScope() as self._waiting:
+        self._is_waiting = True
+        with scope:
             try:
                 result = Line(await self._receive.receive())
             except trio.EndOfChannel:
                 result = Signal.ENDED
-        self._waiting = None
+        self._is_waiting = False
         if isinstance(result, Signal):
             await self._show("\n")
         elif not self.is_interactive:
@@ -150,7 +155,7 @@ class LineKeyboard:
 
     async def interject(self, pieces: Sequence[Piece]) -> bool:
         """Show something below the line being typed, and the prompt again; as `Keyboard.interject`."""
-        if self._waiting is None:
+        if not self._is_waiting:
             await trio.lowlevel.checkpoint()
             return False
         await self._screen.show([Piece("\n", "note"), *pieces, Piece(self._prompt, "user")])
@@ -168,8 +173,7 @@ class LineKeyboard:
 
     def interrupt(self) -> None:
         """Let the running `read` return INTERRUPTED."""
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._reading.cancel()
 
     async def _show(self, text: str) -> None:
         await self._screen.show([Piece(text, "user")])

@@ -19,7 +19,7 @@ from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 from trio_sagents.supervisor._change import Change, Taken
-from trio_sagents.supervisor._expiry import began_at, expiry_of
+from trio_sagents.supervisor._expiry import expiry_of_rest
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import size_of
 from trio_sagents.supervisor._runtime import wall_clock
@@ -117,13 +117,12 @@ def partial_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decis
     """Some calls are decided, others wait on."""
     decided = {record.call_id for record in records}
     calls = [call for call in interrupt.calls if call.call_id not in decided]
-    began = began_at(interrupt)
     fewer = attrs.evolve(
         interrupt,
         calls=calls,
         decided=(*interrupt.decided, *records),
         kind=interrupt_kind(calls),
-        expires_at=None if began is None else expiry_of(calls, began),
+        expires_at=expiry_of_rest(interrupt, calls),
     )
     return Change(lifecycle="on_interrupt", actor=actor, interrupt=fewer, suspended=ledger.suspended, used=ledger.used, decided=records)
 

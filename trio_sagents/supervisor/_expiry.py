@@ -16,25 +16,27 @@ if TYPE_CHECKING:
 
 def expiry_of(calls: Iterable[PendingCall], now: datetime.datetime) -> datetime.datetime | None:
     """Return when the first of these calls is taken as rejected; None where they wait for ever, or longer than there are dates."""
-    first = _shortest(calls)
-    left = datetime.datetime.max.replace(tzinfo=datetime.UTC) - now
-    return now + datetime.timedelta(seconds=first) if first < left.total_seconds() else None
+    return _later(now, _shortest(calls))
 
 
-def began_at(interrupt: Interrupt) -> datetime.datetime | None:
-    """Return when an interrupt began, as its deadline tells; None where it has none."""
-    if interrupt.expires_at is None:
+def expiry_of_rest(interrupt: Interrupt, calls: Sequence[PendingCall]) -> datetime.datetime | None:
+    """Return the same for those of its calls that an interrupt still has, each by the time that it had from the beginning."""
+    if interrupt.expires_at is None or math.isinf(_shortest(interrupt.calls)):
         return None
-    return interrupt.expires_at - datetime.timedelta(seconds=_shortest(interrupt.calls))
+    return _later(interrupt.expires_at, _shortest(calls) - _shortest(interrupt.calls))
 
 
 def due_calls(interrupt: Interrupt, now: datetime.datetime) -> Sequence[PendingCall]:
     """Return the calls whose time is over, those with the shortest in any case; each has a time of its own."""
-    began = began_at(interrupt)
-    if began is None:
+    if interrupt.expires_at is None:
         return ()
-    over = max((now - began).total_seconds(), _shortest(interrupt.calls))
-    return [call for call in interrupt.calls if call.timeout is not None and call.timeout <= over]
+    passed = _shortest(interrupt.calls) + max((now - interrupt.expires_at).total_seconds(), 0.0)
+    return [call for call in interrupt.calls if call.timeout is not None and call.timeout <= passed]
+
+
+def _later(at: datetime.datetime, seconds: float) -> datetime.datetime | None:
+    left = datetime.datetime.max.replace(tzinfo=datetime.UTC) - at
+    return at + datetime.timedelta(seconds=seconds) if seconds < left.total_seconds() else None
 
 
 def _shortest(calls: Iterable[PendingCall]) -> float:
