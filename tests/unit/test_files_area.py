@@ -1,5 +1,6 @@
 """Operations on the files of a scope: what they do, what they refuse, two agents at once, and callers that go."""
 
+import errno
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -9,7 +10,7 @@ import trio
 from _files_kit import ERRORS, Broken, FaultyFiles
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from trio_sagents.exceptions import LimitExceeded, SagentsError
+from trio_sagents.exceptions import LimitExceeded, PersistenceError, SagentsError
 from trio_sagents.files import (
     FileArea,
     FileDeleted,
@@ -879,3 +880,25 @@ async def test_errors_when_they_are_shown(files: FileSystem, autojump_clock: obj
     assert repr(files).startswith("<FileSystem")
     assert attrs.has(type(area))
     assert "Broken" not in str(Broken())
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (OSError(errno.EACCES, "secret", "/a/secret/place"), "Permission denied; nothing was changed"),
+        (OSError(errno.ENOSPC, "secret"), "No space left on device; nothing was changed"),
+        (OSError("secret"), "try again later"),
+        (RuntimeError("secret"), "try again later"),
+    ],
+    ids=repr,
+)
+def test_error_of_a_storage(cause: Exception, words: str) -> None:
+    """It says what the system says, which people can do something about, and nothing that a storage says of itself."""
+    between = PersistenceError("secret")
+    between.__cause__ = cause
+    error = FileNotStored("/a", "creating")
+    error.__cause__ = between
+
+    assert "creating '/a' failed: " in str(error)
+    assert words in str(error)
+    assert "secret" not in str(error)

@@ -16,6 +16,7 @@ FileError (SagentsError)
 └── FilesClosed                      the `open_files` block was left
 """
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -162,7 +163,17 @@ class FileNotStored(FileError, PersistenceError):
         """What was tried, as in "reading"."""
 
     def __str__(self) -> str:
-        return f"{self.doing} {self.path!r} failed: the storage did not do it; try again later"
+        return f"{self.doing} {self.path!r} failed: {_reason(self)}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system says of a failure, in its own fixed words; what a storage says of itself stays in the traceback."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return f"{os.strerror(cause.errno)}; nothing was changed, and it cannot be done before that is mended"
+        cause = cause.__cause__
+    return "the storage did not do it; try again later"
 
 
 @attrs.frozen
