@@ -38,7 +38,7 @@ class _Topic:
     __slots__ = ("entries", "listeners", "name", "watchers")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.entries: dict[Tracked, None] = {}
         self.listeners: tuple[_Listener, ...] = ()
         self.watchers: tuple[_Watcher, ...] = ()
@@ -52,7 +52,7 @@ class Tracked:
     def __init__(self, presence: "Presence", topic: _Topic, key: str, meta: JSON | LazyMeta) -> None:
         self._presence = presence
         self._topic = topic
-        self.key = key
+        self.key: str = key
         self._meta = meta
 
     @property

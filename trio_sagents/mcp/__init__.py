@@ -6,10 +6,10 @@ tools and in its results, is untrusted: it is bounded, and its annotations decid
 
 try:
     import mcp as _sdk
-except ImportError as exc:
-    if exc.name != "mcp":
+except ImportError as _exc:
+    if _exc.name != "mcp":
         raise
-    raise ImportError('trio_sagents.mcp needs the SDK "mcp": pip install "trio-sagents[mcp]"', name="mcp") from exc
+    raise ImportError('trio_sagents.mcp needs the SDK "mcp": pip install "trio-sagents[mcp]"', name="mcp") from _exc
 
 from trio_sagents.mcp._connection import McpConnection, open_mcp
 from trio_sagents.mcp._errors import McpDisconnected

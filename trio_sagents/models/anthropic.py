@@ -10,10 +10,10 @@ from trio_sagents.exceptions import ModelFailed
 
 try:
     import anthropic as sdk
-except ImportError as exc:
-    if exc.name != "anthropic":
+except ImportError as _exc:
+    if _exc.name != "anthropic":
         raise
-    raise ImportError('AnthropicModel needs the SDK "anthropic": pip install "trio-sagents[anthropic]"', name="anthropic") from exc
+    raise ImportError('AnthropicModel needs the SDK "anthropic": pip install "trio-sagents[anthropic]"', name="anthropic") from _exc
 
 import httpx2
 
@@ -61,7 +61,7 @@ class AnthropicModel:
         Raises:
             ValueError: an argument is out of range, or a client is given and also what it has itself.
         """
-        self.name = check_name(name)
+        self.name: str = check_name(name)
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens!r}")
         if client is not None:

@@ -10,10 +10,10 @@ from trio_sagents.exceptions import ModelFailed
 
 try:
     import openai as sdk
-except ImportError as exc:
-    if exc.name != "openai":
+except ImportError as _exc:
+    if _exc.name != "openai":
         raise
-    raise ImportError('OpenAIModel needs the SDK "openai": pip install "trio-sagents[openai]"', name="openai") from exc
+    raise ImportError('OpenAIModel needs the SDK "openai": pip install "trio-sagents[openai]"', name="openai") from _exc
 
 import httpx2
 
@@ -64,7 +64,7 @@ class OpenAIModel:
         Raises:
             ValueError: an argument is out of range, or a client is given and also what it has itself.
         """
-        self.name = check_name(name)
+        self.name: str = check_name(name)
         if client is not None:
             check_own_client(api_key=api_key, base_url=base_url)
         self._settings = check_settings(settings)

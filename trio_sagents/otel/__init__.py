@@ -5,10 +5,10 @@ Only the API of OpenTelemetry is used; what becomes of the spans is the business
 
 try:
     import opentelemetry.trace as _api
-except ImportError as exc:
-    if exc.name not in {"opentelemetry", "opentelemetry.trace"}:
+except ImportError as _exc:
+    if _exc.name not in {"opentelemetry", "opentelemetry.trace"}:
         raise
-    raise ImportError('trio_sagents.otel needs the package "opentelemetry-api": pip install "trio-sagents[otel]"', name=exc.name) from exc
+    raise ImportError('trio_sagents.otel needs the package "opentelemetry-api": pip install "trio-sagents[otel]"', name=_exc.name) from _exc
 
 from trio_sagents.otel._tracing import Tracing
 

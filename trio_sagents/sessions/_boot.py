@@ -124,12 +124,15 @@ async def acquire_lease(runtime: Runtime, leases: LeaseKeeper, entry: Entry) -> 
     """
     try:
         await leases.acquire(entry)
-    except RunsElsewhere:
-        # It cannot be loaded to see whose it is: that would fence the agent that runs there.
-        asker, writer = runtime.access.asker(entry.scope), runtime.writer
-        if not await _is_stored(writer, asker, entry) and await _is_stored(writer, Asker(entry.scope), entry):
-            raise ConversationNotFound(entry.conversation_id) from None
-        raise
+    except RunsElsewhere as exc:
+        elsewhere = exc
+    else:
+        return
+    # It cannot be loaded to see whose it is: that would fence the agent that runs there.
+    asker, writer = runtime.access.asker(entry.scope), runtime.writer
+    if not await _is_stored(writer, asker, entry) and await _is_stored(writer, Asker(entry.scope), entry):
+        raise ConversationNotFound(entry.conversation_id)
+    raise elsewhere
 
 
 async def _is_stored(writer: Writer, asker: Asker, entry: Entry) -> bool:

@@ -143,7 +143,7 @@ class Starter:
         try:
             return await runtime.writer.delete(asker, conversation_id)
         finally:
-            await runtime.leases.release(entry)
+            await runtime.leases.release(entry)  # noqa: ASYNC102  # it shields itself, for a bounded time
 
     def enrol(self, live: LiveAgent, subscriptions: "list[Subscription]") -> None:
         """Enrol subscriptions whose caller was allowed to see the agent, where its boot has not done it."""

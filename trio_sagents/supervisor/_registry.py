@@ -32,8 +32,8 @@ class Failure:
     __slots__ = ("error", "stage")
 
     def __init__(self, stage: str, error: BaseException) -> None:
-        self.stage = stage
-        self.error = error
+        self.stage: str = stage
+        self.error: BaseException = error
 
 
 @attrs.define(eq=False)

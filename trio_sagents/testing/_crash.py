@@ -44,7 +44,7 @@ class CrashStore:
         """What is on the disk, in order, over all lives: commits, and the id of each conversation that was deleted."""
         self.told: list[Opaque] = []
         """What `tell` was given while the process lived."""
-        self.is_frozen = False
+        self.is_frozen: bool = False
         """Whether the last life died."""
         self._is_living = False
         self._scope = trio.CancelScope()

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -95,9 +95,9 @@ class FaultyStore:
         """What had its effect, in order: commits, and the id of each conversation that was deleted."""
         # Set where the store behind it is such a one: the library asks whether they are there.
         if isinstance(inner, OwnedStore):
-            self.checks_owner = True
+            self.checks_owner: bool = True
         if isinstance(inner, OpenableStore):
-            self.open = inner.open
+            self.open: Callable[[], AbstractAsyncContextManager[None]] = inner.open
 
     async def load(self, scope: Scope, conversation_id: str, **inside: Opaque) -> Conversation | None:
         """Load, or fail."""

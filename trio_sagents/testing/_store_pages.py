@@ -2,7 +2,7 @@
 
 import datetime
 from contextlib import AbstractAsyncContextManager
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from trio_sagents.testing._store_values import EPOCH_START, OwnedMethods, change
 class PageTests:
     """Tests of `history` and `conversations`, and of what an owner sees."""
 
-    pytestmark = pytest.mark.trio
+    pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.trio
 
     def open_store(self) -> AbstractAsyncContextManager[ConversationStore]:
         """Open an empty store."""

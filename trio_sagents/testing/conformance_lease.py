@@ -21,7 +21,7 @@ from trio_sagents.abc import Leases
 class LeaseConformance:
     """The tests. A subclass overrides `open_leases`; each test opens some that are empty."""
 
-    pytestmark = pytest.mark.trio
+    pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.trio
     ttl: ClassVar[float] = 1.0
     """Seconds that a lease lasts in these tests."""
 

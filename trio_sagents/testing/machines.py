@@ -49,7 +49,7 @@ class Schedule:
         self._random = random.Random(seed)
         self._priorities: dict[int, float] = {}
         self._trace = hashlib.sha256()
-        self.rounds = 0
+        self.rounds: int = 0
 
     @property
     def trace(self) -> str:
@@ -108,11 +108,11 @@ class TrioStateMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = trio.testing.MockClock()
+        self.clock: trio.testing.MockClock = trio.testing.MockClock()
         """Stands still but for `advance` and `jump`."""
         self.nursery: trio.Nursery
         """For tasks of the machine's own; what one raises fails the example."""
-        self.has_failed = False
+        self.has_failed: bool = False
         """Whether a rule or an invariant has failed, as far as the machine saw it."""
         self._host: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ended: outcome.Outcome[None] | None = None
