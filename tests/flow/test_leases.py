@@ -131,6 +131,19 @@ async def test_start_when_nobody_can_say(autojump_clock: Any, how: str) -> None:
         assert "re: hi" == await answer_to(sessions)
 
 
+async def test_stop_when_the_engine_hangs(autojump_clock: Any) -> None:
+    """An agent whose lease cannot be given back ends all the same, in bounded time; the lease ends by itself."""
+    leases = FaultyLeases()
+    async with node(leases=leases) as sessions:
+        await sessions.start("c")
+        leases.faults.hang("release")
+        began = trio.current_time()
+        assert await sessions.stop("c")
+        assert trio.current_time() - began <= 1.0
+        assert "c" in leases.inner._held
+        assert "re: hi" == await answer_to(sessions)
+
+
 async def test_stop_while_it_is_asked_for(autojump_clock: Any) -> None:
     """A boot that is stopped while it waits for its lease leaves none behind."""
     leases = FaultyLeases()

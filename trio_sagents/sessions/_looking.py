@@ -143,7 +143,8 @@ class Looking(Asking):
             False if there is none for this scope.
 
         Raises:
-            AgentBusy: its agent is up; stop it first.
+            AgentBusy: its agent is up, here or in another process; stop it first.
+            RegistryUnavailable: nobody could say whether it is up in another process; nothing was deleted.
 
         Cancellation: deleted, or as before.
         """

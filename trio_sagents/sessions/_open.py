@@ -110,7 +110,7 @@ def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers:
         Access(config.authorizer),
         supervisor,
         config.agent_id_fun,
-        None if config.leases is None else LeaseKeeper(config.leases, config.policy.lease_ttl),
+        None if config.leases is None else LeaseKeeper(config.leases, config.policy.lease_ttl, config.policy.settle_timeout),
     )
     if runtime.leases is not None:
         writing.start_soon(runtime.leases.run, name="leases")

@@ -42,6 +42,8 @@ class LeaseKeeper:
 
     leases: Leases
     ttl: float
+    settle_timeout: float
+    """Seconds that giving one back may take: whoever ends an agent waits for it."""
     holder: str = attrs.field(factory=lambda: new_token() + new_token())
     _held: dict[str, _Held] = attrs.field(factory=dict)
     # Invariant: by conversation id, those that this process believes to have; an agent boots or lives for each.
@@ -98,7 +100,7 @@ class LeaseKeeper:
 
     async def _give_back(self, conversation_id: str) -> None:
         # Cancellation: whoever was cancelled waits for this, bounded: else the next process would wait for the whole of its time.
-        with trio.move_on_after(self.patience, shield=True):
+        with trio.move_on_after(min(self.patience, self.settle_timeout), shield=True):
             try:
                 await await_host(self.leases.release, conversation_id, self.holder)
             except Exception:  # the boundary to the host's leases: it ends by itself
