@@ -40,7 +40,7 @@ from trio_sagents import (
 )
 from trio_sagents.testing import Call
 
-from ._kit import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, gated, interrupt_in, scripted, text_of
+from ._kit import CONVERSATION, MEANWHILE, Effects, Meanwhile, WatchedStore, World, gated, interrupt_in, scripted, text_of
 
 
 def paying(effects: Effects, *amounts: int, then: Any = ("done", "next", "more", "last")) -> Any:
@@ -380,6 +380,42 @@ async def test_stop_with_grace_while_a_decision_is_on_its_way(autojump_clock: An
         assert "done" == text_of(outcome)
         assert [1] == effects.of("pay")
         assert not await world.sessions.running(CONVERSATION)
+
+
+async def test_stop_with_too_little_grace_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
+    """Where the grace is over before the decision is on record, its turn is cut as with none."""
+    effects = Effects()
+    async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
+        outcome = await decide_while(world, functools.partial(watch.info.agent.stop, grace_period=0.25))
+
+        assert Cancelled(CancelCause.STOPPED) == outcome
+        assert [] == effects.done
+        assert "cancelled" == (await world.results())["pay"][0]
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_host_that_is_cancelled_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend, live: bool) -> None:
+    """The block ends, with nothing raised but its cancellation; the call that a decision let go on is closed, or will be."""
+    effects = Effects()
+    async with World(paying(effects), backend) as world:
+        (call,) = (await world.ask()).calls
+    watched = WatchedStore(backend.store)
+    agent = scripted("done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    config = SessionConfig(factory_router=SingleFactoryRouter(agent), store=watched)
+    with trio.move_on_after(10) as host:
+        async with open_sessions(config) as sessions, trio.open_nursery() as nursery:
+            if live:
+                await sessions.start(CONVERSATION)
+            watched.delay = 1.0
+            nursery.start_soon(sessions.resume, CONVERSATION, [Approve(call)])
+            await trio.sleep(0.5)
+            host.cancel()
+
+    assert host.cancelled_caught
+    async with World(agent, backend) as world:
+        assert [] == effects.done
+        assert "done" == text_of(await world.post("go on"))
+        assert await world.interrupt() is None
 
 
 async def test_decision_that_comes_after_a_stop_with_grace(autojump_clock: Any, backend: Backend) -> None:

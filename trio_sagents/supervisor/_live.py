@@ -222,12 +222,16 @@ class LiveAgent:
         self.touch()
         turn = Turn(self, interrupt.turn_id, accepted.actor, message_ids=[interrupt.interrupt_id])
         turn.open_again(suspended, used)
-        if self.is_leaving and not self.has_last_turn:
-            self.turn = turn
-            turn.close()
-        else:
+        if not (self.is_leaving and not self.has_last_turn):
             self.has_last_turn = False
-            self._start(turn, accepted.context)
+            try:
+                self._start(turn, accepted.context)
+            except RuntimeError:  # the nursery is closed: it was cancelled, and waits for this write alone
+                pass
+            else:
+                return
+        self.turn = turn
+        turn.close()
 
     def finish_work(self) -> None:
         """It was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
@@ -326,10 +330,10 @@ class LiveAgent:
         self._start(Turn(self, self.ledger.new_id(), actor), context)
 
     def _start(self, turn: Turn, context: contextvars.Context) -> None:
+        context.run(self.nursery.start_soon, turn.run)  # no checkpoint from here: it has not begun
         self.turn = turn
         self.publish(TurnStarted(turn.turn_id))
         self._set_status(Status.RUNNING, None, turn.turn_id)
-        context.run(self.nursery.start_soon, turn.run)
 
     def turn_ended(self, turn: Turn, outcome: TurnOutcome, status: Status, data: str | None, unsaved: PersistenceError | None) -> None:
         """The turn has one outcome now, and it is on record unless `unsaved` says why not."""
