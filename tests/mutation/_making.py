@@ -5,8 +5,9 @@ log record's), annotations, decorators, defaults, asserts, which state invariant
 """
 
 import difflib
+import functools
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,6 +147,7 @@ class _Places(cst.CSTVisitor):
                 self.found.extend((node, new, line, statement, self.functions[0]) for new in news)
 
 
+@functools.cache  # a module is read once
 def places_in(path: Path) -> tuple[cst.Module, list[tuple[cst.CSTNode, cst.CSTNode, int, int, str]]]:
     """Return a module's tree, and what can be replaced in it, in the order of the text."""
     wrapper = MetadataWrapper(cst.parse_module(path.read_text(encoding="utf-8")))
@@ -154,7 +156,7 @@ def places_in(path: Path) -> tuple[cst.Module, list[tuple[cst.CSTNode, cst.CSTNo
     return wrapper.module, places.found
 
 
-def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Container[str] | None = None) -> tuple[int, list[Mutant]]:
+def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Collection[str] | None = None) -> tuple[int, list[Mutant]]:
     """Return how many places a group has, and the mutants of those that are chosen; what is no Python is none.
 
     Args:
@@ -162,7 +164,11 @@ def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only:
         chosen: given how many there are, the numbers of those to make.
         only: the functions to look at, as `path::name`; by default all of the group.
     """
-    every = [(path, module, place) for path in files_of(group) for module, places in [places_in(path)] for place in places]
+    files = files_of(group)
+    if only is not None:
+        named = {name.partition("::")[0] for name in only}
+        files = [path for path in files if path.relative_to(ROOT).as_posix() in named]
+    every = [(path, module, place) for path in files for module, places in [places_in(path)] for place in places]
     if only is not None:
         every = [one for one in every if f"{one[0].relative_to(ROOT).as_posix()}::{one[2][4]}" in only]
     made: list[Mutant] = []
