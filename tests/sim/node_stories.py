@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.sim.world import ALICE, LEASE, World, new_folder, story
+from tests.sim.world import ALICE, LEASE, WatchedModel, World, new_folder, story
 from trio_sagents import MemoryLeases, Presence, SagentsError, Sessions, SqliteLeases, open_sessions
 from trio_sagents.testing.invariants import check
 
@@ -22,8 +22,11 @@ async def _use_leases(world: World, leases: Any) -> None:
     remaining = await leases.acquire("c", "b", LEASE)
     check(remaining is None or 0 < remaining <= LEASE, "I6", f"a lease lasts {remaining} seconds")
     await leases.release("c", "a")
+    began = trio.current_time()
     check(await leases.acquire("c", "b", LEASE) is None, "I5", "a lease that was given back is not free")
-    check(await leases.acquire("c", "a", LEASE) is not None, "I1", "two have one lease")
+    is_taken = await leases.acquire("c", "a", LEASE) is not None
+    has_ended = trio.current_time() - began >= LEASE  # on a machine that was slow for as long
+    check(is_taken or has_ended, "I1", "two have one lease")
 
 
 @story("MemoryLeases.acquire", "MemoryLeases.renew", "MemoryLeases.release", kind="bare")
@@ -50,6 +53,8 @@ async def two_processes(world: World) -> None:
             await receipt.wait()
             await sessions.stop("c", scope=ALICE)
 
+    # A process that slept through the end of its lease talks on for a moment: what it saves is refused, which is what is looked at.
+    world.models["c"] = WatchedModel(world, "c", is_alone=not world.simulation.plan.jumps)
     async with open_sessions(attrs.evolve(world.config, presence=Presence())) as second, trio.open_nursery() as nursery:
         nursery.start_soon(world.strike, converse, world.sessions, "first")
         nursery.start_soon(lambda: world.strike(converse, second, "second", name="rival"))
