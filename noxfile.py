@@ -53,9 +53,10 @@ def machines(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """The stores, through the kit that hosts use for theirs."""
+    """The stores and leases, through the kits that hosts use for theirs."""
     install(session)
-    session.run("python", "-m", "pytest", "-q", "tests/unit/test_memory_store.py", "tests/unit/test_sqlite_store.py", *session.posargs)
+    kits = ("tests/unit/test_memory_store.py", "tests/unit/test_sqlite_store.py", "tests/cluster")
+    session.run("python", "-m", "pytest", "-q", *kits, *session.posargs)
 
 
 @nox.session
