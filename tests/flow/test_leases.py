@@ -233,7 +233,8 @@ async def test_lease_that_another_took_ends_at_the_next_renewal(autojump_clock: 
         assert "another process" == leases._held["c"][0]
 
 
-async def test_no_tool_begins_behind_the_end_of_a_lease(autojump_clock: Any) -> None:
+@pytest.mark.parametrize("shields", [False, True])
+async def test_no_tool_begins_behind_the_end_of_a_lease(autojump_clock: Any, shields: bool) -> None:
     """A program that blocked its event loop for longer than a lease begins nothing new when it comes back."""
     begun: list[str] = []
 
@@ -245,7 +246,8 @@ async def test_no_tool_begins_behind_the_end_of_a_lease(autojump_clock: Any) -> 
     class Blocks(Middleware):
         async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
             autojump_clock.jump(2 * TTL)  # whoever slept meanwhile runs after this task
-            return await call_next(call)
+            with trio.CancelScope(shield=shields):
+                return await call_next(call)
 
     async with node(make_agent(Call("pay"), "well", tools=[pay], middleware=[Blocks()]), leases=MemoryLeases()) as sessions:
         outcome = await ask(sessions)

@@ -122,7 +122,8 @@ class ToolRun:
         except ArgumentsInvalid as exc:
             return _result(call, str(exc), "failed")
         if not context.may_act():
-            await trio.lowlevel.checkpoint()  # it is cancelled
+            await trio.lowlevel.checkpoint()  # it is cancelled, unless a middleware shields it
+            return _result(call, "This call was not run: another process may have the conversation by now.", "cancelled")
         # No checkpoint from here to the call: what is shown as executing has begun.
         opened.status = "executing"
         opened.in_thread = not tool.is_async

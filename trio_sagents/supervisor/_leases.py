@@ -131,10 +131,11 @@ class LeaseKeeper:
                 await self._some.wait()
                 renew_at = trio.current_time() + self.patience
             await trio.sleep_until(min(renew_at, self._earliest()))
+            self._drop_ended()  # first, for no renewal may last longer than the earliest that is held
             began = trio.current_time()
-            is_whole = await self._renew(began) if began >= renew_at else True
-            self._drop_ended()
             if began >= renew_at:
+                is_whole = await self._renew(began)
+                self._drop_ended()
                 renew_at = began + self.patience if is_whole else trio.current_time() + self.patience / RENEWALS
 
     def _earliest(self) -> float:

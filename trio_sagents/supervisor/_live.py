@@ -222,16 +222,11 @@ class LiveAgent:
         self.touch()
         turn = Turn(self, interrupt.turn_id, accepted.actor, message_ids=[interrupt.interrupt_id])
         turn.open_again(suspended, used)
-        if not (self.is_leaving and not self.has_last_turn):
-            self.has_last_turn = False
-            try:
-                self._start(turn, accepted.context)
-            except RuntimeError:  # the nursery is closed: it was cancelled, and waits for this write alone
-                pass
-            else:
-                return
-        self.turn = turn
-        turn.close()
+        may_begin = self.has_last_turn or not self.is_leaving
+        self.has_last_turn = False
+        if not (may_begin and self._start(turn, accepted.context)):
+            self.turn = turn
+            turn.close()
 
     def finish_work(self) -> None:
         """It was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
@@ -329,11 +324,17 @@ class LiveAgent:
         self.is_released = False
         self._start(Turn(self, self.ledger.new_id(), actor), context)
 
-    def _start(self, turn: Turn, context: contextvars.Context) -> None:
-        context.run(self.nursery.start_soon, turn.run)  # no checkpoint from here: it has not begun
+    def _start(self, turn: Turn, context: contextvars.Context) -> bool:
+        """Begin a turn; False where the nursery is closed: the agent was cancelled, and waits for its last write alone."""
+        try:
+            context.run(self.nursery.start_soon, turn.run)
+        except RuntimeError:
+            return False
+        # No checkpoint until it is told: the task has not begun.
         self.turn = turn
         self.publish(TurnStarted(turn.turn_id))
         self._set_status(Status.RUNNING, None, turn.turn_id)
+        return True
 
     def turn_ended(self, turn: Turn, outcome: TurnOutcome, status: Status, data: str | None, unsaved: PersistenceError | None) -> None:
         """The turn has one outcome now, and it is on record unless `unsaved` says why not."""
