@@ -1,0 +1,229 @@
+"""What the task of an agent says of itself while it begins, works and ends: status, places, names, reasons."""
+
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tests.flow._kit import (
+    FaultyStore,
+    Router,
+    answer_to,
+    ask,
+    make_agent,
+    make_config,
+    of_kind,
+    opened,
+    read_all,
+    read_until,
+    slow_agent,
+)
+from trio_sagents import (
+    Agent,
+    AgentShutdown,
+    Approvals,
+    CancelCause,
+    Cancelled,
+    ChainError,
+    Completed,
+    Conflict,
+    Failed,
+    Interrupted,
+    Middleware,
+    MiddlewareError,
+    MiddlewareEvent,
+    ShutdownReason,
+    Snapshot,
+    StartFailed,
+    Status,
+    StatusChanged,
+    Todo,
+    TodosUpdated,
+    TurnEnded,
+    TurnStarted,
+    open_sessions,
+)
+from trio_sagents.testing import Call, ScriptedModel
+
+
+async def refund(amount: int) -> str:
+    """Give money back."""
+    return f"refunded {amount}"
+
+
+ASKS = Call("refund", amount=5)
+
+
+async def test_exit_while_the_agent_crashes(autojump_clock: Any) -> None:
+    """A crash does not hide an exit that is raised on the way out, nor an exit the crash: both leave."""
+
+    class Both(Middleware):
+        async def on_message(self, context: Any, message: Any) -> None:
+            context.start_soon(self.leave)
+            context.start_soon(self.crash)
+
+        async def leave(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise SystemExit(3)
+
+        async def crash(self) -> None:
+            await trio.sleep(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with open_sessions(make_config(make_agent(middleware=[Both()]))) as sessions:
+            info = await sessions.start("c")
+            await info.agent.notify_middleware("Both", "now")
+            await trio.sleep_forever()
+
+    assert caught.value.subgroup(SystemExit) is not None
+    assert caught.value.subgroup(MiddlewareError) is not None
+
+
+async def test_start_while_a_boot_that_took_too_long_is_ending(autojump_clock: Any) -> None:
+    """A boot that was given up counts as stopping until it has ended; whoever starts meanwhile gets the next boot."""
+
+    class Slow(Router):
+        async def create_agent(self, agent_id: str, config: Any) -> Any:
+            if self.built:
+                return await super().create_agent(agent_id, config)
+            self.built.append((agent_id, config))
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(100)
+
+    async with opened(Slow(), policy={"start_timeout": 10.0}) as sessions:
+
+        async def start() -> None:
+            with pytest.raises(StartFailed) as caught:
+                await sessions.start("c")
+            assert isinstance(caught.value.__cause__, trio.TooSlowError)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            await trio.sleep(50)
+            counted = sessions.statistics()
+            assert (0, 1) == (counted.booting, counted.stopping)
+            assert "re: hi" == await answer_to(sessions)
+            assert 110 <= trio.current_time()
+
+
+async def test_envelope_names_the_agent(autojump_clock: Any) -> None:
+    """Each event says which agent it is of."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        info = await sessions.ensure_running("c", subscriber)
+        await answer_to(sessions)
+
+        assert {(info.agent_id, "c")} == {(one.agent_id, one.conversation_id) for one in await read_all(subscriber)}
+
+
+async def test_status_of_a_turn_names_it(autojump_clock: Any) -> None:
+    """A status says of which turn it tells; only an error has a text, and only an interrupt has an interrupt."""
+    agent = make_agent(ASKS, RuntimeError("private"), tools=[refund], middleware=[Approvals(interrupt_on={"refund": True})])
+    async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        waiting = await ask(sessions)
+        assert isinstance(waiting, Interrupted)
+        assert isinstance(await ask(sessions, "never mind"), Failed)
+        seen = await read_all(subscriber)
+
+    first, second = of_kind(seen, TurnStarted)
+    running, interrupted, gone, again, error = of_kind(seen, StatusChanged)
+    assert StatusChanged(Status.RUNNING, None, first.turn_id) == running
+    assert StatusChanged(Status.INTERRUPTED, waiting.interrupt, first.turn_id) == interrupted
+    assert StatusChanged(Status.IDLE, None, None) == gone, "who watches is told that nobody needs to decide any more"
+    assert StatusChanged(Status.RUNNING, None, second.turn_id) == again
+    assert (Status.ERROR, second.turn_id, str) == (error.status, error.turn_id, type(error.data))
+
+
+async def test_snapshot_behind_what_could_not_be_saved(autojump_clock: Any) -> None:
+    """Where a turn could not be saved its viewers are told that, then the whole picture at that place, then its end."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        await read_all(subscriber)
+        store.faults.fail("commit", 3)
+        outcome = await ask(sessions)
+        seen = await read_all(subscriber)
+
+    assert isinstance(outcome, Failed)
+    error, snapshot, end = (envelope for envelope in seen if isinstance(envelope.event, ChainError | Snapshot | TurnEnded))
+    assert (ChainError, Snapshot, TurnEnded) == (type(error.event), type(snapshot.event), type(end.event))
+    assert (snapshot.incarnation, "main", snapshot.seq) == attrs.astuple(snapshot.event.cursor, recurse=False)
+    assert end.event.turn_id == error.event.turn_id
+
+
+async def test_update_in_a_turn_names_the_turn(autojump_clock: Any) -> None:
+    """Todos that a turn changes are told with the turn's id; an event of a middleware comes on the channel it was published on."""
+
+    @attrs.frozen
+    class Looked(MiddlewareEvent):
+        middleware_id: str
+
+    class Planner(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            await context.update(todos=[Todo(1, "think")])
+            context.publish(Looked("Planner"), "debug")
+
+    async with opened(make_agent(middleware=[Planner()])) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        await subscriber.subscribe("c", channel="debug")
+        await answer_to(sessions)
+        seen = await read_all(subscriber)
+
+    (started,) = of_kind(seen, TurnStarted)
+    assert [TodosUpdated((Todo(1, "think"),), started.turn_id)] == of_kind(seen, TodosUpdated)
+    assert ["debug"] == [envelope.channel for envelope in seen if isinstance(envelope.event, Looked)]
+
+
+async def test_update_in_a_turn_when_another_writer_took_over(autojump_clock: Any) -> None:
+    """Whoever finds out by an update that the conversation is another writer's has no business here any more: FENCED."""
+    store = FaultyStore()
+
+    class Planner(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            store.faults.fail("commit", 1, Conflict("c", expected=(1, 1), found=(2, 1)))
+            with pytest.raises(Conflict):
+                await context.update(metadata={"looked": True})
+            await trio.sleep_forever()
+
+    async with opened(make_agent(middleware=[Planner()]), store=store) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        assert Cancelled(CancelCause.FENCED) == await ask(sessions)
+        assert ShutdownReason.FENCED is (await read_until(subscriber, AgentShutdown))[-1].event.reason
+
+
+async def test_message_that_came_while_a_turn_failed_is_held(autojump_clock: Any) -> None:
+    """What was queued when a turn failed waits for the next message, and is answered with it."""
+    heard: list[list[str]] = []
+
+    def listen(request: Any) -> Any:
+        heard.append([one.text for one in request.messages if one.role == "user"])
+        return ("one moment", RuntimeError("the model is out")) if len(heard) == 1 else "yes"
+
+    async with opened(Agent(model=ScriptedModel(listen, chunk_interval=5.0))) as sessions:
+        one = await sessions.post("c", "one")
+        await trio.sleep(1)
+        two = await sessions.post("c", "two")
+        assert isinstance(await one.wait(), Failed)
+        await trio.sleep(1000)
+        assert [["one"]] == heard
+        assert isinstance(await ask(sessions, "three"), Completed)
+        assert isinstance(await two.wait(), Completed)
+        assert [["one"], ["one", "two", "three"]] == heard
+
+
+async def test_stop_says_its_reason_whatever_ran(autojump_clock: Any) -> None:
+    """A stop with grace during a turn lets it finish, and the agent ends as stopped."""
+    async with opened(slow_agent("abc", seconds=10.0)) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        receipt = await sessions.post("c", "hi")
+        await trio.sleep(1)
+        assert await sessions.stop("c", grace_period=100.0)
+        assert isinstance(await receipt.wait(), Completed)
+        assert ShutdownReason.STOPPED is (await read_until(subscriber, AgentShutdown))[-1].event.reason
