@@ -1,5 +1,6 @@
 """What the task of an agent says of itself while it begins, works and ends: status, places, names, reasons."""
 
+import threading
 from typing import Any
 
 import attrs
@@ -7,6 +8,7 @@ import pytest
 import trio
 
 from tests.flow._kit import (
+    DictStates,
     FaultyStore,
     Router,
     answer_to,
@@ -17,6 +19,7 @@ from tests.flow._kit import (
     opened,
     read_all,
     read_until,
+    said,
     slow_agent,
 )
 from trio_sagents import (
@@ -33,6 +36,7 @@ from trio_sagents import (
     Middleware,
     MiddlewareError,
     MiddlewareEvent,
+    PersistenceError,
     ShutdownReason,
     Snapshot,
     StartFailed,
@@ -41,10 +45,12 @@ from trio_sagents import (
     Todo,
     TodosUpdated,
     TurnEnded,
+    TurnLimits,
     TurnStarted,
+    Unanswered,
     open_sessions,
 )
-from trio_sagents.testing import Call, ScriptedModel
+from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
 async def refund(amount: int) -> str:
@@ -152,6 +158,7 @@ async def test_snapshot_behind_what_could_not_be_saved(autojump_clock: Any) -> N
         seen = await read_all(subscriber)
 
     assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, PersistenceError)
     error, snapshot, end = (envelope for envelope in seen if isinstance(envelope.event, ChainError | Snapshot | TurnEnded))
     assert (ChainError, Snapshot, TurnEnded) == (type(error.event), type(snapshot.event), type(end.event))
     assert (snapshot.incarnation, "main", snapshot.seq) == attrs.astuple(snapshot.event.cursor, recurse=False)
@@ -227,3 +234,149 @@ async def test_stop_says_its_reason_whatever_ran(autojump_clock: Any) -> None:
         assert await sessions.stop("c", grace_period=100.0)
         assert isinstance(await receipt.wait(), Completed)
         assert ShutdownReason.STOPPED is (await read_until(subscriber, AgentShutdown))[-1].event.reason
+
+
+async def test_end_while_a_follow_up_turn_is_to_come(autojump_clock: Any) -> None:
+    """No viewer is left with "running" where the agent ends between two turns; who waits for the second is told why it never came."""
+    scope = trio.CancelScope()
+
+    class Cutter(Middleware):
+        def turn_ended(self, context: Any, outcome: Any) -> None:
+            scope.cancel()
+
+    agent = make_agent("abcdefgh", chunk_interval=5.0, middleware=[Cutter()])
+    with scope:
+        async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:
+            await sessions.ensure_running("c", subscriber)
+            await sessions.post("c", "one")
+            second = await sessions.post("c", "two")
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    seen = await read_until(subscriber, AgentShutdown)
+                    outcome = await second.wait()
+
+    assert [Status.RUNNING, Status.IDLE] == [event.status for event in of_kind(seen, StatusChanged)]
+    assert 1 == len(of_kind(seen, TurnEnded))
+    assert Unanswered(ShutdownReason.HOST_CANCELLED) == outcome
+
+
+async def test_task_that_a_turn_starts(autojump_clock: Any) -> None:
+    """What a middleware starts in a turn outlives the turn, and ends with the agent."""
+    log: list[str] = []
+
+    class Clock(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            context.start_soon(self.tick, "tick")
+
+        async def tick(self, word: str) -> None:
+            try:
+                await trio.sleep(1000)
+                log.append(word)
+                await trio.sleep_forever()
+            finally:
+                log.append("gone")
+
+    async with opened(make_agent(middleware=[Clock()])) as sessions:
+        await answer_to(sessions)
+        assert [] == log
+        await trio.sleep(2000)
+        assert ["tick"] == log
+        await sessions.stop("c")
+        assert ["tick", "gone"] == log
+
+
+async def test_commits_of_a_turn_are_the_askers(autojump_clock: Any) -> None:
+    """Every write of a turn, its drafts included, is asked for with the scope of whoever posted; none comes behind the answer."""
+
+    class Watched(FaultyStore):
+        async def commit(self, scope: Any, commit: Any) -> int:
+            asked.append((scope, trio.current_time()))
+            return await super().commit(scope, commit)
+
+    async def slow() -> str:
+        """Take a while."""
+        began.append(trio.current_time())
+        await trio.sleep(1000)
+        return "done"
+
+    asked: list[tuple[Any, float]] = []
+    began: list[float] = []
+    agent = make_agent(("x" * 100, Call("slow")), "ready", tools=[slow], chunk_size=1, chunk_interval=1.0)
+    async with opened(agent, store=Watched()) as sessions:
+        assert "ready" == await answer_to(sessions, scope="alice")
+
+    assert {"alice"} == {scope for scope, _ in asked}
+    assert 5 < len(asked), "drafts were kept"
+    assert [] == [at for _, at in asked if began[0] < at < began[0] + 1000]
+
+
+async def test_drafts_of_the_second_message_of_a_turn(autojump_clock: Any) -> None:
+    """Each message that is spoken is kept every 4,096 characters, whatever was kept of the one before it."""
+
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    store = FaultyStore()
+    agent = make_agent(("x" * 4200, Call("look")), ("y" * 4200, Hang()), tools=[look], chunk_size=100)
+    async with opened(agent, store=store, policy={"draft_interval": 1e5}) as sessions:
+        await sessions.post("c", "hi")
+        await trio.sleep(1)
+        drafts = [str(commit.state["draft"]) for commit in store.commits if commit.state.get("draft") is not None]
+
+    assert ["x" * 4096, "y" * 4096] == [next(letter for letter in "xy" if letter * 4096 in draft) * 4096 for draft in drafts]
+
+
+async def test_stores_of_a_host_are_told_who_asked_and_for_what(autojump_clock: Any) -> None:
+    """A host's own store is told that a title was set, in a turn as outside of one, and for each write of a turn whose it is."""
+    states = DictStates()
+
+    class Titles(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            await context.update(metadata={"title": "Hello"})
+            await context.update(metadata={"colour": "red"})
+
+    agent = make_agent("x" * 100, middleware=[Titles()], chunk_size=1, chunk_interval=1.0)
+    async with opened(agent, agent_persistence=states) as sessions:
+        await answer_to(sessions, scope="alice")
+
+    contexts = [context for _, _, context in states.saves]
+    assert 1 == [context.lifecycle for context in contexts].count("on_title_generated")
+    assert 10 < len(contexts), "drafts were kept"
+    assert {"alice"} == {context.actor for context in contexts}
+
+
+async def test_plain_tools_of_two_agents() -> None:
+    """Tools that are plain functions run in threads of their agent's own, 40 at once: none waits for another agent's."""
+    count = 50
+    release = threading.Event()
+    running = {"a": 0, "b": 0}
+    full = {"a": trio.Event(), "b": trio.Event()}
+
+    def begin(name: str) -> None:
+        running[name] += 1
+        if running[name] == 40:
+            full[name].set()
+
+    def work(name: str) -> str:
+        """Work until it is released."""
+        trio.from_thread.run_sync(begin, name)
+        assert release.wait(10)
+        return "done"
+
+    def replies(request: Any) -> Any:
+        is_first = request.messages[-1].role == "user"
+        return tuple(Call("work", name=said(request)) for _ in range(count)) if is_first else "ready"
+
+    async with opened(Agent(model=ScriptedModel(replies), tools=[work], limits=TurnLimits(max_parallel=count))) as sessions:
+        one = await sessions.post("c", "a")
+        await full["a"].wait()
+        two = await sessions.post("d", "b")
+        await full["b"].wait()
+        assert {"a": 40, "b": 40} == running
+        release.set()
+        assert isinstance(await one.wait(), Completed)
+        assert isinstance(await two.wait(), Completed)
+        assert {"a": count, "b": count} == running
