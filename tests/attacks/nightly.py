@@ -54,6 +54,7 @@ def _portions(volume: int, processes: int, *more: str) -> Report:
     while batch := [seed for _, seed in zip(range(processes), seeds, strict=False)]:
         part = gathered([spawn(size, seed, *more) for seed in batch])
         report.add(attrs.asdict(part))
+        print(f"{report.count:,} of {volume:,} {more[0][2:] if more else 'blobs'}", file=sys.stderr, flush=True)
     return report
 
 

@@ -17,6 +17,7 @@ from trio_sagents import (
     Agent,
     AgentHandle,
     Approvals,
+    Approve,
     Commit,
     Completed,
     Conversation,
@@ -308,3 +309,19 @@ def text_of(outcome: TurnOutcome) -> str:
 def statuses(envelopes: Iterable[Any]) -> list[str]:
     """Return the statuses that were told, in order."""
     return [one.event.status.value for one in envelopes if isinstance(one.event, StatusChanged)]
+
+
+async def decide_while(world: World, meanwhile: Any) -> Any:
+    """Decide; while the decision is on its way to the store do something else; return the outcome of the turn that it let go on."""
+    (call,) = (await world.ask()).calls
+    world.store.delay = 1.0
+    outcomes: list[Any] = []
+
+    async def decide() -> None:
+        outcomes.append(await (await world.resume(Approve(call))).wait())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(decide)
+        await trio.sleep(0.5)
+        await meanwhile()
+    return outcomes[0]

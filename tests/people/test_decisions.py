@@ -40,7 +40,7 @@ from trio_sagents import (
 )
 from trio_sagents.testing import Call
 
-from ._kit import CONVERSATION, MEANWHILE, Effects, Meanwhile, WatchedStore, World, gated, interrupt_in, scripted, text_of
+from ._kit import CONVERSATION, MEANWHILE, Effects, Meanwhile, WatchedStore, World, decide_while, gated, interrupt_in, scripted, text_of
 
 
 def paying(effects: Effects, *amounts: int, then: Any = ("done", "next", "more", "last")) -> Any:
@@ -335,22 +335,6 @@ async def test_stop_while_a_decision_is_on_its_way(autojump_clock: Any, backend:
         assert before == len(effects.done)
         assert await world.interrupt() is None
         assert "done" == text_of(await world.post("go on"))
-
-
-async def decide_while(world: World, meanwhile: Any) -> Any:
-    """Decide; while the decision is on its way to the store do something else; return the outcome of the turn that it let go on."""
-    (call,) = (await world.ask()).calls
-    world.store.delay = 1.0
-    outcomes: list[Any] = []
-
-    async def decide() -> None:
-        outcomes.append(await (await world.resume(Approve(call))).wait())
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(decide)
-        await trio.sleep(0.5)
-        await meanwhile()
-    return outcomes[0]
 
 
 async def test_stop_at_once_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:

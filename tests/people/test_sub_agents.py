@@ -12,6 +12,7 @@ from trio_sagents import (
     Approvals,
     Approve,
     AskUser,
+    CancelCause,
     Cancelled,
     Completed,
     Edit,
@@ -30,7 +31,7 @@ from trio_sagents import (
 )
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
-from ._kit import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, call_of, gated, interrupt_in, scripted, text_of
+from ._kit import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, call_of, decide_while, gated, interrupt_in, scripted, text_of
 
 TASK = Call("task", instructions="do it", name="t")
 
@@ -513,3 +514,17 @@ async def test_hanging_sub_agent_beside_one_that_waits(autojump_clock: Any) -> N
         assert await world.interrupt() is None
         assert [] == effects.done
         assert "next" == text_of(await world.post("go on"))
+
+
+async def test_stop_at_once_while_a_decision_of_a_sub_agent_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
+    """The call that the sub-agent runs in has begun, before the interrupt: where it is cut it is not told as one that never ran."""
+    effects = Effects()
+    async with World(handing_over(working(effects, Call("pay", amount=1), "its answer")), backend) as world:
+        info = await world.sessions.start(CONVERSATION)
+        outcome = await decide_while(world, info.agent.stop)
+
+        assert Cancelled(CancelCause.STOPPED) == outcome
+        assert [] == effects.done
+        status, text = (await world.results())["task"]
+        assert "cancelled" == status
+        assert "before it began" not in text

@@ -247,8 +247,8 @@ class LiveAgent:
 
     # ── its own task
 
-    async def serve(self) -> ShutdownReason:
-        """Answer what is queued until it is time to leave; return why.
+    async def serve(self) -> None:
+        """Answer what is queued until it is time to leave.
 
         Cancellation: the turn is settled by its own task; the caller ends the agent.
         """
@@ -257,16 +257,16 @@ class LiveAgent:
             # is there now, not what woke us (test_message_at_the_idle_deadline_is_answered).
             if self.turn is None:
                 if self.is_leaving and not self.has_last_turn:
-                    return self.entry.reason or ShutdownReason.STOPPED
+                    return
                 if self._has_runnable():
                     self.has_last_turn = False
                     self._begin_turn()
                 elif self.is_leaving and not self.is_receiving:
-                    return self.entry.reason or ShutdownReason.STOPPED
+                    return
                 elif not self.is_leaving and (reason := self._reason_to_leave()) is not None:
                     self.entry.phase = Phase.STOPPING
                     self.entry.reason = reason
-                    return reason
+                    return
             await self._wait()
 
     async def _wait(self) -> None:
