@@ -44,6 +44,7 @@ from trio_sagents import (
     StatusChanged,
     Todo,
     TodosUpdated,
+    ToolIgnoresCancellation,
     TurnEnded,
     TurnLimits,
     TurnStarted,
@@ -346,6 +347,30 @@ async def test_stores_of_a_host_are_told_who_asked_and_for_what(autojump_clock: 
     assert 1 == [context.lifecycle for context in contexts].count("on_title_generated")
     assert 10 < len(contexts), "drafts were kept"
     assert {"alice"} == {context.actor for context in contexts}
+
+
+async def test_tools_that_do_not_run_ignore_no_cancellation(autojump_clock: Any) -> None:
+    """Of the calls of a turn that was cut only those are named that still run: none that has returned, none that has not begun."""
+
+    async def stubborn() -> str:
+        """Shield."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(50)
+        return "done"
+
+    async def quick() -> str:
+        """Return at once."""
+        return "done"
+
+    calls = [Call("quick"), Call("stubborn"), Call("quick")]
+    agent = make_agent(calls, tools=[stubborn, quick], limits=TurnLimits(max_parallel=1))
+    async with opened(agent, policy={"cancel_grace": 5.0}) as sessions, sessions.watch("c") as watch:
+        receipt = await sessions.post("c", "hi")
+        await trio.sleep(1)
+        await sessions.cancel_turn("c")
+        assert Cancelled(CancelCause.USER) == await receipt.wait()
+
+        assert ["stubborn"] == [event.call.name for event in of_kind(await read_all(watch), ToolIgnoresCancellation)]
 
 
 async def test_plain_tools_of_two_agents() -> None:

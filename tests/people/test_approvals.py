@@ -15,9 +15,11 @@ from trio_sagents import (
     Approve,
     Completed,
     Edit,
+    Failed,
     FinishChunk,
     Interrupted,
     InvalidDecision,
+    LimitExceeded,
     Middleware,
     Reject,
     Snapshot,
@@ -30,6 +32,7 @@ from trio_sagents import (
     ToolContext,
     ToolExecutionUpdated,
     TurnEnded,
+    TurnLimits,
     TurnStarted,
 )
 from trio_sagents.testing import Call, ScriptedModel
@@ -527,3 +530,27 @@ async def test_cancel_turn_when_an_approved_tool_runs(autojump_clock: Any, backe
         with pytest.raises(AlreadyDecided):
             await world.resume(Reject(interrupt.calls[0]))
         assert "next" == text_of(await world.post("go on"))
+
+
+@pytest.mark.parametrize(("limits", "name"), [({"max_rounds": 3}, "max_rounds"), ({"max_calls": 3}, "max_calls")])
+@pytest.mark.parametrize("how", ["awake", "restarted"])
+async def test_limits_of_a_turn_count_over_its_interrupts(
+    autojump_clock: Any, backend: Backend, how: Meanwhile, limits: Any, name: str
+) -> None:
+    """What a turn has used before an interrupt counts after it; what other turns have used does not."""
+    effects = Effects()
+    calls = [Call("pay", amount=number) for number in range(1, 5)]
+    agent = scripted("hello", *calls, "never", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")], limits=TurnLimits(**limits))
+    async with World(agent, backend) as world:
+        assert "hello" == text_of(await world.post("hi"))
+        interrupt = await world.ask()
+        for _ in range(2):
+            await world.pass_time(how)
+            interrupt = interrupt_in(await world.decide(Approve(interrupt.calls[0])))
+        await world.pass_time(how)
+        outcome = await world.decide(Approve(interrupt.calls[0]))
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, LimitExceeded)
+        assert name == outcome.error.limit
+        assert [1, 2, 3] == effects.of("pay")
