@@ -216,3 +216,19 @@ async def test_agent_when_a_middleware_starts_a_task_in_a_turn(autojump_clock: A
         assert ["began"] == log
         await world.sessions.stop(CONVERSATION)
         assert ["began", "ended"] == log
+
+
+async def test_policy_with_a_slip_in_a_name(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A name that no tool has gates nothing, so where it is nearly the name of a tool the log says so, once; else it is silent."""
+    effects = Effects()
+    tools = [effects.tool("refund"), effects.tool("look")]
+    policy = Approvals({"refnd": True, "lock": False, "of_a_sub_agent": True, "look": True})
+    agent = scripted(Call("refund", amount=1), "done", "again", tools=tools, middleware=[policy])
+    async with World(agent) as world:
+        assert "done" == text_of(await world.post("hi"))
+        await world.post("hi again")
+
+    said = [record.getMessage() for record in caplog.records]
+    assert [
+        "conversation 'c': interrupt_on names 'refnd', and no tool of the agent is called so; is it 'refund', which runs unasked?"
+    ] == said

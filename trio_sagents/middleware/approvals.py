@@ -1,5 +1,7 @@
 """Approvals: calls that a person has to allow before they run."""
 
+import difflib
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -16,6 +18,7 @@ Policy: TypeAlias = "bool | Sequence[DecisionKind] | Mapping[str, Opaque]"
 _BOUND: Final = "bound"
 _COLLECTED: Final = "collected"
 NEWCOMERS: Final = ("ask", "allow", "deny")
+log: Final = logging.getLogger("trio_sagents")
 
 
 def _policy(name: str, given: Opaque) -> Sequence[DecisionKind]:
@@ -50,6 +53,8 @@ class Approvals(Middleware):
     """By name: what may be decided; empty lets the calls run."""
     _functions: Sequence[tuple[Opaque, Sequence[DecisionKind]]]
     """What was given by the tool itself: it is found by its function, whatever it is called."""
+    _names: Sequence[str]
+    """What was given by its name alone, and is to be asked about."""
     newcomers: str
     timeout: float
     reason: str
@@ -69,7 +74,7 @@ class Approvals(Middleware):
         Args:
             interrupt_on: by tool, or its name: True asks, with all decisions; a sequence of "approve", "edit", "reject" asks with
                 these; False, or an empty sequence, does not ask. Tools that are not listed run without asking, unless they have the
-                function of one that is.
+                function of one that is. A name that no tool has gates nothing; where it is nearly that of a tool, the log says so.
             newcomers: what is done with calls of tools that were not registered when the agent started: "ask", "allow" or "deny".
             timeout: seconds after which a call that nobody has decided counts as rejected; `math.inf` waits for ever.
             reason: shown to people beside the call.
@@ -91,7 +96,8 @@ class Approvals(Middleware):
         check_text(reason, "reason")
         policies = {_name_of(key): _policy(_name_of(key), given) for key, given in interrupt_on.items()}
         functions = tuple((Tool.of(key).function, policies[_name_of(key)]) for key in interrupt_on if not isinstance(key, str))
-        self.__attrs_init__(policies, functions, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        names = tuple(key for key in interrupt_on if isinstance(key, str) and policies[key])
+        self.__attrs_init__(policies, functions, names, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     async def on_start(self, context: MiddlewareContext) -> None:
         """Forget what an earlier agent had."""
@@ -117,7 +123,16 @@ class Approvals(Middleware):
         bound: dict[str, Opaque] = context.memory.setdefault(_BOUND, {})
         if not bound:
             bound.update((name, one.function) for name, one in context.tools.items())
+            self._tell_of_slips(context, bound)
         return bound
+
+    def _tell_of_slips(self, context: MiddlewareContext, bound: Mapping[str, Opaque]) -> None:
+        # A name that no tool has gates nothing. It may be a sub-agent's tool; one that is nearly the name of a tool is a slip.
+        for name in self._names:
+            near = difflib.get_close_matches(name, bound, n=1, cutoff=0.8)
+            if near and name not in bound and not context.path:
+                message = "conversation %r: interrupt_on names %r, and no tool of the agent is called so; is it %r, which runs unasked?"
+                log.warning(message, context.conversation_id, name, near[0])
 
     def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
         bound = self._bind(context)
