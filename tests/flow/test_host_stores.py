@@ -8,11 +8,16 @@ import pytest
 import trio
 
 from trio_sagents import (
+    Approvals,
+    Approve,
     Commit,
     Completed,
     Conflict,
     ConversationNotFound,
     DisplayMessageSaved,
+    DisplayMessageUpdated,
+    Failed,
+    Interrupted,
     MessageCompleted,
     PersistenceError,
     SameScope,
@@ -35,10 +40,16 @@ from ._kit import (
     make_config,
     of_kind,
     opened,
+    read_all,
     read_until,
     state_of,
     transcript,
 )
+
+
+async def look() -> str:
+    """Look."""
+    return "seen"
 
 
 async def test_state_data_is_whole_snapshots_of_plain_json(autojump_clock: Any) -> None:
@@ -437,3 +448,32 @@ async def test_host_that_keeps_the_very_object(autojump_clock: Any) -> None:
         await sessions.stop("c")
 
         assert ["one", "a", "two", "c"] == [text for role, text, _ in await transcript(sessions) if role != "tool" and text != "b"]
+
+
+async def test_rows_that_are_told_are_those_of_the_history(autojump_clock: Any) -> None:
+    """A viewer who takes each row that is saved or updated has the transcript that `history` gives."""
+    gate = Approvals({"look": True})
+    agent = make_agent(["a", Call("look")], "b", tools=[look], middleware=[gate])
+    async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        waiting = await ask(sessions)
+        assert isinstance(waiting, Interrupted)
+        receipt = await sessions.resume("c", [Approve(waiting.interrupt.calls[0])])
+        assert isinstance(await receipt.wait(), Completed)
+        seen = of_kind(await read_all(subscriber), DisplayMessageSaved, DisplayMessageUpdated)
+        page = await sessions.history("c")
+
+    assert {DisplayMessageSaved, DisplayMessageUpdated} == {type(event) for event in seen}
+    assert list(page.rows) == list({event.row.row_id: event.row for event in seen}.values())
+
+
+async def test_status_of_calls_that_the_next_turn_closes(autojump_clock: Any) -> None:
+    """A call whose result could not be saved is closed by the next turn, and the host's own transcript is told how it ended."""
+    states, rows = DictStates(), DictRows()
+    async with opened(make_agent(Call("look"), "b", tools=[look]), agent_persistence=states, display_message_persistence=rows) as sessions:
+        states.faults.fail("persist_state", 4)  # the message, the turn, its answer; then the result
+        assert isinstance(await ask(sessions), Failed)
+        rows.statuses.clear()
+        assert "b" == await answer_to(sessions, "go on")
+
+    assert [("unknown", "look")] == [(status, about["name"]) for status, about in rows.statuses]

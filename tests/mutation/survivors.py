@@ -10,6 +10,14 @@ EXPLAINED: Final[dict[str, str]] = {
     'trio_sagents/supervisor/_turns.py::Turn._finish: - self._watch = None + self._watch = ""': (
         "a turn ends once, and its timer was cancelled on the line above: nothing looks at it any more"
     ),
+    "trio_sagents/supervisor/_turns.py::Turn._settle: - await self._last_write.wait_ended() + pass": (
+        "an agent that ends waits for the last write of its turn itself (`wait_settled`); else nobody waits for the turn's task"
+    ),
+    (
+        "trio_sagents/supervisor/_live.py::LiveAgent.publish: "
+        '- if not self.has_ended and (channel == "main" or channel in self._feeds): '
+        '+ if not self.has_ended and (channel == "XXmainXX" or channel in self._feeds):'
+    ): "who subscribes gets a snapshot first, and no number of an event is promised: what went before is seen by nobody",
     'trio_sagents/data/decisions.py::Answer.__init__: - check_text(text, "answer") + check_text(text, "XXanswerXX")': (
         "the name is a word of the error's text; that the text is refused, and how, is tested"
     ),
