@@ -266,9 +266,7 @@ class Answering:
                 turn_id = message.turn_id
                 if ledger.interrupt is not None and ledger.interrupt.turn_id == turn_id:
                     return Answer(Interrupted(ledger.interrupt))  # it waits again
-                if live.turn is not None and live.turn.turn_id == turn_id:
-                    accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), ""))
-                    if accepted is not None:
-                        return accepted.answer
+                if live.turn is not None and live.turn.goes_on and live.turn.turn_id == turn_id:
+                    return live.intake.accepted[live.turn.message_ids[0]].answer
                 return Answer(outcome_of_turn(ledger.messages, turn_id))
         return Answer(Unanswered("cut"))
