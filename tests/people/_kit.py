@@ -1,6 +1,7 @@
 """A conversation over several lives of its process, and what its tools did in all of them."""
 
 import contextlib
+import datetime
 import json
 import sqlite3
 import tempfile
@@ -45,6 +46,8 @@ MEANWHILE: Sequence[Meanwhile] = ("awake", "asleep", "stopped", "restarted", "cr
 IDLE = 300.0
 """Seconds after which an agent leaves."""
 CONVERSATION = "c"
+BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+"""When the virtual clock begins, for tests that use `instants`."""
 
 
 @attrs.define(eq=False)

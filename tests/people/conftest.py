@@ -1,15 +1,18 @@
 """A scenario that waits for ever fails: in virtual time at once, else after 20 seconds. The stores of this folder's tests."""
 
+import datetime
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import trio
 
 from tests.machines.stores import Backend
 
-from ._kit import backend_of
+from ._kit import BEGIN, backend_of
 
 
 def _bounded(function: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
@@ -35,3 +38,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """A store of each kind."""
     with backend_of(request.param) as made:
         yield made
+
+
+@pytest.fixture
+def instants(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the instants of the wall clock follow the virtual one."""
+
+    def wall_clock() -> datetime.datetime:
+        return BEGIN + datetime.timedelta(seconds=trio.current_time())
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("trio_sagents.") and getattr(module, "wall_clock", None) is not None:
+            monkeypatch.setattr(module, "wall_clock", wall_clock)

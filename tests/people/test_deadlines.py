@@ -1,7 +1,6 @@
 """Deadlines: what nobody decides in time is decided by itself, as stated, and then stands."""
 
 import datetime
-import sys
 from typing import Any
 
 import pytest
@@ -21,21 +20,7 @@ from trio_sagents import (
 )
 from trio_sagents.testing import Call, ScriptedModel
 
-from ._kit import CONVERSATION, IDLE, Effects, Meanwhile, World, call_of, gated, interrupt_in, scripted, text_of
-
-BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
-
-
-@pytest.fixture
-def instants(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the instants of the wall clock follow the virtual one."""
-
-    def wall_clock() -> datetime.datetime:
-        return BEGIN + datetime.timedelta(seconds=trio.current_time())
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith("trio_sagents.") and getattr(module, "wall_clock", None) is not None:
-            monkeypatch.setattr(module, "wall_clock", wall_clock)
+from ._kit import BEGIN, CONVERSATION, IDLE, Effects, Meanwhile, World, call_of, gated, interrupt_in, scripted, text_of
 
 
 class Later(Approvals):

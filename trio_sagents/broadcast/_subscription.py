@@ -80,7 +80,7 @@ class Subscription:
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:
             self.announce()
-        elif not self.is_announced:
+        else:
             feed.wait(self)
 
     def end(self) -> None:

@@ -153,7 +153,8 @@ class Writer:
                 if job.task is not None:
                     trio.lowlevel.reschedule(job.task)
             for job in self._queued:
-                if job.task is not None:  # always: whoever is queued waits
+                # Whoever is queued behind a leader waits, in the same step.
+                if job.task is not None:  # pragma: no branch
                     trio.lowlevel.reschedule(job.task)
                 break
             else:

@@ -58,8 +58,9 @@ class Booter:
         entry.stage = "start"
         live = LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
         await live.pipeline.start(live.home)
-        if ledger.interrupt is not None and ledger.interrupt.expires_at is not None and ledger.interrupt.expires_at <= wall_clock():
-            await live.answering.expire()
+        due = ledger.interrupt
+        if due is not None and due.expires_at is not None and due.expires_at <= wall_clock():
+            await live.answering.expire(due)
         return live
 
     def _blueprint(self, entry: Entry, agent: Agent, options: SessionOpts) -> Blueprint:

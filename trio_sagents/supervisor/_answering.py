@@ -80,8 +80,11 @@ class Answering:
         check_size(live.ledger, interrupt, verdicts, live.policy.max_message_bytes)
         return await self._record(interrupt, verdicts, actor)
 
-    async def expire(self) -> None:
+    async def expire(self, due: Interrupt) -> None:
         """The time of some calls is over: those that nobody has decided are rejected. Where that cannot be stored it is tried again.
+
+        Args:
+            due: the interrupt, as it was when that time was over.
 
         Raises:
             PersistenceError: it could not be stored, and the agent is not live yet.
@@ -92,6 +95,10 @@ class Answering:
         await self._wait_for_others()
         interrupt = live.ledger.interrupt
         if interrupt is None or live.has_ended or self.live.landing is not None:
+            return
+        # Race: a person may have decided the calls that were due while this waited; the others have a time of their own, and the
+        # continuation of that decision has set the timer for it (test_expiry_while_the_call_that_is_due_is_decided).
+        if (interrupt.interrupt_id, interrupt.expires_at) != (due.interrupt_id, due.expires_at):
             return
         verdicts = [Verdict(call, "expired", {}, EXPIRED) for call in due_calls(interrupt, wall_clock())]
         if not verdicts or live.intake.is_superseding:
@@ -259,9 +266,7 @@ class Answering:
                 turn_id = message.turn_id
                 if ledger.interrupt is not None and ledger.interrupt.turn_id == turn_id:
                     return Answer(Interrupted(ledger.interrupt))  # it waits again
-                if live.turn is not None and live.turn.turn_id == turn_id:
-                    accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), ""))
-                    if accepted is not None:
-                        return accepted.answer
+                if live.turn is not None and live.turn.goes_on and live.turn.turn_id == turn_id:
+                    return live.intake.accepted[live.turn.message_ids[0]].answer
                 return Answer(outcome_of_turn(ledger.messages, turn_id))
         return Answer(Unanswered("cut"))

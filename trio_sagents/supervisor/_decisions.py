@@ -143,36 +143,34 @@ def whole_change(ledger: Ledger, interrupt: Interrupt, records: Sequence[Decisio
         for one in every
         if one.call_id in calls and one.kind not in {"approve", "edit"}
     ]
-    change, events = _results_change(ledger, interrupt.turn_id, results, taken)
-    asking = next((one for one in reversed(ledger.messages) if one.role == "assistant"), None)
+    # No interrupt, live or stored, is without the answer whose calls wait.
+    asking = next(one for one in reversed(ledger.messages) if one.role == "assistant")
+    change, events = _results_change(ledger, asking, interrupt.turn_id, results, taken)
     running = [as_run(calls[one.call_id], one) for one in every if one.call_id in calls and one.kind in {"approve", "edit"}]
-    if asking is not None:
-        now = wall_clock()
-        change = attrs.evolve(
-            change,
-            rows=(*change.rows, *(call_row(call, asking, "executing", now) for call in running)),
-            tool_updates=(
-                *change.tool_updates,
-                *(ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running),
-            ),
-        )
+    now = wall_clock()
+    change = attrs.evolve(
+        change,
+        rows=(*change.rows, *(call_row(call, asking, "executing", now) for call in running)),
+        tool_updates=(
+            *change.tool_updates,
+            *(ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running),
+        ),
+    )
     left = {call_id: some for call_id, some in taken.items() if call_id not in {call.call_id for call, _ in results}}
     return attrs.evolve(change, actor=actor, interrupt=None, standing=left, decided=records), events
 
 
 def _results_change(
-    ledger: Ledger, turn_id: str, results: Sequence[tuple[ToolCall, ToolResult]], taken: Taken
+    ledger: Ledger, asking: Message, turn_id: str, results: Sequence[tuple[ToolCall, ToolResult]], taken: Taken
 ) -> tuple[Change, Sequence[Event]]:
     now = wall_clock()
-    asking = next((one for one in reversed(ledger.messages) if one.role == "assistant"), None)
     answers = [Message(ledger.new_id(), "tool", (result,), None, turn_id) for _, result in results]
     messages = ledger.with_decisions(answers, taken)
     rows = [row for message in messages for row in rows_of(message, now)]
     events: list[Event] = []
     updates: list[ToolUpdate] = []
     for (call, result), message in zip(results, messages, strict=True):
-        if asking is not None:
-            rows.append(call_row(call, asking, result.status, now))
+        rows.append(call_row(call, asking, result.status, now))
         said = (None, result.content) if result.is_error else (result.content, None)
         info = {"call_id": call.call_id, "name": call.name, "error" if result.is_error else "result": result.content}
         updates.append(ToolUpdate(result.status, info))

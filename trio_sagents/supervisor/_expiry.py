@@ -55,7 +55,7 @@ def expire_later(live: "LiveAgent", after: float = 0.0) -> None:
     def expire() -> None:
         live.expiry = None
         if live.is_accepting:
-            live.nursery.start_soon(live.answering.expire)
+            live.nursery.start_soon(live.answering.expire, interrupt)
 
     seconds = max(after, (interrupt.expires_at - wall_clock()).total_seconds())
     live.expiry = live.runtime.timers.call_at(trio.current_time() + seconds, expire)

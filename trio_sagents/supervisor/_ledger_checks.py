@@ -41,15 +41,11 @@ def _text_of(part: Part) -> str:
 
 
 def _halved(part: Part) -> Part:
-    text = _text_of(part)
-    if not text:
-        return part
-    half = text[: len(text) // 2]
     match part:
-        case ToolResult():
-            return attrs.evolve(part, content=half)
-        case TextPart() | ThinkingPart():
-            return attrs.evolve(part, text=half)
+        case ToolResult(content=text):
+            return attrs.evolve(part, content=text[: len(text) // 2])
+        case TextPart(text=text) | ThinkingPart(text=text):
+            return attrs.evolve(part, text=text[: len(text) // 2])
         case _:
             return part
 

@@ -66,7 +66,7 @@ class TurnBooks:
         return self.ledger.with_decisions((Message(self.ledger.new_id(), "tool", (result,), None, self.turn_id),))[0]
 
     def results(self, results: Sequence[Result], asking: Message | None, lifecycle: Lifecycle) -> tuple[Change, Sequence[Event]]:
-        """The outcomes of calls; `asking` is the answer that asked for them."""
+        """The outcomes of calls; `asking` is the answer that asked for them, None where there are none."""
         now = wall_clock()
         messages = tuple(message for _, message, _ in results)
         rows: list[DisplayMessage] = []
@@ -74,8 +74,8 @@ class TurnBooks:
         events: list[Event] = []
         for asked, message, result in results:
             call = as_run(asked, self.ledger.decisions.get(asked.call_id))  # people see what ran
-            if asking is not None:
-                rows.append(call_row(call, asking, result.status, now))
+            assert asking is not None
+            rows.append(call_row(call, asking, result.status, now))
             rows.extend(rows_of(message, now))
             said = "error" if result.is_error else "result"
             updates.append(ToolUpdate(result.status, {"call_id": call.call_id, "name": call.name, said: result.content}))

@@ -205,7 +205,7 @@ class SplitVault:
             for index in range(len(records) - 1, -1, -1):
                 if records[index]["message_id"] == message.message_id:
                     records[index] = _without_mark(records[index])
-                    return rows
+                    break
         return rows
 
     async def _offer_again(self, scope: Scope, document: _Document, context: PersistContext) -> None:

@@ -1,0 +1,72 @@
+"""Opening one SQLite file from several processes at once, and on a disk that cannot do what a store needs."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trio_sagents.exceptions import PersistenceError
+from trio_sagents.persistence import _sqlite_schema
+from trio_sagents.persistence._sqlite_schema import TABLES, connect, create_file, prepare
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "chat.db")
+
+
+def tables(path: str) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"))
+
+
+def test_create_file_when_another_process_is_quicker(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that appears between the look and the making is taken as it is."""
+    make = os.open
+
+    def slowly(name: str, *args: Any) -> int:
+        Path(path).write_bytes(b"made by another")
+        return make(name, *args)
+
+    monkeypatch.setattr(os, "open", slowly)
+    create_file(path)
+    monkeypatch.undo()
+
+    assert b"made by another" == Path(path).read_bytes()
+
+
+def test_prepare_when_another_process_makes_the_tables_first(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes that find an empty file one makes the tables; the other sees that when its turn to write has come."""
+    look = _sqlite_schema._is_empty
+    looks: list[bool] = []
+
+    def is_empty(connection: sqlite3.Connection) -> bool:
+        looks.append(look(connection))
+        if len(looks) == 1:
+            monkeypatch.setattr(_sqlite_schema, "_is_empty", look)
+            with closing(connect(path, busy_timeout=1, synchronous="FULL")) as other:
+                prepare(other, path)
+            monkeypatch.setattr(_sqlite_schema, "_is_empty", is_empty)
+        return looks[-1]
+
+    monkeypatch.setattr(_sqlite_schema, "_is_empty", is_empty)
+    create_file(path)
+    with closing(connect(path, busy_timeout=1, synchronous="FULL")) as connection:
+        prepare(connection, path)
+        assert not connection.in_transaction
+
+    assert [True, False] == looks
+    assert TABLES == tables(path)
+
+
+def test_prepare_when_the_disk_cannot_do_write_ahead_logging(path: str) -> None:
+    """A disk without shared memory is refused, and the error says what to do; here SQLite is told to lock as on such a disk."""
+    create_file(path)
+    with closing(sqlite3.connect(f"file:{path}?vfs=unix-dotfile", uri=True, isolation_level=None)) as connection:
+        with pytest.raises(PersistenceError) as caught:
+            prepare(connection, path)
+
+    assert f"the database {path!r}: its disk cannot do write-ahead logging (mode 'delete'); put it on a local one" == str(caught.value)
