@@ -179,7 +179,7 @@ async def test_load_state_that_returns_something_else(autojump_clock: Any, value
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
 
-    assert "StoredState" in str(caught.value.__cause__)
+    assert "DictStates.load_state must return a StoredState" in str(caught.value.__cause__)
 
 
 async def test_owner_is_kept_beside_the_state(autojump_clock: Any) -> None:

@@ -21,4 +21,17 @@ EXPLAINED: Final[dict[str, str]] = {
     'trio_sagents/data/decisions.py::Answer.__init__: - check_text(text, "answer") + check_text(text, "XXanswerXX")': (
         "the name is a word of the error's text; that the text is refused, and how, is tested"
     ),
+    "trio_sagents/middleware/approvals.py::Approvals._kinds: - return () # a sub-agent's own tool, which its definition brought along"
+    " + return None # a sub-agent's own tool, which its definition brought along": "its only caller asks whether there is any",
+    'trio_sagents/supervisor/_answering.py::Answering._record: - accepted = Accepted(actor, "queue", contextvars.copy_context(), answer)'
+    ' + accepted = Accepted(actor, "XXqueueXX", contextvars.copy_context(), answer)': (
+        "how it overlaps is asked of messages that wait in the queue; this stands for decisions, which never do"
+    ),
+    "trio_sagents/persistence/_sqlite_writer.py::Writer._lead: - self._led = False + self._led = None": (
+        "it is only asked whether somebody leads"
+    ),
+    "trio_sagents/supervisor/_vaults.py::SplitVault._offer_again:"
+    " - message = decode_message(context.conversation_id, _without_mark(record)) + message = decode_message(None, _without_mark(record))": (
+        "the id stands in the error for a record that cannot be read, and all were read by the check of the load, right before"
+    ),
 }

@@ -146,9 +146,10 @@ async def test_events_when_a_call_is_rejected(autojump_clock: Any) -> None:
             told = await read_all(subscriber)
         (result,) = [message for message in await world.messages() if message.role == "tool"]
 
-    assert result in [event.message for event in of_kind(told, MessageCompleted)]
+    turn_id = interrupt.turn_id
+    assert (result, turn_id) in [(event.message, event.turn_id) for event in of_kind(told, MessageCompleted)]
     ended = of_kind(told, ToolExecutionUpdated)
-    assert [("cancelled", interrupt.calls[0].call_id)] == [(event.status, event.call.call_id) for event in ended]
+    assert [("cancelled", interrupt.calls[0].call_id, turn_id)] == [(event.status, event.call.call_id, event.turn_id) for event in ended]
     assert (None, result.results[0].content) == (ended[0].output, ended[0].error)
 
 
