@@ -76,21 +76,27 @@ async def texts(store: ConversationStore, conversation_id: str = "c", limit: int
     """Return the texts of the whole transcript, read in pages."""
     pages: list[list[JSONValue]] = []
     before: str | None = None
+    seen: set[str] = set()
     while True:
         page = await store.history(None, conversation_id, before=before, limit=limit)
         pages.insert(0, [one.content["text"] for one in page.rows])
         before = page.before
         if before is None:
             return [text for found in pages for text in found]
+        assert before not in seen, f"history gave the cursor {before!r} twice: whoever follows it reads for ever"
+        seen.add(before)
 
 
 async def listed(store: ConversationStore, limit: int = 1000) -> list[str]:
     """Return the ids of all conversations, read in pages."""
     found: list[str] = []
     after: str | None = None
+    seen: set[str] = set()
     while True:
         page = await store.conversations(None, after=after, limit=limit)
         found += [item.conversation_id for item in page.items]
         after = page.after
         if after is None:
             return found
+        assert after not in seen, f"conversations gave the cursor {after!r} twice: whoever follows it reads for ever"
+        seen.add(after)
