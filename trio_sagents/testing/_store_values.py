@@ -6,7 +6,17 @@ from typing import Final, Protocol
 
 from trio_sagents.abc import ConversationStore, Scope
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, DisplayMessage, HistoryPage, Owner, Unchecked
+from trio_sagents.data.records import (
+    Check,
+    Commit,
+    Conversation,
+    ConversationPage,
+    DisplayMessage,
+    HistoryPage,
+    Owner,
+    Unchecked,
+    accept_all,
+)
 
 EPOCH_START: Final = 1
 AT: Final = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC)
@@ -16,7 +26,9 @@ AWKWARD: Final = ("Ünïcode 🙂 \u202e \u2028", "quote ' \" ; DROP TABLE messa
 class OwnedMethods(Protocol):
     """The methods of an `OwnedStore`, as the kit calls them."""
 
-    async def load(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked) -> Conversation | None: ...
+    async def load(
+        self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked, check: Check = accept_all
+    ) -> Conversation | None: ...
     async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked) -> int: ...
     async def history(
         self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked
