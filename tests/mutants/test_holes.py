@@ -10,8 +10,21 @@ from typing import Any
 import pytest
 import trio
 
-from tests.flow._kit import FaultyStore, Verdicts, answer_to, ask, make_agent, make_config, opened, read_until, state_of, transcript
+from tests.flow._kit import (
+    FaultyStore,
+    Verdicts,
+    answer_to,
+    ask,
+    make_agent,
+    make_config,
+    opened,
+    read_all,
+    read_until,
+    state_of,
+    transcript,
+)
 from trio_sagents import (
+    AgentShutdown,
     CancelCause,
     Cancelled,
     ConversationNotFound,
@@ -26,6 +39,7 @@ from trio_sagents import (
     StateError,
     StateFromFuture,
     TextPart,
+    TurnEnded,
     open_sessions,
 )
 from trio_sagents.data.records import Owner
@@ -287,3 +301,31 @@ async def test_subscribe_that_is_cancelled_when_another_has_taken_its_place(auto
             asking.cancel()
 
         assert {("c", "main"): "pending"} == subscriber.subscriptions
+
+
+async def test_subscription_when_agents_come_and_go(autojump_clock: Any) -> None:
+    """A viewer that does not read keeps what it has not taken of the first agent, and the last word of the last one: no more."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        await subscriber.subscribe("c")
+        for number in range(5):
+            await answer_to(sessions, f"question {number}")
+            await sessions.stop("c")
+        events = [envelope.event for envelope in await read_all(subscriber)]
+
+        assert ["re: question 0"] == [event.outcome.message.text for event in events if isinstance(event, TurnEnded)]
+        assert [AgentShutdown] * 2 == [type(event) for event in events[-2:]]
+        assert 2 == sum(isinstance(event, AgentShutdown) for event in events)
+
+
+async def test_subscription_when_its_starter_may_see_no_more(autojump_clock: Any) -> None:
+    """Who was admitted as the one that started an agent is asked about again for the next agent, as anybody is."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await sessions.start("c", scope="bob", initial_subscribers=[subscriber])
+        await sessions.stop("c", scope="bob")
+        await read_all(subscriber)
+        verdicts.allow = lambda scope, conversation_id, action: scope != "bob"
+        await answer_to(sessions, "secret", scope="alice")
+
+        assert {("c", "main"): "pending"} == subscriber.subscriptions
+        assert [] == await read_all(subscriber)
