@@ -135,6 +135,13 @@ BROADCAST: Final = (
         ("mutants/test_holes.py::test_subscription_when_its_starter_may_see_no_more",),
     ),
     Mutant(
+        "a log of events forgets half of what it is to keep",
+        "broadcast/_feed.py",
+        "del log[: len(log) - self.kept]",
+        "del log[: len(log) - (self.kept >> 1)]",
+        ("mutants/test_holes.py::test_feed_when_it_drops_old_events",),
+    ),
+    Mutant(
         "an old subscription takes the place of a new one away",
         "broadcast/_subscriber.py",
         "        if self._subscriptions.get(key) is subscription:\n            del",

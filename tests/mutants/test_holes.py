@@ -40,8 +40,11 @@ from trio_sagents import (
     StateFromFuture,
     TextPart,
     TurnEnded,
+    TurnStarted,
     open_sessions,
 )
+from trio_sagents.broadcast import Feed
+from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.records import Owner
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, encode_message, loads
 from trio_sagents.files.directory import DirectoryFiles
@@ -121,6 +124,43 @@ async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump
         with trio.fail_after(1000):
             await info.agent.wait_idle()
         assert [("user", "hi", None), ("assistant", "re: hi", "stop")] == await transcript(sessions)
+
+
+async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
+    """A deletion waits for what an earlier agent submitted, and takes it away, too: else it would be there again, behind the deletion."""
+    store = FaultyStore()
+    async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.slow("commit", 10.0)
+
+        async def post() -> None:
+            with pytest.raises(PersistenceError):
+                await sessions.post("c", "hi")
+
+        nursery.start_soon(post)
+        await trio.sleep(1)
+        await sessions.stop("c")
+
+        assert [] == store.commits
+        assert await sessions.delete("c")
+        await trio.sleep(100)
+        assert 1 == len(store.commits)
+        assert await store.inner.load(None, "c") is None
+
+
+def test_feed_when_it_drops_old_events() -> None:
+    """At any time the log reaches back as far as it says, so that a viewer who was away for less gets every event."""
+
+    def snapshot(place: Cursor, replaces: Cursor | None) -> Snapshot:
+        raise AssertionError("nobody asks for one")
+
+    feed = Feed("a", "c", "incarnation", "main", 8, snapshot)
+    for number in range(1, 100):
+        feed.publish(TurnStarted(f"t{number}"))
+        events = feed.since(max(0, number - 8))
+
+        assert events is not None
+        assert min(8, number) == len(events)
 
 
 async def test_start_when_the_store_forgets_to_compare_owners(autojump_clock: Any) -> None:

@@ -4,11 +4,15 @@ How much: the environment's TRIO_SAGENTS_SIM_STEPS is how many task steps the sc
 """
 
 import faulthandler
+import inspect
 import subprocess
 import sys
+import types
+from typing import Any
 
 import pytest
 
+import trio_sagents.files
 from tests.sim.lives import LIVES, Lives
 from tests.sim.mixed import MIXED, mixed
 from tests.sim.names import public_waits
@@ -42,6 +46,36 @@ def test_names_when_counted() -> None:
     """The list is computed from what is there: it holds methods, context managers, functions and readers."""
     assert {"Sessions.post", "Sessions.watch", "open_sessions", "Subscriber.__anext__", "Subscriber.batches"} <= public_waits()
     assert "ConversationStore.load" not in public_waits()
+
+
+def code_of(name: str) -> types.CodeType:
+    """Return the code of a public function or method."""
+    first, *rest = name.split(".")
+    found: Any = getattr(trio_sagents, first, None) or getattr(trio_sagents.files, first)
+    for part in rest:
+        found = inspect.getattr_static(found, part)
+    code = inspect.unwrap(getattr(found, "__func__", found)).__code__
+    assert isinstance(code, types.CodeType)
+    return code
+
+
+@pytest.mark.parametrize("program", STORIES, ids=NAMES)
+def test_story_when_it_calls_what_it_is_about(program: Story) -> None:
+    """A story runs what it says that it is about. The hooks of a middleware are those of one that overrides them all."""
+    called: set[types.CodeType] = set()
+
+    def note(frame: types.FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            called.add(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        simulate(program, 0, jumps=False)
+    finally:
+        sys.setprofile(before)
+
+    assert [] == [name for name in program.names if not name.startswith("Middleware.") and code_of(name) not in called]
 
 
 @pytest.mark.parametrize("program", STORIES, ids=NAMES)
