@@ -27,6 +27,7 @@ from trio_sagents import (
     StateError,
     open_sessions,
 )
+from trio_sagents.supervisor import _leases
 from trio_sagents.testing import Call, Hang
 
 from ._kit import Faults, answer_to, ask, make_agent, make_config, of_kind, read_all, transcript
@@ -389,3 +390,21 @@ async def test_many_are_renewed_together(autojump_clock: Any) -> None:
         leases.calls.clear()
         await trio.sleep(10 * TTL)
         assert [] == leases.calls
+
+
+async def test_more_are_held_than_one_renewal_takes(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal takes so many ids at most; all that are held are renewed all the same, by as many calls as that takes."""
+    monkeypatch.setattr(_leases, "BATCH", 4)
+    leases = FaultyLeases()
+    names = [f"c{number}" for number in range(10)]
+    async with node(leases=leases) as here:
+        for name in names:
+            await here.start(name)
+        leases.calls.clear()
+        await trio.sleep(0.4 * TTL)
+        renewed = [list(ids) for method, ids in leases.calls if method == "renew"]
+        await trio.sleep(4 * TTL)
+
+        assert [4, 4, 2] == [len(ids) for ids in renewed]
+        assert names == sorted(one for ids in renewed for one in ids)
+        assert len(names) == await here.agent_count()

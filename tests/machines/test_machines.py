@@ -194,8 +194,46 @@ class Stuck(TrioStateMachine):
 
 
 def test_machine_when_it_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that cannot end is an error at once, no hang."""
-    monkeypatch.setattr(machines, "PATIENCE", 0.05)
+    """A command that cannot end is an error at once, which says who waits where; nobody waits for patience to end."""
+    monkeypatch.setattr(machines, "PATIENCE", 15.0)
 
-    with pytest.raises(AssertionError, match="cannot come"):
+    with pytest.raises(AssertionError, match=r"cannot come: .*_main at machines.py:\d+ in _main"):
         get_state_machine_test(Stuck, settings=settings(QUICK, max_examples=2))()
+
+
+class Shielded(Stuck):
+    """A machine with a task that does not hear of the end."""
+
+    @rule()
+    def wait(self) -> None:
+        """Leave a task behind that waits in a shield."""
+        self.do(self._start)
+        self.settle()
+
+    async def _start(self) -> None:
+        self.nursery.start_soon(self._wait)
+
+    async def _wait(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+
+def test_machine_when_its_end_hangs() -> None:
+    """A task that cannot be cancelled is an error that names it, and is in the way of no other example."""
+    with pytest.raises(AssertionError, match=r"cannot come: .*Shielded._wait at test_machines.py:\d+ in _wait"):
+        get_state_machine_test(Shielded, settings=settings(QUICK, max_examples=3))()
+
+
+class NeverBegun(TrioStateMachine):
+    """A machine that forgets to begin."""
+
+    @rule()
+    def wait(self) -> None:
+        """Do anything."""
+        self.settle()
+
+
+def test_machine_when_it_never_begins() -> None:
+    """A rule of a machine without a run says at once what is missing."""
+    with pytest.raises(RuntimeError, match="call begin"):
+        get_state_machine_test(NeverBegun, settings=settings(QUICK, max_examples=1))()

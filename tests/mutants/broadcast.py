@@ -121,6 +121,27 @@ BROADCAST: Final = (
         ("flow/test_broadcast.py::test_a_subscriber_is_withdrawn_when_its_block_ends",),
     ),
     Mutant(
+        "the last words of all agents pile up for a viewer that does not read",
+        "broadcast/_subscription.py",
+        "            kept = self._left[:-1] if len(shutdown_in(self._left[:-1])) else self._left\n",
+        "            kept = self._left\n",
+        ("mutants/test_holes.py::test_subscription_when_agents_come_and_go",),
+    ),
+    Mutant(
+        "who was admitted to one agent is admitted to the next",
+        "broadcast/_subscription.py",
+        "        self.is_admitted = False\n",
+        "",
+        ("mutants/test_holes.py::test_subscription_when_its_starter_may_see_no_more",),
+    ),
+    Mutant(
+        "a log of events forgets half of what it is to keep",
+        "broadcast/_feed.py",
+        "del log[: len(log) - self.kept]",
+        "del log[: len(log) - (self.kept >> 1)]",
+        ("mutants/test_holes.py::test_feed_when_it_drops_old_events",),
+    ),
+    Mutant(
         "an old subscription takes the place of a new one away",
         "broadcast/_subscriber.py",
         "        if self._subscriptions.get(key) is subscription:\n            del",

@@ -14,6 +14,13 @@ LEASES: Final = (
         ("flow/test_leases.py::test_one_process_runs_it_and_the_next_one_after_that",),
     ),
     Mutant(
+        "only as many leases are renewed as one call takes",
+        _KEEPER,
+        "    for start in range(0, len(held), BATCH):\n",
+        "    for start in range(0, min(1, len(held)), BATCH):\n",
+        ("flow/test_leases.py::test_more_are_held_than_one_renewal_takes",),
+    ),
+    Mutant(
         "the failure of renewals is ignored",
         _KEEPER,
         "            if held.until <= now:\n",

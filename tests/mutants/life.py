@@ -27,6 +27,13 @@ LIFE: Final = (
         ("mutants/test_holes.py::test_start_when_the_write_of_an_agent_that_was_given_up_lands",),
     ),
     Mutant(
+        "a deletion overtakes the pending writes of its conversation",
+        "supervisor/_writer.py",
+        "        await self._wait_free(conversation_id)\n        try:\n            return await self.vault.delete(",
+        "        try:\n            return await self.vault.delete(",
+        ("mutants/test_holes.py::test_delete_when_the_write_of_an_agent_that_was_given_up_lands",),
+    ),
+    Mutant(
         "stop returns early",
         "supervisor/_handle.py",
         "        return\n    await entry.wait_ended()\n",

@@ -10,8 +10,21 @@ from typing import Any
 import pytest
 import trio
 
-from tests.flow._kit import FaultyStore, Verdicts, answer_to, ask, make_agent, make_config, opened, read_until, state_of, transcript
+from tests.flow._kit import (
+    FaultyStore,
+    Verdicts,
+    answer_to,
+    ask,
+    make_agent,
+    make_config,
+    opened,
+    read_all,
+    read_until,
+    state_of,
+    transcript,
+)
 from trio_sagents import (
+    AgentShutdown,
     CancelCause,
     Cancelled,
     ConversationNotFound,
@@ -26,8 +39,12 @@ from trio_sagents import (
     StateError,
     StateFromFuture,
     TextPart,
+    TurnEnded,
+    TurnStarted,
     open_sessions,
 )
+from trio_sagents.broadcast import Feed
+from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.records import Owner
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, encode_message, loads
 from trio_sagents.files.directory import DirectoryFiles
@@ -107,6 +124,43 @@ async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump
         with trio.fail_after(1000):
             await info.agent.wait_idle()
         assert [("user", "hi", None), ("assistant", "re: hi", "stop")] == await transcript(sessions)
+
+
+async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
+    """A deletion waits for what an earlier agent submitted, and takes it away, too: else it would be there again, behind the deletion."""
+    store = FaultyStore()
+    async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.slow("commit", 10.0)
+
+        async def post() -> None:
+            with pytest.raises(PersistenceError):
+                await sessions.post("c", "hi")
+
+        nursery.start_soon(post)
+        await trio.sleep(1)
+        await sessions.stop("c")
+
+        assert [] == store.commits
+        assert await sessions.delete("c")
+        await trio.sleep(100)
+        assert 1 == len(store.commits)
+        assert await store.inner.load(None, "c") is None
+
+
+def test_feed_when_it_drops_old_events() -> None:
+    """At any time the log reaches back as far as it says, so that a viewer who was away for less gets every event."""
+
+    def snapshot(place: Cursor, replaces: Cursor | None) -> Snapshot:
+        raise AssertionError("nobody asks for one")
+
+    feed = Feed("a", "c", "incarnation", "main", 8, snapshot)
+    for number in range(1, 100):
+        feed.publish(TurnStarted(f"t{number}"))
+        events = feed.since(max(0, number - 8))
+
+        assert events is not None
+        assert min(8, number) == len(events)
 
 
 async def test_start_when_the_store_forgets_to_compare_owners(autojump_clock: Any) -> None:
@@ -287,3 +341,31 @@ async def test_subscribe_that_is_cancelled_when_another_has_taken_its_place(auto
             asking.cancel()
 
         assert {("c", "main"): "pending"} == subscriber.subscriptions
+
+
+async def test_subscription_when_agents_come_and_go(autojump_clock: Any) -> None:
+    """A viewer that does not read keeps what it has not taken of the first agent, and the last word of the last one: no more."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        await subscriber.subscribe("c")
+        for number in range(5):
+            await answer_to(sessions, f"question {number}")
+            await sessions.stop("c")
+        events = [envelope.event for envelope in await read_all(subscriber)]
+
+        assert ["re: question 0"] == [event.outcome.message.text for event in events if isinstance(event, TurnEnded)]
+        assert [AgentShutdown] * 2 == [type(event) for event in events[-2:]]
+        assert 2 == sum(isinstance(event, AgentShutdown) for event in events)
+
+
+async def test_subscription_when_its_starter_may_see_no_more(autojump_clock: Any) -> None:
+    """Who was admitted as the one that started an agent is asked about again for the next agent, as anybody is."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await sessions.start("c", scope="bob", initial_subscribers=[subscriber])
+        await sessions.stop("c", scope="bob")
+        await read_all(subscriber)
+        verdicts.allow = lambda scope, conversation_id, action: scope != "bob"
+        await answer_to(sessions, "secret", scope="alice")
+
+        assert {("c", "main"): "pending"} == subscriber.subscriptions
+        assert [] == await read_all(subscriber)

@@ -343,6 +343,7 @@ async def hosts(world: World) -> None:
     router = SingleFactoryRouter(Agent(model=ScriptedModel(["hello"])))
 
     async def call() -> None:
+        await trio.lowlevel.checkpoint()  # neither waits for anything: what can be struck is that they are called in a cancelled scope
         check(await SameScope().authorize(ALICE, "c", "post"), "I20", "its own scope is refused")
         factory, config = await router.resolve(ALICE, "c", {})
         await factory.create_agent("a", config)

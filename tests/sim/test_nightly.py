@@ -15,12 +15,13 @@ STAGES = [
 
 
 def test_jobs_when_listed() -> None:
-    """Every stage has its jobs; every story is in each stage that stories are in."""
+    """Every stage has its jobs; every story is in each stage that stories are in, where it depends on what can fail."""
     listed = list(jobs())
 
     assert STAGES == list(dict.fromkeys(job.stage for job in listed))
-    for stage in STAGES[1:4]:
-        assert set(range(len(STORIES))) == {job.program for job in listed if job.stage == stage}
+    programs = [{job.program for job in listed if job.stage == stage} for stage in STAGES[1:4]]
+    every = set(range(len(STORIES)))
+    assert [every, every, {number for number in every if STORIES[number].kinds}] == programs
     assert 50_000_000 <= sum(job.steps for job in listed) + 1
 
 

@@ -303,7 +303,8 @@ def test_plan_when_it_is_a_command() -> None:
     ) == " ".join(plan.options())
     assert FaultAt(4, "after") == read_fault("4:after")
     assert CrashAt(1, "after") == read_crash("1:after")
-    assert ("a", 3, "ready") == ((cancel := read_cancel("a:3:ready")).name, cancel.n, cancel.how)
+    for name in ("a", "a:b", "conversation:1:ready"):
+        assert (name, 3, "ready") == ((cancel := read_cancel(str(CancelAt(name, 3, "ready")))).name, cancel.n, cancel.how)
     for read, text in ((read_cancel, "a:x:ready"), (read_fault, "1:sideways"), (read_crash, "1")):
         with pytest.raises(ValueError, match="not "):
             read(text)

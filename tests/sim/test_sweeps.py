@@ -4,11 +4,15 @@ How much: the environment's TRIO_SAGENTS_SIM_STEPS is how many task steps the sc
 """
 
 import faulthandler
+import inspect
 import subprocess
 import sys
+import types
+from typing import Any
 
 import pytest
 
+import trio_sagents.files
 from tests.sim.lives import LIVES, Lives
 from tests.sim.mixed import MIXED, mixed
 from tests.sim.names import public_waits
@@ -20,6 +24,8 @@ from trio_sagents.testing import run_plain, simulate, simulate_many, sweep_cance
 PER_STORY = 1_000
 """Task steps of the schedules of each story, and thirty times as many of the mixed program."""
 NAMES = [one.__qualname__ for one in STORIES]
+DEPENDENT = [one for one in STORIES if one.kinds]
+"""Those that depend on something that can fail."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +48,36 @@ def test_names_when_counted() -> None:
     assert "ConversationStore.load" not in public_waits()
 
 
+def code_of(name: str) -> types.CodeType:
+    """Return the code of a public function or method."""
+    first, *rest = name.split(".")
+    found: Any = getattr(trio_sagents, first, None) or getattr(trio_sagents.files, first)
+    for part in rest:
+        found = inspect.getattr_static(found, part)
+    code = inspect.unwrap(getattr(found, "__func__", found)).__code__
+    assert isinstance(code, types.CodeType)
+    return code
+
+
+@pytest.mark.parametrize("program", STORIES, ids=NAMES)
+def test_story_when_it_calls_what_it_is_about(program: Story) -> None:
+    """A story runs what it says that it is about. The hooks of a middleware are those of one that overrides them all."""
+    called: set[types.CodeType] = set()
+
+    def note(frame: types.FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            called.add(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        simulate(program, 0, jumps=False)
+    finally:
+        sys.setprofile(before)
+
+    assert [] == [name for name in program.names if not name.startswith("Middleware.") and code_of(name) not in called]
+
+
 @pytest.mark.parametrize("program", STORIES, ids=NAMES)
 def test_story_when_cancelled_at_each_yield(program: Story) -> None:
     """Cancelled at any yield, either way: nothing is lost that was acknowledged, nothing is left, and it works afterwards."""
@@ -58,7 +94,7 @@ def test_story_when_it_is_swept() -> None:
     assert 1 + 2 * len(simulation.faults.calls) == sweep_faults(program).runs
 
 
-@pytest.mark.parametrize("program", STORIES, ids=NAMES)
+@pytest.mark.parametrize("program", DEPENDENT, ids=lambda program: program.__qualname__)
 def test_story_when_each_call_fails(program: Story) -> None:
     """Whichever call of a store, model, tool, router or factory goes wrong, in whichever way: the same holds."""
     sweep_faults(program, kinds=[kind for kind in program.kinds if not program.follows or kind in {"before", "after", "slow"}])

@@ -346,7 +346,9 @@ class Story:
 
     @property
     def kinds(self) -> "list[FaultKind]":
-        """The kinds of faults that it is told for."""
+        """The kinds of faults that it is told for; none where it depends on nothing that could fail."""
+        if self.kind == "bare":
+            return []
         kinds: list[FaultKind] = ["before", "after"] if self.kind == "sqlite" else list(FAULT_KINDS)
         return [kind for kind in kinds if kind not in self.without]
 

@@ -13,7 +13,7 @@ from trio_sagents.abc import ConversationStore, Leases, Model, OpenableStore, Ow
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
-from trio_sagents.testing._habits import Habit, with_habits
+from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class FaultyModel:
 
     inner: Model
     faults: Faults = attrs.field(factory=Faults)
-    habits: Sequence[Habit] = ()
+    habits: Sequence[Habit] = attrs.field(default=(), validator=lambda _model, _field, habits: check_habits(habits))
 
     @property
     def name(self) -> str:

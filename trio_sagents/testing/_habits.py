@@ -40,11 +40,18 @@ _CHANGES: Final[Mapping[Habit, Callable[[ModelChunk], Sequence[Opaque]]]] = {
 }
 
 
-def with_habits(chunks: AsyncIterator[ModelChunk], habits: Sequence[Habit]) -> AsyncIterator[ModelChunk]:
-    """Return the same stream, with bad habits."""
+def check_habits(habits: Sequence[Habit]) -> None:
+    """Refuse what is no list of habits: ValueError where one is unknown, TypeError where they are one text."""
+    if isinstance(habits, str):
+        raise TypeError(f"habits must be a sequence of habits, not {habits!r}")
     for habit in habits:
         if habit not in HABITS:
             raise ValueError(f"a habit is one of {', '.join(HABITS)}, not {habit!r}")
+
+
+def with_habits(chunks: AsyncIterator[ModelChunk], habits: Sequence[Habit]) -> AsyncIterator[ModelChunk]:
+    """Return the same stream, with bad habits."""
+    for habit in habits:
         chunks = _Changed(chunks, _CHANGES[habit])
     return chunks
 

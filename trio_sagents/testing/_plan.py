@@ -35,6 +35,9 @@ class CancelAt:
     was_hit: bool = False
     """Whether the task came that far."""
 
+    def __attrs_post_init__(self) -> None:
+        _check_place("CancelAt", self.n, 1, self.how, ("blocked", "ready"))
+
     def __str__(self) -> str:
         return f"{self.name}:{self.n}:{self.how}"
 
@@ -51,6 +54,9 @@ class FaultAt:
     """Among all calls of the run, from 1."""
     how: FaultKind = "before"
 
+    def __attrs_post_init__(self) -> None:
+        _check_place("FaultAt", self.n, 1, self.how, FAULT_KINDS)
+
     def __str__(self) -> str:
         return f"{self.n}:{self.how}"
 
@@ -64,8 +70,31 @@ class CrashAt:
     how: Literal["before", "after"] = "before"
     """Whether that write is lost, or the last one that was done."""
 
+    def __attrs_post_init__(self) -> None:
+        _check_place("CrashAt", self.n, 0, self.how, ("before", "after"))
+
     def __str__(self) -> str:
         return f"{self.n}:{self.how}"
+
+
+def _check_place(what: str, n: object, least: int, how: object, known: Sequence[str]) -> None:
+    if not isinstance(n, int) or n < least:
+        raise ValueError(f"n of {what} must be a number from {least}, not {n!r}")
+    if how not in known:
+        raise ValueError(f"how of {what} must be one of {', '.join(known)}, not {how!r}")
+
+
+def _check_planned(name: str, planned: object, kind: type) -> None:
+    if not isinstance(planned, Sequence) or not all(isinstance(one, kind) for one in planned):
+        raise TypeError(f"{name} must be a sequence of {kind.__name__}, not {planned!r}")
+
+
+def mode_of(seed: int, mode: Mode | None = None) -> Mode:
+    """Return which scheduler a seed has, where none was asked for; TypeError where the seed is no int."""
+    number: object = seed
+    if not isinstance(number, int):
+        raise TypeError(f"seed must be an int, not {number!r}")
+    return MODES[number % len(MODES)] if mode is None else mode
 
 
 def _known_mode(_plan: "Plan", _field: object, mode: object) -> None:
@@ -78,7 +107,7 @@ class Plan:
     """All that decides what happens in one simulated run."""
 
     seed: int
-    mode: Mode = attrs.field(default=attrs.Factory(lambda plan: MODES[plan.seed % len(MODES)], takes_self=True), validator=_known_mode)
+    mode: Mode = attrs.field(default=attrs.Factory(lambda plan: mode_of(plan.seed), takes_self=True), validator=_known_mode)
     """Which scheduler; by default the modes take turns with the seed."""
     depth: int = 3
     """Mode pct: how many steps must come in one order for the bugs that it looks for."""
@@ -94,6 +123,14 @@ class Plan:
     """Where each life of the process ends, for the program's `Simulation.disk`."""
     max_steps: int = MAX_STEPS
     """Task steps that the program may take."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, number, least in (("depth", self.depth, 1), ("horizon", self.horizon, 2), ("max_steps", self.max_steps, 1)):
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}, not {number!r}")
+        _check_planned("cancels", self.cancels, CancelAt)
+        _check_planned("faults", self.faults, FaultAt)
+        _check_planned("crashes", self.crashes, CrashAt)
 
     def __str__(self) -> str:
         words = [f"seed {self.seed}", f"scheduler {self.mode}"]
@@ -125,6 +162,20 @@ class Plan:
             for one in self._planned(kind):
                 yield from (f"--{kind}", str(one))
 
+    def source(self) -> str:
+        """Return the Python expression that makes this plan."""
+        default = Plan(seed=self.seed)
+        words = [f"seed={self.seed}", f"mode={self.mode!r}"]
+        words += [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("depth", "horizon", "jumps", "max_steps")
+            if getattr(self, name) != getattr(default, name)
+        ]
+        if self.cancels:
+            words.append(f"cancels=[{', '.join(f'CancelAt({one.name!r}, {one.n}, {one.how!r})' for one in self.cancels)}]")
+        words += [f"{name}={list(planned)!r}" for name, planned in (("faults", self.faults), ("crashes", self.crashes)) if planned]
+        return f"Plan({', '.join(words)})"
+
     def command(self, program: Opaque) -> str | None:
         """Return the command that runs this plan again; None where `program` has no name that a command could say."""
         name = name_of(program)
@@ -139,6 +190,8 @@ def name_of(program: Opaque) -> str | None:
     there: Opaque = sys.modules.get(module)
     for part in name.split("."):
         there = inspect.getattr_static(there, part, None)
+        if isinstance(there, staticmethod):
+            there = there.__func__
     if there is not program:
         return None
     file = getattr(sys.modules[module], "__file__", None)
@@ -151,11 +204,10 @@ def name_of(program: Opaque) -> str | None:
 
 def read_cancel(text: str) -> CancelAt:
     """Return what `str` of a `CancelAt` stands for; ValueError if nothing."""
-    name, _, rest = text.partition(":")
-    match = re.fullmatch(r"(\d+):(blocked|ready)", rest)
-    if not name or match is None:
+    match = re.fullmatch(r"(.+):(\d+):(blocked|ready)", text, re.DOTALL)  # names may have colons
+    if match is None:
         raise ValueError(f"a cancel is NAME:N:blocked or NAME:N:ready, not {text!r}")
-    return CancelAt(name, int(match[1]), "ready" if match[2] == "ready" else "blocked")
+    return CancelAt(match[1], int(match[2]), "ready" if match[3] == "ready" else "blocked")
 
 
 def read_fault(text: str) -> FaultAt:

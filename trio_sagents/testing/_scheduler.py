@@ -33,6 +33,8 @@ class Scheduler(random.Random):
     def __init__(self, seed: int, mode: Mode, *, depth: int, horizon: int) -> None:
         super().__init__(seed)
         self.mode = mode
+        self.before_round: Callable[[], None] | None = None
+        """Called first in each round; what it raises ends the run."""
         self.jump: Callable[[float], None] | None = None
         """Moves the clock; None where only deadlines do."""
         self._priorities: dict[int, float] = {}
@@ -44,6 +46,8 @@ class Scheduler(random.Random):
 
     def shuffle(self, x: Opaque) -> None:
         """Decide who runs in this round, and put the others back."""
+        if self.before_round is not None:
+            self.before_round()
         if self.jump is not None and x and self._jumps.random() < JUMP:
             self.jump(self._jumps.choice(JUMPS))
         if len(x) < 2:

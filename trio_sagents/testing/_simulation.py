@@ -1,6 +1,9 @@
 """One run as its program sees it, and as the simulator does: who ran when, who is to be cancelled, and what went wrong."""
 
 import hashlib
+import inspect
+import re
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,15 +12,17 @@ from typing import Any, Final, NamedTuple, TypeVar
 import attrs
 import trio
 
+from trio_sagents.data.json import Opaque
 from trio_sagents.testing._crash import CrashStore
 from trio_sagents.testing._faults import Faults
 from trio_sagents.testing._plan import Plan
-from trio_sagents.testing._trio_hooks import drop_shields
+from trio_sagents.testing._trio_hooks import age_of, drop_shields, throw_into
 
 T = TypeVar("T")
 KEPT: Final = 2000
 """How many lines of the story are kept."""
 _TRIO: Final = str(Path(trio.__file__).parent)
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class SimulationError(BaseException):
@@ -64,11 +69,14 @@ class Simulation(trio.abc.Instrument):
     yields: dict[str, int] = attrs.field(factory=dict, init=False)
     """How often each named task has yielded."""
     error: SimulationError | None = None
-    _is_unshielded: bool = False
+    _unshielded: int = 0
+    """How often a run that hangs has lost its shields."""
     _root: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _struck: dict["trio.lowlevel.Task", tuple[str, Callable[[], None]]] = attrs.field(factory=dict)
     """By task: its name, and what cancels it."""
     _digest: "hashlib._Hash" = attrs.field(factory=hashlib.sha256)
+    _marks: dict[int, bytes] = attrs.field(factory=dict)
+    """By age of a task: what stands in the digest for it."""
 
     @property
     def seed(self) -> int:
@@ -123,34 +131,56 @@ class Simulation(trio.abc.Instrument):
         """End the run with this error; the first one stands. A run that hangs in a shield then loses its shields."""
         if self.error is None:
             self.error = error
-        elif self._is_unshielded:
-            raise self.error
         else:
-            self._is_unshielded = True
-            drop_shields()
+            self._unshield()
         self._root.cancel()
+
+    def _unshield(self) -> None:
+        self._unshielded += 1
+        drop_shields()
 
     def note_jump(self) -> None:
         """Every task waits, and the clock jumps to the next deadline: where there is none, this is the end."""
         if trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf"):
             waiting = "; ".join(f"{who} at {place}" for who, place in waiting_tasks())
-            self.fail(Deadlock(f"every task waits and no deadline is set, with seed {self.plan.seed}: {waiting}"))
+            outside = "; a socket, pipe or process is waited for, which is not simulated" if waits_for_outside() else ""
+            self.fail(Deadlock(f"every task waits and no deadline is set, with seed {self.plan.seed}: {waiting}{outside}"))
 
     def before_task_step(self, task: "trio.lowlevel.Task") -> None:
         """Trio calls this before a task runs."""
         self.steps += 1
         self.story.append(Step(self.steps, trio.current_time(), task.name))
-        self._digest.update(f"{task.name}\n".encode())
+        self._digest.update(self._mark_of(task))
         if self.steps >= self.plan.max_steps:
             self._run_away(task)
+        if self.error is not None and (self._unshielded > 2 or self.steps > self.plan.max_steps + KEPT + KEPT // 2):
+            self._throw(task)
         if self.plan.cancels:
             self._strike(task, "ready")
+
+    def _mark_of(self, task: "trio.lowlevel.Task") -> bytes:
+        age = age_of(task)
+        mark = self._marks.get(age)
+        if mark is None:
+            # Tasks of one name are told apart by their number in this run; a name may be the `repr` of an object, with its address.
+            number = age - next(iter(self._marks), age)
+            mark = self._marks[age] = f"{number} {_ADDRESS.sub('', task.name)}\n".encode()
+        return mark
 
     def _run_away(self, task: "trio.lowlevel.Task") -> None:
         if self.steps == self.plan.max_steps:
             self.fail(Runaway(f"more than {self.plan.max_steps} steps, with seed {self.plan.seed}; the last one: {task.name}"))
-        elif self.steps > self.plan.max_steps + KEPT:
-            raise self.error or AssertionError  # it runs on, though it was cancelled
+        elif self.steps == self.plan.max_steps + KEPT:
+            self._unshield()  # it runs on, though it was cancelled: perhaps in a shield
+
+    def _throw(self, task: "trio.lowlevel.Task") -> None:
+        if self.error is not None and not task.name.startswith("<"):  # not Trio's own
+            throw_into(task, self.error)  # it swallows the cancellation
+
+    def end_if_hopeless(self) -> None:
+        """Raise the error of a run that goes on, whatever was done to end it. Called between two rounds, where Trio lets it through."""
+        if self.error is not None and (self._unshielded > 8 or self.steps > self.plan.max_steps + 2 * KEPT):
+            raise self.error
 
     def after_task_step(self, task: "trio.lowlevel.Task") -> None:
         """Trio calls this when a task yields."""
@@ -175,7 +205,11 @@ class Simulation(trio.abc.Instrument):
     async def run(self, main: "Callable[[Simulation], Awaitable[T]]") -> "T | None":
         """Run the program, under a scope that the simulator can cancel. Cancellation: as of the program."""
         with self._root:
-            return await main(self)
+            running: Opaque = main(self)
+            if not inspect.isawaitable(running):
+                raise TypeError(f"a program is an async function of its Simulation; {main!r} returned {running!r}")
+            result: T = await running
+            return result
         return None
 
 
@@ -192,6 +226,14 @@ def place_of(task: "trio.lowlevel.Task") -> str:
 def waiting_tasks() -> Sequence[tuple[str, str]]:
     """Return (name, place) of each task of the program, parents first."""
     return [(task.name, place_of(task)) for task in _program_tasks()]
+
+
+def waits_for_outside() -> bool:
+    """Return whether a task waits for I/O; Trio itself waits for its wake-up, which is one read."""
+    if sys.platform != "linux":
+        return False
+    waiting = trio.lowlevel.current_statistics().io_statistics
+    return waiting.backend == "epoll" and waiting.tasks_waiting_read + waiting.tasks_waiting_write > 1
 
 
 def _program_tasks() -> "Iterator[trio.lowlevel.Task]":

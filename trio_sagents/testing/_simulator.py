@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from trio_sagents.data.json import Opaque
-from trio_sagents.testing._plan import HORIZON, MAX_STEPS, CancelAt, CrashAt, FaultAt, Plan
+from trio_sagents.testing._plan import HORIZON, MAX_STEPS, CancelAt, CrashAt, FaultAt, Plan, mode_of
 from trio_sagents.testing._scheduler import MODES, Mode, Scheduler
 from trio_sagents.testing._simulation import Deadlock, Runaway, Simulation, SimulationError
 from trio_sagents.testing._tally import Tally
@@ -60,24 +60,25 @@ def simulate(
         main: an async function of the `Simulation`.
         seed: which schedule.
         mode: "shuffle", "delay" or "pct"; None takes them by turns.
-        depth: mode pct: how many steps must come in one order for the bugs that it looks for.
-        horizon: mode pct: rounds within which priorities change.
+        depth: mode pct: how many steps must come in one order for the bugs that it looks for; >= 1.
+        horizon: mode pct: rounds within which priorities change; >= 2.
         jumps: whether the clock may jump while tasks can run, as on a slow machine; off for a program that measures time.
         cancels: which named tasks are cancelled, and when.
         faults: which calls of `Simulation.faults` go wrong.
         crashes: where the lives of `Simulation.disk` end.
-        max_steps: task steps that the program may take.
+        max_steps: task steps that the program may take; >= 1.
 
     Returns:
         What was seen, and what `main` returned.
 
     Raises:
+        TypeError, ValueError: an argument cannot be meant; nothing was run.
         Deadlock, Runaway: the program's fault. Whatever `main` raises leaves as it is. Each has notes: the plan, the last steps
             of the story, and the command that replays it.
     """
     plan = Plan(
         seed=seed,
-        mode=MODES[seed % len(MODES)] if mode is None else mode,
+        mode=mode_of(seed, mode),
         depth=depth,
         horizon=horizon,
         jumps=jumps,
@@ -99,6 +100,8 @@ def run_plan(
         plan: all that decides what happens.
         watched: called with the `Simulation` before it begins, whose story then tells where each task waits.
     """
+    if not callable(main):
+        raise TypeError(f"a program is an async function of its Simulation, not {main!r}: hand over the function, uncalled")
     check_trio()
     simulation = Simulation(plan, is_watched=watched is not None)
     if watched is not None:
@@ -114,6 +117,7 @@ def run_plan(
             clock.jump(seconds)
 
     scheduler.jump = jump if plan.jumps else None
+    scheduler.before_round = simulation.end_if_hopeless
     try:
         with steered(scheduler), lockstep_threads(), _without_collections():
             result = trio.run(simulation.run, main, clock=clock, instruments=[simulation])
@@ -124,6 +128,8 @@ def run_plan(
             _explain(exc, simulation, main)
             raise
         _explain(simulation.error, simulation, main)
+        if exc.__cause__ is simulation.error:
+            raise simulation.error from None  # Trio was ended by it, and calls that an internal error
         raise simulation.error from exc  # noqa: ASYNC104  # what the program raised while it was cut is not the reason
     if simulation.error is not None:
         _explain(simulation.error, simulation, main)
@@ -154,7 +160,7 @@ def _explain(error: BaseException, simulation: Simulation, main: Opaque) -> None
     if command is not None:
         error.add_note(f"see it again: {command}")
     else:
-        error.add_note(f"see it again: run_plan(program, Plan(seed={plan.seed}, ...)); a program that can be imported gets a command")
+        error.add_note(f"see it again: run_plan(program, {plan.source()}); a program that can be imported gets a command")
 
 
 def simulate_many(
@@ -188,7 +194,7 @@ def simulate_many(
     for seed in seeds:
         if tally.steps >= steps:
             break
-        chosen = MODES[seed % len(MODES)] if mode is None else mode
+        chosen = mode_of(seed, mode)
         depth = 2 + seed // len(MODES) % 4
         tally.run(run_plan, main, Plan(seed=seed, mode=chosen, depth=depth, jumps=jumps, max_steps=max_steps), keep_going=keep_going)
     return tally

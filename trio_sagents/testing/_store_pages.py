@@ -7,8 +7,8 @@ from typing import ClassVar, cast
 import pytest
 
 from trio_sagents.abc import ConversationStore, OwnedStore
-from trio_sagents.data.records import UNCHECKED, Owner
-from trio_sagents.exceptions import Conflict, ConversationNotFound
+from trio_sagents.data.records import UNCHECKED, Conversation, Owner
+from trio_sagents.exceptions import Conflict, ConversationNotFound, StateFromFuture
 from trio_sagents.testing._store_values import EPOCH_START, OwnedMethods, change, listed, message, row, texts
 
 
@@ -59,6 +59,8 @@ class PageTests:
             items = (await store.conversations(None, after=None, limit=2)).items
             assert [(item.conversation_id, item.title, item.message_count) for item in items] == [("b", None, 2), ("d", "D", 1)]
             assert all(item.updated_at.utcoffset() == datetime.timedelta(0) for item in items)
+            day = datetime.timedelta(days=1)  # whatever the clock of a server says
+            assert all(abs(item.updated_at - datetime.datetime.now(datetime.UTC)) < day for item in items)
 
     async def test_conversations_while_they_change(self) -> None:
         """What did not change is listed exactly once, whatever else changes between two pages."""
@@ -115,6 +117,27 @@ class PageTests:
             assert conversation is not None
             assert (conversation.epoch, conversation.revision) == (EPOCH_START + 1, 1)
             assert await store.delete(None, "c", owner=1)
+
+    async def test_load_that_is_refused(self) -> None:
+        """What looks at a conversation that is loaded sees all of it, and may refuse it: then nothing was changed."""
+        async with self.open_store() as opened:
+            if not isinstance(opened, OwnedStore):
+                pytest.skip("this store does not check owners")
+            store = cast("OwnedMethods", opened)
+            await opened.commit(None, change(owner=1, messages=[message("m")], state={"metadata": {"v": 1}}))
+            seen: list[Conversation] = []
+
+            def refuse(conversation: Conversation) -> None:
+                seen.append(conversation)
+                raise StateFromFuture("c", 99, 1)
+
+            for _ in range(2):
+                with pytest.raises(StateFromFuture):
+                    await store.load(None, "c", owner=1, check=refuse)
+            accepted = await store.load(None, "c", owner=1, check=seen.append)
+            assert accepted is not None
+            assert (EPOCH_START + 1, [message("m")], {"v": 1}) == (accepted.epoch, accepted.messages, accepted.state["metadata"])
+            assert [accepted] * 3 == seen
 
     async def test_missing_with_an_owner(self) -> None:
         """With an owner given, what is missing is missing in the same words."""

@@ -6,7 +6,17 @@ from typing import Final, Protocol
 
 from trio_sagents.abc import ConversationStore, Scope
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, DisplayMessage, HistoryPage, Owner, Unchecked
+from trio_sagents.data.records import (
+    Check,
+    Commit,
+    Conversation,
+    ConversationPage,
+    DisplayMessage,
+    HistoryPage,
+    Owner,
+    Unchecked,
+    accept_all,
+)
 
 EPOCH_START: Final = 1
 AT: Final = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC)
@@ -16,7 +26,9 @@ AWKWARD: Final = ("Ünïcode 🙂 \u202e \u2028", "quote ' \" ; DROP TABLE messa
 class OwnedMethods(Protocol):
     """The methods of an `OwnedStore`, as the kit calls them."""
 
-    async def load(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked) -> Conversation | None: ...
+    async def load(
+        self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked, check: Check = accept_all
+    ) -> Conversation | None: ...
     async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked) -> int: ...
     async def history(
         self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked
@@ -76,21 +88,27 @@ async def texts(store: ConversationStore, conversation_id: str = "c", limit: int
     """Return the texts of the whole transcript, read in pages."""
     pages: list[list[JSONValue]] = []
     before: str | None = None
+    seen: set[str] = set()
     while True:
         page = await store.history(None, conversation_id, before=before, limit=limit)
         pages.insert(0, [one.content["text"] for one in page.rows])
         before = page.before
         if before is None:
             return [text for found in pages for text in found]
+        assert before not in seen, f"history gave the cursor {before!r} twice: whoever follows it reads for ever"
+        seen.add(before)
 
 
 async def listed(store: ConversationStore, limit: int = 1000) -> list[str]:
     """Return the ids of all conversations, read in pages."""
     found: list[str] = []
     after: str | None = None
+    seen: set[str] = set()
     while True:
         page = await store.conversations(None, after=after, limit=limit)
         found += [item.conversation_id for item in page.items]
         after = page.after
         if after is None:
             return found
+        assert after not in seen, f"conversations gave the cursor {after!r} twice: whoever follows it reads for ever"
+        seen.add(after)

@@ -1,6 +1,7 @@
 """Sweeps: run a program once as it is, count its places, and then once for each place with something going wrong there.
 
-The program checks what must hold, at its end and whatever happened: a run that raises is a finding.
+The program checks what must hold, at its end and whatever happened: a run that raises is a finding. A sweep that finds no place is
+an error, for it would prove nothing.
 """
 
 import itertools
@@ -8,8 +9,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
-from trio_sagents.testing._plan import MAX_STEPS, CancelAt, CrashAt, FaultAt, FaultKind, Plan
-from trio_sagents.testing._scheduler import MODES, Mode
+from trio_sagents.testing._plan import FAULT_KINDS, MAX_STEPS, CancelAt, CrashAt, FaultAt, FaultKind, Plan, mode_of
+from trio_sagents.testing._scheduler import Mode
 from trio_sagents.testing._simulation import Simulation
 from trio_sagents.testing._simulator import run_plan
 from trio_sagents.testing._tally import Program, Tally
@@ -20,17 +21,25 @@ HOW_CRASHED: Final[Sequence[Literal["before", "after"]]] = ("before", "after")
 
 
 def _plan(seed: int, mode: Mode | None, max_steps: int) -> Plan:
-    return Plan(seed=seed, mode=MODES[seed % len(MODES)] if mode is None else mode, jumps=False, max_steps=max_steps)
+    return Plan(seed=seed, mode=mode_of(seed, mode), jumps=False, max_steps=max_steps)
 
 
-def _sweep(main: Program, plans: Iterable[Plan], evolve: Evolve, *, keep_going: bool) -> Tally:
+def _sweep(main: Program, plans: Iterable[Plan], evolve: Evolve, *, keep_going: bool, nothing: str) -> Tally:
     tally = Tally()
+    baselines = 0
     for plan in plans:
         baseline = tally.run(run_plan, main, plan, keep_going=keep_going)
+        baselines += 1
         if baseline is not None:
             for struck in evolve(plan, baseline):
                 tally.run(run_plan, main, struck, keep_going=keep_going)
+    _check_swept(tally, baselines, nothing)
     return tally
+
+
+def _check_swept(tally: Tally, baselines: int, nothing: str) -> None:
+    if tally.runs == baselines and not tally.violations:
+        raise ValueError(f"{nothing}: this sweep proves nothing")
 
 
 def _sample(plans: Sequence[Plan], most: float, seed: int) -> Sequence[Plan]:
@@ -52,7 +61,7 @@ def sweep_cancels(
         main: runs what is to be cancelled through `Simulation.named`.
         seeds: which schedules.
         mode: as in `simulate`.
-        names: which of the named tasks; None is all.
+        names: which of the named tasks, each of which must yield somewhere; None is all.
         max_steps: task steps of one run.
         keep_going: whether to go on where a run goes wrong.
 
@@ -60,16 +69,27 @@ def sweep_cancels(
         How many runs and steps there were, and what was found.
 
     Raises:
+        ValueError: nothing was cancelled, for no task is named, or one of `names` never yielded.
+        TypeError: `names` is a text.
         What the first run raises that goes wrong, unless `keep_going`.
     """
+    if isinstance(names, str):
+        raise TypeError(f"names must be a sequence of names, not {names!r}")
+    seen: set[str] = set()
 
     def evolve(plan: Plan, baseline: Simulation) -> Iterable[Plan]:
+        seen.update(baseline.yields)
         for name, yields in baseline.yields.items():
             if names is None or name in names:
                 for n, how in itertools.product(range(1, yields + 1), HOW_CANCELLED):
                     yield Plan(seed=plan.seed, mode=plan.mode, jumps=False, max_steps=max_steps, cancels=(CancelAt(name, n, how),))
 
-    return _sweep(main, [_plan(seed, mode, max_steps) for seed in seeds], evolve, keep_going=keep_going)
+    plans = [_plan(seed, mode, max_steps) for seed in seeds]
+    nothing = "no task of the program yields that it runs through Simulation.named"
+    tally = _sweep(main, plans, evolve, keep_going=keep_going, nothing=nothing)
+    if not tally.violations and (unknown := [name for name in names or () if name not in seen]):
+        raise ValueError(f"no task yields that is named {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(seen))}")
+    return tally
 
 
 def sweep_faults(
@@ -93,8 +113,16 @@ def sweep_faults(
         max_steps: task steps of one run.
         keep_going: whether to go on where a run goes wrong.
 
-    Returns, raises: as `sweep_cancels`.
+    Returns:
+        How many runs and steps there were, and what was found.
+
+    Raises:
+        ValueError: no call goes through `Simulation.faults`, or one of `kinds` is none.
+        What the first run raises that goes wrong, unless `keep_going`.
     """
+    for kind in kinds:
+        if kind not in FAULT_KINDS:
+            raise ValueError(f"a kind of fault is one of {', '.join(FAULT_KINDS)}, not {kind!r}")
 
     def evolve(plan: Plan, baseline: Simulation) -> Iterable[Plan]:
         def struck(*faults: FaultAt) -> Plan:
@@ -105,7 +133,8 @@ def sweep_faults(
         if pairs:
             yield from _sample([struck(*pair) for pair in itertools.combinations(singles, 2) if pair[0].n != pair[1].n], pairs, plan.seed)
 
-    return _sweep(main, [_plan(seed, mode, max_steps) for seed in seeds], evolve, keep_going=keep_going)
+    plans = [_plan(seed, mode, max_steps) for seed in seeds]
+    return _sweep(main, plans, evolve, keep_going=keep_going, nothing="no call of the program goes through Simulation.faults")
 
 
 def sweep_crashes(
@@ -127,10 +156,17 @@ def sweep_crashes(
         max_steps: task steps of one run.
         keep_going: whether to go on where a run goes wrong.
 
-    Returns, raises: as `sweep_cancels`.
+    Returns:
+        How many runs and steps there were, and what was found.
+
+    Raises:
+        ValueError: nothing was written to `Simulation.disk`.
+        What the first run raises that goes wrong, unless `keep_going`.
     """
     tally = Tally()
+    baselines = 0
     for seed in seeds:
+        baselines += 1
         plain = _plan(seed, mode, max_steps)
         baseline = tally.run(run_plan, main, plain, keep_going=keep_going)
         again: list[Plan] = []
@@ -143,6 +179,7 @@ def sweep_crashes(
             ]
         for plan in _sample(again, twice, seed):
             tally.run(run_plan, main, plan, keep_going=keep_going)
+    _check_swept(tally, baselines, "no life of the program writes to Simulation.disk")
     return tally
 
 

@@ -1,8 +1,9 @@
 """Every private name of Trio's that this kit uses, each in one function: the one module to change when Trio changes.
 
 Trio decides the order of the tasks that can run by asking `trio._core._run._r` to shuffle them, where deterministic scheduling
-is allowed. A schedule of ours answers in its place; tasks that it holds back go to the end of the runner's queue. Three more
-names look at what has no public way: how old a task is, when the clock would jump, and which scopes shield a task.
+is allowed. A schedule of ours answers in its place; tasks that it holds back go to the end of the runner's queue. The other
+names are for what has no public way: how old a task is, when the clock would jump, which scopes shield a task, and what is sent to
+a task that runs next.
 
 What to do when `check_trio` complains: find the name in Trio's `_core/_run.py` under its new name and change the function here
 that uses it, or pin Trio below the release that dropped it. The library itself uses none of these names.
@@ -29,6 +30,8 @@ PRIVATE_NAMES: Final[tuple[tuple[Opaque, str], ...]] = (
     (_run.Runner, "tasks"),
     (_run.Task, "_counter"),
     (_run.Task, "_cancel_status"),
+    (_run.Task, "_next_send"),
+    (_run.Task, "_next_send_fn"),
     (_run.CancelStatus, "parent"),
     (_run.CancelStatus, "_scope"),
     (trio.testing.MockClock, "_autojump"),
@@ -82,6 +85,11 @@ def drop_shields() -> None:
         while status is not None:
             status._scope.shield = False  # noqa: SLF001  # likewise
             status = status.parent
+
+
+def throw_into(task: "Task", error: BaseException) -> None:
+    """Have a task that is about to run find this error where it waits."""
+    task._next_send_fn, task._next_send = task.coro.throw, error  # noqa: SLF001  # there is no public way
 
 
 def watch_jumps(clock: trio.testing.MockClock, before: Callable[[], None]) -> None:

@@ -60,9 +60,32 @@ class LeaseConformance:
             assert await leases.acquire("c", "b", self.ttl) is None
             assert await leases.acquire("c", "a", self.ttl) is not None
 
+    async def test_acquire_when_it_lasts_nearly_its_time(self) -> None:
+        """A lease lasts as long as it was given for, whoever asks meanwhile; what is left of it becomes less."""
+        async with self.open_leases() as leases:
+            lasting = 4 * self.ttl
+            assert await leases.acquire("c", "a", lasting) is None
+            await self.pass_time(0.9 * lasting)
+            remaining = await leases.acquire("c", "b", self.ttl)
+            assert remaining is not None
+            assert remaining <= 0.2 * lasting
+            assert ["c"] == list(await leases.renew(["c"], "a", self.ttl))
+
+    async def test_acquire_when_it_is_refused(self) -> None:
+        """Who is refused has nothing, whatever it asks for then; and whoever has it keeps it."""
+        async with self.open_leases() as leases:
+            assert await leases.acquire("c", "a", self.ttl) is None
+            for _ in range(2):
+                assert await leases.acquire("c", "b", self.ttl) is not None
+            assert [] == list(await leases.renew(["c"], "b", self.ttl))
+            await leases.release("c", "b")
+            assert ["c"] == list(await leases.renew(["c"], "a", self.ttl))
+            assert await leases.acquire("c", "b", self.ttl) is not None
+
     async def test_leases_are_apart(self) -> None:
-        """One conversation's lease is none of another's, whatever their ids look like."""
-        ids = ("c", "C", "c ", "c/d", "c%", "c_", "c'; --", "ç", "漢字")
+        """One conversation's lease is none of another's, whatever their ids look like, and however long they are."""
+        long = "c" * 255
+        ids = ("c", "C", "c ", "c/d", "c%", "c_", "c'; --", "ç", "漢字", long, f"{long}1", f"{long}2")
         async with self.open_leases() as leases:
             for index, one in enumerate(ids):
                 assert await leases.acquire(one, f"holder-{index}", self.ttl) is None
@@ -78,6 +101,17 @@ class LeaseConformance:
                 await self.pass_time(0.6 * self.ttl)
                 assert {"c", "d"} == set(await leases.renew(["c", "d"], "a", self.ttl))
             assert await leases.acquire("c", "b", self.ttl) is not None
+
+    async def test_renew_when_others_are_held(self) -> None:
+        """What is not asked for is not renewed, and not told of."""
+        async with self.open_leases() as leases:
+            for one in ("c", "d"):
+                await leases.acquire(one, "a", self.ttl)
+            await self.pass_time(0.6 * self.ttl)
+            assert ["c"] == list(await leases.renew(["c"], "a", self.ttl))
+            await self.pass_time(0.6 * self.ttl)
+            assert await leases.acquire("c", "b", self.ttl) is not None
+            assert await leases.acquire("d", "b", self.ttl) is None
 
     async def test_renew_when_it_is_not_held(self) -> None:
         """What was never had, what has ended, was given back, or is another's by now, is not renewed, and not taken."""

@@ -181,14 +181,56 @@ class StoreConformance(PageTests):
             state = (await loaded(store)).state
             assert (state["todos"], state["metadata"], state.get("draft"), state.get("interrupt")) == ([1], {"b": 2}, None, None)
 
+    async def test_numbers(self) -> None:
+        """A number comes back as what it was: 1 is not 1.0, for arguments that were approved are compared; and no digit is lost."""
+        numbers: list[JSONValue] = [1, 1.0, 0, -1, True, 2**53 + 1, -(2**60) - 1, 0.1, 1e300, 5e-324]
+        async with self.open_store() as store:
+            await store.commit(None, change(state={"metadata": {"n": numbers}}, messages=[{**message("m"), "metadata": {"n": numbers}}]))
+            got = await loaded(store)
+            for found in (got.state["metadata"]["n"], got.messages[0]["metadata"]["n"]):
+                assert [(number, type(number)) for number in numbers] == [(number, type(number)) for number in found]
+
+    async def test_long_text(self) -> None:
+        """A long message, as long as a limit of 65,535 bytes would cut, comes back whole."""
+        long = "ü" * 70_000
+        async with self.open_store() as store:
+            await store.commit(None, change(messages=[message("m", long)], rows=[row("r", long)], state={"metadata": {"x": long}}))
+            got = await loaded(store)
+            assert ([message("m", long)], {"x": long}, [long]) == (got.messages, got.state["metadata"], await texts(store))
+
+    async def test_ids_are_apart(self) -> None:
+        """One conversation is none of another, whatever their ids look like, and however long they are; nor is one message."""
+        long = "c" * 255
+        ids = ("c", "C", "c ", "c/d", "c%", "c_", "ç", "漢字", long, f"{long}1", f"{long}2")
+        async with self.open_store() as store:
+            for one in ids:
+                await store.commit(None, change(one, messages=[message("m", one)], rows=[row("r", one)]))
+            for one in ids:
+                assert [message("m", one)] == (await loaded(store, one)).messages
+                assert [one] == await texts(store, one)
+            everywhere = change(
+                "all", queued=[message(one) for one in ids], message_ids=dict.fromkeys(ids, "d"), rows=[row(one) for one in ids]
+            )
+            await store.commit(None, everywhere)
+            got = await loaded(store, "all")
+            assert [message(one) for one in ids] == got.queue
+            assert dict.fromkeys(ids, "d") == got.message_ids
+            assert [*ids, "all"] == (await listed(store))[::-1]
+            assert ["Hello"] * len(ids) == await texts(store, "all")
+            assert await store.delete(None, "C")
+            assert [message("m", "c")] == (await loaded(store, "c")).messages
+
     async def test_row_that_is_replaced(self) -> None:
-        """A row with a known id is replaced and keeps its place; within one commit, too."""
+        """A row with a known id is replaced, all of it, and keeps its place; within one commit, too."""
         async with self.open_store() as store:
             await store.commit(None, change(rows=[row("r1", "a"), row("r2", "b"), row("r1", "c")]))
             await store.commit(None, change("other", rows=[row("r1", "x")]))
             await store.commit(None, change(revision=2, rows=[row("r3", "d"), row("r2", "e")]))
             assert await texts(store) == ["c", "e", "d"]
             assert await texts(store, "other") == ["x"]
+            later = DisplayMessage("r2", "another", "tool", "tool_result", {"text": "f", "n": [1]}, "cancelled", AT.replace(year=2028))
+            await store.commit(None, change(revision=3, rows=[later]))
+            assert [row("r1", "c"), later, row("r3", "d")] == list((await store.history(None, "c", before=None, limit=3)).rows)
 
     async def test_delete(self) -> None:
         """A deleted conversation is gone with all its parts; deleting again is False; a commit that goes on from it is refused."""
@@ -206,9 +248,15 @@ class StoreConformance(PageTests):
             with pytest.raises(Conflict):
                 await store.commit(None, change(revision=2))
             assert await texts(store, "kept") == ["kept"]
-            await store.commit(None, parts)
+            await store.commit(None, change(messages=[message("n")], message_ids={"n": "e"}, rows=[row("s", "new")]))
             fresh = await loaded(store)
-            assert (1, [message("m")], [message("q")], {"m": "d"}) == (fresh.revision, fresh.messages, fresh.queue, fresh.message_ids)
+            assert (1, [message("n")], [], {"n": "e"}) == (fresh.revision, fresh.messages, fresh.queue, fresh.message_ids)
+            assert fresh.state.get("todos") is None
+            assert await texts(store) == ["new"]
+            assert await store.delete(None, "c")
+            await store.commit(None, parts)
+            again = await loaded(store)
+            assert (1, [message("m")], [message("q")], {"m": "d"}) == (again.revision, again.messages, again.queue, again.message_ids)
             assert await texts(store) == ["Hello"]
 
     async def test_nothing_is_shared(self) -> None:

@@ -11,6 +11,7 @@ run, so failures replay and shrink. Private names of Trio carry this; `check_tri
 
 import contextlib
 import hashlib
+import math
 import queue
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,8 +23,9 @@ import trio
 import trio.testing
 from hypothesis.stateful import RuleBasedStateMachine
 
+from trio_sagents.testing._simulation import waiting_tasks, waits_for_outside
 from trio_sagents.testing._threads import lockstep_threads
-from trio_sagents.testing._trio_hooks import age_of, check_trio, hold_back, steered
+from trio_sagents.testing._trio_hooks import age_of, check_trio, drop_shields, hold_back, steered, watch_jumps
 
 T = TypeVar("T")
 Mode = Literal["shuffle", "delay", "priority"]
@@ -32,7 +34,7 @@ MODES: Final[Sequence[Mode]] = ("shuffle", "delay", "priority")
 MOST_TICKS: Final = 200_000
 """Passes of the event loop for one command: more is a task that spins."""
 PATIENCE: Final = 5.0
-"""Real seconds in which a run that waits for the outside must go on: with `lockstep_threads` it never waits."""
+"""Real seconds in which a run that waits for the outside must go on: with `lockstep_threads` it does so for sockets and pipes alone."""
 
 
 class Schedule:
@@ -100,6 +102,19 @@ def scheduled(schedule: Schedule) -> Iterator[Schedule]:
         yield schedule
 
 
+class _Watch(trio.abc.Instrument):
+    """Sees a run come to a stand that nothing can end."""
+
+    def __init__(self) -> None:
+        self.standing: str = ""
+        """Who waits where; empty while the run goes on, or waits for a socket or a pipe."""
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Trio calls this in each pass; where it would wait for longer than anything takes, every task waits."""
+        stands = timeout > PATIENCE and not waits_for_outside()
+        self.standing = "; ".join(f"{who} at {place}" for who, place in waiting_tasks()) if stands else ""
+
+
 class TrioStateMachine(RuleBasedStateMachine):
     """A `RuleBasedStateMachine` whose rules drive one Trio run. Call `begin` in an `@initialize` rule.
 
@@ -121,6 +136,7 @@ class TrioStateMachine(RuleBasedStateMachine):
         self._is_begun = False
         self._is_leaving = False
         self._token: trio.lowlevel.TrioToken
+        self._watch = _Watch()
         self._undo = contextlib.ExitStack()
 
     def begin(self, seed: int, mode: Mode = "shuffle") -> Schedule:
@@ -133,6 +149,7 @@ class TrioStateMachine(RuleBasedStateMachine):
             run_sync_soon_threadsafe=self._host.put,
             done_callback=self._note_end,
             clock=self.clock,
+            instruments=[self._watch],
         )
         self.do(trio.lowlevel.checkpoint)
         return schedule
@@ -155,13 +172,24 @@ class TrioStateMachine(RuleBasedStateMachine):
 
     def _cut(self) -> None:
         self._is_leaving = True
+        watch_jumps(self.clock, self._stop_jumping)
         self.clock.autojump_threshold = 0
         self.nursery.cancel_scope.cancel()
+
+    def _stop_jumping(self) -> None:
+        if trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf:
+            self.clock.autojump_threshold = math.inf  # it would look for the next deadline for ever, and there is none
+
+    def _unshield(self) -> None:
+        drop_shields()
+        self.clock.autojump_threshold = 0
 
     def _pump(self, is_done: Callable[[], bool]) -> None:
         for _ in range(MOST_TICKS):
             if is_done() or self._ended is not None:
                 return
+            if self._watch.standing and self._host.empty():
+                raise AssertionError(f"the run waits for what cannot come: only `advance` and `jump` move time; {self._watch.standing}")
             try:
                 tick = self._host.get(timeout=PATIENCE)
             except queue.Empty:
@@ -170,7 +198,16 @@ class TrioStateMachine(RuleBasedStateMachine):
         raise AssertionError(f"a command takes more than {MOST_TICKS} passes of the event loop")
 
     def do(self, function: Callable[..., Awaitable[T]], *args: object) -> T:  # type: ignore[explicit-any]  # any function
-        """Return `await function(*args)`, done in the run; the run stands still before and after."""
+        """Return `await function(*args)`, done in the run; the run stands still before and after.
+
+        Raises:
+            AssertionError: it cannot come to its end, for every task waits and the clock stands still; or it does not within very many
+                passes of the event loop.
+            RuntimeError: `begin` was not called.
+            What the function raised, or what ended the run.
+        """
+        if not self._is_begun:
+            raise RuntimeError("there is no run yet: call begin(seed) in an @initialize rule")
         self._answer, self._command = None, partial(function, *args)
         try:
             self._pump(lambda: self._answer is not None)
@@ -234,11 +271,20 @@ class TrioStateMachine(RuleBasedStateMachine):
     def _leave(self) -> None:
         if not self._is_begun or self._ended is not None:
             return
-        self._token.run_sync_soon(self._cut)
-        self._pump(lambda: False)
+        try:
+            self._pump_to_end(self._cut)
+        except AssertionError:
+            # Something hangs in a shield; a run that is left behind would be in the way of the next example.
+            self._pump_to_end(self._unshield)
+            raise
         assert self._ended is not None
         if not self.has_failed:
             self._ended.unwrap()
+
+    def _pump_to_end(self, action: Callable[[], object]) -> None:
+        self._watch.standing = ""  # the action will wake the run
+        self._token.run_sync_soon(action)
+        self._pump(lambda: False)
 
 
 async def _pass_rounds(rounds: int) -> None:
