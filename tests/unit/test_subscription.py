@@ -1,5 +1,6 @@
 """One subscriber's place in the events of one conversation: enrolled once, ended once, and deaf when nobody reads any more."""
 
+import datetime
 import math
 from typing import Any
 
@@ -8,8 +9,10 @@ import trio
 
 from trio_sagents.broadcast import Feed, Subscription
 from trio_sagents.data.cursors import Cursor
-from trio_sagents.data.events import Snapshot, TurnStarted
-from trio_sagents.data.status import Status
+from trio_sagents.data.events import AgentShutdown, Snapshot, TurnStarted
+from trio_sagents.data.status import ShutdownReason, Status
+
+NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 def feed_of(incarnation: str = "one") -> Feed:
@@ -132,3 +135,18 @@ def test_end_when_something_is_left() -> None:
     assert [one] == told
     assert ["TurnStarted"] == kinds(one.take())
     assert () == one.take()
+
+
+def test_end_when_something_of_an_earlier_agent_is_left() -> None:
+    """All that was left of the first agent is kept, and of those that came and went since only the last word of the last one."""
+    one = subscription_of(lambda _: None)
+    for incarnation in ("one", "two", "three"):
+        feed = feed_of(incarnation)
+        one.enrol(feed)
+        feed.publish(TurnStarted("t"))
+        feed.publish(AgentShutdown(ShutdownReason.STOPPED, Status.IDLE, 0, False, NOW, NOW))
+        one.end()
+
+    left = one.take()
+    assert ["Snapshot", "TurnStarted", "AgentShutdown", "AgentShutdown"] == kinds(left)
+    assert ["one", "one", "one", "three"] == [envelope.incarnation for envelope in left]
