@@ -142,6 +142,13 @@ BROADCAST: Final = (
         ("mutants/test_holes.py::test_feed_when_it_drops_old_events",),
     ),
     Mutant(
+        "a cursor of another channel is followed",
+        "broadcast/_subscription.py",
+        " and place.channel == feed.channel",
+        "",
+        ("mutants/test_holes.py::test_subscribe_with_a_place_of_the_other_channel",),
+    ),
+    Mutant(
         "an old subscription takes the place of a new one away",
         "broadcast/_subscriber.py",
         "        if self._subscriptions.get(key) is subscription:\n            del",

@@ -148,6 +148,19 @@ async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojum
         assert await store.inner.load(None, "c") is None
 
 
+async def test_subscribe_with_a_place_of_the_other_channel(autojump_clock: Any) -> None:
+    """A place on the debug channel is none on the main one: its number says nothing there, so a snapshot comes first."""
+    async with opened() as sessions, sessions.open_subscriber() as first, sessions.open_subscriber() as second:
+        await sessions.start("c")
+        await first.subscribe("c", channel="debug")
+        (envelope,) = await read_all(first)
+        await answer_to(sessions)
+        assert isinstance(envelope.event, Snapshot)
+        await second.subscribe("c", after=envelope.event.cursor)
+
+        assert [Snapshot] == [type(one.event) for one in await read_all(second)]
+
+
 def test_feed_when_it_drops_old_events() -> None:
     """At any time the log reaches back as far as it says, so that a viewer who was away for less gets every event."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_sagents import Agent, Completed, Failed, MemoryStore, ModelRequest, SessionConfig, SingleFactoryRouter, open_sessions
+from trio_sagents import Agent, Completed, Failed, MemoryStore, SessionConfig, SingleFactoryRouter, open_sessions
 from trio_sagents.testing import (
     Call,
     FaultAt,
@@ -191,10 +191,8 @@ async def test_faulty_model_with_a_bad_habit(habit: Habit, reply: str, autojump_
     check_conversation(stored)
 
 
-async def test_faulty_model_with_an_unknown_habit() -> None:
-    """A habit that is none is refused."""
-    model = FaultyModel(ScriptedModel(["a"]), habits=["late"])  # type: ignore[list-item]
-
-    with pytest.raises(ValueError, match="same_ids"):
-        async with model.stream(ModelRequest("", ())):
-            pass
+@pytest.mark.parametrize(("habits", "error"), [(["bad"], ValueError), ("same_ids", TypeError)])
+def test_faulty_model_with_an_unknown_habit(habits: Any, error: type[Exception]) -> None:
+    """A habit that is none is refused when the model is made, and not in the middle of a turn."""
+    with pytest.raises(error, match="habit"):
+        FaultyModel(ScriptedModel([]), habits=habits)
