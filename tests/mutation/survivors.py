@@ -34,4 +34,26 @@ EXPLAINED: Final[dict[str, str]] = {
     " - message = decode_message(context.conversation_id, _without_mark(record)) + message = decode_message(None, _without_mark(record))": (
         "the id stands in the error for a record that cannot be read, and all were read by the check of the load, right before"
     ),
+    "trio_sagents/supervisor/_answering.py::Answering._let_go: - self.live.is_released = True + self.live.is_released = None": (
+        "the status below is one that holds no queue, and whatever gives another one sets this anew"
+    ),
+    'trio_sagents/supervisor/_answering.py::Answering._past: - accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), ""))'
+    ' + accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), "XXXX"))': (
+        "a turn with a message on record has taken one, or goes on under the id of its interrupt"
+    ),
+    "trio_sagents/persistence/_sqlite_writer.py::Writer.submit:"
+    " - self._queued[job] = None # type: ignore[index] # a queue of jobs of all kinds"
+    ' + self._queued[job] = "" # type: ignore[index] # a queue of jobs of all kinds': "the dict is a set with an order",
+    "trio_sagents/persistence/memory.py::_Order.append:"
+    " - alive = [(change, one) for change, one in zip(self._changes, self._rows, strict=True)"
+    " if one.change == change] + alive = [(change, one) for change, one in zip(self._changes, self._rows, strict=False)"
+    " if one.change == change]": "both lists grow together: strict says so to the reader",
+    "trio_sagents/persistence/memory.py::MemoryStore.conversations:"
+    " - found: Sequence[_Stored] = () if order is None else order.page(place, limit + 1)"
+    " + found: Sequence[_Stored] = () if order is None else order.page(place, limit + 2)": "one more says that there are more; so do two",
+    "trio_sagents/supervisor/_ledger.py::Ledger._commit:"
+    " - rows=transformed(change.rows, self.transforms) if self.transforms else change.rows,"
+    " + rows=transformed(change.rows, self.transforms) if (self.transforms) or True else change.rows,": (
+        "where there is no transform the rows stay what they are: it spares the walk"
+    ),
 }

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_sagents import AgentNotRunning, Approve, InvalidDecision, Middleware, Reject
+from trio_sagents import AgentNotRunning, AlreadyDecided, Approve, Conflict, InvalidDecision, Middleware, Reject
 from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call
 
@@ -69,6 +69,43 @@ async def test_text_when_it_cannot_be_stored(autojump_clock: Any) -> None:
         await world.decide(Reject(interrupt.calls[0]))
 
         assert ("cancelled", "fine") == (await world.results())["pay"]
+
+
+@pytest.mark.parametrize("delay", [0.1, 1.0], ids=["on record", "on its way"])
+async def test_decision_of_another_while_it_is_looked_at(autojump_clock: Any, delay: float) -> None:
+    """What is looked at for longer, and finds the call decided then, or about to be, is refused: one decision is on record."""
+
+    class Slow(Asked):
+        async def answer(self, context: Any, call: Any, decision: Any) -> Any:
+            await trio.sleep(1.0 if isinstance(decision, Reject) else 0.5)
+
+    effects = Effects()
+    async with World(asking(effects, Slow("slow"))) as world:
+        (call,) = (await world.ask()).calls
+        world.store.delay = delay
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.decide, Approve(call))
+            with pytest.raises(AlreadyDecided, match="approve"):
+                await world.resume(Reject(call))
+
+        assert ["approve"] == [record.kind for record in await world.records()]
+        assert [1] == effects.of("pay")
+
+
+async def test_decision_when_another_agent_has_taken_over(autojump_clock: Any) -> None:
+    """A conflict refuses the decision, and the agent, which has no business there any more, leaves."""
+    effects = Effects()
+    async with World(asking(effects, Asked("asked"))) as world:
+        (call,) = (await world.ask()).calls
+        handle = await world.handle()
+        world.store.before_commit = lambda commit: Conflict("c", expected=(1, 1), found=None)
+        with pytest.raises(Conflict):
+            await handle.resume([Approve(call)])
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(AgentNotRunning):
+            await handle.wait_idle()
+
+        assert [] == effects.done
 
 
 # ── an agent that leaves meanwhile

@@ -13,6 +13,7 @@ from trio_sagents import (
     Approvals,
     Approve,
     AskUser,
+    PersistenceError,
     Reject,
     StatusChanged,
     SubAgents,
@@ -308,3 +309,22 @@ async def test_deadline_and_a_message_instead(autojump_clock: Any, instants: Non
         await world.decide(Approve(call_of(second, "pay")))
 
         assert [2] == effects.of("pay")
+
+
+async def test_deadline_while_a_decision_is_on_its_way_that_fails(autojump_clock: Any, instants: None) -> None:
+    """Where the time is over while somebody's decision is stored, and that fails, the call is rejected then: it does not wait for ever."""
+    effects = Effects()
+    async with World(paying(effects)) as world:
+        (call,) = (await world.ask()).calls
+        await trio.sleep(59.5)
+        errors = [OSError("full")]
+        world.store.before_commit = lambda commit: errors.pop() if errors else None
+        world.store.delay = 1.0
+        with pytest.raises(PersistenceError):
+            await world.resume(Approve(call))
+        await (await world.handle()).wait_idle()
+        await trio.sleep(10)
+
+        assert await world.interrupt() is None
+        assert ["expired"] == [record.kind for record in await world.records()]
+        assert [] == effects.done

@@ -103,6 +103,43 @@ async def test_claims_of_two_gates(autojump_clock: Any, first: Any, second: Any,
     assert "Approvals, Claiming" == call.claimed_by
 
 
+async def test_claim_when_it_has_another_status(autojump_clock: Any) -> None:
+    """A call that waits is interrupted, whatever the claim says of it."""
+    effects = Effects()
+    gate = Claiming(lambda call: attrs.evolve(pending(call), status="completed"))
+    async with World(scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gate])) as world:
+        assert ["interrupted"] == [call.status for call in (await world.ask()).calls]
+
+
+@pytest.mark.parametrize(("newcomers", "allowed"), [("ask", ("approve", "edit", "reject")), ("deny", ("reject",))])
+@pytest.mark.parametrize("order", [1, -1], ids=["gate first", "gate last"])
+async def test_newcomer_when_there_was_no_tool_at_the_start(autojump_clock: Any, newcomers: str, allowed: Any, order: int) -> None:
+    """An agent that started without any tool asks about the first that appears: it ran as if it had been there from the start."""
+    effects = Effects()
+    middleware = [Approvals({"pay": True}, newcomers=newcomers), Growing()][::order]
+    async with World(scripted("hi", Call("new", amount=1), "done", middleware=middleware)) as world:
+        await world.post()
+        await (await world.handle()).notify_middleware("Growing", (effects.tool("new"),))
+        (call,) = (await world.ask()).calls
+
+    assert allowed == tuple(call.allowed)
+    assert [] == effects.done
+
+
+async def test_newcomer_when_it_is_listed(autojump_clock: Any) -> None:
+    """A policy that lets newcomers run asks about those that it lists by name."""
+    effects = Effects()
+    growing = Growing()
+    agent = scripted("hi", Call("late", amount=1), "done", middleware=[Approvals({"late": ["reject"]}, newcomers="allow"), growing])
+    async with World(agent) as world:
+        await world.post()
+        await (await world.handle()).notify_middleware("Growing", (effects.tool("late"),))
+        (call,) = (await world.ask()).calls
+
+    assert ("reject",) == tuple(call.allowed)
+    assert [] == effects.done
+
+
 async def test_gate_when_a_turn_has_none_of_its_tools(autojump_clock: Any) -> None:
     """A gate lets every other tool run, and asks about its own each time anew."""
     effects = Effects()
@@ -132,6 +169,8 @@ async def test_transcript_of_a_host_when_calls_are_decided(autojump_clock: Any) 
     assert ["cancelled"] == [status for status, name in told if name == "move"]
     first = next(info for status, info in rows.statuses if status == "executing")
     assert {"name": "pay", "call_id": pay.call_id, "arguments": {"amount": 1}} == first
+    rejected = next(info for status, info in rows.statuses if status == "cancelled")
+    assert {"name": "move", "call_id": move.call_id, "error": "This call was not run: a person rejected it."} == rejected
 
 
 async def test_events_when_a_call_is_rejected(autojump_clock: Any) -> None:
@@ -150,6 +189,7 @@ async def test_events_when_a_call_is_rejected(autojump_clock: Any) -> None:
     assert (result, turn_id) in [(event.message, event.turn_id) for event in of_kind(told, MessageCompleted)]
     ended = of_kind(told, ToolExecutionUpdated)
     assert [("cancelled", interrupt.calls[0].call_id, turn_id)] == [(event.status, event.call.call_id, event.turn_id) for event in ended]
+    assert "cancelled" == ended[0].call.status
     assert (None, result.results[0].content) == (ended[0].output, ended[0].error)
 
 

@@ -162,6 +162,16 @@ def test_decision_when_it_is_none(make: Any, error: type[Exception]) -> None:
         make()
 
 
+@pytest.mark.parametrize("name", ["interrupt_id", "call_id", "digest"])
+def test_decision_when_one_name_is_none(name: str) -> None:
+    """The error says which of the names is no text, or cannot be stored."""
+    names: dict[str, Any] = {"interrupt_id": "i", "call_id": "c", "digest": "d"}
+    with pytest.raises(TypeError, match=f"^{name} must be a str"):
+        Approve(**{**names, name: 5})
+    with pytest.raises(ValueError, match=f"^{name}:"):
+        Approve(**{**names, name: "\ud800"})
+
+
 def test_decision_when_it_says_nothing_of_its_own() -> None:
     """A decision of no kind has no content."""
     assert {} == Decision("i", "c", "d").content == Approve("i", "c", "d").content

@@ -182,3 +182,15 @@ async def test_split_vault_when_metadata_change() -> None:
 
     assert found is not None
     assert ({"title": "two"}, []) == (found.state["metadata"], found.state["todos"])
+
+
+async def test_split_vault_when_nobody_asks_whose_it_is() -> None:
+    """Where owners are not compared the host is told none, at a load and for a page."""
+    host: Any = Split()
+    await SplitVault(host, None).save(SCOPE, commit_of(), ())
+    host.asked.clear()
+    vault, anybody = SplitVault(host, None), Asker(SCOPE)
+    await vault.load(anybody, "c", "agent", check)
+    await vault.history(anybody, "c", before=None, limit=1)
+
+    assert [None, None] == [context.owner for _, _, context in host.asked]

@@ -120,9 +120,9 @@ class Approvals(Middleware):
 
     def _bind(self, context: MiddlewareContext) -> Mapping[str, Opaque]:
         """Return, by name, the functions of the tools that were registered when the agent started."""
-        bound: dict[str, Opaque] = context.memory.setdefault(_BOUND, {})
-        if not bound:
-            bound.update((name, one.function) for name, one in context.tools.items())
+        bound: dict[str, Opaque] | None = context.memory.get(_BOUND)
+        if bound is None:  # not where it is empty: an agent that began without tools has newcomers alone
+            bound = context.memory[_BOUND] = {name: one.function for name, one in context.tools.items()}
             self._tell_of_slips(context, bound)
         return bound
 
