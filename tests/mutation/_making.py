@@ -21,6 +21,8 @@ from tests.mutation._groups import ROOT, files_of
 
 NAME: Final = re.compile(r"\w*['\"][\w.:/-]*['\"]")
 """A text that is a name, and no prose."""
+MOST_LINES: Final = 3
+"""From where a changed node begins to the first line that changes; a key beyond is taken for one that has gone."""
 UNTESTED_CALLS: Final = m.OneOf(m.Name("cast"), m.Attribute(value=m.Name("log")), m.Name("assert_never"))
 
 
@@ -156,21 +158,27 @@ def places_in(path: Path) -> tuple[cst.Module, list[tuple[cst.CSTNode, cst.CSTNo
     return wrapper.module, places.found
 
 
+def _may_be(keys: Collection[str], path: Path, module: cst.Module, line: int, function: str) -> bool:
+    begin = f"{path.relative_to(ROOT).as_posix()}::{function}: - "
+    near = {" ".join(one.split()) for one in module.code.splitlines()[line - 1 : line - 1 + MOST_LINES]}
+    return any(key.startswith(begin) and any(key.startswith(begin + one) for one in near if one) for key in keys)
+
+
 def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Collection[str] | None = None) -> tuple[int, list[Mutant]]:
     """Return how many places a group has, and the mutants of those that are chosen; what is no Python is none.
 
     Args:
         group: of `GROUPS`.
         chosen: given how many there are, the numbers of those to make.
-        only: the functions to look at, as `path::name`; by default all of the group.
+        only: the keys to look for: made are the mutants of their functions that begin near the first line that they change.
     """
     files = files_of(group)
     if only is not None:
-        named = {name.partition("::")[0] for name in only}
+        named = {key.partition("::")[0] for key in only}
         files = [path for path in files if path.relative_to(ROOT).as_posix() in named]
     every = [(path, module, place) for path in files for module, places in [places_in(path)] for place in places]
     if only is not None:
-        every = [one for one in every if f"{one[0].relative_to(ROOT).as_posix()}::{one[2][4]}" in only]
+        every = [(path, module, place) for path, module, place in every if _may_be(only, path, module, place[2], place[4])]
     made: list[Mutant] = []
     for number in chosen(len(every)):
         path, module, (old, new, line, statement, function) = every[number]
