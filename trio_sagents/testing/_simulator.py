@@ -129,7 +129,8 @@ def run_plan(
             raise
         _explain(simulation.error, simulation, main)
         if exc.__cause__ is simulation.error:
-            raise simulation.error from None  # Trio was ended by it, and calls that an internal error
+            # Trio was ended by it, and calls that an internal error.
+            raise simulation.error from None  # noqa: ASYNC104
         raise simulation.error from exc  # noqa: ASYNC104  # what the program raised while it was cut is not the reason
     if simulation.error is not None:
         _explain(simulation.error, simulation, main)
