@@ -7,9 +7,9 @@ log record's), annotations, decorators, defaults, asserts, which state invariant
 import difflib
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 import libcst as cst
@@ -23,6 +23,8 @@ NAME: Final = re.compile(r"\w*['\"][\w.:/-]*['\"]")
 """A text that is a name, and no prose."""
 MOST_LINES: Final = 3
 """From where a changed node begins to the first line that changes; a key beyond is taken for one that has gone."""
+Place: TypeAlias = tuple[cst.CSTNode, cst.CSTNode, int, int, str]
+"""What stands there, what takes its place, the line, the line of its statement, and the function."""
 UNTESTED_CALLS: Final = m.OneOf(m.Name("cast"), m.Attribute(value=m.Name("log")), m.Name("assert_never"))
 
 
@@ -91,7 +93,7 @@ class _Places(cst.CSTVisitor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[cst.CSTNode, cst.CSTNode, int, int, str]] = []
+        self.found: list[Place] = []
         self.names: list[str] = []
         self.functions: list[str] = []
         self.statements: list[int] = []
@@ -150,7 +152,7 @@ class _Places(cst.CSTVisitor):
 
 
 @functools.cache  # a module is read once
-def places_in(path: Path) -> tuple[cst.Module, list[tuple[cst.CSTNode, cst.CSTNode, int, int, str]]]:
+def places_in(path: Path) -> tuple[cst.Module, list[Place]]:
     """Return a module's tree, and what can be replaced in it, in the order of the text."""
     wrapper = MetadataWrapper(cst.parse_module(path.read_text(encoding="utf-8")))
     places = _Places()
@@ -158,10 +160,13 @@ def places_in(path: Path) -> tuple[cst.Module, list[tuple[cst.CSTNode, cst.CSTNo
     return wrapper.module, places.found
 
 
-def _may_be(keys: Collection[str], path: Path, module: cst.Module, line: int, function: str) -> bool:
+def _may_be(keys: Collection[str], path: Path, module: cst.Module, lines: Sequence[str], place: Place) -> bool:
+    _, new, line, _, function = place
     begin = f"{path.relative_to(ROOT).as_posix()}::{function}: - "
-    near = {" ".join(one.split()) for one in module.code.splitlines()[line - 1 : line - 1 + MOST_LINES]}
-    return any(key.startswith(begin) and any(key.startswith(begin + one) for one in near if one) for key in keys)
+    near = {" ".join(one.split()) for one in lines[line - 1 : line - 1 + MOST_LINES]}
+    code = module.code_for_node(new).strip()
+    text = "" if "\n" in code else " ".join(code.split())  # of several lines some may be as they were
+    return any(text in key and any(key.startswith(begin + one) for one in near if one) for key in keys if key.startswith(begin))
 
 
 def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Collection[str] | None = None) -> tuple[int, list[Mutant]]:
@@ -172,13 +177,12 @@ def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only:
         chosen: given how many there are, the numbers of those to make.
         only: the keys to look for: made are the mutants of their functions that begin near the first line that they change.
     """
-    files = files_of(group)
-    if only is not None:
-        named = {key.partition("::")[0] for key in only}
-        files = [path for path in files if path.relative_to(ROOT).as_posix() in named]
-    every = [(path, module, place) for path in files for module, places in [places_in(path)] for place in places]
-    if only is not None:
-        every = [(path, module, place) for path, module, place in every if _may_be(only, path, module, place[2], place[4])]
+    every: list[tuple[Path, cst.Module, Place]] = []
+    for path in files_of(group):
+        if only is None or any(key.startswith(f"{path.relative_to(ROOT).as_posix()}::") for key in only):
+            module, places = places_in(path)
+            lines = module.code.splitlines()
+            every += [(path, module, one) for one in places if only is None or _may_be(only, path, module, lines, one)]
     made: list[Mutant] = []
     for number in chosen(len(every)):
         path, module, (old, new, line, statement, function) = every[number]

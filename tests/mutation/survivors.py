@@ -37,10 +37,6 @@ EXPLAINED: Final[dict[str, str]] = {
     "trio_sagents/supervisor/_answering.py::Answering._let_go: - self.live.is_released = True + self.live.is_released = None": (
         "the status below is one that holds no queue, and whatever gives another one sets this anew"
     ),
-    'trio_sagents/supervisor/_answering.py::Answering._past: - accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), ""))'
-    ' + accepted = live.intake.accepted.get(next(iter(live.turn.message_ids), "XXXX"))': (
-        "a turn with a message on record has taken one, or goes on under the id of its interrupt"
-    ),
     "trio_sagents/persistence/_sqlite_writer.py::Writer.submit:"
     " - self._queued[job] = None # type: ignore[index] # a queue of jobs of all kinds"
     ' + self._queued[job] = "" # type: ignore[index] # a queue of jobs of all kinds': "the dict is a set with an order",
