@@ -1,6 +1,7 @@
 """The chat as people run it: a process of its own, at pipes and at a terminal, in real time. Every wait is for output."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,10 @@ class Chat:
         try:
             yield child
         finally:
-            child.close(force=True)
+            if child.isalive():
+                child.kill(signal.SIGKILL)
+                child.wait()  # however long a busy machine takes for that; `close` gives it a tenth of a second
+            child.close()
 
 
 def leave(child: "pexpect.spawn[str]") -> int | None:
