@@ -110,6 +110,7 @@ async def test_start_while_a_boot_that_took_too_long_is_ending(autojump_clock: A
             with pytest.raises(StartFailed) as caught:
                 await sessions.start("c")
             assert isinstance(caught.value.__cause__, trio.TooSlowError)
+            assert "start_timeout, 10 seconds" in str(caught.value.__cause__)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(start)

@@ -6,8 +6,33 @@ from typing import Any
 import pytest
 import trio
 
-from tests.flow._kit import FaultyStore, Router, answer_to, ask, make_agent, opened, slow_agent, transcript
-from trio_sagents import AgentNotRunning, AgentStopped, Completed, Middleware, PersistenceError, StartFailed, Status, Todo, Usage
+from tests.flow._kit import FaultyStore, Router, answer_to, ask, make_agent, make_config, of_kind, opened, read_all, slow_agent, transcript
+from tests.logs import quiet_log
+from trio_sagents import (
+    AgentNotRunning,
+    AgentStopped,
+    Approvals,
+    ChainError,
+    Completed,
+    Failed,
+    Interrupted,
+    MemoryStore,
+    Middleware,
+    MiddlewareError,
+    PersistenceError,
+    StartFailed,
+    Status,
+    Todo,
+    TurnEnded,
+    Usage,
+    open_sessions,
+)
+from trio_sagents.testing import Call, Simulation, simulate_many
+
+
+async def look() -> str:
+    """Look."""
+    return "seen"
 
 
 async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
@@ -131,3 +156,62 @@ async def test_turn_when_an_earlier_one_could_not_be_saved(autojump_clock: Any) 
         assert "Failed" == type(outcome).__name__
         assert "re: three" == await answer_to(sessions, "three")
         assert ["one", "re: one", "two"] == [text for _, text, _ in await transcript(sessions)][:3]
+
+
+def test_start_when_the_agent_crashes_as_it_comes_up() -> None:
+    """Whoever waits for a boot gets the agent, or is told what crashed it: never a failure without its cause."""
+
+    class Bomb(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.explode)
+
+        async def explode(self) -> None:
+            for _ in range(later[0]):
+                await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+    causes: list[type] = []
+    later = [0]
+
+    async def program(simulation: Simulation) -> None:
+        later[0] = simulation.seed % 8
+        async with open_sessions(make_config(make_agent(middleware=[Bomb()]))) as sessions:
+            try:
+                await sessions.start("c")
+            except StartFailed as exc:
+                causes.append(type(exc.__cause__))
+
+    with quiet_log():
+        simulate_many(program, range(400), jumps=False)
+
+    assert {MiddlewareError} == set(causes)
+
+
+async def test_status_when_an_interrupt_is_restored(autojump_clock: Any) -> None:
+    """An agent that comes back to a call that waits for a person is interrupted, and says so to whoever looks."""
+    store = MemoryStore()
+    agent = make_agent(Call("look"), tools=[look], middleware=[Approvals({"look": True})])
+    async with opened(agent, store=store) as sessions:
+        assert isinstance(await ask(sessions), Interrupted)
+    async with opened(agent, store=store) as sessions, sessions.watch("c") as watch:
+        (first,) = await read_all(watch)
+        info = await sessions.agent_info("c")
+
+    assert (Status.INTERRUPTED, Status.INTERRUPTED) == (first.event.status, info.status)
+
+
+async def test_stop_while_the_store_does_not_answer(autojump_clock: Any) -> None:
+    """Where the end of a turn is not stored in time it counts as not saved, and viewers are told that before the agent ends."""
+    store = FaultyStore()
+    async with opened(slow_agent(seconds=10.0), store=store, policy={"settle_timeout": 5.0}) as sessions, sessions.watch("c") as watch:
+        receipt = await sessions.post("c", "hi")
+        await trio.sleep(1)
+        store.faults.hang("commit")
+        await sessions.stop("c")
+        outcome = await receipt.wait()
+        seen = await read_all(watch)
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, PersistenceError)
+    assert [(outcome.error, True)] == [(event.error, event.unsaved) for event in of_kind(seen, ChainError)]
+    assert [outcome] == [event.outcome for event in of_kind(seen, TurnEnded)]

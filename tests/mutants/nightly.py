@@ -1,5 +1,6 @@
 """The line of the planted bugs in the nightly table: `python -m tests.mutants` prints each of them."""
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,12 +22,14 @@ class Row(NamedTuple):
 
 
 def rows(mutants: Sequence[Mutant] = MUTANTS, jobs: int = JOBS) -> Iterator[Row]:
-    """Hunt mutants, and yield the one line of what came of it.
+    """Hunt mutants, and yield the one line of what came of it; what survives is printed, with the command that hunts it again.
 
     Args:
         mutants: by default all.
         jobs: how many at once; > 0.
     """
     begun = time.perf_counter()
-    survivors = sum(not one.is_found for one in hunt_all(mutants, jobs))
-    yield Row("planted bugs", len(mutants), survivors, len(mutants) / (time.perf_counter() - begun))
+    survivors = [one.mutant.name for one in hunt_all(mutants, jobs) if not one.is_found]
+    for name in survivors:
+        print(f"planted, and not found: python -m tests.mutants {shlex.quote(name)}", flush=True)
+    yield Row("planted bugs", len(mutants), len(survivors), len(mutants) / (time.perf_counter() - begun))
