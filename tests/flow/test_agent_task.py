@@ -1,7 +1,7 @@
 """What the task of an agent says of itself while it begins, works and ends: status, places, names, reasons."""
 
 import threading
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -51,6 +51,7 @@ from trio_sagents import (
     Unanswered,
     open_sessions,
 )
+from trio_sagents.data.records import Lifecycle
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
@@ -122,12 +123,21 @@ async def test_start_while_a_boot_that_took_too_long_is_ending(autojump_clock: A
 
 
 async def test_envelope_names_the_agent(autojump_clock: Any) -> None:
-    """Each event says which agent it is of."""
+    """Each event says which agent it is of, and which of its lives."""
+    lives: list[set[str]] = []
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
-        info = await sessions.ensure_running("c", subscriber)
-        await answer_to(sessions)
+        for _ in range(2):
+            info = await sessions.ensure_running("c", subscriber)
+            await answer_to(sessions)
+            await info.agent.stop()
+            seen = await read_all(subscriber)
+            assert {(info.agent_id, "c")} == {(one.agent_id, one.conversation_id) for one in seen}
+            lives.append({one.incarnation for one in seen})
 
-        assert {(info.agent_id, "c")} == {(one.agent_id, one.conversation_id) for one in await read_all(subscriber)}
+    (one,), (two,) = lives
+    assert one
+    assert two
+    assert one != two
 
 
 async def test_status_of_a_turn_names_it(autojump_clock: Any) -> None:
@@ -340,12 +350,17 @@ async def test_stores_of_a_host_are_told_who_asked_and_for_what(autojump_clock: 
             await context.update(metadata={"title": "Hello"})
             await context.update(metadata={"colour": "red"})
 
-    agent = make_agent("x" * 100, middleware=[Titles()], chunk_size=1, chunk_interval=1.0)
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    agent = make_agent(("x" * 100, Call("look")), "b", tools=[look], middleware=[Titles()], chunk_size=1, chunk_interval=1.0)
     async with opened(agent, agent_persistence=states) as sessions:
         await answer_to(sessions, scope="alice")
 
     contexts = [context for _, _, context in states.saves]
     assert 1 == [context.lifecycle for context in contexts].count("on_title_generated")
+    assert {context.lifecycle for context in contexts} <= set(get_args(Lifecycle))
     assert 10 < len(contexts), "drafts were kept"
     assert {"alice"} == {context.actor for context in contexts}
 

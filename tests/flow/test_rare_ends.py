@@ -12,6 +12,7 @@ from trio_sagents import (
     AgentNotRunning,
     AgentStopped,
     Approvals,
+    Cancelled,
     ChainError,
     Completed,
     Failed,
@@ -23,6 +24,7 @@ from trio_sagents import (
     StartFailed,
     Status,
     Todo,
+    ToolIgnoresCancellation,
     TurnEnded,
     Usage,
     open_sessions,
@@ -215,3 +217,58 @@ async def test_stop_while_the_store_does_not_answer(autojump_clock: Any) -> None
     assert isinstance(outcome.error, PersistenceError)
     assert [(outcome.error, True)] == [(event.error, event.unsaved) for event in of_kind(seen, ChainError)]
     assert [outcome] == [event.outcome for event in of_kind(seen, TurnEnded)]
+
+
+async def test_start_while_an_idle_agent_takes_its_time_to_leave(autojump_clock: Any) -> None:
+    """An agent that leaves by itself counts as stopping until its tasks have ended; whoever starts meanwhile gets the next one."""
+
+    class Slow(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.linger)
+
+        async def linger(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(100)
+
+    async with opened(make_agent(middleware=[Slow()]), inactivity_timeout=10.0) as sessions:
+        await sessions.start("c")
+        await trio.sleep(50)
+        assert 1 == sessions.statistics().stopping
+        assert not await sessions.running("c")
+        assert (await sessions.start("c")).started
+        assert 110 <= trio.current_time()
+
+
+async def test_tool_that_is_cut_twice_is_named_once(autojump_clock: Any) -> None:
+    """Whoever ignores its cancellation is named once for a turn, however often the turn is cut."""
+
+    async def stubborn() -> str:
+        """Shield."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(50)
+        return "done"
+
+    agent = make_agent(Call("stubborn"), tools=[stubborn])
+    async with opened(agent, policy={"cancel_grace": 5.0}) as sessions, sessions.watch("c") as watch, trio.open_nursery() as nursery:
+        await sessions.post("c", "hi")
+        await trio.sleep(1)
+        nursery.start_soon(sessions.cancel_turn, "c")
+        await trio.sleep(1)
+        await sessions.stop("c")
+
+        assert 1 == len(of_kind(await read_all(watch), ToolIgnoresCancellation))
+
+
+async def test_timers_of_a_turn_that_was_cut(autojump_clock: Any) -> None:
+    """A turn that has ended leaves no timer behind."""
+    async with opened(slow_agent(seconds=1e6), policy={"cancel_grace": 1e6}) as sessions:
+        receipt = await sessions.post("c", "hi")
+        before = sessions.statistics().timers
+        await trio.sleep(1)
+        await sessions.cancel_turn("c")
+        assert isinstance(await receipt.wait(), Cancelled)
+
+        assert sessions.statistics().timers <= before

@@ -16,6 +16,11 @@ EXPLAINED: Final[dict[str, str]] = {
     (
         "trio_sagents/supervisor/_live.py::LiveAgent.publish: "
         '- if not self.has_ended and (channel == "main" or channel in self._feeds): '
+        '+ if not self.has_ended and (channel != "main" or channel in self._feeds):'
+    ): "the same for main; and what nobody reads on debug costs a log, and is seen by nobody",
+    (
+        "trio_sagents/supervisor/_live.py::LiveAgent.publish: "
+        '- if not self.has_ended and (channel == "main" or channel in self._feeds): '
         '+ if not self.has_ended and (channel == "XXmainXX" or channel in self._feeds):'
     ): "who subscribes gets a snapshot first, and no number of an event is promised: what went before is seen by nobody",
     'trio_sagents/data/decisions.py::Answer.__init__: - check_text(text, "answer") + check_text(text, "XXanswerXX")': (
