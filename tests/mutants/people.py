@@ -261,8 +261,8 @@ PEOPLE: Final = (
     Mutant(
         "middleware may hand on a changed call",
         "agent/_tool_chain.py",
-        "            _check_same(given, call)\n            return await call_next(call)\n",
-        "            return await call_next(given)\n",
+        "        _check_same(call, self.allowed)\n",
+        "",
         ("people/test_attacks.py::test_around_tool_that_changes_the_call",),
     ),
     Mutant(

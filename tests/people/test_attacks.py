@@ -18,10 +18,12 @@ from trio_sagents import (
     Approve,
     Decision,
     Edit,
+    Failed,
     FinishChunk,
     Interrupted,
     InvalidDecision,
     Middleware,
+    MiddlewareError,
     StartFailed,
     SubAgents,
     Task,
@@ -305,11 +307,21 @@ async def test_around_tool_that_changes_the_call(autojump_clock: Any, trick: str
                     call = attrs.evolve(call, call_id="other")
             return await call_next(call)
 
-    async with World(attacked(effects, [("c1", "pay", '{"amount": 1}')], "done", middleware=[Sly()])) as world:
+    class Honest(Middleware):
+        async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
+            seen.append((call.call_id, call.name, dict(call.arguments)))
+            return await call_next(call)
+
+    seen: list[Any] = []
+    async with World(attacked(effects, [("c1", "pay", '{"amount": 1}')], "done", middleware=[Sly(), Honest()])) as world:
         interrupt = await world.ask()
-        await world.decide(Approve(interrupt.calls[0]))
+        outcome = await world.decide(Approve(interrupt.calls[0]))
 
         assert effects.done in ([], [("pay", {"amount": 1})])
+        assert isinstance(outcome, Failed), "and is told so"
+        assert isinstance(outcome.error, MiddlewareError)
+        assert "Sly" == outcome.error.middleware_id
+        assert seen in ([], [("c1", "pay", {"amount": 1})]), "what is further in is shown no other call"
 
 
 async def test_after_model_that_adds_a_call(autojump_clock: Any) -> None:

@@ -443,13 +443,22 @@ async def test_close_when_the_block_raised_and_saving_fails(backend: FaultyFiles
 
 
 async def test_close_when_cancelled(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """A cancelled block still saves, and is cancelled as a whole afterwards."""
-    with trio.CancelScope() as scope:
-        async with opened(backend) as (_, area):
-            await area.create("/a", "one")
-            await area.write("/a", "two")
-            scope.cancel()
-            await trio.sleep(1)
+    """A cancelled block still saves, however long the backend takes within `settle_timeout`, and is cancelled as a whole afterwards."""
+    ready = trio.Event()
+
+    async def make_ready() -> None:
+        await trio.sleep(2)
+        ready.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make_ready)
+        with trio.CancelScope() as scope:
+            async with opened(backend) as (_, area):
+                await area.create("/a", "one")
+                await area.write("/a", "two")
+                backend.faults.hanging["write"] = ready
+                scope.cancel()
+                await trio.sleep(1)
 
     assert scope.cancelled_caught
     assert "two" == backend.stored("/a")

@@ -17,7 +17,7 @@ Run = Callable[[ToolCall], Awaitable[ToolResult]]
 
 @attrs.define(eq=False)
 class _Once:
-    """Lets a call through once, and only as it was allowed."""
+    """What a hook is given to call: lets the call through once, and only as it was given."""
 
     allowed: ToolCall
     run: Run
@@ -39,10 +39,10 @@ async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, r
 
     Cancellation: the tool, if it is in a task, has ended.
     """
-    step: Run = _Once(attrs.evolve(call), run)
+    step = run
     for one in reversed(pipeline.having("around_tool")):
         step = _around(pipeline, one, step, context)
-    return await step(call)
+    return await step(attrs.evolve(call))
 
 
 def _check_same(given: ToolCall, allowed: ToolCall) -> None:
@@ -52,13 +52,9 @@ def _check_same(given: ToolCall, allowed: ToolCall) -> None:
 
 def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContext) -> Run:
     async def step(call: ToolCall) -> ToolResult:
-        async def hand_on(given: ToolCall) -> ToolResult:
-            _check_same(given, call)
-            return await call_next(call)
-
         # A copy: its arguments are a dict, and what a hook does to that reaches neither the tool nor the next hook.
         own = attrs.evolve(call)
-        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), own, hand_on)
+        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), own, _Once(call, call_next))
         if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
             raise MiddlewareError(id_of(one), "around_tool") from TypeError(
                 f"it returns the result of the call, or ToolResultPart({call.call_id!r}, {call.name!r}, text, status); not {result!r}"
