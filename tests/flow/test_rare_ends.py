@@ -1,6 +1,8 @@
 """Ends that are rare: a boot without a limit, a stop that outlives the limit of the boot, who waits for rest and does not get it."""
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -272,3 +274,25 @@ async def test_timers_of_a_turn_that_was_cut(autojump_clock: Any) -> None:
         assert isinstance(await receipt.wait(), Cancelled)
 
         assert sessions.statistics().timers <= before
+
+
+async def test_agent_that_has_ended_is_gone(autojump_clock: Any) -> None:
+    """What an agent held is gone when it has ended and nobody has its handle any more: no cycle waits for the collector."""
+    made: list[weakref.ref[Any]] = []
+
+    def make(_agent_id: str) -> Any:
+        agent = make_agent()
+        made.append(weakref.ref(agent))
+        return agent
+
+    gc.disable()
+    try:
+        async with opened(Router(make)) as sessions, sessions.open_subscriber() as subscriber:
+            await sessions.ensure_running("c", subscriber)
+            await answer_to(sessions)
+            await sessions.stop("c")
+            await read_all(subscriber)
+
+            assert [None] == [one() for one in made]
+    finally:
+        gc.enable()
