@@ -154,9 +154,6 @@ TOKENS: Final = (
 VERSIONS: Final[Sequence[Any]] = (0, 2, -1, "1", 1.0, True, None, [], 10**30, 2**63)
 STATUSES: Final = ("pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown", "approved")
 
-KNOWN: Final[Mapping[str, str]] = {}
-"""Found, and not closed yet: the case of each in the corpus fails, strictly, so that its cure takes it out of here."""
-
 Draw: TypeAlias = random.Random
 
 
