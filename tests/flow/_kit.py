@@ -97,6 +97,20 @@ class Router:
         return agent if self.opts is None else (agent, self.opts)
 
 
+class StuckRouter(Router):
+    """A factory whose first agent never comes, and which takes 100 seconds to hear that it is not wanted any more."""
+
+    async def create_agent(self, agent_id: str, config: Any) -> Any:
+        if self.built:
+            return await super().create_agent(agent_id, config)
+        self.built.append((agent_id, config))
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(100)
+
+
 @attrs.define(eq=False)
 class Faults:
     """Makes the n-th call of a method fail, hang or take its time, before or after its effect. Calls count from 1."""

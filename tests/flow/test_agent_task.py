@@ -10,7 +10,7 @@ import trio
 from tests.flow._kit import (
     DictStates,
     FaultyStore,
-    Router,
+    StuckRouter,
     answer_to,
     ask,
     make_agent,
@@ -94,18 +94,7 @@ async def test_exit_while_the_agent_crashes(autojump_clock: Any) -> None:
 async def test_start_while_a_boot_that_took_too_long_is_ending(autojump_clock: Any) -> None:
     """A boot that was given up counts as stopping until it has ended; whoever starts meanwhile gets the next boot."""
 
-    class Slow(Router):
-        async def create_agent(self, agent_id: str, config: Any) -> Any:
-            if self.built:
-                return await super().create_agent(agent_id, config)
-            self.built.append((agent_id, config))
-            try:
-                await trio.sleep_forever()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await trio.sleep(100)
-
-    async with opened(Slow(), policy={"start_timeout": 10.0}) as sessions:
+    async with opened(StuckRouter(), policy={"start_timeout": 10.0}) as sessions:
 
         async def start() -> None:
             with pytest.raises(StartFailed) as caught:

@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 import trio
 
-from tests.flow._kit import FaultyStore, Router, answer_to, ask, make_agent, make_config, of_kind, opened, read_all, slow_agent, transcript
+from tests.flow._kit import (
+    FaultyStore,
+    Router,
+    StuckRouter,
+    answer_to,
+    ask,
+    make_agent,
+    make_config,
+    of_kind,
+    opened,
+    read_all,
+    slow_agent,
+    transcript,
+)
 from tests.logs import quiet_log
 from trio_sagents import (
     AgentNotRunning,
@@ -49,15 +62,7 @@ async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
 async def test_stop_while_a_boot_takes_longer_to_end_than_it_may_take(autojump_clock: Any) -> None:
     """A boot that was stopped failed for that reason, also where its own limit passes while it ends."""
 
-    class Slow(Router):
-        async def create_agent(self, agent_id: str, config: Any) -> Any:
-            try:
-                await trio.sleep_forever()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await trio.sleep(100)
-
-    async with opened(Slow(), policy={"start_timeout": 10.0}) as sessions:
+    async with opened(StuckRouter(), policy={"start_timeout": 10.0}) as sessions:
 
         async def start() -> None:
             with pytest.raises(StartFailed) as caught:

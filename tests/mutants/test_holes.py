@@ -104,22 +104,26 @@ async def test_stop_when_a_post_is_on_its_way(autojump_clock: Any) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def give_up_on_a_write(sessions: Sessions, store: FaultyStore, nursery: trio.Nursery) -> None:
+    """Stop an agent whose write takes longer than anybody waits for it; the write is still on its way."""
+    await sessions.start("c")
+    store.faults.slow("commit", 10.0)
+
+    async def post() -> None:
+        with pytest.raises(PersistenceError):
+            await sessions.post("c", "hi")
+
+    nursery.start_soon(post)
+    await trio.sleep(1)
+    await sessions.stop("c")
+    assert [] == store.commits
+
+
 async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
     """What an earlier agent submitted is loaded by the next one, also where the stop did not wait for it."""
     store = FaultyStore()
     async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
-        await sessions.start("c")
-        store.faults.slow("commit", 10.0)
-
-        async def post() -> None:
-            with pytest.raises(PersistenceError):
-                await sessions.post("c", "hi")
-
-        nursery.start_soon(post)
-        await trio.sleep(1)
-        await sessions.stop("c")
-
-        assert [] == store.commits
+        await give_up_on_a_write(sessions, store, nursery)
         info = await sessions.start("c")
         with trio.fail_after(1000):
             await info.agent.wait_idle()
@@ -130,18 +134,7 @@ async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojum
     """A deletion waits for what an earlier agent submitted, and takes it away, too: else it would be there again, behind the deletion."""
     store = FaultyStore()
     async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
-        await sessions.start("c")
-        store.faults.slow("commit", 10.0)
-
-        async def post() -> None:
-            with pytest.raises(PersistenceError):
-                await sessions.post("c", "hi")
-
-        nursery.start_soon(post)
-        await trio.sleep(1)
-        await sessions.stop("c")
-
-        assert [] == store.commits
+        await give_up_on_a_write(sessions, store, nursery)
         assert await sessions.delete("c")
         await trio.sleep(100)
         assert 1 == len(store.commits)
