@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trio_sagents.exceptions import PersistenceError
+from trio_sagents import PersistenceError, SqliteStore
 from trio_sagents.persistence import _sqlite_schema
 from trio_sagents.persistence._sqlite_schema import TABLES, connect, create_file, prepare
 
@@ -70,3 +70,16 @@ def test_prepare_when_the_disk_cannot_do_write_ahead_logging(path: str) -> None:
             prepare(connection, path)
 
     assert f"the database {path!r}: its disk cannot do write-ahead logging (mode 'delete'); put it on a local one" == str(caught.value)
+
+
+async def test_history_when_somebody_took_a_table_away(path: str) -> None:
+    """A file whose tables are not the library's any more is named, with what happened and what to do."""
+    store = SqliteStore(path)
+    async with store.open():
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("DROP TABLE conversations")
+        with pytest.raises(PersistenceError) as caught:
+            await store.history(None, "c", before=None, limit=1)
+
+    advice = "its tables are not those of this library any more; restore it from a backup"
+    assert f"the database {path!r}: {advice} (no such table: conversations)" == str(caught.value)

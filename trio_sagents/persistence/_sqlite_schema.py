@@ -79,6 +79,7 @@ _ADVICE: Final = {
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or it is encrypted; give another path",
     sqlite3.SQLITE_CORRUPT: "the database is damaged; restore it from a backup, or try `sqlite3 FILE .recover`",
     sqlite3.SQLITE_IOERR: "reading or writing it failed; see to its disk",
+    sqlite3.SQLITE_ERROR: "its tables are not those of this library any more; restore it from a backup",
     sqlite3.SQLITE_TOOBIG: f"a record has more than {MAX_RECORD_BYTES} bytes",
 }
 
