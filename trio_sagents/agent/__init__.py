@@ -4,6 +4,7 @@ from trio_sagents.agent._agent import Agent, ToolLike
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import as_run
+from trio_sagents.agent._hooks import Middleware, Model
 from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline, same_function
 from trio_sagents.agent._model_call import Answer as ModelAnswer
 from trio_sagents.agent._progress import Progress
@@ -20,7 +21,9 @@ __all__ = (
     "AsyncFunction",
     "Ended",
     "Halt",
+    "Middleware",
     "MiddlewareContext",
+    "Model",
     "ModelAnswer",
     "Pipeline",
     "Progress",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from trio_sagents.abc import Middleware, Model
+from trio_sagents.agent._hooks import Middleware, Model
 from trio_sagents.agent._middleware import HOOKS, hooks_of, id_of
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.config import TurnLimits, type_validator

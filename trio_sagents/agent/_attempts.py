@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_sagents.abc import Model
 from trio_sagents.agent._agent import Agent
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._hooks import Model
 from trio_sagents.agent._model_call import Answer, call_model, name_of
 from trio_sagents.data.config import TurnLimits
 from trio_sagents.data.events import ModelError, ModelFallback, ModelRetrying

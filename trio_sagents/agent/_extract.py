@@ -7,8 +7,8 @@ import attrs
 import trio
 
 from trio_sagents._trio.groups import in_nursery
-from trio_sagents.abc import Model
 from trio_sagents.agent._agent import Agent, ToolLike
+from trio_sagents.agent._hooks import Model
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._nested import NestedTurn
 from trio_sagents.agent._progress import Progress, Suspended

@@ -10,13 +10,14 @@ import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves, split
-from trio_sagents.abc import Middleware, Scope
+from trio_sagents.agent._hooks import Middleware
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
 from trio_sagents.data.outcomes import TurnOutcome, Usage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled

@@ -10,8 +10,8 @@ import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves
-from trio_sagents.abc import Model
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._hooks import Model
 from trio_sagents.agent._progress import Draft
 from trio_sagents.agent._tools import ArgumentsInvalid, parse_arguments
 from trio_sagents.data.config import TurnLimits

@@ -32,8 +32,8 @@ from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos
 from trio_sagents.exceptions import LimitExceeded, StateError
 
 if TYPE_CHECKING:
-    from trio_sagents.abc import Scope
     from trio_sagents.agent._agent import Agent
+    from trio_sagents.data.scopes import Scope
 
 MAX_DEPTH: Final = 8
 """How deep sub-agents may nest, whatever anybody allows."""

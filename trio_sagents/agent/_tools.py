@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, Union, get_ar
 
 import attrs
 
-from trio_sagents.abc import Scope
 from trio_sagents.agent._schema import (
     MISSING,
     Annotation,
@@ -29,6 +28,7 @@ from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 from trio_sagents.data.outcomes import Completed
 from trio_sagents.data.requests import ToolSpec
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from trio_sagents.abc import PubSub
+from trio_sagents.broadcast._pubsub import PubSub
 from trio_sagents.data.json import JSON, plain_json
 
 LazyMeta: TypeAlias = Callable[[], JSON]

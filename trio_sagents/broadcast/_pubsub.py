@@ -6,8 +6,8 @@ Publishing never waits. Each subscriber has a bounded buffer; one that is too sl
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
 
 import trio
 
@@ -15,6 +15,20 @@ from trio_sagents.exceptions import LimitExceeded
 
 MAX_PAYLOAD: Final = 1024 * 1024
 BUFFER_SIZE: Final = 256
+
+
+class PubSub(Protocol):
+    """Carries bytes between processes. Lossy by contract: it may drop, double and reorder."""
+
+    max_payload: int
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send, without waiting."""
+        ...
+
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Listen while the context is open."""
+        ...
 
 
 class _Mailbox:

@@ -12,12 +12,12 @@ from typing import Literal, Protocol, Self
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.broadcast._subscription import Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.records import Owner
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import SessionsClosed
 
 

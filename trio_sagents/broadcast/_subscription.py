@@ -10,11 +10,11 @@ from typing import Literal
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.broadcast._feed import Feed, coalesce, shutdown_in, text_size
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import Envelope, Snapshot
 from trio_sagents.data.records import Owner
+from trio_sagents.data.scopes import Scope
 
 
 @attrs.define(eq=False)

@@ -13,7 +13,6 @@ from typing import Literal
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.data.records import (
     UNCHECKED,
     Check,
@@ -26,6 +25,7 @@ from trio_sagents.data.records import (
     Unchecked,
     accept_all,
 )
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError
 from trio_sagents.persistence._records import (
     EncodedCommit,

@@ -11,9 +11,9 @@ from typing import Final, Literal, TypeVar, get_args
 
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Unchecked, accept_all
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._records import check_limit, decode_cursor, encode_commit, wanted_key

@@ -7,10 +7,10 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from trio_sagents.abc import Action, Scope
 from trio_sagents.broadcast import Subscriber
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import Options
+from trio_sagents.data.scopes import Action, Scope
 from trio_sagents.exceptions import ConversationNotFound, SagentsError, SessionsClosed, StartFailed
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._starting import Starter

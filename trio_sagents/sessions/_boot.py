@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_sagents.abc import Built, MessagePreprocessor
 from trio_sagents.agent import Agent
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import Opaque, Options, plain_json
@@ -15,7 +14,9 @@ from trio_sagents.data.rows import closing_rows, closing_updates
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
 from trio_sagents.sessions._config import SessionConfig
+from trio_sagents.sessions._routing import Built
 from trio_sagents.supervisor import Asker, Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, Writer, await_host, wall_clock
+from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
 MIN_SLACK = 32 * 1024
 """Bytes by which the closing of a turn may exceed `max_state_bytes`, at least."""

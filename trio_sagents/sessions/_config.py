@@ -4,13 +4,17 @@ from collections.abc import Callable
 
 import attrs
 
-from trio_sagents.abc import AgentPersistence, Authorizer, ConversationStore, DisplayMessagePersistence, FactoryRouter, Leases, PubSub
 from trio_sagents.broadcast import LocalPubSub, Presence
+from trio_sagents.broadcast._pubsub import PubSub
 from trio_sagents.data.config import Check, SessionPolicy, check_timeout, function_validator, type_validator
 from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
 from trio_sagents.persistence.memory import MemoryStore
+from trio_sagents.sessions._routing import FactoryRouter
+from trio_sagents.storage.ports import AgentPersistence, ConversationStore, DisplayMessagePersistence
 from trio_sagents.supervisor import FlatVault, SameScope, SplitVault, Vault
+from trio_sagents.supervisor._access import Authorizer
+from trio_sagents.supervisor._leases import Leases
 
 
 def _having(*methods: str, optional: bool = False) -> Check:

@@ -6,9 +6,9 @@ import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
-from trio_sagents.abc import Scope
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.json import Opaque
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._asking import Opts, check_opts
 from trio_sagents.sessions._looking import Looking

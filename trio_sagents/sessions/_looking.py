@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.data.records import ConversationPage, HistoryPage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._asking import Asking, check_limit
 from trio_sagents.sessions._reports import SessionsStatistics

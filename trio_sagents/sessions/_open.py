@@ -16,12 +16,12 @@ import trio
 
 from trio_sagents._trio.groups import is_cancelled, split_cancelled
 from trio_sagents._trio.timers import Timers
-from trio_sagents.abc import OpenableStore
 from trio_sagents.sessions._boot import Booter
 from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
+from trio_sagents.storage.ports import OpenableStore
 from trio_sagents.supervisor import Access, FlatVault, LeaseKeeper, Registry, Runtime, SplitVault, Vault, Writer
 
 

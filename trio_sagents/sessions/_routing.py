@@ -1,17 +1,48 @@
 """The router for hosts with one kind of agent."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import attrs
 import cattrs
 
-from trio_sagents.abc import Built, Factory, Scope
 from trio_sagents.agent import Agent
+from trio_sagents.data.config import SessionOpts
 from trio_sagents.data.json import Opaque, Options
+from trio_sagents.data.scopes import Scope
 from trio_sagents.supervisor import await_host
 
 T = TypeVar("T")
+Built: TypeAlias = Agent | tuple[Agent, SessionOpts]
+"""What a factory returns."""
+
+
+class Factory(Protocol):
+    """Builds agents.
+
+    Cancellation: the boot is being aborted, by a stop or by `start_timeout`: leave nothing behind.
+    """
+
+    async def create_agent(self, agent_id: str, config: Opaque) -> Built:
+        """Return an agent, or an agent and the options of its session."""
+        ...
+
+
+class FactoryRouter(Protocol):
+    """Says which factory builds the agent of a conversation. Asked once per boot, never while the agent runs.
+
+    Cancellation: the boot is being aborted, by a stop or by `start_timeout`: leave nothing behind.
+    """
+
+    async def resolve(self, scope: Scope, conversation_id: str, request_opts: Options) -> tuple[Factory, Opaque]:
+        """Return the factory, and the config that goes to it as it is.
+
+        Args:
+            scope: of the caller whose call boots the agent.
+            conversation_id: as the caller gave it.
+            request_opts: the caller's, as they are.
+        """
+        ...
 
 
 @attrs.frozen

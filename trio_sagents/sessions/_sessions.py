@@ -8,12 +8,12 @@ import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
-from trio_sagents.abc import Overlap, Scope
 from trio_sagents.broadcast import Presence, Subscriber, Subscription
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.ids import check_id, conversation_topic
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._asking import Opts, check_opts
 from trio_sagents.sessions._closing import drain_agents

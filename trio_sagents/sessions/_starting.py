@@ -6,9 +6,9 @@ import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
-from trio_sagents.abc import Scope
 from trio_sagents.broadcast import Subscription
 from trio_sagents.data.json import Options
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, PersistenceError, RunsElsewhere, SessionsClosed
 from trio_sagents.sessions._boot import Booter, acquire_lease
 from trio_sagents.supervisor import Entry, LiveAgent, Opening, Phase, Runtime, run_agent

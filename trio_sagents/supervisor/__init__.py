@@ -1,8 +1,9 @@
 """Who owns whom: the registry, each agent's task, its books, and the handle on it."""
 
-from trio_sagents.supervisor._access import Access, SameScope
+from trio_sagents._trio.hosts import await_host
+from trio_sagents.supervisor._access import Access, Authorizer, SameScope
 from trio_sagents.supervisor._agent_task import run_agent
-from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._flat_vault import FlatVault
 from trio_sagents.supervisor._handle import (
@@ -15,9 +16,8 @@ from trio_sagents.supervisor._handle import (
     info_of,
     stop_entry,
 )
-from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._intake import Posted
-from trio_sagents.supervisor._leases import LeaseKeeper
+from trio_sagents.supervisor._leases import LeaseKeeper, Leases
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
@@ -31,13 +31,16 @@ __all__ = (
     "AgentHandle",
     "AgentInfo",
     "Asker",
+    "Authorizer",
     "Blueprint",
     "Change",
     "Entry",
     "FlatVault",
     "LeaseKeeper",
+    "Leases",
     "Ledger",
     "LiveAgent",
+    "MessagePreprocessor",
     "Opening",
     "Phase",
     "Posted",

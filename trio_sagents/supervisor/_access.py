@@ -1,15 +1,29 @@
 """Who may do what. Asked at every entry, warm or cold; the owner is compared once more where the registry is read."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 
-from trio_sagents.abc import Action, Authorizer, Scope
+from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.config import function_validator
 from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
+from trio_sagents.data.scopes import Action, Scope
 from trio_sagents.exceptions import ConversationNotFound
-from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._vaults import Asker, same_owner
+
+
+class Authorizer(Protocol):
+    """Says who may do what. Asked at every entry, warm or cold, and again at every command of a handle.
+
+    Optional: `def actor_of(self, scope) -> str | int | None`, synchronous: who that is, for the record of a decision.
+
+    Cancellation: the caller has gone; either it answers, or nothing was done.
+    """
+
+    async def authorize(self, scope: Scope, conversation_id: str, action: Action) -> bool:
+        """Return whether `scope` may do `action`; a refused caller cannot tell the conversation from a missing one."""
+        ...
 
 
 def _as_it_is(scope: Scope) -> Owner:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid
 from trio_sagents.agent._middleware import id_of
 from trio_sagents.data.decisions import Answer as AnswerDecision
@@ -22,6 +21,7 @@ from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Saved
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import InvalidDecision, MiddlewareError, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._change import Change

@@ -6,12 +6,12 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from trio_sagents.abc import Scope
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.todos import Todo
 
 Taken: TypeAlias = Mapping[str, Sequence[DecisionRecord]]

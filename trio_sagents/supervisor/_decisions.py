@@ -5,7 +5,6 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.abc import Scope
 from trio_sagents.agent import as_run
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import Event, MessageCompleted, ToolExecutionUpdated
@@ -16,6 +15,7 @@ from trio_sagents.data.json import JSON, JSONValue, canonical
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.records import Owner, ToolUpdate
 from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 from trio_sagents.supervisor._change import Change, Taken

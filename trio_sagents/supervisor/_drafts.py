@@ -17,7 +17,7 @@ from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._writer import Write
 
 if TYPE_CHECKING:
-    from trio_sagents.abc import Scope
+    from trio_sagents.data.scopes import Scope
     from trio_sagents.supervisor._live import LiveAgent
 
 DRAFT_SIZE: Final = 4096

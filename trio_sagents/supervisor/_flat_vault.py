@@ -5,12 +5,13 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.abc import ConversationStore, OwnedStore, Scope
+from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Saved, Unchecked
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import ConversationNotFound
-from trio_sagents.supervisor._hosts import await_host
+from trio_sagents.storage.ports import ConversationStore, OwnedStore
 from trio_sagents.supervisor._vaults import Asker, same_owner
 
 MAX_OWNERS: Final = 10_000

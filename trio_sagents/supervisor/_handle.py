@@ -7,12 +7,12 @@ import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
-from trio_sagents.abc import Action, Overlap, Scope
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.scopes import Action, Overlap, Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.exceptions import ConversationNotFound

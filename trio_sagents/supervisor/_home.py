@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.agent import AsyncFunction
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event, TodosUpdated
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle, Saved
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from trio_sagents.abc import Overlap, Scope
+from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.events import DisplayMessageSaved, Event, MessageQueued
 from trio_sagents.data.history import finishes_turn
 from trio_sagents.data.ids import check_id
@@ -20,12 +20,12 @@ from trio_sagents.data.messages import Message, UserMessage
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
 from trio_sagents.data.rows import rows_of
+from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, ModelFailed, PersistenceError, QueueFull
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._decisions import closing_change
-from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._ledger_checks import content_digest
 from trio_sagents.supervisor._receipt import Answer, Receipt
 from trio_sagents.supervisor._registry import Entry

@@ -8,16 +8,15 @@ store refuses it where another process has loaded the conversation.
 import logging
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
 
-from trio_sagents.abc import Leases
+from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.ids import new_token
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import RegistryUnavailable, RunsElsewhere
-from trio_sagents.supervisor._hosts import await_host
 from trio_sagents.supervisor._registry import Entry, Failure
 
 RENEWALS: Final = 3
@@ -27,6 +26,36 @@ TRUSTED: Final = 0.9
 BATCH: Final = 1000
 """Leases that are renewed by one call."""
 log: Final = logging.getLogger("trio_sagents")
+
+
+class Leases(Protocol):
+    """Says which process may run the agent of a conversation, for a while; several processes ask the same one.
+
+    A lease saves work, and proves nothing: a process may be paused while its lease ends. What keeps a conversation whole is the
+    epoch of its store, which every load raises. Times here are durations, counted by a clock of the implementation's own.
+
+    Cancellation: nobody knows whether it was done; the library gives back what it may have got.
+    """
+
+    async def acquire(self, conversation_id: str, holder: str, ttl: float) -> float | None:
+        """Let `holder` have the lease for `ttl` seconds from now, unless another holder has it.
+
+        Returns:
+            None where it has it now, also where it had it before; else the seconds until the other's lease ends, > 0.
+        """
+        ...
+
+    async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Collection[str]:
+        """Let `holder` keep its leases for `ttl` seconds from now.
+
+        Returns:
+            Those of the ids whose lease it had, and has. One that has ended is not renewed, whoever had it: its holder acquires it.
+        """
+        ...
+
+    async def release(self, conversation_id: str, holder: str) -> None:
+        """End the lease of `holder`; nothing happens where it has none, or where it is another's by now."""
+        ...
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,6 @@ from typing import Final
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.agent import as_run
 from trio_sagents.data.history import close_after_crash
 from trio_sagents.data.interrupt_wire import (
@@ -27,6 +26,7 @@ from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Commit, Conversation, Owner, Saved
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.validity import check_draft, check_history, check_interrupt

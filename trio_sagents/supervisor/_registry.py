@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.records import Owner
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, SagentsError, StartFailed
 

@@ -9,9 +9,9 @@ import attrs
 import trio
 
 from trio_sagents._trio.timers import Timers
-from trio_sagents.abc import Action
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
+from trio_sagents.data.scopes import Action
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._registry import Registry

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from trio_sagents.abc import Scope
 from trio_sagents.agent import Progress, as_run
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
@@ -13,6 +12,7 @@ from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
 from trio_sagents.data.rows import call_row, call_row_id, rows_of
+from trio_sagents.data.scopes import Scope
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._runtime import wall_clock

@@ -13,7 +13,6 @@ import trio
 
 from trio_sagents._trio.groups import leaves, must_exit, split
 from trio_sagents._trio.timers import Timer
-from trio_sagents.abc import Scope
 from trio_sagents.agent import EXPECTED, AsyncFunction, Progress, run_turn
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.cursors import Channel
@@ -33,6 +32,7 @@ from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
 from trio_sagents.data.rows import closing_rows, closing_updates
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.data.todos import Todo

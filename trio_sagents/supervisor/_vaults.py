@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from trio_sagents.abc import AgentPersistence, DisplayMessagePersistence, Scope
+from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import (
@@ -30,9 +30,10 @@ from trio_sagents.data.records import (
     Unchecked,
 )
 from trio_sagents.data.rows import rows_of
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError, StateError, StateFromFuture
-from trio_sagents.supervisor._hosts import await_host
+from trio_sagents.storage.ports import AgentPersistence, DisplayMessagePersistence
 
 log: Final = logging.getLogger("trio_sagents")
 TAKEN: Final = "trio_sagents.taken"

@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from trio_sagents.abc import Scope
+from trio_sagents._trio.hosts import PlainFunction
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Check, Commit, Conversation, Saved
+from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import PersistenceError, SagentsError
-from trio_sagents.supervisor._hosts import PlainFunction
 from trio_sagents.supervisor._vaults import Asker, Vault
 
 log: Final = logging.getLogger("trio_sagents")

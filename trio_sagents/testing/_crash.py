@@ -7,9 +7,9 @@ from typing import Literal, NoReturn, TypeVar
 import trio
 
 from trio_sagents import MemoryStore
-from trio_sagents.abc import Scope
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.testing._plan import CrashAt
 
 T = TypeVar("T")

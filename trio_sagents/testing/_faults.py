@@ -9,10 +9,13 @@ from typing import Final, TypeVar, cast
 import attrs
 import trio
 
-from trio_sagents.abc import ConversationStore, Leases, Model, OpenableStore, OwnedStore, Scope
+from trio_sagents.agent._hooks import Model
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
+from trio_sagents.data.scopes import Scope
+from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore
+from trio_sagents.supervisor._leases import Leases
 from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
 

@@ -6,9 +6,9 @@ from typing import ClassVar, cast
 
 import pytest
 
-from trio_sagents.abc import ConversationStore, OwnedStore
 from trio_sagents.data.records import UNCHECKED, Conversation, Owner
 from trio_sagents.exceptions import Conflict, ConversationNotFound, StateFromFuture
+from trio_sagents.storage.ports import ConversationStore, OwnedStore
 from trio_sagents.testing._store_values import EPOCH_START, OwnedMethods, change, listed, message, row, texts
 
 

@@ -4,7 +4,6 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from trio_sagents.abc import ConversationStore, Scope
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.records import (
     Check,
@@ -17,6 +16,8 @@ from trio_sagents.data.records import (
     Unchecked,
     accept_all,
 )
+from trio_sagents.data.scopes import Scope
+from trio_sagents.storage.ports import ConversationStore
 
 EPOCH_START: Final = 1
 AT: Final = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC)

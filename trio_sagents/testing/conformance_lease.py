@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 import trio
 
-from trio_sagents.abc import Leases
+from trio_sagents.supervisor._leases import Leases
 
 
 class LeaseConformance:

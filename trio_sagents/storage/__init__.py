@@ -1,0 +1,1 @@
+"""From a step of a conversation to a store."""
