@@ -18,7 +18,7 @@ from trio_sagents import Completed, ConversationNotFound, Cursor, MemoryStore, M
 from trio_sagents.data.ids import check_id, conversation_topic, default_agent_id
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.records import Owner
-from trio_sagents.data.rows import rows_of
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.persistence._records import owner_key
 from trio_sagents.supervisor._runtime import wall_clock
 

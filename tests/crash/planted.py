@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from trio_sagents.agent import Progress
-from trio_sagents.data.history import close_after_crash
+from trio_sagents.conversation.history import close_after_crash
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled

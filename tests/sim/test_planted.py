@@ -79,7 +79,7 @@ def asks_nobody(stack: contextlib.ExitStack) -> None:
 
 def closes_nothing_after_a_crash(stack: contextlib.ExitStack) -> None:
     """A history that a crash cut is used as it is."""
-    module = importlib.import_module("trio_sagents.data.history")
+    module = importlib.import_module("trio_sagents.conversation.history")
     for user in list(sys.modules.values()):
         if getattr(user, "close_after_crash", None) is module.close_after_crash and user is not module:
             stack.enter_context(mock.patch.object(user, "close_after_crash", return_value=()))

@@ -3,7 +3,6 @@
 from trio_sagents.agent._agent import Agent, ToolLike
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
-from trio_sagents.agent._gate import as_run
 from trio_sagents.agent._hooks import Middleware, Model
 from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline, same_function
 from trio_sagents.agent._model_call import Answer as ModelAnswer
@@ -33,7 +32,6 @@ __all__ = (
     "ToolResult",
     "TurnContext",
     "TurnSteps",
-    "as_run",
     "converse",
     "extract",
     "run_turn",

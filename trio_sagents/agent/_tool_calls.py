@@ -14,7 +14,7 @@ import trio
 
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import ask_inner_gates, claim, decided_call, is_claimed_tool, runs
+from trio_sagents.agent._gate import ask_inner_gates, claim, is_claimed_tool
 from trio_sagents.agent._middleware import Pipeline, check_event
 from trio_sagents.agent._nested import Desk
 from trio_sagents.agent._progress import OpenCall, Suspended
@@ -22,6 +22,7 @@ from trio_sagents.agent._tool_chain import run_around
 from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
 from trio_sagents.agent._tools import ToolResult as ToolReturn
+from trio_sagents.conversation.decided import decided_call, runs
 from trio_sagents.data.errors import describe
 from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.interrupts import pending

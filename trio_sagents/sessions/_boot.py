@@ -10,7 +10,7 @@ from trio_sagents.agent import Agent
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import Opaque, Options, plain_json
 from trio_sagents.data.messages import Message
-from trio_sagents.data.rows import closing_rows, closing_updates
+from trio_sagents.conversation.rows import closing_rows, closing_updates
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
 from trio_sagents.sessions._config import SessionConfig

@@ -8,13 +8,13 @@ import attrs
 from trio_sagents.agent import as_run
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import Event, MessageCompleted, ToolExecutionUpdated
-from trio_sagents.data.history import closing_messages, open_calls
+from trio_sagents.conversation.history import closing_messages, open_calls
 from trio_sagents.data.interrupt_wire import encode_interrupt, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, canonical
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.records import Owner, ToolUpdate
-from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
+from trio_sagents.conversation.rows import call_row, closing_rows, closing_updates, rows_of
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted

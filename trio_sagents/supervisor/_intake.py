@@ -13,13 +13,13 @@ import trio
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.events import DisplayMessageSaved, Event, MessageQueued
-from trio_sagents.data.history import finishes_turn
+from trio_sagents.conversation.history import finishes_turn
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import canonical
 from trio_sagents.data.messages import Message, UserMessage
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
-from trio_sagents.data.rows import rows_of
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.wire import encode_part

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from trio_sagents.agent import as_run
-from trio_sagents.data.history import close_after_crash
+from trio_sagents.conversation.history import close_after_crash
 from trio_sagents.data.interrupt_wire import (
     DECISIONS,
     decode_interrupt,
@@ -29,7 +29,7 @@ from trio_sagents.data.records import Commit, Conversation, Owner, Saved
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
-from trio_sagents.data.validity import check_draft, check_history, check_interrupt
+from trio_sagents.conversation.validity import check_draft, check_history, check_interrupt
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, PersistenceError, StateError
 from trio_sagents.supervisor._change import NO_CHANGE, NOTHING, Change, Taken

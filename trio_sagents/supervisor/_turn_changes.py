@@ -7,11 +7,11 @@ import attrs
 from trio_sagents.agent import Progress, as_run
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
-from trio_sagents.data.history import closing_messages
+from trio_sagents.conversation.history import closing_messages
 from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
-from trio_sagents.data.rows import call_row, call_row_id, rows_of
+from trio_sagents.conversation.rows import call_row, call_row_id, rows_of
 from trio_sagents.data.scopes import Scope
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._ledger import Ledger

@@ -25,13 +25,13 @@ from trio_sagents.data.events import (
     TodosUpdated,
     ToolIgnoresCancellation,
 )
-from trio_sagents.data.history import open_calls, with_gated
+from trio_sagents.conversation.history import open_calls, with_gated
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import Saved
-from trio_sagents.data.rows import closing_rows, closing_updates
+from trio_sagents.conversation.rows import closing_rows, closing_updates
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
