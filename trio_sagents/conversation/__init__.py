@@ -21,11 +21,11 @@ The modules, lowest first; each imports only earlier ones:
     codec         stored records <-> state, strictly
     pending       what is submitted and not committed yet
     status        the table of statuses, executed
+    outcomes      how a turn ended, as far as its history tells
     expiry        when a call that nobody decides is rejected
     results       the results of calls: messages, rows and events
     closing       the closing of open calls, for all five causes
+    decisions     what people decide: decide, expire, dismiss, supersede
     messages_in   may a message be accepted, and what follows
     turn_steps    what a turn commits: taken messages, answers, results, an interrupt, the last answer, the closing of a cut turn
-    decisions     what people decide: decide, expire, dismiss, supersede
-    outcomes      how a turn ended, as far as its history tells
 """

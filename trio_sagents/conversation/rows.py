@@ -19,7 +19,7 @@ from trio_sagents.data.messages import (
     ToolResult,
     ToolStatus,
 )
-from trio_sagents.data.records import DisplayMessage, ToolUpdate
+from trio_sagents.data.records import DisplayMessage
 
 
 def call_row_id(call_id: str, turn_id: str | None) -> str:
@@ -91,33 +91,3 @@ def call_row(call: ToolCall, message: Message, status: ToolStatus, created_at: d
     content = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
     row_id = call_row_id(call.call_id, message.turn_id)
     return DisplayMessage(row_id, message.message_id, "assistant", "tool_call", content, status, created_at)
-
-
-def _last_turn(history: Sequence[Message]) -> Iterator[Message]:
-    for message in reversed(history):
-        yield message
-        if message.role == "assistant":
-            return
-
-
-def closing_rows(history: Sequence[Message], closing: Sequence[Message], created_at: datetime.datetime) -> Sequence[DisplayMessage]:
-    """Return the rows of messages that close a cut turn, and those of the calls that they answer, with their final status."""
-    rows = [row for message in closing for row in rows_of(message, created_at)]
-    asking = {call.call_id: (call, message) for message in _last_turn(history) for call in message.calls}
-    for message in closing:
-        for result in message.results:
-            if result.call_id in asking:
-                call, answer = asking[result.call_id]
-                rows.append(call_row(call, answer, result.status, created_at))
-    return rows
-
-
-def closing_updates(closing: Sequence[Message]) -> Sequence[ToolUpdate]:
-    """Return what the calls that these messages answer went through, for a host's own transcript."""
-    return tuple(
-        ToolUpdate(
-            result.status, {"call_id": result.call_id, "name": result.name, "error" if result.is_error else "result": result.content}
-        )
-        for message in closing
-        for result in message.results
-    )

@@ -4,14 +4,16 @@ A step is a value: what one commit changes, with the rows of the transcript and 
 in one place, `ConversationState.apply`, and only by a step that is durable. So memory always equals the last commit.
 """
 
+import datetime
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import attrs
 
-from trio_sagents.conversation.limits import message_bytes
 from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.ids import Ids
+from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of
@@ -159,6 +161,19 @@ class ConversationState:
     def _as_run(self, message: Message) -> Message:
         parts = [as_run(part, self.decisions.get(part.call_id)) if isinstance(part, ToolCall) else part for part in message.parts]
         return attrs.evolve(message, parts=parts)
+
+
+@attrs.frozen
+class Moment:
+    """A conversation at one moment: what a rule looks at."""
+
+    state: ConversationState
+    """The last commit. A rule reads the state and never changes it."""
+    ids: Ids
+    """Where new ids come from."""
+    limits: Limits
+    now: datetime.datetime
+    """The instant of rows and records; aware, in UTC."""
 
 
 def with_decisions(messages: Sequence[Message], decided: OpenDecisions) -> Sequence[Message]:

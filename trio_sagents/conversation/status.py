@@ -124,7 +124,7 @@ def diagram() -> str:
     """Return the table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {Status.IDLE.value}"]
     lines += [
-        f"    {status.value} --> {following.value}: {happening.value.replace(':', ' –')}"
+        f"    {status.value} --> {following.value}: {happening.value.replace(':', ',')}"
         for status, row in TABLE.items()
         for happening, following in row.items()
     ]
