@@ -28,7 +28,7 @@ from trio_sagents.data.records import (
     StoredState,
     Unchecked,
 )
-from trio_sagents.data.rows import rows_of
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.wire import decode_message
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
