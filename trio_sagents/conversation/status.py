@@ -87,12 +87,16 @@ class StatusMachine:
         Raises:
             IllegalTransition: the table does not have this change; the status is as before.
         """
+        self.status = self.following(happening)
+        if happening is Happening.BEGAN:
+            self.is_released = False
+        return self.status
+
+    def following(self, happening: Happening) -> Status:
+        """Return the status that would follow; IllegalTransition if the table does not have the change."""
         following = TABLE[self.status].get(happening)
         if following is None:
             raise IllegalTransition(f"status {self.status.value!r}: {happening.value!r} cannot happen here")
-        self.status = following
-        if happening is Happening.BEGAN:
-            self.is_released = False
         return following
 
     def may_begin(self, state: ConversationState) -> bool:

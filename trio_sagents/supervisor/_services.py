@@ -1,6 +1,5 @@
 """What all agents of one `open_sessions` block share."""
 
-import datetime
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -21,7 +20,7 @@ log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
-class Runtime:
+class Services:
     """The services, and the tables that are not any agent's own."""
 
     registry: Registry
@@ -94,10 +93,5 @@ class Runtime:
         """Enrol an admitted subscription with the agent that is up, if there is one, and if the owner is the same."""
         conversation_id = subscription.conversation_id
         entry = self.registry.find(self.agent_id_of(conversation_id), conversation_id)
-        if entry is not None and entry.live is not None and not entry.live.has_ended and self.access.sees(subscription.owner, entry.owner):
-            subscription.enrol(entry.live.feed(subscription.channel))
-
-
-def wall_clock() -> datetime.datetime:
-    """Return the present instant, aware, in UTC."""
-    return datetime.datetime.now(datetime.UTC)
+        if entry is not None and entry.live is not None and self.access.sees(subscription.owner, entry.owner):
+            entry.live.enrol(subscription)

@@ -13,19 +13,18 @@ import trio
 from trio_sagents._trio.groups import must_exit, split
 from trio_sagents.data.status import ShutdownReason
 from trio_sagents.exceptions import AgentStopped
-from trio_sagents.supervisor._live import LiveAgent
-from trio_sagents.supervisor._registry import Entry, Failure, Phase
-from trio_sagents.supervisor._runtime import Runtime
+from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase
+from trio_sagents.supervisor._services import Services
 
 log: Final = logging.getLogger("trio_sagents")
-Boot = Callable[[Entry, trio.Nursery], Awaitable[LiveAgent]]
+Boot = Callable[[Entry, trio.Nursery], Awaitable[OwnedAgent]]
 
 
-async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: float) -> None:
+async def run_agent(services: Services, entry: Entry, boot: Boot, start_timeout: float) -> None:
     """Boot an agent, let it serve, and release its id; a task of the supervisor nursery.
 
     Args:
-        runtime: the shared services.
+        services: the shared services.
         entry: the reservation; this task owns it.
         boot: makes the agent, in the agent's nursery.
         start_timeout: seconds that the boot may take.
@@ -33,9 +32,10 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
     Cancellation: the running turn is settled within `settle_timeout`, then the id is released.
     """
     entry.task = trio.lowlevel.current_task()
+    live: OwnedAgent | None = None
     crash: BaseException | None = None
     onward: BaseException | None = None
-    timer = runtime.timers.call_at(trio.current_time() + start_timeout, lambda: _give_up(entry, start_timeout))
+    timer = services.timers.call_at(trio.current_time() + start_timeout, lambda: _give_up(entry, start_timeout))
     try:
         with entry.cancel_scope:
             async with trio.open_nursery() as nursery:
@@ -58,11 +58,11 @@ async def run_agent(runtime: Runtime, entry: Entry, boot: Boot, start_timeout: f
     if timer is not None:
         timer.cancel()
     try:
-        await _release(runtime, entry, crash)
+        await _release(services, entry, live if entry.has_booted else None, crash)
         if onward is not None:
             raise BaseExceptionGroup("an agent crashed on the way out", [onward, crash]) if crash and must_exit(onward) else onward
     finally:
-        del crash, onward  # they hold this frame, which holds them
+        del live, crash, onward  # they hold this frame, which holds them
 
 
 def _give_up(entry: Entry, start_timeout: float) -> None:
@@ -73,8 +73,7 @@ def _give_up(entry: Entry, start_timeout: float) -> None:
         entry.cancel_scope.cancel()
 
 
-async def _release(runtime: Runtime, entry: Entry, crash: BaseException | None) -> None:
-    live = entry.live
+async def _release(services: Services, entry: Entry, live: OwnedAgent | None, crash: BaseException | None) -> None:
     entry.phase = Phase.STOPPING
     reason = ShutdownReason.CRASHED if crash is not None else entry.reason or ShutdownReason.HOST_CANCELLED
     if live is None:
@@ -85,13 +84,13 @@ async def _release(runtime: Runtime, entry: Entry, crash: BaseException | None) 
             entry.failure = Failure(entry.stage, crash)  # for whoever waits for the boot still
             log.error("the agent of conversation %r crashed", entry.conversation_id, exc_info=crash)
         await live.wait_settled()
-    if runtime.leases is not None:
-        await runtime.leases.release(entry)  # its writes have ended: another process may load
+    if services.leases is not None:
+        await services.leases.release(entry)  # its writes have ended: another process may load
     # No checkpoint until the id is free: the last word, the end of the entry and the release are one step.
     try:
         if live is not None:
             live.end(reason)
     finally:
-        runtime.commits.forget(entry.conversation_id)
-        runtime.registry.release(entry)
+        services.commits.forget(entry.conversation_id)
+        services.registry.release(entry)
         entry.become_ready()
