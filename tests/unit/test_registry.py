@@ -1,6 +1,5 @@
 """The registry and its entries, as plain data: one entry for an id, limits, the first reason wins."""
 
-import contextlib
 import math
 from typing import Any
 
@@ -10,7 +9,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, StartFailed
-from trio_sagents.supervisor._registry import Entry, Failure, Opening, Phase, Registry
+from trio_sagents.supervisor._registry import Entry, Failure, Phase, Registry
 
 
 def entry_of(conversation_id: str = "c", owner: Any = None, agent_id: str = "") -> Entry:
@@ -183,35 +182,3 @@ def test_not_running_when_it_says_why(reason: ShutdownReason | None) -> None:
 
     assert (AgentStopped if stopped else AgentNotRunning) is type(entry.not_running())
     assert "c" == entry.not_running().conversation_id
-
-
-async def test_opening_when_it_is_done() -> None:
-    """What an opening came to is its caller's to hear: a value, or the library's own error; others are the agent's."""
-    live: Any = object()
-
-    async def act(given: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return given, outcome
-
-    outcome: Any = "done"
-    opening = Opening(act)
-    assert not opening.is_done
-    await opening.run(live)
-    assert opening.is_done
-    assert (live, "done") == opening.outcome() == await opening.act(live)
-
-    outcome = LimitExceeded("max_sessions", 2, most=1)
-    opening = Opening(act)
-    await opening.run(live)
-    assert opening.is_done
-    with pytest.raises(LimitExceeded) as caught:
-        opening.outcome()
-    assert outcome is caught.value
-
-    outcome = OSError("the host's")
-    opening = Opening(act)
-    with contextlib.suppress(OSError):
-        await opening.run(live)
-    assert not opening.is_done

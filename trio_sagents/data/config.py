@@ -197,7 +197,7 @@ def _known(name: str, given: object, known: frozenset[str], refused: Mapping[str
     return dict(given)
 
 
-def _check_override(key: str, value: object) -> None:
+def _check_override(key: str, value: Opaque) -> None:
     """Raise unless a session can have this value: TypeError or ValueError, which names the key."""
     name = f"SessionOpts.supervisor_opts[{key!r}]"
     match key:

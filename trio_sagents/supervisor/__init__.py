@@ -2,7 +2,7 @@
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.supervisor._access import Access, Authorizer, SameScope
-from trio_sagents.supervisor._agent_task import run_agent
+from trio_sagents.supervisor._agent_task import release_agent
 from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._flat_vault import FlatVault
@@ -21,7 +21,7 @@ from trio_sagents.supervisor._leases import LeaseKeeper, Leases
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
-from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry
+from trio_sagents.supervisor._registry import Entry, Failure, Phase, Registry
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
 from trio_sagents.supervisor._vaults import Asker, SplitVault, Vault
 from trio_sagents.supervisor._writer import Writer
@@ -35,13 +35,13 @@ __all__ = (
     "Blueprint",
     "Change",
     "Entry",
+    "Failure",
     "FlatVault",
     "LeaseKeeper",
     "Leases",
     "Ledger",
     "LiveAgent",
     "MessagePreprocessor",
-    "Opening",
     "Phase",
     "Posted",
     "Receipt",
@@ -57,7 +57,7 @@ __all__ = (
     "check_grace",
     "handle_of",
     "info_of",
-    "run_agent",
+    "release_agent",
     "stop_entry",
     "wall_clock",
 )
