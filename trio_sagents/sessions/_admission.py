@@ -13,7 +13,8 @@ from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import Options
 from trio_sagents.data.scopes import Action, Scope
 from trio_sagents.exceptions import ConversationNotFound, SagentsError, SessionsClosed, StartFailed
-from trio_sagents.supervisor import Asker, Entry, LiveAgent, Phase, Runtime
+from trio_sagents.storage import Asker
+from trio_sagents.supervisor import Entry, LiveAgent, Phase, Runtime
 
 Opts: TypeAlias = Options
 NO_OPTS: Final[Opts] = types.MappingProxyType({})
@@ -110,18 +111,14 @@ class Admission:
 
 
 async def require_stored(runtime: Runtime, asker: Asker, conversation_id: str) -> None:
-    """Raise ConversationNotFound unless the conversation is stored, and is the asker's where owners are compared."""
-    writer = runtime.writer
-    await writer.read(writer.vault.history(asker, conversation_id, before=None, limit=1))
+    """Raise ConversationNotFound unless the conversation is stored, and is the asker's if owners are compared."""
+    if not await is_stored(runtime, asker, conversation_id):
+        raise ConversationNotFound(conversation_id)
 
 
 async def is_stored(runtime: Runtime, asker: Asker, conversation_id: str) -> bool:
-    """Return whether the conversation is stored, and is the asker's where owners are compared."""
-    try:
-        await require_stored(runtime, asker, conversation_id)
-    except ConversationNotFound:
-        return False
-    return True
+    """Return whether the conversation is stored, and is the asker's if owners are compared."""
+    return await runtime.commits.read(runtime.commits.store.exists(asker, conversation_id))
 
 
 def check_opts(request_opts: Opts | None) -> Opts:

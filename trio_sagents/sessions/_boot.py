@@ -25,7 +25,8 @@ from trio_sagents.sessions._admission import is_stored
 from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._routing import Factory, FactoryRouter
-from trio_sagents.supervisor import Asker, Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, await_host, wall_clock
+from trio_sagents.storage import Asker
+from trio_sagents.supervisor import Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, await_host, wall_clock
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
 MIN_SLACK = 32 * 1024
@@ -144,13 +145,13 @@ async def load(runtime: Runtime, entry: Entry, policy: SessionPolicy, seed: Seed
         entry.scope,
         entry.owner,
         runtime.new_incarnation(),
-        runtime.writer,
+        runtime.commits,
         policy.max_state_bytes,
         max(2 * policy.max_message_bytes, MIN_SLACK),
     )
     asker = runtime.access.asker(entry.scope)
     # The stored state is checked before it is touched: a state that is unusable is left as it is.
-    stored = await runtime.writer.load(asker, conversation_id, entry.agent_id, ledger.restore)
+    stored = await runtime.commits.load(asker, conversation_id, entry.agent_id, ledger.restore)
     if stored is None:
         # Later than any epoch of a deleted conversation that had this id: whoever still writes to that conversation is refused.
         ledger.epoch = time.time_ns() // 1000

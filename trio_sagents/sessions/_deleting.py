@@ -58,7 +58,7 @@ async def delete_conversation(runtime: Runtime, patience: float, agent_id: str, 
 async def _delete(runtime: Runtime, entry: Entry) -> bool:
     asker = runtime.access.asker(entry.scope)
     if runtime.leases is None:
-        return await runtime.writer.delete(asker, entry.conversation_id)
+        return await runtime.commits.delete(asker, entry.conversation_id)
     try:
         await acquire_lease(runtime, runtime.leases, entry)
     except RunsElsewhere as exc:
@@ -66,6 +66,6 @@ async def _delete(runtime: Runtime, entry: Entry) -> bool:
     except ConversationNotFound:
         return False
     try:
-        return await runtime.writer.delete(asker, entry.conversation_id)
+        return await runtime.commits.delete(asker, entry.conversation_id)
     finally:
         await runtime.leases.release(entry)  # noqa: ASYNC102  # it shields itself, for a bounded time

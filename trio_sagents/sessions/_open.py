@@ -26,8 +26,9 @@ from trio_sagents.sessions._mailboxes import Mailboxes
 from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._task import Setup
+from trio_sagents.storage import CommitQueue, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import OpenableStore
-from trio_sagents.supervisor import Access, Entry, FlatVault, LeaseKeeper, Registry, Runtime, SplitVault, Vault, Writer
+from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Runtime
 
 
 @asynccontextmanager
@@ -54,20 +55,20 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
         router = "router" if callable(getattr(config, "resolve", None)) else router_hint(config)
         hint = f"; did you mean SessionConfig(factory_router={router})?" if router else ""
         raise TypeError(f"open_sessions takes a SessionConfig, not {shown(config)}{hint}")
-    vault = config.vault()
+    adapter = config.store_adapter()
     async with AsyncExitStack() as stack:
-        for store in (*_stores(vault), config.leases):
+        for store in (*_stores(adapter), config.leases):
             if isinstance(store, OpenableStore):
                 await stack.enter_async_context(store.open())
-        async with _run_sessions(config, vault) as sessions:
+        async with _run_sessions(config, adapter) as sessions:
             yield sessions
 
 
-def _stores(vault: Vault) -> tuple[object, ...]:
-    match vault:
-        case FlatVault(store=store):
+def _stores(adapter: StoreAdapter) -> tuple[object, ...]:
+    match adapter:
+        case UnifiedStore(store=store):
             return (store,)
-        case SplitVault(states=states, display=display):
+        case SplitStore(states=states, display=display):
             distinct: dict[int, object] = {id(store): store for store in (states, display)}
             return tuple(distinct.values())
         case _:
@@ -75,7 +76,7 @@ def _stores(vault: Vault) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Sessions]:
+async def _run_sessions(config: SessionConfig, adapter: StoreAdapter) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
     block: Block | None = None
     try:
@@ -89,7 +90,7 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
             writing.start_soon(timers.run, name="timers")
             try:
                 async with trio.open_nursery() as supervisor:
-                    block = Block.of(config, vault, writing, timers, supervisor)
+                    block = Block.of(config, adapter, writing, timers, supervisor)
                     try:
                         yield block.sessions
                     except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is
@@ -123,12 +124,12 @@ class Block:
     sessions: Sessions
 
     @classmethod
-    def of(cls, config: SessionConfig, vault: Vault, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> "Block":
+    def of(cls, config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> "Block":
         """Put the parts together, and start the service of the leases.
 
         Args:
             config: the settings.
-            vault: the adapter of the store.
+            adapter: of the store.
             writing: the nursery of the services.
             timers: the service that keeps the time.
             supervisor: the parent of every agent.
@@ -136,7 +137,7 @@ class Block:
         policy = config.policy
         runtime = Runtime(
             Registry(policy.max_sessions, policy.max_sessions_per_scope),
-            Writer(vault, writing),
+            CommitQueue(adapter, writing),
             timers,
             config.presence,
             Access(config.authorizer),

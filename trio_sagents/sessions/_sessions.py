@@ -420,7 +420,7 @@ class Sessions:
             sum(entry.live is not None and entry.live.turn is not None for entry in entries),
             sum(entry.phase is Phase.STOPPING for entry in entries),
             sum(len(table) for table in runtime.subscriptions.values()),
-            len(runtime.writer),
+            len(runtime.commits),
             len(runtime.timers),
         )
 
@@ -442,9 +442,9 @@ class Sessions:
         self._admission.agent_id(conversation_id, scope)
         check_limit(limit)
         await trio.lowlevel.checkpoint()
-        access, writer = self.runtime.access, self.runtime.writer
+        access, commits = self.runtime.access, self.runtime.commits
         await access.require(scope, conversation_id, "view")
-        return await writer.read(writer.vault.history(access.asker(scope), conversation_id, before=before, limit=limit))
+        return await commits.read(commits.store.history(access.asker(scope), conversation_id, before=before, limit=limit))
 
     async def conversations(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> ConversationPage:
         """Return a page of the stored conversations that this scope may list; the one that changed last comes first.
@@ -457,8 +457,8 @@ class Sessions:
         check_limit(limit)
         self._admission.check_open()
         await trio.lowlevel.checkpoint()
-        access, writer = self.runtime.access, self.runtime.writer
-        page: ConversationPage = await writer.read(writer.vault.conversations(access.asker(scope), after=after, limit=limit))
+        access, commits = self.runtime.access, self.runtime.commits
+        page: ConversationPage = await commits.read(commits.store.conversations(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
         items = [item for item in page.items if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list")]

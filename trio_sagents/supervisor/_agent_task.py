@@ -42,6 +42,6 @@ async def release_agent(runtime: Runtime, entry: Entry, crash: BaseException | N
         if live is not None:
             live.end(reason)
     finally:
-        runtime.writer.forget(entry.conversation_id)
+        runtime.commits.forget(entry.conversation_id)
         runtime.registry.release(entry)
         entry.become_ready()
