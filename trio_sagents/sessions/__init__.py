@@ -1,6 +1,6 @@
 """The front door: conversation id in, handle out. Check, authorise, start once, restore or seed, then post, resume or stop.
 
-A module imports only modules above it in this list:
+The modules, lowest first. Each module imports only modules that come before it in this list:
 
     _routing      from a conversation id to an agent: the ports that a host implements, and a router
     _config       the settings of a block, checked

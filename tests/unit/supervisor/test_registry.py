@@ -97,12 +97,22 @@ def test_reserve_when_an_owner_has_as_many_as_may_be() -> None:
 
 
 def test_find_when_an_id_is_of_two_conversations() -> None:
-    """One agent id for two conversations is the host's mistake, and the error names all three."""
+    """A conversation whose agent id another conversation has is not there: who has it is nobody else's business."""
     registry = registry_of(entry_of("c", agent_id="same"))
-    with pytest.raises(ValueError, match="'same' for conversation 'd', and for 'c'"):
-        registry.find("same", "d")
 
-    assert registry.find("other", "d") is None
+    assert registry.find("same", "d") is None
+    assert registry.find("same", "c") is not None
+    assert (True, False) == (registry.is_taken("same"), registry.is_taken("other"))
+
+
+def test_reserve_when_an_id_is_of_two_conversations() -> None:
+    """One agent id for two conversations is the host's mistake. The error names the caller's conversation, and not the other one."""
+    registry = registry_of(entry_of("c", owner="alice", agent_id="same"))
+    with pytest.raises(ValueError, match="agent_id_fun gives conversation 'd' the agent id 'same', which another") as caught:
+        registry.reserve(entry_of("d", owner="bob", agent_id="same"))
+
+    assert "'c'" not in str(caught.value)
+    assert (1, ()) == (len(registry), registry.owned_by("bob"))
 
 
 def test_become_ready_when_nobody_waits() -> None:
