@@ -46,9 +46,9 @@ from trio_sagents import (
 )
 from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
-from trio_sagents.sessions import _open, _starting
+from trio_sagents.sessions import _open, _starting, _task
 from trio_sagents.storage import commit_queue
-from trio_sagents.supervisor import Phase, _agent_task, _handle, _idle, _intake, _live, _turns
+from trio_sagents.supervisor import Phase, _handle, _idle, _intake, _live, _turns
 from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
@@ -1066,12 +1066,12 @@ def stop_waits_even_from_inside(patch: Patch) -> None:
 
 def except_exception_only_at_the_agent(patch: Patch) -> None:
     """The agent boundary contains what is an Exception; mixed groups pass."""
-    patch.setattr(_agent_task, "split", lambda error: (error, None) if isinstance(error, Exception) else (None, error))
+    patch.setattr(_task, "split", lambda error: (error, None) if isinstance(error, Exception) else (None, error))
 
 
 def nothing_is_contained_at_the_agent(patch: Patch) -> None:
     """What an agent raises goes on into the supervisor nursery."""
-    patch.setattr(_agent_task, "split", lambda error: (None, error))
+    patch.setattr(_task, "split", lambda error: (None, error))
 
 
 def except_exception_only_at_the_tool(patch: Patch) -> None:
@@ -1109,9 +1109,9 @@ def literal_nesting(patch: Patch) -> None:
             writing.start_soon(timers.run)
             try:
                 async with trio.open_nursery() as supervisor:
-                    sessions = _open._compose(config, vault, writing, timers, supervisor)
-                    yield sessions
-                    await _open.close_agents(sessions, None)
+                    block = _open.Block.of(config, vault, writing, timers, supervisor)
+                    yield block.sessions
+                    await _open.close_agents(block.close(), None)
             finally:
                 shield.cancel()
 
@@ -1226,7 +1226,7 @@ def load_does_not_queue(patch: Patch) -> None:
 
 def unbounded_boot(patch: Patch) -> None:
     """A boot may take for ever."""
-    patch.setattr(_agent_task, "_give_up", lambda entry, start_timeout: None)
+    patch.setattr(_task, "_give_up", lambda entry, start_timeout: None)
 
 
 def interrupt_does_not_cancel(patch: Patch) -> None:

@@ -4,6 +4,7 @@ Every call of every agent and sub-agent passes here right before it runs, and th
 runs is the object that was looked at: an approval is bound to the digest of its arguments, an edit to its own.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 
 import attrs

@@ -16,7 +16,6 @@ from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._agent import check_event
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import ask_inner_gates, claim, is_claimed_tool
-from trio_sagents.conversation.decided import decided_call, runs
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._nested import CallHost, RunTurn
 from trio_sagents.agent._progress import OpenCall, Suspended
@@ -24,6 +23,7 @@ from trio_sagents.agent._tool_chain import run_around
 from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
 from trio_sagents.agent._tools import ToolResult as ToolReturn
+from trio_sagents.conversation.decided import decided_call, runs
 from trio_sagents.data.errors import describe
 from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.interrupts import pending

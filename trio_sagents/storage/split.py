@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.hosts import await_host
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import JSONValue
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import (
@@ -28,7 +29,6 @@ from trio_sagents.data.records import (
     StoredState,
     Unchecked,
 )
-from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.wire import decode_message
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError

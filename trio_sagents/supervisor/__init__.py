@@ -21,7 +21,7 @@ The modules, lowest first; each imports only earlier ones:
     _inbox           how messages get in
     _approvals       how decisions get in
     _agent           composes the parts; it alone knows all of them
-    _task            the task of one agent
+    _release         the end of one agent's task
     _handle          what a caller holds of a live agent
 """
 
@@ -35,9 +35,9 @@ from trio_sagents.supervisor._info import AgentInfo
 from trio_sagents.supervisor._journal import Identity, Journal, wall_clock
 from trio_sagents.supervisor._leases import LeaseKeeper, Leases
 from trio_sagents.supervisor._receipts import Receipt
-from trio_sagents.supervisor._registry import Entry, Opening, OwnedAgent, Phase, Registry, RunningAgent
+from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase, Registry, RunningAgent
+from trio_sagents.supervisor._release import release_agent
 from trio_sagents.supervisor._services import Services
-from trio_sagents.supervisor._task import run_agent
 
 __all__ = (
     "Access",
@@ -46,12 +46,12 @@ __all__ = (
     "Authorizer",
     "Blueprint",
     "Entry",
+    "Failure",
     "Identity",
     "Journal",
     "LeaseKeeper",
     "Leases",
     "MessagePreprocessor",
-    "Opening",
     "OwnedAgent",
     "Phase",
     "Posted",
@@ -65,7 +65,7 @@ __all__ = (
     "check_grace",
     "compose_agent",
     "handle_of",
-    "run_agent",
+    "release_agent",
     "stop_entry",
     "wall_clock",
 )

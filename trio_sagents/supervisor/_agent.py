@@ -157,6 +157,11 @@ class LiveAgent:
         return self.inbox.blueprint.options
 
     @property
+    def grace_period(self) -> float:
+        """Seconds that the turn may take to finish if the sessions close, or drain."""
+        return self.inbox.blueprint.policy.grace_period
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether nothing runs, nothing runnable is queued, and nothing is being accepted."""
         return self.turns.is_at_rest and not self.lifetime.holds

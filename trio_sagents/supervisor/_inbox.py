@@ -5,6 +5,7 @@ will be answered.
 """
 
 import contextvars
+from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 import attrs
@@ -43,12 +44,25 @@ from trio_sagents.supervisor._status_board import StatusBoard
 class RunningTurn(Protocol):
     """The turn that runs, as the inbox sees it."""
 
-    turn_id: str
-    continues: bool
-    """Whether it continues after an interrupt that was decided."""
-    message_ids: list[str]
-    """The messages it took; or, if it continues, the id of the interrupt."""
-    ended: trio.Event
+    @property
+    def turn_id(self) -> str:
+        """The turn's id."""
+        ...
+
+    @property
+    def continues(self) -> bool:
+        """Whether it continues after an interrupt that was decided."""
+        ...
+
+    @property
+    def message_ids(self) -> Sequence[str]:
+        """The messages it took; or, if it continues, the id of the interrupt."""
+        ...
+
+    @property
+    def ended(self) -> trio.Event:
+        """Set when it has ended."""
+        ...
 
     @property
     def outcome(self) -> TurnOutcome | None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
-import trio
 
 from trio_sagents.broadcast import Feed, Subscription
 from trio_sagents.conversation.codec import encode_waiting

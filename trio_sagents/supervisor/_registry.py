@@ -1,7 +1,7 @@
 """Which agents there are: looked up and reserved in one synchronous step, so there are never two for one conversation."""
 
 import contextvars
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason
-from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, SagentsError, StartFailed
+from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, StartFailed
 from trio_sagents.supervisor._info import AgentInfo
 from trio_sagents.supervisor._receipts import Receipt
 
@@ -51,6 +51,11 @@ class RunningAgent(Protocol):
     @property
     def options(self) -> Options:
         """The host's own options of this session: `SessionOpts.app_internal`."""
+        ...
+
+    @property
+    def grace_period(self) -> float:
+        """Seconds that its turn may take to finish if the sessions close, or drain."""
         ...
 
     @property
@@ -143,34 +148,6 @@ class OwnedAgent(RunningAgent, Protocol):
 
 
 @attrs.define(eq=False)
-class Opening:
-    """What a caller wants an agent to do before anybody sees it."""
-
-    _act: "Callable[[LiveAgent], Awaitable[Opaque]]"
-    is_done: bool = False
-    _result: Opaque = None
-    _error: SagentsError | None = None
-
-    async def act(self, live: "RunningAgent") -> Opaque:
-        """Do it, by an agent that is live."""
-        return await self._act(live)
-
-    async def run(self, live: "RunningAgent") -> None:
-        """Do it, at the end of the boot; what fails is the caller's to hear."""
-        try:
-            self._result = await self._act(live)
-        except SagentsError as exc:
-            self._error = exc
-        self.is_done = True
-
-    def outcome(self) -> Opaque:
-        """Return what came of it, or raise that."""
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
-@attrs.define(eq=False)
 class Entry:
     """One reservation of an agent id, from the decision to start until the agent's last write has ended."""
 
@@ -183,8 +160,6 @@ class Entry:
     phase: Phase = Phase.BOOTING
     live: "RunningAgent | None" = attrs.field(default=None, repr=False)
     """The agent, from the end of its boot until its own end."""
-    openings: Sequence[Opening] = ()
-    """In order; done before the agent goes live."""
     has_booted: bool = False
     failure: Failure | None = None
     """Why the boot failed."""
@@ -290,25 +265,26 @@ class Registry:
         return iter(tuple(self._entries.values()))
 
     def find(self, agent_id: str, conversation_id: str) -> Entry | None:
-        """Return the entry of an agent id, or None.
-
-        Raises:
-            ValueError: the id belongs to another conversation: the host's `agent_id_fun` gives one id to two.
-        """
+        """Return the entry of a conversation; None if it has none, also if the host's `agent_id_fun` gave its id to another one."""
         entry = self._entries.get(agent_id)
-        if entry is not None and entry.conversation_id != conversation_id:
-            raise ValueError(
-                f"agent_id_fun gives {agent_id!r} for conversation {conversation_id!r}, "
-                f"and for {entry.conversation_id!r}, which is running; it must give each conversation an id of its own"
-            )
-        return entry
+        return entry if entry is not None and entry.conversation_id == conversation_id else None
+
+    def is_taken(self, agent_id: str) -> bool:
+        """Return whether any conversation has this agent id."""
+        return agent_id in self._entries
 
     def reserve(self, entry: Entry) -> None:
         """Put a new entry in. No checkpoint between `find` and here.
 
         Raises:
+            ValueError: another conversation has this agent id: the host's `agent_id_fun` gives one id to two. Whose it is, is not told.
             LimitExceeded: there are `max_sessions` agents, or the owner has `max_sessions_per_scope`.
         """
+        if entry.agent_id in self._entries:
+            raise ValueError(
+                f"agent_id_fun gives conversation {entry.conversation_id!r} the agent id {entry.agent_id!r}, which another conversation "
+                "has now; it must give each conversation an id of its own"
+            )
         if len(self._entries) >= self.max_sessions:
             raise LimitExceeded("max_sessions", len(self._entries) + 1, most=self.max_sessions)
         own = self._by_owner.get((type(entry.owner), entry.owner), {})
