@@ -422,7 +422,7 @@ async def test_cancel_turn_during_its_last_commit(autojump_clock: Any) -> None:
     async with opened(make_agent("answer", chunk_interval=1.0), store=store) as sessions:
         receipt = await sessions.post("c", "hi")
         await trio.sleep(0.5)
-        store.faults.latency["commit"] = 5.0
+        store.faults.latency["commit"] = 2.0
         await trio.sleep(4)
         outcome = await sessions.cancel_turn("c")
 

@@ -28,10 +28,10 @@ from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle
 
 CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
-    "pending": "Not run: the turn was cut before this call began.",
-    "cancelled": "Cancelled while it ran. The call may have had some effect.",
-    "interrupted": "Not run: nobody decided on this call.",
-    "unknown": "The outcome of this call is unknown. It had begun and may have had its effect; do not assume either.",
+    "pending": "This call was not run: the turn was cut before it began.",
+    "cancelled": "This call was cancelled while it ran; it may have had some effect.",
+    "interrupted": "This call was not run: nobody decided on it.",
+    "unknown": "The outcome of this call is unknown: it had begun, and may have had its effect. Do not assume either.",
 }
 """What the model reads of a call that was closed, by what is known of the call."""
 

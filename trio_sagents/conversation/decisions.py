@@ -31,8 +31,8 @@ from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 
-EXPIRED: Final = "Not run: nobody decided on this call in time."
-CUT_IN_THE_MIDDLE: Final = "Cut while it waited for a person. What the call did before that stands; the call does not continue."
+EXPIRED: Final = "This call was not run: nobody decided in time."
+CUT_IN_THE_MIDDLE: Final = "This call was cut while it waited for a person: what it did before that stands, and it does not continue."
 HALTED: Final = "(This call has run, and halted the conversation here.)"
 ACKNOWLEDGED: Final = "(A person has acknowledged this.)"
 _SOME_INSTANT: Final = datetime.datetime.max.replace(tzinfo=datetime.UTC)

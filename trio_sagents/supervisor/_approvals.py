@@ -197,7 +197,7 @@ class Approvals:
                     if tool is not None:
                         tool.check(arguments)
                 case Reject(reason=reason):
-                    text = text or f"Not run: a person rejected this call{': ' + reason if reason else '.'}"
+                    text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
                 case Answer():
                     text = answer_text(call, decision) if text is None else text
                 case _:

@@ -305,7 +305,7 @@ class _Conversation:
     def _records(self) -> list[JSON]:
         """Return all decisions on record: of the open interrupt, of calls that are taken, of calls that have their result."""
         interrupt = self.stored.state.get("interrupt") or {}
-        taken = self.stored.state.get("taken") or {}
+        taken = self.stored.state.get("open_decisions") or {}
         records = [*interrupt.get("decided", ()), *(record for some in taken.values() for record in some)]
         for message in self.history:
             records += message.metadata.get("decisions", ())
