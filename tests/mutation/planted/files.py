@@ -114,6 +114,6 @@ FILES: Final = (
         "files/_walk.py",
         "            os.rename(temporary, names[-1], src_dir_fd=folder, dst_dir_fd=folder)\n        os.fsync(folder)\n",
         "            os.rename(temporary, names[-1], src_dir_fd=folder, dst_dir_fd=folder)\n",
-        ("scenarios/test_holes.py::test_write_when_the_power_fails",),
+        ("unit/files/test_directory.py::test_write_when_the_power_fails",),
     ),
 )

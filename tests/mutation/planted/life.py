@@ -17,21 +17,21 @@ LIFE: Final = (
         "supervisor/_agent_task.py",
         "        await live.wait_settled()\n",
         "",
-        ("scenarios/test_holes.py::test_stop_when_a_post_is_on_its_way",),
+        ("scenarios/test_stopping.py::test_stop_when_a_post_is_on_its_way",),
     ),
     Mutant(
         "a load overtakes the pending writes of its conversation",
         "supervisor/_writer.py",
         "        await self._wait_free(conversation_id)\n        return await self.vault.load(",
         "        return await self.vault.load(",
-        ("scenarios/test_holes.py::test_start_when_the_write_of_an_agent_that_was_given_up_lands",),
+        ("scenarios/test_durability.py::test_start_when_the_write_of_an_agent_that_was_given_up_lands",),
     ),
     Mutant(
         "a deletion overtakes the pending writes of its conversation",
         "supervisor/_writer.py",
         "        await self._wait_free(conversation_id)\n        try:\n            return await self.vault.delete(",
         "        try:\n            return await self.vault.delete(",
-        ("scenarios/test_holes.py::test_delete_when_the_write_of_an_agent_that_was_given_up_lands",),
+        ("scenarios/test_durability.py::test_delete_when_the_write_of_an_agent_that_was_given_up_lands",),
     ),
     Mutant(
         "stop returns early",
@@ -45,7 +45,7 @@ LIFE: Final = (
         "supervisor/_live.py",
         "            with trio.CancelScope(shield=True, deadline=deadline):\n                await self.ledger.wait_at_rest()",
         "            with trio.CancelScope(deadline=deadline):\n                await self.ledger.wait_at_rest()",
-        ("scenarios/test_holes.py::test_leave_by_cancellation_when_a_post_is_on_its_way",),
+        ("scenarios/test_leaving.py::test_leave_by_cancellation_when_a_post_is_on_its_way",),
     ),
     Mutant(
         "the shield around the last write has no deadline",
@@ -210,7 +210,7 @@ LIFE: Final = (
         "sessions/_boot.py",
         "        if not runtime.access.owns(entry.scope, stored.owner):\n",
         "        if False:\n",
-        ("scenarios/test_holes.py::test_start_when_the_store_forgets_to_compare_owners",),
+        ("scenarios/test_tenants.py::test_start_when_the_store_forgets_to_compare_owners",),
     ),
     Mutant(
         "a handle does not compare its scope",

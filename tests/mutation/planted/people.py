@@ -75,7 +75,7 @@ PEOPLE: Final = (
         "supervisor/_decisions.py",
         '        if one.call_id in calls and one.kind not in {"approve", "edit"}\n',
         '        if one.call_id in calls and one.kind not in {"approve", "edit", "reject"}\n',
-        ("scenarios/test_holes_people.py::test_process_dies_behind_a_rejection",),
+        ("scenarios/test_crashes.py::test_process_dies_behind_a_rejection",),
     ),
     Mutant(
         "the tool starts before its decision is durable",
@@ -120,7 +120,7 @@ PEOPLE: Final = (
         "supervisor/_answering.py",
         "            if self.live.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:\n",
         "            if True:\n",
-        ("scenarios/test_holes_people.py::test_people_who_decide_at_once_when_the_gate_is_slow",),
+        ("scenarios/test_decisions_at_once.py::test_people_who_decide_at_once_when_the_gate_is_slow",),
     ),
     Mutant(
         "who decides does not wait for who decides",
@@ -189,7 +189,7 @@ PEOPLE: Final = (
         "supervisor/_answering.py",
         "        if (interrupt.interrupt_id, interrupt.expires_at) != (due.interrupt_id, due.expires_at):\n",
         "        if interrupt.interrupt_id != due.interrupt_id:\n",
-        ("scenarios/test_rare_decisions.py::test_expiry_while_the_call_that_is_due_is_decided",),
+        ("scenarios/test_decisions_at_once.py::test_expiry_while_the_call_that_is_due_is_decided",),
     ),
     Mutant(
         "a deadline that passed while nobody was there is forgotten",
@@ -255,7 +255,7 @@ PEOPLE: Final = (
         "agent/_nested.py",
         "context.progress.usage += nested.progress.usage - nested.counted\n",
         "context.progress.usage += nested.progress.usage\n",
-        ("scenarios/test_holes_people.py::test_usage_of_a_sub_agent_that_waits_in_a_sub_agent",),
+        ("scenarios/test_usage.py::test_usage_of_a_sub_agent_that_waits_in_a_sub_agent",),
     ),
     Mutant(
         "what was done by a sub-agent outlives its call",
@@ -293,7 +293,7 @@ PEOPLE: Final = (
         "agent/_gate.py",
         "(wanted.call_id, digest_now(wanted)) != (call.call_id, digest_now(call))",
         "False",
-        ("scenarios/test_holes_people.py::test_gate_that_asks_about_another_call",),
+        ("scenarios/test_gates.py::test_gate_that_asks_about_another_call",),
     ),
     Mutant(
         "an answer may be no option",

@@ -70,7 +70,7 @@ STORES: Final = (
         "persistence/sqlite.py",
         'synchronous: Synchronous = "FULL", busy_timeout: float = 5.0)',
         'synchronous: Synchronous = "NORMAL", busy_timeout: float = 5.0)',
-        ("scenarios/test_holes.py::test_store_when_nothing_is_said_about_flushing",),
+        ("contracts/stores/test_sqlite.py::test_store_when_nothing_is_said_about_flushing",),
     ),
     Mutant(
         "the owner is not compared at a load (memory)",
@@ -91,14 +91,14 @@ STORES: Final = (
         "persistence/_records.py",
         '    return "null" if owner is None else json.dumps(owner)\n',
         '    return "null" if owner is None else str(owner)\n',
-        ("scenarios/test_holes.py::test_owners_that_look_alike",),
+        ("unit/persistence/test_records.py::test_owners_that_look_alike",),
     ),
     Mutant(
         "a delete leaves what was said (SQLite)",
         "persistence/_sqlite_tables.py",
         "    for statement in _DELETE:\n        connection.execute(statement, found)\n",
         "",
-        ("scenarios/test_holes.py::test_delete_of_the_conversation_that_came_last",),
+        ("contracts/stores/test_sqlite.py::test_delete_of_the_conversation_that_came_last",),
     ),
     Mutant(
         "a message id may be used twice (SQLite)",
@@ -171,7 +171,7 @@ STORES: Final = (
         "data/wire.py",
         "    if version > newest:\n",
         "    if False:\n",
-        ("scenarios/test_holes.py::test_record_of_a_later_version_in_a_hosts_store",),
+        ("unit/data/test_wire.py::test_record_of_a_later_version_in_a_hosts_store",),
     ),
     Mutant(
         "the decoder coerces",
@@ -185,14 +185,14 @@ STORES: Final = (
         "data/wire.py",
         "    if len(fields) != len(pairs):\n",
         "    if False:\n",
-        ("scenarios/test_holes.py::test_stored_text_with_more_than_one_reading",),
+        ("unit/data/test_wire.py::test_stored_text_with_more_than_one_reading",),
     ),
     Mutant(
         "what an old writer of a deleted conversation says is stored",
         "sessions/_boot.py",
         "            ledger.epoch = time.time_ns() // 1000\n",
         "",
-        ("scenarios/test_found_by_review.py::test_deleted_and_begun_anew_elsewhere",),
+        ("scenarios/test_deleting.py::test_deleted_and_begun_anew_elsewhere",),
     ),
     Mutant(
         "rows are stored by nobody",

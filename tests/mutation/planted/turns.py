@@ -106,7 +106,7 @@ TURNS: Final = (
         "supervisor/_writer.py",
         "                    behind = tuple(lane)\n                    lane.clear()\n",
         "                    pass\n",
-        ("scenarios/test_holes.py::test_post_behind_one_that_failed",),
+        ("scenarios/test_durability.py::test_post_behind_one_that_failed",),
     ),
     Mutant(
         "a failed write is taken as done",
@@ -157,7 +157,7 @@ TURNS: Final = (
         "supervisor/_turns.py",
         "        self.cause = self.cause or cause\n        if not",
         "        self.cause = cause\n        if not",
-        ("scenarios/test_holes.py::test_cancelled_turn_when_it_is_superseded_as_well",),
+        ("scenarios/test_cut_turns.py::test_cancelled_turn_when_it_is_superseded_as_well",),
     ),
     Mutant(
         "a cancellation for another turn cuts this one",
@@ -178,7 +178,7 @@ TURNS: Final = (
         "supervisor/_turn_changes.py",
         " for one in opened.values() if one.result]\n",
         " for one in opened.values() if False]\n",
-        ("scenarios/test_holes.py::test_result_that_does_not_fit_into_the_state",),
+        ("scenarios/test_limits.py::test_result_that_does_not_fit_into_the_state",),
     ),
     Mutant(
         "what was said is dropped when the turn is cut",
@@ -216,7 +216,7 @@ TURNS: Final = (
         "data/history.py",
         " or not is_gated(asking, call.call_id)",
         " or asking is not None",
-        ("scenarios/test_found_by_review_2.py::test_crash_before_the_interrupt_is_stored",),
+        ("scenarios/test_crashes.py::test_crash_before_the_interrupt_is_stored",),
     ),
     Mutant(
         "the queue that a crash left is not answered",
@@ -244,7 +244,7 @@ TURNS: Final = (
         "supervisor/_ledger.py",
         "        size = self.size + self._promised + size_of(encode_message(message))\n        if size > self.max_bytes:\n",
         "        size = self.size + size_of(encode_message(message))\n        if size > self.max_bytes:\n",
-        ("scenarios/test_found_by_review.py::test_posts_at_once_that_are_too_much_together",),
+        ("scenarios/test_limits.py::test_posts_at_once_that_are_too_much_together",),
     ),
     Mutant(
         "two changes of the metadata undo each other",
