@@ -47,7 +47,8 @@ from trio_sagents import (
 from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting
-from trio_sagents.supervisor import Phase, _agent_task, _handle, _idle, _intake, _live, _turns, _writer
+from trio_sagents.storage import commit_queue
+from trio_sagents.supervisor import Phase, _agent_task, _handle, _idle, _intake, _live, _turns
 from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
@@ -1220,7 +1221,7 @@ def load_does_not_queue(patch: Patch) -> None:
         return None
 
     released_before_the_last_write(patch)
-    patch.setattr(_writer.Writer, "_wait_free", wait_free)
+    patch.setattr(commit_queue.CommitQueue, "_wait_free", wait_free)
 
 
 def unbounded_boot(patch: Patch) -> None:
@@ -1259,7 +1260,7 @@ def writes_side_by_side(patch: Patch) -> None:
         self.nursery.start_soon(work)
         return write
 
-    patch.setattr(_writer.Writer, "submit", submit)
+    patch.setattr(commit_queue.CommitQueue, "submit", submit)
 
 
 def writes_behind_a_failed_one_go_on(patch: Patch) -> None:
@@ -1277,7 +1278,7 @@ def writes_behind_a_failed_one_go_on(patch: Patch) -> None:
             if (free := self._free.pop(conversation_id, None)) is not None:
                 free.set()
 
-    patch.setattr(_writer.Writer, "_work", work)
+    patch.setattr(commit_queue.CommitQueue, "_work", work)
 
 
 def two_agents(patch: Patch) -> None:

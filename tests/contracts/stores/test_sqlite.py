@@ -56,7 +56,7 @@ def writing(store: SqliteStore) -> sqlite3.Connection:
 
 def groups(store: SqliteStore) -> int:
     assert store._file is not None
-    return store._file.writer.groups
+    return store._file.group_commit.groups
 
 
 class _Conformance(StoreConformance):
@@ -511,11 +511,11 @@ async def test_commit_of_the_group_fails(path: Path) -> None:
             except PersistenceError as exc:
                 failed.append(exc)
 
-        store._file.writer._connection = _FailingCommit(writing(store))  # type: ignore[assignment]
+        store._file.group_commit._connection = _FailingCommit(writing(store))  # type: ignore[assignment]
         async with trio.open_nursery() as nursery:
             for n in range(10):
                 nursery.start_soon(run, n)
-        store._file.writer._connection = writing(store)
+        store._file.group_commit._connection = writing(store)
         assert len({id(exc) for exc in failed}) == 10
         assert all("chat.db" in str(exc) and isinstance(exc.__cause__, sqlite3.Error) for exc in failed)
         assert not (await store.conversations(None, after=None, limit=1)).items
@@ -527,7 +527,7 @@ async def test_error_of_the_program(path: Path) -> None:
     store = SqliteStore(path)
     async with store.open():
         assert store._file is not None
-        writer = store._file.writer
+        writer = store._file.group_commit
         caught: list[Exception] = []
 
         def broken(_transaction: object) -> None:
@@ -919,7 +919,7 @@ async def test_operation_that_sqlite_refuses(path: Path) -> None:
     store = SqliteStore(path)
     async with store.open():
         assert store._file is not None
-        writer = store._file.writer
+        writer = store._file.group_commit
 
         async def refused() -> None:
             with pytest.raises(PersistenceError, match=r"chat\.db.*no such table") as caught:

@@ -17,7 +17,8 @@ from trio_sagents.data.records import Conversation
 from trio_sagents.data.status import CancelCause
 from trio_sagents.middleware import Approvals
 from trio_sagents.persistence import _sqlite_schema
-from trio_sagents.supervisor import _answering, _ledger, _turns, _writer
+from trio_sagents.storage import commit_queue
+from trio_sagents.supervisor import _answering, _ledger, _turns
 from trio_sagents.supervisor._decisions import whole_change
 from trio_sagents.supervisor._turn_changes import TurnBooks
 
@@ -71,23 +72,23 @@ class _Halving(sqlite3.Connection):
 def acknowledge_first() -> None:
     """Nobody waits for a write: `post` returns when it is submitted, and tools run before they are on record."""
 
-    async def wait(self: _writer.Write) -> None:
+    async def wait(self: commit_queue.PendingCommit) -> None:
         await trio.lowlevel.checkpoint()
 
-    _writer.Write.wait = wait  # type: ignore[method-assign]
+    commit_queue.PendingCommit.wait = wait  # type: ignore[method-assign]
 
 
 def run_first() -> None:
     """Tools run before the call is on record."""
-    waited = _writer.Write.wait
+    waited = commit_queue.PendingCommit.wait
 
-    async def wait(self: _writer.Write) -> None:
+    async def wait(self: commit_queue.PendingCommit) -> None:
         if any(update.status == "executing" for update in self.commit.tool_updates):
             await trio.lowlevel.checkpoint()
         else:
             await waited(self)
 
-    _writer.Write.wait = wait  # type: ignore[method-assign]
+    commit_queue.PendingCommit.wait = wait  # type: ignore[method-assign]
 
 
 def leave_cut() -> None:

@@ -679,7 +679,7 @@ class Inside:
         counts = attrs.astuple(self.world.sessions.statistics())
         check(not any(counts[:4]), "I29", f"agents are left: {self.world.sessions.statistics()}")
         check(not runtime.nursery.child_tasks, "I29", "tasks of agents are left")
-        check(not len(runtime.writer) or self.world.how == "kill", "I29", "writes are left")
+        check(not len(runtime.commits) or self.world.how == "kill", "I29", "writes are left")
         waiting = [one for one in self.world.clients if not one.is_done]
         check(not waiting, "I14", f"calls that nobody answers: {[(one.kind, one.conversation_id) for one in waiting]}")
         unknown = [receipt.message_id for _, receipt, outcome in self.world.receipts if outcome is None]

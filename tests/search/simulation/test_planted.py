@@ -16,7 +16,8 @@ from tests.search.simulation.stories import handle_stop, post, presence, start_w
 from trio_sagents import Approvals
 from trio_sagents.broadcast import Subscriber, _presence
 from trio_sagents.data.records import Saved
-from trio_sagents.supervisor import _handle, _registry, _writer
+from trio_sagents.storage import commit_queue
+from trio_sagents.supervisor import _handle, _registry
 from trio_sagents.testing import SimulationError, Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 from trio_sagents.testing._tally import leaves
 
@@ -30,7 +31,7 @@ async def _at_once(self: Any, *args: Any) -> None:
 
 def acknowledges_before_it_saves(stack: contextlib.ExitStack) -> None:
     """`post` returns when the message is submitted."""
-    stack.enter_context(mock.patch.object(_writer.Write, "wait", _at_once))
+    stack.enter_context(mock.patch.object(commit_queue.PendingCommit, "wait", _at_once))
 
 
 def stops_early(stack: contextlib.ExitStack) -> None:
@@ -50,12 +51,12 @@ def forgets_to_leave(stack: contextlib.ExitStack) -> None:
 
 def goes_on_after_a_failed_write(stack: contextlib.ExitStack) -> None:
     """A failed write is reported as done."""
-    plain = _writer.Write.finish
+    plain = commit_queue.PendingCommit.finish
 
     def finish(self: Any, saved: Any, error: Any) -> None:
         plain(self, saved or Saved(), None)
 
-    stack.enter_context(mock.patch.object(_writer.Write, "finish", finish))
+    stack.enter_context(mock.patch.object(commit_queue.PendingCommit, "finish", finish))
 
 
 def runs_two_agents(stack: contextlib.ExitStack) -> None:

@@ -100,10 +100,10 @@ async def test_error_when_the_transaction_is_lost(tmp_path: Path) -> None:
 
     operation = Remembering()
     async with opened(tmp_path) as (_, file):
-        file.writer._connection, connection = Failing(), file.writer._connection
+        file.group_commit._connection, connection = Failing(), file.group_commit._connection
         with pytest.raises(PersistenceError, match="disk I/O error") as caught:
-            await file.writer.submit(operation)
-        file.writer._connection = connection
+            await file.group_commit.submit(operation)
+        file.group_commit._connection = connection
 
     assert caught.value.__traceback__ is not None
     assert operation.made is not None
@@ -121,13 +121,13 @@ async def test_error_when_an_operation_is_done_again(tmp_path: Path) -> None:
 
     async def submit(file: Any, one: Any) -> None:
         with pytest.raises(PersistenceError) as caught:
-            await file.writer.submit(one)
+            await file.group_commit.submit(one)
         errors.append(caught.value)
 
     may_begin = threading.Event()
     async with opened(tmp_path) as (store, file), trio.open_nursery() as nursery:
         await store.commit(None, change())
-        nursery.start_soon(file.writer.submit, lambda _: may_begin.wait(20))
+        nursery.start_soon(file.group_commit.submit, lambda _: may_begin.wait(20))
         for one in (operation, refused):  # one group, in this order
             await wait_all_tasks_blocked()
             nursery.start_soon(submit, file, one)

@@ -26,14 +26,11 @@ from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import Conflict, ConversationNotFound, LimitExceeded, PersistenceError, StateError
 from trio_sagents.persistence import MemoryStore
 from trio_sagents.persistence._records import decode_row
-from trio_sagents.supervisor import _flat_vault
+from trio_sagents.storage import Asker, CommitQueue, PendingCommit, SplitStore, UnifiedStore, same_owner, unified
 from trio_sagents.supervisor._change import Change
-from trio_sagents.supervisor._flat_vault import FlatVault
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import cut_to, size_of, transformed
 from trio_sagents.supervisor._receipt import Answer
-from trio_sagents.supervisor._vaults import Asker, SplitVault, same_owner
-from trio_sagents.supervisor._writer import Write, Writer
 
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
@@ -194,15 +191,17 @@ class Vault:
         self.asked.append("forget")
 
 
-def write_of(log: list[Any], revision: int, conversation_id: str = "c") -> Write:
-    return Write(None, commit_of(conversation_id, revision), (), lambda saved, error: log.append((revision, saved is not None, error)))
+def write_of(log: list[Any], revision: int, conversation_id: str = "c") -> PendingCommit:
+    return PendingCommit(
+        None, commit_of(conversation_id, revision), (), lambda saved, error: log.append((revision, saved is not None, error))
+    )
 
 
 async def test_writer_when_a_write_fails() -> None:
     """What was submitted behind a failed write fails with its error and is not tried; what comes later is, and others do not care."""
     vault, log = Vault(error := Conflict("c", expected=(1, 1), found=None)), []
     async with trio.open_nursery() as nursery:
-        writer = Writer(vault, nursery)  # type: ignore[arg-type]  # a fake
+        writer = CommitQueue(vault, nursery)  # type: ignore[arg-type]  # a fake
         writes = [writer.submit(write_of(log, revision)) for revision in (1, 2, 3)]
         other = writer.submit(write_of(log, 7, "d"))
         assert 2 == len(writer)
@@ -224,7 +223,7 @@ async def test_writer_when_a_load_comes_behind_writes() -> None:
     gate, other = trio.Event(), trio.Event()
     vault, log = Vault(gate, d=[other]), []
     async with trio.open_nursery() as nursery:
-        writer = Writer(vault, nursery)  # type: ignore[arg-type]  # a fake
+        writer = CommitQueue(vault, nursery)  # type: ignore[arg-type]  # a fake
         writer.submit(write_of(log, 1))
         writer.submit(write_of(log, 9, "d"))
         writer.submit(write_of(log, 2))
@@ -246,7 +245,7 @@ async def test_writer_when_it_is_ended_in_the_middle() -> None:
     """Who waits for a write that the store did not answer in time, or for one behind it, learns that; then the lane is free."""
     vault, log = Vault(trio.Event()), []
     async with trio.open_nursery() as nursery:
-        writer = Writer(vault, nursery)  # type: ignore[arg-type]  # a fake
+        writer = CommitQueue(vault, nursery)  # type: ignore[arg-type]  # a fake
         writes = [writer.submit(write_of(log, revision)) for revision in (1, 2)]
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
@@ -286,7 +285,7 @@ async def test_writer_when_a_read_or_a_deletion_fails(error: Exception) -> None:
         raise error
 
     async with trio.open_nursery() as nursery:
-        writer = Writer(vault, nursery)  # type: ignore[arg-type]  # a fake
+        writer = CommitQueue(vault, nursery)  # type: ignore[arg-type]  # a fake
         for call in (writer.read(reading()), writer.delete(Asker(None), "c")):
             with pytest.raises(PersistenceError) as caught:
                 await call
@@ -301,7 +300,7 @@ async def test_writer_when_a_write_raises_what_is_not_ours() -> None:
     """Whatever a host's store raises, the write did not succeed; the cause is kept."""
     vault, log = Vault(error := OSError("the host's")), []
     async with trio.open_nursery() as nursery:
-        writer = Writer(vault, nursery)  # type: ignore[arg-type]  # a fake
+        writer = CommitQueue(vault, nursery)  # type: ignore[arg-type]  # a fake
         with pytest.raises(PersistenceError, match="OSError") as caught:
             await writer.submit(write_of(log, 1)).wait()
 
@@ -341,10 +340,10 @@ class Listing:
         return conversation_of(conversation_id, self.owners[conversation_id]) if conversation_id in self.owners else None
 
 
-async def test_flat_vault_when_the_owner_stands_on_a_later_page() -> None:
+async def test_unified_store_when_the_owner_stands_on_a_later_page() -> None:
     """The owner of a conversation that nobody has touched is looked up page by page, once; one that is listed nowhere is not found."""
     store: Any = Listing(c="alice", d="bob", e="carol")
-    vault = FlatVault(store)
+    vault = UnifiedStore(store)
 
     assert "history of e" == await vault.history(Asker(None, "carol"), "e", before=None, limit=5)
     assert 3 == store.pages
@@ -359,11 +358,11 @@ async def test_flat_vault_when_the_owner_stands_on_a_later_page() -> None:
     assert ["e"] == store.deleted
 
 
-async def test_flat_vault_when_it_knows_too_many_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unified_store_when_it_knows_too_many_owners(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most so many owners are remembered: the one used longest ago is looked up anew."""
-    monkeypatch.setattr(_flat_vault, "MAX_OWNERS", 2)
+    monkeypatch.setattr(unified, "MAX_OWNERS", 2)
     store: Any = Listing(c="alice", d="alice", e="alice")
-    vault, alice = FlatVault(store), Asker(None, "alice")
+    vault, alice = UnifiedStore(store), Asker(None, "alice")
     for name in ("c", "d", "c", "e"):
         await vault.load(alice, name, "a", lambda _: None)
     assert ["c", "e"] == list(vault._owners)
@@ -375,11 +374,11 @@ async def test_flat_vault_when_it_knows_too_many_owners(monkeypatch: pytest.Monk
     assert 2 == store.pages
 
 
-async def test_flat_vault_when_a_load_is_looked_at() -> None:
+async def test_unified_store_when_a_load_is_looked_at() -> None:
     """What is loaded is compared and looked at before it is given to anybody; what is not there is not."""
     store: Any = Listing(c="alice")
     seen: list[Any] = []
-    vault = FlatVault(store)
+    vault = UnifiedStore(store)
     with pytest.raises(ConversationNotFound):
         await vault.load(Asker(None, "bob"), "c", "a", seen.append)
     assert [] == seen
@@ -389,9 +388,9 @@ async def test_flat_vault_when_a_load_is_looked_at() -> None:
     assert await vault.load(Asker(None), "c", "a", seen.append) == found
 
 
-async def test_flat_vault_when_rows_are_new_or_changed() -> None:
+async def test_unified_store_when_rows_are_new_or_changed() -> None:
     """Rows of messages that are new in the transcript are new, all others are changes of what stands there."""
-    vault = FlatVault(MemoryStore())
+    vault = UnifiedStore(MemoryStore())
     saved = await vault.save(None, commit_of(rows=(row(1), row(2), row(3))), (Message("m2", "user", (TextPart("x"),)),))
 
     assert (["r2"], ["r1", "r3"]) == ([one.row_id for one in saved.new], [one.row_id for one in saved.changed])
@@ -405,10 +404,10 @@ def test_same_owner_when_they_look_alike(first: Any, second: Any, *, same: bool)
     assert same is same_owner(first, second)
 
 
-async def test_split_vault_when_it_is_asked_what_a_state_store_cannot() -> None:
+async def test_split_store_when_it_is_asked_what_a_state_store_cannot() -> None:
     """A host's `AgentPersistence` lists nothing and deletes nothing, and says what can."""
     states: Any = object()
-    vault = SplitVault(states, None)
+    vault = SplitStore(states, None)
     for call in (vault.conversations(Asker(None), after=None, limit=1), vault.delete(Asker(None), "c")):
         with pytest.raises(PersistenceError, match="a ConversationStore can"):
             await call
@@ -434,11 +433,11 @@ async def test_stores_when_they_are_asked() -> None:
     """A host's store is given the scope, and a state store also who asks for what: the agent, the conversation, the owner."""
     store: Any = Asked()
     scope, commit = object(), commit_of()
-    await FlatVault(store).save(scope, commit, ())
+    await UnifiedStore(store).save(scope, commit, ())
     assert [("commit", scope, commit)] == store.asked
 
     store.asked.clear()
-    split = SplitVault(store, None)
+    split = SplitStore(store, None)
     assert await split.load(Asker(scope, "alice"), "c", "agent", lambda _: None) is None
     with pytest.raises(ConversationNotFound):
         await split.history(Asker(scope, "alice"), "c", before=None, limit=1)
@@ -460,7 +459,7 @@ async def test_writer_when_it_loads() -> None:
 
     asker, check = Asker(None), asked.append
     async with trio.open_nursery() as nursery:
-        writer = Writer(Loading(), nursery)  # type: ignore[arg-type]  # a fake
+        writer = CommitQueue(Loading(), nursery)  # type: ignore[arg-type]  # a fake
         assert conversation_of("c") == await writer.load(asker, "c", "agent", check)
 
     assert [asker, "c", "agent", check] == asked
@@ -479,7 +478,7 @@ async def test_ledger_when_it_commits() -> None:
 
     states = []
     async with trio.open_nursery() as nursery:
-        ledger = attrs.evolve(ledger_of(), writer=Writer(FlatVault(store), nursery))
+        ledger = attrs.evolve(ledger_of(), writer=CommitQueue(UnifiedStore(store), nursery))
         await store.load(None, "c")
         ledger.epoch = 0
         ledger.seed([], [Todo(1, "look")], {"lang": "de"})

@@ -7,11 +7,10 @@ from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.wire import encode_message
 from trio_sagents.exceptions import LimitExceeded
 from trio_sagents.persistence import MemoryStore
+from trio_sagents.storage import CommitQueue, UnifiedStore
 from trio_sagents.supervisor._change import Change
-from trio_sagents.supervisor._flat_vault import FlatVault
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import size_of
-from trio_sagents.supervisor._writer import Writer
 
 
 async def test_metadata_when_they_are_as_large_as_may_be() -> None:
@@ -20,7 +19,7 @@ async def test_metadata_when_they_are_as_large_as_may_be() -> None:
     metadata = {"note": "x" * 50}
     whole = size_of(encode_message(stored)) + size_of(encode_message(coming)) + size_of(metadata)
     async with trio.open_nursery() as nursery:
-        ledger = Ledger("c", "agent", None, None, "new", Writer(FlatVault(MemoryStore()), nursery), whole - 1, 0)
+        ledger = Ledger("c", "agent", None, None, "new", CommitQueue(UnifiedStore(MemoryStore()), nursery), whole - 1, 0)
         await ledger.submit(Change(lifecycle="on_message", messages=[stored]), lambda saved, error: None).wait()
         pending = ledger.submit(Change(lifecycle="on_message", messages=[coming]), lambda saved, error: None)
         with pytest.raises(LimitExceeded) as caught:

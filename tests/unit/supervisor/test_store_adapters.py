@@ -10,8 +10,8 @@ import trio
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.records import Commit, Conversation, ConversationItem, ConversationPage, PersistContext, StoredState, ToolUpdate
 from trio_sagents.data.wire import encode_message
-from trio_sagents.supervisor._flat_vault import FlatVault
-from trio_sagents.supervisor._vaults import Asker, SplitVault
+from trio_sagents.persistence.memory import MemoryStore
+from trio_sagents.storage import Asker, SplitStore, UnifiedStore
 
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 SCOPE = object()
@@ -77,9 +77,9 @@ def check(_: Conversation) -> None:
     [(Flat(), {}, {}), (Owned(), {"owner": "alice"}, {"owner": "alice", "check": check})],
     ids=["flat", "owned"],
 )
-async def test_flat_vault_when_it_asks(store: Any, owner: Any, inside: Any) -> None:
+async def test_unified_store_when_it_asks(store: Any, owner: Any, inside: Any) -> None:
     """Each method is told who asks and for what, and the owner where it compares owners; else the list is asked who it is."""
-    vault = FlatVault(store)
+    vault = UnifiedStore(store)
     await vault.history(ALICE, "c", before="r5", limit=7)
     await vault.conversations(ALICE, after="c3", limit=9)
     await vault.delete(ALICE, "c")
@@ -132,14 +132,14 @@ class Split:
         await trio.lowlevel.checkpoint()
 
 
-async def test_split_vault_when_it_saves() -> None:
+async def test_split_store_when_it_saves() -> None:
     """State and transcript are told the scope, and of which commit it is: whose, by whom, and the numbers that it establishes."""
     host: Any = Split()
     info = {"call_id": "c1", "name": "pay"}
     commit = commit_of(
         5, 3, messages=[encode_message(said())], state={"interrupt": {"any": 1}}, tool_updates=[ToolUpdate("executing", info)]
     )
-    await SplitVault(host, host).save(SCOPE, commit, [said()])
+    await SplitStore(host, host).save(SCOPE, commit, [said()])
 
     context = PersistContext("agent", "c", "on_step", "an actor", "alice", 3, 5)
     assert [
@@ -150,16 +150,16 @@ async def test_split_vault_when_it_saves() -> None:
     ] == host.asked
 
 
-async def test_split_vault_when_it_loads() -> None:
+async def test_split_store_when_it_loads() -> None:
     """What the host is told at a load once more is told of the state as it is: its owner, its revision, and the epoch that begins."""
     host: Any = Split()
     host.rows_fail = True
-    first = SplitVault(host, host)
+    first = SplitStore(host, host)
     await first.save(SCOPE, commit_of(messages=[encode_message(said())], state={"interrupt": {"any": 1}}), [said()])
     host.rows_fail = False
     host.asked.clear()
     seen: list[Any] = []
-    found = await SplitVault(host, host).load(Asker(SCOPE), "c", "agent", seen.append)
+    found = await SplitStore(host, host).load(Asker(SCOPE), "c", "agent", seen.append)
 
     assert [found] == seen
     assert found is not None
@@ -172,25 +172,51 @@ async def test_split_vault_when_it_loads() -> None:
     ] == host.asked
 
 
-async def test_split_vault_when_metadata_change() -> None:
+async def test_split_store_when_metadata_change() -> None:
     """The metadata and the todos are those of the last commit that had any; they come back as they were given."""
     host: Any = Split()
-    vault = SplitVault(host, None)
+    vault = SplitStore(host, None)
     for revision, state in enumerate(({"metadata": {"title": "one"}, "todos": []}, {"metadata": {"title": "two"}}, {}), start=1):
         await vault.save(SCOPE, commit_of(revision, state=state), ())
-    found = await SplitVault(host, None).load(ALICE, "c", "agent", check)
+    found = await SplitStore(host, None).load(ALICE, "c", "agent", check)
 
     assert found is not None
     assert ({"title": "two"}, []) == (found.state["metadata"], found.state["todos"])
 
 
-async def test_split_vault_when_nobody_asks_whose_it_is() -> None:
+async def test_split_store_when_nobody_asks_whose_it_is() -> None:
     """Where owners are not compared the host is told none, at a load and for a page."""
     host: Any = Split()
-    await SplitVault(host, None).save(SCOPE, commit_of(), ())
+    await SplitStore(host, None).save(SCOPE, commit_of(), ())
     host.asked.clear()
-    vault, anybody = SplitVault(host, None), Asker(SCOPE)
+    vault, anybody = SplitStore(host, None), Asker(SCOPE)
     await vault.load(anybody, "c", "agent", check)
     await vault.history(anybody, "c", before=None, limit=1)
 
     assert [None, None] == [context.owner for _, _, context in host.asked]
+
+
+# ── whether a conversation is there
+
+
+async def stored_in(kind: str) -> Any:
+    """Return a store of this kind that has a conversation of Alice's."""
+    store: Any = UnifiedStore(MemoryStore()) if kind == "unified" else SplitStore(Split(), None)
+    await store.save(SCOPE, commit_of(), ())
+    return store
+
+
+@pytest.mark.parametrize("kind", ["unified", "split"])
+async def test_exists_when_it_is_asked(kind: str) -> None:
+    """A conversation exists for its owner, and for whoever does not say an owner; for another owner it is missing."""
+    store = await stored_in(kind)
+
+    askers = (ALICE, Asker(SCOPE), Asker(SCOPE, "bob"))
+    assert [True, True, False] == [await store.exists(asker, "c") for asker in askers]
+
+
+async def test_exists_when_nothing_is_stored() -> None:
+    """A conversation that nobody has stored does not exist, for nobody."""
+    stores: Any = (UnifiedStore(MemoryStore()), SplitStore(Split(), None))  # type: ignore[arg-type]  # a fake
+
+    assert [False] * 4 == [await store.exists(asker, "c") for store in stores for asker in (ALICE, Asker(SCOPE))]

@@ -77,7 +77,7 @@ class _Job(Generic[T]):
             self.error = None
 
 
-class Writer:
+class GroupCommit:
     """Runs operations one after the other on one connection, grouped into transactions."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:

@@ -11,8 +11,8 @@ from trio_sagents.data.messages import Message
 from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Saved, Unchecked
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import ConversationNotFound
+from trio_sagents.storage.adapter import Asker, same_owner
 from trio_sagents.storage.ports import ConversationStore, OwnedStore
-from trio_sagents.supervisor._vaults import Asker, same_owner
 
 MAX_OWNERS: Final = 10_000
 """Owners of conversations that are remembered, for stores that do not compare owners themselves."""
@@ -20,7 +20,7 @@ PAGE: Final = 1000
 
 
 @attrs.frozen
-class FlatVault:
+class UnifiedStore:
     """A `ConversationStore` as it is.
 
     One that does not compare owners (`OwnedStore`) is compared here. Who owns a conversation is remembered from its loads and
@@ -82,6 +82,14 @@ class FlatVault:
         fresh = {message.message_id for message in shown}
         new = tuple(row for row in commit.rows if row.message_id in fresh)
         return Saved(new, tuple(row for row in commit.rows if row.message_id not in fresh))
+
+    async def exists(self, asker: Asker, conversation_id: str) -> bool:
+        """Ask for the newest row of the transcript: every store has an answer to that, and no epoch changes."""
+        try:
+            await self.history(asker, conversation_id, before=None, limit=1)
+        except ConversationNotFound:
+            return False
+        return True
 
     async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
         """Return a page."""

@@ -1,8 +1,12 @@
-"""The writer: the single order of each conversation's writes.
+"""The single order of each conversation's commits.
 
-`submit` is synchronous and first in, first out for a conversation; conversations do not wait for each other. What follows a
-commit, in memory and to the outside, runs in the writer's continuation, never in the task of the caller, which may be
-cancelled. After a failed write the writes that were submitted behind it fail with it, for each builds on the one before.
+`submit` is synchronous, and first in, first out within a conversation; conversations do not wait for each other. What follows a
+commit, in memory and to the outside, runs in the continuation, which the queue's own task calls. It does not run in the task of
+the caller, because that task may be cancelled at any time. After a failed commit the commits that were submitted behind it fail
+with it, because each builds on the one before.
+
+This is not the group commit of SQLite (`persistence/_sqlite_group_commit.py`), which lets the commits of many conversations
+share a transaction.
 """
 
 import logging
@@ -19,7 +23,7 @@ from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Check, Commit, Conversation, Saved
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import PersistenceError, SagentsError
-from trio_sagents.supervisor._vaults import Asker, Vault
+from trio_sagents.storage.adapter import Asker, StoreAdapter
 
 log: Final = logging.getLogger("trio_sagents")
 T = TypeVar("T")
@@ -35,7 +39,7 @@ def _nothing(_saved: Saved | None, _error: PersistenceError | None) -> None:
 
 
 @attrs.define(eq=False)
-class Write:
+class PendingCommit:
     """One submitted commit, and what follows it."""
 
     scope: Scope = attrs.field(repr=False)
@@ -78,29 +82,29 @@ class Write:
 
 
 @attrs.define(eq=False)
-class Writer:
+class CommitQueue:
     """A service: its tasks live in the services' nursery, so the last writes of ending agents land."""
 
-    vault: Vault
+    store: StoreAdapter
     nursery: trio.Nursery
-    _lanes: dict[str, deque[Write]] = attrs.field(factory=dict)
+    _queues: dict[str, deque[PendingCommit]] = attrs.field(factory=dict)
     # Invariant: a conversation is here exactly while a task works on its writes; the one at work is the first of its deque.
     _free: dict[str, trio.Event] = attrs.field(factory=dict)
-    """Set when a lane that somebody waits for is done."""
+    """Set when the queue of a conversation that somebody waits for is empty."""
 
-    def submit(self, write: Write) -> Write:
+    def submit(self, write: PendingCommit) -> PendingCommit:
         """Put a write behind the earlier ones of its conversation, and return it."""
         conversation_id = write.commit.conversation_id
-        lane = self._lanes.get(conversation_id)
-        if lane is not None:
-            lane.append(write)
+        queue = self._queues.get(conversation_id)
+        if queue is not None:
+            queue.append(write)
             return write
-        lane = self._lanes[conversation_id] = deque([write])
-        self.nursery.start_soon(self._work, conversation_id, lane, name="store writer")
+        queue = self._queues[conversation_id] = deque([write])
+        self.nursery.start_soon(self._work, conversation_id, queue, name="store writer")
         return write
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._queues)
 
     async def read(self, reading: Coroutine[Opaque, Opaque, T]) -> T:
         """Wait for a read of the store; what a host's store raises becomes a `PersistenceError`."""
@@ -114,37 +118,37 @@ class Writer:
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load, behind the conversation's pending writes. Cancellation: at most the epoch was raised."""
         await self._wait_free(conversation_id)
-        return await self.vault.load(asker, conversation_id, agent_id, check)
+        return await self.store.load(asker, conversation_id, agent_id, check)
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete, behind the conversation's pending writes. Cancellation: deleted, or as before."""
         await self._wait_free(conversation_id)
         try:
-            return await self.vault.delete(asker, conversation_id)
+            return await self.store.delete(asker, conversation_id)
         except (SagentsError, PlainFunction):
             raise
         except Exception as exc:  # the boundary to the host's store
             raise PersistenceError(f"deleting conversation {conversation_id!r} failed: the store raised {type(exc).__name__}") from exc
 
     def forget(self, conversation_id: str) -> None:
-        """The agent of a conversation has ended: let go of what the vault keeps of it, unless a write of it is at work."""
-        if conversation_id not in self._lanes:
-            self.vault.forget(conversation_id)
+        """The agent of a conversation has ended: the store may drop what it keeps of it in memory, unless a commit is still at work."""
+        if conversation_id not in self._queues:
+            self.store.forget(conversation_id)
 
     async def _wait_free(self, conversation_id: str) -> None:
-        while conversation_id in self._lanes:
+        while conversation_id in self._queues:
             await self._free.setdefault(conversation_id, trio.Event()).wait()
 
-    async def _work(self, conversation_id: str, lane: deque[Write]) -> None:
+    async def _work(self, conversation_id: str, queue: deque[PendingCommit]) -> None:
         try:
-            while lane:
-                write = lane[0]
+            while queue:
+                write = queue[0]
                 saved, error = await self._save(write)
-                lane.popleft()
-                behind: tuple[Write, ...] = ()
+                queue.popleft()
+                behind: tuple[PendingCommit, ...] = ()
                 if error is not None:
-                    behind = tuple(lane)
-                    lane.clear()
+                    behind = tuple(queue)
+                    queue.clear()
                 # Invariant: a continuation submits nothing, so what is submitted next builds on what is committed.
                 write.finish(saved, error)
                 for failed in behind:
@@ -152,17 +156,17 @@ class Writer:
         except BaseException:
             # Cancellation: the services end, and the store has not answered in all the time that was given to settle.
             gone = PersistenceError(f"the store did not answer for conversation {conversation_id!r} before the sessions were closed")
-            while lane:
-                lane.popleft().finish(None, gone)
+            while queue:
+                queue.popleft().finish(None, gone)
             raise
         finally:
-            del self._lanes[conversation_id]
+            del self._queues[conversation_id]
             if (free := self._free.pop(conversation_id, None)) is not None:
                 free.set()
 
-    async def _save(self, write: Write) -> tuple[Saved | None, PersistenceError | None]:
+    async def _save(self, write: PendingCommit) -> tuple[Saved | None, PersistenceError | None]:
         try:
-            return await self.vault.save(write.scope, write.commit, write.shown), None
+            return await self.store.save(write.scope, write.commit, write.shown), None
         except PersistenceError as exc:
             return None, exc
         except PlainFunction as exc:
