@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -15,6 +16,7 @@ from tests.support.people import (
     WatchedStore,
     World,
     decide_while,
+    forge,
     gated,
     interrupt_in,
     scripted,
@@ -49,6 +51,7 @@ from trio_sagents import (
     Status,
     StatusChanged,
     TurnEnded,
+    Unanswered,
     open_sessions,
 )
 from trio_sagents.testing import Call
@@ -742,3 +745,22 @@ async def test_stop_while_the_middleware_looks_at_decisions(autojump_clock: Any,
             assert "done" == text_of(await world.decide(*map(Approve, interrupt.calls)))
         else:  # it was taken by the agent that came after
             assert "done" == (await world.messages())[-1].text
+
+
+async def test_decision_on_record_about_a_call_that_is_nowhere(autojump_clock: Any, backend: Backend) -> None:
+    """Whoever decides once more what a changed store says was decided, of a call that nobody made, learns that no turn answers it."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        (call,) = (await world.ask()).calls
+        await world.decide(Approve(call))
+        ghost = attrs.evolve(call, call_id="ghost")
+        record = {**attrs.asdict((await world.records())[0]), "call_id": "ghost"}
+        await world.restart_with(lambda: forge(world.backend, taken={"ghost": [record]}))
+        receipt = await world.resume(Approve(ghost))
+
+        assert receipt.duplicate
+        assert Unanswered("cut") == await receipt.wait()
+        with pytest.raises(AlreadyDecided):
+            await world.resume(Reject(ghost))
+        assert [1] == effects.of("pay")

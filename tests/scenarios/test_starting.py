@@ -1,18 +1,23 @@
 """Starting: single flight, boots that fail or hang, and what goes to the host's own code."""
 
+import contextlib
 import contextvars
+import math
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from tests.support.logs import quiet_log
 from tests.support.scenarios import (
     NEVER,
     FaultyStore,
     Router,
     Verdicts,
     answer_to,
+    ask,
     kinds_of,
     make_agent,
     make_config,
@@ -30,6 +35,8 @@ from trio_sagents import (
     LimitExceeded,
     MemoryStore,
     Message,
+    Middleware,
+    MiddlewareError,
     SessionConfig,
     SessionInfo,
     SessionOpts,
@@ -40,9 +47,11 @@ from trio_sagents import (
     Status,
     TextPart,
     Todo,
+    ToolCall,
     UserMessage,
     open_sessions,
 )
+from trio_sagents.testing import Call, Simulation, simulate_many
 
 
 async def test_start_with_50_concurrent_callers(autojump_clock: Any) -> None:
@@ -604,8 +613,6 @@ async def test_start_during_the_leaving_of_the_block(autojump_clock: Any) -> Non
             late.append(SessionsClosed)
         return "ok"
 
-    from trio_sagents.testing import Call
-
     async with opened(make_agent(Call("tool"), "done", tools=[tool])) as sessions:
         receipt = await sessions.post("c", "hi")
         await trio.sleep(1)
@@ -750,3 +757,76 @@ async def test_start_failed_from_a_stop_has_no_agent_shutdown(autojump_clock: An
             assert await sessions.stop("c")
 
         assert [] == [kind for kind in kinds_of(await read_all(subscriber)) if kind is AgentShutdown]
+
+
+SEEDS: dict[str, Callable[[], Any]] = {
+    "one id twice": lambda: {"messages": [Message("a", "user", [TextPart("x")]), Message("a", "user", [TextPart("y")])]},
+    "an id that is no text": lambda: {"messages": [Message(5, "user", [TextPart("x")])]},  # type: ignore[arg-type]
+    "a role that is none": lambda: {"messages": [Message("a", "boss", [TextPart("x")])]},  # type: ignore[arg-type]
+    "a part without text": lambda: {"messages": [Message("a", "user", [TextPart(None)])]},  # type: ignore[arg-type]
+    "a todo's id": lambda: {"todos": [Todo("one", "x")]},  # type: ignore[arg-type]
+    "a todo's text": lambda: {"todos": [Todo(1, 5)]},  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("seed", list(SEEDS))
+async def test_seed_that_could_never_be_loaded(autojump_clock: Any, seed: str) -> None:
+    """R15: a seed is checked as what is loaded is: the start fails, and nothing is stored."""
+
+    def build(agent_id: str) -> Any:
+        return make_agent(), SessionOpts(fresh_state_attrs=SEEDS[seed]())
+
+    store = MemoryStore()
+    async with opened(Router(build), store=store) as sessions:
+        with pytest.raises(StartFailed):
+            await sessions.start("c")
+        with pytest.raises(ConversationNotFound):
+            await sessions.history("c")
+
+
+async def test_seed_with_an_open_call(autojump_clock: Any) -> None:
+    """R15: the history that a provider reads is valid, whatever the seed: each call is answered, or the start fails."""
+    agent = make_agent()
+    seed = [Message("a", "assistant", [ToolCall("c", "t")], "tool_calls")]
+    async with opened(Router(agent, SessionOpts(fresh_state_attrs={"messages": seed}))) as sessions:
+        with contextlib.suppress(StartFailed):
+            await ask(sessions)
+    for request in agent.model.requests:
+        calls = [call.call_id for message in request.messages for call in message.calls]
+        assert calls == [result.call_id for message in request.messages for result in message.results]
+
+
+async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
+    """Without `start_timeout` a boot takes as long as it takes."""
+    async with opened(Router(route_delay=1e5), policy={"start_timeout": math.inf}) as sessions:
+        assert "re: hi" == await answer_to(sessions)
+        assert trio.current_time() >= 1e5
+
+
+def test_start_when_the_agent_crashes_as_it_comes_up() -> None:
+    """Whoever waits for a boot gets the agent, or is told what crashed it: never a failure without its cause."""
+
+    class Bomb(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.explode)
+
+        async def explode(self) -> None:
+            for _ in range(later[0]):
+                await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+    causes: list[type] = []
+    later = [0]
+
+    async def program(simulation: Simulation) -> None:
+        later[0] = simulation.seed % 8
+        async with open_sessions(make_config(make_agent(middleware=[Bomb()]))) as sessions:
+            try:
+                await sessions.start("c")
+            except StartFailed as exc:
+                causes.append(type(exc.__cause__))
+
+    with quiet_log():
+        simulate_many(program, range(400), jumps=False)
+
+    assert {MiddlewareError} == set(causes)

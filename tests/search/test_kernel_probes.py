@@ -846,119 +846,119 @@ async def story(simulation: Simulation, rnd: random.Random) -> None:
 # ── they hold ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_p0_callers_at_once() -> None:
+def test_callers_at_once() -> None:
     """The registry is looked at and reserved in one synchronous step."""
     hold(callers_at_once)
 
 
-def test_p1_message_at_the_idle_deadline_is_answered() -> None:
+def test_message_at_the_idle_deadline_is_answered() -> None:
     """The agent looks again when the idle clock has fired, and closes in the same step."""
     hold(post_at_the_idle_deadline)
 
 
-def test_p2_post_across_the_idle_deadline_is_answered() -> None:
+def test_post_across_the_idle_deadline_is_answered() -> None:
     """A reservation stops the idle clock; what follows a commit runs in the agent's own continuation."""
     hold(post_across_the_idle_deadline)
 
 
-def test_p2b_agent_leaves_in_time() -> None:
+def test_agent_leaves_in_time() -> None:
     """A reservation that is over keeps nobody."""
     hold(agent_leaves_in_time)
 
 
-def test_p3_cancelled_post_leaves_nothing_or_an_answer() -> None:
+def test_cancelled_post_leaves_nothing_or_an_answer() -> None:
     """What follows a commit never runs in the caller's task."""
     hold(post_is_cancelled, 80, poster_cancels)
 
 
-def test_p4_one_started() -> None:
+def test_one_started() -> None:
     """The first call that returns the boot gets started=True."""
     hold(first_starter_is_cancelled)
 
 
 @pytest.mark.parametrize("kind", ["plain", "shielded", "handle", "child"])
-def test_p5_stop_from_inside(kind: str) -> None:
+def test_stop_from_inside(kind: str) -> None:
     """A stop from inside asks, passes one checkpoint, and returns."""
     hold(stop_from_inside(kind), 30)
 
 
-def test_p6_crash_while_stopping_is_contained() -> None:
+def test_crash_while_stopping_is_contained() -> None:
     """Mixed groups are split at the agent boundary."""
     hold(crash_while_stopping, 30)
 
 
-def test_p6b_crash_while_the_host_is_cancelled_is_contained() -> None:
+def test_crash_while_the_host_is_cancelled_is_contained() -> None:
     """What is re-raised is Cancelled alone."""
     hold(crash_while_the_host_is_cancelled, 30)
 
 
-def test_p6c_tool_that_crashes_while_cancelled_is_contained() -> None:
+def test_tool_that_crashes_while_cancelled_is_contained() -> None:
     """Mixed groups are split at the tool boundary, too."""
     hold(tool_crashes_while_cancelled, 30)
 
 
 @pytest.mark.parametrize("kind", ["normal", "raise", "kbi", "cancel"])
-def test_p7_leaving_saves_and_raises_the_very_object(kind: str) -> None:
+def test_leaving_saves_and_raises_the_very_object(kind: str) -> None:
     """The services are shielded, and the block's error is kept apart."""
     hold(leaving(kind), 30)
 
 
-def test_p8_contexts() -> None:
+def test_contexts() -> None:
     """A turn is a task of its own, in a copy of its post's context; a boot is in the host's."""
     hold(contexts, 30)
 
 
-def test_p9_broadcast_story() -> None:
+def test_broadcast_story() -> None:
     """Whatever a reader does, each number comes once, or a Gap tells of it."""
     hold(broadcast_story, 30)
 
 
-def test_p10_noisy_and_quiet() -> None:
+def test_noisy_and_quiet() -> None:
     """At most one untaken batch for each subscription, so send_nowait cannot block and nobody is pushed out."""
     hold(noisy_and_quiet, 8)
 
 
-def test_p10b_cursor_places() -> None:
+def test_cursor_places() -> None:
     """Every cursor that was handed out stays a place in the log."""
     hold(cursor_places)
 
 
-def test_p12_stubborn_tool_is_named() -> None:
+def test_stubborn_tool_is_named() -> None:
     """ToolIgnoresCancellation after cancel_grace, and a stop that waits."""
     hold(stubborn_tool, 20)
 
 
-def test_p13_wait_idle_counts_what_is_accepted() -> None:
+def test_wait_idle_counts_what_is_accepted() -> None:
     """Nothing runs, nothing runnable is queued, nothing is being accepted."""
     hold(wait_idle_after_post)
 
 
-def test_p14_start_after_stop_during_a_post() -> None:
+def test_post_is_answered_by_the_next_agent() -> None:
     """The store's writer is the single order of a conversation."""
     hold(start_after_stop_during_a_post)
 
 
-def test_p15_nothing_is_written_after_the_stop() -> None:
+def test_nothing_is_written_after_the_stop() -> None:
     """An id is released only when the agent's last submitted write has ended."""
     hold(nothing_is_written_after_the_stop)
 
 
-def test_p21_hung_load() -> None:
+def test_hung_load() -> None:
     """Boots are bounded."""
     hold(hung_load, 20)
 
 
-def test_p24_interrupts_and_duplicates() -> None:
+def test_interrupts_and_duplicates() -> None:
     """Each message once, in the order of the commits."""
     hold(interrupts_and_duplicates, 45)
 
 
-def test_p25_commits_are_in_order() -> None:
+def test_commits_are_in_order() -> None:
     """One writer for each conversation."""
     hold(commits_are_in_order)
 
 
-def test_p26_failed_write_and_those_behind_it() -> None:
+def test_failed_write_and_those_behind_it() -> None:
     """Later submitted writes fail with the failed one."""
     hold(failed_write_and_those_behind_it)
 
