@@ -158,8 +158,9 @@ class StartFailed(SagentsError):
         if cause is None:
             return self._beginning
         reason = reason_of(cause)
-        if isinstance(cause, SagentsError) and cause.__cause__ is not None:
-            reason = f"{reason}: {reason_of(cause.__cause__)}"  # our own error only says where; its cause says what
+        inner = cause.__cause__ if isinstance(cause, SagentsError) else None
+        if inner is not None:  # our own error says where, its cause says what
+            reason = f"{reason.removesuffix(f' {type(inner).__name__}')}: {reason_of(inner)}"
         whose = _STAGES.get(self.stage)
         return f"{self._beginning}{'' if whose is None else f' ({whose})'}: {reason}"
 
