@@ -42,8 +42,8 @@ class Hostile(Exception):  # not an error of ours
         (
             failed("load", RunsElsewhere("c", 3.0)),
             (
-                f"{BEGINNING} 'load' (the lease or the store): RunsElsewhere: conversation 'c' is running in another process; send the call "
-                "there, or try again after its lease has ended (in 3.0 seconds, unless it is renewed)"
+                f"{BEGINNING} 'load' (the lease or the store): RunsElsewhere: conversation 'c' is running in another process; send the "
+                "call there, or try again after its lease has ended (in 3.0 seconds, unless it is renewed)"
             ),
         ),
         (
