@@ -29,7 +29,6 @@ Every error has two texts. `str(error)` is for the host: of an exception that th
 `error.public_text` is for viewers, browsers and models: it never contains another exception's words.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from trio_sagents._text import reason_of, text_of
@@ -117,7 +116,7 @@ class MessageConflict(SagentsError):
         )
 
 
-_STAGES: Final[Mapping[str, str]] = {
+_STAGES: Final = {
     "authorize": "SessionConfig.authorizer",
     "route": "SessionConfig.factory_router",
     "build": "create_agent() of the factory",
