@@ -29,7 +29,6 @@ Every error has two texts. `str(error)` is for the host: of an exception that th
 `error.public_text` is for viewers, browsers and models: it never contains another exception's words.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from trio_sagents._text import reason_of, text_of
@@ -117,7 +116,7 @@ class MessageConflict(SagentsError):
         )
 
 
-_STAGES: Final[Mapping[str, str]] = {
+_STAGES: Final = {
     "authorize": "SessionConfig.authorizer",
     "route": "SessionConfig.factory_router",
     "build": "create_agent() of the factory",
@@ -158,8 +157,9 @@ class StartFailed(SagentsError):
         if cause is None:
             return self._beginning
         reason = reason_of(cause)
-        if isinstance(cause, SagentsError) and cause.__cause__ is not None:
-            reason = f"{reason}: {reason_of(cause.__cause__)}"  # our own error only says where; its cause says what
+        inner = cause.__cause__ if isinstance(cause, SagentsError) else None
+        if inner is not None:  # our own error says where, its cause says what
+            reason = f"{reason.removesuffix(f' {type(inner).__name__}')}: {reason_of(inner)}"
         whose = _STAGES.get(self.stage)
         return f"{self._beginning}{'' if whose is None else f' ({whose})'}: {reason}"
 

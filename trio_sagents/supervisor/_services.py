@@ -77,12 +77,10 @@ class Services:
         if subscription.state == "subscribed" or subscription.is_closed:
             return
         try:
-            allowed = await self.may_see(subscription)
-        except Exception:  # the boundary to the host's authorizer: what it raises refuses this viewer, and harms no agent
-            log.exception("the authorizer failed for a viewer of conversation %r", subscription.conversation_id)
-            return
-        if allowed and not subscription.is_closed:
-            self.enrol(subscription)
+            if await self.may_see(subscription) and not subscription.is_closed:
+                self.enrol(subscription)
+        except Exception:  # the boundary to the host's authorizer and `agent_id_fun`: what they raise harms no agent
+            log.exception("the authorizer or agent_id_fun failed for a viewer of conversation %r", subscription.conversation_id)
 
     async def may_see(self, subscription: Subscription) -> bool:
         """Ask whether its scope may see this conversation on this channel."""
