@@ -15,7 +15,7 @@ from trio_sagents import (
     SingleFactoryRouter,
     open_sessions,
 )
-from trio_sagents.supervisor import RunningAgent
+from trio_sagents.supervisor._agent import LiveAgent
 from trio_sagents.testing import ScriptedModel
 
 INACTIVITY_TIMEOUT: Final = 3600.0
@@ -52,10 +52,10 @@ async def open_host(
         yield sessions
 
 
-def live_agent(sessions: Sessions, conversation_id: str) -> RunningAgent:
+def live_agent(sessions: Sessions, conversation_id: str) -> LiveAgent:
     """Return the agent itself, for what no caller of the library can reach: to publish an event by hand."""
     runtime = sessions.runtime
     entry = runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
     assert entry is not None
-    assert entry.live is not None
+    assert isinstance(entry.live, LiveAgent)
     return entry.live

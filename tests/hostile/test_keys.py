@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, opened, state_of
 from trio_sagents import Completed, ConversationNotFound, Cursor, MemoryStore, MessageConflict, SameScope, SqliteStore, StartFailed
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.ids import check_id, conversation_topic, default_agent_id
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.records import Owner
-from trio_sagents.conversation.rows import rows_of
 from trio_sagents.persistence._records import owner_key
 from trio_sagents.supervisor._runtime import wall_clock
 

@@ -14,6 +14,7 @@ nothing is ever handed to it, so nothing can be lost on the way.
     host, hooks    what middleware may ask for, and calls of its hooks
 """
 
+import functools
 from collections.abc import Sequence
 
 import attrs
@@ -74,40 +75,13 @@ class LiveAgent:
 
     def go_live(self) -> None:
         """Accept commands, and enrol whoever waits. No checkpoint: nobody sees half of it."""
-        self.journal.open(self._picture)
+        self.journal.open(functools.partial(_picture_of, self.board, self.turns))
         self.entry.live = self
         self.entry.has_booted = True
         self.entry.phase = Phase.LIVE
         self.lifetime.begin(self.board.status)
-        self._enrol_waiting()
+        _enrol_waiting(self)
         self.entry.become_ready()
-
-    def _enrol_waiting(self) -> None:
-        """Enrol whoever subscribed before the agent was there, and may see it."""
-        access = self.services.access
-        waiting = tuple(self.services.subscriptions.get(self.entry.conversation_id, ()))
-        for subscription in waiting:
-            if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, self.entry.owner):
-                self.enrol(subscription)
-        if not access.is_synchronous:
-            for subscription in waiting:  # a task for each: whoever is slow to answer for one viewer keeps no other waiting
-                self.hooks.host.nursery.start_soon(self.services.ask_and_enrol, subscription)
-
-    def _picture(self, place: Cursor, replaces: Cursor | None) -> Snapshot:
-        """Return the whole picture of the agent, now."""
-        state, turn = self.journal.state, self.turns.turn
-        progress = turn.work.progress if turn is not None else None
-        draft = progress.draft if progress is not None else None
-        return Snapshot(
-            self.board.status,
-            state.interrupt,
-            state.todos,
-            None if draft is None else draft.picture(),
-            () if progress is None else progress.pictures(),
-            len(state.queue),
-            place,
-            replaces,
-        )
 
     # ── commands
 
@@ -304,3 +278,33 @@ def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journa
     hooks = HookCaller(host, pipeline, lifetime)
     inbox = Inbox(entry, blueprint, services.access, board, turns, receipts, services.registry.context)
     return LiveAgent(entry, services, journal, lifetime, board, turns, inbox, Approvals(turns, pipeline, hooks), hooks)
+
+
+def _enrol_waiting(agent: LiveAgent) -> None:
+    """Enrol whoever subscribed before the agent was there, and may see it."""
+    services, entry = agent.services, agent.entry
+    access = services.access
+    waiting = tuple(services.subscriptions.get(entry.conversation_id, ()))
+    for subscription in waiting:
+        if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, entry.owner):
+            agent.enrol(subscription)
+    if not access.is_synchronous:
+        for subscription in waiting:  # a task for each: whoever is slow to answer for one viewer keeps no other waiting
+            agent.hooks.host.nursery.start_soon(services.ask_and_enrol, subscription)
+
+
+def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Cursor | None) -> Snapshot:
+    """Return the whole picture of an agent, now."""
+    state, turn = board.journal.state, turns.turn
+    progress = turn.work.progress if turn is not None else None
+    draft = progress.draft if progress is not None else None
+    return Snapshot(
+        board.status,
+        state.interrupt,
+        state.todos,
+        None if draft is None else draft.picture(),
+        () if progress is None else progress.pictures(),
+        len(state.queue),
+        place,
+        replaces,
+    )

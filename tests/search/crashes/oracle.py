@@ -14,9 +14,9 @@ import attrs
 from tests.search.crashes.notes import Log, Notes
 from tests.search.crashes.workload import text_of
 from trio_sagents.conversation.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
-from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
 

@@ -69,7 +69,7 @@ async def test_a_cancelled_host_with_a_nursery_in_its_block(autojump_clock: trio
                 host.cancel()
                 await trio.sleep_forever()
 
-    assert ShutdownReason.HOST_CANCELLED == handle._live.shutdown_reason
+    assert ShutdownReason.HOST_CANCELLED == handle._entry.shutdown_reason
 
 
 class Held(MemoryStore):
