@@ -77,6 +77,7 @@ def close_turn(
     partial: Message | None,
     closing: Closing,
     *,
+    asking: Message | None = None,
     decided: OpenDecisions | None = None,
     usage: Usage | None = None,
 ) -> Step:
@@ -87,6 +88,7 @@ def close_turn(
         calls: the calls without a stored result, each with its result, in the order in which they are stored.
         partial: the answer so far, or None.
         closing: how.
+        asking: the answer that asked for the calls, if its commit is still on its way; None is the last one of the state.
         decided: what was decided about the open calls; None is what the state has.
         usage: what the turn has used, for the marked answer.
     """
@@ -98,7 +100,7 @@ def close_turn(
     fitted = fit(messages, limits.max_state_bytes + limits.slack_bytes - state.size)
     ran = [as_run(call, state.decisions.get(call.call_id)) for call, _ in calls]
     answered = [Answered(call, message) for call, message in zip(ran, fitted[:-1], strict=True)]
-    step = results_step(answered, asking_in(state.messages), closing.lifecycle, moment.now)
+    step = results_step(answered, asking or asking_in(state.messages), closing.lifecycle, moment.now)
     answer = fitted[-1] if usage is None else with_usage(fitted[-1], usage)
     step = with_message(step, answer, moment.now)
     return attrs.evolve(step, draft=None, open_decisions={} if state.open_decisions else None)

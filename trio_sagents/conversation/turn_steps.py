@@ -126,6 +126,8 @@ class CutTurn:
     """The calls that had returned, and whose results are not stored."""
     open: Sequence[tuple[ToolCall, ToolStatus]]
     """The calls that had not returned, each with what is known of it."""
+    asking: Message | None
+    """The answer that asked for the calls; its commit may be on its way."""
     partial: Message | None
     """The answer so far."""
     usage: Usage
@@ -139,7 +141,9 @@ def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecor
     closing = Closing(turn.turn_id, stop_reason, lifecycle, outcome.cause if isinstance(outcome, Cancelled) else None)
     closed = [(call, closed_result(call, known)) for call, known in cut_turn.open]
     calls = (*cut_turn.returned, *closed)
-    return attrs.evolve(close_turn(moment, calls, cut_turn.partial, closing, usage=cut_turn.usage), actor=turn.actor)
+    return attrs.evolve(
+        close_turn(moment, calls, cut_turn.partial, closing, asking=cut_turn.asking, usage=cut_turn.usage), actor=turn.actor
+    )
 
 
 def usage_events(message: Message, usage: Usage, turn_id: str) -> Sequence[Event]:

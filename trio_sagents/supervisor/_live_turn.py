@@ -225,6 +225,7 @@ class LiveTurn(Host):
         cut_turn = CutTurn(
             [(opened.call, opened.result) for opened in calls if opened.result],
             [(opened.call, opened.known) for opened in calls if opened.result is None],
+            self._asking,
             None if draft is None else draft.message("cancelled"),
             self.progress.usage,
         )

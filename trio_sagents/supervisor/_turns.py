@@ -294,7 +294,6 @@ class Turns:
         turn.work.on_end = _nothing
         if unsaved is None and self.turn is None and turn.work.outcome is not None:
             self.board.tell(happening_of(turn.work.outcome), turn.turn_id)
-            self.host.journal.publish_snapshot()
 
     def tell_untold(self) -> None:
         """The agent ends, and the follow-up turn does not begin: tell how the last turn ended."""

@@ -125,7 +125,7 @@ async def test_a_drain_while_a_decision_is_on_its_way(autojump_clock: trio.testi
     assert found is not None
     answered = [part["call_id"] for message in found.messages for part in message["parts"] if part["type"] == "tool_result"]
     decided = [record["kind"] for message in found.messages for record in message.get("metadata", {}).get("decisions", ())]
-    decided += [record["kind"] for records in found.(state.get("open_decisions") or {}).values() for record in records]
+    decided += [record["kind"] for records in (found.state.get("open_decisions") or {}).values() for record in records]
     assert ["approve"] == decided
     assert ["call-1"] == answered
     assert ["fine", "stop"] == [found.messages[-1]["parts"][-1]["text"], found.messages[-1]["stop_reason"]]
