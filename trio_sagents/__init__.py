@@ -1,7 +1,6 @@
 """Conversations with LLM agents, on Trio: each conversation has one live agent, which is started on demand, exactly once.
 
-The packages, in the order in which a request passes through them. A package imports only packages below it, or beside it where two
-share a line:
+The packages, in the order in which a request passes through them. A package imports only packages further down, never up:
 
     cli                    the command; uses public names only, as any program does
     sessions               the front door: check, authorise, start once, restore or seed; post, resume, stop

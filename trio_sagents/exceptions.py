@@ -25,8 +25,8 @@ SagentsError
 ├── McpDisconnected                      an MCP server cannot be reached; in `trio_sagents.mcp`
 └── ModelFailed                          the provider failed
 
-Every error has two texts. `str(error)` is for the host: of an exception that the host's own code raised, it may contain the words.
-`error.public_text` is for viewers, browsers and models: it never contains another exception's words.
+Every error has two texts. `str(error)` is for the host: it may contain the words of an exception that the host's own code raised.
+`error.public_text` is for viewers, browsers and models: it leaves those words out.
 """
 
 from typing import Final

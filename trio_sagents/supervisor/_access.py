@@ -13,7 +13,6 @@ import attrs
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.config import function_validator
-from trio_sagents.data.json import check_text
 from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
 from trio_sagents.data.scopes import Action, Scope
 from trio_sagents.exceptions import ConversationNotFound
@@ -120,13 +119,13 @@ class Access:
 
 
 def _plain_key(key: object, where: str) -> Owner:
-    """Return what a host's function gave as a plain str, int or None, as a store gives it back; TypeError or ValueError if it cannot be.
+    """Return what a host's function gave as a plain str, int or None, as a store gives it back; TypeError if that is impossible.
 
     Args:
         key: anything.
         where: the function, for the message.
     """
-    if type(key) in _PLAIN and (not isinstance(key, str) or key.isascii()):
+    if type(key) in _PLAIN:
         return key  # type: ignore[return-value]  # its type was just compared
     if inspect.iscoroutine(key):
         key.close()  # or Python warns that nobody awaited it
@@ -134,4 +133,4 @@ def _plain_key(key: object, where: str) -> Owner:
     if isinstance(key, bool) or not isinstance(key, str | int):
         raise TypeError(f"{where} must return a str, an int or None, not {type(key).__name__}")
     # A StrEnum, say. The methods of the base class are called, for those of the host's class may return anything.
-    return check_text(str.__str__(key), f"the result of {where}") if isinstance(key, str) else int.__int__(key)
+    return str.__str__(key) if isinstance(key, str) else int.__int__(key)

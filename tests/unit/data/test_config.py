@@ -9,7 +9,11 @@ import pytest
 
 from trio_sagents import Presence, SessionConfig, SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.config import OF_THE_BLOCK, OVERRIDE_KEYS, choice_validator, function_validator
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import Opaque
+
+NEWLINES = repr("\n" * 60)
+ACCENTS = "e\u0301" * 30
 
 PER_SESSION = frozenset(
     {
@@ -146,5 +150,24 @@ def test_value_when_it_is_bad(make: Any, kind: type[Exception], words: str) -> N
     """An error of a setting names it, and shows the value in few words."""
     with pytest.raises(kind) as caught:
         make()
+
+    assert words == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (7, "conversation_id must be a str, not 7"),
+        (b"c" * 1000, f"conversation_id must be a str, not b'{'c' * 60}' and 940 more"),
+        ({"id": "secret"}, "conversation_id must be a str, not a dict"),
+        ("\n" * 1000, f"conversation_id must not have control characters: {NEWLINES} and 940 more"),
+        ("e\u0301" * 1000, f"conversation_id must be in Unicode normal form C: '{ACCENTS}' and 1940 more"),
+    ],
+    ids=range(5),
+)
+def test_id_when_it_cannot_be_one(value: Any, words: str) -> None:
+    """An id that cannot be one is shown cut: a caller of the host's may have sent anything."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        check_id("conversation_id", value)
 
     assert words == str(caught.value)
