@@ -29,6 +29,7 @@ from trio_sagents.abc import (
     OpenableStore,
     Overlap,
     OwnedStore,
+    OwnerLookup,
     PubSub,
     Scope,
 )
@@ -259,6 +260,7 @@ __all__ = (
     "Option",
     "Overlap",
     "OwnedStore",
+    "OwnerLookup",
     "Part",
     "PatchToolCalls",
     "PendingCall",
