@@ -22,8 +22,9 @@ from typing import Final, Generic, TypeVar
 import attrs
 import trio
 
+from trio_sagents._sqlite import FileWatch
 from trio_sagents.exceptions import PersistenceError, SagentsError
-from trio_sagents.persistence._sqlite_schema import explain
+from trio_sagents.persistence._sqlite_schema import STORE_FILE
 from trio_sagents.persistence._sqlite_tables import last_change
 
 T = TypeVar("T")
@@ -80,9 +81,10 @@ class _Job(Generic[T]):
 class GroupCommit:
     """Runs operations one after the other on one connection, grouped into transactions."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, watch: FileWatch) -> None:
         self._connection = connection
         self._path = path
+        self._watch = watch
         self._queued: dict[_Job[object], None] = {}
         """In order; a dict, so that one can be withdrawn at once."""
         self._led = False
@@ -162,14 +164,16 @@ class GroupCommit:
                 self._idle.unpark_all()
 
     def _run(self, group: Sequence[_Job[object]]) -> None:
-        """Do a group in one transaction (in the thread)."""
+        """Do a group in one transaction (in the thread). Nothing of it is acknowledged unless the file is there before and after."""
         try:
+            self._watch.check()
             if not self._attempt(group, savepoints=False):
                 self._attempt(group, savepoints=True)
-        except sqlite3.Error as exc:
+            self._watch.check_written()
+        except (sqlite3.Error, PersistenceError) as exc:
             for job in group:
                 job.results.clear()
-                job.error = explain(self._path, exc)
+                job.error = STORE_FILE.explain(self._path, exc) if isinstance(exc, sqlite3.Error) else PersistenceError(str(exc))
                 job.error.__cause__ = exc
         except BaseException:
             for job in group:
@@ -214,7 +218,7 @@ class GroupCommit:
         except sqlite3.Error as exc:
             if not self._connection.in_transaction:
                 raise
-            job.error = explain(self._path, exc)
+            job.error = STORE_FILE.explain(self._path, exc)
             job.error.__cause__ = exc
         except (SagentsError, TypeError, ValueError, OverflowError) as exc:
             job.error = exc

@@ -1,16 +1,15 @@
 """A store in one SQLite file, which outlives the process: also one that is killed."""
 
-import math
 import os
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Final, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import trio
 
+from trio_sagents._sqlite import FileWatch, Synchronous, check_busy_timeout, check_path, claim, release
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Unchecked, accept_all
 from trio_sagents.data.scopes import Scope
@@ -18,12 +17,9 @@ from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._records import check_limit, decode_cursor, encode_commit, wanted_key
 from trio_sagents.persistence._sqlite_group_commit import GroupCommit, Transaction
-from trio_sagents.persistence._sqlite_schema import Synchronous, connect, create_file, explained, prepare
+from trio_sagents.persistence._sqlite_schema import STORE_FILE, connect, prepare
 
 T = TypeVar("T")
-_open_files: Final[set[tuple[int, int]]] = set()
-"""(device, inode) of each file that is open in this process: two stores on one file would not see each other's agents."""
-_open_files_lock: Final = threading.Lock()
 
 
 class _File:
@@ -36,16 +32,17 @@ class _File:
             PersistenceError: it cannot be used; nothing stays open.
         """
         self.path = path
-        with explained(path), ExitStack() as undo:
-            self._key = _claim(path)
-            undo.callback(_release, self._key)
+        with STORE_FILE.explained(path), ExitStack() as undo:
+            self._key = claim(STORE_FILE, path)
+            undo.callback(release, self._key)
             self._writing = undo.enter_context(closing(connect(path, busy_timeout=busy_timeout, synchronous=synchronous)))
             prepare(self._writing, path)
             self._reading = undo.enter_context(closing(connect(path, busy_timeout=busy_timeout, synchronous=synchronous)))
             self._reading.execute("PRAGMA query_only = ON")
+            self._watch = FileWatch(STORE_FILE, path)
             undo.pop_all()
         self.is_open = True
-        self.group_commit = GroupCommit(self._writing, path)
+        self.group_commit = GroupCommit(self._writing, path, self._watch)
         self._reader = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
 
@@ -60,7 +57,8 @@ class _File:
             return await trio.to_thread.run_sync(self._query, query, limiter=self._thread)
 
     def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        with explained(self.path):
+        self._watch.check_there()
+        with STORE_FILE.explained(self.path):
             self._reading.execute("BEGIN")
             try:
                 return query(self._reading)
@@ -82,23 +80,7 @@ class _File:
                 self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._writing.close()
         finally:
-            _release(self._key)
-
-
-def _claim(path: str) -> tuple[int, int]:
-    with _open_files_lock:
-        create_file(path)
-        status = Path(path).stat()
-        key = (status.st_dev, status.st_ino)
-        if key in _open_files:
-            raise PersistenceError(f"the database {path!r} is open in this process already; share one SqliteStore, or close the other")
-        _open_files.add(key)
-        return key
-
-
-def _release(key: tuple[int, int]) -> None:
-    with _open_files_lock:
-        _open_files.discard(key)
+            release(self._key)
 
 
 def _not_open(path: str) -> PersistenceError:
@@ -126,22 +108,11 @@ class SqliteStore:
     checks_owner: Literal[True] = True
 
     def __init__(self, path: str | os.PathLike[str], *, synchronous: Synchronous = "FULL", busy_timeout: float = 5.0) -> None:
-        name = os.fspath(path) if isinstance(path, os.PathLike) else path
-        if not isinstance(name, str):
-            raise TypeError(f"path must be str or PathLike, not {type(path).__name__}")
-        if not name or "\0" in name:
-            raise ValueError(f"path must name a file, not {name!r}")
-        if name == ":memory:" or name.startswith("file:"):
-            raise ValueError(f"path must be a plain path, not {name!r}; for a store in memory use MemoryStore")
+        self._path = check_path(path, "MemoryStore")
         if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}")
-        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, int | float):
-            raise TypeError(f"busy_timeout must be float, not {type(busy_timeout).__name__}")
-        if not 0 < busy_timeout < math.inf:
-            raise ValueError(f"busy_timeout must be finite and > 0, not {busy_timeout}")
-        self._path = name
         self._synchronous: Synchronous = synchronous
-        self._busy_timeout = busy_timeout
+        self._busy_timeout = check_busy_timeout(busy_timeout)
         self._file: _File | None = None
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._sqlite import opening
 from trio_sagents.agent import Progress
 from trio_sagents.data.history import close_after_crash
 from trio_sagents.data.json import Opaque
@@ -16,7 +17,6 @@ from trio_sagents.data.outcomes import Cancelled
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.status import CancelCause
 from trio_sagents.middleware import Approvals
-from trio_sagents.persistence import _sqlite_schema
 from trio_sagents.storage import commit_queue
 from trio_sagents.supervisor import _answering, _ledger, _turns
 from trio_sagents.supervisor._decisions import whole_change
@@ -25,7 +25,7 @@ from trio_sagents.supervisor._turn_changes import TurnBooks
 
 def _connect_with(factory: type[sqlite3.Connection]) -> None:
     plain = functools.partial(sqlite3.connect, factory=factory)
-    vars(_sqlite_schema)["sqlite3"] = _Module(plain)
+    vars(opening)["sqlite3"] = _Module(plain)
 
 
 class _Module:
