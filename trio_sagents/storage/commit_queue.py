@@ -185,15 +185,16 @@ class CommitQueue:
             return None, exc
         except PlainFunction as exc:
             return None, StoreIsPlain(str(exc))
-        except BaseException as exc:  # noqa: ASYNC103  # the boundary to the host's store: whatever it raises, the commit has failed
-            contained, onward = split(exc)
-            if onward is not None:
-                if contained is not None:  # beside a cancellation, in a group: it is not to end the other conversations
-                    log.exception("the store failed for conversation %r while it was closed", conversation_id, exc_info=contained)
-                raise onward from None
-            error = PersistenceError(
-                f"could not save conversation {conversation_id!r}: the store raised {type(exc).__name__}; nothing of this was "
-                "acknowledged, post again once the store works"
-            )
-            error.__cause__ = exc
-            return None, error
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  # the boundary to the host's store: whatever it raises, the commit has failed
+            raised = exc
+        contained, onward = split(raised)
+        if onward is not None:
+            if contained is not None:  # beside a cancellation, in a group: it is not to end the other conversations
+                log.error("the store failed for conversation %r while it was closed", conversation_id, exc_info=contained)
+            raise onward
+        error = PersistenceError(
+            f"could not save conversation {conversation_id!r}: the store raised {type(raised).__name__}; nothing of this was "
+            "acknowledged, post again once the store works"
+        )
+        error.__cause__ = raised
+        return None, error
