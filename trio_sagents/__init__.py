@@ -30,6 +30,7 @@ from trio_sagents.abc import (
     OpenableStore,
     Overlap,
     OwnedStore,
+    OwnerLookup,
     PubSub,
     Scope,
 )
@@ -260,6 +261,7 @@ __all__ = (
     "Option",
     "Overlap",
     "OwnedStore",
+    "OwnerLookup",
     "Part",
     "PatchToolCalls",
     "PendingCall",

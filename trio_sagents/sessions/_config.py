@@ -22,7 +22,7 @@ from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.sessions._routing import FactoryRouter
-from trio_sagents.storage import SplitStore, StoreAdapter, UnifiedStore
+from trio_sagents.storage import MemoryStates, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import AgentPersistence, ConversationStore, DisplayMessagePersistence
 from trio_sagents.supervisor import SameScope
 from trio_sagents.supervisor._access import Authorizer
@@ -104,7 +104,8 @@ class SessionConfig:
     display_message_persistence: DisplayMessagePersistence | None = attrs.field(
         default=None, validator=_having("save_message", "update_tool_status", optional=True)
     )
-    """A host's own store of the transcript, beside `agent_persistence`."""
+    """A host's own store of the transcript. Without an `agent_persistence` beside it, states are kept in memory: they are gone
+    with the process."""
     pubsub: PubSub = attrs.field(factory=LocalPubSub, validator=_having("publish", "subscribe"))
     """Carries presence between processes."""
     presence: Presence = attrs.field(
@@ -125,16 +126,15 @@ class SessionConfig:
     def __attrs_post_init__(self) -> None:
         if self.store is not None and (self.agent_persistence is not None or self.display_message_persistence is not None):
             raise ValueError("SessionConfig takes either store, or agent_persistence and display_message_persistence, not both")
-        if self.agent_persistence is None and self.display_message_persistence is not None:
-            raise ValueError("SessionConfig.display_message_persistence needs an agent_persistence beside it; or use store for both")
 
     def store_adapter(self) -> StoreAdapter:
-        """Return the adapter of the store. One object in both places, that can commit, is used as one transactional unit."""
+        """Return the way to the store. One object that is given for both keys, and that can commit, is used as one store."""
         if self.store is not None:
             return UnifiedStore(self.store)
-        if self.agent_persistence is None:
+        states, display = self.agent_persistence, self.display_message_persistence
+        if states is None and display is None:
             return UnifiedStore(MemoryStore())
-        both: object = self.agent_persistence
-        if both is self.display_message_persistence and isinstance(both, ConversationStore):
+        both: object = states
+        if both is display and isinstance(both, ConversationStore):
             return UnifiedStore(both)
-        return SplitStore(self.agent_persistence, self.display_message_persistence)
+        return SplitStore(MemoryStates() if states is None else states, display, self.policy.settle_timeout / 2)
