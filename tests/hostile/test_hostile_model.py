@@ -192,6 +192,7 @@ async def test_million_calls_in_one_answer(autojump_clock: Any) -> None:
     assert took < 10
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_pieces(autojump_clock: Any) -> None:
     """An answer in pieces of one byte each is one answer, and bounded by its bytes like any other."""
     model = Hostile(lambda: (*(ToolCallChunk(0, "c", "tool", "1") for _ in range(100_000)), FinishChunk("tool_calls")))

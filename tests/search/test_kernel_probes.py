@@ -51,6 +51,8 @@ from trio_sagents.storage import commit_queue
 from trio_sagents.supervisor import Phase, _handle, _idle, _intake, _live, _turns
 from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
+pytestmark = pytest.mark.slow
+
 Probe = Callable[[Simulation, random.Random], Awaitable[None]]
 SEEDS = 40
 SCALE = int(os.environ.get("PROBE_SCALE", "1"))
@@ -1266,15 +1268,15 @@ def writes_side_by_side(patch: Patch) -> None:
 def writes_behind_a_failed_one_go_on(patch: Patch) -> None:
     """A write behind a failed one is tried all the same, with the revision that it was given."""
 
-    async def work(self: Any, conversation_id: str, lane: Any) -> None:
+    async def work(self: Any, conversation_id: str, queue: Any) -> None:
         try:
-            while lane:
-                write = lane[0]
+            while queue:
+                write = queue[0]
                 saved, error = await self._save(write)
-                lane.popleft()
+                queue.popleft()
                 write.finish(saved, error)
         finally:
-            del self._lanes[conversation_id]
+            del self._queues[conversation_id]
             if (free := self._free.pop(conversation_id, None)) is not None:
                 free.set()
 

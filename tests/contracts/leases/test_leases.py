@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -17,12 +16,19 @@ from trio_sagents.testing.conformance_lease import LeaseConformance
 
 class TestMemory(LeaseConformance):
     @pytest.fixture(autouse=True)
-    def _virtual_time(self, autojump_clock: Any) -> None:
-        """Let time be virtual."""
+    def _virtual_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the clock of Trio, as the leases read it, be ahead by the time that passed. The tests of the kit ask for no clock."""
+        self.passed = 0.0
+        plain = trio.current_time
+        monkeypatch.setattr(trio, "current_time", lambda: plain() + self.passed)
 
     @asynccontextmanager
     async def open_leases(self) -> AsyncIterator[Leases]:
         yield MemoryLeases()
+
+    async def pass_time(self, seconds: float) -> None:
+        await trio.lowlevel.checkpoint()
+        self.passed += seconds
 
 
 class TestSqlite(LeaseConformance):
@@ -58,6 +64,7 @@ class TestSqlite(LeaseConformance):
             assert 50 == await leases.acquire("c", "b", 1)
 
 
+@pytest.mark.slow
 async def test_file_is_of_several_processes(tmp_path: Path) -> None:
     """Another process finds the lease, and gets it once it is given back."""
     leases = SqliteLeases(tmp_path / "leases.db")

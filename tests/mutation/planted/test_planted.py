@@ -122,6 +122,7 @@ def test_bug_when_its_module_is_gone() -> None:
         PlantedBug("a bug", "gone.py", "pay", "absent text", "y").planted()
 
 
+@pytest.mark.slow
 def test_hunt_when_there_is_no_bug() -> None:
     """A bug that changes nothing survives: what finds the other bugs is their text, and not the copying."""
     faulthandler.cancel_dump_traceback_later()  # the hunt has a time limit of its own
@@ -129,6 +130,7 @@ def test_hunt_when_there_is_no_bug() -> None:
     assert not hunt(NO_BUG).is_found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", HUNTED, ids=lambda bug: bug.name)
 def test_bug_when_hunted(bug: PlantedBug) -> None:
     """The tests that the bug names find it."""
@@ -138,6 +140,7 @@ def test_bug_when_hunted(bug: PlantedBug) -> None:
     assert hunted.is_found, hunted.how
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NIGHTLY, reason="takes minutes: TRIO_SAGENTS_NIGHTLY=1, or python -m tests.mutation.planted")
 def test_tests_when_there_is_no_bug() -> None:
     """All tests that find bugs pass without a bug."""
@@ -146,6 +149,7 @@ def test_tests_when_there_is_no_bug() -> None:
     assert check_sound(BUGS) is None
 
 
+@pytest.mark.slow
 def test_rows_when_few_are_hunted() -> None:
     """The nightly row counts the survivors."""
     faulthandler.cancel_dump_traceback_later()  # the hunt has a time limit of its own

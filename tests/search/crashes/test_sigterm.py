@@ -23,6 +23,8 @@ from trio_sagents import (
 from trio_sagents.data.records import Commit
 from trio_sagents.testing import Call, ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 BUGS = ("settle_nothing", "drop_results", "drop_text", "blame_the_user")
 
 

@@ -18,6 +18,7 @@ def test_bug_when_planted(bug: PlantedBug) -> None:
     compile(bug.planted(), bug.module, "exec")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NIGHTLY, reason="half a minute for each: TRIO_SAGENTS_NIGHTLY=1, or python -m tests.search.people.planted")
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_bug_when_hunted(bug: PlantedBug) -> None:

@@ -25,6 +25,8 @@ from tests.support.planting import misfits
 from trio_sagents.testing import SimulationError, Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 from trio_sagents.testing._tally import leaves
 
+pytestmark = pytest.mark.slow
+
 CASES: list[tuple[Plant, Callable[[], Tally]]] = [
     (acknowledges_before_it_saves, lambda: sweep_crashes(chatting)),
     (stops_early, lambda: sweep_cancels(stop)),
