@@ -5,6 +5,7 @@ This is the first of the two places that contain exceptions: what a tool raises 
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -19,9 +20,8 @@ from trio_sagents.agent._middleware import Pipeline, check_event
 from trio_sagents.agent._nested import Desk
 from trio_sagents.agent._progress import OpenCall, Suspended
 from trio_sagents.agent._tool_chain import run_around
-from trio_sagents.agent._tool_text import Halt
+from trio_sagents.agent._tool_text import Halt, read_return
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
-from trio_sagents.agent._tools import ToolResult as ToolReturn
 from trio_sagents.data.errors import describe
 from trio_sagents.data.events import Event, ToolExecutionUpdated
 from trio_sagents.data.interrupts import pending
@@ -132,6 +132,9 @@ class ToolRun:
         try:
             with trio.move_on_after(limits.tool_timeout) as timeout:
                 value = await _call(tool, arguments, context.threads)
+                if inspect.isawaitable(value):
+                    opened.in_thread = False
+                    value = await value  # such as the coroutine of an async function behind a decorator or a lambda
                 return self._returned(opened, call, value)
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
@@ -145,9 +148,10 @@ class ToolRun:
             opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
             opened.status = "interrupted"
             return _result(call, said, "interrupted")
-        is_error = isinstance(value, ToolReturn) and value.is_error
-        text, _ = render_output(value.content if isinstance(value, ToolReturn) else value, self.context.max_tool_output_bytes)
-        return _result(call, text, "failed" if is_error else "completed")
+        read = read_return(value, self.context.max_tool_output_bytes)
+        if read.problem:
+            log.warning("the tool %r, in conversation %r: %s", call.name, self.context.conversation_id, read.problem)
+        return ToolResult(call.call_id, call.name, read.text, "failed" if read.is_error else "completed", read.media)
 
 
 async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext) -> Mapping[str, Opaque]:
