@@ -12,8 +12,8 @@ import inspect
 import json
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Final, TypeGuard
 
 import attrs
 
@@ -53,7 +53,15 @@ def json_form(value: object) -> JSONValue:
 
 def is_unfinished(value: object) -> bool:
     """Return whether a value is not a result, but something that would still have to run: a coroutine, or a generator."""
-    return inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value)
+    return is_awaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value)
+
+
+def is_awaitable(value: object) -> TypeGuard[Awaitable[object]]:
+    """Return whether a value can be awaited. Nothing is raised, as it is by `isinstance` for a proxy of an object that is gone."""
+    try:
+        return inspect.isawaitable(value)
+    except Exception:  # noqa: BLE001  # part of the tool boundary: the value is the host's
+        return False
 
 
 def named(value: object) -> str:
@@ -156,7 +164,7 @@ class Writer:
     def _object(self, value: Mapping[Opaque, Opaque], place: str, depth: int) -> JSONValue:
         found: dict[str, JSONValue] = {}
         for key in self._some(value):
-            form = self.form(key, f"{place} (a key)", depth + 1)
+            form = self.form(key, f"{place} (a key)".lstrip(), depth + 1)
             name = form if isinstance(form, str) else json.dumps(form, ensure_ascii=False)
             while name in found:  # such as 1 and "1"
                 name = f"{name} ({type(key).__name__})"

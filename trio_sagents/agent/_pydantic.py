@@ -27,12 +27,11 @@ def is_model(cls: type) -> bool:
 
 
 def model_form(value: Opaque) -> JSONValue:
-    """Return a Pydantic model as JSON, as the model itself says it is written.
-
-    Raises:
-        Exception: the model cannot be written; what is raised is up to the host's class.
-    """
-    return value.model_dump(mode="json", by_alias=True)
+    """Return a Pydantic model as JSON, as the model itself says it is written; its bare fields if the model cannot be written."""
+    try:
+        return value.model_dump(mode="json", by_alias=True)
+    except Exception:  # noqa: BLE001  # part of the tool boundary: the class is the host's, and what it raises is not known
+        return dict(value)
 
 
 def description_of(extra: object) -> str:

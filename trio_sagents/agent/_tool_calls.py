@@ -5,7 +5,6 @@ This is the first of the two places that contain exceptions: what a tool raises 
 """
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -16,6 +15,7 @@ import trio
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import ask_inner_gates, claim, decided_call, is_claimed_tool, runs
+from trio_sagents.agent._json_forms import is_awaitable
 from trio_sagents.agent._middleware import Pipeline, check_event
 from trio_sagents.agent._nested import Desk
 from trio_sagents.agent._progress import OpenCall, Suspended
@@ -132,7 +132,7 @@ class ToolRun:
         try:
             with trio.move_on_after(limits.tool_timeout) as timeout:
                 value = await _call(tool, arguments, context.threads)
-                if inspect.isawaitable(value):
+                if is_awaitable(value):
                     opened.in_thread = False
                     value = await value  # such as the coroutine of an async function behind a decorator or a lambda
                 return self._returned(opened, call, value)
@@ -141,9 +141,9 @@ class ToolRun:
         except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
             return _contained(error, tool, call, context)  # noqa: ASYNC104  # it raises what must go on
 
-    def _returned(self, opened: OpenCall, call: ToolCall, value: object) -> ToolResult:
+    def _returned(self, opened: OpenCall, call: ToolCall, value: Opaque) -> ToolResult:
         self.values[call.call_id] = value
-        if isinstance(value, Halt):
+        if issubclass(type(value), Halt):  # `isinstance` raises for a proxy of an object that is gone
             said, _ = render_output(value.message, min(ERROR_BYTES, self.context.max_tool_output_bytes))
             opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
             opened.status = "interrupted"

@@ -10,7 +10,6 @@ import binascii
 import enum
 import inspect
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
 
@@ -25,7 +24,6 @@ MAX_REFUSAL: Final = 2000
 """How many characters of a refusal the model reads."""
 MAX_RETURNED: Final = 1024 * 1024
 """How many characters are kept of the text of a `ToolResult` that is made of something else than text."""
-log: Final = logging.getLogger("trio_sagents")
 
 
 class ArgumentsInvalid(ValueError):  # what happened, as all errors of this library are named
@@ -44,7 +42,11 @@ class ArgumentsInvalid(ValueError):  # what happened, as all errors of this libr
 
 
 def _as_text(value: object) -> str:
-    return str.__str__(value) if isinstance(value, str) and not isinstance(value, enum.Enum) else read_return(value, MAX_RETURNED).text
+    return (
+        str.__str__(value)
+        if issubclass(type(value), str) and not issubclass(type(value), enum.Enum)
+        else read_return(value, MAX_RETURNED).text
+    )
 
 
 def _as_flag(value: object) -> bool:
@@ -153,9 +155,9 @@ def read_return(value: object, limit_bytes: int) -> Returned:
     """
     try:
         return _bounded(_described(value, limit_bytes), limit_bytes)
-    except Exception as exc:  # part of the tool boundary: the call worked, whatever happens when its value is read
-        log.exception("a value that a tool returned could not be read")
-        return Returned(f"The call worked. What it returned ({named(value)}) could not be read: {type(exc).__name__}.")
+    except Exception as exc:  # noqa: BLE001  # part of the tool boundary: the call worked, whatever happens when its value is read
+        text = f"The call worked. What it returned ({named(value)}) could not be read: {type(exc).__name__}."
+        return Returned(text, problem=f"{named(value)} could not be read: {type(exc).__name__}")
 
 
 def render_output(value: object, limit_bytes: int) -> tuple[str, bool]:
