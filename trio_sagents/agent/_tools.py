@@ -10,12 +10,13 @@ import logging
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
+from typing import Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
 from trio_sagents.agent._compounds import Field, object_shape
 from trio_sagents.agent._docstrings import read_docstring
+from trio_sagents.agent._model import Model
 from trio_sagents.agent._schema import MISSING, Annotation, field_of, hints_of, strip
 from trio_sagents.agent._shapes import Misfit, Shape, kind_of
 from trio_sagents.agent._tool_text import ArgumentsInvalid, ToolResult, parse_arguments, render_output
@@ -27,9 +28,6 @@ from trio_sagents.data.requests import ToolSpec
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
-
-if TYPE_CHECKING:
-    from trio_sagents.agent._agent import Agent
 
 Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
 
@@ -54,7 +52,7 @@ class ToolContext:
     """The conversation as it was last committed."""
     publish: Callable[[Event], None]
     """Send an event to the conversation's subscribers; returns at once."""
-    _desk: "ToolDesk | None" = attrs.field(default=None, repr=False, alias="desk")
+    _host: "ToolHost | None" = attrs.field(default=None, repr=False, alias="host")
 
     async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
         """Change the conversation's todos, or keys of its metadata; the change is durable when this returns. Async tools only.
@@ -70,16 +68,16 @@ class ToolContext:
         Cancellation: either nothing was submitted, or the change is stored.
         """
         kept = None if todos is None else checked_todos(todos)
-        await self._desk_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"))
+        await self._host_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"))
 
-    async def run_agent(self, agent: "Agent", prompt: str, *, name: str) -> Completed:
+    async def run_agent(self, agent: "RunnableAgent", prompt: str, *, name: str) -> Completed:
         """Run a sub-agent to its end, in a nursery inside this call; once in a call. Async tools only.
 
         An approval or a question inside the sub-agent interrupts the whole turn. When a person has decided, the tool is called again
         with the same arguments, and this method continues where the sub-agent was.
 
         Args:
-            agent: the sub-agent; it has its own history, todos and metadata.
+            agent: the `Agent` that runs; it has its own history, todos and metadata.
             prompt: the first message to the sub-agent.
             name: for events and interrupts.
 
@@ -89,22 +87,36 @@ class ToolContext:
 
         Cancellation: the sub-agent has ended, and only its usage is kept.
         """
-        return await self._desk_of().run_agent(agent, prompt, name)
+        return await self._host_of().run_agent(agent, prompt, name)
 
-    def _desk_of(self) -> "ToolDesk":
-        if self._desk is None:
+    def _host_of(self) -> "ToolHost":
+        if self._host is None:
             raise RuntimeError("this ToolContext does not belong to a running turn, so it can neither update nor run a sub-agent")
-        return self._desk
+        return self._host
 
 
-class ToolDesk(Protocol):
-    """What the context of a call needs of the turn that runs the call."""
+class RunnableAgent(Protocol):
+    """An agent that can be run inside a call: an `Agent`, which is defined above this module. Only an `Agent` is accepted."""
+
+    @property
+    def model(self) -> Model:
+        """The model that answers."""
+        ...
+
+    @property
+    def tools(self) -> "Sequence[Tool]":
+        """The tools of the agent."""
+        ...
+
+
+class ToolHost(Protocol):
+    """The tool host: what the context of a call asks of the turn that runs the call."""
 
     async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
         """As `ToolContext.update`."""
         ...
 
-    async def run_agent(self, agent: "Agent", prompt: str, name: str) -> Completed:
+    async def run_agent(self, agent: "RunnableAgent", prompt: str, name: str) -> Completed:
         """As `ToolContext.run_agent`."""
         ...
 
