@@ -217,8 +217,9 @@ async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.Capac
     if tool.is_async:
         return await tool.function(**arguments)
     # Cancellation: the thread is abandoned, for nobody can stop it; its result is dropped, and the call marked unknown.
-    function = functools.partial(tool.function, **arguments)
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
+    # In a list: Trio refuses a function that returns a coroutine, after the function has run.
+    [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
+    return value
 
 
 def _timed_out(call: ToolCall, seconds: float, *, in_thread: bool) -> ToolResult:
