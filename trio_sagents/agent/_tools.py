@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
 
 import attrs
@@ -261,6 +261,35 @@ class Tool:
         if self._binding.context in values:
             raise ArgumentsInvalid(self.name, [f"{self._binding.context}: is not an argument that you can give"])
         return values
+
+
+def named_apart(tools: Sequence[Tool], taken: Container[str], before: Mapping[str, Tool]) -> Sequence[Tool]:
+    """Return tools that yield their names to others, under names that nobody else has: a new list, in the same order.
+
+    Args:
+        tools: each has an `if_taken`.
+        taken: the names of other tools.
+        before: all tools of the agent as they were, by name. The tool that had a name keeps it before a newcomer gets it, so that a
+            name does not change hands when another server comes back. A tool that has not changed stays the same object.
+    """
+
+    def had_its_name(place: int) -> bool:
+        tool = tools[place]
+        return tool.name in before and before[tool.name].origin == tool.origin
+
+    found: dict[int, Tool] = {}
+    names: set[str] = set()
+    for place in sorted(range(len(tools)), key=lambda place: not had_its_name(place)):
+        tool = tools[place]
+        name, number = tool.name, 1
+        while name in taken or name in names:
+            ending = "" if number == 1 else f"_{number}"
+            name = tool.if_taken[: MAX_NAME - len(ending)] + ending
+            number += 1
+        names.add(name)
+        renamed = tool if name == tool.name else attrs.evolve(tool, name=name)
+        found[place] = before[name] if before.get(name) == renamed else renamed
+    return [found[place] for place in range(len(tools))]
 
 
 def submitting(name: str, description: str, shape: Shape) -> Tool:
