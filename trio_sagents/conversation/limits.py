@@ -44,7 +44,9 @@ def content_digest(parts: JSONValue, metadata: JSON) -> str:
 
 
 def cut_to(message: Message, most: int) -> Message:
-    """Return the message with its texts halved until it has at most `most` stored bytes, or until no text is left."""
+    """Return the message without its media, and with its texts halved, until it has at most `most` stored bytes or no text is left."""
+    if message_bytes((message,)) > most and any(result.media for result in message.results):
+        message = attrs.evolve(message, parts=tuple(_without_media(part) for part in message.parts))
     while message_bytes((message,)) > most and any(_text_of(part) for part in message.parts):
         message = attrs.evolve(message, parts=tuple(_halved(part) for part in message.parts))
     return message
@@ -58,6 +60,13 @@ def fit(messages: Sequence[Message], room: int) -> Sequence[Message]:
         room -= message_bytes((cut,))
         fitted.append(cut)
     return fitted
+
+
+def _without_media(part: Part) -> Part:
+    if not isinstance(part, ToolResult) or not part.media:
+        return part
+    note = f"[left out: {len(part.media)} images or files; the conversation has no room for them]"
+    return attrs.evolve(part, content=f"{part.content}\n{note}".lstrip(), media=())
 
 
 def _text_of(part: Part) -> str:
