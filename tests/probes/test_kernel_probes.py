@@ -1178,7 +1178,7 @@ def shutdown_is_lost_in_the_gap(patch: Patch) -> None:
 
     def end(self: Any) -> None:
         plain(self)
-        self._left = ()
+        self._backlog = ()
 
     patch.setattr(_subscription.Subscription, "end", end)
 

@@ -353,8 +353,8 @@ class LiveAgent:
         self.is_released = False  # what came during a turn that failed is held until the next message
         if not (self.ledger.queue and status not in HELD and self.is_accepting):
             self._set_status(status, data, turn.turn_id)  # a follow-up turn shows no idle in between
-        if "debug" in self._feeds and self._feeds["debug"].subscriptions:
-            self.publish(AgentStateUpdated(self.ledger.state()), "debug")
+        if not self.has_ended and "debug" in self._feeds:
+            self._feeds["debug"].publish_lazily(lambda: AgentStateUpdated(self.ledger.state()))
         self.intake.settle(turn.message_ids, outcome)
         expire_later(self)
         self.wake()
