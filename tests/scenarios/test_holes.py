@@ -40,7 +40,6 @@ from trio_sagents import (
     StateError,
     StateFromFuture,
     TextPart,
-    TurnEnded,
     TurnStarted,
     open_sessions,
 )

@@ -85,11 +85,12 @@ class Subscription:
             return
         self.feed = feed
         feed.subscriptions[self] = None
-        place = self._place_in(feed)
-        if place is not None:
-            self._seen = place
+        place = self.place
+        known = self._place_in(feed)
+        if known is not None:
+            self._seen = known
         else:
-            self._first = feed.present(replaces=self.place)
+            self._first = feed.present(replaces=place)
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:
             self.announce()
@@ -191,13 +192,13 @@ class Subscription:
             if text_size(events) > self.most_text:
                 events = None
         first, self._first = self._first, None
-        if events is None or len(events) > self.most_events:
-            batch = None
-        else:
-            batch = events if first is None else (first, *events)
-        if batch is None or batch:
-            self._place = feed
         self._seen = feed.seq
+        if events is None or len(events) > self.most_events:
+            self._place = feed
+            return None
+        batch = events if first is None else (first, *events)
+        if batch:
+            self._place = feed
         return batch
 
     def _lagged(self, feed: Feed, untaken: Envelope | None, seen: int) -> Sequence[Envelope]:
