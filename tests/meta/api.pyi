@@ -53,6 +53,7 @@ class SessionPolicy:
         subscriber_events: int = 256,
         subscriber_text: int = 262144,
         replay_events: int = 1024,
+        reauthorize_interval: float = 60.0,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -277,6 +278,7 @@ class StreamingMessage:
 class Gap:
     first: int
     last: int
+    replaces: Cursor | None
 
 class StatusChanged:
     status: Status

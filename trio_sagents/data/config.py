@@ -114,6 +114,10 @@ class SessionPolicy:
     """What the model reads of one tool call; longer output is cut, with a mark."""
     lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
     """How long a lease lasts that is not renewed, where `SessionConfig.leases` is given; of the whole block, not of one session."""
+    reauthorize_interval: float = attrs.field(default=60.0, validator=seconds_validator(minimum_open=True))
+    """How often an `Authorizer` of the host's is asked again whether a viewer may go on watching; `math.inf` never. A viewer that may not
+    any more gets no events, as one that was refused at the beginning. An authorizer that raises, or does not answer within 10 seconds, has
+    refused until the next round. Not used with `SameScope`; of the whole block, not of one session."""
 
 
 @attrs.frozen(kw_only=True)

@@ -23,7 +23,7 @@ from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.storage import CommitQueue, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import OpenableStore
-from trio_sagents.supervisor import Access, LeaseKeeper, Registry, Runtime
+from trio_sagents.supervisor import Access, Admission, LeaseKeeper, Registry, Runtime
 
 
 @asynccontextmanager
@@ -103,18 +103,22 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
 
 
 def _compose(config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> Sessions:
+    access = Access(config.authorizer)
     runtime = Runtime(
         Registry(config.policy.max_sessions, config.policy.max_sessions_per_scope),
         CommitQueue(adapter, writing),
         timers,
         config.presence,
-        Access(config.authorizer),
+        access,
         supervisor,
         config.agent_id_fun,
+        Admission(access, config.policy.reauthorize_interval, writing),
         None if config.leases is None else LeaseKeeper(config.leases, config.policy.lease_ttl, config.policy.settle_timeout),
     )
     if runtime.leases is not None:
         writing.start_soon(runtime.leases.run, name="leases")
+    if not access.is_synchronous:
+        writing.start_soon(runtime.admission.run, runtime.subscriptions, runtime.enrol, name="admission")
     return Sessions(config, runtime, Starter(runtime, Booter(config, runtime), config.policy.start_timeout))
 
 

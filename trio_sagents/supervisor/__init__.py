@@ -2,6 +2,7 @@
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.supervisor._access import Access, Authorizer, SameScope
+from trio_sagents.supervisor._admission import Admission
 from trio_sagents.supervisor._agent_task import run_agent
 from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
 from trio_sagents.supervisor._change import Change
@@ -25,6 +26,7 @@ from trio_sagents.supervisor._runtime import Runtime, wall_clock
 
 __all__ = (
     "Access",
+    "Admission",
     "AgentHandle",
     "AgentInfo",
     "Authorizer",

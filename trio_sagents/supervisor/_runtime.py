@@ -1,9 +1,7 @@
 """What all agents of one `open_sessions` block share."""
 
 import datetime
-import logging
 from collections.abc import Callable
-from typing import Final
 
 import attrs
 import trio
@@ -11,13 +9,11 @@ import trio
 from trio_sagents._trio.timers import Timers
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
-from trio_sagents.data.scopes import Action
 from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
+from trio_sagents.supervisor._admission import Admission
 from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._registry import Registry
-
-log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
@@ -32,6 +28,7 @@ class Runtime:
     nursery: trio.Nursery
     """The supervisor nursery: the parent of every agent."""
     agent_id_fun: Callable[[str], str]
+    admission: Admission
     leases: LeaseKeeper | None = None
     """None where no other process is heeded."""
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
@@ -53,6 +50,7 @@ class Runtime:
     def keep(self, subscription: Subscription) -> None:
         """Remember a subscription."""
         self.subscriptions.setdefault(subscription.conversation_id, {})[subscription] = None
+        self.admission.wake()
 
     def withdraw(self, subscription: Subscription) -> None:
         """Forget a subscription."""
@@ -64,7 +62,7 @@ class Runtime:
 
     async def admit(self, subscription: Subscription) -> None:
         """Keep a subscription, and enrol it where its scope may see the conversation and an agent is up."""
-        allowed = await self.may_see(subscription)
+        allowed = await self.admission.may_see(subscription)
         await trio.lowlevel.checkpoint()
         if subscription.is_closed:
             return  # its mailbox was closed meanwhile
@@ -72,23 +70,6 @@ class Runtime:
         self.keep(subscription)
         if allowed:
             self.enrol(subscription)
-
-    async def ask_and_enrol(self, subscription: Subscription) -> None:
-        """Ask again for a subscription that waited for an agent, and enrol it where it may see it."""
-        if subscription.state == "subscribed" or subscription.is_closed:
-            return
-        try:
-            allowed = await self.may_see(subscription)
-        except Exception:  # the boundary to the host's authorizer: what it raises refuses this viewer, and harms no agent
-            log.exception("the authorizer failed for a viewer of conversation %r", subscription.conversation_id)
-            return
-        if allowed and not subscription.is_closed:
-            self.enrol(subscription)
-
-    async def may_see(self, subscription: Subscription) -> bool:
-        """Ask whether its scope may see this conversation on this channel."""
-        action: Action = "debug" if subscription.channel == "debug" else "view"
-        return await self.access.allows(subscription.scope, subscription.conversation_id, action)
 
     def enrol(self, subscription: Subscription) -> None:
         """Enrol an admitted subscription with the agent that is up, if there is one, and if the owner is the same."""

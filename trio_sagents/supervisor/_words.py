@@ -20,8 +20,10 @@ def enrol_waiting(live: "LiveAgent", waiting: tuple[Subscription, ...]) -> None:
         if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, live.entry.owner):
             subscription.enrol(live.feed(subscription.channel))
     if not access.is_synchronous:
-        for subscription in waiting:  # a task each: whoever is slow to answer for one viewer keeps no other waiting
-            live.nursery.start_soon(live.runtime.ask_and_enrol, subscription)
+        runtime = live.runtime
+        for subscription in waiting:
+            if subscription.state == "pending":
+                runtime.admission.agent_came(subscription, live.feed(subscription.channel), runtime.enrol)
 
 
 def snapshot_of(live: "LiveAgent", place: Cursor, replaces: Cursor | None) -> Snapshot:
