@@ -117,6 +117,8 @@ def _compose(config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery
     )
     if runtime.leases is not None:
         writing.start_soon(runtime.leases.run, name="leases")
+    if config.presence.pubsub is not None:
+        writing.start_soon(config.presence.run, name="presence")
     if not access.is_synchronous:
         writing.start_soon(runtime.admission.run, runtime.subscriptions, runtime.enrol, name="admission")
     return Sessions(config, runtime, Starter(runtime, Booter(config, runtime), config.policy.start_timeout))
