@@ -181,6 +181,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_bell",
         "_blueprint",
         "_access",
+        "_admission",
         "_info",
         "_receipts",
         "_registry",

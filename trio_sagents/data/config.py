@@ -146,6 +146,10 @@ class SessionPolicy:
     lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
     """How long a lease lasts that is not renewed, if `SessionConfig.leases` is given. Not for one session: all leases of a block are
     renewed together."""
+    reauthorize_interval: float = attrs.field(default=60.0, validator=seconds_validator(minimum_open=True))
+    """How often an `Authorizer` of the host's is asked again whether a viewer may still watch; `math.inf` is never. A viewer that may not
+    gets no more events, as if it had been refused at the beginning. An authorizer that raises, or does not answer within 10 seconds, has
+    refused until the next round. Not used with `SameScope`. Not for one session."""
 
 
 OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
@@ -156,6 +160,7 @@ OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
         "max_sessions": "it counts the agents of all sessions",
         "max_sessions_per_scope": "it counts the agents of all sessions of an owner",
         "lease_ttl": "the leases of all sessions are renewed together",
+        "reauthorize_interval": "the viewers of all sessions are asked about together",
     }
 )
 """The fields of `SessionPolicy` that hold for a whole `open_sessions` block, and why one session cannot override them."""

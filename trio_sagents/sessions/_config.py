@@ -107,7 +107,8 @@ class SessionConfig:
     """A host's own store of the transcript. Without an `agent_persistence` beside it, states are kept in memory: they are gone
     with the process."""
     pubsub: PubSub = attrs.field(factory=LocalPubSub, validator=_having("publish", "subscribe"))
-    """Carries presence between processes."""
+    """Carries presence between this block and others, in this process or elsewhere: blocks that share a bus see each other's viewers and
+    agents. By default a bus of its own, so there are no others. Not used if `presence` is given: that has a bus of its own."""
     presence: Presence = attrs.field(
         default=attrs.Factory(lambda self: Presence(self.pubsub), takes_self=True), validator=type_validator(Presence)
     )

@@ -28,7 +28,7 @@ from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._task import Setup
 from trio_sagents.storage import CommitQueue, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import OpenableStore
-from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Services
+from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Services, ViewerAdmission
 
 
 @asynccontextmanager
@@ -134,19 +134,24 @@ class Block:
             timers: the service that keeps the time.
             supervisor: the parent of every agent.
         """
-        policy = config.policy
+        policy, access = config.policy, Access(config.authorizer)
         runtime = Services(
             Registry(policy.max_sessions, policy.max_sessions_per_scope),
             CommitQueue(adapter, writing),
             timers,
             config.presence,
-            Access(config.authorizer),
+            access,
             supervisor,
             config.agent_id_fun,
+            ViewerAdmission(access, policy.reauthorize_interval, writing),
             None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout),
         )
         if runtime.leases is not None:
             writing.start_soon(runtime.leases.run, name="leases")
+        if config.presence.pubsub is not None:
+            writing.start_soon(config.presence.run, name="presence")
+        if not access.is_synchronous:
+            writing.start_soon(runtime.viewer_admission.run, runtime.subscriptions, runtime.enrol, name="viewers")
         admission = Admission(runtime)
         starter = Starter(Setup(config, runtime))
         mailboxes = Mailboxes(runtime, policy)

@@ -5,6 +5,7 @@ The modules, lowest first; each imports only earlier ones:
     _bell            wakes the agent's task
     _blueprint       what a boot decided about an agent
     _access          who may do what
+    _admission       which viewers may follow an agent
     _info            a picture of a running agent
     _receipts        what `post` gives back, and who waits for which answer
     _registry        which agents there are; agents as the registry sees them
@@ -28,6 +29,7 @@ The modules, lowest first; each imports only earlier ones:
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.supervisor._access import Access, Authorizer, SameScope
+from trio_sagents.supervisor._admission import ViewerAdmission
 from trio_sagents.supervisor._agent import compose_agent
 from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
 from trio_sagents.supervisor._handle import AgentHandle, check_decisions, check_grace, handle_of, stop_entry
@@ -60,6 +62,7 @@ __all__ = (
     "RunningAgent",
     "SameScope",
     "Services",
+    "ViewerAdmission",
     "await_host",
     "check_decisions",
     "check_grace",

@@ -289,8 +289,10 @@ def _enrol_waiting(agent: LiveAgent) -> None:
         if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, entry.owner):
             agent.enrol(subscription)
     if not access.is_synchronous:
-        for subscription in waiting:  # a task for each: whoever is slow to answer for one viewer keeps no other waiting
-            agent.hooks.host.nursery.start_soon(services.ask_and_enrol, subscription)
+        for subscription in waiting:
+            if subscription.state == "pending":
+                feed = agent.journal.feed(subscription.channel)
+                services.viewer_admission.agent_came(subscription, feed, services.enrol)
 
 
 def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Cursor | None) -> Snapshot:

@@ -230,10 +230,10 @@ class Journal:
         for channel in tuple(self._feeds or ()):
             self.publish(event, channel)
 
-    def is_heard(self, channel: Channel) -> bool:
-        """Return whether anybody follows the agent on a channel."""
-        feed = None if self._feeds is None else self._feeds.get(channel)
-        return feed is not None and bool(feed.subscriptions)
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
+        if self._picture is not None and self._feeds is not None and "debug" in self._feeds:
+            self._feeds["debug"].publish_lazily(make)
 
     def publish_snapshot(self) -> None:
         """Tell the subscribers the whole present: what they were shown since the last commit is void."""

@@ -1,8 +1,6 @@
 """What all agents of one `open_sessions` block share."""
 
-import logging
 from collections.abc import Callable
-from typing import Final
 
 import attrs
 import trio
@@ -10,13 +8,11 @@ import trio
 from trio_sagents._trio.timers import Timers
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
-from trio_sagents.data.scopes import Action
 from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
+from trio_sagents.supervisor._admission import ViewerAdmission
 from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._registry import Registry
-
-log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
@@ -31,6 +27,7 @@ class Services:
     nursery: trio.Nursery
     """The supervisor nursery: the parent of every agent."""
     agent_id_fun: Callable[[str], str]
+    viewer_admission: ViewerAdmission
     leases: LeaseKeeper | None = None
     """None where no other process is heeded."""
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
@@ -52,6 +49,7 @@ class Services:
     def keep(self, subscription: Subscription) -> None:
         """Remember a subscription."""
         self.subscriptions.setdefault(subscription.conversation_id, {})[subscription] = None
+        self.viewer_admission.wake()
 
     def withdraw(self, subscription: Subscription) -> None:
         """Forget a subscription."""
@@ -63,7 +61,7 @@ class Services:
 
     async def admit(self, subscription: Subscription) -> None:
         """Keep a subscription, and enrol it where its scope may see the conversation and an agent is up."""
-        allowed = await self.may_see(subscription)
+        allowed = await self.viewer_admission.may_see(subscription)
         await trio.lowlevel.checkpoint()
         if subscription.is_closed:
             return  # its mailbox was closed meanwhile
@@ -71,21 +69,6 @@ class Services:
         self.keep(subscription)
         if allowed:
             self.enrol(subscription)
-
-    async def ask_and_enrol(self, subscription: Subscription) -> None:
-        """Ask again for a subscription that waited for an agent, and enrol it where it may see it."""
-        if subscription.state == "subscribed" or subscription.is_closed:
-            return
-        try:
-            if await self.may_see(subscription) and not subscription.is_closed:
-                self.enrol(subscription)
-        except Exception:  # the boundary to the host's authorizer and `agent_id_fun`: what they raise harms no agent
-            log.exception("the authorizer or agent_id_fun failed for a viewer of conversation %r", subscription.conversation_id)
-
-    async def may_see(self, subscription: Subscription) -> bool:
-        """Ask whether its scope may see this conversation on this channel."""
-        action: Action = "debug" if subscription.channel == "debug" else "view"
-        return await self.access.allows(subscription.scope, subscription.conversation_id, action)
 
     def enrol(self, subscription: Subscription) -> None:
         """Enrol an admitted subscription with the agent that is up, if there is one, and if the owner is the same."""

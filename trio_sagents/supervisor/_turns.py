@@ -286,8 +286,7 @@ class Turns:
             self._untold = happening  # a follow-up turn begins at once
         else:
             self.board.tell(happening, turn.turn_id, public_text(outcome.error) if isinstance(outcome, Failed) else None)
-        if journal.is_heard("debug"):
-            host.publish(AgentStateUpdated(host.state()), "debug")
+        journal.publish_debug(lambda: AgentStateUpdated(host.state()))
 
     def _stored_late(self, turn: Turn, unsaved: PersistenceError | None) -> None:
         """The end of a turn that was given up is on record after all: show what there is, unless something else runs by now."""

@@ -89,18 +89,16 @@ class Stream:
             self.incarnation = None
 
     def _see_first(self, envelope: Envelope, where: str) -> None:
-        """Another agent's first event: a snapshot; its last word alone where it is over already."""
+        """Another agent's first event: a snapshot, or a gap if the agent ended before it was read."""
         event = envelope.event
         check(
             self.incarnation is None or self.is_gapped or self.is_resumed,
             "I19",
             f"{where}: agent {self.incarnation} had no last word before {envelope.incarnation}: {self.log[-6:]}",
         )
-        check(isinstance(event, Snapshot | AgentShutdown), "I18", f"{where}: the first event of an agent: {self.log[-6:]}")
-        if isinstance(event, Snapshot):
-            check(
-                event.replaces == self.cursor, "I18", f"{where}: the snapshot replaces {event.replaces}, the last place was {self.cursor}"
-            )
+        check(isinstance(event, Snapshot | Gap), "I18", f"{where}: the first event of an agent: {self.log[-6:]}")
+        if isinstance(event, Snapshot | Gap):
+            check(event.replaces == self.cursor, "I18", f"{where}: {event!r} replaces not {self.cursor}, the last place")
         self.incarnation, self.is_gapped, self.is_rewritten = envelope.incarnation, False, False
         self.turn, self.is_turn_known, self.status = None, False, None
         self.texts.clear()
