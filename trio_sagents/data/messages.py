@@ -91,6 +91,23 @@ class ToolCall:
         return digest_of([self.name, self.arguments])
 
 
+MediaPart: TypeAlias = ImagePart | FilePart
+"""What a tool result may hold beside its text."""
+
+
+def _as_media(parts: Iterable[MediaPart]) -> tuple[MediaPart, ...]:
+    return tuple(parts)
+
+
+def check_media(_owner: object, _field: object, parts: Sequence[MediaPart]) -> None:
+    """Raise TypeError or ValueError unless `parts` are images, each with data or a url, and files. Usable as an attrs validator."""
+    for part in parts:
+        if not isinstance(part, ImagePart | FilePart):
+            raise TypeError(f"the media of a tool result are ImagePart and FilePart, not {type(part).__name__}")
+        if isinstance(part, ImagePart) and part.data is None and part.url is None:
+            raise ValueError("an image in a tool result must have data, or a url")
+
+
 @attrs.frozen
 class ToolResult:
     """The one answer to one tool call."""
@@ -100,7 +117,9 @@ class ToolResult:
     content: str = attrs.field(validator=_is_text)
     """What the model reads."""
     status: ToolStatus = "completed"
-    """A final one: "completed", "failed", "cancelled" (it did not run to its end) or "unknown" (it may have)."""
+    """A final one: "completed", "failed", "cancelled" (the call did not run to its end) or "unknown" (it may have)."""
+    media: Sequence[MediaPart] = attrs.field(default=(), converter=_as_media, validator=check_media)
+    """Images and files beside the text, in order; usually empty. The model sees them if its provider takes them."""
 
     @property
     def is_error(self) -> bool:

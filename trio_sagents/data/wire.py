@@ -19,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import (
     PART_TAGS,
+    MediaPart,
     Message,
     Part,
     ToolCall,
@@ -87,7 +88,14 @@ def _register_parts(converter: cattrs.Converter) -> None:
         (item,) = get_args(kind)
         return tuple(converter.structure(one, item) for one in value)
 
+    def structure_media(value: object, _: object) -> MediaPart:
+        part = structure_part(value, Part)
+        if not isinstance(part, MediaPart):
+            raise TypeError(f"a part of the type {PART_TAGS[type(part)]!r} where an image or a file is due")
+        return part
+
     converter.register_structure_hook(Part, structure_part)
+    converter.register_structure_hook(MediaPart, structure_media)
     converter.register_structure_hook_func(_is_sequence, structure_sequence)
 
 
@@ -102,7 +110,10 @@ def encode_part(part: Part) -> dict[str, JSONValue]:
     for name in attrs.fields(type(part)):
         if name.name != "digest":
             value = getattr(part, name.name)
-            if value is not None:
+            if name.name == "media":
+                if value:  # omitted when empty: results without media are stored as they always were
+                    fields["media"] = [encode_part(item) for item in value]
+            elif value is not None:
                 fields[name.name] = value
     return fields
 

@@ -35,7 +35,7 @@ def _part_tokens(part: Part) -> int:
         case ToolCall():
             return _text_tokens(part.name) + _text_tokens(_json(part.arguments))
         case ToolResult(content=content):
-            return _text_tokens(content)
+            return _text_tokens(content) + sum(_part_tokens(item) for item in part.media)
         case ImagePart():
             return IMAGE_TOKENS
         case FilePart(data=data):
@@ -88,7 +88,7 @@ def _part_text(part: Part) -> str:
         case ToolCall():
             return f"[calls {part.name} with {_shortened(_json(part.arguments))}]"
         case ToolResult():
-            return f"[{part.name}, {part.status}] {_shortened(part.content)}"
+            return " ".join([f"[{part.name}, {part.status}] {_shortened(part.content)}", *map(_part_text, part.media)])
 
 
 def _shortened(text: str) -> str:
