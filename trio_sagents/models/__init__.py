@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from trio_sagents.models._thinking import Thinking
+
 if TYPE_CHECKING:
     from trio_sagents.models.anthropic import AnthropicModel
     from trio_sagents.models.openai import OpenAIModel
 
-__all__ = ("AnthropicModel", "OpenAIModel")
+__all__ = ("AnthropicModel", "OpenAIModel", "Thinking")
 
 
 def __getattr__(name: str) -> object:

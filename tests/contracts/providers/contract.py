@@ -8,8 +8,8 @@ from tests.contracts.providers.contract_errors import ErrorContract
 from tests.contracts.providers.contract_leaving import LeavingContract
 from tests.contracts.providers.contract_parts import PartContract
 from tests.support.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, text_of
-from tests.support.providers.server import Exchange, Gate, Provider, Reply
 from trio_sagents.data.requests import FinishChunk
+from trio_sagents.testing.providers import Exchange, Gate, Provider, Reply
 
 
 class AnswerContract(Adapter):
