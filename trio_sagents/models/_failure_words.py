@@ -93,8 +93,7 @@ def kind_of_failure(status: int | None, kind: str, code: str, words: str) -> Mod
     named = tuple(_kinds_in(f"{kind} {code}"))
     told = tuple(_kinds_in(words))
     for found in (*named, *told):
-        # "400: the image could not be processed" is about the content; "500: could not process the request" is not.
-        if found in _STRONG and (found != "refused_content" or _is_about_content(status)):
+        if found in _STRONG and (found != "refused_content" or _is_about_content(status, words)):
             return found
     by_status = _kind_of_status(status)
     if by_status is not None and by_status != "invalid_request":
@@ -112,8 +111,10 @@ def _kinds_in(text: str) -> Iterator[ModelFailureKind]:
     return (kind for kind, pattern in _COMPILED if pattern.search(text))
 
 
-def _is_about_content(status: int | None) -> bool:
-    return status is None or _LEAST_ERROR <= status < _LEAST_SERVER_ERROR
+def _is_about_content(status: int | None, words: str) -> bool:
+    """Return whether a refusal of content is meant: "500: could not decode the image" may be a fault of the moment, while "500: image
+    input is not supported" will be said again."""
+    return status is None or _LEAST_ERROR <= status < _LEAST_SERVER_ERROR or "support" in words
 
 
 def _kind_of_status(status: int | None) -> ModelFailureKind | None:
