@@ -178,7 +178,7 @@ class Answer:
     async def _pull(self) -> None:
         """Read the next bytes of the body into chunks; there may be no chunk in them."""
         request = self._response.request
-        before = self._translator.pieces
+        before, was_complete = self._translator.pieces, self._translator.is_complete
         data = await self._next_bytes()
         try:
             for event in self._events(data):
@@ -198,14 +198,15 @@ class Answer:
             raise failure from public_cause(exc, request)
         if self._translator.pieces != before:
             self._left = self._patience.following
+        if self._translator.is_complete and not was_complete:
+            self._left = min(self._left, TAIL_TIMEOUT)
 
     async def _next_bytes(self) -> bytes | None:
         """Return the next bytes of the body; None at its end, or if all that matters has come."""
-        patience = min(self._left, TAIL_TIMEOUT) if self._translator.is_complete else self._left
         began = trio.current_time()
         data: bytes | None = None
         # Cancellation: a read that is given up ends the generators below, and closes the connection.
-        with trio.move_on_after(patience) as scope:
+        with trio.move_on_after(self._left) as scope:
             try:
                 data = await anext(self._body, None)
             except _BROKEN as exc:

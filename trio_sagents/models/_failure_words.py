@@ -112,8 +112,10 @@ def _kinds_in(text: str) -> Iterator[ModelFailureKind]:
 
 
 def _is_about_content(status: int | None, words: str) -> bool:
-    """Return whether a refusal of content is meant: "500: could not decode the image" may be a fault of the moment, while "500: image
-    input is not supported" will be said again."""
+    """Return whether a refusal of content is meant.
+
+    "500: could not decode the image" may be a fault of the moment, while "500: image input is not supported" will be said again.
+    """
     return status is None or _LEAST_ERROR <= status < _LEAST_SERVER_ERROR or "support" in words
 
 

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from tests.contracts.providers.contract_attempts import AttemptContract
+from tests.contracts.providers.contract_content import ContentContract
 from tests.contracts.providers.contract_errors import ErrorContract
 from tests.contracts.providers.contract_leaving import LeavingContract
 from tests.contracts.providers.contract_parts import PartContract
@@ -131,7 +132,7 @@ class AnswerContract(Adapter):
         assert KEY in {headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer ")}
 
 
-class AdapterContract(AnswerContract, AttemptContract, ErrorContract, LeavingContract, PartContract):
+class AdapterContract(AnswerContract, AttemptContract, ContentContract, ErrorContract, LeavingContract, PartContract):
     """The tests; each is run for each provider."""
 
 

@@ -6,6 +6,8 @@ import anthropic
 import pytest
 
 from tests.contracts.providers.contract import AdapterContract
+from tests.contracts.providers.contract_content import PDF as RESULT_PDF
+from tests.contracts.providers.contract_content import PNG as RESULT_PNG
 from tests.contracts.providers.contract_parts import ADDRESS, JPEG, PDF, PNG
 from tests.support.providers.adapter import KEY, chunks_of
 from trio_sagents.abc import Model
@@ -66,6 +68,35 @@ class TestAnthropicContract(AdapterContract):
             {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Grüße\n"}, "title": "notes.txt"},
             {"type": "text", "text": "What differs?"},
         ]
+
+    def ends(self, reason: str) -> Reply:
+        """Return an answer that ends for this reason."""
+        return anthropic_reply(text("Hi"), stop_reason=reason)
+
+    def words_for(self, cut: str) -> str:
+        """Return Anthropic's word for a cut."""
+        return {"length": "max_tokens", "content_filtered": "refusal"}[cut]
+
+    def costs(self, count: int) -> Reply:
+        """Return an answer that costs so much."""
+        return anthropic_reply(text("Hi"), usage={"input_tokens": count, "output_tokens": 0}, output_tokens=count)
+
+    def odd(self) -> list[Reply]:
+        """Return answers with odd content."""
+        number: Any = {"type": "text", "text": ""}, [{"type": "text_delta", "text": 5}]
+        unknown: Any = {"type": "text", "text": ""}, [{"type": "novel_delta", "text": "x"}]
+        wrong: Any = {"type": "text", "text": ""}, [{"type": "input_json_delta", "partial_json": "{}"}]
+        return [anthropic_reply(block) for block in (number, unknown, wrong)]
+
+    def shown(self) -> Any:
+        """Return the messages of a result with an image and a PDF."""
+        content = [
+            {"type": "text", "text": "two"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": RESULT_PNG}},
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": RESULT_PDF}, "title": "a.pdf"},
+        ]
+        result = {"type": "tool_result", "tool_use_id": "a", "content": content, "is_error": False}
+        return [{"role": "user", "content": [result]}]
 
     def error_event(self, kind: str, message: str) -> bytes:
         """Return an error event."""

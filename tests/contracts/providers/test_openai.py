@@ -9,6 +9,8 @@ import pytest
 
 import trio_sagents.models
 from tests.contracts.providers.contract import AdapterContract
+from tests.contracts.providers.contract_content import PDF as RESULT_PDF
+from tests.contracts.providers.contract_content import PNG as RESULT_PNG
 from tests.contracts.providers.contract_parts import ADDRESS, JPEG, PDF, PNG
 from tests.support.providers.adapter import KEY, chunks_of, failure_of, text_of
 from trio_sagents.abc import Model
@@ -57,6 +59,31 @@ class TestOpenAIContract(AdapterContract):
             {"type": "text", "text": '<file name="notes.txt">\nGrüße\n\n</file>'},
             {"type": "text", "text": "What differs?"},
         ]
+
+    def ends(self, reason: str) -> Reply:
+        """Return an answer that ends for this reason."""
+        return openai_reply({"content": "Hi"}, finish_reason=reason)
+
+    def words_for(self, cut: str) -> str:
+        """Return OpenAI's word for a cut."""
+        return {"length": "length", "content_filtered": "content_filter"}[cut]
+
+    def costs(self, count: int) -> Reply:
+        """Return an answer that costs so much."""
+        return openai_reply({"content": "Hi"}, usage={"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count})
+
+    def odd(self) -> list[Reply]:
+        """Return answers with odd content."""
+        return [openai_reply({"content": "Hi"}, delta) for delta in ({"content": 5}, {"tool_calls": "x"}, {"images": [{"url": "u"}]})]
+
+    def shown(self) -> Any:
+        """Return the messages of a result with an image and a PDF."""
+        content = [
+            {"type": "text", "text": "(Output of the tool f, call a:)"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{RESULT_PNG}"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{RESULT_PDF}"}},
+        ]
+        return [{"role": "tool", "tool_call_id": "a", "content": "two"}, {"role": "user", "content": content}]
 
     def error_event(self, kind: str, message: str) -> bytes:
         """Return an error event."""

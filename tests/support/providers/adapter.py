@@ -23,9 +23,9 @@ def ask(words: str = "Hello", **fields: Any) -> ModelRequest:
     return ModelRequest("", [Message("m-1", "user", (TextPart(words),))], **fields)
 
 
-async def chunks_of(model: Model, request: ModelRequest | None = None) -> list[ModelChunk]:
+async def chunks_of(model: Model, request: ModelRequest | None = None, *, patience: float = PATIENCE) -> list[ModelChunk]:
     """Return all chunks of one answer."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         async with model.stream(request or ask()) as answer:
             return [chunk async for chunk in answer]
 
