@@ -13,6 +13,7 @@ from trio_sagents.data.messages import (
     ImagePart,
     MediaPart,
     Message,
+    OpaquePart,
     Part,
     TextPart,
     ThinkingPart,
@@ -70,6 +71,8 @@ def _shown(parts: Sequence[Part]) -> Iterator[tuple[Part, str, JSON]]:
             case ThinkingPart(text=text):
                 if text:
                     yield part, "thinking", {"text": text}
+            case OpaquePart():
+                pass  # only its provider can read it
             case ImagePart() | FilePart():
                 yield (part, *_shown_media(part))
             case ToolCall():

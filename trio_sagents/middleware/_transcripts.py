@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
 
 MAX_PART: Final = 20_000
@@ -32,6 +32,8 @@ def _part_tokens(part: Part) -> int:
     match part:
         case TextPart(text=text) | ThinkingPart(text=text):
             return _text_tokens(text)
+        case OpaquePart(data=data):
+            return _text_tokens(_json(data))
         case ToolCall():
             return _text_tokens(part.name) + _text_tokens(_json(part.arguments))
         case ToolResult(content=content):
@@ -79,7 +81,7 @@ def _part_text(part: Part) -> str:
     match part:
         case TextPart(text=text):
             return _shortened(text)
-        case ThinkingPart():
+        case ThinkingPart() | OpaquePart():
             return ""
         case ImagePart(media_type=media_type):
             return f"[an image, {media_type}]"
