@@ -12,7 +12,7 @@ import trio_sagents
 PACKAGE: Final = "trio_sagents"
 ROOT: Final = Path(trio_sagents.__file__).parent
 MODULES: Final = tuple(sorted(ROOT.rglob("*.py")))
-MAX_LINES: Final = 400
+MAX_LINES: Final = 700
 MAX_FUNCTION_LINES: Final = 60
 
 _BASE: Final = frozenset({"data", "exceptions", "_trio"})

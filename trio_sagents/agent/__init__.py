@@ -1,14 +1,39 @@
-"""One turn of an agent, with no knowledge of sessions: prepare, model, tools, again."""
+"""One turn of an agent, without any knowledge of sessions: prepare the prompt, ask the model, run the tools, repeat.
 
-from trio_sagents.agent._agent import Agent, ToolLike
+The modules, lowest first. Each module imports only modules that come before it in this list:
+
+    _shapes        JSON schemas, and the strict readers that belong to them
+    _schema        from a Python annotation to a shape
+    _tool_text     the texts between a model and a tool: arguments in, results out
+    _model         the model port, and what one model call gives
+    _tools         a tool, and the context that a tool is given
+    _host          the middleware host: what middleware and tools may ask of whoever runs the agent
+    _progress      how far a turn has come: the draft and the open calls
+    _agent         the definition of an agent: agent, middleware, and what a hook and a loop are given
+    _context       what a turn may ask of whoever runs the turn
+    _middleware    the pipeline: the hooks in their order, and the tools that they bring
+    _gate          which calls wait for a person, and what a decision allows
+    _model_call    one call of a model, as a stream
+    _attempts      retries and fallbacks
+    _asking        the middleware around the model
+    _tool_chain    the middleware around a tool call
+    _nested        sub-agents: a turn inside a tool call
+    _tool_calls    the calls of one answer, in parallel
+    _until         turns that end with a tool
+    _steps         the steps of a turn, and the default loop
+    _turn          one turn, with its limits
+    _extract       a value of a class out of a text, without a session
+"""
+
+from trio_sagents.agent._agent import Agent, Ended, Middleware, MiddlewareContext, ToolLike, TurnSteps, id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import as_run
-from trio_sagents.agent._hooks import Middleware, Model
-from trio_sagents.agent._middleware import EXPECTED, AgentHome, AsyncFunction, MiddlewareContext, Pipeline, same_function
-from trio_sagents.agent._model_call import Answer as ModelAnswer
+from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
+from trio_sagents.agent._middleware import EXPECTED, Pipeline, same_function
+from trio_sagents.agent._model import Model, ModelAnswer
 from trio_sagents.agent._progress import Progress
-from trio_sagents.agent._steps import Ended, TurnSteps, converse
+from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, ToolResult
 from trio_sagents.agent._turn import run_turn
@@ -16,13 +41,13 @@ from trio_sagents.agent._turn import run_turn
 __all__ = (
     "EXPECTED",
     "Agent",
-    "AgentHome",
     "ArgumentsInvalid",
     "AsyncFunction",
     "Ended",
     "Halt",
     "Middleware",
     "MiddlewareContext",
+    "MiddlewareHost",
     "Model",
     "ModelAnswer",
     "Pipeline",
@@ -36,6 +61,7 @@ __all__ = (
     "as_run",
     "converse",
     "extract",
+    "id_of",
     "run_turn",
     "same_function",
 )

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from trio_sagents.agent._agent import id_of
 from trio_sagents.agent._attempts import ask_models
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._middleware import Pipeline, id_of
-from trio_sagents.agent._model_call import Answer as ModelAnswer
+from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._model import ModelAnswer
 from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import Message, ToolCall

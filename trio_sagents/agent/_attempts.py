@@ -12,8 +12,8 @@ import trio
 
 from trio_sagents.agent._agent import Agent
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._hooks import Model
-from trio_sagents.agent._model_call import Answer, call_model, name_of
+from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model_call import call_model, name_of
 from trio_sagents.data.config import TurnLimits
 from trio_sagents.data.events import ModelError, ModelFallback, ModelRetrying
 from trio_sagents.data.outcomes import Usage
@@ -49,7 +49,7 @@ class _Attempt:
         return None
 
 
-async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) -> Answer:
+async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) -> ModelAnswer:
     """Ask the agent's model for one answer; again where it failed for the moment, then each of its fallbacks.
 
     `ModelError` (debug) goes out for each failure, then `ModelRetrying` before a wait, or `ModelFallback` before another model
@@ -72,7 +72,7 @@ async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) 
     notes: list[str] = []
     while True:
         heard = await _hear(attempt.model, request, agent.limits, context)
-        if isinstance(heard, Answer):
+        if isinstance(heard, ModelAnswer):
             return attrs.evolve(heard, usage=_difference(context.progress.usage, began), model=name_of(attempt.model))
         context.publish(ModelError(heard, context.turn_id), "debug")
         following = attempt.after(heard, agent.retry)
@@ -89,7 +89,7 @@ async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) 
         attempt = following
 
 
-async def _hear(model: Model, request: ModelRequest, limits: TurnLimits, context: TurnContext) -> Answer | ModelFailed:
+async def _hear(model: Model, request: ModelRequest, limits: TurnLimits, context: TurnContext) -> ModelAnswer | ModelFailed:
     # A failure is handed back as a value: raised later, or while its handler waits, it would be the context of what comes then.
     try:
         return await call_model(model, request, limits, context)

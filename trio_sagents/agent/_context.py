@@ -5,14 +5,14 @@ from typing import Protocol
 
 import trio
 
-from trio_sagents.agent._middleware import AgentHome
+from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._progress import OpenCall, Progress
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 
 
-class TurnContext(AgentHome, Protocol):
+class TurnContext(MiddlewareHost, Protocol):
     """One turn's view of its conversation. What is committed is durable when the call returns, and its events are out."""
 
     progress: Progress

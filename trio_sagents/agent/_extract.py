@@ -8,8 +8,8 @@ import trio
 
 from trio_sagents._trio.groups import in_nursery
 from trio_sagents.agent._agent import Agent, ToolLike
-from trio_sagents.agent._hooks import Model
 from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._model import Model
 from trio_sagents.agent._nested import NestedTurn
 from trio_sagents.agent._progress import Progress, Suspended
 from trio_sagents.agent._schema import shape_of

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 import attrs
 import trio
 
-from trio_sagents.agent._middleware import AgentHome, Pipeline, id_of
+from trio_sagents.agent._agent import id_of
+from trio_sagents.agent._host import MiddlewareHost
+from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool
 from trio_sagents.data.decisions import DECISION_KINDS, Decision
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
@@ -30,12 +32,12 @@ class Gated:
     """Why the arguments cannot be used: nobody is asked about a call that could not run."""
 
 
-async def ask_gate(pipeline: Pipeline, home: AgentHome, turn_id: str, calls: Sequence[ToolCall], invalid: Mapping[str, str]) -> Gated:
+async def ask_gate(pipeline: Pipeline, host: MiddlewareHost, turn_id: str, calls: Sequence[ToolCall], invalid: Mapping[str, str]) -> Gated:
     """Ask the gate about the calls of an answer, in parallel, before any of them is on record.
 
     Args:
         pipeline: has the tools, and the gate.
-        home: the turn's.
+        host: the turn's.
         turn_id: the turn.
         calls: of the answer. Those of tools that there are not cannot run, and are not asked about.
         invalid: by call id, why arguments cannot even be read.
@@ -48,7 +50,7 @@ async def ask_gate(pipeline: Pipeline, home: AgentHome, turn_id: str, calls: Seq
     misfits: dict[str, str] = {**invalid}
 
     async def ask(call: ToolCall, tool: Tool) -> None:
-        found = await claim(pipeline, home, turn_id, call, tool)
+        found = await claim(pipeline, host, turn_id, call, tool)
         if found is None:
             return
         try:
@@ -66,7 +68,7 @@ async def ask_gate(pipeline: Pipeline, home: AgentHome, turn_id: str, calls: Seq
     return Gated({call.call_id: wanted[call.call_id] for call in calls if call.call_id in wanted}, misfits)
 
 
-async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCall, tool: Tool) -> PendingCall | None:
+async def claim(pipeline: Pipeline, host: MiddlewareHost, turn_id: str, call: ToolCall, tool: Tool) -> PendingCall | None:
     """Return what has to be decided before a call runs; None where it may run now.
 
     The gate of the agent around a sub-agent comes first, so no sub-agent can do what its parent may not.
@@ -76,11 +78,11 @@ async def claim(pipeline: Pipeline, home: AgentHome, turn_id: str, call: ToolCal
     claimed: PendingCall | None = None
     for gate in _outermost_first(pipeline):
         for one in gate.having("claim"):
-            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
+            context = attrs.evolve(gate.context(one, host, turn_id), path=pipeline.path, pipeline=pipeline)
             # A copy: what a hook does to the arguments changes neither what is stored nor what runs.
             wanted = await gate.call(one, "claim", context, attrs.evolve(call), tool)
             if wanted is not None:
-                _check(one, wanted, call, home.conversation_id)
+                _check(one, wanted, call, host.conversation_id)
                 claimed = _both(claimed, attrs.evolve(wanted, claimed_by=id_of(one), path=pipeline.path, status="interrupted"))
     if claimed is not None:
         _outermost_first(pipeline)[0].note_claim(call.call_id, tool)
@@ -92,7 +94,7 @@ def is_claimed_tool(pipeline: Pipeline, call: ToolCall, tool: Tool) -> bool:
     return _outermost_first(pipeline)[0].takes_claim(call.call_id, tool)
 
 
-async def ask_inner_gates(pipeline: Pipeline, home: AgentHome, turn_id: str, call: PendingCall, record: DecisionRecord) -> str | None:
+async def ask_inner_gates(pipeline: Pipeline, host: MiddlewareHost, turn_id: str, call: PendingCall, record: DecisionRecord) -> str | None:
     """Have the gates of sub-agents look at a decision about a call that they claimed, and return what the model is to read, or None.
 
     The gate of the agent itself was asked before the decision was recorded. Those of its sub-agents are there only while these run:
@@ -113,7 +115,7 @@ async def ask_inner_gates(pipeline: Pipeline, home: AgentHome, turn_id: str, cal
         for one in gate.having("answer"):
             if id_of(one) not in call.claimed_by.split(", ") or any(one is other for other in outermost.agent.middleware):
                 continue
-            context = attrs.evolve(gate.context(one, home, turn_id), path=pipeline.path, pipeline=pipeline)
+            context = attrs.evolve(gate.context(one, host, turn_id), path=pipeline.path, pipeline=pipeline)
             try:
                 text: object = await gate.call(one, "answer", context, attrs.evolve(call), decision)
             except MiddlewareError as exc:

@@ -3,171 +3,26 @@
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, get_args
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves, split
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
+from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool
-from trio_sagents.data.cursors import Channel
-from trio_sagents.data.events import Event
-from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
-from trio_sagents.data.outcomes import TurnOutcome, Usage
-from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
-from trio_sagents.data.todos import Todo, checked_todos
+from trio_sagents.data.json import JSONValue, Opaque
+from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
 
-if TYPE_CHECKING:
-    from trio_sagents.agent._agent import Agent
-
 log: Final = logging.getLogger("trio_sagents")
-AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  # any async function
-HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
 """What a turn may fail with; anything else crashes the agent."""
-_CHANNELS: Final = frozenset(get_args(Channel))
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
-
-
-class AgentHome(Protocol):
-    """What middleware and tools may ask of whoever runs the agent."""
-
-    @property
-    def conversation_id(self) -> str:
-        """The conversation's id."""
-        ...
-
-    @property
-    def agent_id(self) -> str:
-        """The agent's id."""
-        ...
-
-    @property
-    def scope(self) -> Scope:
-        """The agent's."""
-        ...
-
-    def state(self) -> State:
-        """Return the last committed state."""
-        ...
-
-    def publish(self, event: Event, channel: Channel = "main") -> None:
-        """Tell the subscribers."""
-        ...
-
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        """Keep todos, and keys of the metadata; durable when it returns."""
-        ...
-
-    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
-        """Start a task that ends with the agent at the latest."""
-        ...
-
-    @property
-    def usage(self) -> Usage:
-        """What the running turn has used so far; nothing outside of turns."""
-        ...
-
-    def add_usage(self, usage: Usage) -> None:
-        """Count what a middleware used itself."""
-        ...
-
-
-@attrs.frozen(eq=False)
-class MiddlewareContext:
-    """What a hook is given: the conversation, as its middleware may see and change it."""
-
-    middleware_id: str
-    agent: "Agent"
-    turn_id: str | None
-    """The running turn; None outside of turns."""
-    memory: dict[str, Opaque]
-    """This middleware's own, for this agent: anything. Gone when the agent ends."""
-    path: Sequence[str]
-    """Names of the sub-agents that it runs in, outermost first; empty for the agent itself."""
-    tools: Mapping[str, Tool]
-    """The registered tools, by name; empty until the start hooks have run."""
-    _home: AgentHome = attrs.field(repr=False)
-    _pipeline: "Pipeline" = attrs.field(repr=False)
-
-    @property
-    def conversation_id(self) -> str:
-        """The conversation's id."""
-        return self._home.conversation_id
-
-    @property
-    def agent_id(self) -> str:
-        """The agent's id; a sub-agent has that of its parent."""
-        return self._home.agent_id
-
-    @property
-    def scope(self) -> Scope:
-        """The agent's: the host's own object."""
-        return self._home.scope
-
-    @property
-    def state(self) -> State:
-        """The conversation as last committed."""
-        return self._home.state()
-
-    @property
-    def usage(self) -> Usage:
-        """What the running turn has used so far, with its retries and its ended sub-agents; nothing outside of turns."""
-        return self._home.usage
-
-    def add_usage(self, usage: Usage) -> None:
-        """Count what this middleware used by a model call of its own towards the running turn."""
-        self._home.add_usage(usage)
-
-    def publish(self, event: Event, channel: Channel = "main") -> None:
-        """Tell the subscribers of a channel: an event of the library, or your own class of `MiddlewareEvent`."""
-        check_event(event)
-        if channel not in _CHANNELS:
-            raise ValueError(f"the channel of an event is 'main' or 'debug', not {channel!r}")
-        self._home.publish(event, channel)
-
-    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
-        """Change the conversation's todos, or keys of its metadata; durable when it returns.
-
-        Args:
-            todos: the whole list; None leaves it.
-            metadata: keys to set; a value of None removes the key. Other keys stay.
-
-        Raises:
-            TypeError, ValueError: the metadata are no JSON object, or the todos no list of them; nothing was changed.
-            PersistenceError: it could not be kept.
-
-        Cancellation: either nothing was submitted, or it is kept.
-        """
-        kept = None if todos is None else checked_todos(todos)
-        await self._home.update(kept, None if metadata is None else plain_json(metadata, "metadata"))
-
-    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
-        """Start a task in the agent's nursery: it outlives the turn, and ends with the agent.
-
-        What it raises crashes the agent, as `MiddlewareError`.
-        """
-        self._home.start_soon(functools.partial(self._pipeline.guard, self.middleware_id, "start_soon", function), *args)
-
-    def is_own_tool(self, name: str) -> bool:
-        """Return whether a tool belongs to the definition of this agent or sub-agent: its own, or of middleware that is its alone."""
-        return self._pipeline.is_own_tool(name)
-
-    def refresh_tools(self) -> None:
-        """Have `tools` asked again before the next turn."""
-        self._pipeline.is_stale = True
-
-
-def check_event(event: object) -> None:
-    """Raise TypeError for what cannot be published."""
-    if not isinstance(event, get_args(Event)):
-        raise TypeError(f"events are those of trio_sagents, or a class of your own that inherits MiddlewareEvent; not {event!r}")
 
 
 def same_function(one: Opaque, other: Opaque) -> bool:
@@ -182,27 +37,11 @@ def _code_of(function: Opaque) -> object:
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
-def hooks_of(middleware: Sequence[Opaque]) -> Mapping[str, Sequence[Opaque]]:
-    """Return, for each hook that anybody has, the middleware that has it, in order."""
-    found: dict[str, list[Opaque]] = {}
-    for one in middleware:
-        for hook in HOOKS:
-            own = getattr(type(one), hook, None)
-            if own is not None and own is not vars(Middleware)[hook]:
-                found.setdefault(hook, []).append(one)
-    return {hook: tuple(ones) for hook, ones in found.items()}
-
-
-def id_of(middleware: Opaque) -> str:
-    """Return the id of a middleware; one that does not inherit may have none."""
-    return str(getattr(middleware, "middleware_id", type(middleware).__name__))
-
-
 @attrs.define(eq=False)
 class Pipeline:
     """The middleware of one agent, and its tools."""
 
-    agent: "Agent"
+    agent: Agent
     path: Sequence[str] = ()
     parent: "Pipeline | None" = None
     """Of a sub-agent: the one whose gate its calls pass, too."""
@@ -225,13 +64,13 @@ class Pipeline:
         inherited = self.parent is not None and any(one is other for other in self.parent.agent.middleware)
         return not inherited and self._first is not None and name in self._first
 
-    def context(self, middleware: Opaque, home: AgentHome, turn_id: str | None = None) -> MiddlewareContext:
+    def context(self, middleware: Opaque, host: MiddlewareHost, turn_id: str | None = None) -> MiddlewareContext:
         """Return what a hook of this middleware is given."""
         middleware_id = id_of(middleware)
         if self._memories is None:
             self._memories = {}
         memory = self._memories.setdefault(middleware_id, {})
-        return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, home, self)
+        return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, host, self)
 
     def note_claim(self, call_id: str, tool: Tool) -> None:
         """A call begins to wait: remember what it was to run."""
@@ -242,6 +81,10 @@ class Pipeline:
         if self.claimed is None or call_id not in self.claimed:
             return True
         return same_function(self.claimed.pop(call_id), tool.function)
+
+    def refresh_tools(self) -> None:
+        """Have all middleware asked for their tools before the next turn."""
+        self.is_stale = True
 
     def having(self, hook: str) -> Sequence[Opaque]:
         """Return the middleware that has a hook, in order."""
@@ -270,34 +113,34 @@ class Pipeline:
         """Call one hook of one middleware."""
         return await self.guard(context.middleware_id, hook, getattr(middleware, hook), context, *args)
 
-    async def each(self, hook: str, home: AgentHome, *args: Opaque, turn_id: str | None = None, back: bool = False) -> None:
+    async def each(self, hook: str, host: MiddlewareHost, *args: Opaque, turn_id: str | None = None, back: bool = False) -> None:
         """Call a hook of all, in order, or in reverse."""
         ones = self.having(hook)
         for one in reversed(ones) if back else ones:
-            await self.call(one, hook, self.context(one, home, turn_id), *args)
+            await self.call(one, hook, self.context(one, host, turn_id), *args)
 
-    def turn_ended(self, outcome: TurnOutcome, home: AgentHome, turn_id: str) -> None:
+    def turn_ended(self, outcome: TurnOutcome, host: MiddlewareHost, turn_id: str) -> None:
         """Tell all how a turn ended, inside-out."""
         for one in reversed(self.having("turn_ended")):
             try:
-                one.turn_ended(self.context(one, home, turn_id), outcome)
+                one.turn_ended(self.context(one, host, turn_id), outcome)
             except Exception:  # the turn is on record: nothing that anybody raises now can change how it ended
-                log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(one), home.conversation_id)
+                log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(one), host.conversation_id)
 
-    async def start(self, home: AgentHome) -> None:
+    async def start(self, host: MiddlewareHost) -> None:
         """Run the start hooks, then collect the tools.
 
         Cancellation: what hooks started is in the agent's nursery, and ends with it.
         """
-        await self.each("on_start", home)
-        await self.collect_tools(home)
+        await self.each("on_start", host)
+        await self.collect_tools(host)
         for name in (*self.agent.until_tool, *self.agent.until_tool_success):
             if name not in self.tools:
                 raise ValueError(
                     f"until_tool names {name!r}, and there is no such tool; there are: {', '.join(sorted(self.tools)) or 'none'}"
                 )
 
-    async def collect_tools(self, home: AgentHome) -> None:
+    async def collect_tools(self, host: MiddlewareHost) -> None:
         """Ask all for their tools.
 
         Raises:
@@ -307,17 +150,17 @@ class Pipeline:
         """
         self.is_stale = False  # before anybody is asked: who wants to be asked again meanwhile will be
         try:
-            await self._collect(home)
+            await self._collect(host)
         except BaseException:
             self.is_stale = True
             raise
 
-    async def _collect(self, home: AgentHome) -> None:
+    async def _collect(self, host: MiddlewareHost) -> None:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
         brought = dict(self._brought)
         for one in bringing:
-            context = self.context(one, home)
+            context = self.context(one, host)
             found = await self.call(one, "tools", context)
             try:
                 for tool in map(Tool.of, found):
@@ -331,11 +174,11 @@ class Pipeline:
         if self._first is None and bringing:
             self._first = frozenset(tools)
 
-    async def system_prompt(self, home: AgentHome, turn_id: str) -> str:
+    async def system_prompt(self, host: MiddlewareHost, turn_id: str) -> str:
         """Return the agent's prompt and those of its middleware, in order, with blank lines between them."""
         texts = [self.agent.system_prompt]
         for one in self.having("system_prompt"):
-            text: JSONValue = await self.call(one, "system_prompt", self.context(one, home, turn_id))
+            text: JSONValue = await self.call(one, "system_prompt", self.context(one, host, turn_id))
             if not isinstance(text, str):
                 raise MiddlewareError(id_of(one), "system_prompt") from TypeError(f"a prompt is a str, not {text!r}")
             texts.append(text)
@@ -344,7 +187,7 @@ class Pipeline:
             raise LimitExceeded("system_prompt", len(prompt), most=MAX_PROMPT)
         return prompt
 
-    async def notify(self, home: AgentHome, middleware_id: str, message: Opaque) -> None:
+    async def notify(self, host: MiddlewareHost, middleware_id: str, message: Opaque) -> None:
         """Hand a message to one middleware; LookupError where there is none of that id.
 
         Cancellation: its hook was cancelled where it waited.
@@ -352,7 +195,7 @@ class Pipeline:
         for one in self.agent.middleware:
             if id_of(one) == middleware_id:
                 if any(one is other for other in self.having("on_message")):
-                    await self.call(one, "on_message", self.context(one, home), message)
+                    await self.call(one, "on_message", self.context(one, host), message)
                 else:
                     await trio.lowlevel.checkpoint()
                 return

@@ -11,7 +11,7 @@ import trio
 
 from trio_sagents._trio.groups import leaves
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._hooks import Model
+from trio_sagents.agent._model import Model, ModelAnswer
 from trio_sagents.agent._progress import Draft
 from trio_sagents.agent._tools import ArgumentsInvalid, parse_arguments
 from trio_sagents.data.config import TurnLimits
@@ -36,18 +36,6 @@ class _SpokenCall:
     call_id: str
     name: str
     arguments: list[str] = attrs.field(factory=list)
-
-
-@attrs.frozen
-class Answer:
-    """What one model call gave."""
-
-    message: Message
-    usage: Usage = attrs.field(factory=Usage)
-    invalid: "dict[str, str]" = attrs.field(factory=dict)
-    """By call id: why its arguments cannot be used; such a call is answered with that, and not run."""
-    model: str = ""
-    """The name of the model that gave it."""
 
 
 @attrs.define(eq=False)
@@ -127,7 +115,7 @@ class _Listener:
         if chunk.arguments_json:
             spoken.arguments.append(self._grow(chunk.arguments_json))
 
-    def answer(self) -> Answer:
+    def answer(self) -> ModelAnswer:
         """Return the whole message."""
         if self.finish is None:
             raise ModelFailed("the model's stream ended before it had finished", retryable=True)
@@ -135,7 +123,7 @@ class _Listener:
         if self.finish in {"length", "content_filtered"}:
             # A cut answer's calls may be cut too, so none of them is run.
             stop_reason = "length" if self.finish == "length" else "content_filtered"
-            return Answer(self.draft.message(stop_reason), self.usage, {})
+            return ModelAnswer(self.draft.message(stop_reason), self.usage, {})
         calls: list[ToolCall] = []
         invalid: dict[str, str] = {}
         for spoken in self.calls.values():
@@ -144,10 +132,10 @@ class _Listener:
             except ArgumentsInvalid as exc:
                 arguments, invalid[spoken.call_id] = {}, str(exc)
             calls.append(ToolCall(spoken.call_id, spoken.name, arguments))
-        return Answer(self.draft.message(stop_reason, calls), self.usage, invalid)
+        return ModelAnswer(self.draft.message(stop_reason, calls), self.usage, invalid)
 
 
-async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, context: TurnContext) -> Answer:
+async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, context: TurnContext) -> ModelAnswer:
     """Call the model once, and publish what it says while it says it.
 
     Raises:

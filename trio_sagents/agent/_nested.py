@@ -4,17 +4,20 @@ It ends with the call. Where it waits for people its whole state becomes part of
 again when they have decided: it then goes on from that state, so nothing that it did is done again.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 import trio
 
 from trio_sagents._trio.groups import in_nursery, leaves
+from trio_sagents.agent._agent import Agent, Ended
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import as_run
-from trio_sagents.agent._middleware import AsyncFunction, Pipeline
+from trio_sagents.agent._host import AsyncFunction
+from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._progress import OpenCall, Progress, Suspended
+from trio_sagents.agent._tools import RunnableAgent
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
@@ -25,16 +28,15 @@ from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall,
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, StateError
 
-if TYPE_CHECKING:
-    from trio_sagents.agent._agent import Agent
-    from trio_sagents.data.scopes import Scope
-
+RunTurn: TypeAlias = Callable[[Pipeline, TurnContext], Awaitable[Ended]]
+"""`run_turn`: handed down to here, because a turn runs calls, and a call may run a turn."""
 MAX_DEPTH: Final = 8
 """How deep sub-agents may nest, whatever anybody allows."""
 
@@ -58,7 +60,7 @@ class Surroundings(Protocol):
         ...
 
     @property
-    def scope(self) -> "Scope":
+    def scope(self) -> Scope:
         """The agent's."""
         ...
 
@@ -129,7 +131,7 @@ class NestedTurn:
         return self.parent.agent_id
 
     @property
-    def scope(self) -> "Scope":
+    def scope(self) -> Scope:
         return self.parent.scope
 
     @property
@@ -283,25 +285,24 @@ class NestedTurn:
 
 
 @attrs.frozen(eq=False)
-class Desk:
-    """What stands behind the context of one call; implements `ToolDesk`."""
+class CallHost:
+    """What the context of one call asks of the turn that runs the call; implements `ToolHost`."""
 
     pipeline: Pipeline
     context: TurnContext
     opened: OpenCall
+    run_turn: RunTurn
 
     async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
         await self.context.update(todos, metadata)
 
-    async def run_agent(self, agent: "Agent", prompt: str, name: str) -> Completed:
-        from trio_sagents.agent._turn import run_turn  # noqa: PLC0415  # a turn runs calls, and a call runs turns
-
+    async def run_agent(self, agent: RunnableAgent, prompt: str, name: str) -> Completed:
         if len(self.pipeline.path) >= MAX_DEPTH:
             raise LimitExceeded("depth", len(self.pipeline.path) + 1, most=MAX_DEPTH)
         check_id("name", name)
         if not isinstance(prompt, str) or not check_text(prompt, "prompt").strip():
             raise ValueError("the prompt of a sub-agent is a text that is not empty")
-        if not callable(getattr(agent.model, "stream", None)):
+        if not isinstance(agent, Agent):
             raise TypeError(f"run_agent takes an Agent, not {agent!r}")
         opened = self.opened
         if opened.has_run_agent:
@@ -326,7 +327,7 @@ class Desk:
                 nested.tell({"type": "SubAgentResumed"})
             try:
                 await pipeline.start(nested)
-                outcome = await run_turn(pipeline, nested)
+                outcome = await self.run_turn(pipeline, nested)
             except BaseException as error:
                 nested.tell(_last_word(error))
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)

@@ -4,17 +4,17 @@
 history stays valid, no call runs without passing the gate, and each is answered once: that is in the steps.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from trio_sagents.agent._agent import Agent
+from trio_sagents.agent._agent import Agent, Ended, TurnSteps
 from trio_sagents.agent._asking import ask
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import ask_gate
 from trio_sagents.agent._middleware import Pipeline
-from trio_sagents.agent._model_call import Answer as ModelAnswer
+from trio_sagents.agent._model import ModelAnswer
+from trio_sagents.agent._nested import RunTurn
 from trio_sagents.agent._tool_calls import run_open_calls
 from trio_sagents.agent._until import final_result
 from trio_sagents.data.interrupts import copy_of
@@ -23,11 +23,8 @@ from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
 
-Ended: TypeAlias = Completed | Interrupted
-Mode: TypeAlias = "Callable[[TurnSteps], Awaitable[Ended]]"
 
-
-async def converse(turn: "TurnSteps") -> Ended:
+async def converse(turn: TurnSteps) -> Ended:
     """Ask the model, run the tools it asks for, and again, until it asks for none.
 
     Cancellation: the turn is cut; what was said and done stands.
@@ -41,11 +38,13 @@ async def converse(turn: "TurnSteps") -> Ended:
 
 
 @attrs.define(eq=False)
-class TurnSteps:
-    """What a loop may do, and see, of the turn that it makes."""
+class Steps:
+    """The steps of one turn; implements `TurnSteps`, which says what each step does."""
 
     pipeline: Pipeline
     context: TurnContext
+    run_turn: RunTurn
+    """Runs the turn of a sub-agent."""
     system: str = ""
     """The system prompt of this turn."""
     _open: list[ModelAnswer] = attrs.field(factory=list)
@@ -131,7 +130,7 @@ class TurnSteps:
 
     async def _run(self, invalid: Mapping[str, str]) -> Ended | None:
         context = self.context
-        values = await run_open_calls(self.pipeline, invalid, context)
+        values = await run_open_calls(self.pipeline, invalid, context, self.run_turn)
         waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
         if waiting:
             interrupted = context.interrupt_of(waiting)

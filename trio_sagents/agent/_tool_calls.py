@@ -13,10 +13,11 @@ import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves, split
+from trio_sagents.agent._agent import check_event
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import ask_inner_gates, claim, decided_call, is_claimed_tool, runs
-from trio_sagents.agent._middleware import Pipeline, check_event
-from trio_sagents.agent._nested import Desk
+from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._nested import CallHost, RunTurn
 from trio_sagents.agent._progress import OpenCall, Suspended
 from trio_sagents.agent._tool_chain import run_around
 from trio_sagents.agent._tool_text import Halt
@@ -40,6 +41,8 @@ class ToolRun:
 
     pipeline: Pipeline
     context: TurnContext
+    run_turn: RunTurn
+    """Runs the turn of a sub-agent."""
     values: dict[str, Opaque] = attrs.field(factory=dict)
     """By call id: what the functions returned."""
 
@@ -113,9 +116,9 @@ class ToolRun:
         """Call the tool's function: the only place that does."""
         context = self.context
         key = f"{context.conversation_id}/{context.turn_id}/{call.call_id}"
-        desk = Desk(self.pipeline, context, opened)
+        host = CallHost(self.pipeline, context, opened, self.run_turn)
         tool_context = ToolContext(
-            context.conversation_id, context.scope, call.call_id, key, context.state(), _publisher(tool, context), desk
+            context.conversation_id, context.scope, call.call_id, key, context.state(), _publisher(tool, context), host
         )
         try:
             arguments = tool.bind(call.arguments, tool_context)
@@ -150,7 +153,7 @@ class ToolRun:
         return _result(call, text, "failed" if is_error else "completed")
 
 
-async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext) -> Mapping[str, Opaque]:
+async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext, run_turn: RunTurn) -> Mapping[str, Opaque]:
     """Run the open calls, at most `limits.max_parallel` at once, and commit each result when it is there.
 
     A call that waits for people stays open: its `requests` say for what.
@@ -159,6 +162,7 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
         pipeline: has the tools, and the gate.
         invalid: by call id, why its arguments cannot be used.
         context: the turn's; the calls are those open in its `progress`.
+        run_turn: runs the turn of a sub-agent.
 
     Returns:
         What the functions returned, by call id.
@@ -169,7 +173,7 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
     opened = tuple(context.progress.open_calls.values())
     most = pipeline.agent.limits.max_parallel
     limiter = trio.CapacityLimiter(most) if len(opened) > most else None
-    run = ToolRun(pipeline, context)
+    run = ToolRun(pipeline, context, run_turn)
     async with trio.open_nursery() as nursery:
         for one in opened:
             nursery.start_soon(run.answer, one, invalid.get(one.call.call_id), limiter)

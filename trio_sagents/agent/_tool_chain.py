@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from trio_sagents.agent._agent import id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import digest_now
-from trio_sagents.agent._middleware import Pipeline, id_of
+from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.data.validity import FINAL

@@ -9,10 +9,11 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
+from typing import Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
+from trio_sagents.agent._model import Model
 from trio_sagents.agent._schema import (
     MISSING,
     Annotation,
@@ -31,9 +32,6 @@ from trio_sagents.data.requests import ToolSpec
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
-
-if TYPE_CHECKING:
-    from trio_sagents.agent._agent import Agent
 
 Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
 
@@ -57,7 +55,7 @@ class ToolContext:
     """The conversation as last committed."""
     publish: Callable[[Event], None]
     """Tell the conversation's subscribers; returns at once."""
-    _desk: "ToolDesk | None" = attrs.field(default=None, repr=False, alias="desk")
+    _host: "ToolHost | None" = attrs.field(default=None, repr=False, alias="host")
 
     async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
         """Change the conversation's todos, or keys of its metadata (None removes a key); durable when it returns. Async tools only.
@@ -69,16 +67,16 @@ class ToolContext:
         Cancellation: either nothing was submitted, or it is kept.
         """
         kept = None if todos is None else checked_todos(todos)
-        await self._desk_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"))
+        await self._host_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"))
 
-    async def run_agent(self, agent: "Agent", prompt: str, *, name: str) -> Completed:
+    async def run_agent(self, agent: "RunnableAgent", prompt: str, *, name: str) -> Completed:
         """Run a sub-agent to its end, once in a call: in a nursery inside this call. Async tools only.
 
         An approval or a question inside it interrupts the whole turn; when that is answered the tool is called again, with the
         same arguments, and this method goes on where the sub-agent was.
 
         Args:
-            agent: what runs; it has a history, todos and metadata of its own.
+            agent: the `Agent` that runs; it has a history, todos and metadata of its own.
             prompt: its first message.
             name: for events and interrupts.
 
@@ -87,22 +85,36 @@ class ToolContext:
 
         Cancellation: it has ended, and nothing of it is kept but its usage.
         """
-        return await self._desk_of().run_agent(agent, prompt, name)
+        return await self._host_of().run_agent(agent, prompt, name)
 
-    def _desk_of(self) -> "ToolDesk":
-        if self._desk is None:
+    def _host_of(self) -> "ToolHost":
+        if self._host is None:
             raise RuntimeError("this context was made by hand: no turn runs behind it")
-        return self._desk
+        return self._host
 
 
-class ToolDesk(Protocol):
-    """What stands behind the context of a call."""
+class RunnableAgent(Protocol):
+    """An agent that can be run inside a call: an `Agent`, which is defined above this module. Only an `Agent` is accepted."""
+
+    @property
+    def model(self) -> Model:
+        """The model that answers."""
+        ...
+
+    @property
+    def tools(self) -> "Sequence[Tool]":
+        """The tools of the agent."""
+        ...
+
+
+class ToolHost(Protocol):
+    """The tool host: what the context of a call asks of the turn that runs the call."""
 
     async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
         """As `ToolContext.update`."""
         ...
 
-    async def run_agent(self, agent: "Agent", prompt: str, name: str) -> Completed:
+    async def run_agent(self, agent: "RunnableAgent", prompt: str, name: str) -> Completed:
         """As `ToolContext.run_agent`."""
         ...
 

@@ -3,9 +3,10 @@
 import trio
 
 from trio_sagents._trio.groups import leaves
+from trio_sagents.agent._agent import Ended, Mode
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
-from trio_sagents.agent._steps import Ended, Mode, TurnSteps, converse
+from trio_sagents.agent._steps import Steps, converse
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted
 from trio_sagents.exceptions import LimitExceeded
 
@@ -47,7 +48,7 @@ async def _run(pipeline: Pipeline, context: TurnContext) -> Ended:
         await pipeline.collect_tools(context)
     if not context.goes_on:
         await pipeline.each("before_turn", context, turn_id=context.turn_id)
-    turn = TurnSteps(pipeline, context, await pipeline.system_prompt(context, context.turn_id))
+    turn = Steps(pipeline, context, run_turn, await pipeline.system_prompt(context, context.turn_id))
     if context.goes_on and (ended := await turn.go_on()) is not None:
         return ended
     mode = pipeline.agent.mode
@@ -57,7 +58,7 @@ async def _run(pipeline: Pipeline, context: TurnContext) -> Ended:
     return made
 
 
-async def _made_by(mode: Mode, turn: TurnSteps, context: TurnContext) -> Ended:
+async def _made_by(mode: Mode, turn: Steps, context: TurnContext) -> Ended:
     """Run a loop of the host's."""
     ended = await mode(turn)
     if not context.has_ended or not isinstance(ended, Completed | Interrupted):

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from trio_sagents.agent import MiddlewareContext
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext
 from trio_sagents.data.json import JSON
 from trio_sagents.mcp._connection import RECONNECTS, START_TIMEOUT, McpConnection
 from trio_sagents.mcp._servers import Server, check_server

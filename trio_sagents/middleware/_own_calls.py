@@ -11,8 +11,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves
-from trio_sagents.agent import MiddlewareContext
-from trio_sagents.agent._hooks import Model
+from trio_sagents.agent import MiddlewareContext, Model
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.outcomes import Usage

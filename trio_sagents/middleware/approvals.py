@@ -8,8 +8,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.agent import MiddlewareContext, Tool, ToolLike, same_function
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolLike, same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque, check_text
 from trio_sagents.data.messages import ToolCall

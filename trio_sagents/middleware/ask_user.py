@@ -5,8 +5,7 @@ from typing import Final, Literal
 
 import attrs
 
-from trio_sagents.agent import MiddlewareContext, Tool
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext, Tool
 from trio_sagents.data.config import seconds_validator
 from trio_sagents.data.interrupts import Option, PendingCall, Question, pending
 from trio_sagents.data.json import JSON, JSONValue

@@ -11,8 +11,7 @@ from typing import Final, Literal, TypeAlias, cast
 import attrs
 import trio
 
-from trio_sagents.agent import MiddlewareContext, ModelAnswer
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer
 from trio_sagents.data.config import choice_validator, count_validator, seconds_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult

@@ -15,8 +15,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from trio_sagents.agent import MiddlewareContext, Tool, ToolResult
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolResult
 from trio_sagents.data.config import type_validator
 from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.json import JSON, Opaque

@@ -10,8 +10,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import MiddlewareContext
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext
 from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
 

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from trio_sagents.agent import MiddlewareContext
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult
 

@@ -5,8 +5,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Agent, MiddlewareContext, Tool, ToolContext, ToolLike, ToolResult
-from trio_sagents.agent._hooks import Middleware, Model
+from trio_sagents.agent import Agent, Middleware, MiddlewareContext, Model, Tool, ToolContext, ToolLike, ToolResult
 from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.json import JSON, Opaque
 

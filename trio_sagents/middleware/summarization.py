@@ -10,8 +10,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import MiddlewareContext
-from trio_sagents.agent._hooks import Middleware, Model
+from trio_sagents.agent import Middleware, MiddlewareContext, Model
 from trio_sagents.data.config import count_validator, function_validator, seconds_validator, type_validator
 from trio_sagents.data.events import MiddlewareAction, MiddlewareEvent
 from trio_sagents.data.json import JSON

@@ -10,8 +10,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import MiddlewareContext, Tool, ToolContext
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolContext
 from trio_sagents.data.config import count_validator
 from trio_sagents.data.json import JSON
 from trio_sagents.data.requests import ModelRequest

@@ -16,8 +16,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
-from trio_sagents.agent import MiddlewareContext, ModelAnswer
-from trio_sagents.agent._hooks import Middleware
+from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.data.outcomes import TurnOutcome

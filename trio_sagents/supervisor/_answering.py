@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid
-from trio_sagents.agent._middleware import id_of
+from trio_sagents.agent._agent import id_of
 from trio_sagents.data.decisions import Answer as AnswerDecision
 from trio_sagents.data.decisions import Decision, Edit, Reject, answer_text
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event

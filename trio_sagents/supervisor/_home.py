@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Home:
-    """A live agent, as its middleware sees it; implements `agent.AgentHome`."""
+    """A live agent, as its middleware sees it; implements `agent.MiddlewareHost`."""
 
     live: "LiveAgent" = attrs.field(repr=False)
 

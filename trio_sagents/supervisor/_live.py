@@ -14,7 +14,7 @@ import trio
 
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import Pipeline
-from trio_sagents.agent._middleware import id_of
+from trio_sagents.agent._agent import id_of
 from trio_sagents.broadcast import Feed, Tracked
 from trio_sagents.data.config import SessionPolicy
 from trio_sagents.data.cursors import Channel, Cursor

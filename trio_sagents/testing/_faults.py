@@ -9,7 +9,7 @@ from typing import Final, TypeVar, cast
 import attrs
 import trio
 
-from trio_sagents.agent._hooks import Model
+from trio_sagents.agent import Model
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest

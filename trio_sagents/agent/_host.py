@@ -1,0 +1,58 @@
+"""The middleware host: what middleware and tools may ask of whoever runs the agent."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from trio_sagents.data.cursors import Channel
+from trio_sagents.data.events import Event
+from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.scopes import Scope
+from trio_sagents.data.state import State
+from trio_sagents.data.todos import Todo
+
+AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  # any async function
+
+
+class MiddlewareHost(Protocol):
+    """What middleware and tools may ask of whoever runs the agent."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation's id."""
+        ...
+
+    @property
+    def agent_id(self) -> str:
+        """The agent's id."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """The agent's scope."""
+        ...
+
+    def state(self) -> State:
+        """Return the last committed state."""
+        ...
+
+    def publish(self, event: Event, channel: Channel = "main") -> None:
+        """Send an event to the subscribers."""
+        ...
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+        """Keep todos, and keys of the metadata; durable when this returns."""
+        ...
+
+    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
+        """Start a task that ends with the agent at the latest."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What the running turn has used so far; zero outside of turns."""
+        ...
+
+    def add_usage(self, usage: Usage) -> None:
+        """Count what a middleware used by itself towards the running turn."""
+        ...
