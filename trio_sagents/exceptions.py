@@ -26,7 +26,7 @@ SagentsError
 └── ModelFailed                          the provider's fault
 """
 
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 
 class SagentsError(Exception):
@@ -266,20 +266,67 @@ class MiddlewareError(SagentsError):
 class ToolNotCalled(SagentsError):
     """The turn was to end with the result of a tool, and the model ended it without calling one."""
 
-    def __init__(self, tools: "tuple[str, ...]") -> None:
+    def __init__(self, tools: "tuple[str, ...]", cut: str | None = None) -> None:
         super().__init__(tools)
         self.tools: Final = tools
+        self.cut: Final = cut
+        """Why the provider ended the last answer before it was whole, such as "length"; None if the answer was whole."""
 
     def __str__(self) -> str:
-        return f"the model ended its turn without calling {' or '.join(map(repr, self.tools))}"
+        how = "ended its turn" if self.cut is None else f"was cut off ({self.cut})"
+        return f"the model {how} without calling {' or '.join(map(repr, self.tools))}"
+
+
+ModelFailureKind: TypeAlias = Literal[
+    "auth",
+    "quota",
+    "rate_limited",
+    "overloaded",
+    "server_error",
+    "context_overflow",
+    "refused_content",
+    "invalid_request",
+    "network",
+    "timeout",
+    "protocol",
+    "incomplete",
+    "unknown",
+]
+"""What went wrong with a model; `docs/how-to/providers.md` says what each kind means."""
+MODEL_FAILURE_KINDS: Final = frozenset(get_args(ModelFailureKind))
+RETRYABLE_KINDS: Final[frozenset[ModelFailureKind]] = frozenset(
+    {"rate_limited", "overloaded", "server_error", "network", "timeout", "protocol"}
+)
+"""Kinds for which the same request may succeed later, if the error does not say otherwise."""
 
 
 class ModelFailed(SagentsError):
-    """The model's provider failed, or answered nonsense."""
+    """The model's provider failed, refused the request, or gave an answer that is not one.
 
-    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+    Args:
+        message: what went wrong, in the provider's words if there are any; without secrets.
+        retryable: whether the same request may succeed later; None decides by `kind`.
+        retry_after: seconds that the provider asked to wait, or None.
+        kind: what went wrong, as one of a closed set of words.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        kind: ModelFailureKind = "unknown",
+    ) -> None:
+        if kind not in MODEL_FAILURE_KINDS:
+            raise ValueError(f"a model fails for one of the kinds {', '.join(sorted(MODEL_FAILURE_KINDS))}, not for {kind!r}")
         super().__init__(message)
-        self.retryable: Final = retryable
+        self.kind: Final = kind
+        """What went wrong. Retries and fallbacks look at this, and hosts may."""
+        self.retryable: Final = kind in RETRYABLE_KINDS if retryable is None else retryable
         """Whether the same request may succeed later."""
         self.retry_after: Final = retry_after
-        """Seconds the provider asked to wait, or None."""
+        """Seconds that the provider asked to wait, or None."""

@@ -25,7 +25,7 @@ class Model(Protocol):
         The iterator yields chunks in order, the last one a `FinishChunk`. Leaving the context closes the connection.
 
         Raises:
-            ModelFailed: the provider's fault; `retryable` says whether the same request may succeed later.
+            ModelFailed: the provider's fault. `kind` says what went wrong, `retryable` whether the same request may succeed later.
         """
         ...
 
@@ -40,3 +40,5 @@ class ModelAnswer:
     """By call id: why the arguments of a call cannot be used. Such a call is answered with that text, and is not run."""
     model: str = ""
     """The name of the model that gave the answer."""
+    is_usage_known: bool = True
+    """False if the provider did not say what the answer cost; `usage` then counts too little."""

@@ -33,7 +33,7 @@ from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
-from trio_sagents.exceptions import LimitExceeded, StateError
+from trio_sagents.exceptions import LimitExceeded, ModelFailed, StateError
 
 RunTurn: TypeAlias = Callable[[Pipeline, TurnContext], Awaitable[Ended]]
 """`run_turn`: handed down to here, because a turn runs calls, and a call may run a turn."""
@@ -337,10 +337,20 @@ class CallHost:
                 context.progress.usage += nested.progress.usage - nested.counted
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
+            if outcome.cut is not None:
+                raise _half_an_answer(outcome, nested)
             nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})
             return outcome
 
         return await in_nursery(run)
+
+
+def _half_an_answer(outcome: Completed, nested: NestedTurn) -> ModelFailed:
+    """Return the error for a sub-agent whose answer is not whole: its parent must not take half an answer for a result."""
+    said = outcome.message.text.strip()
+    error = ModelFailed(f"the answer of the sub-agent {nested.name!r} was cut off ({outcome.cut}). It said: {said}", kind="incomplete")
+    nested.tell(_last_word(error))
+    return error
 
 
 def _outcome_of(error: BaseException, nested: NestedTurn) -> TurnOutcome:

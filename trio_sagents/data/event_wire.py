@@ -11,7 +11,7 @@ from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.events import Envelope, Event
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque
-from trio_sagents.data.messages import PART_TAGS, Message, Part, ToolCall
+from trio_sagents.data.messages import PART_TAGS, Message, OpaquePart, Part, ToolCall
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import SagentsError
 
@@ -64,7 +64,7 @@ def _plain(value: object) -> JSONValue:
         case BaseException():
             return error_to_dict(value)
         case Message():
-            return {**_fields(value), "parts": [encode_part(part) for part in value.parts]}
+            return {**_fields(value), "parts": [_shown_part(part) for part in value.parts]}
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
         case Sequence():
@@ -78,5 +78,16 @@ def _plain(value: object) -> JSONValue:
 
 def _part(part: Part) -> JSONValue:
     if isinstance(part, PendingCall):
-        return {**_fields(part), "type": "tool_call"}
-    return {**encode_part(part), "digest": part.digest} if isinstance(part, ToolCall) else encode_part(part)
+        fields = _fields(part)
+        del fields["opaque"]
+        return {**fields, "type": "tool_call"}
+    return {**_shown_part(part), "digest": part.digest} if isinstance(part, ToolCall) else _shown_part(part)
+
+
+def _shown_part(part: Part) -> JSON:
+    """Return a part as viewers get it: without what only the provider can read."""
+    fields = encode_part(part)
+    if isinstance(part, OpaquePart):
+        del fields["data"]
+    fields.pop("opaque", None)
+    return fields

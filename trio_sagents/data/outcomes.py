@@ -6,7 +6,7 @@ import attrs
 
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import CutReason, Message
 from trio_sagents.data.status import CancelCause, ShutdownReason
 
 
@@ -38,13 +38,18 @@ class Usage:
 
 @attrs.frozen
 class Completed:
-    """The model and its tools had finished."""
+    """The model and its tools had finished. Look at `cut` before you take the answer for a whole one."""
 
     message: Message
     """The last assistant message."""
     usage: Usage = attrs.field(factory=Usage)
     result: Opaque = None
     """The value of the tool that ended the turn, where one was to end it; else None."""
+
+    @property
+    def cut(self) -> CutReason | None:
+        """Why the provider ended the answer before it was whole: "length" or "content_filtered". None for a whole answer."""
+        return self.message.cut
 
 
 @attrs.frozen

@@ -11,7 +11,9 @@ from trio_sagents.data.messages import (
     FINISH_REASONS,
     FilePart,
     ImagePart,
+    MediaPart,
     Message,
+    OpaquePart,
     Part,
     TextPart,
     ThinkingPart,
@@ -69,11 +71,10 @@ def _shown(parts: Sequence[Part]) -> Iterator[tuple[Part, str, JSON]]:
             case ThinkingPart(text=text):
                 if text:
                     yield part, "thinking", {"text": text}
-            case ImagePart():
-                where = {"url": part.url} if part.url is not None else {"data": part.data, "mime_type": part.media_type}
-                yield part, "image", where
-            case FilePart():
-                yield part, "file_reference", {"name": part.name, "mime_type": part.media_type}
+            case OpaquePart():
+                pass  # only its provider can read it
+            case ImagePart() | FilePart():
+                yield (part, *_shown_media(part))
             case ToolCall():
                 yield part, "tool_call", {"call_id": part.call_id, "name": part.name, "arguments": part.arguments}
             case ToolResult():
@@ -82,8 +83,18 @@ def _shown(parts: Sequence[Part]) -> Iterator[tuple[Part, str, JSON]]:
                     "tool_result",
                     {"tool_call_id": part.call_id, "name": part.name, "content": part.content, "is_error": part.is_error},
                 )
+                for item in part.media:
+                    content_type, content = _shown_media(item)
+                    yield part, content_type, {**content, "tool_call_id": part.call_id}
             case _:
                 assert_never(part)
+
+
+def _shown_media(part: MediaPart) -> tuple[str, JSON]:
+    """Return the content type and the content of the row of an image or a file."""
+    if isinstance(part, FilePart):
+        return "file_reference", {"name": part.name, "mime_type": part.media_type}
+    return "image", {"url": part.url} if part.url is not None else {"data": part.data, "mime_type": part.media_type}
 
 
 def call_row(call: ToolCall, message: Message, status: ToolStatus, created_at: datetime.datetime) -> DisplayMessage:

@@ -10,6 +10,7 @@ from trio_sagents.data.messages import (
     FilePart,
     ImagePart,
     Message,
+    OpaquePart,
     Part,
     Role,
     TextPart,
@@ -21,7 +22,7 @@ from trio_sagents.exceptions import StateError
 
 PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
     "user": (TextPart, ImagePart, FilePart),
-    "assistant": (TextPart, ThinkingPart, ToolCall),
+    "assistant": (TextPart, ThinkingPart, OpaquePart, ToolCall),
     "tool": (ToolResult,),
     "system": (TextPart,),
 }

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
 
 MAX_PART: Final = 20_000
@@ -32,10 +32,12 @@ def _part_tokens(part: Part) -> int:
     match part:
         case TextPart(text=text) | ThinkingPart(text=text):
             return _text_tokens(text)
+        case OpaquePart(data=data):
+            return _text_tokens(_json(data))
         case ToolCall():
             return _text_tokens(part.name) + _text_tokens(_json(part.arguments))
         case ToolResult(content=content):
-            return _text_tokens(content)
+            return _text_tokens(content) + sum(_part_tokens(item) for item in part.media)
         case ImagePart():
             return IMAGE_TOKENS
         case FilePart(data=data):
@@ -79,7 +81,7 @@ def _part_text(part: Part) -> str:
     match part:
         case TextPart(text=text):
             return _shortened(text)
-        case ThinkingPart():
+        case ThinkingPart() | OpaquePart():
             return ""
         case ImagePart(media_type=media_type):
             return f"[an image, {media_type}]"
@@ -88,7 +90,7 @@ def _part_text(part: Part) -> str:
         case ToolCall():
             return f"[calls {part.name} with {_shortened(_json(part.arguments))}]"
         case ToolResult():
-            return f"[{part.name}, {part.status}] {_shortened(part.content)}"
+            return " ".join([f"[{part.name}, {part.status}] {_shortened(part.content)}", *map(_part_text, part.media)])
 
 
 def _shortened(text: str) -> str:

@@ -25,9 +25,18 @@ def content_digest(parts: JSONValue, metadata: JSON) -> str:
 
 def cut_to(message: Message, most: int) -> Message:
     """Return the message with its texts halved until it has at most `most` bytes, as stored, or none to cut."""
+    if size_of(encode_message(message)) > most and any(result.media for result in message.results):
+        message = attrs.evolve(message, parts=tuple(_without_media(part) for part in message.parts))
     while size_of(encode_message(message)) > most and any(_text_of(part) for part in message.parts):
         message = attrs.evolve(message, parts=tuple(_halved(part) for part in message.parts))
     return message
+
+
+def _without_media(part: Part) -> Part:
+    if not isinstance(part, ToolResult) or not part.media:
+        return part
+    note = f"[left out: {len(part.media)} images or files; the conversation has no room for them]"
+    return attrs.evolve(part, content=f"{part.content}\n{note}".lstrip(), media=())
 
 
 def _text_of(part: Part) -> str:
