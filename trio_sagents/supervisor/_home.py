@@ -1,7 +1,7 @@
 """What the middleware of a live agent may ask for, outside of its turns."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -79,7 +79,11 @@ class Home:
     def usage(self) -> Usage:
         return Usage()
 
-    def add_usage(self, usage: Usage) -> None:
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        return {}
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
         """No turn runs that it could count for."""
 
     async def notify(self, middleware_id: str, message: Opaque) -> None:

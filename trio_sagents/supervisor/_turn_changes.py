@@ -9,7 +9,7 @@ from trio_sagents.agent._progress import OpenCall
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
 from trio_sagents.data.history import closing_messages
 from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
-from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage, encode_usage, usage_in
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
 from trio_sagents.data.rows import call_row, call_row_id, rows_of
 from trio_sagents.data.scopes import Scope
@@ -144,7 +144,7 @@ def with_usage(message: Message, usage: Usage) -> Message:
     """Return the message, what it cost in its metadata."""
     if usage == Usage():
         return message
-    return attrs.evolve(message, metadata={**message.metadata, "usage": attrs.asdict(usage)})
+    return attrs.evolve(message, metadata={**message.metadata, "usage": encode_usage(usage)})
 
 
 def usage_event(message: Message, usage: Usage, turn_id: str) -> Sequence[Event]:
@@ -154,8 +154,4 @@ def usage_event(message: Message, usage: Usage, turn_id: str) -> Sequence[Event]
 
 def usage_of(message: Message) -> Usage:
     """Return what a stored answer cost; nothing where it does not say, or nothing that can be read."""
-    stored = message.metadata.get("usage")
-    names = [field.name for field in attrs.fields(Usage)]
-    if not isinstance(stored, dict) or set(stored) != set(names) or any(type(count) is not int or count < 0 for count in stored.values()):
-        return Usage()
-    return Usage(**stored)
+    return usage_in(message.metadata.get("usage")) or Usage()

@@ -160,8 +160,12 @@ class Turn:
     def usage(self) -> Usage:
         return self.progress.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        self.progress.usage += usage
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        return self.progress.usage_by_model
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        self.progress.add_usage(usage, model, unreported)
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         self.live.home.start_soon(function, *args)
