@@ -37,8 +37,19 @@ def test_usage_when_stored(usage: Usage) -> None:
     assert usage == usage_in(encode_usage(usage))
 
 
-@pytest.mark.parametrize("record", [None, {}, [], {"input_tokens": 1}, {**encode_usage(Usage()), "more": 1}, {**encode_usage(Usage()), "output_tokens": -1},
-                                    {**encode_usage(Usage()), "output_tokens": True}, {**encode_usage(Usage()), "is_estimated": 1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        {},
+        [],
+        {"input_tokens": 1},
+        {**encode_usage(Usage()), "more": 1},
+        {**encode_usage(Usage()), "output_tokens": -1},
+        {**encode_usage(Usage()), "output_tokens": True},
+        {**encode_usage(Usage()), "is_estimated": 1},
+    ],
+)
 def test_usage_when_the_record_is_wrong(record: object) -> None:
     """A record that is not a usage is none."""
     assert usage_in(record) is None
