@@ -35,7 +35,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._middleware import EXPECTED, Pipeline, same_function
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
@@ -65,6 +65,7 @@ __all__ = (
     "converse",
     "extract",
     "id_of",
+    "name_of",
     "run_turn",
     "same_function",
 )

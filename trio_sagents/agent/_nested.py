@@ -27,7 +27,7 @@ from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encod
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage, encode_usage
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
@@ -110,8 +110,6 @@ class NestedTurn:
     progress: Progress = attrs.field(factory=Progress)
     has_ended: bool = False
     goes_on: bool = False
-    counted: Usage = attrs.field(factory=Usage)
-    """What of its usage its parent has counted already: that of before it waited."""
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -200,8 +198,12 @@ class NestedTurn:
     def usage(self) -> Usage:
         return self.progress.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        self.progress.usage += usage
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        return self.progress.usage_by_model
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        self.progress.add_usage(usage, model, unreported)
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         self.nursery.start_soon(function, *args)
@@ -256,7 +258,7 @@ class NestedTurn:
             "metadata": self._metadata,
             "rounds": self.progress.rounds,
             "calls": self.progress.calls,
-            "usage": attrs.asdict(self.progress.usage),
+            "usage": encode_usage(self.progress.usage),
             "waiting": {one.call.call_id: [encode_pending(request) for request in one.requests] for one in waiting},
             "suspended": {one.call.call_id: one.record for one in waiting if one.record is not None},
         }
@@ -274,7 +276,7 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
-        self.progress.usage = self.counted = decode_usage(known, record["usage"])
+        self.progress.usage = decode_usage(known, record["usage"])
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
@@ -315,8 +317,8 @@ class CallHost:
         context = self.context
 
         async def run(nursery: trio.Nursery) -> Completed:
-            nested = NestedTurn(context, self.opened.call.call_id, name, path, nursery)
-            pipeline = Pipeline(agent, path, self.pipeline)
+            nested = NestedTurn(context, self.opened.call.call_id, name, path, nursery, Progress(around=context.progress))
+            pipeline = Pipeline(agent, path, self.pipeline, around=context)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(
@@ -332,9 +334,6 @@ class CallHost:
                 nested.tell(_last_word(error))
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
-            finally:
-                # Also where it waits: nobody knows whether it ever goes on.
-                context.progress.usage += nested.progress.usage - nested.counted
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
             if outcome.cut is not None:

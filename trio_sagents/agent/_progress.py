@@ -154,7 +154,11 @@ class Progress:
     open_calls: dict[str, OpenCall] = attrs.field(factory=dict)
     """By call id, in the order the model asked for them."""
     usage: Usage = attrs.field(factory=Usage)
-    """Of all model calls of the turn so far."""
+    """The usage of all model calls of the turn so far, with those of its sub-agents and its middleware."""
+    usage_by_model: dict[str, Usage] = attrs.field(factory=dict)
+    """By the name of the model: the same since the turn began or continued, with estimates of what providers did not report."""
+    around: "Progress | None" = None
+    """Of a sub-agent: the turn that it is a part of, which counts its usage at once."""
     rounds: int = 0
     """Model calls begun."""
     calls: int = 0
@@ -165,6 +169,13 @@ class Progress:
         self.draft = None
         self.calls += len(calls)
         self.open_calls = {call.call_id: _opened(call, waiting.get(call.call_id)) for call in calls}
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        """Count the usage of a model, by its name, and an estimate of what its provider did not report."""
+        self.usage += usage
+        self.usage_by_model[model] = self.usage_by_model.get(model, Usage()) + usage + unreported
+        if self.around is not None:
+            self.around.add_usage(usage, model, unreported)
 
     def pictures(self) -> Sequence[ToolCall]:
         """Return the open calls with their status, for a snapshot."""

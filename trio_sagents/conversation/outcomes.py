@@ -8,7 +8,7 @@ from trio_sagents.conversation.history import finishes_turn
 from trio_sagents.conversation.state import ConversationState
 from trio_sagents.data.interrupt_wire import DECISIONS
 from trio_sagents.data.messages import Message
-from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage, encode_usage, usage_in
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import ModelFailed
 
@@ -55,13 +55,9 @@ def with_usage(message: Message, usage: Usage) -> Message:
     """Return an answer with what it cost in its metadata."""
     if usage == Usage():
         return message
-    return attrs.evolve(message, metadata={**message.metadata, "usage": attrs.asdict(usage)})
+    return attrs.evolve(message, metadata={**message.metadata, "usage": encode_usage(usage)})
 
 
 def usage_of(message: Message) -> Usage:
     """Return what a stored answer cost; nothing if it does not say, or says nothing that can be read."""
-    stored = message.metadata.get("usage")
-    names = [field.name for field in attrs.fields(Usage)]
-    if not isinstance(stored, dict) or set(stored) != set(names) or any(type(count) is not int or count < 0 for count in stored.values()):
-        return Usage()
-    return Usage(**stored)
+    return usage_in(message.metadata.get("usage")) or Usage()

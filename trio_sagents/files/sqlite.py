@@ -1,9 +1,9 @@
-"""Files in one SQLite file, which outlives the process: also one that is killed."""
+"""Files in one SQLite file, which survives the process, also one that is killed."""
 
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -13,9 +13,9 @@ import trio
 from trio_sagents._sqlite import DatabaseKind, FileKey, FileWatch, check_busy_timeout, check_path, claim, connect, prepare, release
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.files._backend import FileRecord
-from trio_sagents.files._errors import FileExists, FileNotFound, QuotaExceeded
+from trio_sagents.files._errors import FileConflict, FileExists, FileNotFound, QuotaExceeded
 from trio_sagents.files._paths import ScopeKey, parents
-from trio_sagents.files._text import decode
+from trio_sagents.files._text import decode, digest_of
 
 T = TypeVar("T")
 # The content last: a listing then never touches the pages that it fills.
@@ -92,10 +92,10 @@ class SqliteFiles:
             release(key)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], *, begin: Literal["BEGIN", "BEGIN IMMEDIATE"] = "BEGIN IMMEDIATE") -> T:
-        """Do `work` in one transaction, in a thread; it is committed when this returns, and undone when this raises."""
+        """Call `work` in one transaction, in a thread; the transaction is committed if this returns, and rolled back if this raises."""
         connection, watch = self._connection, self._watch
         if connection is None or watch is None:
-            raise PersistenceError(f"the file database {self._path!r} is not open; use it inside open_files")
+            raise PersistenceError(f"the file database {self._path!r} is not open; use it inside of open_files")
         return await trio.to_thread.run_sync(self._transact, connection, watch, work, begin, limiter=self._thread)
 
     def _transact(self, connection: sqlite3.Connection, watch: FileWatch, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
@@ -112,9 +112,9 @@ class SqliteFiles:
         return result
 
     async def index(self, scope: ScopeKey) -> Sequence[FileRecord]:
-        """Return all files of `scope`; a new list.
+        """Return all files of `scope`, as a new list.
 
-        Cancellation: it only reads; a query that has begun goes to its end.
+        Cancellation: a query that has begun runs to its end; it only reads.
         """
         key = _text(scope)
         query = "SELECT path, size FROM files WHERE scope = ?"
@@ -123,9 +123,9 @@ class SqliteFiles:
         )
 
     async def read(self, scope: ScopeKey, path: str, *, max_bytes: float) -> str:
-        """Return the content; FileNotFound, or QuotaExceeded where it has more than `max_bytes`.
+        """Return the content; raise FileNotFound, or QuotaExceeded if the content has more than `max_bytes`.
 
-        Cancellation: it only reads; a query that has begun goes to its end.
+        Cancellation: a query that has begun runs to its end; it only reads.
         """
 
         def work(connection: sqlite3.Connection) -> bytes:
@@ -141,9 +141,9 @@ class SqliteFiles:
         return decode(path, await self._run(work, begin="BEGIN"))
 
     async def create(self, scope: ScopeKey, path: str, content: str) -> None:
-        """Make a file; `FileExists` if the place is taken.
+        """Make a file; raise `FileExists` if the path is taken.
 
-        Cancellation: either it had not begun, or it is there.
+        Cancellation: either nothing was begun, or the file is made.
         """
         data = content.encode()
 
@@ -154,9 +154,9 @@ class SqliteFiles:
         await self._run(work)
 
     async def write(self, scope: ScopeKey, path: str, content: str) -> None:
-        """Give a file this content; make it where it is gone.
+        """Replace the content of a file; make the file if there is none.
 
-        Cancellation: either it had not begun, or it has the content.
+        Cancellation: either nothing was begun, or the file has the content.
         """
         data = content.encode()
         statement = (
@@ -165,10 +165,39 @@ class SqliteFiles:
         )
         await self._run(lambda connection: _execute(connection, statement, (_text(scope), path, len(data), data)))
 
-    async def delete(self, scope: ScopeKey, path: str) -> None:
-        """Delete a file; fine where there is none.
+    async def write_if(self, scope: ScopeKey, path: str, content: str, *, digests: Collection[bytes]) -> None:
+        """Replace the content of a file if it has one of these digests; raise `FileConflict` otherwise.
 
-        Cancellation: either it had not begun, or it is gone.
+        Cancellation: either nothing was begun, or the file has the content.
+        """
+        data = content.encode()
+
+        def work(connection: sqlite3.Connection) -> None:
+            if _digest(connection, _text(scope), path) not in digests:
+                raise FileConflict(path)
+            statement = "UPDATE files SET size = ?, content = ? WHERE scope = ? AND path = ?"
+            connection.execute(statement, (len(data), data, _text(scope), path))
+
+        await self._run(work)
+
+    async def delete_if(self, scope: ScopeKey, path: str, *, digests: Collection[bytes]) -> None:
+        """Delete a file if it has one of these digests; raise `FileConflict` if it has another content; do nothing if there is none.
+
+        Cancellation: either nothing was begun, or the file is deleted.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            found = _digest(connection, _text(scope), path)
+            if found is not None and found not in digests:
+                raise FileConflict(path)
+            connection.execute("DELETE FROM files WHERE scope = ? AND path = ?", (_text(scope), path))
+
+        await self._run(work)
+
+    async def delete(self, scope: ScopeKey, path: str) -> None:
+        """Delete a file; do nothing if there is none.
+
+        Cancellation: either nothing was begun, or the file is deleted.
         """
         statement = "DELETE FROM files WHERE scope = ? AND path = ?"
         await self._run(lambda connection: _execute(connection, statement, (_text(scope), path)))
@@ -176,7 +205,7 @@ class SqliteFiles:
     async def move(self, scope: ScopeKey, old: str, new: str) -> None:
         """Move a file, or all files below a folder, in one transaction.
 
-        Cancellation: either it had not begun, or all is moved.
+        Cancellation: either nothing was begun, or everything is moved.
         """
         key = _text(scope)
 
@@ -200,16 +229,22 @@ def _execute(connection: sqlite3.Connection, statement: str, values: tuple[str |
     connection.execute(statement, values)
 
 
+def _digest(connection: sqlite3.Connection, key: str, path: str) -> bytes | None:
+    """Return the digest of the content of a file; None if there is no file."""
+    row = connection.execute("SELECT content FROM files WHERE scope = ? AND path = ?", (key, path)).fetchone()
+    return None if row is None else digest_of(row[0])
+
+
 def _is_there(connection: sqlite3.Connection, key: str, path: str) -> bool:
     return connection.execute("SELECT 1 FROM files WHERE scope = ? AND path = ?", (key, path)).fetchone() is not None
 
 
 def _paths_below(connection: sqlite3.Connection, key: str, folder: str) -> list[str]:
-    # A range and no pattern: what is in the folder lies between "folder/" and "folder0", for "0" comes after "/".
+    # A range, not a pattern: the paths in the folder are between "folder/" and "folder0", because "0" follows "/".
     query = "SELECT path FROM files WHERE scope = ? AND path > ? AND path < ?"
     return [path for (path,) in connection.execute(query, (key, f"{folder}/", f"{folder}0"))]
 
 
 def _check_free(connection: sqlite3.Connection, key: str, path: str) -> None:
-    if any(_is_there(connection, key, one) for one in (path, *parents(path))) or _paths_below(connection, key, path):
+    if any(_is_there(connection, key, taken) for taken in (path, *parents(path))) or _paths_below(connection, key, path):
         raise FileExists(path)

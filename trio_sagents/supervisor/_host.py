@@ -1,7 +1,7 @@
 """The middleware host: what the middleware of a live agent may ask for, inside and outside of its turns."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
@@ -96,7 +96,12 @@ class Host:
         """Zero: no turn runs here."""
         return Usage()
 
-    def add_usage(self, usage: Usage) -> None:
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        """Empty: no turn runs here."""
+        return {}
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
         """Do nothing: no turn runs that the usage could count for."""
 
 

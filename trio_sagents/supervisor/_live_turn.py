@@ -117,9 +117,14 @@ class LiveTurn(Host):
         """What the turn has used so far."""
         return self.progress.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        """Count what a middleware used by itself."""
-        self.progress.usage += usage
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        """By the name of the model: what the turn has used since it began or continued."""
+        return self.progress.usage_by_model
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        """Count what was used, and an estimate of what the provider did not report."""
+        self.progress.add_usage(usage, model, unreported)
 
     def messages(self) -> Sequence[Message]:
         """Return the history as the model is to read it."""

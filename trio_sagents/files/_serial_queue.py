@@ -1,10 +1,10 @@
-"""The single order in which one backend is asked about one scope.
+"""The serial queue of one backend and one scope: the backend gets one job at a time, in the order of their submission.
 
-    queued --begun--> at work --> done or failed
-       `--its caller is cancelled--> withdrawn
+    queued --begun--> running --> done or failed
+       `--its caller is cancelled--> removed
 
-A job that has begun goes to its end without its caller: so what a backend has done is always known here, also where whoever
-asked for it has gone. Lanes do not wait for each other.
+A job that has begun runs to its end even if its caller is cancelled. So the result of every call of the backend is known here,
+even if whoever asked for it has left. Serial queues do not wait for each other.
 """
 
 from collections import deque
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class _Job(Generic[T]):
-    """One piece of work, and who waits for it."""
+    """One piece of work, and its result for whoever waits for it."""
 
     work: Callable[[], Awaitable[T]]
     has_begun: bool = False
     results: list[T] = attrs.field(factory=list)
-    """The result, when it is done and has succeeded."""
+    """The result, once the work has succeeded."""
     error: FileError | None = None
     ended: trio.Event = attrs.field(factory=trio.Event)
 
@@ -49,32 +49,32 @@ class _Job(Generic[T]):
         try:
             raise self.error
         finally:
-            self.error = None  # its frames hold this job
+            self.error = None  # its frames refer to this job
 
 
 @attrs.define(eq=False)
-class Lane:
-    """Jobs, one after the other. There is a task only while there are jobs."""
+class SerialQueue:
+    """Runs jobs one after the other. There is a task only while there are jobs."""
 
     _nursery: trio.Nursery
-    """Of the services: it outlives every caller."""
+    """The nursery of the services: it outlives every caller."""
     _jobs: deque[_Job[object]] = attrs.field(factory=deque)
-    # Invariant: the first one is at work exactly while _is_working.
+    # Invariant: the first job is running exactly while _is_working.
     _is_working: bool = False
     _idle: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is queued or at work."""
+        """Whether no job is queued or running."""
         return not self._is_working
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do `work` when all that was submitted before is done, and return its result.
+        """Call `work` when all jobs that were submitted before have ended, and return its result.
 
         Raises:
-            FileError: what `work` raised; or the files were closed before it was done.
+            FileError: `work` raised it; or FilesClosed, if the files were closed before the work was done.
 
-        Cancellation: either it had not begun, and is withdrawn; or it goes to its end without the caller.
+        Cancellation: either the work had not begun, and is removed from the queue; or it runs to its end without the caller.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         job = _Job(work)
@@ -83,21 +83,21 @@ class Lane:
             await job.ended.wait()
         except trio.Cancelled:
             if not job.has_begun:
-                self._jobs.remove(job)  # type: ignore[arg-type]  # a queue of jobs of all kinds
+                self._jobs.remove(job)  # type: ignore[arg-type]  # the queue has jobs of all result types
             raise
         return job.take()
 
     def submit(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Have `work` done when all that was submitted before is done; nobody waits for it."""
+        """Have `work` called when all jobs that were submitted before have ended; nobody waits for it."""
         self._submit(_Job(work))
 
     async def wait_idle(self) -> None:
-        """Wait until nothing is queued or at work."""
+        """Wait until no job is queued or running."""
         while self._is_working:
             await self._idle.wait()
 
     def _submit(self, job: _Job[T]) -> None:
-        self._jobs.append(job)  # type: ignore[arg-type]  # a queue of jobs of all kinds
+        self._jobs.append(job)  # type: ignore[arg-type]  # the queue has jobs of all result types
         if not self._is_working:
             self._is_working = True
             self._idle = trio.Event()
@@ -109,7 +109,8 @@ class Lane:
                 await self._jobs[0].run()
                 self._jobs.popleft()
         finally:
-            # Cancellation: the services end, and the backend has not answered in all the time that it had. Whoever waits is told.
+            # Cancellation: the services end, and the backend has not answered in the time that it had. Everybody who waits gets
+            # FilesClosed.
             while self._jobs:
                 self._jobs.popleft().give_up()
             self._is_working = False
