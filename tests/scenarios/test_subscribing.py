@@ -18,9 +18,9 @@ from tests.support.scenarios import (
     read_until,
 )
 from trio_sagents import (
-    Gap,
     Agent,
     AgentShutdown,
+    Gap,
     SagentsError,
     SessionConfig,
     SessionPolicy,
