@@ -104,7 +104,7 @@ def check_decision_size(state: ConversationState, verdicts: Sequence[Verdict], m
     said = sum(size_of(encode_record(verdict.record(None, _SOME_INSTANT))) for verdict in verdicts)
     if said > max_message_bytes:
         raise LimitExceeded("max_message_bytes", said, most=max_message_bytes)
-    kept = size_of(encode_waiting(attrs.evolve(state.waiting)))
+    kept = size_of(encode_waiting(state.waiting))
     kept += sum(size_of(encode_record(record)) for records in state.open_decisions.values() for record in records)
     # Twice: what is decided becomes what the model reads, beside the record.
     limits.check(state.size + kept + 2 * said)
