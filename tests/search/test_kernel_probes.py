@@ -1274,7 +1274,7 @@ def writes_behind_a_failed_one_go_on(patch: Patch) -> None:
                 lane.popleft()
                 write.finish(saved, error)
         finally:
-            del self._lanes[conversation_id]
+            del self._queues[conversation_id]
             if (free := self._free.pop(conversation_id, None)) is not None:
                 free.set()
 
