@@ -11,7 +11,9 @@ The modules, lowest first. Each module imports only modules that come before it 
     _progress      how far a turn has come: the draft and the open calls
     _agent         the definition of an agent: agent, middleware, and what a hook and a loop are given
     _context       what a turn may ask of whoever runs the turn
+    _identity      which tool is the same tool as before
     _middleware    the pipeline: the hooks in their order, and the tools that they bring
+    _checks        what a tool itself says of a call before the call runs
     _gate          which calls wait for a person, and what a decision allows
     _model_call    one call of a model, as a stream
     _attempts      retries and fallbacks
@@ -28,9 +30,10 @@ The modules, lowest first. Each module imports only modules that come before it 
 from trio_sagents.agent._agent import Agent, Ended, Middleware, MiddlewareContext, ToolLike, TurnSteps, id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
-from trio_sagents.agent._gate import as_run
+from trio_sagents.agent._gate import as_run, changes_arguments, may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._middleware import EXPECTED, Pipeline, same_function
+from trio_sagents.agent._identity import familiar_id
+from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._steps import converse
@@ -59,9 +62,11 @@ __all__ = (
     "TurnContext",
     "TurnSteps",
     "as_run",
+    "changes_arguments",
     "converse",
     "extract",
+    "familiar_id",
     "id_of",
+    "may_repeat",
     "run_turn",
-    "same_function",
 )

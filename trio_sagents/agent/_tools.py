@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
+from typing import Any, Final, Literal, Protocol, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
@@ -34,6 +34,7 @@ from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
 
 Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
+Recovery: TypeAlias = Literal["unknown", "repeat"]
 
 MAX_NAME: Final = 64
 """How many characters the name of a tool may have: what every provider takes."""
@@ -135,6 +136,11 @@ def _check_parameters(tool: "Tool", _field: object, schema: object) -> None:
         raise ValueError(f'{_place(tool.name)}: parameters must be a JSON schema of type "object", not {schema!r}')
 
 
+def _check_check(tool: "Tool", check: object) -> None:
+    if check is not None and not callable(check):
+        raise TypeError(f"{_place(tool.name)}: check must be a function of the context and the arguments, not {check!r}")
+
+
 @attrs.frozen
 class _Binding:
     """How the arguments of a call become those of the function."""
@@ -160,6 +166,14 @@ class Tool:
     """A JSON schema of type "object"; copied when built."""
     function: Function
     """Called with keyword arguments alone."""
+    version: str = attrs.field(default="", validator=type_validator(str))
+    """A text of your own. People who approved a call of one version are asked again if another version would run."""
+    check: Function | None = attrs.field(default=None, validator=lambda tool, _field, check: _check_check(tool, check))
+    """Called with a `ToolContext` and the arguments, before a person is asked about a call and right before the call runs. A ValueError
+    refuses the call; the model reads its text. A plain function or an `async def`."""
+    recovery: Recovery = attrs.field(default="unknown", validator=attrs.validators.in_(get_args(Recovery)))
+    """What becomes of a call that was running when the process died: its outcome is "unknown"; or, for a tool that is idempotent,
+    "repeat" runs the call again, with the same idempotency key. A call that a person decided about is never repeated."""
     is_async: bool = attrs.field(
         init=False, default=attrs.Factory(lambda tool: _is_async(tool.function, _place(tool.name)), takes_self=True)
     )
@@ -175,7 +189,16 @@ class Tool:
         object.__setattr__(self, "parameters", plain_json(self.parameters, f"{_place(self.name)}: parameters"))
 
     @classmethod
-    def of(cls, function: "Tool | Function", *, name: str | None = None, description: str | None = None) -> "Tool":
+    def of(
+        cls,
+        function: "Tool | Function",
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str = "",
+        check: Function | None = None,
+        recovery: Recovery = "unknown",
+    ) -> "Tool":
         """Return the tool that a function is.
 
         Args:
@@ -185,6 +208,9 @@ class Tool:
                 what a partial binds is not shown either. A `Tool` is taken as it is.
             name: None takes the function's.
             description: None takes the docstring's.
+            version: as of `Tool`; a function that is a `Tool` already keeps its own.
+            check: likewise.
+            recovery: likewise.
 
         Raises:
             TypeError: it is no function, or a parameter has no annotation, or one without a JSON schema.
@@ -203,6 +229,9 @@ class Tool:
             description=summary if description is None else description,
             parameters=shape.schema,
             function=function,
+            version=version,
+            check=check,
+            recovery=recovery,
             _binding=_Binding(shape.read, context),
         )
 
@@ -210,6 +239,11 @@ class Tool:
     def spec(self) -> ToolSpec:
         """What the model is told."""
         return ToolSpec(self.name, self.description, self.parameters)
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the function is given a `ToolContext`: such a tool may run a sub-agent."""
+        return self._binding.context is not None
 
     def bind(self, arguments: JSON, context: ToolContext) -> Mapping[str, object]:
         """Return the keyword arguments of one call: a new object, which shares nothing mutable with `arguments`.
@@ -226,7 +260,7 @@ class Tool:
             values[self._binding.context] = context
         return values
 
-    def check(self, arguments: JSON) -> None:
+    def check_arguments(self, arguments: JSON) -> None:
         """Raise ArgumentsInvalid where the arguments of a call do not fit; the function is not called."""
         self._read(arguments)
 

@@ -155,7 +155,7 @@ class Answering:
                 case Edit(arguments=arguments):
                     tool = None if call.path else live.pipeline.tools.get(call.name)
                     if tool is not None:
-                        tool.check(arguments)
+                        tool.check_arguments(arguments)
                 case Reject(reason=reason):
                     text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
                 case AnswerDecision():
@@ -170,7 +170,7 @@ class Answering:
         pipeline = self.live.pipeline
         found: str | None = None
         for one in pipeline.having("answer"):
-            if id_of(one) in call.claimed_by.split(", "):
+            if id_of(one) in call.claimed_by:
                 self._require_accepting()  # it may have begun to leave while another one was asked
                 text = await self.live.home.run(self._answer, one, call, decision)
                 found = text if found is None else found

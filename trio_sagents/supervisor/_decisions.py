@@ -10,8 +10,8 @@ from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import Event, MessageCompleted, ToolExecutionUpdated
 from trio_sagents.data.history import closing_messages, open_calls
 from trio_sagents.data.interrupt_wire import encode_interrupt, encode_record
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
-from trio_sagents.data.json import JSON, JSONValue, canonical
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind, record_of
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.records import Owner, ToolUpdate
 from trio_sagents.data.rows import call_row, closing_rows, closing_updates, rows_of
@@ -40,9 +40,7 @@ class Verdict:
 
     def record(self, by: Owner) -> DecisionRecord:
         """Return it as it is kept."""
-        call = self.call
-        at = wall_clock().isoformat()
-        return DecisionRecord(call.interrupt_id, call.call_id, self.kind, call.digest, canonical(self.content), self.text, by, at)
+        return record_of(self.call, self.kind, self.content, self.text, by, wall_clock().isoformat())
 
 
 def check_size(ledger: Ledger, interrupt: Interrupt, verdicts: Sequence[Verdict], most: int) -> None:
@@ -73,7 +71,11 @@ def new_ones(ledger: Ledger, decisions: Sequence[Decision]) -> Sequence[tuple[Pe
         raise InvalidDecision(conversation_id, "two decisions are about one call")
     found: list[tuple[PendingCall, Decision]] = []
     for one in decisions:
-        known = ledger.decisions.get(one.call_id)
+        known = ledger.decision_in(one.interrupt_id, one.call_id)
+        if known is None and ledger.waits_again(one.interrupt_id, one.call_id):
+            found.append((_waiting(ledger, one), one))
+            continue
+        known = known or ledger.decisions.get(one.call_id)
         if known is None:
             found.append((_waiting(ledger, one), one))
         elif known.interrupt_id != one.interrupt_id or known.digest != one.digest:

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 import trio
 
-from trio_sagents.agent import as_run
+from trio_sagents.agent import as_run, changes_arguments
 from trio_sagents.data.history import close_after_crash
 from trio_sagents.data.interrupt_wire import (
     DECISIONS,
@@ -21,7 +21,7 @@ from trio_sagents.data.interrupt_wire import (
     records_of,
     waiting_in,
 )
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of, replaces
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.outcomes import Usage
@@ -72,6 +72,8 @@ class Ledger:
     """What the turn that waits in the interrupt has used."""
     decisions: Mapping[str, DecisionRecord] = attrs.field(default=NOTHING, repr=False)
     """By call id: every decision ever taken here."""
+    superseded_decisions: Mapping[tuple[str, str], DecisionRecord] = attrs.field(default=NOTHING, repr=False)
+    """By interrupt and call id: decisions that do not hold any more, because people were asked about the call again."""
     taken: Taken = NOTHING
     draft: Message | None = None
     """The stored draft of an answer."""
@@ -178,7 +180,34 @@ class Ledger:
         if self.interrupt is not None:
             records += self.interrupt.decided
             self.ids.update(call.call_id for call in self.interrupt.calls)
-        self.decisions = {record.call_id: record for record in reversed(records)}
+        self.decisions = {}
+        self.superseded_decisions = {}
+        self._note_decisions(records)
+
+    def _note_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """Note decisions, oldest first. Of several about one call the last holds."""
+        holding, past = dict(self.decisions), dict(self.superseded_decisions)
+        for record in records:
+            earlier = holding.get(record.call_id)
+            if not replaces(record, earlier):
+                past[record.interrupt_id, record.call_id] = record
+                continue
+            if earlier is not None:
+                past[earlier.interrupt_id, earlier.call_id] = earlier
+            holding[record.call_id] = record
+        self.decisions, self.superseded_decisions = holding, past
+
+    def decision_in(self, interrupt_id: str, call_id: str) -> DecisionRecord | None:
+        """Return what was decided about a call in one interrupt."""
+        holding = self.decisions.get(call_id)
+        if holding is not None and holding.interrupt_id == interrupt_id:
+            return holding
+        return self.superseded_decisions.get((interrupt_id, call_id))
+
+    def waits_again(self, interrupt_id: str, call_id: str) -> bool:
+        """Return whether people are asked about a call in this interrupt, which they may have decided about before."""
+        interrupt = self._interrupt
+        return interrupt is not None and interrupt.interrupt_id == interrupt_id and any(call.call_id == call_id for call in interrupt.calls)
 
     def _measure(self, stored: Conversation) -> None:
         self.size = sum(size_of(record) for record in (*stored.messages, *stored.queue))
@@ -228,7 +257,7 @@ class Ledger:
 
     def messages_as_run(self) -> Sequence[Message]:
         """Return the history as the model is to read it: calls that a person edited, with the arguments that they ran with."""
-        if not any(record.kind == "edit" for record in self.decisions.values()):
+        if not any(changes_arguments(record) for record in self.decisions.values()):
             return tuple(self.messages)
         return tuple(self._as_run(message) if message.calls else message for message in self.messages)
 
@@ -383,8 +412,7 @@ class Ledger:
         if change.standing is not None:
             self.taken = change.standing
         if change.decided:
-            # The first stands: a call that was approved and then halted was approved.
-            self.decisions = {**{record.call_id: record for record in change.decided}, **self.decisions}
+            self._note_decisions(change.decided)
         if change.todos is not None:
             self.todos = tuple(change.todos)
         if change.metadata is not None:

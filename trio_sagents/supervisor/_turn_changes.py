@@ -91,7 +91,7 @@ class TurnBooks:
     def waiting(self, opened: Sequence[OpenCall], asking: Message | None) -> tuple[Change, Sequence[Event]]:
         """Calls that wait for people; the interrupt itself is the caller's to add."""
         now = wall_clock()
-        calls = [attrs.evolve(one.call, status="interrupted") for one in opened]
+        calls = [attrs.evolve(_as_asked(one), status="interrupted") for one in opened]
         rows = () if asking is None else tuple(call_row(call, asking, "interrupted", now) for call in calls)
         updates = tuple(ToolUpdate("interrupted", {"call_id": call.call_id, "name": call.name}) for call in calls)
         open_ids = {call.call_id for call in calls}
@@ -138,6 +138,12 @@ class TurnBooks:
             standing={} if self.ledger.taken else None,
         )
         return change, (*events, MessageCompleted(answer, self.turn_id))
+
+
+def _as_asked(opened: OpenCall) -> ToolCall:
+    """Return a call with the arguments that people are asked about: after an edit, others than those of the model."""
+    asked = next((one for one in opened.requests if one.call_id == opened.call.call_id), None)
+    return opened.call if asked is None else attrs.evolve(opened.call, arguments=asked.arguments)
 
 
 def with_usage(message: Message, usage: Usage) -> Message:

@@ -22,7 +22,9 @@ from trio_sagents.data.events import (
     DisplayMessageUpdated,
     Event,
     MessageCompleted,
+    StatusChanged,
     TodosUpdated,
+    ToolExecutionUpdated,
     ToolIgnoresCancellation,
 )
 from trio_sagents.data.history import open_calls, with_gated
@@ -76,6 +78,8 @@ class Turn:
     """Why a step of this turn could not be saved; nothing of it is saved behind that."""
     _asking: Message | None = None
     """The answer whose calls are open."""
+    _shown_waiting: set[str] = attrs.field(factory=set)
+    """The calls that were shown as waiting while others ran."""
     _is_watched: bool = False
     _watch: Timer | None = None
     _drafts: Drafter = attrs.field(init=False)
@@ -183,6 +187,17 @@ class Turn:
 
     def knows_call(self, call_id: str) -> bool:
         return call_id in self.live.ledger.ids
+
+    def note_waiting(self) -> None:
+        waiting = self.progress.waiting()
+        interrupt = Interrupt("", self.turn_id, waiting, interrupt_kind(waiting), restorable=False)
+        self.publish(StatusChanged(Status.RUNNING, interrupt, self.turn_id))
+        for opened in self.progress.open_calls.values():
+            call = opened.requests[0] if opened.requests and opened.requests[0].call_id == opened.call.call_id else None
+            if call is not None and call.call_id not in self._shown_waiting:
+                self._shown_waiting.add(call.call_id)
+                shown = ToolCall(call.call_id, call.name, call.arguments, "interrupted")
+                self.publish(ToolExecutionUpdated(shown, "interrupted", self.turn_id))
 
     async def take_steered(self) -> None:
         # Without those whose commit is on its way: a loop may ask twice at once.
