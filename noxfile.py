@@ -48,14 +48,14 @@ def coverage(session: nox.Session) -> None:
 def machines(session: nox.Session) -> None:
     """The state machines alone."""
     install(session)
-    session.run("python", "-m", "pytest", "-q", "tests/machines", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "tests/search/sessions", *session.posargs)
 
 
 @nox.session
 def conformance(session: nox.Session) -> None:
     """The stores and leases, through the kits that hosts use for theirs."""
     install(session)
-    kits = ("tests/unit/test_memory_store.py", "tests/unit/test_sqlite_store.py", "tests/cluster")
+    kits = ("tests/contracts/stores/test_memory.py", "tests/contracts/stores/test_sqlite.py", "tests/contracts/leases")
     session.run("python", "-m", "pytest", "-q", *kits, *session.posargs)
 
 
@@ -66,7 +66,7 @@ def typing(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright", "--pythonpath", python_of(session))
     session.run("pyright", "--pythonpath", python_of(session), "--ignoreexternal", "--verifytypes", "trio_sagents")
-    session.run("python", "-m", "pytest", "-q", "tests/typing")
+    session.run("python", "-m", "pytest", "-q", "tests/meta/typing")
 
 
 @nox.session
@@ -123,4 +123,4 @@ def nightly(session: nox.Session) -> None:
     session.run("python", "-m", "tests.nightly", *session.posargs)
     # Each of these takes longer than the limit for one test.
     environ = {"TRIO_SAGENTS_NIGHTLY": "1", "TRIO_SAGENTS_MCP_SESSIONS": "100"}
-    session.run("python", "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/mcp", "tests/crash", env=environ)
+    session.run("python", "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/apps/mcp", "tests/search/crashes", env=environ)

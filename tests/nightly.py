@@ -20,11 +20,11 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from tests.attacks import nightly as attacks
-from tests.mutants import nightly as mutants
-from tests.mutation import nightly as mutation
-from tests.people import nightly as people
-from tests.sim import nightly as sim
+from tests.hostile import nightly as attacks
+from tests.mutation.generated import nightly as mutation
+from tests.mutation.planted import nightly as mutants
+from tests.search.people import nightly as people
+from tests.search.simulation import nightly as sim
 
 ROOT: Final = Path(__file__).parents[1]
 STEPS: Final = 50_000_000
@@ -93,7 +93,7 @@ def cut_off(scale: float) -> Iterator[Line]:
 
 
 def _halves(program: str, unit: str, each: int, most: int) -> Iterator[tuple[str, list[dict[str, Any]], float]]:
-    """Run a program of tests/crash over FULL and over NORMAL, in shares, at the same time: they wait as much as they work.
+    """Run a program of tests/search/crashes over FULL and over NORMAL, in shares, at the same time: they wait as much as they work.
 
     Yields: the kind, its reports, and the seconds since both began.
     """
@@ -111,7 +111,7 @@ def _halves(program: str, unit: str, each: int, most: int) -> Iterator[tuple[str
                 options["folder"] = Path(folder, f"{synchronous}-{first}")
                 Path(folder, f"{synchronous}-{first}").mkdir()
             words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-            command = [sys.executable, "-m", f"tests.crash.{program}", *words]
+            command = [sys.executable, "-m", f"tests.search.crashes.{program}", *words]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
             print(f"{program}, {synchronous}: {options[unit]} of {each:,} {unit} more", file=sys.stderr, flush=True)
@@ -138,7 +138,7 @@ def _told(reports: list[dict[str, Any]]) -> int:
 def machines(scale: float) -> Iterator[Line]:
     """The state machines of the sessions."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/machines"]
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/search/sessions"]
     environ = {**os.environ, "TRIO_SAGENTS_NIGHTLY": "1"} if scale >= 1 else dict(os.environ)
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,1 +1,1 @@
-"""Small changes to the library's code, each of which some test has to notice."""
+"""Mutation tests: planted bugs, written by hand, and generated mutants, made by mutmut."""

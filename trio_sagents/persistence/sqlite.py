@@ -17,8 +17,8 @@ from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._records import check_limit, decode_cursor, encode_commit, wanted_key
+from trio_sagents.persistence._sqlite_group_commit import GroupCommit, Transaction
 from trio_sagents.persistence._sqlite_schema import Synchronous, connect, create_file, explained, prepare
-from trio_sagents.persistence._sqlite_writer import Transaction, Writer
 
 T = TypeVar("T")
 _open_files: Final[set[tuple[int, int]]] = set()
@@ -45,7 +45,7 @@ class _File:
             self._reading.execute("PRAGMA query_only = ON")
             undo.pop_all()
         self.is_open = True
-        self.writer = Writer(self._writing, path)
+        self.group_commit = GroupCommit(self._writing, path)
         self._reader = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
 
@@ -71,7 +71,7 @@ class _File:
     async def close(self) -> None:
         """Close it, when all that was submitted is done."""
         self.is_open = False
-        await self.writer.wait_idle()
+        await self.group_commit.wait_idle()
         async with self._reader:
             await trio.to_thread.run_sync(self._close)
 
@@ -201,7 +201,7 @@ class SqliteStore:
         file = self._opened()
         check_id("conversation_id", conversation_id)
         wanted = wanted_key(owner)
-        return await file.writer.submit(lambda transaction: tables.load(transaction.connection, conversation_id, wanted, check))
+        return await file.group_commit.submit(lambda transaction: tables.load(transaction.connection, conversation_id, wanted, check))
 
     async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked = UNCHECKED) -> int:
         """Make a commit durable, all of it or none, and return its revision.
@@ -229,7 +229,7 @@ class SqliteStore:
             encoded = encode_commit(commit, owner)
             return tables.commit(transaction.connection, encoded, wanted, transaction.next_change(), transaction.now)
 
-        return await file.writer.submit(store)
+        return await file.group_commit.submit(store)
 
     async def history(
         self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
@@ -299,4 +299,4 @@ class SqliteStore:
         file = self._opened()
         check_id("conversation_id", conversation_id)
         wanted = wanted_key(owner)
-        return await file.writer.submit(lambda transaction: tables.delete(transaction.connection, conversation_id, wanted))
+        return await file.group_commit.submit(lambda transaction: tables.delete(transaction.connection, conversation_id, wanted))

@@ -87,9 +87,14 @@ class Asking:
             return entry.live if entry.phase is Phase.LIVE or action == "cancel" else None
         if entry is not None and entry.phase is Phase.LIVE:
             raise ConversationNotFound(conversation_id)
-        writer = self._runtime.writer
-        await writer.read(writer.vault.history(self._runtime.access.asker(scope), conversation_id, before=None, limit=1))
+        await self._require_stored(conversation_id, scope)
         return None
+
+    async def _require_stored(self, conversation_id: str, scope: Scope) -> None:
+        """Raise ConversationNotFound unless the store has the conversation, and its owner is this scope's."""
+        commits = self._runtime.commits
+        if not await commits.read(commits.store.exists(self._runtime.access.asker(scope), conversation_id)):
+            raise ConversationNotFound(conversation_id)
 
     async def _mine(self, scope: Scope) -> Sequence[LiveAgent]:
         self._check_open()

@@ -15,7 +15,8 @@ from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._routing import Built
-from trio_sagents.supervisor import Asker, Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, Writer, await_host, wall_clock
+from trio_sagents.storage import Asker, CommitQueue
+from trio_sagents.supervisor import Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, await_host, wall_clock
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
 MIN_SLACK = 32 * 1024
@@ -82,13 +83,13 @@ class Booter:
             entry.scope,
             entry.owner,
             runtime.new_incarnation(),
-            runtime.writer,
+            runtime.commits,
             blueprint.policy.max_state_bytes,
             max(2 * blueprint.policy.max_message_bytes, MIN_SLACK),
         )
         asker = runtime.access.asker(entry.scope)
         # What is stored is looked at before it is touched: a state that cannot be used is left as it is.
-        stored = await runtime.writer.load(asker, conversation_id, entry.agent_id, ledger.restore)
+        stored = await runtime.commits.load(asker, conversation_id, entry.agent_id, ledger.restore)
         if stored is None:
             # Later than any epoch of a conversation that had this id and was deleted: who still writes to that one is refused.
             ledger.epoch = time.time_ns() // 1000
@@ -131,18 +132,14 @@ async def acquire_lease(runtime: Runtime, leases: LeaseKeeper, entry: Entry) -> 
     else:
         return
     # It cannot be loaded to see whose it is: that would fence the agent that runs there.
-    asker, writer = runtime.access.asker(entry.scope), runtime.writer
-    if not await _is_stored(writer, asker, entry) and await _is_stored(writer, Asker(entry.scope), entry):
+    asker, commits = runtime.access.asker(entry.scope), runtime.commits
+    if not await _is_stored(commits, asker, entry) and await _is_stored(commits, Asker(entry.scope), entry):
         raise ConversationNotFound(entry.conversation_id)
     raise elsewhere
 
 
-async def _is_stored(writer: Writer, asker: Asker, entry: Entry) -> bool:
-    try:
-        await writer.read(writer.vault.history(asker, entry.conversation_id, before=None, limit=1))
-    except ConversationNotFound:
-        return False
-    return True
+async def _is_stored(commits: CommitQueue, asker: Asker, entry: Entry) -> bool:
+    return await commits.read(commits.store.exists(asker, entry.conversation_id))
 
 
 def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:

@@ -11,8 +11,9 @@ from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.sessions._routing import FactoryRouter
+from trio_sagents.storage import SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import AgentPersistence, ConversationStore, DisplayMessagePersistence
-from trio_sagents.supervisor import FlatVault, SameScope, SplitVault, Vault
+from trio_sagents.supervisor import SameScope
 from trio_sagents.supervisor._access import Authorizer
 from trio_sagents.supervisor._leases import Leases
 
@@ -70,13 +71,13 @@ class SessionConfig:
         if self.agent_persistence is None and self.display_message_persistence is not None:
             raise ValueError("SessionConfig.display_message_persistence needs an agent_persistence beside it, or use store for both")
 
-    def vault(self) -> Vault:
+    def store_adapter(self) -> StoreAdapter:
         """Return the way to the store. One object in both places, that can commit, is used as one transactional unit."""
         if self.store is not None:
-            return FlatVault(self.store)
+            return UnifiedStore(self.store)
         if self.agent_persistence is None:
-            return FlatVault(MemoryStore())
+            return UnifiedStore(MemoryStore())
         both: object = self.agent_persistence
         if both is self.display_message_persistence and isinstance(both, ConversationStore):
-            return FlatVault(both)
-        return SplitVault(self.agent_persistence, self.display_message_persistence)
+            return UnifiedStore(both)
+        return SplitStore(self.agent_persistence, self.display_message_persistence)

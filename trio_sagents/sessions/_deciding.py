@@ -85,9 +85,7 @@ class Deciding(Looking):
         await self._runtime.access.require(scope, conversation_id, "decide")
         if self._runtime.registry.find(agent_id, conversation_id) is None:
             # Nothing is made for an answer: a conversation that is not stored is not there.
-            writer = self._runtime.writer
-            asker = self._runtime.access.asker(scope)
-            await writer.read(writer.vault.history(asker, conversation_id, before=None, limit=1))
+            await self._require_stored(conversation_id, scope)
         while True:
             entry = await self._starter.ensure(agent_id, conversation_id, scope, opts, opening)
             if opening.is_done:

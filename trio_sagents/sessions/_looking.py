@@ -88,7 +88,7 @@ class Looking(Asking):
             sum(entry.live is not None and entry.live.turn is not None for entry in entries),
             sum(entry.phase is Phase.STOPPING for entry in entries),
             sum(len(table) for table in self._runtime.subscriptions.values()),
-            len(self._runtime.writer),
+            len(self._runtime.commits),
             len(self._runtime.timers),
         )
 
@@ -112,8 +112,8 @@ class Looking(Asking):
         self._check_open()
         await trio.lowlevel.checkpoint()
         await self._runtime.access.require(scope, conversation_id, "view")
-        writer = self._runtime.writer
-        return await writer.read(writer.vault.history(self._runtime.access.asker(scope), conversation_id, before=before, limit=limit))
+        commits = self._runtime.commits
+        return await commits.read(commits.store.history(self._runtime.access.asker(scope), conversation_id, before=before, limit=limit))
 
     async def conversations(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> ConversationPage:
         """Return a page of the stored conversations that this scope may list, the one changed last first.
@@ -129,8 +129,8 @@ class Looking(Asking):
         self._check_open()
         await trio.lowlevel.checkpoint()
         access = self._runtime.access
-        writer = self._runtime.writer
-        page: ConversationPage = await writer.read(writer.vault.conversations(access.asker(scope), after=after, limit=limit))
+        commits = self._runtime.commits
+        page: ConversationPage = await commits.read(commits.store.conversations(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
         items = [item for item in page.items if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list")]

@@ -21,8 +21,9 @@ from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
+from trio_sagents.storage import CommitQueue, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import OpenableStore
-from trio_sagents.supervisor import Access, FlatVault, LeaseKeeper, Registry, Runtime, SplitVault, Vault, Writer
+from trio_sagents.supervisor import Access, LeaseKeeper, Registry, Runtime
 
 
 @asynccontextmanager
@@ -43,20 +44,20 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
     """
     if not isinstance(config, SessionConfig):
         raise TypeError(f"open_sessions takes a SessionConfig, not {config!r}")
-    vault = config.vault()
+    adapter = config.store_adapter()
     async with AsyncExitStack() as stack:
-        for store in (*_stores(vault), config.leases):
+        for store in (*_stores(adapter), config.leases):
             if isinstance(store, OpenableStore):
                 await stack.enter_async_context(store.open())
-        async with _run_sessions(config, vault) as sessions:
+        async with _run_sessions(config, adapter) as sessions:
             yield sessions
 
 
-def _stores(vault: Vault) -> tuple[object, ...]:
-    match vault:
-        case FlatVault(store=store):
+def _stores(adapter: StoreAdapter) -> tuple[object, ...]:
+    match adapter:
+        case UnifiedStore(store=store):
             return (store,)
-        case SplitVault(states=states, display=display):
+        case SplitStore(states=states, display=display):
             distinct: dict[int, object] = {id(one): one for one in (states, display)}
             return tuple(distinct.values())
         case _:
@@ -64,7 +65,7 @@ def _stores(vault: Vault) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Sessions]:
+async def _run_sessions(config: SessionConfig, adapter: StoreAdapter) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
     sessions: Sessions | None = None
     try:
@@ -78,7 +79,7 @@ async def _run_sessions(config: SessionConfig, vault: Vault) -> AsyncIterator[Se
             writing.start_soon(timers.run, name="timers")
             try:
                 async with trio.open_nursery() as supervisor:
-                    sessions = _compose(config, vault, writing, timers, supervisor)
+                    sessions = _compose(config, adapter, writing, timers, supervisor)
                     try:
                         yield sessions
                     except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is
@@ -101,10 +102,10 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
             await trio.sleep_forever()
 
 
-def _compose(config: SessionConfig, vault: Vault, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> Sessions:
+def _compose(config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> Sessions:
     runtime = Runtime(
         Registry(config.policy.max_sessions, config.policy.max_sessions_per_scope),
-        Writer(vault, writing),
+        CommitQueue(adapter, writing),
         timers,
         config.presence,
         Access(config.authorizer),

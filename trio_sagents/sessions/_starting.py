@@ -133,7 +133,7 @@ class Starter:
         runtime, conversation_id = self.runtime, entry.conversation_id
         asker = runtime.access.asker(entry.scope)
         if runtime.leases is None:
-            return await runtime.writer.delete(asker, conversation_id)
+            return await runtime.commits.delete(asker, conversation_id)
         try:
             await acquire_lease(runtime, runtime.leases, entry)
         except RunsElsewhere as exc:
@@ -141,7 +141,7 @@ class Starter:
         except ConversationNotFound:
             return False
         try:
-            return await runtime.writer.delete(asker, conversation_id)
+            return await runtime.commits.delete(asker, conversation_id)
         finally:
             await runtime.leases.release(entry)  # noqa: ASYNC102  # it shields itself, for a bounded time
 

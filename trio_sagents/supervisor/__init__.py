@@ -5,7 +5,6 @@ from trio_sagents.supervisor._access import Access, Authorizer, SameScope
 from trio_sagents.supervisor._agent_task import run_agent
 from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
 from trio_sagents.supervisor._change import Change
-from trio_sagents.supervisor._flat_vault import FlatVault
 from trio_sagents.supervisor._handle import (
     AgentHandle,
     AgentInfo,
@@ -23,19 +22,15 @@ from trio_sagents.supervisor._live import LiveAgent
 from trio_sagents.supervisor._receipt import Receipt
 from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry
 from trio_sagents.supervisor._runtime import Runtime, wall_clock
-from trio_sagents.supervisor._vaults import Asker, SplitVault, Vault
-from trio_sagents.supervisor._writer import Writer
 
 __all__ = (
     "Access",
     "AgentHandle",
     "AgentInfo",
-    "Asker",
     "Authorizer",
     "Blueprint",
     "Change",
     "Entry",
-    "FlatVault",
     "LeaseKeeper",
     "Leases",
     "Ledger",
@@ -48,9 +43,6 @@ __all__ = (
     "Registry",
     "Runtime",
     "SameScope",
-    "SplitVault",
-    "Vault",
-    "Writer",
     "await_host",
     "cancel_turn",
     "check_decisions",

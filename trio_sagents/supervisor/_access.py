@@ -10,7 +10,7 @@ from trio_sagents.data.config import function_validator
 from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
 from trio_sagents.data.scopes import Action, Scope
 from trio_sagents.exceptions import ConversationNotFound
-from trio_sagents.supervisor._vaults import Asker, same_owner
+from trio_sagents.storage import Asker, same_owner
 
 
 class Authorizer(Protocol):

@@ -92,6 +92,6 @@ async def _release(runtime: Runtime, entry: Entry, crash: BaseException | None) 
         if live is not None:
             live.end(reason)
     finally:
-        runtime.writer.forget(entry.conversation_id)
+        runtime.commits.forget(entry.conversation_id)
         runtime.registry.release(entry)
         entry.become_ready()

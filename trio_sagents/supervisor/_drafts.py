@@ -13,8 +13,8 @@ from trio_sagents._trio.timers import TICK, Timer
 from trio_sagents.agent import Progress
 from trio_sagents.data.records import Saved
 from trio_sagents.exceptions import PersistenceError
+from trio_sagents.storage import PendingCommit
 from trio_sagents.supervisor._change import Change
-from trio_sagents.supervisor._writer import Write
 
 if TYPE_CHECKING:
     from trio_sagents.data.scopes import Scope
@@ -34,7 +34,7 @@ class Drafter:
     _timer: Timer | None = None
     _drafted: int = 0
     """Characters of the message that a draft has, or will have once its write lands."""
-    _write: Write | None = None
+    _write: PendingCommit | None = None
 
     def note(self) -> None:
         """The message has grown; or it is void, and what was kept of it must not come back after a crash."""

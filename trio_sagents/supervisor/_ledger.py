@@ -32,9 +32,9 @@ from trio_sagents.data.todos import Todo
 from trio_sagents.data.validity import check_draft, check_history, check_interrupt
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded, PersistenceError, StateError
+from trio_sagents.storage import CommitQueue, PendingCommit
 from trio_sagents.supervisor._change import NO_CHANGE, NOTHING, Change, Taken
 from trio_sagents.supervisor._ledger_checks import RowTransform, cut_to, size_of, transformed
-from trio_sagents.supervisor._writer import Write, Writer
 
 MAX_COUNT: Final = 2**52
 """Epochs and revisions below it leave room to count on."""
@@ -50,7 +50,7 @@ class Ledger:
     """The agent's: what the store gets."""
     owner: Owner
     incarnation: str
-    writer: Writer
+    writer: CommitQueue
     max_bytes: int
     slack_bytes: int
     """By how much the closing of one turn may exceed `max_bytes`."""
@@ -85,7 +85,7 @@ class Ledger:
     _revision: int = 0
     # Invariant: the revision of the last write that was submitted and has not failed.
     _committed: int = 0
-    _writes: dict[Write, None] = attrs.field(factory=dict)
+    _writes: dict[PendingCommit, None] = attrs.field(factory=dict)
     """Submitted, and not ended."""
     _promised: int = 0
     """Bytes that they add to `size`."""
@@ -290,7 +290,7 @@ class Ledger:
             fitted.append(cut)
         return fitted
 
-    def submit(self, change: Change, then: Callable[[Saved | None, PersistenceError | None], None]) -> Write:
+    def submit(self, change: Change, then: Callable[[Saved | None, PersistenceError | None], None]) -> PendingCommit:
         """Submit a change behind all earlier ones. `then` runs in the writer, after memory has changed."""
         commit = self._commit(change)
         added = {message.message_id for message in (*change.messages, *change.queued)} - self.ids
@@ -317,7 +317,7 @@ class Ledger:
                 self._rest.set()
                 self._rest = None
 
-        write = Write(self.scope, commit, change.shown, finish)
+        write = PendingCommit(self.scope, commit, change.shown, finish)
         self._writes[write] = None
         return self.writer.submit(write)
 

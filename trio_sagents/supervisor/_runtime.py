@@ -12,10 +12,10 @@ from trio_sagents._trio.timers import Timers
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
 from trio_sagents.data.scopes import Action
+from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._registry import Registry
-from trio_sagents.supervisor._writer import Writer
 
 log: Final = logging.getLogger("trio_sagents")
 
@@ -25,7 +25,7 @@ class Runtime:
     """The services, and the tables that are not any agent's own."""
 
     registry: Registry
-    writer: Writer
+    commits: CommitQueue
     timers: Timers
     presence: Presence
     access: Access

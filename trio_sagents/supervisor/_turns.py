@@ -39,13 +39,13 @@ from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import PersistenceError
+from trio_sagents.storage import PendingCommit
 from trio_sagents.supervisor._change import NO_CHANGE, Change
 from trio_sagents.supervisor._drafts import Drafter
 from trio_sagents.supervisor._expiry import expiry_of
 from trio_sagents.supervisor._home import lifecycle_of
 from trio_sagents.supervisor._runtime import wall_clock
 from trio_sagents.supervisor._turn_changes import TurnBooks, usage_of, with_usage
-from trio_sagents.supervisor._writer import Write
 
 if TYPE_CHECKING:
     from trio_sagents.supervisor._live import LiveAgent
@@ -73,7 +73,7 @@ class Turn:
     ended: trio.Event = attrs.field(factory=trio.Event)
     settle_deadline: float = math.inf
     """Until when its end may take to be saved, once it has come to its end."""
-    _last_write: Write | None = None
+    _last_write: PendingCommit | None = None
     _failed: PersistenceError | None = None
     """Why a step of this turn could not be saved; nothing of it is saved behind that."""
     _asking: Message | None = None
@@ -360,7 +360,7 @@ class Turn:
         await self._submit(change, events).wait()
         self.live.needs_repair = False
 
-    def _submit(self, change: Change, events: Sequence[Event], *, ends: bool = False) -> Write:
+    def _submit(self, change: Change, events: Sequence[Event], *, ends: bool = False) -> PendingCommit:
         def then(saved: Saved | None, error: PersistenceError | None) -> None:
             live = self.live
             if saved is None:

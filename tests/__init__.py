@@ -1,0 +1,1 @@
+"""The tests, by the question that they answer; CONTRIBUTING says which folder answers which."""

@@ -1,0 +1,1 @@
+"""Whole programs: the command, the documentation, MCP servers, traces."""

@@ -1,0 +1,222 @@
+"""A server over streamable HTTP: the SDK's own, in a process on this machine, and an old one in ours, which can do wrong."""
+
+import contextlib
+import faulthandler
+import functools
+import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from tests.apps.mcp._kit import descriptors
+from trio_sagents.mcp import HttpServer, McpDisconnected, open_mcp
+from trio_sagents.mcp._http import MAX_BODY
+
+SERVER = Path(__file__).with_name("http_server.py")
+
+
+@pytest.fixture(scope="module")
+def modern() -> Iterator[str]:
+    """Run the SDK's server, for all tests here: it takes seconds to start. Who connects early waits in its backlog."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        command = [sys.executable, str(SERVER), str(fd)]
+        with subprocess.Popen(command, pass_fds=[fd], stderr=subprocess.DEVNULL) as process:
+            faulthandler.dump_traceback_later(90, exit=True)  # the start of an interpreter on a busy machine is no hang
+            with contextlib.suppress(urllib.error.HTTPError):  # any answer means that it is there
+                urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=60)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+            process.kill()
+
+
+@attrs.define
+class OldServer:
+    """A server with sessions, as the protocol was before."""
+
+    port: int = 0
+    sessions: list[str] = attrs.field(factory=list)
+    known: str = ""
+    """The session that it knows."""
+    hanging: trio.Event = attrs.field(factory=trio.Event)
+    """It has got a call that it does not answer."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Listen, at the same port as before."""
+        async with trio.open_nursery() as nursery:
+            serve = functools.partial(trio.serve_tcp, self.serve, self.port, host="127.0.0.1")
+            (listener,) = await nursery.start(serve)
+            self.port = listener.socket.getsockname()[1]
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += await stream.receive_some()
+            head, _, body = data.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+            while len(body) < int(headers.get("content-length", 0)):
+                body += await stream.receive_some()
+            status, more, answer = await self.answer(first.split()[0], headers, json.loads(body or b"{}"))
+            text = json.dumps(answer) if answer else ""
+            kind = f"content-type: application/json\r\ncontent-length: {len(text)}\r\nconnection: close\r\n{more}"
+            try:
+                await stream.send_all(f"HTTP/1.1 {status} x\r\n{kind}\r\n{text}".encode())
+            except trio.BrokenResourceError:
+                return  # the client has read enough
+
+    async def answer(self, method: str, headers: dict[str, str], message: Any) -> tuple[int, str, Any]:
+        if method != "POST":
+            return 405, "", None
+        if message["method"] == "initialize":
+            self.known = f"session-{len(self.sessions)}"
+            self.sessions.append(self.known)
+            info = {"name": "old", "version": "1"}
+            result: Any = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+            return 200, f"mcp-session-id: {self.known}\r\n", {"jsonrpc": "2.0", "id": message["id"], "result": result}
+        if headers.get("mcp-session-id") != self.known or not self.known:
+            return (404 if "mcp-session-id" in headers else 400), "", None
+        if "id" not in message:
+            return 202, "", None
+        if message["method"] == "tools/list":
+            result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("session", "header", "hang", "big")]}
+        else:
+            result = {"content": [{"type": "text", "text": await self.call(message["params"]["name"], headers)}]}
+        return 200, "", {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+    async def call(self, name: str, headers: dict[str, str]) -> str:
+        match name:
+            case "session":
+                return self.known
+            case "header":
+                return headers["authorization"]
+            case "big":
+                return "x" * (MAX_BODY + 1)
+            case _:
+                self.hanging.set()
+                return await trio.sleep_forever()
+
+
+async def test_call_when_server_is_modern(modern: str) -> None:
+    """The server's answer is the result, headers are sent, and no socket is left."""
+    before = descriptors()
+    async with open_mcp(HttpServer(modern, {"Authorization": "Bearer hunter22"}), name="web") as connection:
+        answer = await connection.call("header", {"name": "authorization"})
+
+        assert "Bearer hunter22" == answer.content
+        assert ["header", "slow", "was_cancelled"] == [tool.name for tool in connection.tools()]
+
+    assert before == descriptors()
+
+
+async def test_call_when_cancelled(modern: str) -> None:
+    """A cancelled call is cancelled at the server."""
+    async with open_mcp(HttpServer(modern)) as connection:
+        with trio.move_on_after(0.3) as patience:
+            await connection.call("slow", {})
+
+        assert patience.cancelled_caught
+        while not (await connection.call("was_cancelled", {})).content:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_call_when_server_is_old() -> None:
+    """A server that knows only the older protocol is spoken with in that; no socket is left."""
+    server = OldServer()
+    async with server.run():
+        before = descriptors()
+        async with open_mcp(HttpServer(server.url, {"Authorization": "Bearer hunter22"})) as connection:
+            answers = [await connection.call("session", {}), await connection.call("header", {})]
+
+            assert ["session-0", "Bearer hunter22"] == [answer.content for answer in answers]
+        await trio.testing.wait_all_tasks_blocked()  # the server closes its ends, too
+
+        assert before == descriptors()
+
+
+async def test_call_when_server_goes_and_comes_back() -> None:
+    """A call that the server did not live to answer says so; when it is back the next call goes through."""
+    server = OldServer()
+    errors: list[McpDisconnected] = []
+    async with trio.open_nursery() as nursery:
+        async with server.run():
+            connection = await nursery.start(_hold, server)
+
+            async def ask() -> None:
+                try:
+                    await connection.call("hang", {})
+                except McpDisconnected as exc:
+                    errors.append(exc)
+
+            nursery.start_soon(ask)
+            await server.hanging.wait()
+        while not errors:  # noqa: ASYNC110  # nothing tells us sooner
+            await trio.sleep(0.001)
+        with pytest.raises(McpDisconnected, match=r"it cannot be reached \(ConnectError\)"):
+            await connection.call("session", {})
+        async with server.run():
+            answer = await connection.call("session", {})
+        nursery.cancel_scope.cancel()
+
+    assert "session-1" == answer.content
+    assert "lost during the call" in errors[0].why
+
+
+async def _hold(server: OldServer, *, task_status: trio.TaskStatus[Any]) -> None:
+    async with open_mcp(HttpServer(server.url)) as connection:
+        task_status.started(connection)
+        await trio.sleep_forever()
+
+
+async def test_start_when_nobody_listens() -> None:
+    """An address where nobody listens is an error without the secrets in it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(McpDisconnected) as caught:
+        async with open_mcp(HttpServer(f"http://127.0.0.1:{port}/mcp?key=hunter22")):
+            raise AssertionError("unreachable")
+
+    assert "no connection to the MCP server '127.0.0.1': it cannot be reached (ConnectError)" == str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_call_when_answer_is_endless() -> None:
+    """An answer over the limit is an error of the call, and no more of it is read; the connection goes on."""
+    server = OldServer()
+    async with server.run(), open_mcp(HttpServer(server.url)) as connection:
+        answer = await connection.call("big", {})
+
+        assert answer.is_error
+        assert len(answer.content) < 1000
+        assert "session-0" == (await connection.call("session", {})).content
+
+
+async def test_session_when_the_server_forgets_it() -> None:
+    """A server that does not know our session any more loses the call; the next one has a new session."""
+    server = OldServer()
+    async with server.run(), open_mcp(HttpServer(server.url)) as connection:
+        first = await connection.call("session", {})
+        server.known = "none"
+        with pytest.raises(McpDisconnected, match="lost during the call"):
+            await connection.call("session", {})
+        second = await connection.call("session", {})
+
+    assert ["session-0", "session-1"] == [first.content, second.content]

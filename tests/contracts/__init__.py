@@ -1,0 +1,1 @@
+"""What every store, lease, provider and file system promises: the conformance kits, and each implementation through them."""

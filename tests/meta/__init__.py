@@ -1,0 +1,1 @@
+"""Tests about the project itself: its imports, its public names, its package."""

@@ -1,0 +1,53 @@
+"""What is mutated, and which tests are asked."""
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[3]
+LIBRARY: Final = ROOT / "trio_sagents"
+
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "registry": ("supervisor/_registry.py",),
+    "agent task": ("supervisor/_agent_task.py", "supervisor/_live.py", "supervisor/_turns.py"),
+    "stores": (
+        "persistence/*.py",
+        "supervisor/_writer.py",
+        "supervisor/_flat_vault.py",
+        "supervisor/_vaults.py",
+        "supervisor/_ledger.py",
+    ),
+    "approvals": (
+        "middleware/approvals.py",
+        "agent/_gate.py",
+        "supervisor/_answering.py",
+        "supervisor/_decisions.py",
+        "data/decisions.py",
+        "data/interrupts.py",
+    ),
+}
+
+TESTS: Final = (
+    "tests/unit/supervisor/test_registry.py",
+    "tests/unit/supervisor/test_state_and_stores.py",
+    "tests/contracts/stores/test_memory.py",
+    "tests/contracts/stores/test_sqlite.py",
+    "tests/unit/persistence/test_sqlite_file.py",
+    "tests/unit/supervisor/test_state_limits.py",
+    "tests/unit/supervisor/test_store_adapters.py",
+    "tests/unit/data/test_decisions.py",
+    "tests/unit/data/test_refusals.py",
+    "tests/scenarios",
+    "tests/hostile/test_files.py",
+    "tests/hostile/test_keys.py",
+    "tests/hostile/test_limits.py",
+    "tests/hostile/test_secrets.py",
+    "tests/hostile/test_tenants.py",
+)
+"""Those that are quick, and look at these modules; the long searches have planted bugs of their own."""
+SLOW: Final = ("tests/search/people/test_machine.py", "tests/scenarios/test_crashes.py")
+"""Asked last: each takes seconds."""
+
+
+def files_of(group: str) -> tuple[Path, ...]:
+    """Return the modules of a group, in order of their names within each pattern."""
+    return tuple(path for pattern in GROUPS[group] for path in sorted(LIBRARY.glob(pattern)))

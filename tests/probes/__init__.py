@@ -1,1 +1,0 @@
-"""Probes: each shows that one mend in the kernel is needed, and there."""

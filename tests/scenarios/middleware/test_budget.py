@@ -1,0 +1,345 @@
+"""`Budget`: a named error before what would go over, for turns and whole sessions, exact and durable."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.middleware import StrictModel, agent_with, asked, on_file
+from tests.support.scenarios import FaultyStore, Router, ask, opened, state_of
+from trio_sagents import (
+    Approve,
+    Cancelled,
+    Completed,
+    Failed,
+    Interrupted,
+    LimitExceeded,
+    ModelFailed,
+    RetryPolicy,
+    SessionOpts,
+    StartFailed,
+    Usage,
+)
+from trio_sagents.middleware import Approvals, Budget, ConversationTitle, SubAgents, Summarization, Task
+from trio_sagents.testing import Call, Hang
+
+COST = {"scripted": (10.0, 100.0)}
+"""Per million tokens: an answer of 1,000 and 100 tokens costs 0.02."""
+USED = Usage(1000, 100)
+
+
+async def tool() -> str:
+    """Do."""
+    return "done"
+
+
+async def slow() -> str:
+    """Take 10 seconds."""
+    await trio.sleep(10)
+    return "done"
+
+
+def limit_of(outcome: Any) -> str:
+    """Return which limit a turn hit."""
+    assert isinstance(outcome, Failed), outcome
+    assert isinstance(outcome.error, LimitExceeded), outcome
+    return outcome.error.limit
+
+
+def loop(n: int = 50) -> list[Any]:
+    return [Call("tool") for _ in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "name", "value", "calls"),
+    [
+        ({"max_tokens": 3300}, "budget_tokens", 3300, 3),
+        ({"max_tokens": 3301}, "budget_tokens", 4400, 4),
+        ({"max_tokens": 0}, "budget_tokens", 0, 0),
+        ({"max_cost": 0.06, "prices": COST}, "budget_cost", 0.06, 3),
+        ({"max_cost": 0.05, "prices": COST}, "budget_cost", 0.06, 3),
+        ({"max_cost": 5.0, "prices": lambda name, usage: float(usage.output_tokens // 50)}, "budget_cost", 6.0, 3),
+        ({"max_calls": 3}, "budget_calls", 4, 3),
+        ({"max_calls": 0}, "budget_calls", 1, 0),
+        ({"max_tool_calls": 3}, "budget_tool_calls", 4, 4),
+    ],
+)
+@pytest.mark.parametrize("per", ["turn", "session"])
+async def test_turn_when_a_limit_is_reached(autojump_clock: Any, per: Any, limits: Any, name: str, value: float, calls: int) -> None:
+    """The call that would go over is not made; the turn fails with the name of the limit, its value and what it had reached."""
+    agent = agent_with(Budget(per=per, **limits), replies=loop(), usage=USED, tools=[tool])
+    async with opened(agent) as sessions:
+        outcome = await ask(sessions)
+        state = await state_of(sessions)
+
+    assert name == limit_of(outcome)
+    assert pytest.approx(value) == outcome.error.value  # type: ignore[union-attr]
+    assert next(iter(limits.values())) == outcome.error.most  # type: ignore[union-attr]
+    assert calls == len(asked(agent))
+    assert {call.call_id for message in state.messages for call in message.calls} == {
+        result.call_id for message in state.messages for result in message.results
+    }
+
+
+@pytest.mark.parametrize(("max_tokens", "statuses"), [(1100, ["completed"]), (1099, ["cancelled"])])
+async def test_tools_when_tokens_are_used_up(autojump_clock: Any, max_tokens: int, statuses: list[str]) -> None:
+    """An answer that just reaches the limit has its tools run; those of one that went over it do not run."""
+    agent = agent_with(Budget(max_tokens=max_tokens), replies=loop(), usage=USED, tools=[tool])
+    async with opened(agent) as sessions:
+        outcome = await ask(sessions)
+        state = await state_of(sessions)
+
+    assert "budget_tokens" == limit_of(outcome)
+    assert statuses == [one.status for message in state.messages for one in message.results]
+
+
+async def test_next_turn_when_budgets_are_per_turn(autojump_clock: Any) -> None:
+    """Each turn has the whole budget again."""
+    agent = agent_with(Budget(max_calls=2), replies=[Call("tool"), "one", *loop(2), Call("tool"), "three"], tools=[tool])
+    async with opened(agent) as sessions:
+        outcomes = [await ask(sessions, str(number)) for number in range(3)]
+
+    assert isinstance(outcomes[0], Completed)
+    assert "budget_calls" == limit_of(outcomes[1])
+    assert isinstance(outcomes[2], Completed)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_tokens": 4400}, {"max_cost": 0.08, "prices": COST}, {"max_calls": 4}, {"max_tool_calls": 2}, {"max_seconds": 15.0}]
+)
+async def test_session_when_the_process_is_restarted(autojump_clock: Any, database: Path, limits: Any) -> None:
+    """The sum of a session goes on in the next process, and is over in every later turn."""
+    replies = [Call("slow"), "one"] if "max_seconds" in limits else [Call("tool"), "one"]
+    agent = agent_with(Budget(per="session", **limits), replies=replies, usage=USED, tools=[tool, slow])
+    async with on_file(database, agent) as sessions:
+        first = await ask(sessions)
+    await trio.sleep(1000)
+    agent = agent_with(Budget(per="session", **limits), replies=[*replies, *loop()], usage=USED, tools=[tool, slow])
+    async with on_file(database, agent) as sessions:
+        await trio.sleep(1000)
+        second = await ask(sessions, "two")
+        third = await ask(sessions, "three")
+    agent = agent_with(Budget(per="session", **limits), replies=loop(), usage=USED, tools=[tool, slow])
+    async with on_file(database, agent) as sessions:
+        fourth = await ask(sessions, "four")
+
+    assert isinstance(first, Completed)
+    name = "budget_" + next(iter(limits)).removeprefix("max_")
+    if name == "budget_seconds":
+        assert name == limit_of(second)
+    else:
+        assert isinstance(second, Completed), second
+    assert name == limit_of(third) == limit_of(fourth)
+    assert len(asked(agent)) == (1 if name == "budget_tool_calls" else 0)
+
+
+async def test_seconds_when_a_call_takes_long(autojump_clock: Any) -> None:
+    """A model call or a tool call is cut at the limit; the time between turns does not count."""
+    agent = agent_with(Budget(max_seconds=15.0), replies=[Call("slow"), Call("slow"), Hang(), "ok"], tools=[slow])
+    async with opened(agent) as sessions:
+        began = trio.current_time()
+        in_tool = await ask(sessions)
+        seconds = trio.current_time() - began
+        await trio.sleep(100)
+        began = trio.current_time()
+        in_model = await ask(sessions)
+        waited = trio.current_time() - began
+        ok = await ask(sessions)
+
+    assert "budget_seconds" == limit_of(in_tool) == limit_of(in_model)
+    assert pytest.approx(15) == seconds == waited
+    assert isinstance(ok, Completed)
+
+
+async def test_seconds_when_tools_are_parallel(autojump_clock: Any) -> None:
+    """Seconds are those of the turn, not the sum over calls at once."""
+    agent = agent_with(Budget(max_seconds=15.0), replies=[[Call("slow") for _ in range(5)], "ok"], tools=[slow])
+    async with opened(agent) as sessions:
+        assert isinstance(await ask(sessions), Completed)
+
+
+async def test_tokens_when_a_turn_is_cut(autojump_clock: Any, database: Path) -> None:
+    """What a cancelled or failed call has used counts, durable, and so does each attempt."""
+
+    def agent(*replies: Any) -> Any:
+        retry = RetryPolicy(attempts=2, first_delay=0.0)
+        return agent_with(Budget(per="session", max_tokens=5000), replies=list(replies), usage=USED, retry=retry)
+
+    async with on_file(database, agent(Hang(), ModelFailed("x", retryable=True), ModelFailed("x"))) as sessions:
+        receipt = await sessions.post("c", "go")
+        await trio.sleep(1)
+        await sessions.cancel_turn("c")
+        cancelled = await receipt.wait()
+        failed = await ask(sessions)
+    async with on_file(database, agent(Hang())) as sessions:
+        receipt = await sessions.post("c", "go")
+        await trio.sleep(1)
+        await sessions.stop("c")
+    model = agent("ok", "ok")
+    async with on_file(database, model) as sessions:
+        fifth = await ask(sessions)
+        sixth = await ask(sessions)
+
+    assert isinstance(cancelled, Cancelled)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, ModelFailed)
+    assert isinstance(fifth, Completed)
+    assert ("budget_tokens", 5500) == (limit_of(sixth), sixth.error.value)  # type: ignore[union-attr]
+
+
+async def test_tokens_when_sub_agents_use_them(autojump_clock: Any) -> None:
+    """What a sub-agent uses is in the sum when it has ended."""
+    task = Task(name="helper", description="helps", model=StrictModel(["helped"] * 3, Usage(5000, 0)))
+    calls = [Call("task", name="helper", instructions="Help.")]
+    agent = agent_with(Budget(max_tokens=5000), SubAgents((task,), general_purpose=False), replies=[calls, calls], usage=Usage(1, 0))
+    async with opened(agent) as sessions:
+        outcome = await ask(sessions)
+
+    assert ("budget_tokens", 5001) == (limit_of(outcome), outcome.error.value)  # type: ignore[union-attr]
+    assert 1 == len(asked(agent))
+
+
+async def test_sub_agent_when_it_has_a_budget_of_its_own(autojump_clock: Any) -> None:
+    """A sub-agent's own budget ends the sub-agent; its parent reads that, and goes on."""
+    task = Task(name="helper", description="helps", tools=(tool,), middleware=(Budget(max_calls=2),), model=StrictModel(loop()))
+    agent = agent_with(SubAgents((task,), general_purpose=False), replies=[Call("task", name="helper", instructions="Help."), "ok"])
+    async with opened(agent) as sessions:
+        outcome = await ask(sessions)
+        state = await state_of(sessions)
+
+    assert isinstance(outcome, Completed)
+    (result,) = (one for message in state.messages for one in message.results)
+    assert "budget_calls exceeded: 3, the limit is 2" in result.content
+
+
+async def test_tokens_when_middleware_uses_them(autojump_clock: Any) -> None:
+    """Summaries count in their turn, titles in the session; a turn that is refused makes no summary first."""
+    writer = StrictModel(["S"] * 9, Usage(700, 0), "writer")
+    agent = agent_with(
+        Budget(per="session", max_tokens=2000),
+        Summarization(trigger_tokens=4, keep_messages=1, model=writer, estimate=lambda request: len(request.messages)),
+        ConversationTitle(model=writer),
+        usage=Usage(100, 0),
+    )
+    async with opened(agent) as sessions:
+        outcomes = []
+        for number in range(5):
+            outcomes.append(await ask(sessions, str(number)))
+            await trio.sleep(1)
+        state = await state_of(sessions)
+
+    assert "S" == state.metadata["title"]
+    # Turn 0: 100, and the title's 700. Turn 1: 100. Turn 2: a summary, 700, and 100. Turn 3: a summary, and no answer any more.
+    assert [True, True, True, False, False] == [isinstance(one, Completed) for one in outcomes]
+    assert ("budget_tokens", 2400) == (limit_of(outcomes[3]), outcomes[3].error.value)  # type: ignore[union-attr]
+    assert 3 == len(writer.requests)
+
+
+async def test_cost_when_models_differ(autojump_clock: Any) -> None:
+    """A fallback's answer has the fallback's price; one that is not listed has that of the agent's model."""
+    prices = {"scripted": (1e6, 0.0), "dear": (10e6, 0.0)}
+    down = StrictModel(lambda request: ModelFailed("down"))
+    dear = StrictModel(lambda request: Call("tool"), Usage(1, 0), "dear")
+    agent = agent_with(Budget(max_cost=30.0, prices=prices), model=down, fallbacks=[dear], tools=[tool])
+    async with opened(agent) as sessions:
+        outcome = await ask(sessions)
+
+    assert ("budget_cost", 30.0) == (limit_of(outcome), outcome.error.value)  # type: ignore[union-attr]
+    assert 3 == len(dear.requests)
+
+
+@pytest.mark.parametrize("limits", [{"max_calls": 3}, {"max_tokens": 3300}, {"max_tool_calls": 2, "max_seconds": 30.0}])
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_turn_when_it_waits_for_people(autojump_clock: Any, database: Path, is_restarted: bool, limits: Any) -> None:
+    """A turn that goes on behind an approval, also in another process, has what it had left; waiting costs no seconds."""
+
+    def agent(*replies: Any) -> Any:
+        return agent_with(Budget(**limits), Approvals({"slow": True}), replies=list(replies), usage=USED, tools=[tool, slow])
+
+    first = agent(Call("tool"), Call("slow"), *loop())
+    async with on_file(database, first) as sessions:
+        outcome = await ask(sessions)
+        assert isinstance(outcome, Interrupted)
+        await trio.sleep(1000)
+        if not is_restarted:
+            receipt = await sessions.resume("c", [Approve(call) for call in outcome.interrupt.calls])
+            ended = await receipt.wait()
+    if is_restarted:
+        second = agent(*loop())
+        async with on_file(database, second) as sessions:
+            receipt = await sessions.resume("c", [Approve(call) for call in outcome.interrupt.calls])
+            ended = await receipt.wait()
+        assert 1 == len(asked(second))
+
+    assert "budget_" + next(iter(limits)).removeprefix("max_") == limit_of(ended)
+    assert len(asked(first)) == (2 if is_restarted else 3)
+
+
+async def test_two_budgets_when_both_are_there(autojump_clock: Any) -> None:
+    """One for turns and one for the session go together; two of a kind do not."""
+    agent = agent_with(Budget(max_calls=2), Budget(max_calls=3, per="session"), replies=[*loop(2), *loop(9)], tools=[tool])
+    async with opened(agent) as sessions:
+        first = await ask(sessions)
+        second = await ask(sessions)
+
+    assert (2.0, 3.0) == (first.error.most, second.error.most)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="two with the id 'Budget:turn'"):
+        agent_with(Budget(max_calls=2), Budget(max_tokens=2))
+
+
+@pytest.mark.parametrize(
+    "stored", [None, 5, {}, {"turn_id": "t"}, {"turn_id": "t", "spent": {"tokens": "many"}, "beside": {}}, {"turn_id": 5, "spent": {}}]
+)
+async def test_account_when_what_is_stored_is_wrong(autojump_clock: Any, stored: Any) -> None:
+    """An account that cannot be read is opened anew."""
+    agent = agent_with(Budget(max_calls=2, per="session"))
+    metadata = {"Budget:session": stored, "usage:X": {"m": 5}, "usage:Y": 5}
+    async with opened(Router(agent, SessionOpts(fresh_state_attrs={"metadata": metadata}))) as sessions:
+        outcomes = [await ask(sessions) for _ in range(3)]
+
+    assert [Completed, Completed, Failed] == [type(one) for one in outcomes]
+
+
+async def test_account_when_it_cannot_be_kept(autojump_clock: Any) -> None:
+    """A store that fails fails the turn; nothing goes on behind it that is not on record."""
+    store = FaultyStore()
+    async with opened(agent_with(Budget(max_calls=9, per="session")), store=store) as sessions:
+        store.faults.fail("commit", 3)  # post, take, account
+        failed = await ask(sessions)
+        again = await ask(sessions)
+
+    assert isinstance(failed, Failed)
+    assert isinstance(again, Completed)
+
+
+async def test_budget_when_a_price_is_missing(autojump_clock: Any) -> None:
+    """An agent whose model has no price does not start."""
+    agent = agent_with(Budget(max_cost=1.0, prices={"other": (1, 1)}))
+    async with opened(agent) as sessions:
+        with pytest.raises(StartFailed) as caught:
+            await sessions.start("c")
+
+    assert "no price for the model 'scripted'" in str(caught.value.__cause__.__cause__)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"max_tokens": -1},
+        {"max_tokens": 1.5},
+        {"max_cost": 1.0},
+        {"max_cost": -1.0, "prices": COST},
+        {"max_cost": 1.0, "prices": {"x": 5}},
+        {"max_cost": 1.0, "prices": {"x": (1, -1)}},
+        {"max_cost": 1.0, "prices": 5},
+        {"max_calls": "3"},
+        {"max_seconds": -1},
+        {"max_calls": 3, "per": "day"},
+    ],
+)
+def test_budget_when_arguments_are_wrong(arguments: Any) -> None:
+    """What cannot be meant is refused when it is built."""
+    with pytest.raises((TypeError, ValueError)):
+        Budget(**arguments)

@@ -1,0 +1,294 @@
+"""Crashes and failed writes at every moment of a conversation with people in it: nothing runs twice, or without its approval."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.people import CONVERSATION, Effects, World, call_of, gated, interrupt_in, scripted, text_of
+from tests.support.records import check_request
+from tests.support.stores import Backend
+from trio_sagents import (
+    Agent,
+    AlreadyDecided,
+    Answer,
+    Approve,
+    AskUser,
+    Cancelled,
+    Completed,
+    Edit,
+    Interrupted,
+    PersistenceError,
+    Reject,
+    StartFailed,
+    SubAgents,
+    Task,
+    Unanswered,
+)
+from trio_sagents.testing import Call, ScriptedModel
+
+
+def everything(effects: Effects) -> Any:
+    """Return an agent whose first turn has approvals, a question, a sub-agent, and work that asks nobody."""
+    tools = [effects.tool("look"), effects.tool("pay"), effects.tool("move")]
+
+    def sub(request: Any) -> Any:
+        results = [one for message in request.messages for one in message.results]
+        return "sub done" if results else [Call("look", amount=10), Call("pay", amount=11)]
+
+    def reply(request: Any) -> Any:
+        check_request(request.messages)
+        last = request.messages[-1]
+        if last.role == "tool" or "everything" not in last.text:
+            return f"done with {len(request.messages)}"
+        return [
+            Call("look", amount=1),
+            Call("pay", amount=2),
+            Call("move", amount=3),
+            Call("ask_user", question="Which?"),
+            Call("task", instructions="x", name="t"),
+        ]
+
+    task = Task(name="t", description="d", model=ScriptedModel(sub), tools=tools)
+    return Agent(
+        model=ScriptedModel(reply),
+        tools=tools,
+        middleware=[gated(effects, "pay", "move"), AskUser(), SubAgents([task], general_purpose=False)],
+    )
+
+
+def decisions_of(interrupt: Any) -> Mapping[str, Any]:
+    """Return one decision for each waiting call, by what it is about."""
+    found = {}
+    for call in interrupt.calls:
+        match call.name, bool(call.path):
+            case "pay", False:
+                found["pay"] = Approve(call)
+            case "pay", True:
+                found["sub"] = Edit(call, {"amount": 12})
+            case "move", _:
+                found["move"] = Reject(call, "no")
+            case _:
+                found["question"] = Answer(call, "blue")
+    return found
+
+
+ALLOWED = {"look": [1, 10], "pay": [2, 12], "move": []}
+
+
+def check_effects(effects: Effects) -> None:
+    """See that nothing ran but what was allowed, and that nothing ran twice."""
+    for name, amounts in ALLOWED.items():
+        ran = effects.of(name)
+        assert len(set(ran)) == len(ran), f"{name} ran twice: {ran}"
+        assert set(ran) <= set(amounts), f"{name} ran with {ran}"
+    assert len(set(effects.keys)) == len(effects.keys)
+
+
+@pytest.mark.parametrize("n", range(1, 15))
+async def test_crash_after_every_commit(autojump_clock: Any, backend: Backend, n: int) -> None:
+    """Died behind the n-th commit, at any n: what may still run runs once, decisions stand, what had begun is unknown, history is valid."""
+    effects = Effects()
+    sent: dict[str, Any] = {}
+    async with World(everything(effects), backend) as world:
+        image: list[Any] = []
+        at_crash: list[Any] = []
+
+        def on_commit(commit: Any) -> None:
+            if len(world.store.commits) == n:
+                image.append(world.backend.clone())
+                at_crash.append((list(effects.done), list(effects.keys), dict(sent)))
+
+        world.store.on_commit = on_commit
+        interrupt = await world.ask("everything")
+        by_kind = decisions_of(interrupt)
+        for names in (["sub"], ["pay", "question"], ["move"]):
+            receipt = await world.resume(*[by_kind[name] for name in names])
+            sent.update({name: by_kind[name] for name in names})
+            await receipt.wait()
+        if not image:
+            assert n > 10, "there are fewer commits than there should be"
+            return
+        await world.restart()
+    # What the dead process did behind that moment never happened, but for what the world outside had seen by then.
+    effects.done[:], effects.keys[:], known = at_crash[0]
+    async with World(everything(effects), image[0]) as world:
+        await (await world.handle()).wait_idle()
+        check_effects(effects)
+        begun = len(effects.done)
+        for name, decision in known.items():
+            receipt = await world.resume(decision)
+            assert receipt.duplicate, f"the decision about {name} was acknowledged, and is gone"
+            assert not isinstance(await receipt.wait(), Completed) or n > 9
+        waiting = await world.interrupt()
+        if waiting is not None:
+            assert {one.call_id for one in waiting.decided} >= {one.call_id for one in known.values()}
+            left = decisions_of(waiting)
+            outcome = await world.decide(*left.values())
+            assert isinstance(outcome, Completed)
+        else:
+            assert begun == len(effects.done)
+        check_effects(effects)
+        for decision in known.values():
+            assert (await world.resume(decision)).duplicate
+        assert "done with" in text_of(await world.post("and now"))
+        check_effects(effects)
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+@pytest.mark.parametrize("lies", [False, True], ids=["not stored", "stored, and said it was not"])
+async def test_failed_write_at_every_commit(autojump_clock: Any, n: int, lies: bool) -> None:
+    """The n-th write fails: whoever waits hears it, the conversation goes on, and no call runs twice, or as nobody allowed."""
+    effects = Effects()
+    async with World(everything(effects)) as world:
+        count = 0
+
+        def before_commit(commit: Any) -> BaseException | None:
+            nonlocal count
+            count += 1
+            return OSError("disk") if count == n and not lies else None
+
+        def on_commit(commit: Any) -> None:
+            if count == n and lies:
+                raise OSError("the answer was lost")
+
+        world.store.before_commit, world.store.on_commit = before_commit, on_commit
+        # After a lie the agent takes its own write for another's at the next one, and starts anew: so two calls may fail.
+        sent = [*await _go_through(world, "everything", most=2 if lies else 1)]
+        sent += await _go_through(world, "and now", most=2 if lies else 1)
+        await world.crash()
+        assert "done with" in text_of(await world.post("and now"))
+
+        allowed = {one.call_id: {Approve: 2, Edit: 12}[type(one)] for one in sent if isinstance(one, Approve | Edit)}
+        ran = [
+            (key.rpartition("/")[2], given["amount"])
+            for key, (name, given) in zip(effects.keys, effects.done, strict=True)
+            if name == "pay"
+        ]
+        assert len(dict(ran)) == len(ran)
+        assert set(ran) <= set(allowed.items())
+        assert [] == effects.of("move")
+
+
+async def _go_through(world: World, text: str, *, most: int) -> Sequence[Any]:
+    """Post, and decide all that comes, until the turn has ended as it should; at most `most` calls fail. Return the decisions."""
+    failures, sent = 0, []
+    while True:
+        try:
+            await (await world.handle()).wait_idle()  # what was stored, though it was said to have failed, is answered first
+            waiting = await world.interrupt()
+            if waiting is None:
+                outcome = await world.post(text)
+            else:
+                sent.append(next(iter(decisions_of(waiting).values())))
+                outcome = await world.decide(sent[-1])
+        except (PersistenceError, StartFailed):
+            outcome = None
+        if isinstance(outcome, Completed):
+            return sent
+        failures += not isinstance(outcome, Interrupted)
+        assert failures <= most, outcome
+
+
+@pytest.mark.parametrize("where", ["agent", "sub-agent"])
+async def test_process_dies_while_an_approved_tool_runs(autojump_clock: Any, backend: Backend, where: str) -> None:
+    """On return the call is "unknown", to people and to the model; its approval is used up; it runs again only as another call."""
+    effects = Effects()
+    effects.gates["pay"] = trio.Event()
+    pay = effects.tool("pay")
+    if where == "agent":
+        agent = scripted(Call("pay", amount=1), Call("pay", amount=1), "done", "done", tools=[pay], middleware=[gated(effects, "pay")])
+    else:
+        model = ScriptedModel([Call("pay", amount=1), Call("pay", amount=1), "sub done"])
+        task = Task(name="t", description="d", model=model, tools=[pay], middleware=[gated(effects, "pay")])
+        again = Call("task", instructions="x", name="t")
+        agent = scripted(again, again, "done", "done", middleware=[SubAgents([task], general_purpose=False)])
+    name = "pay" if where == "agent" else "task"
+    async with World(agent, backend) as world:
+        first = await world.ask()
+        await world.resume(Approve(first.calls[0]))
+        await trio.sleep(1)
+        assert [1] == effects.of("pay")
+        await world.crash()
+
+        assert await world.interrupt() is None
+        status, text = (await world.results())[name]
+        assert "unknown" == status
+        assert "may have had its effect" in text
+        rows = [row for row in (await world.sessions.history(CONVERSATION)).rows if row.content_type == "tool_call"]
+        assert ["unknown"] == [row.status for row in rows]
+        assert ["approve"] == [record.kind for record in await world.records()]
+        receipt = await world.resume(Approve(first.calls[0]))
+        assert receipt.duplicate
+        assert isinstance(await receipt.wait(), Unanswered)
+        with pytest.raises(AlreadyDecided):
+            await world.resume(Reject(first.calls[0]))
+        assert [1] == effects.of("pay")
+        effects.gates.clear()
+        second = interrupt_in(await world.post("try again"))
+        assert first.calls[0].digest == second.calls[0].digest
+        assert [1] == effects.of("pay")
+        assert "done" == text_of(await world.decide(Approve(second.calls[0])))
+
+        assert [1, 1] == effects.of("pay")
+        assert 2 == len(set(effects.keys))
+
+
+async def test_process_dies_between_the_decision_and_the_tool(autojump_clock: Any, backend: Backend) -> None:
+    """The decision is stored, nothing has begun, and nobody can know that: unknown, and never run without a new decision."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", "next", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        images: list[Any] = []
+        world.store.on_commit = lambda commit: images or images.append(world.backend.clone())  # type: ignore[func-returns-value]  # once
+        await world.decide(Approve(interrupt.calls[0]))
+    effects.done.clear()
+    async with World(agent, images[0]) as world:
+        await (await world.handle()).wait_idle()
+        assert "unknown" == (await world.results())["pay"][0]
+        assert (await world.resume(Approve(interrupt.calls[0]))).duplicate
+        await (await world.handle()).wait_idle()
+
+        assert [] == effects.done
+        assert "next" == text_of(await world.post("go on"))
+
+
+async def test_stop_while_an_approved_tool_runs(autojump_clock: Any, backend: Backend) -> None:
+    """A stop cancels the tool and says so; the approval is used up."""
+    effects = Effects()
+    effects.gates["pay"] = trio.Event()
+    agent = scripted(Call("pay", amount=1), "next", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        receipt = await world.resume(Approve(interrupt.calls[0]))
+        await trio.sleep(1)
+        await world.sessions.stop(CONVERSATION)
+        assert isinstance(await receipt.wait(), Cancelled)
+        assert "cancelled" == (await world.results())["pay"][0]
+        assert isinstance(await world.decide(Approve(interrupt.calls[0])), Cancelled)
+
+        assert [1] == effects.of("pay")
+
+
+async def test_history_is_valid_whatever_was_decided(autojump_clock: Any, backend: Backend) -> None:
+    """Each request to the model answers each call once, behind its question; the stored history closes each turn."""
+    effects = Effects()
+    async with World(everything(effects), backend) as world:
+        interrupt = await world.ask("everything")
+        await world.decide(call := Approve(call_of(interrupt, "pay")))
+        await world.crash()
+        await world.post("never mind")
+        interrupt = interrupt_in(await world.post("everything"))
+        await world.crash()
+        await world.decide(*decisions_of(interrupt).values())
+        with pytest.raises(AlreadyDecided):
+            await world.resume(Reject(call.interrupt_id, call.call_id, call.digest))
+        messages = await world.messages()
+        calls = [one.call_id for message in messages for one in message.calls]
+        results = [one.call_id for message in messages for one in message.results]
+
+        assert sorted(calls) == sorted(results)
+        assert len(set(calls)) == len(calls) == 10
+        assert [message.role for message in messages].count("user") == 3

@@ -1,0 +1,478 @@
+"""A host's own AgentPersistence and DisplayMessagePersistence: plain dicts, that fail."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.scenarios import (
+    DictRows,
+    DictStates,
+    FaultyStore,
+    answer_to,
+    ask,
+    make_agent,
+    make_config,
+    of_kind,
+    opened,
+    read_all,
+    read_until,
+    state_of,
+    transcript,
+)
+from trio_sagents import (
+    Approvals,
+    Approve,
+    Commit,
+    Completed,
+    Conflict,
+    ConversationNotFound,
+    DisplayMessageSaved,
+    DisplayMessageUpdated,
+    Failed,
+    Interrupted,
+    MessageCompleted,
+    PersistenceError,
+    SameScope,
+    StartFailed,
+    StateError,
+    StateFromFuture,
+    StoredState,
+    TurnEnded,
+    open_sessions,
+)
+from trio_sagents.testing import Call, Hang
+
+
+async def look() -> str:
+    """Look."""
+    return "seen"
+
+
+async def test_state_data_is_whole_snapshots_of_plain_json(autojump_clock: Any) -> None:
+    """state_data = {version, messages, queue, todos, metadata, interrupt}: plain JSON with string keys, whole snapshots."""
+    states = DictStates()
+    async with opened(make_agent(["a", Call("x")], "b"), agent_persistence=states) as sessions:
+        await answer_to(sessions)
+
+    for _, data, context in states.saves:
+        assert {"version", "messages", "queue", "todos", "metadata", "interrupt"} == set(data)
+        assert data == json.loads(json.dumps(data, allow_nan=False))
+        assert ("conversation-c", "c") == (context.agent_id, context.conversation_id)
+    assert [1, 0] == [len(states.saves[0][1]["queue"]), len(states.saves[-1][1]["queue"])]
+    assert 4 == len(states.saves[-1][1]["messages"])
+
+
+async def test_contexts(autojump_clock: Any) -> None:
+    """The context has actor, owner, lifecycle, and the epoch and revision that the write establishes."""
+    states = DictStates()
+    async with opened(agent_persistence=states, authorizer=SameScope(lambda scope: scope[0])) as sessions:
+        await answer_to(sessions, scope=("alice", 1))
+        await sessions.stop("c", scope=("alice", 1))
+        await answer_to(sessions, scope=("alice", 2))
+    contexts = [context for _, _, context in states.saves]
+
+    assert {"alice"} == {context.owner for context in contexts}
+    assert list(range(1, len(contexts) + 1)) == [context.revision for context in contexts]
+    assert sorted(context.epoch for context in contexts) == [context.epoch for context in contexts]
+    assert 2 == len({context.epoch for context in contexts})
+    assert {("alice", 1), ("alice", 2)} == {context.actor for context in contexts}
+    assert {"on_message", "on_step", "on_completion"} == {context.lifecycle for context in contexts}
+    assert ("alice", 2) == states.saves[-1][0]
+
+
+async def test_stop_then_start_restores(autojump_clock: Any) -> None:
+    """A host's own store restores as ours does."""
+    states, rows = DictStates(), DictRows()
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions, "one")
+        await sessions.stop("c")
+        await answer_to(sessions, "two")
+        assert ["one", "re: one", "two", "re: two"] == [text for _, text, _ in await transcript(sessions)]
+
+    assert ["one", "re: one", "two", "re: two"] == [row.content["text"] for row in rows.rows.values()]
+
+
+async def test_none_starts_fresh_and_anything_else_stops_the_start(autojump_clock: Any) -> None:
+    """load_state -> None starts fresh; any other trouble stops the start and leaves the row alone."""
+    states = DictStates()
+    async with opened(agent_persistence=states) as sessions:
+        await answer_to(sessions, "one")
+        await sessions.stop("c")
+        before = json.dumps(states.rows["c"].data)
+        states.faults.fail("load_state", error=ConnectionError("down"))
+        with pytest.raises(StartFailed) as caught:
+            await sessions.start("c")
+
+        assert "load" == caught.value.stage
+        assert before == json.dumps(states.rows["c"].data)
+        assert 2 == len((await state_of(sessions)).messages)
+
+
+DAMAGES: dict[str, Any] = {
+    "not a mapping": lambda data: [],
+    "no version": lambda data: {key: value for key, value in data.items() if key != "version"},
+    "version of a wrong type": lambda data: {**data, "version": "1"},
+    "version true": lambda data: {**data, "version": True},
+    "a key too many": lambda data: {**data, "extra": 1},
+    "a key too few": lambda data: {key: value for key, value in data.items() if key != "todos"},
+    "messages no list": lambda data: {**data, "messages": {}},
+    "a message that is none": lambda data: {**data, "messages": [1]},
+    "a role that is none": lambda data: {**data, "messages": [{**data["messages"][0], "role": "admin"}]},
+    "a part that is none": lambda data: {**data, "messages": [{**data["messages"][0], "parts": [{"type": "eval", "text": "x"}]}]},
+    "a coerced text": lambda data: {**data, "messages": [{**data["messages"][0], "message_id": 42}]},
+    "a message twice": lambda data: {**data, "messages": data["messages"] * 2},
+    "todos of a wrong type": lambda data: {**data, "todos": "buy milk"},
+    "metadata of a wrong type": lambda data: {**data, "metadata": []},
+    "an interrupt that is none": lambda data: {**data, "interrupt": {"x": 1}},
+    "nothing": lambda data: None,
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+async def test_damaged_rows(autojump_clock: Any, damage: str) -> None:
+    """A damaged row gives StateError naming the conversation, and stays as it is; nothing is coerced."""
+    states = DictStates()
+    async with opened(agent_persistence=states) as sessions:
+        await answer_to(sessions)
+    row = states.rows["c"]
+    states.rows["c"] = StoredState(DAMAGES[damage](row.data), row.owner, row.epoch, row.revision)
+    before, saves = repr(states.rows["c"]), len(states.saves)
+    async with opened(agent_persistence=states) as sessions:
+        with pytest.raises(StartFailed) as caught:
+            await sessions.start("c")
+
+        assert isinstance(caught.value.__cause__, StateError)
+        assert "'c'" in str(caught.value.__cause__)
+    assert before == repr(states.rows["c"])
+    assert saves == len(states.saves)
+
+
+async def test_rows_from_the_future(autojump_clock: Any) -> None:
+    """An unknown future version gives StateFromFuture, and leaves the row as it is."""
+    states = DictStates()
+    async with opened(agent_persistence=states) as sessions:
+        await answer_to(sessions)
+    row = states.rows["c"]
+    states.rows["c"] = StoredState({**row.data, "version": 99, "new": 1}, row.owner, row.epoch, row.revision)
+    async with opened(agent_persistence=states) as sessions:
+        with pytest.raises(StartFailed) as caught:
+            await sessions.start("c")
+
+        assert isinstance(caught.value.__cause__, StateFromFuture)
+        assert "99" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("value", [{"data": {}}, "text", ({}, None, 1, 1)], ids=repr)
+async def test_load_state_that_returns_something_else(autojump_clock: Any, value: Any) -> None:
+    """A load_state that returns no StoredState stops the start with an error that says so."""
+    states = DictStates()
+
+    async def load_state(scope: Any, context: Any) -> Any:
+        return value
+
+    states.load_state = load_state  # type: ignore[method-assign]  # that is the mistake
+    async with opened(agent_persistence=states) as sessions:
+        with pytest.raises(StartFailed) as caught:
+            await sessions.start("c")
+
+    assert "DictStates.load_state must return a StoredState" in str(caught.value.__cause__)
+
+
+async def test_owner_is_kept_beside_the_state(autojump_clock: Any) -> None:
+    """A store keeps context.owner beside the state, and a stranger's boot ends untouched, like absence."""
+    states = DictStates()
+    async with opened(agent_persistence=states) as sessions:
+        await answer_to(sessions, scope="alice")
+        await sessions.stop("c", scope="alice")
+        before = repr(states.rows)
+        with pytest.raises(ConversationNotFound, match="no conversation 'c'"):
+            await sessions.start("c", scope="bob")
+        with pytest.raises(ConversationNotFound, match="no conversation 'c'"):
+            await sessions.history("c", scope="bob")
+
+    assert "alice" == states.rows["c"].owner
+    assert before == repr(states.rows)
+
+
+async def test_row_that_fails_never_suppresses_the_live_event(autojump_clock: Any) -> None:
+    """A failed row never suppresses the live event: viewers see the message, the turn completes."""
+    states, rows = DictStates(), DictRows()
+    rows.faults.every["save_message"] = OSError("the transcript is down")
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions, sessions.watch("c") as watch:
+        assert "re: hi" == await answer_to(sessions)
+        seen = await read_until(watch, TurnEnded)
+
+        assert ["user", "assistant"] == [event.message.role for event in of_kind(seen, MessageCompleted)]
+
+
+async def test_rows_are_offered_again_at_the_next_load(autojump_clock: Any) -> None:
+    """State first, then rows with deterministic ids, idempotent, offered again at the next load."""
+    states, rows = DictStates(), DictRows()
+    rows.faults.every["save_message"] = OSError("the transcript is down")
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions, "hi", message_id="m1")
+    assert {} == rows.rows
+    rows.faults.every.clear()
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
+        await sessions.start("c")
+        assert ["hi", "re: hi"] == [row.content["text"] for row in rows.rows.values()]
+        assert "row:m1" in rows.rows
+
+
+async def test_rows_whose_state_failed_are_not_written(autojump_clock: Any) -> None:
+    """State first: where the state could not be stored, no row appears."""
+    states, rows = DictStates(), DictRows()
+    states.faults.every["persist_state"] = OSError("down")
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
+        with pytest.raises(PersistenceError):
+            await sessions.post("c", "hi")
+
+    assert {} == rows.rows
+
+
+async def test_rows_go_out_as_the_host_returned_them(autojump_clock: Any) -> None:
+    """DisplayMessageSaved carries the host's own row."""
+    states, rows = DictStates(), DictRows()
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions, sessions.watch("c") as watch:
+        await sessions.post("c", "hi", message_id="m1")
+        seen = await read_until(watch, TurnEnded)
+
+        assert ["row:m1"] == [event.row.row_id for event in of_kind(seen, DisplayMessageSaved)][:1]
+
+
+async def test_tool_statuses_reach_the_transcript(autojump_clock: Any) -> None:
+    """update_tool_status is called when a call executes and when it has ended, with its id."""
+
+    async def tool() -> str:
+        """Do."""
+        return "fact"
+
+    states, rows = DictStates(), DictRows()
+    agent = make_agent(["a", Call("tool"), Call("nothing")], "b", tools=[tool])
+    async with opened(agent, agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions)
+    by_call: dict[str, list[str]] = {}
+    for status, info in rows.statuses:
+        by_call.setdefault(info["name"], []).append(status)
+
+    assert {"tool": ["executing", "completed"], "nothing": ["executing", "failed"]} == by_call
+    assert all(info["call_id"] for _, info in rows.statuses)
+
+
+async def test_tool_status_that_fails_harms_nothing(autojump_clock: Any) -> None:
+    """A failing update_tool_status neither stops the turn nor the agent."""
+    states, rows = DictStates(), DictRows()
+    rows.faults.every["update_tool_status"] = OSError("down")
+    async with opened(make_agent(Call("x"), "b"), agent_persistence=states, display_message_persistence=rows) as sessions:
+        assert "b" == await answer_to(sessions)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("n", range(1, 5))
+async def test_state_store_that_fails_at_every_write(autojump_clock: Any, n: int, after: bool) -> None:
+    """Whichever whole snapshot fails, before or after its effect, nothing is lost that was acknowledged, and nothing doubled."""
+    states = DictStates()
+    async with opened(make_agent(*["ok"] * 10), agent_persistence=states) as sessions:
+        states.faults.fail("persist_state", n=n, after=after)
+        for text in ("a", "b"):
+            for _ in range(3):
+                try:
+                    await ask(sessions, text, message_id=text)
+                    break
+                except PersistenceError:
+                    await trio.sleep(1)
+    async with opened(make_agent("fine"), agent_persistence=states) as sessions:
+        assert "fine" == await answer_to(sessions, "last")
+        ids = [message.message_id for message in (await state_of(sessions)).messages]
+
+        assert len(set(ids)) == len(ids)
+        assert {"a", "b"} <= set(ids)
+
+
+async def test_crash_in_mid_answer(autojump_clock: Any) -> None:
+    """A draft in a host's own store becomes the marked partial message, too; its queue runs at boot."""
+    import copy
+
+    states = DictStates()
+    async with opened(make_agent(["partial", Hang()]), agent_persistence=states) as sessions:
+        await sessions.post("c", "one")
+        await trio.sleep(5)
+        await sessions.post("c", "two")
+        image = copy.deepcopy(states.rows)
+        await sessions.stop("c")
+    again = DictStates()
+    again.rows = image
+    async with opened(make_agent("answer"), agent_persistence=again) as sessions:
+        await (await sessions.start("c")).agent.wait_idle()
+
+        assert [("user", "one", None), ("assistant", "partial", "crashed"), ("user", "two", None), ("assistant", "answer", "stop")] == (
+            await transcript(sessions)
+        )
+
+
+async def test_message_id_across_a_restart(autojump_clock: Any) -> None:
+    """message_id is unique for ever with a host's own store, too: it is found in the messages."""
+    states = DictStates()
+    async with opened(agent_persistence=states) as sessions:
+        await ask(sessions, "hi", message_id="m1")
+    async with opened(agent_persistence=states) as sessions:
+        again = await sessions.post("c", "hi", message_id="m1")
+
+        assert again.duplicate
+        assert isinstance(await again.wait(), Completed)
+        assert ["hi", "re: hi"] == [text for _, text, _ in await transcript(sessions)]
+
+
+async def test_conflict_of_a_hosts_store(autojump_clock: Any) -> None:
+    """A host's store that refuses by compare-and-set fences the old agent."""
+    states = DictStates()
+    config = make_config(agent_persistence=states)
+    async with open_sessions(config) as one, open_sessions(config) as two:
+        await answer_to(one, "one")
+        await answer_to(two, "two")
+        with pytest.raises(Conflict):
+            await one.post("c", "three")
+
+        assert "re: four" == await answer_to(one, "four")
+        assert ["one", "two", "four"] == [text for role, text, _ in await transcript(one) if role == "user"]
+
+
+class Both(FaultyStore):
+    """One object for both keys, that can commit."""
+
+    async def load_state(self, *_: Any) -> Any:
+        raise AssertionError("the flat path is used")
+
+    persist_state = save_message = update_tool_status = load_state
+
+
+async def test_one_object_for_both_keys_is_one_unit(autojump_clock: Any) -> None:
+    """The flat path is used when one object serves both keys."""
+    both = Both()
+    async with opened(agent_persistence=both, display_message_persistence=both) as sessions:
+        assert "re: hi" == await answer_to(sessions)
+
+    assert all(isinstance(commit, Commit) for commit in both.commits)
+    assert both.commits
+
+
+def test_configs_that_cannot_be() -> None:
+    """A store beside a persistence is a contradiction, and is refused when the config is built."""
+    with pytest.raises(ValueError, match="store"):
+        make_config(store=FaultyStore(), agent_persistence=DictStates())
+    with pytest.raises(TypeError, match="agent_persistence"):
+        make_config(agent_persistence=object())
+    with pytest.raises(TypeError, match="display_message_persistence"):
+        make_config(agent_persistence=DictStates(), display_message_persistence=object())
+
+
+async def result_of_first_use(**settings: Any) -> BaseException:
+    """Return the first error that using it gives, innermost cause first."""
+    async with opened(make_agent(Call("x"), "b"), **settings) as sessions:
+        try:
+            outcome = await ask(sessions)
+        except (StartFailed, PersistenceError, TypeError) as exc:
+            error: BaseException = exc
+        else:
+            error = outcome.error
+        while not isinstance(error, TypeError) and error.__cause__ is not None:
+            error = error.__cause__
+        return error
+
+
+def plain(method: str) -> Any:
+    """Return a plain function of that name."""
+
+    def function(*_: Any, **__: Any) -> None:
+        return None
+
+    function.__name__, function.__qualname__ = method, f"Store.{method}"
+    return function
+
+
+@pytest.mark.parametrize("method", ["load_state", "persist_state"])
+async def test_sync_methods_of_a_state_store(autojump_clock: Any, method: str) -> None:
+    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    states = DictStates()
+    setattr(states, method, plain(method))
+    error = await result_of_first_use(agent_persistence=states)
+
+    assert isinstance(error, TypeError)
+    assert method in str(error)
+
+
+@pytest.mark.parametrize("method", ["load", "commit", "history", "conversations", "delete"])
+async def test_sync_methods_of_a_store(autojump_clock: Any, method: str) -> None:
+    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    store = FaultyStore()
+    setattr(store, method, plain(method))
+    if method in {"load", "commit"}:
+        error = await result_of_first_use(store=store)
+    else:
+        async with opened(store=store) as sessions:
+            await answer_to(sessions)
+            await sessions.stop("c")
+            call = {
+                "history": lambda: sessions.history("c"),
+                "conversations": sessions.conversations,
+                "delete": lambda: sessions.delete("c"),
+            }
+            with pytest.raises((TypeError, PersistenceError)) as caught:
+                await call[method]()
+            error = caught.value
+            while not isinstance(error, TypeError) and error.__cause__ is not None:
+                error = error.__cause__
+
+    assert isinstance(error, TypeError)
+    assert method in str(error)
+
+
+async def test_host_that_keeps_the_very_object(autojump_clock: Any) -> None:
+    """A host may keep state_data as it was given, and give it back: it is whole, and restores."""
+    states, rows = DictStates(), DictRows()
+
+    async def persist_state(scope: Any, state_data: Mapping[str, Any], context: Any) -> None:
+        states.rows[context.conversation_id] = StoredState(state_data, context.owner, context.epoch, context.revision)
+
+    states.persist_state = persist_state  # type: ignore[method-assign]  # the simplest store there is
+    async with opened(make_agent(["a", Call("x")], "b", "c"), agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions, "one")
+        kept = states.rows["c"].data
+        before = json.dumps(kept)
+        await answer_to(sessions, "two")
+        assert before == json.dumps(kept)
+        await sessions.stop("c")
+
+        assert ["one", "a", "two", "c"] == [text for role, text, _ in await transcript(sessions) if role != "tool" and text != "b"]
+
+
+async def test_rows_that_are_told_are_those_of_the_history(autojump_clock: Any) -> None:
+    """A viewer who takes each row that is saved or updated has the transcript that `history` gives."""
+    gate = Approvals({"look": True})
+    agent = make_agent(["a", Call("look")], "b", tools=[look], middleware=[gate])
+    async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        waiting = await ask(sessions)
+        assert isinstance(waiting, Interrupted)
+        receipt = await sessions.resume("c", [Approve(waiting.interrupt.calls[0])])
+        assert isinstance(await receipt.wait(), Completed)
+        seen = of_kind(await read_all(subscriber), DisplayMessageSaved, DisplayMessageUpdated)
+        page = await sessions.history("c")
+
+    assert {DisplayMessageSaved, DisplayMessageUpdated} == {type(event) for event in seen}
+    assert list(page.rows) == list({event.row.row_id: event.row for event in seen}.values())
+
+
+async def test_status_of_calls_that_the_next_turn_closes(autojump_clock: Any) -> None:
+    """A call whose result could not be saved is closed by the next turn, and the host's own transcript is told how it ended."""
+    states, rows = DictStates(), DictRows()
+    async with opened(make_agent(Call("look"), "b", tools=[look]), agent_persistence=states, display_message_persistence=rows) as sessions:
+        states.faults.fail("persist_state", 4)  # the message, the turn, its answer; then the result
+        assert isinstance(await ask(sessions), Failed)
+        rows.statuses.clear()
+        assert "b" == await answer_to(sessions, "go on")
+
+    assert [("unknown", "look")] == [(status, about["name"]) for status, about in rows.statuses]

@@ -1,0 +1,244 @@
+"""Questions: `ask_user` in all its kinds, what an answer may be, and what the model reads of it."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.support.people import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, call_of, gated, scripted, text_of
+from tests.support.stores import Backend
+from trio_sagents import (
+    AlreadyDecided,
+    Answer,
+    Approve,
+    AskUser,
+    Decision,
+    InvalidDecision,
+    Option,
+    Question,
+    Reject,
+    SubAgents,
+    Task,
+    envelope_to_dict,
+)
+from trio_sagents.testing import Call, ScriptedModel
+
+COLOURS = ["red", "green", "blue"]
+
+
+def asking(*, middleware: Any = None, **arguments: Any) -> Any:
+    """Return an agent that asks once, and ends."""
+    return scripted(
+        Call("ask_user", question="Which?", **arguments), "thanks", "more", middleware=[AskUser() if middleware is None else middleware]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "text"),
+    [
+        ({"kind": "single", "options": COLOURS}, {"value": "red"}, "red"),
+        ({"kind": "single", "options": COLOURS}, {"value": ["red"]}, "red"),
+        ({"kind": "single", "options": COLOURS, "allow_other": True}, {"other": "teal"}, "other: teal"),
+        ({"kind": "single", "options": COLOURS, "allow_other": True}, {"value": "teal"}, "other: teal"),
+        ({"kind": "multi", "options": COLOURS}, {"value": ["blue", "red"]}, "blue, red"),
+        ({"kind": "multi", "options": COLOURS, "allow_other": True}, {"value": ["blue"], "other": "teal"}, "blue, other: teal"),
+        ({"kind": "multi", "options": COLOURS, "allow_other": True}, {"other": "teal"}, "other: teal"),
+        ({"kind": "text"}, {"value": "as you like"}, "as you like"),
+        ({"kind": "text"}, {"other": "as you like"}, "as you like"),
+        ({}, {"value": "as you like"}, "as you like"),
+        ({"kind": "text"}, {"cancel": True}, "The person declined to answer."),
+        ({"kind": "single", "options": COLOURS}, {"cancel": True}, "The person declined to answer."),
+        ({"kind": "single", "options": [{"value": "r", "label": "Red"}, {"value": "b"}]}, {"value": "r"}, "r"),
+        ({"kind": "single", "options": [{"value": "r", "label": "Red"}, {"value": "b"}]}, {"value": "Red"}, "r"),
+    ],
+)
+@pytest.mark.parametrize("how", ["awake", "crashed"])
+async def test_answer_when_it_fits(autojump_clock: Any, how: Meanwhile, arguments: Any, answer: Any, text: str) -> None:
+    """The model reads the values that were chosen, the text that was given, or that nobody wanted to answer."""
+    async with World(asking(**arguments)) as world:
+        interrupt = await world.ask()
+        (call,) = interrupt.calls
+        assert ("question", "question", ("answer",)) == (interrupt.kind, call.kind, tuple(call.allowed))
+        assert call.question is not None
+        assert arguments.get("kind", "text") == call.question.kind
+        await world.pass_time(how)
+
+        assert "thanks" == text_of(await world.decide(Answer(call, **answer)))
+        assert {"ask_user": ("completed", text)} == await world.results()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ({"kind": "single", "options": COLOURS}, {"value": "teal"}),
+        ({"kind": "single", "options": COLOURS}, {"value": "Red"}),
+        ({"kind": "single", "options": COLOURS}, {"value": " red"}),
+        ({"kind": "single", "options": COLOURS}, {"value": ["red", "blue"]}),
+        ({"kind": "single", "options": COLOURS}, {"value": []}),
+        ({"kind": "single", "options": COLOURS}, {"other": "teal"}),
+        ({"kind": "single", "options": COLOURS, "allow_other": True}, {"value": "red", "other": "teal"}),
+        ({"kind": "multi", "options": COLOURS}, {"value": ["red", "red"]}),
+        ({"kind": "multi", "options": COLOURS}, {"value": []}),
+        ({"kind": "multi", "options": COLOURS}, {"value": ["red"], "other": "teal"}),
+        ({"kind": "text"}, {"value": "  "}),
+        ({"kind": "text"}, {"value": ["one", "two"]}),
+        ({"kind": "text", "allow_cancel": False}, {"cancel": True}),
+        ({"kind": "single", "options": COLOURS, "allow_cancel": False}, {"cancel": True}),
+    ],
+)
+async def test_answer_when_it_does_not_fit(autojump_clock: Any, arguments: Any, answer: Any) -> None:
+    """An answer that the question does not allow is refused, with nothing done, and it can be answered after that."""
+    async with World(asking(**arguments)) as world:
+        interrupt = await world.ask()
+        with pytest.raises(InvalidDecision):
+            await world.resume(Answer(interrupt.calls[0], **answer))
+        assert interrupt == await world.interrupt()
+        good = {"text": "fine", "single": "red", "multi": ["red"]}[arguments["kind"]]
+
+        assert "thanks" == text_of(await world.decide(Answer(interrupt.calls[0], good)))
+
+
+async def test_values_win_over_labels(autojump_clock: Any) -> None:
+    """A label that is the value of another option does not make one answer out of the other."""
+    options = [{"value": "keep", "label": "delete"}, {"value": "delete", "label": "keep"}]
+    async with World(asking(kind="single", options=options)) as world:
+        interrupt = await world.ask()
+        await world.decide(Answer(interrupt.calls[0], "keep"))
+
+        assert "keep" == (await world.results())["ask_user"][1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"question": " "},
+        {"question": "Which?", "kind": "single"},
+        {"question": "Which?", "kind": "single", "options": ["one"]},
+        {"question": "Which?", "kind": "single", "options": ["one", "one"]},
+        {"question": "Which?", "kind": "single", "options": ["one", " "]},
+        {"question": "Which?", "kind": "multi", "options": [str(number) for number in range(11)]},
+        {"question": "Which?", "kind": "text", "options": ["a", "b"]},
+        {"question": "Which?", "kind": "many", "options": ["a", "b"]},
+        {"question": 5},
+        {},
+    ],
+)
+async def test_question_when_it_asks_nothing_sensible(autojump_clock: Any, arguments: Any) -> None:
+    """The model is told what is wrong with its question; nobody is bothered."""
+    agent = scripted(Call("ask_user", **arguments), "I see", middleware=[AskUser()])
+    async with World(agent) as world:
+        assert "I see" == text_of(await world.post())
+        assert "failed" == (await world.results())["ask_user"][0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "expected"),
+    [
+        ({"allow_other": True}, {"kind": "single", "options": COLOURS}, (True, True)),
+        ({"allow_other": False}, {"kind": "single", "options": COLOURS, "allow_other": True}, (False, True)),
+        ({"allow_cancel": False}, {"kind": "text"}, (False, False)),
+        ({"allow_cancel": True}, {"kind": "text", "allow_cancel": False}, (False, True)),
+        ({"allow_other": True}, {"kind": "text"}, (False, True)),
+    ],
+)
+async def test_settings_win_over_the_model(autojump_clock: Any, settings: Any, arguments: Any, expected: Any) -> None:
+    """What the host says of other answers and of declining holds for every question."""
+    async with World(asking(middleware=AskUser(**settings), **arguments)) as world:
+        question = (await world.ask()).calls[0].question
+        assert question is not None
+        assert expected == (question.allow_other, question.allow_cancel)
+
+
+@pytest.mark.parametrize("how", MEANWHILE)
+async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
+    """One interrupt holds whatever mix waits; the turn goes on when every member is settled, in any order and in several steps."""
+    effects = Effects()
+    sub = ScriptedModel([[Call("pay", amount=2), Call("ask_user", question="Why?")], "sub done"])
+    task = Task(name="t", description="d", model=sub, tools=[effects.tool("pay")], middleware=[AskUser()])
+    calls = [
+        Call("pay", amount=1),
+        Call("ask_user", question="Which?", kind="single", options=COLOURS),
+        Call("task", instructions="x", name="t"),
+        Call("free", amount=0),
+    ]
+    agent = scripted(
+        calls,
+        "all done",
+        tools=[effects.tool("pay"), effects.tool("free")],
+        middleware=[gated(effects, "pay"), AskUser(), SubAgents([task], general_purpose=False)],
+    )
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        assert ["free"] == effects.names
+        which, why = call_of(interrupt, "ask_user"), call_of(interrupt, "ask_user", 1)
+        mine, its = call_of(interrupt, "pay"), call_of(interrupt, "pay", 1)
+        assert [(), (), ("t",), ("t",)] == [tuple(call.path) for call in (mine, which, its, why)]
+        for decision in (Answer(why, "because"), Approve(its), Answer(which, "red")):
+            await world.pass_time(how)
+            await world.decide(decision)
+            assert ["free"] == effects.names
+        await world.pass_time(how)
+
+        assert "all done" == text_of(await world.decide(Reject(mine)))
+        assert [2] == effects.of("pay")
+        results = await world.results()
+        assert ("completed", "red") == results["ask_user"]
+        assert ("completed", "sub done") == results["task"]
+        assert {"pay 2 done", "because"} == {one.content for message in sub.requests[1].messages for one in message.results}
+        assert 4 == len(await world.records())
+
+
+async def test_answer_again_and_another_one(autojump_clock: Any, backend: Backend) -> None:
+    """The same answer returns what it led to; another one is refused; `cancel` and a value are not the same."""
+    async with World(asking(kind="single", options=COLOURS), backend) as world:
+        interrupt = await world.ask()
+        first = await world.resume(Answer(interrupt.calls[0], "red"))
+        again = await world.resume(Answer(interrupt.calls[0], "red"))
+
+        assert (False, True) == (first.duplicate, again.duplicate)
+        assert await first.wait() == await again.wait()
+        for other in (Answer(interrupt.calls[0], "blue"), Answer(interrupt.calls[0], cancel=True), Answer(interrupt.calls[0], other="red")):
+            with pytest.raises(AlreadyDecided):
+                await world.resume(other)
+
+
+@pytest.mark.parametrize("decision", [Approve, Reject])
+async def test_question_takes_no_approval(autojump_clock: Any, decision: Any) -> None:
+    """An approval of a question would run a function that answers nothing: it is refused."""
+    async with World(asking()) as world:
+        interrupt = await world.ask()
+        with pytest.raises(InvalidDecision, match="answer"):
+            await world.resume(decision(interrupt.calls[0]))
+
+
+async def test_question_over_the_wire(autojump_clock: Any) -> None:
+    """A browser gets the question in the event, and sends its answer as JSON."""
+    async with World(asking(kind="single", options=[{"value": "r", "label": "Red"}, {"value": "b"}])) as world:
+        async with world.sessions.open_subscriber() as subscriber:
+            await subscriber.subscribe(CONVERSATION)
+            await world.ask()
+            found = None
+            with trio.move_on_after(1):
+                async for envelope in subscriber:
+                    data = envelope_to_dict(envelope)["event"]
+                    if data.get("type") == "StatusChanged" and data.get("status") == "interrupted":
+                        found = data["data"]
+        assert found is not None
+        (call,) = found["calls"]
+        assert ["r", "b"] == [option["value"] for option in call["question"]["options"]]
+        sent = {"type": "answer", "interrupt_id": call["interrupt_id"], "call_id": call["call_id"], "digest": call["digest"], "value": "b"}
+
+        assert "thanks" == text_of(await world.decide(Decision.from_dict(sent)))
+        assert sent == Decision.from_dict(sent).to_dict()
+
+
+async def test_question_is_what_is_stored(autojump_clock: Any, backend: Backend) -> None:
+    """The question comes back from the store as it was asked."""
+    async with World(asking(kind="multi", options=[{"value": "r", "label": "Red"}, {"value": "b"}], allow_other=True), backend) as world:
+        before = await world.ask()
+        await world.crash()
+        after = await world.interrupt()
+
+        assert before == after
+        assert after is not None
+        assert Question("Which?", "multi", [Option("r", "Red"), Option("b")], allow_other=True) == after.calls[0].question

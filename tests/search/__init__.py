@@ -1,0 +1,1 @@
+"""Searches: state machines, simulated schedules, sweeps, kills. Each looks for bugs that nobody has thought of."""

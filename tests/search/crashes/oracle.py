@@ -1,0 +1,380 @@
+"""What must hold of a file after a crash, whatever the process was doing: read with plain SQL, compared with what was acknowledged."""
+
+import datetime
+import functools
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from tests.search.crashes.notes import Log, Notes
+from tests.search.crashes.workload import text_of
+from trio_sagents.data.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
+from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.rows import rows_of
+from trio_sagents.data.wire import decode_message
+from trio_sagents.persistence._sqlite_tables import PARTS
+
+State: TypeAlias = Literal["crashed", "left", "closed"]
+"""As a crash left it; or as a life did that ended by itself, which has closed all that was cut; or did when all was answered, too."""
+_NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
+def _encode(content: JSON) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+@functools.lru_cache(maxsize=50_000)
+def _decoded(body: str) -> Message:
+    return decode_message("of a test", json.loads(body))
+
+
+@functools.lru_cache(maxsize=50_000)
+def _asked(body: str) -> Sequence[ToolCall]:
+    return _decoded(body).calls
+
+
+@functools.lru_cache(maxsize=50_000)
+def _answered(body: str) -> Sequence[ToolResult]:
+    return _decoded(body).results
+
+
+@functools.lru_cache(maxsize=50_000)
+def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, str]]]:
+    """Return the rows that show a message: the row id, the call where it shows one, and what the row should have."""
+    found = []
+    for row in rows_of(_decoded(body), _NO_TIME):
+        call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
+        found.append((row.row_id, call_id, (row.message_id, row.role, _encode(row.content), row.status)))
+    return found
+
+
+def forget() -> None:
+    """Drop what was decoded, behind the last look at a file: no other file says the same, and a process that is large is slow to fork."""
+    for known in (_decoded, _asked, _answered, _shown, text_of):
+        known.cache_clear()
+
+
+@attrs.frozen
+class Stored:
+    """One conversation as the file has it."""
+
+    epoch: int
+    revision: int
+    change: int
+    message_count: int
+    bodies: Sequence[str]
+    queue: Sequence[str]
+    message_ids: frozenset[str]
+    state: JSON
+    rows: Mapping[str, tuple[str, str, str, str]]
+    """Row id to message id, role, content and status."""
+
+    @property
+    def history(self) -> Sequence[Message]:
+        """The messages that turns took or said."""
+        return [_decoded(body) for body in self.bodies]
+
+    @property
+    def waiting(self) -> Sequence[Message]:
+        """The queue."""
+        return [_decoded(body) for body in self.queue]
+
+
+def read(path: str) -> tuple[dict[str, Stored], list[str]]:
+    """Return what is in the file, and what is wrong with the file itself."""
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            wrong = [f"the file: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'transcript'").fetchone():
+                return {}, wrong
+            heads = connection.execute(
+                "SELECT conversation_id, number, epoch, revision, change, message_count FROM conversations"
+            ).fetchall()
+            found = {name: _read_one(connection, *head) for name, *head in heads}
+            for part in PARTS:
+                strays = connection.execute(f"SELECT count(*) FROM {part} WHERE conversation NOT IN (SELECT number FROM conversations)")
+                wrong += [f"the file: {part} has rows of no conversation"] * (strays.fetchone() != (0,))
+        except sqlite3.DatabaseError as exc:
+            return {}, [f"the file: {exc}"]
+    return found, wrong
+
+
+def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision: int, change: int, message_count: int) -> Stored:
+    def rows(query: str) -> list[tuple[Opaque, ...]]:
+        return connection.execute(f"SELECT {query}", (number,)).fetchall()
+
+    shown = "row_id, message_id, role, content, status FROM transcript WHERE conversation = ?"
+    return Stored(
+        epoch,
+        revision,
+        change,
+        message_count,
+        [body for (body,) in rows("body FROM messages WHERE conversation = ? ORDER BY place")],
+        [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
+        frozenset(one for (one,) in rows("message_id FROM message_ids WHERE conversation = ?")),
+        {key: json.loads(body) for key, body in rows("name, body FROM state WHERE conversation = ?")},
+        {row_id: (message_id, role, content, status) for row_id, message_id, role, content, status in rows(shown)},
+    )
+
+
+@attrs.define
+class Oracle:
+    """Compares, life after life, one file with what was noted about it."""
+
+    log: Log = attrs.field(factory=Log)
+    _before: dict[str, Stored] = attrs.field(factory=dict)
+    _open_calls: dict[str, dict[str, ToolStatus]] = attrs.field(factory=dict)
+    """By conversation and id, the calls without a result that a crash has left, and what each must be closed as."""
+
+    def check_image(self, path: str, *, promised: bool) -> tuple[list[str], dict[str, Stored]]:
+        """Return what is wrong with a file of which the end may be missing, and what is in it; remember nothing.
+
+        Args:
+            path: of the file.
+            promised: whether all that was acknowledged must be there.
+        """
+        found, wrong = read(path)
+        for name, notes in self.log.conversations.items():
+            if promised and name not in found and (notes.posted or notes.again or notes.started):
+                wrong.append(f"{name}: not there, but messages were acknowledged: {[*notes.posted, *notes.again][:3]}")
+        for name, stored in found.items():
+            one = _Conversation(name, stored, self.log.conversations.get(name, Notes()))
+            wrong += [f"{name}: {what}" for what in (*one.whole(), *(one.acknowledged() if promised else ()))]
+        return wrong, found
+
+    def check(self, path: str, state: State) -> list[str]:
+        """Return what is wrong; remember what was found, for the next time."""
+        found, wrong = read(path)
+        for name, notes in self.log.conversations.items():
+            if name not in found and (notes.posted or notes.again or notes.started):
+                wrong.append(f"{name}: not there, but messages were acknowledged: {[*notes.posted, *notes.again][:3]}")
+        for name, stored in found.items():
+            notes = self.log.conversations.get(name, Notes())
+            one = _Conversation(name, stored, notes)
+            wrong += [f"{name}: {what}" for what in (*one.whole(), *one.acknowledged(), *self._since(one))]
+            if state != "crashed":
+                wrong += [f"{name}: {what}" for what in one.closed(self._open_calls.get(name, {}))]
+                wrong += [f"{name}: {len(one.queue)} messages still wait"] * (state == "closed" and bool(one.queue))
+            else:
+                self._open_calls.setdefault(name, {}).update(one.cut_calls())
+        self._before = found
+        return wrong
+
+    def _since(self, one: "_Conversation") -> list[str]:
+        """Return what went backwards since the last look."""
+        before = self._before.get(one.name)
+        if before is None:
+            return []
+        wrong = []
+        if (one.stored.epoch, one.stored.revision) < (before.epoch, before.revision) or one.stored.revision < before.revision:
+            wrong.append(f"epoch and revision fell from {before.epoch, before.revision} to {one.stored.epoch, one.stored.revision}")
+        if list(one.stored.bodies[: len(before.bodies)]) != list(before.bodies):
+            wrong.append("the history changed, and did not only grow")
+        if lost := before.message_ids - one.stored.message_ids:
+            wrong.append(f"the message ids {sorted(lost)[:3]} are forgotten")
+        return wrong
+
+
+@attrs.define
+class _Conversation:
+    """One conversation in one look, and what most questions about it ask again, made once."""
+
+    name: str
+    stored: Stored
+    notes: Notes
+    history: Sequence[Message] = attrs.field(init=False)
+    queue: Sequence[Message] = attrs.field(init=False)
+    calls: Sequence[ToolCall] = attrs.field(init=False)
+    """All that the history asks for, in order."""
+    results: Sequence[ToolResult] = attrs.field(init=False)
+    """All that the history has, in order."""
+    records: Sequence[JSON] = attrs.field(init=False)
+    """All decisions on record."""
+    open_calls: Sequence[str] = attrs.field(init=False)
+    """The calls without a result, which are not waiting for a person."""
+
+    def __attrs_post_init__(self) -> None:
+        self.history, self.queue = self.stored.history, self.stored.waiting
+        self.calls = [call for body in self.stored.bodies for call in _asked(body)]
+        self.results = [result for body in self.stored.bodies for result in _answered(body)]
+        self.records = self._records()
+        answered = {result.call_id for result in self.results}
+        # A turn that waits for a person outlives its process: nothing has cut its calls.
+        self.open_calls = [] if self.is_interrupted else [call.call_id for call in self.calls if call.call_id not in answered]
+
+    # ── in itself
+
+    def whole(self) -> list[str]:
+        """Return where its parts do not agree: each commit is there as a whole, or not at all."""
+        wrong = []
+        if len(self.history) != self.stored.message_count:
+            wrong.append(f"{len(self.history)} messages, and should have {self.stored.message_count}")
+        everything = [message.message_id for message in (*self.history, *self.queue)]
+        if twice := [one for one, count in Counter(everything).items() if count > 1]:
+            wrong.append(f"the messages {twice[:3]} stand twice")
+        accepted = {message.message_id for message in (*self.history, *self.queue) if message.role == "user"}
+        if accepted != self.stored.message_ids:
+            wrong.append(f"the message ids differ from the messages in {sorted(accepted ^ self.stored.message_ids)[:3]}")
+        for message in (*self.history, *self.queue):
+            expected = f"closing {message.message_id}" if ".z." in message.message_id else text_of(message.message_id)
+            if message.role == "user" and message.text != expected:
+                wrong.append(f"the message {message.message_id} says {message.text[:20]!r}")
+        draft = self.stored.state.get("draft")
+        if draft is not None and not is_cut(self.history):
+            wrong.append("there is a draft, and no turn")
+        return [*wrong, *self._calls(), *self._order(), *self._transcript()]
+
+    def _calls(self) -> list[str]:
+        wrong = []
+        asked = Counter(call.call_id for call in self.calls)
+        answered = Counter(result.call_id for result in self.results)
+        if twice := [one for one, count in (asked + answered).items() if count > 2 or answered[one] > 1]:
+            wrong.append(f"the calls {twice[:3]} have more than one answer")
+        if strays := set(answered) - set(asked):
+            wrong.append(f"the results {sorted(strays)[:3]} answer no call")
+        return wrong
+
+    def _order(self) -> list[str]:
+        """Return where what one person posted, one after the other, stands in another order than it was acknowledged in."""
+        places = {message.message_id: place for place, message in enumerate((*self.history, *self.queue))}
+        last: dict[str, str] = {}
+        wrong = []
+        for message_id in self.notes.posted:
+            if message_id in places:
+                before = last.get(person := message_id.split(".")[1])
+                if before is not None and places[before] > places[message_id]:
+                    wrong.append(f"the message {message_id} was acknowledged after {before}, and stands before it")
+                last[person] = message_id
+        return wrong
+
+    def _transcript(self) -> list[str]:
+        """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
+        results = {result.call_id: result.status for result in self.results}
+        edits = {record["call_id"]: json.loads(record["content"]) for record in self.records if record["kind"] == "edit"}
+        not_begun = set(self.not_begun())
+        expected: dict[str, tuple[str, str, str, str]] = {}
+        for body in (*self.stored.bodies, *self.stored.queue):
+            for row_id, call_id, (message_id, role, asked, final) in _shown(body):
+                content, status = asked, final
+                there = self.stored.rows.get(row_id)
+                if call_id is not None:  # without a result it is to wait for a person, waits for one, or runs
+                    is_waiting = there is not None and there[3] == "interrupted"
+                    status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")
+                if call_id in edits:
+                    edited = _encode({**json.loads(asked), **edits[call_id]})
+                    if call_id in self.notes.paid or (there is not None and there[2] == edited):  # people see what ran
+                        content = edited
+                expected[row_id] = (message_id, role, content, status)
+        differing = [row_id for row_id in {*expected, *self.stored.rows} if expected.get(row_id) != self.stored.rows.get(row_id)]
+        return [
+            f"the row {row_id} is {str(self.stored.rows.get(row_id))[:200]}, and should be {str(expected.get(row_id))[:200]}"
+            for row_id in sorted(differing)[:3]
+        ]
+
+    # ── what was acknowledged
+
+    def acknowledged(self) -> list[str]:
+        """Return what was acknowledged and is not there."""
+        there = {message.message_id: message for message in (*self.history, *self.queue)}
+        wrong = [f"the message {one} was acknowledged, and is lost" for one in (*self.notes.posted, *self.notes.again) if one not in there]
+        last = {message.turn_id: message for message in self.history if message.role == "assistant" and message.turn_id}
+        for message_id, (kind, detail) in self.notes.outcomes.items():
+            if message_id in there and not _has_outcome(last.get(there[message_id].turn_id), kind, detail):
+                wrong.append(f"the outcome {kind} {detail} of {message_id} was told, and is not on record")
+        cut = Counter(str(message.metadata["cause"]) for message in self.history if "cause" in message.metadata)
+        for cause in ("user", "stopped"):
+            if cut[cause] > self.notes.asked[cause]:
+                wrong.append(f"{cut[cause]} turns were cut with the cause {cause}, and {self.notes.asked[cause]} were asked for")
+        return [*wrong, *self._tools(), *self._decisions()]
+
+    def _tools(self) -> list[str]:
+        wrong = [f"the call {one} was run {count} times" for one, count in self.notes.started.items() if count > 1]
+        asked = {call.call_id for call in self.calls}
+        wrong += [f"the call {one} was run, and is not on record" for one in self.notes.started if one not in asked]
+        for result in self.results:
+            if result.status == "completed" and result.call_id not in self.notes.finished:
+                wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
+        return wrong
+
+    def _records(self) -> list[JSON]:
+        """Return all decisions on record: of the open interrupt, of calls that are taken, of calls that have their result."""
+        interrupt = self.stored.state.get("interrupt") or {}
+        taken = self.stored.state.get("taken") or {}
+        records = [*interrupt.get("decided", ()), *(record for some in taken.values() for record in some)]
+        for message in self.history:
+            records += message.metadata.get("decisions", ())
+        # While a turn runs, that of a call which has its result is in both places.
+        return [record for place, record in enumerate(records) if record not in records[:place]]
+
+    def _decisions(self) -> list[str]:
+        wrong = []
+        kinds = {record["call_id"]: record["kind"] for record in self.records}
+        if len(kinds) != len(self.records):
+            wrong.append("a call has two decisions")
+        for call_id, kind in self.notes.decided.items():
+            if kinds.get(call_id) != kind:
+                wrong.append(f"the decision {kind} about {call_id} was acknowledged, and {kinds.get(call_id)} is on record")
+        for call_id, amount in self.notes.paid.items():
+            allowed = {one for one in self.notes.deciding.get(call_id, ()) if one[0] == self.notes.decided.get(call_id, one[0])}
+            if not any(kind != "reject" and approved == amount for kind, approved in allowed):
+                wrong.append(f"the call {call_id} paid {amount}, and what was decided is {sorted(allowed)}")
+            if kinds.get(call_id) not in {"approve", "edit"}:
+                wrong.append(f"the call {call_id} paid, and its decision on record is {kinds.get(call_id)}")
+        return wrong
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a turn waits for a person."""
+        return self.stored.state.get("interrupt") is not None
+
+    # ── after a life that ended by itself
+
+    def not_begun(self) -> Sequence[str]:
+        """Return the calls without a result whose answer says that they are to wait for a person, while there is no interrupt yet."""
+        undecided = {*self.open_calls} - {record["call_id"] for record in self.records}
+        if not undecided:
+            return ()
+        asking = {call.call_id: message for message in self.history for call in message.calls}
+        return [one for one in self.open_calls if one in undecided and is_gated(asking[one], one)]
+
+    def cut_calls(self) -> Mapping[str, ToolStatus]:
+        """Return what a crash has cut, and what is known of each: one that was to wait for a person has not begun."""
+        not_begun = set(self.not_begun())
+        return {one: "interrupted" if one in not_begun else "unknown" for one in self.open_calls}
+
+    def closed(self, cut: Mapping[str, ToolStatus]) -> list[str]:
+        """Return what is not as a life that ended by itself leaves it."""
+        wrong = []
+        if self.is_interrupted:
+            pass  # a turn that waits for a person outlives its process
+        elif is_cut(self.history) or close_after_crash(self.history, None, iter(())):
+            wrong.append("a turn is not closed")
+        if self.open_calls:
+            wrong.append(f"the calls {self.open_calls[:3]} have no answer")
+        if self.stored.state.get("draft") is not None:
+            wrong.append("there is still a draft")
+        for result in self.results:
+            known = cut.get(result.call_id)
+            status = "unknown" if known == "unknown" else "cancelled"
+            if known is not None and (result.status, result.content) != (status, CLOSING_TEXT[known]):
+                wrong.append(f"a crash cut the call {result.call_id}, which is {known}: it is {result.status}, {result.content!r}")
+        return wrong
+
+
+def _has_outcome(last: Message | None, kind: str, detail: str) -> bool:
+    """Return whether the last answer of a turn says how it ended."""
+    match kind:
+        case "completed":
+            return last is not None and last.message_id == detail and last.stop_reason == "stop"
+        case "cancelled":
+            return last is not None and last.stop_reason == "cancelled" and last.metadata.get("cause") == detail
+        case "failed":
+            return last is not None and last.stop_reason == "stream_error"
+        case _:
+            return True  # unanswered: the message is there, which is all that was said

@@ -1,0 +1,189 @@
+"""The plain model of a conversation with people in it: what was shown, what was decided, what ran. No Trio, no library code."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from tests.support.records import Record, check, plain
+
+GATED = ("pay", "file", "late", "brake", "wait", "fail")
+"""Tools that a person has to allow."""
+FREE = ("look", "slow", "stop")
+"""Tools that run without."""
+HALTING = ("brake", "stop")
+RUNS = ("approve", "edit")
+CLOSES = ("superseded", "dismissed", "expired")
+
+
+def canonical(value: Any) -> str:
+    """Return the one text of a JSON value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_of(name: str, arguments: Any) -> str:
+    """Return what an approval of a call is bound to."""
+    return hashlib.sha256(canonical([name, arguments]).encode()).hexdigest()
+
+
+@attrs.frozen
+class Shown:
+    """A call as people were shown it."""
+
+    interrupt_id: str
+    call_id: str
+    name: str
+    arguments: Record
+    kind: str
+    allowed: Sequence[str]
+    path: Sequence[str]
+    timeout: float | None
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.name, self.arguments)
+
+
+@attrs.define
+class Plain:
+    """One conversation, as its commits tell, and what its tools did."""
+
+    open_id: str | None = None
+    """The interrupt that waits."""
+    is_halted: bool = False
+    waiting: dict[str, Shown] = attrs.field(factory=dict)
+    """The calls that nobody has decided, by id."""
+    closed: set[str] = attrs.field(factory=set)
+    shown: dict[tuple[str, str], Shown] = attrs.field(factory=dict)
+    """By interrupt and call."""
+    records: dict[str, list[Record]] = attrs.field(factory=dict)
+    """By call id: the decisions on record; the first one is what counts, a second one closes a halt."""
+    taken: dict[str, Record] = attrs.field(factory=dict)
+    """By call id: the decisions that let a call run, now."""
+    ran: dict[str, tuple[str, int]] = attrs.field(factory=dict)
+    """By call id, over all lives."""
+    said: list[tuple[str, str, str]] = attrs.field(factory=list)
+    """(call id, kind, content) of all that anybody ever tried to decide, with the digest that was shown."""
+    dismissals: int = 0
+    """How often anybody tried to dismiss."""
+
+    # ── what is stored
+
+    def apply(self, commit: Any) -> None:
+        """Write one commit down."""
+        state = plain(dict(commit.state))
+        before = self.open_id, dict(self.waiting)
+        for record in self._records_in(commit, state):
+            self._note(record, has_message=bool(commit.queued))
+        if "interrupt" in state:
+            self._see_interrupt(state["interrupt"], before)
+        if "taken" in state:
+            self.taken = {one["call_id"]: one for some in (state["taken"] or {}).values() for one in some if one["kind"] in RUNS}
+
+    def _records_in(self, commit: Any, state: Record) -> Iterator[Record]:
+        yield from ((state.get("interrupt") or {}).get("decided")) or ()
+        for some in (state.get("taken") or {}).values():
+            yield from some
+        for message in map(plain, commit.messages):
+            if message["role"] == "tool":
+                yield from message.get("metadata", {}).get("decisions", ())
+
+    def _note(self, record: Record, *, has_message: bool) -> None:
+        call_id, kind = record["call_id"], record["kind"]
+        known = self.records.setdefault(call_id, [])
+        if record in known:
+            return
+        shown = self.shown.get((record["interrupt_id"], call_id))
+        where = f"the record {kind!r} of {call_id}"
+        check(shown is not None, "I25", f"{where} is of a call that was not shown in {record['interrupt_id']}")
+        assert shown is not None
+        check(record["interrupt_id"] == self.open_id and call_id in self.waiting, "I25", f"{where} is of no call that waits now")
+        check(record["digest"] == shown.digest, "I24", f"{where} has another digest than what was shown")
+        is_first = not known or (shown.kind == "halt" and len(known) == 1 and known[0]["kind"] in RUNS)
+        check(is_first, "I25", f"{where} comes behind {[one['kind'] for one in known]}")
+        if kind not in CLOSES:
+            check(kind in shown.allowed, "I25", f"{where} is not among {shown.allowed}")
+            check((call_id, kind, record["content"]) in self.said, "I25", f"{where} was said by nobody: {record['content']}")
+        check(kind != "superseded" or has_message, "I25", f"{where} comes without a message")
+        check(kind != "expired" or shown.timeout is not None, "I25", f"{where}, and it has no deadline")
+        check(kind != "dismissed" or (self.is_halted and self.dismissals), "I25", f"{where}, and it was not halted, or not dismissed")
+        known.append(record)
+
+    def _see_interrupt(self, stored: Record | None, before: tuple[str | None, Mapping[str, Shown]]) -> None:
+        open_id, waiting = before
+        if stored is not None and stored["interrupt_id"] == open_id:
+            calls = {call["call_id"] for call in stored["calls"]}
+            check(calls < set(waiting), "I25", f"the interrupt {open_id} has the calls {calls}, after {set(waiting)}")
+            left = set(waiting) - calls
+            check(all(self.records.get(one) for one in left), "I27", f"calls of {open_id} wait no more, undecided: {left}")
+            self.waiting = {one: waiting[one] for one in waiting if one in calls}
+            return
+        if open_id is not None:
+            undecided = [one for one in waiting if not any(record["interrupt_id"] == open_id for record in self.records.get(one, ()))]
+            check(not undecided, "I27", f"the interrupt {open_id} is closed with {undecided} undecided")
+            self.closed.add(open_id)
+        self.open_id, self.is_halted, self.waiting = None, False, {}
+        if stored is None:
+            return
+        check(open_id is None, "I25", f"the interrupt {stored['interrupt_id']} comes while {open_id} waits")
+        check(stored["interrupt_id"] not in self.closed, "I27", f"the interrupt {stored['interrupt_id']} comes back")
+        self.open_id, self.is_halted = stored["interrupt_id"], stored["kind"] == "halt"
+        for call in stored["calls"]:
+            one = Shown(
+                stored["interrupt_id"], call["call_id"], call["name"], call["arguments"], call["kind"],
+                tuple(call["allowed"]), tuple(call["path"]), call["timeout"],
+            )  # fmt: skip
+            known = self.records.get(one.call_id, ())
+            check(not known or one.kind == "halt", "I26", f"{one.call_id} is asked about again, after {[each['kind'] for each in known]}")
+            check(one.kind == "halt" or one.call_id not in self.ran, "I26", f"{one.call_id} is asked about, and has run")
+            self.waiting[one.call_id] = one
+            self.shown[one.interrupt_id, one.call_id] = one
+
+    # ── what runs
+
+    def start(self, call_id: str, name: str, amount: int) -> None:
+        """A tool begins."""
+        where = f"{name}({amount}), call {call_id},"
+        check(call_id not in self.ran, "I26", f"{where} runs again, after {self.ran.get(call_id)}")
+        check((name, amount) not in self.ran.values(), "I26", f"{where} was done before, as another call: each was asked for once")
+        self.ran[call_id] = (name, amount)
+        if name not in GATED:
+            return
+        known = self.records.get(call_id)
+        check(known, "I27", f"{where} runs, and nobody decided")
+        assert known is not None
+        record = known[0]
+        check(record["kind"] in RUNS, "I27", f"{where} runs, and the decision is {record['kind']!r}")
+        check(call_id in self.taken, "I26", f"{where} runs before its decision is stored as taken, or after its turn has ended")
+        check(call_id not in self.waiting, "I26", f"{where} runs while its interrupt is open")
+        shown = self.shown[record["interrupt_id"], call_id]
+        arguments = shown.arguments if record["kind"] == "approve" else json.loads(record["content"])["arguments"]
+        check((name, {"amount": amount}) == (shown.name, arguments), "I24", f"{where} runs, shown was {shown}, allowed {arguments}")
+
+    # ── what a decision will lead to, where nothing else happens
+
+    def predict(self, decisions: Sequence[Any]) -> str:
+        """Return "recorded", "duplicate", or the name of the error."""
+        if len({one.call_id for one in decisions}) != len(decisions):
+            return "InvalidDecision"
+        fresh = False
+        for one in decisions:
+            known = self.records.get(one.call_id)
+            if known:
+                record = known[0]
+                if (record["interrupt_id"], record["digest"]) != (one.interrupt_id, one.digest):
+                    return "InvalidDecision"
+                if (record["kind"], record["content"]) != (one.kind, canonical(one.content)):
+                    return "AlreadyDecided"
+                continue
+            fresh = True
+            if self.open_id is None:
+                return "NotInterrupted"
+            shown = self.waiting.get(one.call_id)
+            if shown is None or self.is_halted or (one.interrupt_id, one.digest) != (shown.interrupt_id, shown.digest):
+                return "InvalidDecision"
+            if one.kind not in shown.allowed:
+                return "InvalidDecision"
+        return "recorded" if fresh else "duplicate"

@@ -1,0 +1,80 @@
+"""Stories of several processes: the leases by themselves, and two blocks with one store that ask for the same conversation."""
+
+from typing import Any
+
+import attrs
+import trio
+
+from tests.search.simulation.world import ALICE, LEASE, WatchedModel, World, new_folder, story
+from trio_sagents import MemoryLeases, Presence, SagentsError, Sessions, SqliteLeases, open_sessions
+from trio_sagents.testing.invariants import check
+
+
+async def _use_leases(world: World, leases: Any) -> None:
+    """One holder does everything and is cut; whatever it leaves, a second one is told of, or gets."""
+
+    async def call() -> None:
+        check(await leases.acquire("c", "a", LEASE) is None, "I6", "a free lease was refused")
+        check(set(await leases.renew(["c", "d"], "a", LEASE)) <= {"c"}, "I6", "what was never had was renewed")
+        await leases.release("c", "a")
+
+    await world.strike(call)
+    remaining = await leases.acquire("c", "b", LEASE)
+    check(remaining is None or 0 < remaining <= LEASE, "I6", f"a lease lasts {remaining} seconds")
+    await leases.release("c", "a")
+    began = trio.current_time()
+    check(await leases.acquire("c", "b", LEASE) is None, "I5", "a lease that was given back is not free")
+    is_taken = await leases.acquire("c", "a", LEASE) is not None
+    has_ended = trio.current_time() - began >= LEASE  # on a machine that was slow for as long
+    check(is_taken or has_ended, "I1", "two have one lease")
+
+
+@story("MemoryLeases.acquire", "MemoryLeases.renew", "MemoryLeases.release", kind="bare")
+async def memory_leases(world: World) -> None:
+    """In memory."""
+    await _use_leases(world, MemoryLeases())
+
+
+@story("SqliteLeases.acquire", "SqliteLeases.renew", "SqliteLeases.release", kind="bare")
+async def sqlite_leases(world: World) -> None:
+    """In a file."""
+    with new_folder() as folder:
+        await _use_leases(world, SqliteLeases(folder / "leases.db", clock=trio.current_time))
+
+
+@story("open_sessions", "Sessions.post", "Sessions.stop", kind="leased")
+async def two_processes(world: World) -> None:
+    """Callers ask two processes at once: one answers, the other says where it runs, and the store has one chain of commits."""
+
+    async def converse(sessions: Sessions, name: str) -> None:
+        for number in range(2):
+            receipt = await sessions.post("c", "note it", scope=ALICE, message_id=f"{name}-{number}")
+            world.tell(receipt.message_id)
+            await receipt.wait()
+            await sessions.stop("c", scope=ALICE)
+
+    # A process that slept through the end of its lease talks on for a moment: what it saves is refused, which is what is looked at.
+    world.models["c"] = WatchedModel(world, "c", is_alone=not world.simulation.plan.jumps)
+    async with open_sessions(attrs.evolve(world.config, presence=Presence())) as second, trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, converse, world.sessions, "first")
+        nursery.start_soon(lambda: world.strike(converse, second, "second", name="rival"))
+
+
+@story("open_sessions", kind="leased")
+async def idle_process(world: World) -> None:
+    """An agent at rest keeps its lease, though renewals fail now and then, until it leaves; then the next process gets it."""
+    await world.ready()
+
+    async def take_over() -> None:
+        await world.sessions.stop("c", scope=ALICE)
+        async with open_sessions(attrs.evolve(world.config, presence=Presence())) as second:
+            receipt = await second.post("c", "say more", scope=ALICE, message_id="second")
+            world.tell(receipt.message_id)
+            await receipt.wait()
+
+    await trio.sleep(1.5 * LEASE)
+    await world.strike(take_over)
+    try:
+        await world.sessions.start("c", scope=ALICE)
+    except SagentsError as exc:
+        world.simulation.say(f"{type(exc).__name__}: {exc}")

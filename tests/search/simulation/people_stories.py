@@ -1,0 +1,380 @@
+"""Stories of what goes around a turn: people who decide, middleware, sub-agents, and loops of a host's own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from tests.search.simulation.world import ALICE, World, story
+from trio_sagents import (
+    Agent,
+    Answer,
+    Approvals,
+    Approve,
+    AskUser,
+    Budget,
+    ConversationTitle,
+    DebugLog,
+    Decision,
+    Edit,
+    Halt,
+    Interrupted,
+    InvalidDecision,
+    Middleware,
+    PatchToolCalls,
+    ProcessContext,
+    Reject,
+    SubAgents,
+    Summarization,
+    Task,
+    TodoList,
+    Tool,
+    ToolContext,
+    converse,
+    extract,
+)
+from trio_sagents.testing import Call, FaultyModel, ScriptedModel
+from trio_sagents.testing.invariants import check
+
+
+def decide(calls: Sequence[Any]) -> Sequence[Decision]:
+    """Approve the first, edit the second, reject the third; answer questions."""
+    made: list[Decision] = []
+    for call in calls:
+        if call.kind == "question":
+            made.append(Answer(call, "blue"))
+        elif call.arguments.get("amount") == 2:
+            made.append(Edit(call, {"amount": 20}))
+        elif call.arguments.get("amount") == 3:
+            made.append(Reject(call, "too much"))
+        else:
+            made.append(Approve(call))
+    return made
+
+
+def with_payments(world: World, paid: list[int], *more: Any) -> Callable[[Any, list[Any]], Agent]:
+    """Return a maker of agents that ask before they pay."""
+
+    async def pay(amount: int, context: ToolContext) -> str:
+        """Pay."""
+        paid.append(amount)
+        world.started.append(context.idempotency_key)  # each may begin once, over all lives (I26)
+        with world.noting():
+            check(amount in {1, 20}, "I24", f"{amount} was paid, and nobody allowed it")
+        await trio.lowlevel.checkpoint()
+        return f"paid {amount}"
+
+    paying = Tool.of(pay)
+    return lambda model, tools: Agent(model=model, tools=[*tools, paying], middleware=[Approvals({"pay": True}), *more])
+
+
+@Tool.of
+async def halt() -> Halt:
+    """Halt."""
+    await trio.lowlevel.checkpoint()
+    return Halt("look at this")
+
+
+async def interrupt_of(world: World, text: str = "pay them") -> Any:
+    """Ask, and return what is to be decided; None where the turn did not come that far."""
+    outcome = await world.strike(world.ask, text, "asked", name="asker")
+    return outcome.interrupt if isinstance(outcome, Interrupted) else None
+
+
+@story("Sessions.resume", "Approvals.on_start", "Approvals.tools", "Approvals.claim", follows=True)
+async def resume(world: World) -> None:
+    """Two people decide at once, and then a third one again."""
+    paid: list[int] = []
+    world.make_agent = with_payments(world, paid)
+    interrupt = await interrupt_of(world)
+    if interrupt is None:
+        return
+    check(not paid, "I27", f"{paid} were paid before anybody decided")
+    decisions = decide(interrupt.calls)
+
+    async def call() -> None:
+        receipt = await world.sessions.resume("c", decisions, scope=ALICE)
+        await receipt.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, call)
+        nursery.start_soon(lambda: world.strike(call, name="rival"))
+    await world.strike(call, name="third")
+
+
+@story("Sessions.resume")
+async def resume_one_by_one(world: World) -> None:
+    """Each call is decided by itself; the agent is stopped in between."""
+    paid: list[int] = []
+    world.make_agent = with_payments(world, paid)
+    interrupt = await interrupt_of(world)
+    for decision in () if interrupt is None else decide(interrupt.calls):
+        await world.strike(lambda decision=decision: world.sessions.resume("c", [decision], scope=ALICE))
+        await world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="stopper")
+
+
+@story("Sessions.resume")
+async def resume_against_a_message(world: World) -> None:
+    """Somebody decides while somebody else posts instead: either the calls run, or the message came first."""
+    paid: list[int] = []
+    world.make_agent = with_payments(world, paid)
+    interrupt = await interrupt_of(world)
+    if interrupt is None:
+        return
+
+    async def call() -> None:
+        try:
+            await (await world.sessions.resume("c", decide(interrupt.calls), scope=ALICE)).wait()
+        except InvalidDecision:
+            check(not paid, "I27", f"the decision came too late, and {paid} were paid")
+            raise
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, call)
+        nursery.start_soon(lambda: world.strike(world.ask, "say instead", "instead", name="poster"))
+
+
+@story("AgentHandle.resume", "AskUser.tools", "AskUser.claim", follows=True)
+async def answering(world: World) -> None:
+    """A question, and its answer through a handle."""
+    world.make_agent = lambda model, tools: Agent(model=model, tools=tools, middleware=[AskUser()])
+    interrupt = await interrupt_of(world, "question please")
+    info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
+    if interrupt is not None and info is not None:
+        await world.strike(lambda: info.agent.resume(decide(interrupt.calls)))
+
+
+@story("Sessions.dismiss", "AgentHandle.dismiss")
+async def dismissing(world: World) -> None:
+    """A tool halts the conversation; two people acknowledge that."""
+
+    world.make_agent = lambda model, tools: Agent(model=model, tools=[*tools, halt])
+    await interrupt_of(world, "halt now")
+    info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, lambda: world.sessions.dismiss("c", scope=ALICE))
+        if info is not None:
+            nursery.start_soon(lambda: world.strike(info.agent.dismiss, name="rival"))
+
+
+@attrs.define(eq=False, slots=False)
+class Hooks(Middleware):
+    """Every hook there is; each can fail, hang, or be where its turn is cut."""
+
+    world: World
+    heard: list[object] = attrs.field(factory=list)
+
+    async def _point(self, name: str, context: Any) -> None:
+        await self.world.simulation.faults.call(f"hook.{name}", trio.lowlevel.checkpoint)
+
+    async def system_prompt(self, context: Any) -> str:
+        """Add something."""
+        await self._point("system_prompt", context)
+        return "Be brief."
+
+    async def tools(self, context: Any) -> Any:
+        """Bring nothing."""
+        await self._point("tools", context)
+        return ()
+
+    async def on_start(self, context: Any) -> None:
+        """Keep a note."""
+        await self._point("on_start", context)
+        await context.update(metadata={"started": True})
+
+    async def before_turn(self, context: Any) -> None:
+        """Keep a note, too."""
+        await self._point("before_turn", context)
+        await context.update(metadata={"turn": str(context.turn_id)})
+
+    async def after_turn(self, context: Any, outcome: Any) -> None:
+        """Look at it."""
+        await self._point("after_turn", context)
+
+    async def before_model(self, context: Any, request: Any) -> Any:
+        """Leave it."""
+        await self._point("before_model", context)
+        return request
+
+    async def after_model(self, context: Any, message: Any) -> Any:
+        """Leave it."""
+        await self._point("after_model", context)
+        return message
+
+    async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+        """Ask."""
+        await self._point("around_model", context)
+        return await call_next(request)
+
+    async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
+        """Run it."""
+        await self._point("around_tool", context)
+        return await call_next(call)
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+        """Claim nothing."""
+        await self._point("claim", context)
+
+    async def answer(self, context: Any, call: Any, decision: Any) -> str | None:
+        """Take it."""
+        await self._point("answer", context)
+        return None
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        """Remember it."""
+        await self._point("on_message", context)
+        self.heard.append(message)
+
+
+@story(
+    "AgentHandle.notify_middleware",
+    "Middleware.after_model",
+    "Middleware.after_turn",
+    "Middleware.answer",
+    "Middleware.around_model",
+    "Middleware.around_tool",
+    "Middleware.before_model",
+    "Middleware.before_turn",
+    "Middleware.claim",
+    "Middleware.on_message",
+    "Middleware.on_start",
+    "Middleware.system_prompt",
+    "Middleware.tools",
+    "MiddlewareContext.update",
+    follows=True,
+)
+async def hooks(world: World) -> None:
+    """A turn with a tool and one that asks, through every hook; and a message to the middleware."""
+    paid: list[int] = []
+    own = Hooks(world)
+    world.make_agent = with_payments(world, paid, own)
+    await world.strike(world.ask, "note it", "m1", name="asker")
+    interrupt = await interrupt_of(world)
+    if interrupt is not None:
+        await world.strike(lambda: world.sessions.resume("c", decide(interrupt.calls), scope=ALICE), name="decider")
+    info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
+    if info is not None:
+        await world.strike(lambda: info.agent.notify_middleware("Hooks", "hello"))
+
+
+@story("SubAgents.tools", "SubAgents.system_prompt", "ToolContext.run_agent", "ToolContext.update", follows=True)
+async def delegating(world: World) -> None:
+    """A sub-agent by the library's tool, then one by a tool of the host's, which also keeps a note."""
+
+    def make(model: Any, tools: list[Any]) -> Agent:
+        model.inner.is_alone = False
+        helper = Agent(model=model, tools=tools)
+
+        async def delegate(context: ToolContext) -> str:
+            """Delegate."""
+            await world.simulation.named("tool", lambda: context.update(metadata={"delegated": True}))
+            done = await world.simulation.named("tool", lambda: context.run_agent(helper, "say it", name="own"))
+            return "cut" if done is None else done.message.text
+
+        sub = SubAgents([Task(name="helper", description="helps", agent=helper)], general_purpose=False)
+        return Agent(model=model, tools=[*tools, delegate], middleware=[sub])
+
+    world.make_agent = make
+    await world.strike(world.ask, "task this", "m1")
+    await world.strike(world.ask, "delegate this", "m2", name="second")
+
+
+@story(
+    "converse",
+    "TurnSteps.ask_model",
+    "TurnSteps.complete",
+    "TurnSteps.go_on",
+    "TurnSteps.run_tools",
+    "TurnSteps.take_steered",
+    follows=True,
+)
+async def stepping(world: World) -> None:
+    """A loop of the host's own, whose steps are cut from within; then the library's."""
+
+    async def steps(turn: Any) -> Any:
+        async def whole(function: Any, *args: Any) -> Any:
+            done: list[Any] = []
+
+            async def run() -> bool:
+                done.append(await function(*args))
+                return True
+
+            if await world.simulation.named("step", run) is None:
+                raise TimeoutError("the host's own deadline")
+            return done[0]
+
+        if not world.started:
+            return await converse(turn)
+        ended = await whole(turn.go_on)
+        while ended is None:
+            await whole(turn.take_steered)
+            answer = await whole(turn.ask_model)
+            ended = await whole(turn.run_tools, answer) if turn.calls_of(answer) else await whole(turn.complete, answer)
+        return ended
+
+    world.make_agent = lambda model, tools: Agent(model=model, tools=tools, mode=steps)
+    await world.strike(world.ask, "note one", "m1")
+    await world.strike(world.ask, "two tools", "m2")
+
+
+@story(
+    "Budget.after_turn",
+    "Budget.around_model",
+    "Budget.around_tool",
+    "Budget.before_model",
+    "Budget.before_turn",
+    "Budget.on_start",
+    "ConversationTitle.on_message",
+    "DebugLog.around_model",
+    "DebugLog.around_tool",
+    "DebugLog.before_turn",
+    "DebugLog.on_start",
+    "PatchToolCalls.before_model",
+    "ProcessContext.around_tool",
+    "Summarization.before_model",
+    "TodoList.before_model",
+    "TodoList.system_prompt",
+    "TodoList.tools",
+    kind="folder",
+    follows=True,
+)
+async def stacked(world: World) -> None:
+    """Two turns through all of the built-in middleware, and a title from a person."""
+
+    def make(model: Any, tools: list[Any]) -> Agent:
+        model.inner.is_alone = False  # titles and summaries are asked for meanwhile
+        middleware = [
+            Budget(max_tokens=10**6),
+            ConversationTitle(first_delay=0.1),
+            DebugLog(world.folder),
+            PatchToolCalls(),
+            ProcessContext(),
+            Summarization(trigger_tokens=1, keep_messages=1),
+            TodoList(),
+        ]
+        return Agent(model=model, tools=tools, middleware=middleware)
+
+    world.make_agent = make
+    await world.strike(world.ask, "todo it", "m1")
+    await world.strike(world.ask, "note two", "m2", name="second")
+    info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
+    if info is not None:
+        await world.strike(lambda: info.agent.notify_middleware("ConversationTitle", {"title": "A title"}), name="teller")
+
+
+@attrs.define
+class Weather:
+    """What is extracted."""
+
+    city: str
+    degrees: int
+
+
+@story("extract", kind="bare")
+async def extracting(world: World) -> None:
+    """A value out of a text; the model gets it wrong first."""
+    replies = [Call("submit", city="Oslo"), Call("submit", city="Oslo", degrees=3)]
+    model = FaultyModel(ScriptedModel(replies, chunk_size=40), world.simulation.faults)
+    found = await world.strike(lambda: extract(model, Weather, "It is 3 degrees in Oslo."))
+    check(found in (None, Weather("Oslo", 3)), "I14", f"extracted {found}")

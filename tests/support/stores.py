@@ -1,0 +1,249 @@
+"""The stores under the machine: one that fails on demand and keeps the books, and ways to look into the real ones."""
+
+import contextlib
+import copy
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import attrs
+import trio
+
+from tests.support.records import Book, Record, Violation, check, plain
+from trio_sagents import MemoryStore, PersistenceError, SqliteStore
+from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage, Owner
+
+Fault = Literal["before", "after", "slow", "late"]
+SLOW = {"slow": 0.5, "late": 8.0}
+"""Virtual seconds of a slow commit; the longer one is over `settle_timeout`."""
+
+
+@attrs.frozen
+class Picture:
+    """What a store has of one conversation, read past all of its own code."""
+
+    owner: Owner
+    epoch: int
+    revision: int
+    history: list[Record]
+    queue: list[Record]
+    ids: dict[str, str]
+    rows: dict[str, str]
+
+
+def book_of(conversation_id: str, picture: Picture) -> Book:
+    """Return the book of a conversation as it is found."""
+    queue = {record["message_id"]: record for record in picture.queue}
+    return Book(
+        conversation_id, picture.owner, picture.epoch, picture.revision, picture.history, queue, dict(picture.ids), dict(picture.rows)
+    )
+
+
+class Backend(Protocol):
+    """A real store, and how to look into it."""
+
+    store: Any
+
+    def look(self, conversation_id: str) -> Picture | None: ...
+
+    def clone(self) -> "Backend":
+        """Return what would be found after a kill -9 now."""
+        ...
+
+
+class MemoryBackend:
+    """MemoryStore."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+
+    def look(self, conversation_id: str) -> Picture | None:
+        """Read its dict."""
+        row = self.store._stored.get(conversation_id)
+        if row is None:
+            return None
+        messages = [json.loads(text) for text in row.messages]
+        queue = [json.loads(text) for text in row.queue.values()]
+        rows = {row_id: fields[0] for row_id, fields in row.rows.items()}
+        return Picture(row.owner, row.epoch, row.revision, messages, queue, dict(row.message_ids), rows)
+
+    def clone(self) -> "MemoryBackend":
+        """Copy it."""
+        other = MemoryBackend()
+        other.store = copy.deepcopy(self.store)
+        return other
+
+
+class SqliteBackend:
+    """SqliteStore, on a file of its own."""
+
+    def __init__(self, folder: Path, number: int = 0) -> None:
+        self.folder = folder
+        self.number = number
+        self.path = folder / f"{number}.db"
+        self.store = SqliteStore(self.path, synchronous="NORMAL")
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def look(self, conversation_id: str) -> Picture | None:
+        """Read the file through a connection of our own."""
+        if not self.path.exists():
+            return None
+        with self._connect() as connection:
+            found = connection.execute(
+                "SELECT number, owner, epoch, revision FROM conversations WHERE conversation_id = ?", (conversation_id,)
+            ).fetchone()
+            if found is None:
+                return None
+            number, owner, epoch, revision = found
+
+            def bodies(table: str) -> list[Record]:
+                query = f"SELECT body FROM {table} WHERE conversation = ? ORDER BY place"
+                return [json.loads(body) for (body,) in connection.execute(query, (number,))]
+
+            ids = dict(connection.execute("SELECT message_id, digest FROM message_ids WHERE conversation = ?", (number,)))
+            rows = dict(connection.execute("SELECT row_id, message_id FROM transcript WHERE conversation = ?", (number,)))
+            return Picture(json.loads(owner), epoch, revision, bodies("messages"), bodies("queue"), ids, rows)
+
+    def clone(self) -> "SqliteBackend":
+        """Copy the file as its last transaction left it."""
+        other = SqliteBackend(self.folder, self.number + 1)
+        if self.path.exists():
+            with self._connect() as source, contextlib.closing(sqlite3.connect(other.path)) as target:
+                source.backup(target)
+        return other
+
+
+class WatchedStore:
+    """A `ConversationStore` around a real one: fails and dawdles as armed, and writes down what was stored."""
+
+    checks_owner: Literal[True] = True
+
+    def __init__(self, backend: Backend, books: dict[str, Book]) -> None:
+        self.backend = backend
+        self.books = books
+        self.armed: dict[str, list[Fault | None]] = {}
+        """By conversation: what happens to its next commits, in order; None is nothing."""
+        self.armed_loads: dict[str, int] = {}
+        self.faults = 0
+        """How many faults have struck."""
+        self.lies = 0
+        """How many of them were told of a commit that was done."""
+        self.dawdled = 0
+        """How many commits took so long that others may have given up."""
+        self.busy = 0
+        """Calls that are on their way."""
+        self.violations: list[Violation] = []
+        self._pictures: dict[str, tuple[tuple[int, int], Picture]] = {}
+
+    def book(self, conversation_id: str) -> Book:
+        """Return the book of a conversation."""
+        return self.books.setdefault(conversation_id, Book(conversation_id))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Open the real one."""
+        opening = getattr(self.backend.store, "open", None)
+        if opening is None:
+            yield
+        else:
+            async with opening():
+                yield
+
+    async def load(self, scope: Any, conversation_id: str, **inside: Any) -> Conversation | None:
+        """Load, with whatever an `OwnedStore` is given besides; a load that is armed fails."""
+        if self.armed_loads.get(conversation_id, 0):
+            self.armed_loads[conversation_id] -= 1
+            self.faults += 1
+            await trio.lowlevel.checkpoint()
+            raise OSError("armed: the load failed")
+        self.busy += 1
+        try:
+            found: Conversation | None = await self.backend.store.load(scope, conversation_id, **inside)
+            if found is not None:
+                book = self.book(conversation_id)
+                self._note(lambda: check(found.epoch == book.epoch + 1, "I10", f"a load gave epoch {found.epoch} after {book.epoch}"))
+                self._note(lambda: check(plain(found.messages) == book.history, "I11", "a load gave another history"))
+                self._note(lambda: check(plain(found.queue) == list(book.queue.values()), "I15", "a load gave another queue"))
+                book.epoch = found.epoch
+        finally:
+            self.busy -= 1
+        return found
+
+    async def commit(self, scope: Any, commit: Commit, *, owner: Any = UNCHECKED) -> int:
+        """Commit; fail before or after the effect, or dawdle, as armed."""
+        armed = self.armed.get(commit.conversation_id)
+        fault = armed.pop(0) if armed else None
+        self.busy += 1
+        try:
+            if fault in SLOW:
+                self.dawdled += fault == "late"
+                await trio.sleep(SLOW[fault])
+            if fault == "before":
+                self.faults += 1
+                await trio.lowlevel.checkpoint()
+                raise OSError("armed: the commit failed, nothing was done")
+            # No checkpoint from the effect to the book: MemoryStore and the lockstep threads give their answer at once.
+            revision: int = await self.backend.store.commit(scope, commit, **({} if owner is UNCHECKED else {"owner": owner}))
+            heard = None if fault == "after" else trio.current_time()
+            self._note(lambda: self.book(commit.conversation_id).apply(commit, heard))
+            if fault == "after":
+                self.faults += 1
+                self.lies += 1
+                await trio.lowlevel.checkpoint()
+                raise OSError("armed: the commit was done, but its answer was lost")
+        finally:
+            self.busy -= 1
+        return revision
+
+    async def history(self, scope: Any, conversation_id: str, *, before: str | None, limit: int, owner: Any = UNCHECKED) -> HistoryPage:
+        """Read."""
+        page: HistoryPage = await self.backend.store.history(scope, conversation_id, before=before, limit=limit, owner=owner)
+        return page
+
+    async def conversations(self, scope: Any, *, after: str | None, limit: int, owner: Any = UNCHECKED) -> ConversationPage:
+        """Read."""
+        page: ConversationPage = await self.backend.store.conversations(scope, after=after, limit=limit, owner=owner)
+        return page
+
+    async def delete(self, scope: Any, conversation_id: str, *, owner: Any = UNCHECKED) -> bool:
+        """Not among the machine's rules."""
+        raise PersistenceError("the machine deletes nothing")
+
+    def _note(self, step: Any) -> None:
+        """Do a step of the model; its complaint goes to the machine, not into the library."""
+        try:
+            step()
+        except Violation as exc:
+            self.violations.append(exc)
+
+    def look(self, conversation_id: str) -> Picture | None:
+        """Look into the real store; what did not change is not read twice."""
+        return self.backend.look(conversation_id)
+
+    def check_books(self) -> None:
+        """Compare the real store with the books. While no call is on its way."""
+        for book in self.books.values():
+            seen = self._pictures.get(book.conversation_id)
+            if seen is not None and seen[0] == (book.epoch, book.revision):
+                continue
+            picture = self.look(book.conversation_id)
+            if picture is None:
+                check(not book.is_stored, "I13", f"conversation {book.conversation_id} is gone from the store")
+                continue
+            self._pictures[book.conversation_id] = ((book.epoch, book.revision), picture)
+            check(picture.revision == book.revision, "I10", f"the store is at {picture.revision}, the commits at {book.revision}")
+            check(picture.epoch == book.epoch, "I10", f"the store has epoch {picture.epoch}, the loads gave {book.epoch}")
+            check(picture.history == book.history, "I12", "the stored history is not what was committed")
+            check(picture.queue == list(book.queue.values()), "I12", "the stored queue is not what was committed")
+            check(picture.ids == book.ids, "I12", "the stored message ids are not those that were committed")
+            check(picture.rows == book.rows, "I12", "the stored rows are not those that were committed")

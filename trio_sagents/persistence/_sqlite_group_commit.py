@@ -1,0 +1,220 @@
+"""Group commit: many tasks, one transaction.
+
+There is no writer task and no thread that lives on. A task that submits while nobody leads becomes the leader: it takes all that
+is queued to a thread, which does it in one transaction. What is submitted meanwhile is the next group; when a leader comes back
+it wakes its members, and makes the first of that group the next leader.
+
+One failing member does not fail the others. Most are refused before they have changed anything; where one fails later, the
+transaction is rolled back and done again with a savepoint for each member (they would add a quarter to the cost of every commit).
+
+    queued --taken by a leader--> begun --committed or refused--> done
+       `--cancelled--> withdrawn
+
+Invariant: `_led` is true exactly while one task leads or was made the leader and has not run yet; nothing is queued otherwise.
+"""
+
+import datetime
+import sqlite3
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final, Generic, TypeVar
+
+import attrs
+import trio
+
+from trio_sagents.exceptions import PersistenceError, SagentsError
+from trio_sagents.persistence._sqlite_schema import explain
+from trio_sagents.persistence._sqlite_tables import last_change
+
+T = TypeVar("T")
+MAX_GROUP: Final = 1000
+"""The most members of one transaction, so that none waits long for the others of its group."""
+
+
+class Transaction:
+    """What an operation gets: the connection, inside a transaction, and numbers for changes."""
+
+    __slots__ = ("_change", "connection", "now")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.now = datetime.datetime.now(datetime.UTC).isoformat()
+        """When it began, as text."""
+        self._change: int | None = None
+
+    def next_change(self) -> int:
+        """Return a number above all those given before, by any process."""
+        if self._change is None:
+            self._change = last_change(self.connection)
+        self._change += 1
+        return self._change
+
+
+@attrs.define(eq=False)
+class _Job(Generic[T]):
+    """One submitted operation."""
+
+    operation: Callable[[Transaction], T]
+    """Called in the thread, perhaps twice: then nothing of the first call is left."""
+    task: trio.lowlevel.Task | None = None
+    """Who waits for it; None for the leader itself."""
+    begun: bool = False
+    results: list[T] = attrs.field(factory=list)
+    """The result, when it is done and has succeeded."""
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self.results) or self.error is not None
+
+    def take(self) -> T:
+        """Return the result or raise the error, and keep neither: the frames of an error hold this job."""
+        if self.error is None:
+            return self.results.pop()
+        try:
+            raise self.error
+        finally:
+            self.error = None
+
+
+class GroupCommit:
+    """Runs operations one after the other on one connection, grouped into transactions."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+        self._queued: dict[_Job[object], None] = {}
+        """In order; a dict, so that one can be withdrawn at once."""
+        self._led = False
+        self._idle = trio.lowlevel.ParkingLot()
+        self._thread = trio.CapacityLimiter(1)
+        self.groups = 0
+        """How many transactions were tried."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def submit(self, operation: Callable[[Transaction], T]) -> T:
+        """Do one operation, and return its result when the transaction it was in is committed.
+
+        Raises:
+            PersistenceError: it could not be done, or the transaction could not be committed; nothing of it is stored.
+            BaseException: what the operation raised; nothing of it is stored.
+
+        Cancellation: either it had not begun, and is withdrawn; or it goes to its end, which SQLite's busy timeout bounds,
+            and its result is returned.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = _Job(operation)
+        # No checkpoint until it is queued: whoever stops leading looks at the queue in the same step.
+        self._queued[job] = None  # type: ignore[index]  # a queue of jobs of all kinds
+        if self._led:
+            await self._wait(job)
+        else:
+            self._led = True
+        if not job.is_done:
+            await self._lead()
+        return job.take()
+
+    async def wait_idle(self) -> None:
+        """Wait until nobody leads; what was submitted before is done then."""
+        while self._led:
+            await self._idle.park()
+
+    async def _wait(self, job: _Job[T]) -> None:
+        """Return when `job` is done, or when its task is to lead."""
+
+        def withdraw(_raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
+            if job.begun:
+                return trio.lowlevel.Abort.FAILED
+            del self._queued[job]  # type: ignore[arg-type]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        job.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(withdraw)
+        job.task = None
+
+    async def _lead(self) -> None:
+        # Cancellation: others wait for this task. One pass of the event loop lets all who are about to submit join the group.
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        group = list(islice(self._queued, MAX_GROUP))
+        for job in group:
+            del self._queued[job]
+            job.begun = True
+        self.groups += 1
+        try:
+            # Cancellation: a group that has begun is always reported, and others wait for it. Bounded by the busy timeout of
+            # SQLite, not by a deadline: a thread cannot be abandoned, and a virtual clock would jump over a deadline.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._run, group, limiter=self._thread)
+        finally:
+            # No checkpoint until somebody leads, or nobody has to.
+            for job in group:
+                if not job.is_done:
+                    job.error = PersistenceError(f"the database {self._path!r}: the transaction was given up; nothing of it is stored")
+                if job.task is not None:
+                    trio.lowlevel.reschedule(job.task)
+            for job in self._queued:
+                # Whoever is queued behind a leader waits, in the same step.
+                if job.task is not None:  # pragma: no branch
+                    trio.lowlevel.reschedule(job.task)
+                break
+            else:
+                self._led = False
+                self._idle.unpark_all()
+
+    def _run(self, group: Sequence[_Job[object]]) -> None:
+        """Do a group in one transaction (in the thread)."""
+        try:
+            if not self._attempt(group, savepoints=False):
+                self._attempt(group, savepoints=True)
+        except sqlite3.Error as exc:
+            for job in group:
+                job.results.clear()
+                job.error = explain(self._path, exc)
+                job.error.__cause__ = exc
+        except BaseException:
+            for job in group:
+                job.results.clear()
+                job.error = None
+            raise
+
+    def _attempt(self, group: Sequence[_Job[object]], *, savepoints: bool) -> bool:
+        """Give each job its result and commit; without savepoints return False, with nothing done, where one has to be undone.
+
+        An error is never a local variable: its frames hold this one.
+
+        Raises:
+            sqlite3.Error: the transaction is lost, with all its members.
+        """
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection)
+            for job in group:
+                if savepoints:
+                    connection.execute("SAVEPOINT member")
+                changes = connection.total_changes
+                self._run_member(transaction, job)
+                if job.error is not None and connection.total_changes != changes:
+                    if not savepoints:
+                        return False
+                    connection.execute("ROLLBACK TO member")
+                if savepoints:
+                    connection.execute("RELEASE member")
+            connection.execute("COMMIT")
+            return True
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _run_member(self, transaction: Transaction, job: _Job[object]) -> None:
+        job.results.clear()
+        job.error = None
+        try:
+            job.results.append(job.operation(transaction))
+        except sqlite3.Error as exc:
+            if not self._connection.in_transaction:
+                raise
+            job.error = explain(self._path, exc)
+            job.error.__cause__ = exc
+        except (SagentsError, TypeError, ValueError, OverflowError) as exc:
+            job.error = exc
