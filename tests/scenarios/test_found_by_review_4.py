@@ -605,7 +605,7 @@ async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
         entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
         assert entry is not None
         assert entry.live is not None
-        remembered = entry.live.pipeline.claimed or {}
+        remembered = entry.live.pipeline._waiting_tools or {}
 
     assert 1 == len(remembered)
 

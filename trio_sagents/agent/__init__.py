@@ -32,7 +32,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import as_run, changes_arguments, may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._identity import familiar_id
+from trio_sagents.agent._identity import familiar_id, is_same_function
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer
 from trio_sagents.agent._progress import Progress
@@ -67,6 +67,7 @@ __all__ = (
     "extract",
     "familiar_id",
     "id_of",
+    "is_same_function",
     "may_repeat",
     "run_turn",
 )

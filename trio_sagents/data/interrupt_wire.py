@@ -54,7 +54,8 @@ _register()
 def encode_record(record: DecisionRecord) -> JSON:
     """Return a decision record as JSON; what the record does not say is left out."""
     fields = attrs.asdict(record)
-    return {name: value for name, value in fields.items() if name in _ALWAYS or value}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    return {name: value for name, value in plain.items() if name in _ALWAYS or value}
 
 
 def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None = None) -> JSON:

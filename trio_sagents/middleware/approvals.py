@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolLike, familiar_id, id_of
+from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolLike, familiar_id, id_of, is_same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque, check_text
 from trio_sagents.data.messages import ToolCall
@@ -62,7 +62,12 @@ class _Start:
 
     def knows(self, tool: Tool, origin: str) -> bool:
         """Return whether a tool of the agent is not a newcomer."""
-        return origin in self.fixed or familiar_id(tool, origin) in self.known
+        if origin in self.fixed:
+            return True
+        own = self.tools.get(tool.name)
+        # Objects that a function is bound to have no lasting id: as long as the agent lives, the functions themselves are compared.
+        is_replaced = own is not None and not tool.version and not is_same_function(own.function, tool.function)
+        return not is_replaced and familiar_id(tool, origin) in self.known
 
     def has(self, tool: Tool, origin: str) -> bool:
         """Return whether a tool of a sub-agent is a known tool of the agent: the same function, or the same tool of the same origin."""

@@ -190,7 +190,6 @@ class Ledger:
         for record in records:
             earlier = holding.get(record.call_id)
             if not replaces(record, earlier):
-                past[record.interrupt_id, record.call_id] = record
                 continue
             if earlier is not None:
                 past[earlier.interrupt_id, earlier.call_id] = earlier
