@@ -386,7 +386,8 @@ async def test_transform_row_with_a_hosts_own_stores(autojump_clock: Any) -> Non
 
 
 async def halts() -> object:
-    """Halt."""
+    """Halt, when the calls beside this one have begun."""
+    await trio.sleep(0.1)
     return Halt("enough")
 
 

@@ -274,6 +274,6 @@ async def test_policy_with_a_slip_in_a_name(autojump_clock: Any, caplog: pytest.
 
     said = [record.getMessage() for record in caplog.records]
     assert [
-        "conversation 'c': interrupt_on names 'refnd', and the agent has no such tool yet; did you mean 'refund', which runs without approval?",
-        "conversation 'c': interrupt_on names 'of_a_sub_agent', and the agent has no such tool yet",
-    ] == said
+        "interrupt_on names 'refnd', and the agent has no such tool yet; did you mean 'refund', which runs without approval?",
+        "interrupt_on names 'of_a_sub_agent', and the agent has no such tool yet",
+    ] == [text.removeprefix("conversation 'c': ") for text in said]

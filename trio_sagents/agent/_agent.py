@@ -278,6 +278,10 @@ class HookRunner(Protocol):
         """Return whether a tool belongs to the definition of this agent."""
         ...
 
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools that belong to the definition of this agent."""
+        ...
+
     def origin_of(self, name: str) -> str:
         """Return the id of the middleware that brought a tool."""
         ...
@@ -366,6 +370,10 @@ class MiddlewareContext:
     def is_own_tool(self, name: str) -> bool:
         """Return whether a tool belongs to the definition of this agent or sub-agent: its own tool, or of middleware that only it has."""
         return self._pipeline.is_own_tool(name)
+
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools for which `is_own_tool` is true, by name; a new mapping."""
+        return self._pipeline.own_tools()
 
     def origin_of(self, name: str) -> str:
         """Return the id of the middleware that brought a tool; empty for a tool of the agent itself."""

@@ -213,9 +213,9 @@ async def pass_decided(
     known = _outermost_first(pipeline)[0].waiting_tool(call.call_id)
     digest = pipeline.digest_of(tool)
     changed = differences(record.tool_digest, known if pipeline.keeps_objects(tool) else None, tool, digest)
-    if not changed and not edits(record, call):
+    if not changed and not edits(record):
         return decided
-    met = () if changed else met_by(record, call)
+    met = () if changed else met_by(record)
     wanted = await claim(pipeline, context, context.turn_id, decided, tool, met)
     if changed:
         # Somebody decides about the tool as it is now, whether or not a middleware asks for that.
@@ -228,22 +228,24 @@ async def pass_decided(
         return NotRun(refusal)
     if record.asked_before + 1 >= MAX_ASKED:
         return NotRun(f"Not run: people were asked about this call {MAX_ASKED} times, and it has changed again.")
-    why = text_of_change(changed, known, tool) if changed else text_of_edit(call, record)
-    return ask_again(wanted, record, met, why)
+    why = [text_of_change(changed, known, tool)] if changed else []
+    if edits(record):
+        why.append(text_of_edit(call, record))
+    return ask_again(wanted, record, met, "\n".join(why))
 
 
-def edits(record: DecisionRecord, call: ToolCall) -> bool:
+def edits(record: DecisionRecord) -> bool:
     """Return whether a decision changes the arguments that were shown."""
-    return record.kind == "edit" and digest_of([call.name, json.loads(record.content)["arguments"]]) != record.digest
+    return record.kind == "edit"
 
 
-def met_by(record: DecisionRecord, call: ToolCall) -> Sequence[str]:
+def met_by(record: DecisionRecord) -> Sequence[str]:
     """Return the demands that are met for the arguments as decided.
 
     An approval adds to what was met for the same arguments. Edited arguments are new: only the demands count that the person who
     edited them was shown.
     """
-    return tuple(record.demands) if edits(record, call) else (*record.met, *record.demands)
+    return tuple(record.demands) if edits(record) else (*record.met, *record.demands)
 
 
 def ask_again(wanted: PendingCall, record: DecisionRecord, met: Sequence[str], why: str) -> PendingCall:

@@ -65,6 +65,10 @@ class Pipeline:
         inherited = self.parent is not None and any(middleware is other for other in self.parent.agent.middleware)
         return not inherited and self._first is not None and name in self._first
 
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools for which `is_own_tool` is true, by name; a new mapping."""
+        return {name: tool for name, tool in self.tools.items() if self.is_own_tool(name)}
+
     def origin_of(self, name: str) -> str:
         """Return the id of the middleware that brought a tool; empty for a tool of the agent itself."""
         middleware = self._brought.get(name)

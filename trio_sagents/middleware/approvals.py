@@ -8,15 +8,16 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolLike, familiar_id, id_of, is_same_function
+from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolLike, familiar_id, is_same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque, check_text
 from trio_sagents.data.messages import ToolCall
+from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.middleware.sub_agents import SubAgents
 
 Policy: TypeAlias = "bool | Sequence[DecisionKind] | Mapping[str, Opaque]"
-_START: Final = "start"
-"""In the memory: the tools at the start of the agent."""
+_KNOWN: Final = "known"
+"""In the memory: the tools that are not newcomers."""
 METADATA_KEY: Final = "known_tools:"
 """In the metadata, before the id of the middleware: the ids of the tools that are not newcomers in this conversation."""
 _FIXED: Final = tuple(f"trio_sagents.middleware.{name}" for name in ("ask_user", "files", "sub_agents", "todo_list"))
@@ -45,36 +46,55 @@ def _name_of(key: "str | ToolLike") -> str:
     return key if isinstance(key, str) else Tool.of(key).name
 
 
-@attrs.frozen
-class _Start:
-    """The tools of an agent at its start."""
+@attrs.define(eq=False)
+class _Known:
+    """The tools of an agent that are not newcomers."""
 
-    known: frozenset[str]
-    """The ids of the tools that are not newcomers, of those that some other middleware brought than `fixed`."""
-    fixed: frozenset[str]
-    """The ids of the middleware whose tools are never newcomers; empty is the agent itself."""
     tools: Mapping[str, Tool]
-    """All tools, by name."""
+    """The tools at the start of the agent, by name."""
     origins: Mapping[str, str]
-    """By name: the id of the middleware that brought a tool."""
+    """By name: the id of the middleware that brought a tool; the tools of the agent itself are missing."""
+    ids: dict[str, frozenset[str]]
+    """By the path of the agent (empty) or of a sub-agent: the ids of the tools that are known, of those that may change."""
     is_stored: bool
-    """Whether `known` is in the metadata of the conversation."""
+    """Whether the metadata of the conversation have `ids`."""
 
     def knows(self, tool: Tool, origin: str) -> bool:
-        """Return whether a tool of the agent is not a newcomer."""
-        if origin in self.fixed:
+        """Return whether a tool of the agent itself is not a newcomer."""
+        if _is_fixed(tool, origin):
             return True
         own = self.tools.get(tool.name)
         # Objects that a function is bound to have no lasting id: as long as the agent lives, the functions themselves are compared.
         is_replaced = own is not None and not tool.version and not is_same_function(own.function, tool.function)
-        return not is_replaced and familiar_id(tool, origin) in self.known
+        return not is_replaced and familiar_id(tool, origin) in self.ids[""]
 
-    def has(self, tool: Tool, origin: str) -> bool:
-        """Return whether a tool of a sub-agent is a known tool of the agent: the same function, or the same tool of the same origin."""
+    def has(self, tool: Tool, origin: str, *, is_inherited: bool) -> bool:
+        """Return whether a tool of a sub-agent is a known tool of the agent."""
         own = self.tools.get(tool.name)
-        if own is None or not self.knows(own, self.origins[tool.name]):
+        if own is None or not self.knows(own, self.origins.get(tool.name, "")):
             return False
-        return own.function is tool.function or familiar_id(own, self.origins[tool.name]) == familiar_id(tool, origin)
+        if not is_inherited:
+            return is_same_function(own.function, tool.function)
+        # The middleware of the agent makes its tools anew for each sub-agent.
+        return familiar_id(own, self.origins.get(tool.name, "")) == familiar_id(tool, origin)
+
+    def knows_inside(self, path: str, tool: Tool, context: MiddlewareContext) -> bool:
+        """Return whether a tool that a sub-agent has of its own is not a newcomer; the first sub-agent of a path says what is known."""
+        if path not in self.ids:
+            self.ids[path] = _ids_of(context.own_tools(), context)
+            self.is_stored = False
+        origin = context.origin_of(tool.name)
+        return _is_fixed(tool, origin) or familiar_id(tool, origin) in self.ids[path]
+
+
+def _ids_of(tools: Mapping[str, Tool], context: MiddlewareContext) -> frozenset[str]:
+    origins = {name: context.origin_of(name) for name in tools}
+    return frozenset(familiar_id(tool, origins[name]) for name, tool in tools.items() if not _is_fixed(tool, origins[name]))
+
+
+def _is_fixed(tool: Tool, origin: str) -> bool:
+    """Return whether a tool is there by the definition of its agent: no server, and no middleware of the host, may change it."""
+    return not origin or getattr(tool.function, "__module__", "") in _FIXED
 
 
 @attrs.frozen(init=False, eq=False)
@@ -146,21 +166,19 @@ class Approvals(Middleware):
         Raises:
             ValueError: the policy asks about a tool that the agent does not have, and that cannot come later.
         """
-        if _START not in context.memory:
+        if _KNOWN not in context.memory:
             self._check_names(context)
-            context.memory[_START] = self._start_of(context)
+            context.memory[_KNOWN] = self._known_at_start(context)
 
-    def _start_of(self, context: MiddlewareContext) -> _Start:
-        tools = dict(context.tools)
-        origins = {name: context.origin_of(name) for name in tools}
-        fixed = frozenset({"", *(id_of(each) for each in context.agent.hooks.get("tools", ()) if _is_fixed(each))})
+    def _known_at_start(self, context: MiddlewareContext) -> _Known:
+        origins = {name: origin for name in context.tools if (origin := context.origin_of(name))}
         stored = context.state.metadata.get(self._key(context))
-        if isinstance(stored, list):
-            return _Start(frozenset(known for known in stored if isinstance(known, str)), fixed, tools, origins, is_stored=True)
-        ids: set[str] = set()
-        if self.newcomers != "allow":
-            ids = {familiar_id(tool, origins[name]) for name, tool in tools.items() if origins[name] not in fixed}
-        return _Start(frozenset(ids), fixed, tools, origins, is_stored=False)
+        if isinstance(stored, dict) and isinstance(stored.get(""), list):
+            ids = {path: frozenset(map(str, known)) for path, known in stored.items() if isinstance(known, list)}
+            return _Known(context.tools, origins, ids, is_stored=True)
+        ids = {"": frozenset[str]() if self.newcomers == "allow" else _ids_of(context.tools, context)}
+        can_change = any(type(each).__module__ not in _FIXED for each in context.agent.hooks.get("tools", ()))
+        return _Known(context.tools, origins, ids, is_stored=not can_change)
 
     def _key(self, context: MiddlewareContext) -> str:
         return f"{METADATA_KEY}{context.middleware_id}"
@@ -170,11 +188,20 @@ class Approvals(Middleware):
 
         Cancellation: either nothing was submitted, or the list is stored.
         """
-        start: _Start = context.memory[_START]
-        can_come = not all(_is_fixed(each) for each in context.agent.hooks.get("tools", ()))
-        if can_come and self.newcomers != "allow" and not start.is_stored:
-            await context.update(metadata={self._key(context): sorted(start.known)})
-            context.memory[_START] = attrs.evolve(start, is_stored=True)
+        await self._store(context)
+
+    async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
+        """Store which tools of sub-agents are known, if there are new sub-agents.
+
+        Cancellation: either nothing was submitted, or the list is stored.
+        """
+        await self._store(context)
+
+    async def _store(self, context: MiddlewareContext) -> None:
+        known: _Known = context.memory[_KNOWN]
+        if not known.is_stored and self.newcomers != "allow":
+            known.is_stored = True  # before it waits: a sub-agent that comes meanwhile sets it again
+            await context.update(metadata={self._key(context): {path: sorted(ids) for path, ids in known.ids.items()}})
 
     def _check_names(self, context: MiddlewareContext) -> None:
         functions = [tool.function for tool in context.tools.values()]
@@ -201,24 +228,17 @@ class Approvals(Middleware):
         return pending(call, kind="approval", allowed=kinds, text=self.reason, timeout=timeout)
 
     def _kinds(self, context: MiddlewareContext, tool: Tool) -> Sequence[DecisionKind]:
-        start: _Start = context.memory[_START]
-        listed = self._listed(start, tool)
-        origin = context.origin_of(tool.name)
-        if context.path:
-            is_familiar = start.has(tool, origin)
-            if listed is None and tool.name not in start.tools and context.is_own_tool(tool.name):
-                return ()  # a sub-agent's own tool, which belongs to the definition of the sub-agent
-        else:
-            is_familiar = start.knows(tool, origin)
-        if is_familiar or self.newcomers == "allow":
+        known: _Known = context.memory[_KNOWN]
+        listed = self._listed(known, tool)
+        if self.newcomers == "allow" or _is_familiar(context, known, tool):
             return listed or ()
         return ("reject",) if self.newcomers == "deny" else listed or APPROVAL_DECISIONS
 
-    def _listed(self, start: _Start, tool: Tool) -> Sequence[DecisionKind] | None:
+    def _listed(self, known: _Known, tool: Tool) -> Sequence[DecisionKind] | None:
         """Return what the policy says of a tool: by its name, else by its function, which may have another name elsewhere."""
         listed = next((kinds for function, kinds in self._functions if function == tool.function), self.interrupt_on.get(tool.name))
         if listed is None:
-            aliases = (self.interrupt_on.get(name) for name, other in start.tools.items() if other.function == tool.function)
+            aliases = (self.interrupt_on.get(name) for name, other in known.tools.items() if other.function == tool.function)
             listed = next((kinds for kinds in aliases if kinds), None)
         if listed is None and self.when is not None and self.when(tool):
             return APPROVAL_DECISIONS
@@ -229,8 +249,15 @@ class Approvals(Middleware):
         return {"interrupt_on": {name: list(kinds) for name, kinds in self.interrupt_on.items()}, "newcomers": self.newcomers}
 
 
-def _is_fixed(middleware: Opaque) -> bool:
-    return type(middleware).__module__ in _FIXED
+def _is_familiar(context: MiddlewareContext, known: _Known, tool: Tool) -> bool:
+    """Return whether a tool of the agent, or of the sub-agent that makes the call, is not a newcomer."""
+    origin = context.origin_of(tool.name)
+    if not context.path:
+        return known.knows(tool, origin)
+    is_own = context.is_own_tool(tool.name)
+    if is_own and tool.name not in known.tools:
+        return known.knows_inside("/".join(context.path), tool, context)
+    return known.has(tool, origin, is_inherited=not is_own)
 
 
 def _names_in_tasks(context: MiddlewareContext) -> Collection[str]:
@@ -241,5 +268,6 @@ def _names_in_tasks(context: MiddlewareContext) -> Collection[str]:
 
 def _may_come(context: MiddlewareContext) -> bool:
     """Return whether the agent, or a sub-agent, may have a tool later that it does not have at its start."""
-    brings = any(not _is_fixed(each) or isinstance(each, SubAgents) for each in context.agent.hooks.get("tools", ()))
+    bringing = context.agent.hooks.get("tools", ())
+    brings = any(type(each).__module__ not in _FIXED or isinstance(each, SubAgents) for each in bringing)
     return brings or any(tool.takes_context and not context.origin_of(name) for name, tool in context.tools.items())
