@@ -53,6 +53,7 @@ class ToolRun:
     async def answer(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
         """Answer one call, or find out what it waits for."""
         call = opened.call
+        waited = bool(opened.requests)
         tool = self.pipeline.tools.get(call.name)
         if tool is None:
             names = ", ".join(sorted(self.pipeline.tools)) or "none"
@@ -69,7 +70,7 @@ class ToolRun:
                     await self._run(allowed, tool, opened)
         if opened.result is not None:
             await self.context.commit_result(call, opened.result)
-        elif opened.requests:
+        elif opened.requests and not waited:
             self.tell_waiting()
 
     def tell_waiting(self) -> None:
