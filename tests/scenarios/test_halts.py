@@ -240,7 +240,7 @@ class Site:
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.thread = threading.Event()
+        self.began, self.thread = threading.Event(), threading.Event()
 
     async def alarm(self) -> Halt:
         """Halt after a second."""
@@ -259,6 +259,7 @@ class Site:
 
     def heavy(self, amount: int) -> str:
         """Work in a thread."""
+        self.began.set()
         self.thread.wait(20)
         return f"{amount} done"
 
@@ -297,8 +298,14 @@ async def test_halt_while_siblings_run(autojump_clock: Any) -> None:
 
 async def test_halt_while_a_thread_runs() -> None:
     """A thread cannot be stopped: its result is discarded, its outcome is on record as unknown, and nobody waits for it."""
+
+    async def see() -> Halt:
+        """Halt when the thread works."""
+        await trio.to_thread.run_sync(site.began.wait)
+        return Halt("fire")
+
     site = Site()
-    agent = scripted([Call("heavy", amount=1), Call("stop", amount=3)], "next", tools=[*site.tools, stop])
+    agent = scripted([Call("heavy", amount=1), Call("see")], "next", tools=[*site.tools, see])
     try:
         async with World(agent) as world:
             with trio.fail_after(10):
