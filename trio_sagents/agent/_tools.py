@@ -195,9 +195,9 @@ class Tool:
         *,
         name: str | None = None,
         description: str | None = None,
-        version: str = "",
+        version: str | None = None,
         check: Function | None = None,
-        recovery: Recovery = "unknown",
+        recovery: Recovery | None = None,
     ) -> "Tool":
         """Return the tool that a function is.
 
@@ -208,32 +208,30 @@ class Tool:
                 what a partial binds is not shown either. A `Tool` is taken as it is.
             name: None takes the function's.
             description: None takes the docstring's.
-            version: as of `Tool`; a function that is a `Tool` already keeps its own.
-            check: likewise.
-            recovery: likewise.
+            version: as of `Tool`; None is the default of `Tool`, or what the `Tool` has that is given. So are the others.
+            check: as of `Tool`.
+            recovery: as of `Tool`.
 
         Raises:
             TypeError: it is no function, or a parameter has no annotation, or one without a JSON schema.
             ValueError: the name is none that a model can call.
         """
         if isinstance(function, Tool):
-            return _renamed(function, name, description)
+            return _changed(function, name=name, description=description, version=version, check=check, recovery=recovery)
         name = _name_of(function) if name is None else name
         _check_name(name)
         where = _place(name)
         _check_function(function, where)
         summary, texts = read_docstring(_docstring_of(function))
         shape, context = _shape_of_function(function, where, texts)
-        return cls(
+        tool = cls(
             name=name,
             description=summary if description is None else description,
             parameters=shape.schema,
             function=function,
-            version=version,
-            check=check,
-            recovery=recovery,
             _binding=_Binding(shape.read, context),
         )
+        return _changed(tool, version=version, check=check, recovery=recovery)
 
     @property
     def spec(self) -> ToolSpec:
@@ -311,12 +309,9 @@ def _is_plain(function: Function) -> bool:
     return inspect.isroutine(function)
 
 
-def _renamed(tool: Tool, name: str | None, description: str | None) -> Tool:
-    if name is None and description is None:
-        return tool
-    return attrs.evolve(
-        tool, name=tool.name if name is None else name, description=tool.description if description is None else description
-    )
+def _changed(tool: Tool, **changes: object) -> Tool:
+    given = {name: value for name, value in changes.items() if value is not None}
+    return attrs.evolve(tool, **given) if given else tool  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # validators check
 
 
 def _check_function(function: object, where: str) -> None:
