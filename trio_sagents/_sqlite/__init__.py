@@ -1,10 +1,12 @@
 """SQLite files: how they are named in errors, made, claimed, opened, checked, and watched while they are open.
 
+The modules, lowest first. Each module imports only modules that come before it in this list:
+
     kinds       `DatabaseKind`: what is in a file of one kind, and what its errors mean to a person
     opening     arguments, the file itself, connections, tables
     watching    `FileWatch`: whether the files that are open are still those at their paths
 
-Each module imports only modules above it in this list. All functions block; call them in a thread.
+All functions block; call them in a thread.
 """
 
 from trio_sagents._sqlite.kinds import DatabaseKind, Synchronous

@@ -1,5 +1,7 @@
 """The way from a conversation's changes to a store: a host's one store, or its two.
 
+The modules, lowest first. Each module imports only modules that come before it in this list:
+
     ports           what a host implements: `ConversationStore`, or `AgentPersistence` and `DisplayMessagePersistence`
     returned        checks of what the methods of a host's store return
     adapter         `StoreAdapter`: what the runtime asks of a store, whichever kind the host gave
@@ -9,8 +11,6 @@
     transcript      `Transcript`: a host's `DisplayMessagePersistence`, whose failures never stop a conversation
     split           `SplitStore`: an `AgentPersistence` and perhaps a transcript as one `StoreAdapter`
     commit_queue    `CommitQueue`: the single order of each conversation's commits
-
-Each module imports only modules above it in this list.
 """
 
 from trio_sagents.storage.adapter import Asker, StoreAdapter, same_owner

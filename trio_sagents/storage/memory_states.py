@@ -10,7 +10,7 @@ from trio_sagents.data.json import JSON
 from trio_sagents.data.records import UNCHECKED, ConversationItem, ConversationPage, Owner, PersistContext, StoredState, Unchecked
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import Conflict
-from trio_sagents.storage.adapter import same_owner
+from trio_sagents.storage.adapter import place_of, same_owner
 
 
 @attrs.define(eq=False)
@@ -48,11 +48,8 @@ class MemoryStates:
             ValueError: `after` does not come from an earlier page.
         """
         names = list(self._states)
-        end = len(names)
-        if after is not None:
-            if not (isinstance(after, str) and after.isascii() and after.isdecimal()):
-                raise ValueError(f"after must come from an earlier page, not {after!r}")
-            end = bisect_left(names, int(after), key=lambda name: self._changes[name][0])
+        place = place_of("after", after)
+        end = len(names) if place is None else bisect_left(names, place, key=lambda name: self._changes[name][0])
         found: list[ConversationItem] = []
         for name in reversed(names[:end]):
             state = self._states[name]

@@ -22,6 +22,7 @@ from trio_sagents.data.records import (
     Owner,
     StoredState,
 )
+from trio_sagents.data.wire import RECORD_DEPTH
 from trio_sagents.exceptions import PersistenceError
 
 _ROLES: Final = frozenset(get_args(Role))
@@ -137,7 +138,7 @@ def _check_row(store: object, method: str, value: object) -> DisplayMessage:
             raise ValueError(f"status is {_shown(value.status)}")
         if not isinstance(value.content, Mapping):
             raise TypeError(f"content is {_kind(value.content)}, not a mapping")
-        plain_json(value.content, "content")
+        plain_json(value.content, "content", depth=-RECORD_DEPTH)
         if not _is_instant(value.created_at):
             raise ValueError(f"created_at is {_shown(value.created_at)}, not an aware datetime")
     except (TypeError, ValueError) as exc:

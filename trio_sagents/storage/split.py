@@ -33,7 +33,7 @@ from trio_sagents.data.records import (
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.wire import decode_message
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
-from trio_sagents.storage.adapter import Asker, same_owner
+from trio_sagents.storage.adapter import Asker, place_of, same_owner
 from trio_sagents.storage.memory_states import MemoryStates
 from trio_sagents.storage.ports import AgentPersistence, DisplayMessagePersistence
 from trio_sagents.storage.returned import checked_state
@@ -159,15 +159,14 @@ class SplitStore:
 
     async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
         """Return rows rendered from the stored state: the host's transcript has its own way to be read."""
+        place = place_of("before", before)
         stored = await self._load_state(asker, conversation_id)
         if stored is None or not _is_visible(stored, asker):
             raise ConversationNotFound(conversation_id)
         data = check_state_data(conversation_id, stored.data)
         records = [without_marks(record) for key in ("messages", "queue") for record in data[key]]
         rows = [row for record in records for row in rows_of(decode_message(conversation_id, record), LONG_AGO)]
-        if before is not None and not (isinstance(before, str) and before.isascii() and before.isdecimal()):
-            raise ValueError(f"before must come from an earlier page, not {before!r}")
-        end = len(rows) if before is None else min(int(before), len(rows))
+        end = len(rows) if place is None else min(place, len(rows))
         start = max(0, end - limit)
         return HistoryPage(tuple(rows[start:end]), str(start) if start else None)
 

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
+from trio_sagents.data.json import MAX_DEPTH
 from trio_sagents.data.records import (
     Commit,
     Conversation,
@@ -134,3 +135,13 @@ def test_checks_when_the_value_is_wrong(method: str, value: Any) -> None:
         CHECKS[method][0](value)
 
     assert len(str(caught.value)) < 300
+
+
+def test_check_row_when_it_nests_as_deep_as_a_call_may() -> None:
+    """A row may nest as deep as what may be stored, with the levels that the row itself adds."""
+    deep: Any = 1
+    for _ in range(MAX_DEPTH):
+        deep = {"a": deep}
+    row = attrs.evolve(ROW, content={"arguments": deep})
+
+    assert row is returned.checked_update(Shop(), row)
