@@ -104,6 +104,8 @@ class LiveAgent:
     async def cancel_turn(self, turn_id: str | None) -> TurnOutcome | None:
         """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs."""
         self.touch()
+        while (waits := self.journal.pending_wait) is not None and waits.by == "decision":
+            await waits.write.wait_ended()  # a decision on its way may let the turn continue: then that is cut
         turn = self.turns.turn
         if turn is None or (turn_id is not None and turn.turn_id != turn_id):
             await trio.lowlevel.checkpoint()
@@ -215,6 +217,8 @@ class LiveAgent:
 
     async def _wait(self) -> None:
         self.approvals.arm()
+        if self.turns.turn is None:
+            self.inbox.supersede_waiting()
         if self.is_at_rest and self.journal.is_at_rest:
             self.lifetime.arm()
         try:
@@ -276,7 +280,7 @@ def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journa
     host = Host(entry, services, blueprint, journal, nursery)
     turns = Turns(host, pipeline, board, receipts)
     hooks = HookCaller(host, pipeline, lifetime)
-    inbox = Inbox(entry, blueprint, services.access, board, turns, receipts, services.registry.context)
+    inbox = Inbox(entry, services, blueprint, board, turns, receipts)
     return LiveAgent(entry, services, journal, lifetime, board, turns, inbox, Approvals(turns, pipeline, hooks), hooks)
 
 
