@@ -79,8 +79,13 @@ class Subscription:
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 self.is_closed = True  # nobody reads any more
 
-    def enrol(self, feed: Feed) -> None:
-        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot."""
+    def enrol(self, feed: Feed, told: Sequence[Envelope] = ()) -> None:
+        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot.
+
+        Args:
+            feed: the agent's.
+            told: events of the agent that the reader gets before the snapshot; usually none.
+        """
         if self.feed is feed or self.is_closed:
             return
         self.feed = feed
@@ -90,6 +95,7 @@ class Subscription:
         if known is not None:
             self._seen = known
         else:
+            self._keep(Backlog(place, 1, False, tuple(told)))  # noqa: FBT003  # not continued: a snapshot follows
             self._first = feed.present(replaces=place)
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:

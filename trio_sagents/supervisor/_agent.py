@@ -27,7 +27,7 @@ from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.events import AgentShutdown, Snapshot
+from trio_sagents.data.events import AgentShutdown, Envelope, Snapshot, StateRestored
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.outcomes import TurnOutcome, Unanswered
 from trio_sagents.data.scopes import Scope
@@ -243,9 +243,8 @@ class LiveAgent:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""
         if not self.journal.is_at_rest:
             # Cancellation: whoever cancelled the agent waits for this: the id must not be free while a write of it is pending.
-            deadline = trio.current_time() + self.inbox.blueprint.policy.settle_timeout
-            if self.turns.turn is not None:
-                deadline = min(deadline, self.turns.turn.settle_deadline)  # one time for both: the turn has used some of it
+            # One time for both: the end of a turn may have used some of it.
+            deadline = min(trio.current_time() + self.inbox.blueprint.policy.settle_timeout, self.turns.patience)
             with trio.CancelScope(shield=True, deadline=deadline):
                 await self.journal.wait_at_rest()
 
@@ -289,9 +288,13 @@ def _enrol_waiting(agent: LiveAgent) -> None:
     services, entry = agent.services, agent.entry
     access = services.access
     waiting = tuple(services.subscriptions.get(entry.conversation_id, ()))
+    told: Sequence[Envelope] = ()
+    if agent.journal.state.is_restored:
+        agent.journal.publish(StateRestored())
+        told = agent.journal.feed("main").since(0) or ()
     for subscription in waiting:
         if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, entry.owner):
-            agent.enrol(subscription)
+            agent.journal.enrol(subscription, told if subscription.channel == "main" else ())
     if not access.is_synchronous:
         for subscription in waiting:
             if subscription.state == "pending":

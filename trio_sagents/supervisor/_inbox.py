@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.hosts import await_host
+from trio_sagents._trio.tree import is_within
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
@@ -154,7 +155,7 @@ class Inbox:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)
             raise
-        accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), may_decide=may_decide)
+        accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), self._is_unattended(), may_decide)
         write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
@@ -230,6 +231,10 @@ class Inbox:
             else:
                 return
 
+    def _is_unattended(self) -> bool:
+        """Return whether the caller is a task of an agent: its tool, or its middleware."""
+        return is_within(self.services.nursery)
+
     def _step(self, message: Message, shown: UserMessage, actor: Scope, *, may_decide: bool) -> Step:
         journal = self.board.journal
         waits = journal.pending_wait
@@ -247,7 +252,7 @@ class Inbox:
         else:
             self.receipts.accepted[message.message_id] = accepted
             board.lifetime.touch()
-            board.is_released = True
+            board.is_released = board.is_released or not (accepted.is_unattended and board.status is Status.PAUSED)
             if board.status is Status.INTERRUPTED and board.journal.state.waiting is None:
                 self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)

@@ -22,7 +22,7 @@ from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event, Snapshot
+from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Commit, Owner, Saved
 from trio_sagents.data.scopes import Scope
@@ -216,10 +216,10 @@ class Journal:
             )
         return feed
 
-    def enrol(self, subscription: Subscription) -> None:
-        """Let a subscription follow the agent, if it is live."""
+    def enrol(self, subscription: Subscription, told: Sequence[Envelope] = ()) -> None:
+        """Let a subscription follow the agent, if it is live; `told` is what its reader gets before the snapshot."""
         if self._picture is not None:
-            subscription.enrol(self.feed(subscription.channel))
+            subscription.enrol(self.feed(subscription.channel), told)
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Tell the subscribers; free of cost for a channel that nobody listens to."""

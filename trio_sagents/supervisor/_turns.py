@@ -7,7 +7,9 @@ is shown when it comes.
 """
 
 import contextvars
+import logging
 import math
+from typing import Final
 
 import attrs
 import trio
@@ -30,7 +32,8 @@ from trio_sagents.supervisor._receipts import Accepted, Receipts
 from trio_sagents.supervisor._services import Origin
 from trio_sagents.supervisor._status_board import StatusBoard
 
-THREADS = 40
+log: Final = logging.getLogger("trio_sagents")
+THREADS: Final = 40
 """Threads that one agent may have at once."""
 
 
@@ -180,6 +183,10 @@ class Turns:
     """Whether the last turn was cut."""
     has_last_turn: bool = False
     """Whether one more turn may begin before the agent leaves: for what was accepted before it was asked to leave, with grace."""
+    unattended: int = 0
+    """How many turns have followed each other that no person started."""
+    patience: float = math.inf
+    """Until when the store was waited for at the end of a turn that was given up; `math.inf` once it has answered."""
     _untold: Happening | None = None
     """How the last turn ended, if a follow-up turn begins at once: viewers see no other status between the two."""
     _threads: trio.CapacityLimiter | None = None
@@ -203,6 +210,10 @@ class Turns:
     def begin(self) -> None:
         """Begin a turn with what is queued."""
         journal = self.host.journal
+        if not self._may_attend():
+            self._untold = None
+            self.board.tell(Happening.PAUSED)
+            return
         first = next(iter(journal.state.queue))
         accepted = self.receipts.accepted.get(first)
         actor = self.host.scope if accepted is None else accepted.actor
@@ -210,6 +221,23 @@ class Turns:
         turn = self._new(TurnRecord(journal.ids.new(), actor), context)
         self.board.is_released = False
         self._start(turn)
+
+    def _may_attend(self) -> bool:
+        """Count a turn that no person started; return False if there were too many of them."""
+        queue = self.host.journal.state.queue
+        accepted = [self.receipts.accepted.get(message_id) for message_id in queue]
+        if any(each is None or not each.is_unattended for each in accepted):
+            self.unattended = 0
+            return True
+        if self.unattended >= self.host.blueprint.policy.max_unattended_turns:
+            log.warning(
+                "conversation %r waits for a person: %d turns in a row were started by tools or middleware (max_unattended_turns)",
+                self.host.conversation_id,
+                self.unattended,
+            )
+            return False
+        self.unattended += 1
+        return True
 
     def carry_on(self, interrupt: Interrupt, suspended: JSON, used: Usage, accepted: Accepted) -> None:
         """An interrupt is decided, and that is on record: its turn continues; or it is over, if the agent leaves without grace."""
@@ -272,7 +300,9 @@ class Turns:
         turn.told = outcome
         turn.ended.set()
         turn.stop_watching()
-        if work.last_write is None or work.last_write.has_ended or unsaved is None:
+        if work.last_write is not None and not work.last_write.has_ended and unsaved is not None:
+            self.patience = turn.settle_deadline
+        else:
             work.on_end = _nothing  # it holds the turn, which holds the work
         self.pipeline.turn_ended(outcome, work, turn.turn_id)
         self.turn = None
@@ -305,6 +335,7 @@ class Turns:
     def _stored_late(self, turn: Turn, unsaved: PersistenceError | None) -> None:
         """The end of a turn that was given up is on record after all: show what there is, unless something else runs by now."""
         turn.work.on_end = _nothing
+        self.patience = math.inf
         if unsaved is None and self.turn is None and turn.work.outcome is not None:
             self.board.tell(happening_of(turn.work.outcome), turn.turn_id)
 
