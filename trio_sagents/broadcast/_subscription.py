@@ -84,7 +84,7 @@ class Subscription:
 
         Args:
             feed: the agent's.
-            told: events of the agent that the reader gets before the snapshot; usually none.
+            told: events of the agent that a reader who has seen nothing yet gets before the snapshot; usually none.
         """
         if self.feed is feed or self.is_closed:
             return
@@ -95,7 +95,8 @@ class Subscription:
         if known is not None:
             self._seen = known
         else:
-            self._keep(Backlog(place, 1, False, tuple(told)))  # noqa: FBT003  # not continued: a snapshot follows
+            if place is None:
+                self._keep(Backlog(None, 1, is_continued=False, events=tuple(told)))
             self._first = feed.present(replaces=place)
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:
