@@ -156,7 +156,9 @@ def insert(file: sqlite3.Connection, number: int, blob: Blob, draw: random.Rando
     for name, text in blob.state:
         sql, value = _as_stored(draw, text)
         file.execute(f"INSERT OR IGNORE INTO state VALUES (?, ?, {sql})", (number, name, value))
-    file.executemany("INSERT OR IGNORE INTO message_ids VALUES (?, ?, ?)", [(number, *one) for one in blob.ids if one[0].isascii()])
+    file.executemany(
+        "INSERT OR IGNORE INTO message_ids VALUES (?, ?, ?)", [(number, *identifier) for identifier in blob.ids if identifier[0].isascii()]
+    )
 
 
 def image(file: sqlite3.Connection, number: int) -> Sequence[object]:

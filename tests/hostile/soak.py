@@ -71,7 +71,7 @@ def _is_ours(value: object) -> bool:
 def _garbage() -> int:
     gc.set_debug(gc.DEBUG_SAVEALL)
     gc.collect()
-    found = sum(_is_ours(one) for one in gc.garbage)
+    found = sum(_is_ours(item) for item in gc.garbage)
     gc.set_debug(0)
     gc.garbage.clear()
     gc.collect()
@@ -141,7 +141,7 @@ async def soak(count: int, rounds: int, store: ConversationStore, *, is_fresh: b
         agent.model.requests = _Forgetful()  # type: ignore[attr-defined]  # a script remembers what it was asked, for tests
         for number in range(rounds):
             began = time.perf_counter()
-            names = [f"{number}-{one}" for one in range(count)]
+            names = [f"{number}-{index}" for index in range(count)]
             await _round(sessions, names, number)
             if is_fresh:
                 for name in names:
@@ -217,7 +217,7 @@ def run_soak(count: int, rounds: int, kind: str) -> list[Left]:
     """Soak in a process of its own."""
     command = [sys.executable, "-m", "tests.hostile.soak", "--sessions", str(count), "--rounds", str(rounds), "--store", kind]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return [Left(**one) for one in json.loads(done.stdout)]
+    return [Left(**fields) for fields in json.loads(done.stdout)]
 
 
 def main() -> None:

@@ -31,14 +31,14 @@ def _public() -> Iterator[tuple[str, Any]]:
 
 
 def _classes() -> list[tuple[str, type]]:
-    return [(name, one) for name, one in _public() if isinstance(one, type)]
+    return [(name, value) for name, value in _public() if isinstance(value, type)]
 
 
 def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield every public function, and every public method that this library wrote."""
-    for name, one in _public():
-        if isinstance(one, types.FunctionType):
-            yield name, one
+    for name, value in _public():
+        if isinstance(value, types.FunctionType):
+            yield name, value
     for name, cls in _classes():
         for attribute in dir(cls):
             found = inspect.getattr_static(cls, attribute)
@@ -99,7 +99,7 @@ def test_function_when_it_waits(name: str, function: Callable[..., Any]) -> None
     owner = dict(_public()).get(name.rpartition(".")[0])
     bases = owner.__mro__ if isinstance(owner, type) else ()
 
-    assert "Cancellation:" in "".join(one.__doc__ or "" for one in (function, *bases)), name
+    assert "Cancellation:" in "".join(documented.__doc__ or "" for documented in (function, *bases)), name
 
 
 def test_constants_when_listed() -> None:

@@ -126,8 +126,8 @@ async def test_envelope_names_the_agent(autojump_clock: Any) -> None:
             await answer_to(sessions)
             await info.agent.stop()
             seen = await read_all(subscriber)
-            assert {(info.agent_id, "c")} == {(one.agent_id, one.conversation_id) for one in seen}
-            lives.append({one.incarnation for one in seen})
+            assert {(info.agent_id, "c")} == {(context.agent_id, context.conversation_id) for context in seen}
+            lives.append({context.incarnation for context in seen})
 
     (one,), (two,) = lives
     assert one
@@ -217,7 +217,7 @@ async def test_message_that_came_while_a_turn_failed_is_held(autojump_clock: Any
     heard: list[list[str]] = []
 
     def listen(request: Any) -> Any:
-        heard.append([one.text for one in request.messages if one.role == "user"])
+        heard.append([message.text for message in request.messages if message.role == "user"])
         return ("one moment", RuntimeError("the model is out")) if len(heard) == 1 else "yes"
 
     async with opened(Agent(model=ScriptedModel(listen, chunk_interval=5.0))) as sessions:
@@ -493,6 +493,6 @@ async def test_agent_that_has_ended_is_gone(autojump_clock: Any) -> None:
             await sessions.stop("c")
             await read_all(subscriber)
 
-            assert [None] == [one() for one in made]
+            assert [None] == [reference() for reference in made]
     finally:
         gc.enable()

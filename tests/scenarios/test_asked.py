@@ -67,7 +67,7 @@ async def test_text_when_two_are_asked(autojump_clock: Any, first: Any, second: 
         await world.decide(Reject(call))
 
         assert ("cancelled", read) == (await world.results())["pay"]
-        assert [[call.call_id]] * 2 == [one.seen for one in asked]
+        assert [[call.call_id]] * 2 == [hook.seen for hook in asked]
 
 
 async def test_text_when_it_cannot_be_stored(autojump_clock: Any) -> None:
@@ -139,7 +139,7 @@ async def test_leaving_while_a_decision_is_looked_at(autojump_clock: Any, severa
             nursery.start_soon(_stop_later, handle)
         assert [Approve(call) for call in interrupt.calls] == told
         assert {call.call_id for call in interrupt.calls} == set(asked[0].seen)
-        assert all(not one.seen for one in asked[1:])
+        assert all(not hook.seen for hook in asked[1:])
         assert interrupt == await world.interrupt()
         assert "done" == text_of(await world.decide(*map(Approve, interrupt.calls)))
 

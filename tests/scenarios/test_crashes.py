@@ -40,7 +40,7 @@ def everything(effects: Effects) -> Any:
     tools = [effects.tool("look"), effects.tool("pay"), effects.tool("move")]
 
     def sub(request: Any) -> Any:
-        results = [one for message in request.messages for one in message.results]
+        results = [result for message in request.messages for result in message.results]
         return "sub done" if results else [Call("look", amount=10), Call("pay", amount=11)]
 
     def reply(request: Any) -> Any:
@@ -129,7 +129,7 @@ async def test_crash_after_every_commit(autojump_clock: Any, backend: Backend, n
             assert not isinstance(await receipt.wait(), Completed) or n > 9
         waiting = await world.interrupt()
         if waiting is not None:
-            assert {one.call_id for one in waiting.decided} >= {one.call_id for one in known.values()}
+            assert {record.call_id for record in waiting.decided} >= {decision.call_id for decision in known.values()}
             left = decisions_of(waiting)
             outcome = await world.decide(*left.values())
             assert isinstance(outcome, Completed)
@@ -166,7 +166,7 @@ async def test_failed_write_at_every_commit(autojump_clock: Any, n: int, lies: b
         await world.crash()
         assert "done with" in text_of(await world.post("and now"))
 
-        allowed = {one.call_id: {Approve: 2, Edit: 12}[type(one)] for one in sent if isinstance(one, Approve | Edit)}
+        allowed = {decision.call_id: {Approve: 2, Edit: 12}[type(decision)] for decision in sent if isinstance(decision, Approve | Edit)}
         ran = [
             (key.rpartition("/")[2], given["amount"])
             for key, (name, given) in zip(effects.keys, effects.done, strict=True)
@@ -292,8 +292,8 @@ async def test_history_is_valid_whatever_was_decided(autojump_clock: Any, backen
         with pytest.raises(AlreadyDecided):
             await world.resume(Reject(call.interrupt_id, call.call_id, call.digest))
         messages = await world.messages()
-        calls = [one.call_id for message in messages for one in message.calls]
-        results = [one.call_id for message in messages for one in message.results]
+        calls = [call.call_id for message in messages for call in message.calls]
+        results = [result.call_id for message in messages for result in message.results]
 
         assert sorted(calls) == sorted(results)
         assert len(set(calls)) == len(calls) == 10

@@ -130,7 +130,7 @@ async def test_turns_and_statuses_under_many_hands(autojump_clock: Any, store: s
         for event in of_kind(events, TurnStarted, TurnEnded):
             assert turn == (None if isinstance(event, TurnStarted) else event.turn_id)
             turn = event.turn_id if isinstance(event, TurnStarted) else None
-        answered_calls = [one.call_id for message in (await state_of(sessions)).messages for one in message.results]
+        answered_calls = [result.call_id for message in (await state_of(sessions)).messages for result in message.results]
 
         check_no_hole(events)
         assert len(answered_calls) == len(set(answered_calls))

@@ -182,7 +182,7 @@ async def test_crash_with_open_tool_calls(autojump_clock: Any) -> None:
         await sessions.stop("c")
     agent = make_agent("what now?", tools=[pay])
     async with opened(agent, store=image) as sessions:
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert ["unknown", "unknown"] == [result.status for result in results]
         assert ["pay", "pay"] == runs
@@ -364,7 +364,7 @@ async def test_history_pages(autojump_clock: Any) -> None:
         page = await sessions.history("c", limit=4)
         older = await sessions.history("c", limit=4, before=page.before)
         oldest = await sessions.history("c", limit=4, before=older.before)
-        texts = [row.content["text"] for one in (oldest, older, page) for row in one.rows]
+        texts = [row.content["text"] for part in (oldest, older, page) for row in part.rows]
 
         assert [text for index in range(5) for text in (str(index), f"re: {index}")] == texts
         assert oldest.before is None

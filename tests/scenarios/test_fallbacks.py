@@ -74,19 +74,23 @@ class Spoken:
         yield self._say(self.scripts.pop(0))
 
     async def _say(self, script: Sequence[Any]) -> AsyncIterator[Any]:
-        for one in script:
+        for step in script:
             await trio.lowlevel.checkpoint()
-            if isinstance(one, Exception):
-                raise one
-            if one is Hang:
+            if isinstance(step, Exception):
+                raise step
+            if step is Hang:
                 await trio.sleep_forever()
-            yield one
+            yield step
 
 
 def spoken(name: str, *scripts: Any) -> Spoken:
     """Return a model; a script is a sequence of chunks and errors, an error, or a text for a whole answer."""
     return Spoken(
-        name, [[TextChunk(one), STOP] if isinstance(one, str) else [one] if isinstance(one, Exception) else one for one in scripts]
+        name,
+        [
+            [TextChunk(script), STOP] if isinstance(script, str) else [script] if isinstance(script, Exception) else script
+            for script in scripts
+        ],
     )
 
 
@@ -147,7 +151,9 @@ async def test_every_model_that_fails(autojump_clock: Any) -> None:
         assert Failed(last) == outcome
         assert [2, 1, 2] == [len(model.requests) for model in models]
         assert [ModelRetrying, ModelFallback, ModelFallback, ModelRetrying] == [type(event) for event in told]
-        assert [("a", "b", BUSY), ("b", "c", REFUSED)] == [(one.model, one.fallback, one.error) for one in of_kind(seen, ModelFallback)]
+        assert [("a", "b", BUSY), ("b", "c", REFUSED)] == [
+            (event.model, event.fallback, event.error) for event in of_kind(seen, ModelFallback)
+        ]
         assert [
             "before that, attempt 1 of model 'a' failed: overloaded",
             "before that, attempt 2 of model 'a' failed: overloaded",
@@ -258,7 +264,7 @@ async def test_failure_that_lasts(autojump_clock: Any, error: Exception) -> None
         assert began == trio.current_time()
         seen = await read_all(watch)
 
-        assert "secret" not in json.dumps([envelope_to_dict(one) for one in seen]) + str(last.__notes__)
+        assert "secret" not in json.dumps([envelope_to_dict(envelope) for envelope in seen]) + str(last.__notes__)
         assert ["fine", ""] == shown(seen)
 
 

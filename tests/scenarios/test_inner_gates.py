@@ -69,7 +69,7 @@ async def test_answer_of_gates_when_only_some_claimed_the_call(autojump_clock: A
         assert "end" == text_of(await world.decide(Reject(call)))
 
     (result,) = model.requests[-1].messages[-1].results
-    assert [["pay"], ["pay"], ["pay"], ["pay"], []] == [one.asked for one in (outer, silent, first, second, other)]
+    assert [["pay"], ["pay"], ["pay"], ["pay"], []] == [gate.asked for gate in (outer, silent, first, second, other)]
     assert "one" == result.content
     assert [] == effects.done
 

@@ -405,5 +405,5 @@ async def test_more_are_held_than_one_renewal_takes(autojump_clock: Any, monkeyp
         await trio.sleep(4 * TTL)
 
         assert [4, 4, 2] == [len(ids) for ids in renewed]
-        assert names == sorted(one for ids in renewed for one in ids)
+        assert names == sorted(identifier for ids in renewed for identifier in ids)
         assert len(names) == await here.agent_count()

@@ -193,7 +193,7 @@ async def test_leave_by_a_failing_sibling(autojump_clock: Any) -> None:
             nursery.start_soon(fail)
             nursery.start_soon(host)
 
-    assert [HostError] == [type(one) for one in caught.value.exceptions]
+    assert [HostError] == [type(exception) for exception in caught.value.exceptions]
     assert "cancelled" == (await last_of(store))[2]
 
 

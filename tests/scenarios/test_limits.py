@@ -94,5 +94,5 @@ async def test_result_that_does_not_fit_into_the_state(autojump_clock: Any) -> N
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, LimitExceeded)
         await sessions.stop("c")
-        (result,) = [one for message in (await state_of(sessions)).messages for one in message.results]
+        (result,) = [result for message in (await state_of(sessions)).messages for result in message.results]
         assert ("completed", "word") == (result.status, result.content[:4])

@@ -117,7 +117,7 @@ async def test_steer_is_taken_at_the_next_model_call(autojump_clock: Any) -> Non
         await trio.sleep(1)
         before = await sessions.post("c", "before")
         steering = await sessions.post("c", "left", overlap="steer")
-        outcomes = [await one.wait() for one in (receipt, before, steering)]
+        outcomes = [await posted.wait() for posted in (receipt, before, steering)]
 
         assert isinstance(outcomes[0], Completed)
         assert 1 == len({outcome.message.message_id for outcome in outcomes})
@@ -314,7 +314,9 @@ async def test_message_id_posted_twice(autojump_clock: Any) -> None:
         outcomes = await first.wait(), await second.wait()
         third = await sessions.post("c", "hi", message_id="m1")
 
-        assert [("m1", False), ("m1", True), ("m1", True)] == [(one.message_id, one.duplicate) for one in (first, second, third)]
+        assert [("m1", False), ("m1", True), ("m1", True)] == [
+            (receipt.message_id, receipt.duplicate) for receipt in (first, second, third)
+        ]
         assert outcomes[0] == outcomes[1]
         assert outcomes[0].message == (await third.wait()).message
         assert ["hi"] == await users(sessions)

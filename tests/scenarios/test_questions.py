@@ -194,7 +194,7 @@ async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, ba
         results = await world.results()
         assert ("completed", "red") == results["ask_user"]
         assert ("completed", "sub done") == results["task"]
-        assert {"pay 2 done", "because"} == {one.content for message in sub.requests[1].messages for one in message.results}
+        assert {"pay 2 done", "because"} == {result.content for message in sub.requests[1].messages for result in message.results}
         assert 4 == len(await world.records())
 
 
@@ -266,7 +266,7 @@ async def test_batch_answered_in_three_processes(autojump_clock: Any, store: str
         return Agent(model=model, tools=purse.tools, middleware=[gate(), AskUser(), SubAgents([task(inner)])])
 
     def said(request: Any) -> Any:
-        names = [one.name for message in request.messages for one in message.results]
+        names = [result.name for message in request.messages for result in message.results]
         return Call("look", what="x") if not names else Call("pay", amount=1) if names == ["look"] else "done"
 
     async with opened(agent(), **settings) as sessions:

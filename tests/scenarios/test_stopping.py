@@ -170,7 +170,7 @@ async def test_stop_during_start(autojump_clock: Any) -> None:
             assert await sessions.stop("c")
 
         assert 1 == trio.current_time()
-        assert [AgentStopped] * 3 == [type(one) for one in caught]
+        assert [AgentStopped] * 3 == [type(error) for error in caught]
         assert 0 == sessions.statistics().agents
 
 

@@ -80,7 +80,7 @@ async def test_subscribe_with_a_place_of_the_other_channel(autojump_clock: Any) 
         assert isinstance(envelope.event, Snapshot)
         await second.subscribe("c", after=envelope.event.cursor)
 
-        assert [Snapshot] == [type(one.event) for one in await read_all(second)]
+        assert [Snapshot] == [type(envelope.event) for envelope in await read_all(second)]
 
 
 async def test_subscribe_that_is_cancelled_while_the_authorizer_is_asked(autojump_clock: Any) -> None:
@@ -143,7 +143,7 @@ async def test_closed_subscriber_leaves_no_cycle() -> None:
                 await reader.subscribe("a")
             del reader
             gc.collect()
-            found = [type(one).__name__ for one in gc.garbage if str(type(one).__module__).startswith("trio_sagents")]
+            found = [type(item).__name__ for item in gc.garbage if str(type(item).__module__).startswith("trio_sagents")]
         finally:
             gc.set_debug(0)
             gc.garbage.clear()

@@ -48,7 +48,7 @@ async def test_tool_whose_error_has_no_text_that_can_be_stored(autojump_clock: A
         assert "done" == await answer_to(sessions)
         assert await sessions.running("c")
     async with opened(store=store) as sessions:
-        (result,) = [one for message in (await state_of(sessions)).messages for one in message.results]
+        (result,) = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert "failed" == result.status
         assert type(error).__name__ in result.content

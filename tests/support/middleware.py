@@ -67,8 +67,8 @@ def asked(agent: Agent) -> list[ModelRequest]:
 def texts(request: ModelRequest) -> list[tuple[str, str]]:
     """Return (role, text) of each message of a request."""
     return [
-        (one.role, one.text or " ".join([*(call.name for call in one.calls), *(result.content for result in one.results)]))
-        for one in request.messages
+        (message.role, message.text or " ".join([*(call.name for call in message.calls), *(result.content for result in message.results)]))
+        for message in request.messages
     ]
 
 

@@ -234,12 +234,14 @@ class World:
 
     async def results(self) -> Mapping[str, tuple[str, str]]:
         """Return (status, text) of the results, by the name of the tool; of several calls of a tool the last."""
-        return {one.name: (one.status, one.content) for message in await self.messages() for one in message.results}
+        return {result.name: (result.status, result.content) for message in await self.messages() for result in message.results}
 
     async def records(self) -> Sequence[DecisionRecord]:
         """Return what was ever decided, in the order of the history."""
-        found = [one for message in await self.messages() if message.role == "tool" for one in message.metadata.get("decisions", ())]
-        return [DecisionRecord(**one) for one in found]
+        found = [
+            decision for message in await self.messages() if message.role == "tool" for decision in message.metadata.get("decisions", ())
+        ]
+        return [DecisionRecord(**fields) for fields in found]
 
     def stored_state(self) -> dict[str, Any]:
         """Return the state as it is in the store, beside the history."""
@@ -311,7 +313,7 @@ def text_of(outcome: TurnOutcome) -> str:
 
 def statuses(envelopes: Iterable[Any]) -> list[str]:
     """Return the statuses that were told, in order."""
-    return [one.event.status.value for one in envelopes if isinstance(one.event, StatusChanged)]
+    return [envelope.event.status.value for envelope in envelopes if isinstance(envelope.event, StatusChanged)]
 
 
 async def decide_while(world: World, meanwhile: Any) -> Any:

@@ -21,7 +21,7 @@ def check(condition: object, invariant: str, what: str) -> None:
 
 def plain(value: object) -> Any:
     """Return a JSON value as JSON has it: lists for tuples, dicts for mappings."""
-    return json.loads(json.dumps(value, default=lambda one: dict(one) if isinstance(one, Mapping) else list(one)))
+    return json.loads(json.dumps(value, default=lambda value: dict(value) if isinstance(value, Mapping) else list(value)))
 
 
 @attrs.define
@@ -104,7 +104,7 @@ class Book:
         missing = {record["message_id"] for record in self.history if _is_visible(record)} - shown
         check(not missing, "I12", f"messages without rows: {missing}")
         if is_whole:
-            check(all(calls.values()), "I8", f"open calls while no turn runs: {[one for one in calls if not calls[one]]}")
+            check(all(calls.values()), "I8", f"open calls while no turn runs: {[call for call in calls if not calls[call]]}")
             last = self.history[-1] if self.history else None
             check(
                 last is None or (last["role"] == "assistant" and last["stop_reason"] != "tool_calls"),
@@ -114,8 +114,8 @@ class Book:
 
     def answer_to(self, message_id: str) -> Record | None:
         """Return the assistant message that ends the turn which took a message; None while there is none."""
-        turn_id = next((one["turn_id"] for one in self.history if one["message_id"] == message_id), None)
-        of_turn = [one for one in self.history if one["turn_id"] == turn_id] if turn_id is not None else []
+        turn_id = next((message["turn_id"] for message in self.history if message["message_id"] == message_id), None)
+        of_turn = [message for message in self.history if message["turn_id"] == turn_id] if turn_id is not None else []
         last = of_turn[-1] if of_turn else None
         return last if last is not None and last["role"] == "assistant" and last["stop_reason"] != "tool_calls" else None
 

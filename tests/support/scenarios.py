@@ -304,7 +304,8 @@ async def transcript(sessions: Sessions, conversation_id: str = "c", **settings:
     """Return (role, text, stop reason) of each message."""
     state = await state_of(sessions, conversation_id, **settings)
     return [
-        (message.role, message.text or " ".join(one.content for one in message.results), message.stop_reason) for message in state.messages
+        (message.role, message.text or " ".join(result.content for result in message.results), message.stop_reason)
+        for message in state.messages
     ]
 
 

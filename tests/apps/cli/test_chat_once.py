@@ -177,7 +177,7 @@ def test_ctrl_c_ends_once_with_status_130(chat: Chat) -> None:
 
 def _drafts(path: Path) -> bool:
     """Return whether the store holds some text of the answer: whatever its tables are, it is on the disk."""
-    return any(b"On night 1" in one.read_bytes() for one in (path, path.with_name("chat.db-wal")) if one.exists())
+    return any(b"On night 1" in file.read_bytes() for file in (path, path.with_name("chat.db-wal")) if file.exists())
 
 
 def test_once_and_the_chat_work_without_the_tui_extra(chat: Chat) -> None:

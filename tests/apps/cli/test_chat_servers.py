@@ -33,7 +33,7 @@ def test_two_servers_of_one_name_are_told_apart() -> None:
     """And each tool has the name of its server before it."""
     servers = mcp_servers(["uvx mcp-server-time", "uvx mcp-server-time"], frozenset())
 
-    assert ["Mcp:time", "Mcp:time2"] == [one.middleware_id for one in servers.middleware]
+    assert ["Mcp:time", "Mcp:time2"] == [hook.middleware_id for hook in servers.middleware]
 
 
 def test_which_tools_ask() -> None:

@@ -198,4 +198,4 @@ def test_every_tool_has_a_description_for_each_argument(tmp_path: Path) -> None:
 
         assert spec.description
         assert "context" not in spec.parameters["properties"]
-        assert all(one.get("description") for one in spec.parameters["properties"].values())
+        assert all(parameter.get("description") for parameter in spec.parameters["properties"].values())

@@ -45,7 +45,7 @@ def text_of(pieces: Iterable[Piece]) -> str:
 
 def shown(view: TurnView, *events: Any) -> str:
     """Return what a view prints for some events."""
-    return "".join(text_of(view.show_debug(one) if isinstance(one, SubAgentEvent) else view.show(one)) for one in events)
+    return "".join(text_of(view.show_debug(event) if isinstance(event, SubAgentEvent) else view.show(event)) for event in events)
 
 
 def did(**data: Any) -> SubAgentEvent:

@@ -42,14 +42,14 @@ def _documented() -> Iterator[tuple[str, Any]]:
             elif kind == "automodule":
                 if ":members:" in options:
                     module = importlib.import_module(name)
-                    yield from ((key, one) for key, one in vars(module).items() if getattr(one, "__module__", None) == name)
+                    yield from ((key, value) for key, value in vars(module).items() if getattr(value, "__module__", None) == name)
             else:
                 yield name.rpartition(".")[2], _found(name if "trio_sagents" in name else f"{current}.{name}")
 
 
 def _public(module: str) -> list[str]:
     found = importlib.import_module(module)
-    return list(getattr(found, "__all__", None) or [name for name, one in vars(found).items() if isinstance(one, type)])
+    return list(getattr(found, "__all__", None) or [name for name, value in vars(found).items() if isinstance(value, type)])
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -57,7 +57,7 @@ def test_reference_when_a_name_is_public(module: str) -> None:
     """Each public name of a module stands on a page of the reference."""
     documented = list(_documented())
     missing = [
-        name for name in _public(module) if not any(name == known and one is _found(f"{module}.{name}") for known, one in documented)
+        name for name in _public(module) if not any(name == known and value is _found(f"{module}.{name}") for known, value in documented)
     ]
 
     assert [] == missing
@@ -65,7 +65,7 @@ def test_reference_when_a_name_is_public(module: str) -> None:
 
 def test_reference_when_a_name_stands_twice() -> None:
     """No page documents what another one has."""
-    names = [name for name, one in _documented() if isinstance(one, type) or callable(one)]
+    names = [name for name, value in _documented() if isinstance(value, type) or callable(value)]
 
     assert [] == sorted({name for name in names if names.count(name) > 1})
 

@@ -76,7 +76,7 @@ async def test_leaving_when_server_has_a_child() -> None:
     """What the server itself has started is killed with it, though the server ends by itself."""
     before = descriptors()
     async with open_mcp(rude("--child")) as connection:
-        pids = [int(one) for one in (await connection.call("pid", {})).content.split()]
+        pids = [int(pid) for pid in (await connection.call("pid", {})).content.split()]
 
         assert [True, True] == [is_alive(pid) for pid in pids]
 

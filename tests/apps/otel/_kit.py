@@ -39,7 +39,7 @@ class Spans:
         """Return the parent, which has to have ended, too."""
         if span.parent is None:
             return None
-        (found,) = [one for one in self.ended if one.context.span_id == span.parent.span_id]
+        (found,) = [other for other in self.ended if other.context.span_id == span.parent.span_id]
         assert found.context.trace_id == span.context.trace_id
         return found
 

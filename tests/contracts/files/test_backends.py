@@ -326,7 +326,7 @@ def _model_step(model: dict[str, str], what: str, path: str, other: str, content
     """Do a step on a dictionary; return whether it can be done."""
 
     def free(path: str) -> bool:
-        return not any(one == path or one.startswith(path + "/") or path.startswith(one + "/") for one in model)
+        return not any(name == path or name.startswith(path + "/") or path.startswith(name + "/") for name in model)
 
     match what:
         case "create" | "write" if free(path) or (what == "write" and path in model):
@@ -336,11 +336,11 @@ def _model_step(model: dict[str, str], what: str, path: str, other: str, content
         case "delete" if path in model:
             del model[path]
         case "move":
-            moved = [one for one in model if one == path or one.startswith(path + "/")]
+            moved = [name for name in model if name == path or name.startswith(path + "/")]
             if not moved or other == path or other.startswith(path + "/") or not free(other):
                 return False
-            for one in moved:
-                model[other + one[len(path) :]] = model.pop(one)
+            for name in moved:
+                model[other + name[len(path) :]] = model.pop(name)
         case "read" if path in model:
             pass
         case _:

@@ -163,10 +163,10 @@ def places_in(path: Path) -> tuple[cst.Module, list[Place]]:
 def _may_be(keys: Collection[str], path: Path, module: cst.Module, lines: Sequence[str], place: Place) -> bool:
     _, new, line, _, function = place
     begin = f"{path.relative_to(ROOT).as_posix()}::{function}: - "
-    near = {" ".join(one.split()) for one in lines[line - 1 : line - 1 + MOST_LINES]}
+    near = {" ".join(text.split()) for text in lines[line - 1 : line - 1 + MOST_LINES]}
     code = module.code_for_node(new).strip()
     text = "" if "\n" in code else " ".join(code.split())  # of several lines some may be as they were
-    return any(text in key and any(key.startswith(begin + one) for one in near if one) for key in keys if key.startswith(begin))
+    return any(text in key and any(key.startswith(begin + tail) for tail in near if tail) for key in keys if key.startswith(begin))
 
 
 def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Collection[str] | None = None) -> tuple[int, list[Mutant]]:
@@ -182,7 +182,7 @@ def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only:
         if only is None or any(key.startswith(f"{path.relative_to(ROOT).as_posix()}::") for key in only):
             module, places = places_in(path)
             lines = module.code.splitlines()
-            every += [(path, module, one) for one in places if only is None or _may_be(only, path, module, lines, one)]
+            every += [(path, module, place) for place in places if only is None or _may_be(only, path, module, lines, place)]
     made: list[Mutant] = []
     for number in chosen(len(every)):
         path, module, (old, new, line, statement, function) = every[number]

@@ -120,10 +120,10 @@ Functions = dict[tuple[str, str, int], list[types.FunctionType]]
 def functions_loaded() -> Functions:
     """Return the library's functions."""
     found: Functions = {}
-    for one in gc.get_objects():
-        if isinstance(one, types.FunctionType) and one.__code__.co_filename.startswith(str(LIBRARY)):
-            code = one.__code__
-            found.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(one)
+    for item in gc.get_objects():
+        if isinstance(item, types.FunctionType) and item.__code__.co_filename.startswith(str(LIBRARY)):
+            code = item.__code__
+            found.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(item)
     return found
 
 
@@ -144,7 +144,7 @@ def put_in(mutant: Mutant, functions: Functions) -> None:
                 function.__code__ = code
                 is_in = True
         else:
-            codes.extend(one for one in code.co_consts if isinstance(one, types.CodeType))
+            codes.extend(const for const in code.co_consts if isinstance(const, types.CodeType))
     if not is_in:
         raise MutationError(f"{mutant.function} is not loaded")
 
@@ -222,7 +222,7 @@ class Runner:
             data.read()
             for path in paths:
                 for line, contexts in data.contexts_by_lineno(str(path)).items():
-                    lines.setdefault((path.relative_to(ROOT).as_posix(), line), set()).update(one for one in contexts if one)
+                    lines.setdefault((path.relative_to(ROOT).as_posix(), line), set()).update(context for context in contexts if context)
         places = {name: place for place, name in enumerate(_spread(names))}
         return {line: tuple(sorted(tests, key=places.__getitem__)) for line, tests in lines.items()}
 
@@ -235,7 +235,7 @@ class Runner:
             most: tests for one mutant.
             limit: seconds for one mutant.
         """
-        tests = [(lines.get((one.path, one.line)) or lines.get((one.path, one.statement), ()))[:most] for one in mutants]
+        tests = [(lines.get((mutant.path, mutant.line)) or lines.get((mutant.path, mutant.statement), ()))[:most] for mutant in mutants]
 
         def hunting(mutant: Mutant, names: Sequence[str]) -> Callable[[], str]:
             def work() -> str:

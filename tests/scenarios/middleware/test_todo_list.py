@@ -115,7 +115,7 @@ _ITEMS = st.builds(
     st.none() | st.integers(1, 5),
 )
 _WRITINGS = st.lists(
-    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda one: one.id or one.content), st.booleans()), min_size=1
+    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda todo: todo.id or todo.content), st.booleans()), min_size=1
 )
 
 
@@ -127,8 +127,8 @@ def test_write_when_calls_are_parallel(writings: list[Writing]) -> None:
 
     assert sorted(todo.id for todo in todos) == [todo.id for todo in todos]
     if todos:
-        for one in writings:
-            for wanted in one.items:
+        for written in writings:
+            for wanted in written.items:
                 assert any(wanted.content == todo.content for todo in todos)
 
 
@@ -200,8 +200,10 @@ async def test_todos_when_a_call_is_wrong(autojump_clock: Any) -> None:
         await ask(sessions)
         state = await state_of(sessions)
 
-    results: list[ToolResultPart] = sorted((one for message in state.messages for one in message.results), key=lambda one: one.call_id)
-    assert ["completed", "failed", "failed", "failed"] == [one.status for one in results]
+    results: list[ToolResultPart] = sorted(
+        (result for message in state.messages for result in message.results), key=lambda result: result.call_id
+    )
+    assert ["completed", "failed", "failed", "failed"] == [result.status for result in results]
     assert "TodosInvalid: todos[0]: the content must not be empty" in results[1].content
     assert "someday" in results[2].content
     assert ["good"] == [todo.content for todo in state.todos]
@@ -218,7 +220,7 @@ async def test_todos_when_the_write_fails(autojump_clock: Any) -> None:
         await ask(sessions)
         state = await state_of(sessions)
 
-    first, second = (one for message in state.messages for one in message.results)
+    first, second = (result for message in state.messages for result in message.results)
     assert ("failed", "completed") == (first.status, second.status)
     assert first.content.startswith("PersistenceError")
     assert "x" not in second.content
@@ -309,7 +311,7 @@ async def test_todos_of_a_tool_that_could_not_be_loaded_again(autojump_clock: An
         state = await state_of(sessions)
 
         assert () == state.todos
-        assert ["failed"] == [one.status for message in state.messages for one in message.results]
+        assert ["failed"] == [result.status for message in state.messages for result in message.results]
 
 
 @pytest.mark.parametrize("wrong", UNKEPT)

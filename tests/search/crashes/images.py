@@ -103,8 +103,8 @@ class _Disk:
                 self.loose_names.append((step.name, None))
             case "sync" if sync == "all" or (sync == "log_never" and not step.name.endswith("-wal")):
                 content = self.names[step.name]
-                for one in content.loose:
-                    _apply(content.safe, one)
+                for write in content.loose:
+                    _apply(content.safe, write)
                 content.loose.clear()
         if step.syncs_folder and sync != "none":
             for name, new in self.loose_names:

@@ -168,8 +168,8 @@ class Campaign:
             return (["the file is gone"] if self.is_promised and noted.count else []), {}
         wrong, found = oracle.check_image(str(folder / NAME), promised=self.is_promised)
         wrong += wrong_prefix(recording.entries[: image.moment], self._base, _changes(found))
-        accepted = {(name, one) for name, notes in noted.conversations.items() for one in notes.posted}
-        lost = sum(one not in found[name].message_ids if name in found else True for name, one in accepted)
+        accepted = {(name, message_id) for name, notes in noted.conversations.items() for message_id in notes.posted}
+        lost = sum(message_id not in found[name].message_ids if name in found else True for name, message_id in accepted)
         self.with_loss += bool(lost)
         self.most_lost = max(self.most_lost, lost)
         return wrong, found
@@ -190,7 +190,9 @@ class Campaign:
         oracle.log.take(said)
         wrong = oracle.check(life.path, "closed")
         wrong += [
-            f"{name}: one more turn ended as {one.closed}" for name, one in oracle.log.conversations.items() if one.closed != ["Completed"]
+            f"{name}: one more turn ended as {conversation.closed}"
+            for name, conversation in oracle.log.conversations.items()
+            if conversation.closed != ["Completed"]
         ]
         return [f"after recovery: {what}" for what in wrong]
 

@@ -142,7 +142,10 @@ def agent_of(life: Life, note: Note) -> Agent:
             pauses = [choose.choice((0, 1, 4, 20)) for _ in tools]
             return [
                 said,
-                *(Call(one, amount=pause) if one == "pay" else Call(one, pause=pause) for one, pause in zip(tools, pauses, strict=True)),
+                *(
+                    Call(tool, amount=pause) if tool == "pay" else Call(tool, pause=pause)
+                    for tool, pause in zip(tools, pauses, strict=True)
+                ),
             ]
         return said
 
@@ -284,8 +287,8 @@ async def decide(sessions: Sessions, name: str, choose: random.Random, note: Not
                     decisions.append(Reject(call))
             note("deciding", name, call.call_id, decisions[-1].kind, str(amount))
         await sessions.resume(name, decisions)
-        for one in decisions:
-            note("decided", name, one.call_id, one.kind)
+        for decision in decisions:
+            note("decided", name, decision.call_id, decision.kind)
         if choose.random() < 0.3:
             receipt = await sessions.resume(name, decisions)  # a second press of the button
             assert receipt.duplicate

@@ -232,8 +232,8 @@ class Process:
 
     async def decide(self, decisions: Sequence[Any]) -> str:
         """Decide, and see that what was acknowledged is stored, or stands otherwise. Return what came of it."""
-        for one in decisions:
-            self.plain.said.append((one.call_id, one.kind, canonical(one.content)))
+        for decision in decisions:
+            self.plain.said.append((decision.call_id, decision.kind, canonical(decision.content)))
         try:
             receipt = await self.sessions.resume(CONVERSATION, list(decisions))
         except AlreadyDecided as exc:
@@ -248,13 +248,13 @@ class Process:
             raise
         if self.disk.is_dead:
             return "dead"
-        for one in decisions:
-            known = self.plain.records.get(one.call_id)
-            check(known, "I13", f"the decision {one.kind} about {one.call_id} was acknowledged, and is not stored")
+        for decision in decisions:
+            known = self.plain.records.get(decision.call_id)
+            check(known, "I13", f"the decision {decision.kind} about {decision.call_id} was acknowledged, and is not stored")
             assert known is not None
             stands = tuple(known[0][name] for name in ("interrupt_id", "digest", "kind", "content"))
-            same = stands == (one.interrupt_id, one.digest, one.kind, canonical(one.content))
-            check(same, "I25", f"the decision {one.kind} about {one.call_id} was acknowledged, on record is {known[0]}")
+            same = stands == (decision.interrupt_id, decision.digest, decision.kind, canonical(decision.content))
+            check(same, "I25", f"the decision {decision.kind} about {decision.call_id} was acknowledged, on record is {known[0]}")
         self.receipts.append(receipt)
         return "duplicate" if receipt.duplicate else "recorded"
 

@@ -60,7 +60,7 @@ class Watch:
         conversation_id = config["conversation_id"]
         task = trio.lowlevel.current_task()
         assert task.parent_nursery is not None
-        same = sum(one.name == task.name for one in task.parent_nursery.child_tasks)
+        same = sum(other.name == task.name for other in task.parent_nursery.child_tasks)
         self.most_alive = max(self.most_alive, same)
         self.boots += 1
         await trio.lowlevel.checkpoint()
@@ -192,7 +192,7 @@ async def test_cycle_leaves_no_cyclic_garbage() -> None:
             for number in range(20):
                 await cycle(sessions, str(number))
             gc.collect()
-            ours = Counter(type(one).__name__ for one in gc.garbage if is_ours(one))
+            ours = Counter(type(item).__name__ for item in gc.garbage if is_ours(item))
 
     assert Counter() == ours
 
@@ -210,7 +210,7 @@ async def test_start_and_stop_leave_no_cyclic_garbage() -> None:
                 await sessions.start(str(number))
                 await sessions.stop(str(number))
             gc.collect()
-            found = Counter(type(one).__module__ + "." + type(one).__name__ for one in gc.garbage)
+            found = Counter(type(item).__module__ + "." + type(item).__name__ for item in gc.garbage)
 
     assert Counter() == found
 
@@ -218,7 +218,7 @@ async def test_start_and_stop_leave_no_cyclic_garbage() -> None:
 def living() -> Counter[str]:
     """Count the living objects of the runtime: sessions, agents, turns, subscriptions and what is between them."""
     kinds = ("trio_sagents.sessions.", "trio_sagents.supervisor.", "trio_sagents.broadcast.")
-    return Counter(type(one).__name__ for one in gc.get_objects() if str(type(one).__module__).startswith(kinds))
+    return Counter(type(item).__name__ for item in gc.get_objects() if str(type(item).__module__).startswith(kinds))
 
 
 def test_nothing_lives_after_the_block() -> None:

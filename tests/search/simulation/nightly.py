@@ -144,10 +144,10 @@ def run(
             start = time.monotonic()
             done = pool.map(work, [job for job in given if job.stage == stage], chunksize=1)
             seconds = time.monotonic() - start
-            runs, steps = sum(one.runs for one in done), sum(one.steps for one in done)
-            found = [finding for one in done for finding in one.findings]
+            runs, steps = sum(part.runs for part in done), sum(part.steps for part in done)
+            found = [finding for part in done for finding in part.findings]
             volume = f"{steps:,} steps, {runs:,} runs"
-            rows.append(Row(stage, volume, sum(one.violations for one in done), f"{steps / seconds:,.0f} steps/s", seconds, found))
+            rows.append(Row(stage, volume, sum(part.violations for part in done), f"{steps / seconds:,.0f} steps/s", seconds, found))
             tell(rows[-1])
     return rows
 

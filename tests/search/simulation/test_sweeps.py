@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 PER_STORY = 1_000
 """Task steps of the schedules of each story, and thirty times as many of the mixed program."""
-NAMES = [one.__qualname__ for one in STORIES]
-DEPENDENT = [one for one in STORIES if one.kinds]
+NAMES = [story.__qualname__ for story in STORIES]
+DEPENDENT = [story for story in STORIES if story.kinds]
 """Those that depend on something that can fail."""
 
 
@@ -39,7 +39,7 @@ def _time_enough() -> None:
 
 def test_names_when_one_has_no_story() -> None:
     """Every public coroutine and async context manager has a story, and no story is about a name that is gone."""
-    told = {name for one in STORIES for name in one.names}
+    told = {name for story in STORIES for name in story.names}
 
     assert set() == public_waits() - told, "write a story for it, in tests/search/simulation/stories.py"
     assert set() == told - public_waits()
@@ -152,4 +152,4 @@ def test_traces_in_another_process() -> None:
 def test_story_when_it_runs_plain() -> None:
     """The same programs run without the simulator, in real time."""
     for name in ("start", "get", "pubsub"):
-        run_plain(next(one for one in STORIES if one.__qualname__ == name))
+        run_plain(next(story for story in STORIES if story.__qualname__ == name))

@@ -178,7 +178,7 @@ class World:
             model = self.models.setdefault(conversation_id, WatchedModel(self, conversation_id))
             faults = self.simulation.faults
             functions = (self.note, wait, broken)
-            tools = [attrs.evolve(tool, function=faulty_tool(one, faults)) for tool, one in zip(TOOLS, functions, strict=True)]
+            tools = [attrs.evolve(tool, function=faulty_tool(function, faults)) for tool, function in zip(TOOLS, functions, strict=True)]
             return self.make_agent(FaultyModel(model, faults), tools)
 
         return await self.simulation.faults.call("factory", build)
@@ -300,7 +300,7 @@ class World:
             raise violation
 
 
-TOOLS: Final[Sequence[Tool]] = [Tool.of(one) for one in (functools.partial(World.note, None), wait, broken)]
+TOOLS: Final[Sequence[Tool]] = [Tool.of(function) for function in (functools.partial(World.note, None), wait, broken)]
 """Read once: in a short story the signatures would take as long as all the rest."""
 
 

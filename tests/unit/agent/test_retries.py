@@ -160,13 +160,13 @@ def test_ask_models_when_compared_with_its_rules(plans: list[list[Any]], attempt
     told: list[type[Event]] = []
     clock, answered = 0.0, None
     for place, plan in enumerate(plans):
-        for number, one in enumerate(plan[:attempts], 1):
+        for number, attempt in enumerate(plan[:attempts], 1):
             expected[place].append(clock)
-            if one == "ok":
+            if attempt == "ok":
                 answered = f"m{place} {number}"
                 break
-            delay = 2.0**number if one.retry_after is None else one.retry_after
-            if not one.retryable or delay > 8 or number == attempts:
+            delay = 2.0**number if attempt.retry_after is None else attempt.retry_after
+            if not attempt.retryable or delay > 8 or number == attempts:
                 break
             told += [ModelError, ModelRetrying]
             clock += delay

@@ -22,7 +22,9 @@ def call(name: str = "tool", arguments: Any = None, **claim: Any) -> PendingCall
 
 def question(kind: Any = "single", *options: str, **allowed: bool) -> PendingCall:
     """Return a question that waits."""
-    return call("ask_user", kind="question", question=Question("Which?", kind, [Option(one, f"the {one}") for one in options], **allowed))
+    return call(
+        "ask_user", kind="question", question=Question("Which?", kind, [Option(option, f"the {option}") for option in options], **allowed)
+    )
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ async def test_listener_when_others_listen() -> None:
     with publisher.listen(S) as first, publisher.listen(S) as second, publisher.listen(T) as third:
         publisher.publish(S, FileUpdated("/1"))
 
-        assert [updated(1), updated(1), []] == [await take(one) for one in (first, second, third)]
+        assert [updated(1), updated(1), []] == [await take(listener) for listener in (first, second, third)]
     assert {} == publisher._listeners
     publisher.publish(S, FileUpdated("/2"))
 

@@ -570,8 +570,8 @@ async def test_changes_when_told(backend: FaultyFiles, autojump_clock: MockClock
         await area.move("/x", "/y")
     told = [change async for change in changes]
     assert [] == [change async for change in other]
-    for one in (listening, elsewhere):  # both outlive the files, so that the last saves are heard
-        await one.__aexit__(None, None, None)
+    for listener in (listening, elsewhere):  # both outlive the files, so that the last saves are heard
+        await listener.__aexit__(None, None, None)
 
     assert [FileUpdated("/x/a"), FileMoved("/x/a", "/y/a"), FileMoved("/x/b", "/y/b"), FileSaved("/y/a")] == told
 

@@ -231,10 +231,12 @@ async def test_a_turn_is_told_from_the_one_before_by_its_id() -> None:
     """A turn that ended without a word is not gone over again."""
     messages = [user("halt", "u1")]
     messages += answered(calls_of(await stream(messages)), "acknowledged", status="cancelled")
-    messages = [Message(one.message_id, one.role, one.parts, one.stop_reason, "turn-1") for one in messages]
+    messages = [Message(message.message_id, message.role, message.parts, message.stop_reason, "turn-1") for message in messages]
     messages.append(Message("u2", "user", (TextPart("what is 2+2?"),), None, "turn-2"))
     calls = calls_of(await stream(messages))
-    messages += [Message(one.message_id, one.role, one.parts, one.stop_reason, "turn-2") for one in answered(calls, "4")]
+    messages += [
+        Message(message.message_id, message.role, message.parts, message.stop_reason, "turn-2") for message in answered(calls, "4")
+    ]
 
     assert ["calculate"] == [call.name for call in calls]
     assert text_of(await stream(messages)) == "(offline) 2+2 = 4"

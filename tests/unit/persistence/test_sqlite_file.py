@@ -56,15 +56,15 @@ async def test_store_while_all_threads_of_the_host_are_busy(tmp_path: Path) -> N
     limiter = trio.to_thread.current_default_thread_limiter()
     busy = [object() for _ in range(int(limiter.total_tokens))]
     async with opened(tmp_path) as (store, _):
-        for one in busy:
-            limiter.acquire_on_behalf_of_nowait(one)
+        for thread in busy:
+            limiter.acquire_on_behalf_of_nowait(thread)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.commit, None, change())
             nursery.start_soon(lambda: store.conversations(None, after=None, limit=1))
             await wait_all_tasks_blocked()
             waiting = limiter.statistics().tasks_waiting
-            for one in busy:
-                limiter.release_on_behalf_of(one)
+            for thread in busy:
+                limiter.release_on_behalf_of(thread)
 
     assert 0 == waiting
 
@@ -128,9 +128,9 @@ async def test_error_when_an_operation_is_done_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as (store, file), trio.open_nursery() as nursery:
         await store.commit(None, change())
         nursery.start_soon(file.group_commit.submit, lambda _: may_begin.wait(20))
-        for one in (operation, refused):  # one group, in this order
+        for write in (operation, refused):  # one group, in this order
             await wait_all_tasks_blocked()
-            nursery.start_soon(submit, file, one)
+            nursery.start_soon(submit, file, write)
         await wait_all_tasks_blocked()
         may_begin.set()
 

@@ -25,7 +25,7 @@ def test_due_calls_when_each_has_a_time_of_its_own(seconds: float, due: list[str
     """Due are those with the shortest time, whatever the clock says, and those whose own time is over; never one without."""
     interrupt = interrupt_of(call("a", 10.0), call("b", 10.0), call("c", 20.0), call("d", None))
 
-    assert due == [one.call_id for one in due_calls(interrupt, NOW + datetime.timedelta(seconds=seconds))]
+    assert due == [call.call_id for call in due_calls(interrupt, NOW + datetime.timedelta(seconds=seconds))]
 
 
 def test_due_calls_when_the_interrupt_has_no_deadline() -> None:

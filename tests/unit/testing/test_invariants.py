@@ -31,7 +31,7 @@ def answer(message_id: str, turn_id: str = "t1") -> Message:
 
 def call(message_id: str, *call_ids: str, turn_id: str = "t1") -> Message:
     """Return an answer that asks for tools."""
-    return Message(message_id, "assistant", tuple(ToolCall(one, "note") for one in call_ids), "tool_calls", turn_id)
+    return Message(message_id, "assistant", tuple(ToolCall(identifier, "note") for identifier in call_ids), "tool_calls", turn_id)
 
 
 def result(message_id: str, call_id: str, turn_id: str = "t1") -> Message:
@@ -77,8 +77,8 @@ def conversation(history: list[Message], queue: list[Message], ids: list[str]) -
         owner=None,
         epoch=1,
         revision=1,
-        messages=[encode_message(one) for one in history],
-        queue=[encode_message(one) for one in queue],
+        messages=[encode_message(message) for message in history],
+        queue=[encode_message(message) for message in queue],
         message_ids=dict.fromkeys(ids, "digest"),
         state={},
     )
