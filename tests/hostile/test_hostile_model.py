@@ -13,7 +13,6 @@ import trio
 
 from tests.hostile.blobs import wrong_order
 from tests.support.models import RawModel
-from tests.support.providers.server import Reply, anthropic_events, call_deltas, open_provider, openai_events, sse, text, tool_use
 from tests.support.scenarios import (
     FaultyStore,
     Router,
@@ -44,6 +43,7 @@ from trio_sagents import (
     UsageChunk,
 )
 from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing.providers import Reply, anthropic_events, call_deltas, open_provider, openai_events, sse, text, tool_use
 
 Chunks = Iterable[Any]
 GOOD: Final = (TextChunk("fine"), FinishChunk("stop"))

@@ -144,9 +144,9 @@ async def test_decision_is_durable_before_the_tool_starts(autojump_clock: Any, b
         for state in seen:
             assert state.get("interrupt") is None
             assert {call.call_id for call in interrupt.calls} <= {
-                record["call_id"] for records in state["taken"].values() for record in records
+                record["call_id"] for records in state["open_decisions"].values() for record in records
             } | {record.call_id for record in await world.records()}
-        assert {call.call_id for call in interrupt.calls} == set(seen[0]["taken"])
+        assert {call.call_id for call in interrupt.calls} == set(seen[0]["open_decisions"])
 
 
 async def test_record_says_who_and_when(autojump_clock: Any, backend: Backend) -> None:

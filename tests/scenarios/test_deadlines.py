@@ -264,7 +264,7 @@ async def test_deadline_when_it_cannot_be_stored(autojump_clock: Any, instants: 
 
         assert [] == effects.done
         assert ["expired"] == [record.kind for record in await world.records()]
-        assert "could not be rejected" in caplog.text
+        assert "could not store the expiry" in caplog.text
 
 
 async def test_deadline_in_a_sub_agent(autojump_clock: Any, instants: None, backend: Backend) -> None:

@@ -315,6 +315,30 @@ async def test_resume_when_its_caller_is_cancelled(autojump_clock: Any, rounds: 
         assert [1] == effects.of("pay")
 
 
+async def test_decision_that_wakes_an_agent_that_is_stopped_at_once(autojump_clock: Any) -> None:
+    """Whoever woke the agent hears what came of the decision, though the agent was stopped before the caller ran: no other start."""
+
+    async def stop() -> None:
+        await world.sessions.start(CONVERSATION)
+        await world.sessions.stop(CONVERSATION)
+
+    for _ in range(20):  # of the two that wait for the start either one may run first
+        async with World(paying(Effects(), 1, 2)) as world:
+            call, _ = (await world.ask()).calls
+            await world.pass_time("asleep")
+            receipts: list[Any] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stop)
+
+                async def decide(call: Any = call, receipts: list[Any] = receipts, world: Any = world) -> None:
+                    receipts.append(await world.resume(Approve(call)))
+
+                nursery.start_soon(decide)
+
+            assert [False] == [receipt.duplicate for receipt in receipts]
+            assert not await world.sessions.running(CONVERSATION)
+
+
 async def test_stop_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
     """The decision is durable, the turn does not begin; the call that never began is closed, and nobody runs it later."""
     effects = Effects()

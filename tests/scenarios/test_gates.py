@@ -222,7 +222,7 @@ async def test_interrupt_when_the_middleware_answers_with_something_else(autojum
         interrupt = await world.ask()
         with pytest.raises(MiddlewareError, match="'Answering' failed in answer") as caught:
             await world.resume(Approve(interrupt.calls[0]))
-        assert "not 5" in str(caught.value.__cause__)
+        assert "not int" in str(caught.value.__cause__)
         assert [] == effects.done
         assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
 
@@ -382,7 +382,7 @@ async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
         entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
         assert entry is not None
         assert entry.live is not None
-        remembered = entry.live.pipeline.claimed or {}
+        remembered = entry.live.turns.pipeline.claimed or {}
 
     assert 1 == len(remembered)
 

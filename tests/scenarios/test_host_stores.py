@@ -277,6 +277,73 @@ async def test_tool_status_that_fails_harms_nothing(autojump_clock: Any) -> None
         assert "b" == await answer_to(sessions)
 
 
+async def nop() -> str:
+    """Do nothing."""
+    return "ok"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_tool_status_that_failed_once_is_told_again(autojump_clock: Any, n: int) -> None:
+    """Whichever update fails, the transcript hears of it with the next write, in the order in which it happened."""
+    states, rows, taken = DictStates(), DictRows(), []
+
+    async def update_tool_status(scope: Any, status: str, tool_info: Any, context: Any) -> None:
+        await rows.faults.call("update_tool_status", lambda: taken.append((status, tool_info)))
+
+    rows.update_tool_status = update_tool_status  # type: ignore[method-assign]  # keeps what it has taken
+    rows.faults.fail("update_tool_status", n=n)
+    agent = make_agent(["a", Call("nop")], "b", tools=[nop])
+    async with opened(agent, agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions)
+
+    assert [("executing", "arguments"), ("completed", "result")] == [
+        (status, next(key for key in info if key not in {"call_id", "name"})) for status, info in taken
+    ]
+
+
+async def test_tool_status_that_failed_is_told_again_after_a_restart(autojump_clock: Any) -> None:
+    """The last updates of a turn that failed are told when the conversation is next loaded, by another process."""
+    states, rows = DictStates(), DictRows()
+    rows.faults.every["update_tool_status"] = OSError("down")
+    agent = make_agent(["a", Call("nop")], "b", tools=[nop])
+    async with opened(agent, agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions)
+    rows.faults.every.clear()
+    rows.statuses.clear()
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
+        await sessions.start("c")
+
+    assert ["executing", "completed"] == [status for status, _ in rows.statuses]
+
+
+async def test_transcript_alone(autojump_clock: Any) -> None:
+    """Only the router is required: a transcript without a store of states has the states kept in memory, for the block."""
+    rows = DictRows()
+    async with opened(display_message_persistence=rows) as sessions:
+        assert "re: one" == await answer_to(sessions, "one")
+        await sessions.stop("c")
+        assert "re: two" == await answer_to(sessions, "two")
+        assert 4 == len((await sessions.history("c")).rows)
+        assert ["c"] == [item.conversation_id for item in (await sessions.conversations()).items]
+        await sessions.stop("c")
+        assert await sessions.delete("c")
+        with pytest.raises(ConversationNotFound):
+            await sessions.history("c")
+
+    assert ["one", "re: one", "two", "re: two"] == [row.content["text"] for row in rows.rows.values()]
+
+
+async def test_transcript_that_hangs_lets_the_conversation_go_on(autojump_clock: Any) -> None:
+    """A transcript that hangs stops no conversation: each write waits for it at most half of `settle_timeout`."""
+    rows = DictRows()
+    rows.faults.latency["save_message"] = 1e9
+    async with opened(display_message_persistence=rows, policy={"settle_timeout": 4.0}) as sessions:
+        began = trio.current_time()
+        assert "re: hi" == await answer_to(sessions)
+
+        assert trio.current_time() - began <= 3 * 2.0
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("n", range(1, 5))
 async def test_state_store_that_fails_at_every_write(autojump_clock: Any, n: int, after: bool) -> None:
@@ -416,19 +483,14 @@ async def test_sync_methods_of_a_store(autojump_clock: Any, method: str) -> None
     """A plain function where an async one belongs is a TypeError at first use that names it."""
     store = FaultyStore()
     setattr(store, method, plain(method))
-    if method in {"load", "commit"}:
+    if method != "delete":  # a start asks who owns the conversation
         error = await result_of_first_use(store=store)
     else:
         async with opened(store=store) as sessions:
             await answer_to(sessions)
             await sessions.stop("c")
-            call = {
-                "history": lambda: sessions.history("c"),
-                "conversations": sessions.conversations,
-                "delete": lambda: sessions.delete("c"),
-            }
             with pytest.raises((TypeError, PersistenceError)) as caught:
-                await call[method]()
+                await sessions.delete("c")
             error = caught.value
             while not isinstance(error, TypeError) and error.__cause__ is not None:
                 error = error.__cause__

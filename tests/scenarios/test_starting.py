@@ -28,6 +28,7 @@ from tests.support.scenarios import (
 )
 from trio_sagents import (
     Agent,
+    AgentNotRunning,
     AgentShutdown,
     AgentStopped,
     Completed,
@@ -501,6 +502,46 @@ async def test_agent_id_fun_that_clashes(autojump_clock: Any) -> None:
         assert "re: hi" == await answer_to(sessions, "hi", "one")
 
 
+def first_letter(conversation_id: str) -> str:
+    """Give one agent id to all conversations that begin alike."""
+    return "agent-" + conversation_id[0]
+
+
+@pytest.mark.parametrize("owner", ["alice", "bob"])
+async def test_agent_id_fun_that_clashes_and_whoever_looks(autojump_clock: Any, owner: str) -> None:
+    """To whoever does not start it, a conversation whose agent id another one has is not running: nobody learns who has it."""
+    async with opened(agent_id_fun=first_letter) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await answer_to(sessions, "hi", "one", scope=owner)
+        for entry in (sessions.get, sessions.agent_info, sessions.history, sessions.cancel_turn, sessions.dismiss):
+            with pytest.raises(ConversationNotFound, match="no conversation 'other'"):
+                await entry("other", scope="bob")
+        await subscriber.subscribe("other")
+
+        assert [False] * 3 == [await entry("other", scope="bob") for entry in (sessions.running, sessions.stop, sessions.delete)]
+        assert {("other", "main"): "pending"} == subscriber.subscriptions
+        for start in (sessions.start("other", scope="bob"), sessions.post("other", "hi", scope="bob")):
+            with pytest.raises(ValueError, match="agent_id_fun gives conversation 'other' the agent id 'agent-o'") as caught:
+                await start
+            assert "one" not in str(caught.value).replace("id of its own", "")
+        assert await sessions.running("one", scope=owner)
+
+
+async def test_agent_id_fun_that_clashes_with_a_stored_conversation(autojump_clock: Any) -> None:
+    """A stored conversation is read and not running while another one has its agent id; whatever needs the id says so."""
+    async with opened(agent_id_fun=first_letter) as sessions:
+        await answer_to(sessions, "hi", "other")
+        await sessions.stop("other")
+        await sessions.start("one")
+
+        assert 2 == len((await sessions.history("other")).rows)
+        with pytest.raises(AgentNotRunning):
+            await sessions.get("other")
+        with pytest.raises(ValueError, match="agent_id_fun"):
+            await sessions.delete("other")
+        await sessions.stop("one")
+        assert await sessions.delete("other")
+
+
 async def test_max_sessions(autojump_clock: Any) -> None:
     """max_sessions bounds the agents; the error names the limit, and a stop makes room."""
     async with opened(policy={"max_sessions": 2}) as sessions:
@@ -523,6 +564,27 @@ async def test_max_sessions_per_scope(autojump_clock: Any) -> None:
 
         assert "max_sessions_per_scope" == caught.value.limit
         assert (await sessions.start("3", scope="bob")).started
+
+
+async def test_initial_subscribers_when_one_is_closed(autojump_clock: Any) -> None:
+    """A closed subscriber refuses the start before anything is done, and the others are not subscribed by it."""
+    router = Router()
+    async with opened(router) as sessions, sessions.open_subscriber() as open_one:
+        async with sessions.open_subscriber() as closed:
+            pass
+        with pytest.raises(SessionsClosed):
+            await sessions.start("c", initial_subscribers=[open_one, closed])
+
+        assert ({}, 0) == (open_one.subscriptions, sessions.statistics().subscriptions)
+        assert [] == router.resolved
+
+
+async def test_initial_subscribers_when_they_come_from_a_generator(autojump_clock: Any) -> None:
+    """Whatever can be iterated will do, once."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.start("c", initial_subscribers=(one for one in [subscriber]))  # type: ignore[arg-type]  # not promised
+
+        assert {("c", "main"): "subscribed"} == subscriber.subscriptions
 
 
 async def test_initial_subscribers_see_the_snapshot_first(autojump_clock: Any) -> None:

@@ -188,7 +188,7 @@ async def test_result_is_gone_with_the_process(autojump_clock: Any) -> None:
 
 async def test_extract_reads_a_value(autojump_clock: Any) -> None:
     """What the model submits is read strictly; what does not fit goes back to it."""
-    model = ScriptedModel([Call("submit", number="A1"), Call("submit", number="A1", total="5"), Call("submit", number="A1", total=5)])
+    model = ScriptedModel([Call("submit", number="A1"), Call("submit", number="A1", total="five"), Call("submit", number="A1", total=5)])
 
     assert Invoice("A1", 5) == await extract(model, Invoice, "Invoice A1, 5 in total")
     assert 3 == len(model.requests)

@@ -52,7 +52,7 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
         child.expect("the arguments are a JSON object")
         child.expect("arguments:")
         child.send('\x15{"file": "/other.txt"}\r')
-        child.expect("cannot be taken: .*file")
+        child.expect("was not accepted: .*file")
         child.expect(CHOOSE)
         child.send("e\r")
         child.expect("arguments:")

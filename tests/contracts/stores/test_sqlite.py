@@ -23,8 +23,9 @@ from tests.support.scenarios import (
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
 from trio_sagents.data.records import Commit, DisplayMessage
 from trio_sagents.exceptions import Conflict, PersistenceError, StateError, StateFromFuture
-from trio_sagents.persistence import SqliteStore, _records, _sqlite_schema, sqlite
+from trio_sagents.persistence import SqliteStore, _records, sqlite
 from trio_sagents.persistence import _sqlite_tables as tables
+from trio_sagents.persistence._sqlite_schema import STORE_FILE
 from trio_sagents.testing.conformance_store import StoreConformance
 
 
@@ -387,7 +388,7 @@ async def test_place_that_cannot_be_used(path: Path) -> None:
     link.symlink_to(path.with_name("nothing"))
     for place, says in (
         (folder, "folder"),
-        (pipe, "not a file"),
+        (pipe, "not a regular file"),
         (link, "link"),
         (missing, "no folder .*make it"),
         (path.parent / ("x" * 300), "too long"),
@@ -907,7 +908,7 @@ async def test_id_that_is_none(path: Path, conversation_id: str) -> None:
 
 def test_advice_for_errors_of_python() -> None:
     """An error that SQLite did not number is shown as it is."""
-    assert "the database 'x': odd" == str(_sqlite_schema.explain("x", sqlite3.ProgrammingError("odd")))
+    assert "the database 'x': odd" == str(STORE_FILE.explain("x", sqlite3.ProgrammingError("odd")))
 
 
 def _row() -> DisplayMessage:

@@ -820,9 +820,9 @@ async def test_hook_of_an_agent_that_waits_for_its_last_write_alone(autojump_clo
         await trio.sleep(1)
         nursery.start_soon(sessions.stop, "c")
         await trio.testing.wait_all_tasks_blocked()
-        live = agent._live
+        live = agent._agent
         with pytest.raises(AgentNotRunning):
-            await live.home.run(hook)
+            await live.hooks.call(hook)
 
-        assert not live.has_ended
-        assert (0, []) == (live.hooks, begun)
+        assert not live.entry.has_ended
+        assert (1, []) == (live.lifetime.holds, begun)  # the message that is on its way

@@ -823,7 +823,7 @@ def test_config_when_wrong(settings: dict[str, object], error: type[Exception]) 
 def test_config_when_one_backend_is_mounted_twice() -> None:
     """One backend at two places would mix up their files."""
     backend = MemoryFiles()
-    with pytest.raises(ValueError, match="a backend of its own"):
+    with pytest.raises(ValueError, match="its own backend"):
         FilesConfig(mounts=[Mount("/a", backend), Mount("/b", backend)])
 
 

@@ -464,6 +464,7 @@ async def test_close_when_the_disk_hangs(root: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setattr(DirectoryFiles, "_work", told)
             await area.write("/f", "two")
             await trio.to_thread.run_sync(at_work.wait)
+            done.clear()  # the look at the file before the write has ended
     gate.set()
     await trio.to_thread.run_sync(done.wait)
 
