@@ -1,4 +1,4 @@
-"""The open file of a store: what one query sees, whose threads it uses, and what an error of it keeps."""
+"""The open file of a store: what one query sees, whose threads it uses, and what its errors keep."""
 
 import sqlite3
 import threading
@@ -33,7 +33,7 @@ async def opened(folder: Path) -> AsyncIterator[tuple[SqliteStore, Any]]:
 
 
 async def test_query_while_another_process_writes(tmp_path: Path) -> None:
-    """A query that reads two tables sees one instant: what another connection commits in between is not there until the next."""
+    """A query that reads two tables sees one instant. A commit of another connection in between is visible to the next query."""
 
     def counts(connection: sqlite3.Connection, *, meanwhile: bool) -> list[int]:
         found = []
@@ -70,7 +70,7 @@ async def test_store_while_all_threads_of_the_host_are_busy(tmp_path: Path) -> N
 
 
 class Large:
-    """Stands for what an operation returns, which may be a long conversation."""
+    """Stands for the result of an operation, which may be a long conversation."""
 
 
 @attrs.define

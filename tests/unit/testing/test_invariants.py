@@ -1,4 +1,4 @@
-"""The invariants pass what is right, and name what is wrong: a check that cannot fail is none."""
+"""The invariants accept what is right, and name what is wrong: a check that cannot fail is useless."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ def conversation(history: list[Message], queue: list[Message], ids: list[str]) -
 
 
 def test_conversation_when_all_is_well() -> None:
-    """What was accepted is in the history or in the queue."""
+    """An accepted message is in the history or in the queue."""
     stored = conversation(WHOLE, [user("q", None)], ["u", "q"])
     check_conversation(stored)
     check_told(["u", "q", "q"], stored)
@@ -121,7 +121,7 @@ def commit(revision: int, epoch: int = 1, **more: Any) -> Commit:
 
 
 def test_log_when_all_is_well() -> None:
-    """Revisions grow by one, epochs do not fall, and a deleted conversation begins anew."""
+    """Revisions grow by one, epochs do not fall, and a deleted conversation starts again at the beginning."""
     log = CommitLog()
     queued = encode_message(user("m", None))
     log.add(commit(1, queued=[queued], message_ids={"m": "d"}))
@@ -151,7 +151,7 @@ def test_log_when_something_is_wrong(invariant: str, second: Commit) -> None:
 
 
 async def test_closed_when_sessions_are_open(autojump_clock: trio.testing.MockClock) -> None:
-    """Sessions with an agent are not closed; behind their block they are."""
+    """Sessions with an agent are not closed; after their block they are."""
     agent = Agent(model=ScriptedModel([Hang()]))
     with no_task_left():
         async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
@@ -162,7 +162,7 @@ async def test_closed_when_sessions_are_open(autojump_clock: trio.testing.MockCl
 
 
 async def test_no_task_left_when_one_is() -> None:
-    """A task that goes on is counted."""
+    """A task that still runs is counted."""
     async with trio.open_nursery() as nursery:
         with pytest.raises(Violation, match="1 tasks are left"), no_task_left():
             nursery.start_soon(trio.sleep_forever)
