@@ -81,7 +81,7 @@ async def test_stuck_threads_of_a_stopped_agent() -> None:
 
 
 async def test_tool_that_publishes_what_is_no_event(autojump_clock: Any) -> None:
-    """R24: what is no event is a TypeError where it is published, and no viewer gets it."""
+    """A value that is not an event is a TypeError where it is published, and no viewer gets it."""
 
     async def tool(ctx: ToolContext) -> str:
         """Do."""

@@ -1,4 +1,4 @@
-"""`PatchToolCalls`: whatever is in a history, the model gets a valid one."""
+"""`PatchToolCalls`: whatever is in a history, the model gets a valid history."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +72,7 @@ def shape(messages: Sequence[Message]) -> list[str]:
     ],
 )
 def test_valid_history_when_it_is_not(given_: list[Message], expected: list[str]) -> None:
-    """What is missing is added, what is too much is left out, and what stands elsewhere is put in its place."""
+    """Missing results are added, superfluous results are left out, and misplaced results are moved."""
     patched = valid_history(given_)
 
     assert expected == shape(patched)
@@ -80,14 +80,14 @@ def test_valid_history_when_it_is_not(given_: list[Message], expected: list[str]
 
 
 def test_result_when_it_stands_before_its_call() -> None:
-    """A result is no answer to a call that was made later."""
+    """A result does not answer a call that was made later."""
     patched = valid_history([user("1"), answer("2", call("a")), user("3"), answer("4", call("a")), result("5", "a")])
 
     assert ["u:hi", "a:(a)", "t:a=cancelled", "u:hi", "a:(a_2)", "t:a_2=completed"] == shape(patched)
 
 
 def test_ids_when_answers_are_joined() -> None:
-    """Two answers in a row become one, which has the id of the first; what is new has ids that nothing else has."""
+    """Two answers in a row are joined under the id of the first. New messages have ids that no other message has."""
     patched = valid_history([user("1"), answer("2", "x"), answer("3", "y", call("a")), user("patched-result-a")])
 
     assert ["1", "2", "patched-result-a", "patched-result-a_2"] == [message.message_id for message in patched]
@@ -125,7 +125,7 @@ def test_valid_history_when_wild(messages: list[Message]) -> None:
 @given(st.lists(st.sampled_from(["a", "b"]), max_size=6))
 @settings(deadline=None)
 def test_results_when_doubled(ids: list[str]) -> None:
-    """Each call gets the first result behind it; the others go."""
+    """Each call gets the first result that comes after it; other results are left out."""
     messages = [user("1"), answer("2", call("a"), call("b")), *(result(f"r{n}", identifier, str(n)) for n, identifier in enumerate(ids))]
 
     found = {part.call_id: part.content for message in valid_history(messages) for part in message.results}
