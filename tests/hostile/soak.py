@@ -1,4 +1,4 @@
-"""A house that is used for long: `python -m tests.hostile.soak --sessions 1000 --rounds 5` prints, as JSON, what is left after each round.
+"""Long use: `python -m tests.hostile.soak --sessions 1000 --rounds 5` prints, as JSON, what is left after each round.
 
 A process of its own, so that its memory is that of the house alone. A round starts every conversation, talks, has viewers come, go,
 lag and be cancelled, and stops it again; then nothing may be left of it, and no round may leave more than the one before.
@@ -50,7 +50,7 @@ class Left:
     ours: int
     """Living objects of the runtime's classes."""
     garbage: int
-    """What only the cyclic collector found, of ours."""
+    """How many objects of the library only the cyclic collector found."""
     counts: Sequence[int]
     """`Sessions.statistics`: all of them."""
     seconds: float
@@ -79,7 +79,7 @@ def _garbage() -> int:
 
 
 async def _use(sessions: Sessions, name: str, drawn: random.Random) -> None:
-    """One conversation of one round."""
+    """Have one conversation of one round."""
     async with sessions.open_subscriber() as reader:
         await sessions.ensure_running(name, reader)
         receipt = await sessions.post(name, "hello " * drawn.randrange(1, 20))
@@ -167,7 +167,7 @@ class _Forgetful(list[Any]):
 
 
 def grown(lefts: Sequence[Left]) -> list[str]:
-    """Return what is not flat, from the second round on: the first one warms up."""
+    """Return what grows from the second round on. The first round is a warm-up."""
     found: list[str] = []
     first, last = lefts[1], lefts[-1]
     for name in ("tasks", "files", "ours", "garbage"):

@@ -1,4 +1,4 @@
-"""Long use leaves nothing behind, and a viewer who is far too slow costs the agent nothing and learns what it missed."""
+"""Long use leaves nothing, and a viewer who is far too slow costs the agent nothing and is told what it missed."""
 
 import faulthandler
 import os
@@ -68,7 +68,7 @@ async def _calls_of(turns: int, *, watched: bool) -> int:
 
 
 async def test_slow_subscriber_costs_nothing(autojump_clock: Any) -> None:
-    """Whoever does not read costs the agent less than a twentieth of its work; counted in calls, which no other program disturbs."""
+    """A subscriber who never reads costs less than a twentieth of the agent's work, counted in calls, which are reproducible."""
     alone = await _calls_of(10, watched=False)
     watched = await _calls_of(10, watched=True)
 

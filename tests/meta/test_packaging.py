@@ -1,4 +1,4 @@
-"""What is built is what is promised: three dependencies, types included, and no extra needed to import it."""
+"""The built package is as promised: three dependencies, types included, and no extra needed to import it."""
 
 import faulthandler
 import re

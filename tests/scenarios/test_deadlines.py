@@ -326,7 +326,7 @@ async def test_deadline_and_a_message_instead(autojump_clock: Any, instants: Non
 
 
 async def test_deadline_while_a_decision_is_on_its_way_that_fails(autojump_clock: Any, instants: None) -> None:
-    """If the deadline passes while a decision is being stored, and storing it fails, the call is rejected then. It does not wait for ever."""
+    """If the deadline passes while a decision is being stored, and that fails, the call is rejected. It does not wait for ever."""
     effects = Effects()
     async with World(paying(effects)) as world:
         (call,) = (await world.ask()).calls

@@ -241,7 +241,7 @@ async def test_decisions_when_they_are_none(autojump_clock: Any, bad: Any, error
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_people_who_decide_at_once(autojump_clock: Any, backend: Backend, seed: int) -> None:
-    """Of several tabs one decides. Tabs with the same decision get the same outcome, others AlreadyDecided. The tool runs once, or never."""
+    """Of several tabs one decides. Tabs that agree get the same outcome, others AlreadyDecided. The tool runs once, or never."""
     effects = Effects()
     async with World(paying(effects), backend) as world:
         call = (await world.ask()).calls[0]
@@ -376,7 +376,7 @@ async def test_stop_while_a_decision_is_on_its_way(autojump_clock: Any, backend:
 
 
 async def test_stop_at_once_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
-    """The turn that the decision continues is cut before it begins: closed on record, with its cause, and reported to caller and viewers."""
+    """The turn that the decision continues is cut before it begins: closed on record, with its cause, and reported to everybody."""
     effects = Effects()
     async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
         outcome = await decide_while(world, watch.info.agent.stop)

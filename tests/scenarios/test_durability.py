@@ -233,7 +233,7 @@ async def test_receipt_of_a_message_that_a_crash_cut(autojump_clock: Any) -> Non
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_store_that_fails_at_the_post(autojump_clock: Any, after: bool) -> None:
-    """A message that could not be stored is not acknowledged, and the error says so. The conversation continues when the store works again."""
+    """A message that could not be stored is not acknowledged, and the error says so. The conversation continues with a working store."""
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.start("c")

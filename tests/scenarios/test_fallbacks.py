@@ -344,7 +344,7 @@ async def test_wait_that_is_cut(autojump_clock: Any, cut: str) -> None:
     ("until", "kept"), [(10, 0), (24.5, 0), (28, 20)], ids=["in the wait", "in the next attempt", "after its first draft"]
 )
 async def test_voided_draft_when_killed(autojump_clock: Any, until: float, kept: int) -> None:
-    """A process that dies after a failed attempt does not bring its text back: only the current attempt's text can be the partial answer."""
+    """A process that dies after a failed attempt does not bring its text back: the partial answer is the current attempt's."""
     slow = ModelFailed("later", retryable=True, retry_after=20)
     model = ScriptedModel([["void" * 10, slow], ["new" * 10, Hang()]], chunk_size=1, chunk_interval=0.1)
     store = MemoryStore()

@@ -148,7 +148,7 @@ class FailsOnce(MemoryStore):
 
 
 async def test_duplicate_when_a_step_of_the_turn_was_not_saved() -> None:
-    """An answer that asks for a tool does not complete a turn: the duplicate's receipt has the first receipt's outcome, or is unanswered."""
+    """An answer that asks for a tool completes no turn: the duplicate's receipt has the first receipt's outcome, or is unanswered."""
 
     async def note() -> str:
         """Take a note."""

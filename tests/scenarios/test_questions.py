@@ -161,7 +161,7 @@ async def test_settings_win_over_the_model(autojump_clock: Any, settings: Any, a
 
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
-    """One interrupt holds all kinds of pending calls. The turn continues when every member is settled, in any order and in several steps."""
+    """One interrupt holds all kinds of pending calls. The turn continues when all are settled, in any order, in several steps."""
     effects = Effects()
     sub = ScriptedModel([[Call("pay", amount=2), Call("ask_user", question="Why?")], "sub done"])
     task = Task(name="t", description="d", model=sub, tools=[effects.tool("pay")], middleware=[AskUser()])

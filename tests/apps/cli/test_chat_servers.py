@@ -25,7 +25,7 @@ from trio_sagents.cli._servers import mcp_servers, server_name, split_command
     ],
 )
 def test_a_server_has_a_short_name(command: str, name: str) -> None:
-    """What is left of its command without the words that only say how it is run."""
+    """The name is what is left of the command without the words that only say how to run it."""
     assert name == server_name(split_command(command))
 
 
@@ -37,7 +37,7 @@ def test_two_servers_of_one_name_are_told_apart() -> None:
 
 
 def test_which_tools_ask() -> None:
-    """Those of servers, but for the allowed ones; no others."""
+    """The tools of servers ask, except for those that are allowed; no other tool does."""
     from trio_sagents.mcp import McpTool
 
     def tool(name: str) -> McpTool:

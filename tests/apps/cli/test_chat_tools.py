@@ -178,7 +178,7 @@ def test_calls_at_the_same_time_lose_nothing(notebook: Notebook) -> None:
 
 
 def test_the_tables_stand_beside_others(tmp_path: Path) -> None:
-    """They are the chat's own, in the file of the library's store."""
+    """The chat has tables of its own in the file of the library's store."""
     with sqlite3.connect(tmp_path / "chat.db") as db:
         db.execute("CREATE TABLE conversations (id)")
     db.close()

@@ -1,4 +1,4 @@
-"""The reference: every public name stands on a page of it, and every page stands in the table of contents."""
+"""The reference: every public name is on one of its pages, and every page is in the table of contents."""
 
 import importlib
 import re
@@ -27,7 +27,7 @@ _TOCTREE: Final = re.compile(r"^```\{toctree\}\n(.*?)^```", re.MULTILINE | re.DO
 
 
 def _found(name: str) -> Any:
-    """Return what a dotted name stands for."""
+    """Return the object of a dotted name."""
     module, _, rest = name.rpartition(".")
     return getattr(importlib.import_module(module), rest)
 
@@ -54,7 +54,7 @@ def _public(module: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_reference_when_a_name_is_public(module: str) -> None:
-    """Each public name of a module stands on a page of the reference."""
+    """Each public name of a module is on a page of the reference."""
     documented = list(_documented())
     missing = [
         name for name in _public(module) if not any(name == known and value is _found(f"{module}.{name}") for known, value in documented)
@@ -64,7 +64,7 @@ def test_reference_when_a_name_is_public(module: str) -> None:
 
 
 def test_reference_when_a_name_stands_twice() -> None:
-    """No page documents what another one has."""
+    """No page documents a name that another page has."""
     names = [name for name, value in _documented() if isinstance(value, type) or callable(value)]
 
     assert [] == sorted({name for name in names if names.count(name) > 1})

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 @attrs.define(init=False)
 class Spans:
-    """What was traced."""
+    """The spans that were recorded."""
 
     provider: TracerProvider
     _exporter: InMemorySpanExporter
@@ -31,7 +31,7 @@ class Spans:
         return [span for span in self.ended if span.name == name]
 
     def one(self, name: str) -> ReadableSpan:
-        """Return the span of that name."""
+        """Return the span with a name."""
         (span,) = self.named(name)
         return span
 

@@ -1,4 +1,4 @@
-"""The kit of leases finds leases that are broken: each of these is wrong in one way."""
+"""The kit of leases finds broken leases: each of these is wrong in one way."""
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -14,7 +14,7 @@ from trio_sagents.testing.conformance_lease import LeaseConformance
 
 
 class TwoGetIt(MemoryLeases):
-    """Whoever asks while another is being answered gets it, too."""
+    """If two ask at the same time, both get the lease."""
 
     async def acquire(self, conversation_id: str, holder: str, ttl: float) -> float | None:
         is_free = conversation_id not in self._held

@@ -22,9 +22,9 @@ from tests.mutation.generated._groups import ROOT, files_of
 NAME: Final = re.compile(r"\w*['\"][\w.:/-]*['\"]")
 """A text that is a name, and no prose."""
 MOST_LINES: Final = 3
-"""From where a changed node begins to the first line that changes; a key beyond is taken for one that has gone."""
+"""How many lines may lie between the begin of a changed node and the first line that changes. A key beyond counts as gone."""
 Place: TypeAlias = tuple[cst.CSTNode, cst.CSTNode, int, int, str]
-"""What stands there, what takes its place, the line, the line of its statement, and the function."""
+"""The node, its replacement, its line, the line of its statement, and the function."""
 UNTESTED_CALLS: Final = m.OneOf(m.Name("cast"), m.Attribute(value=m.Name("log")), m.Name("assert_never"))
 
 
@@ -64,13 +64,13 @@ class Mutant:
     line: int
     """Where the change begins."""
     statement: int
-    """Where the statement begins that it is in."""
+    """Where the statement begins that contains the change."""
     function: str
     """The outermost function that it is in, by its qualified name."""
     text: str = attrs.field(repr=False)
     """The whole module, changed."""
     diff: tuple[str, ...]
-    """The lines that go, behind `-`, and those that come, behind `+`."""
+    """The removed lines, after `-`, and the added lines, after `+`."""
 
     @property
     def key(self) -> str:
@@ -147,7 +147,7 @@ class _Places(cst.CSTVisitor):
             if isinstance(node, kinds):
                 news = list(operator(node))
                 if isinstance(node, cst.SimpleString):
-                    news = news[:1]  # other letters are as foreign as one more
+                    news = news[:1]  # another text is as wrong as one more letter
                 self.found.extend((node, new, line, statement, self.functions[0]) for new in news)
 
 
@@ -170,7 +170,7 @@ def _may_be(keys: Collection[str], path: Path, module: cst.Module, lines: Sequen
 
 
 def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Collection[str] | None = None) -> tuple[int, list[Mutant]]:
-    """Return how many places a group has, and the mutants of those that are chosen; what is no Python is none.
+    """Return how many places a group has, and the chosen mutants. A change that is not valid Python gives no mutant.
 
     Args:
         group: of `GROUPS`.

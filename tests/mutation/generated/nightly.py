@@ -20,15 +20,15 @@ MOST_TESTS: Final = 10_000
 
 
 class Row(NamedTuple):
-    """What came of one group."""
+    """The result of one group."""
 
     group: str
     mutants: int
     killed: int
     explained: int
-    """Those that survived and may."""
+    """Survivors that are explained."""
     survived: int
-    """Those that survived and are not explained: violations."""
+    """Survivors that are not explained: violations."""
     timed_out: int
     """Found, too: a test hangs."""
     rate: float
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 def sampled(group: str, sample: int | None, seed: int) -> list[Mutant]:
-    """Return mutants of a group: `sample` of them, drawn by `seed`; all where it is None. In the order of the text."""
+    """Return mutants of a group: `sample` of them, drawn by `seed`, or all if it is None; in the order of the source."""
 
     def chosen(places: int) -> Sequence[int]:
         if sample is None or sample >= places:

@@ -101,7 +101,7 @@ def test_row_when_counted() -> None:
 
 
 def test_program_when_it_hunts() -> None:
-    """It finds the same twice, in the same words but for the rate, from the tests that it is given; what survives is shown as a diff."""
+    """Two runs find the same, in the same words, except for the rate. A survivor is shown as a diff."""
     faulthandler.dump_traceback_later(240, exit=True)
     program = (
         "import sys\n"

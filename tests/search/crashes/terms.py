@@ -151,7 +151,7 @@ class Campaign:
                 if cause not in OWN_CAUSES | {CAUSES[ending]}:
                     wrong.append(f"the turn {message.turn_id} was cut because of {cause!r}")
             for result in message.results:
-                if result.name == "think":  # its thread may go on, unheeded
+                if result.name == "think":  # the thread may continue
                     continue
                 if result.status == "unknown" or (result.call_id in finished and result.status != "completed"):
                     wrong.append(

@@ -1,4 +1,4 @@
-"""Ten thousand starts, stops and posts at once over 200 conversations: never two agents for one, and afterwards nothing is left."""
+"""Ten thousand starts, stops and posts at once over 200 conversations: never two agents for one, and nothing is left afterwards."""
 
 import faulthandler
 import gc
@@ -90,7 +90,7 @@ class CountedModel:
 
 
 async def churn(watch: Watch, operations: int, conversations: int) -> SessionsStatistics:
-    """Do so many operations from `WORKERS` callers at once; return what is counted when all agents were stopped."""
+    """Do this many operations from `WORKERS` callers at once; return the counts after all agents were stopped."""
     left = iter(range(operations))
 
     async def work(number: int, sessions: Sessions) -> None:
@@ -135,7 +135,7 @@ def check_nothing_left(statistics: SessionsStatistics) -> None:
 
 @pytest.mark.parametrize(("kind", "operations", "conversations"), [("memory", 10_000, 200), ("sqlite", 1_500, 60)])
 async def test_churn(kind: str, operations: int, conversations: int, tmp_path: Path) -> None:
-    """However many start, stop and post at once: one agent and one stream for each conversation, and all counts go back to zero."""
+    """However many callers start, stop and post at once: one agent and one stream for each conversation, and all counts return to zero."""
     faulthandler.cancel_dump_traceback_later()  # five seconds of work; on a busy machine that may take long
     store: ConversationStore = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "chat.db", synchronous="NORMAL")
     watch = Watch(store)
@@ -237,7 +237,7 @@ def test_nothing_lives_after_the_block() -> None:
     trio.run(use)
     gc.collect()
 
-    assert Counter() == living() - before  # what tests before this one left to their own threads is theirs
+    assert Counter() == living() - before  # threads that earlier tests left do not count
 
 
 def test_living_counts() -> None:

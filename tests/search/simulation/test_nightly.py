@@ -19,7 +19,7 @@ STAGES = [
 
 
 def test_jobs_when_listed() -> None:
-    """Every stage has its jobs; every story is in each stage that stories are in, where it depends on what can fail."""
+    """Every stage has jobs, and every story is in each stage that stories are in, if it depends on something that can fail."""
     listed = list(jobs())
 
     assert STAGES == list(dict.fromkeys(job.stage for job in listed))
