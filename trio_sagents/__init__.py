@@ -33,7 +33,7 @@ from trio_sagents.abc import (
     Scope,
 )
 from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse, extract
-from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
@@ -154,6 +154,7 @@ from trio_sagents.middleware import (
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
+    Page,
     SessionConfig,
     SessionInfo,
     Sessions,
@@ -259,6 +260,11 @@ __all__ = (
     "Option",
     "Overlap",
     "OwnedStore",
+    "Page",
+    "PageChange",
+    "PagePart",
+    "PagePresent",
+    "PageView",
     "Part",
     "PatchToolCalls",
     "PendingCall",

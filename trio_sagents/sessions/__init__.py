@@ -2,6 +2,7 @@
 
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._open import open_sessions
+from trio_sagents.sessions._page import Page
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._routing import Factory, FactoryRouter, SingleFactoryRouter
 from trio_sagents.sessions._sessions import Sessions
@@ -11,6 +12,7 @@ __all__ = (
     "DrainReport",
     "Factory",
     "FactoryRouter",
+    "Page",
     "SessionConfig",
     "SessionInfo",
     "Sessions",
