@@ -39,7 +39,9 @@ class ReadHistory(Protocol):
 
 @attrs.define(eq=False)
 class Page:
-    """What a page shows of one conversation, kept up to date by whoever iterates over it. Made by `Sessions.page`::
+    """What a page shows of one conversation, kept up to date by whoever iterates over it.
+
+    Made by `Sessions.page`. For example::
 
         async with sessions.page("42", scope=alice, viewer="alice") as page:
             draw(page.rows, page.streaming, page.status)
