@@ -13,7 +13,7 @@ from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._progress import Suspended
-from trio_sagents.agent._tools import Tool
+from trio_sagents.agent._tools import Tool, named_apart
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -50,6 +50,8 @@ class Pipeline:
     """Whether the middleware is to be asked for its tools."""
     claimed: dict[str, Opaque] | None = None
     """By call id: the function that a call was to run when it began to wait."""
+    around: MiddlewareHost | None = None
+    """Of a sub-agent: the turn of the agent around it."""
     _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
     """By name: the middleware that brought a tool."""
     _first: frozenset[str] | None = None
@@ -89,6 +91,21 @@ class Pipeline:
     def having(self, hook: str) -> Sequence[Opaque]:
         """Return the middleware that has a hook, in order."""
         return self.agent.hooks.get(hook, ())
+
+    def around_calls(self, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
+        """Return the middleware whose hook runs around the calls of this agent, in order, each with its context.
+
+        Middleware of the agents around this one comes first, if it covers sub-agents.
+        """
+        own = [(each, self.context(each, host, turn_id)) for each in self.having(hook)]
+        if self.parent is None or self.around is None:
+            return own
+        outer = [
+            (each, attrs.evolve(context, path=self.path))
+            for each, context in self.parent.around_calls(hook, self.around, turn_id)
+            if getattr(each, "covers_sub_agents", False)
+        ]
+        return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
 
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
         """Call a hook; what it raises becomes a `MiddlewareError` that names it, unless it says already what happened."""
@@ -159,17 +176,25 @@ class Pipeline:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
         brought = dict(self._brought)
+        yielding: list[tuple[Tool, Opaque]] = []
         for one in bringing:
             context = self.context(one, host)
             found = await self.call(one, "tools", context)
             try:
                 for tool in map(Tool.of, found):
+                    if tool.if_taken:
+                        yielding.append((tool, one))
+                        continue
                     if tool.name in tools:
                         raise ValueError(f"there are two tools named {tool.name!r}")
                     tools = {**tools, tool.name: tool}
                     brought[tool.name] = one
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
+        if yielding:
+            placed = named_apart([tool for tool, _ in yielding], tools, self.tools)
+            tools = {**tools, **{tool.name: tool for tool in placed}}
+            brought.update({tool.name: one for tool, (_, one) in zip(placed, yielding, strict=True)})
         self.tools, self._brought = tools, brought
         if self._first is None and bringing:
             self._first = frozenset(tools)

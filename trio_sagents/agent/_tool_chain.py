@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from trio_sagents.agent._agent import id_of
+from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import digest_now
 from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.conversation.decided import digest_now
+from trio_sagents.conversation.validity import FINAL
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
-from trio_sagents.data.validity import FINAL
 from trio_sagents.exceptions import MiddlewareError
 
 Run = Callable[[ToolCall], Awaitable[ToolResult]]
@@ -41,8 +41,8 @@ async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, r
     Cancellation: the tool, if it is in a task, has ended.
     """
     step = run
-    for one in reversed(pipeline.having("around_tool")):
-        step = _around(pipeline, one, step, context)
+    for one, hook_context in reversed(pipeline.around_calls("around_tool", context, context.turn_id)):
+        step = _around(pipeline, one, step, hook_context)
     return await step(attrs.evolve(call))
 
 
@@ -51,11 +51,11 @@ def _check_same(given: ToolCall, allowed: ToolCall) -> None:
         raise ValueError("around_tool hands on the call that it was given, as it is")
 
 
-def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContext) -> Run:
+def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: MiddlewareContext) -> Run:
     async def step(call: ToolCall) -> ToolResult:
         # A copy: its arguments are a dict, and what a hook does to that reaches neither the tool nor the next hook.
         own = attrs.evolve(call)
-        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), own, _Once(call, call_next))
+        result = await pipeline.call(one, "around_tool", context, own, _Once(call, call_next))
         if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
             raise MiddlewareError(id_of(one), "around_tool") from TypeError(
                 f"it returns the result of the call, or ToolResultPart({call.call_id!r}, {call.name!r}, text, status); not {result!r}"

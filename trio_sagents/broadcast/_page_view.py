@@ -26,6 +26,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.broadcast._page_present import PagePart, PagePresent
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.events import (
     DisplayMessageSaved,
@@ -39,7 +40,6 @@ from trio_sagents.data.events import (
 )
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import DisplayMessage, HistoryPage
-from trio_sagents.data.rows import rows_of
 
 MOST_ROWS: Final = 10_000
 """A page with more rows than this forgets the older ones."""

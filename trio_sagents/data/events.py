@@ -27,7 +27,7 @@ class StreamingMessage:
 
     message_id: str
     parts: Sequence[Part]
-    """The text and thinking streamed so far, in order."""
+    """The parts streamed so far, in order. A tool call among them has no arguments yet."""
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from trio_sagents.data.records import DisplayMessage, HistoryPage
 from trio_sagents.data.status import Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
-from trio_sagents.sessions._asking import check_limit
+from trio_sagents.sessions._admission import check_limit
 from trio_sagents.sessions._watch import Watch
 
 MOST_AT_ONCE = 1000

@@ -35,7 +35,7 @@ PARALLEL: Final = 16
 
 
 @attrs.define(eq=False)
-class Admission:
+class ViewerAdmission:
     """Asks the authorizer about viewers. Not used with an authorizer that is synchronous."""
 
     access: Access
@@ -84,7 +84,7 @@ class Admission:
             for feed in feeds:
                 if feed.shutdown():
                     subscription.miss(feed)
-        enrol(subscription)
+        _enrol(enrol, subscription)
 
     async def run(self, subscriptions: Mapping[str, Mapping[Subscription, None]], enrol: Callable[[Subscription], None]) -> None:
         """Ask again and again about each open subscription, until cancelled.
@@ -117,7 +117,7 @@ class Admission:
             if subscription.is_closed:
                 continue
             if is_allowed:
-                enrol(subscription)
+                _enrol(enrol, subscription)
             elif subscription.has_events:
                 subscription.suspend()
 
@@ -131,6 +131,14 @@ class Admission:
             subscription.conversation_id,
         )
         return False
+
+
+def _enrol(enrol: Callable[[Subscription], None], subscription: Subscription) -> None:
+    """Enrol a subscription. The host's `agent_id_fun` runs for that; what it raises harms nobody else."""
+    try:
+        enrol(subscription)
+    except Exception:  # the boundary to the host's `agent_id_fun`
+        log.exception("agent_id_fun failed for a viewer of conversation %r; the viewer waits", subscription.conversation_id)
 
 
 async def _contained(ask: Callable[[Subscription], Awaitable[bool]], subscription: Subscription) -> bool:
