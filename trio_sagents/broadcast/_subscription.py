@@ -104,6 +104,10 @@ class Subscription:
         else:
             feed.wait(self)
 
+    def picture(self) -> Envelope | None:
+        """Return a snapshot that is rendered now, beside what there is to take; None while the subscription is pending."""
+        return None if self.feed is None else self.feed.present(self.place)
+
     def end(self) -> None:
         """Keep what was not taken of an agent that has published its last event, and be pending again."""
         feed = self.feed
