@@ -46,7 +46,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "__init__": frozenset(
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
-    "testing": frozenset({"__init__", "agent", "data", "exceptions", "persistence", "storage", "supervisor"}),
+    "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
     "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),
 }
 """From each unit, the units or modules that it may import."""
