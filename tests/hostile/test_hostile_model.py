@@ -12,7 +12,6 @@ import pytest
 import trio
 
 from tests.hostile.blobs import wrong_order
-from tests.support.providers.server import Reply, anthropic_events, call_deltas, open_provider, openai_events, sse, text, tool_use
 from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, opened, state_of
 from trio_sagents import (
     Agent,
@@ -33,6 +32,7 @@ from trio_sagents import (
     UsageChunk,
 )
 from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing.providers import Reply, anthropic_events, call_deltas, open_provider, openai_events, sse, text, tool_use
 
 Chunks = Iterable[Any]
 GOOD: Final = (TextChunk("fine"), FinishChunk("stop"))

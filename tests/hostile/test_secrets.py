@@ -19,19 +19,6 @@ import openai
 import pytest
 import trio
 
-from tests.support.providers.server import (
-    Exchange,
-    Reply,
-    anthropic_error,
-    anthropic_reply,
-    call_deltas,
-    error_reply,
-    open_provider,
-    openai_reply,
-    sse,
-    text,
-    tool_use,
-)
 from tests.support.scenarios import DictRows, DictStates, read_all
 from trio_sagents import (
     AGENTS_TOPIC,
@@ -57,6 +44,19 @@ from trio_sagents import (
 from trio_sagents.data.event_wire import error_to_dict
 from trio_sagents.models import AnthropicModel, OpenAIModel
 from trio_sagents.testing import Call, Hang, ScriptedModel
+from trio_sagents.testing.providers import (
+    Exchange,
+    Reply,
+    anthropic_error,
+    anthropic_reply,
+    call_deltas,
+    error_reply,
+    open_provider,
+    openai_reply,
+    sse,
+    text,
+    tool_use,
+)
 
 NAMES: Final = (
     "scope", "request_opts", "app_internal", "config", "api_key", "header", "system_prompt", "arguments", "result", "tool_error",

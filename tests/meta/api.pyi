@@ -17,6 +17,21 @@ JSON = Mapping[str, Any]
 Channel = Literal["main", "debug"]
 Overlap = Literal["queue", "steer", "interrupt", "reject"]
 Action = Literal["start", "view", "post", "decide", "cancel", "stop", "debug", "list", "delete"]
+ModelFailureKind = Literal[
+    "auth",
+    "quota",
+    "rate_limited",
+    "overloaded",
+    "server_error",
+    "context_overflow",
+    "refused_content",
+    "invalid_request",
+    "network",
+    "timeout",
+    "protocol",
+    "incomplete",
+    "unknown",
+]
 Lifecycle = Literal[
     "on_message", "on_step", "on_completion", "on_cancel", "on_error", "on_interrupt", "on_title_generated", "on_shutdown"
 ]
@@ -195,6 +210,8 @@ class Completed:
     message: Message
     usage: Usage
     result: Any
+    @property
+    def cut(self) -> Literal["length", "content_filtered"] | None: ...
 
 class Interrupted:
     interrupt: Interrupt
@@ -501,12 +518,19 @@ class TextChunk:
 
 class ThinkingChunk:
     text: str
+    signature: str | None
+    provider: str | None
+    field: str | None
+
+class OpaqueChunk:
+    part: OpaquePart
 
 class ToolCallChunk:
     index: int
     id: str | None
     name: str | None
     arguments_json: str
+    opaque: OpaquePart | None
 
 class UsageChunk:
     usage: Usage
@@ -551,6 +575,10 @@ class ToolCall:
     status: str
     digest: str
 
+class OpaquePart:
+    provider: str
+    data: JSON
+
 class State:
     messages: Sequence[Message]
     todos: Sequence[Todo]
@@ -590,9 +618,19 @@ class LimitExceeded(SagentsError):
 class AlreadyDecided(SagentsError): ...
 
 class ModelFailed(SagentsError):
+    kind: ModelFailureKind
     retryable: bool
+    retry_after: float | None
 
 "trio_sagents.models"
+
+PROVIDERS: tuple[str, ...]
+
+def model_of(name: str, **settings: Any) -> Any: ...
+def split_name(name: str) -> tuple[str | None, str]: ...
+
+class Thinking:
+    def __init__(self, *, effort: str | None = None, budget_tokens: int | None = None) -> None: ...
 
 class AnthropicModel:
     def __init__(self, name: str, client: Any = None) -> None: ...

@@ -1,28 +1,22 @@
-"""A provider on 127.0.0.1, scripted reply by reply: raw HTTP/1.1, so that a test says every byte and every break.
-
-    async with open_provider() as provider:
-        provider.replies.append(anthropic_reply(text("Hello")))
-        model = AnthropicModel("claude", api_key="k", base_url=provider.url)       # OpenAIModel("gpt", provider.url + "/v1")
-
-Replies are given in the order of the requests; `provider.respond`, where set, is asked instead. A step of a reply that is
-not bytes is something that happens: `HANG`, `CLOSE`, `RESET`, or a `Gate` that the test opens.
-"""
+"""A scripted HTTP server on 127.0.0.1: raw HTTP/1.1, so that a test says every byte and every break."""
 
 import json
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import trio
 
+from trio_sagents.data.json import JSONValue
+
 
 class Break(Enum):
-    """What a server may do instead of going on."""
+    """What a server may do instead of sending the rest."""
 
     HANG = "say nothing more, until the client leaves"
     CLOSE = "close the connection in order, in the middle"
@@ -54,7 +48,7 @@ class Reply:
     before_headers: Sequence[Step] = ()
     """What happens before the status line; bytes are sent as they are."""
     is_chunked: bool = True
-    """False: the body has no length, and ends with the connection."""
+    """False: the body has no length, and ends when the connection does."""
 
     def split(self, size: int) -> "Reply":
         """Return the reply with its whole body cut into chunks of `size` bytes, whatever they cut through."""
@@ -69,16 +63,16 @@ class Reply:
 
 @attrs.define(eq=False)
 class Exchange:
-    """A request as it came, and how its answer went."""
+    """A request as it came, and what became of its answer."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     """Names in lower case."""
-    body: Any
+    body: JSONValue
     """The parsed JSON."""
     connection: int
-    """Which connection it came on, counted from 0."""
+    """The connection that the request came on, counted from 0."""
     finished: trio.Event = attrs.field(factory=trio.Event)
     """The answer was sent to its end."""
     disconnected: trio.Event = attrs.field(factory=trio.Event)
@@ -100,18 +94,24 @@ class Provider:
     _departure: trio.Event = attrs.field(factory=trio.Event)
 
     @property
-    def bodies(self) -> list[Any]:
+    def bodies(self) -> list[JSONValue]:
         """The bodies of all requests, oldest first."""
         return [exchange.body for exchange in self.exchanges]
 
     async def exchange(self, index: int = 0) -> Exchange:
-        """Return a request, once it has come."""
+        """Wait for a request, and return it.
+
+        Cancellation: either the request is returned, or nothing was done.
+        """
         while len(self.exchanges) <= index:
             await self._arrival.wait()
         return self.exchanges[index]
 
     async def wait_no_connections(self) -> None:
-        """Return when no client is connected."""
+        """Wait until no client is connected.
+
+        Cancellation: nothing was done.
+        """
         while self.open_connections:
             await self._departure.wait()
 
@@ -123,10 +123,13 @@ class Provider:
             return self.respond(exchange)
         if self.replies:
             return self.replies.popleft()
-        return error_reply(400, {"error": {"type": "invalid_request_error", "message": "the test scripted no reply for this request"}})
+        return error_reply(400, {"error": {"type": "invalid_request_error", "message": "the test has scripted no reply for this request"}})
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Answer the requests of one connection, until the client leaves or a reply ends it."""
+        """Answer the requests of one connection, until the client leaves or a reply ends the connection.
+
+        Cancellation: the connection is closed.
+        """
         number, self.connection_count = self.connection_count, self.connection_count + 1
         self.open_connections += 1
         try:
@@ -188,7 +191,7 @@ async def _read_until_gone(
 
 
 async def _send_reply(stream: trio.SocketStream, reply: Reply) -> bool:
-    """Send it all; return whether the connection can go on."""
+    """Send the whole reply; return whether the connection can be used again."""
     try:
         for step in reply.before_headers:
             if not await _do_step(stream, step, is_chunked=False):
@@ -202,7 +205,7 @@ async def _send_reply(stream: trio.SocketStream, reply: Reply) -> bool:
         if reply.is_chunked:
             await stream.send_all(b"0\r\n\r\n")
     except trio.BrokenResourceError:
-        await trio.sleep_forever()  # the reader sees it, too, and ends the connection
+        await trio.sleep_forever()  # the reader sees the break, too, and ends the connection
     return reply.is_chunked
 
 
@@ -226,7 +229,13 @@ async def _do_step(stream: trio.SocketStream, step: Step, *, is_chunked: bool) -
 
 @asynccontextmanager
 async def open_provider(*replies: Reply) -> AsyncIterator[Provider]:
-    """Serve on a free port of 127.0.0.1; leaving ends every connection."""
+    """Serve on a free port of 127.0.0.1; leaving ends every connection.
+
+    Args:
+        replies: the first ones, in the order of the requests; more can be added to `Provider.replies`.
+
+    Cancellation: every connection is closed.
+    """
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = listeners[0].socket.getsockname()
     provider = Provider(f"http://127.0.0.1:{address[1]}", deque(replies))
@@ -238,111 +247,7 @@ async def open_provider(*replies: Reply) -> AsyncIterator[Provider]:
             nursery.cancel_scope.cancel()
 
 
-def error_reply(status: int, body: Any, **headers: str) -> Reply:
+def error_reply(status: int, body: JSONValue, **headers: str) -> Reply:
     """Return an error with a JSON body; underscores in the names of headers stand for hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply([json.dumps(body).encode()], status, {"content-type": "application/json", **named})
-
-
-def sse(data: Any, name: str | None = None) -> bytes:
-    """Return one event as it goes over the wire."""
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
-
-
-# ── Anthropic ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-Block: TypeAlias = tuple[dict[str, Any], Sequence[dict[str, Any]]]
-"""What a content block begins with, and its deltas."""
-
-
-def text(*pieces: str) -> Block:
-    """Return a text block."""
-    return {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
-
-
-def thinking(*pieces: str, signature: str = "c2ln") -> Block:
-    """Return a thinking block with its signature."""
-    deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
-    return {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, {"type": "signature_delta", "signature": signature}]
-
-
-def tool_use(call_id: str, name: str, *pieces: str) -> Block:
-    """Return a tool call whose arguments come in these pieces of JSON."""
-    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *pieces)]
-    return {"type": "tool_use", "id": call_id, "name": name, "input": {}}, deltas
-
-
-def anthropic_events(
-    *blocks: Block,
-    stop_reason: str = "end_turn",
-    usage: Mapping[str, int] | None = None,
-    output_tokens: int = 7,
-) -> list[bytes]:
-    """Return the events of one answer, in the API's own order, a ping among them."""
-    counts = {"input_tokens": 11, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1, **(usage or {})}
-    message: dict[str, Any] = {
-        "id": "msg_01",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude",
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": counts,
-    }
-    events = [sse({"type": "message_start", "message": message}, "message_start")]
-    for index, (start, deltas) in enumerate(blocks):
-        events.append(sse({"type": "content_block_start", "index": index, "content_block": start}, "content_block_start"))
-        if index == 0:
-            events.append(sse({"type": "ping"}, "ping"))
-        events += [sse({"type": "content_block_delta", "index": index, "delta": delta}, "content_block_delta") for delta in deltas]
-        events.append(sse({"type": "content_block_stop", "index": index}, "content_block_stop"))
-    delta = {"stop_reason": stop_reason, "stop_sequence": None}
-    events.append(sse({"type": "message_delta", "delta": delta, "usage": {"output_tokens": output_tokens}}, "message_delta"))
-    return [*events, sse({"type": "message_stop"}, "message_stop")]
-
-
-def anthropic_reply(*blocks: Block, **how: Any) -> Reply:
-    """Return a whole answer of Anthropic's Messages API; arguments as of `anthropic_events`."""
-    return Reply(anthropic_events(*blocks, **how))
-
-
-def anthropic_error(kind: str, message: str) -> dict[str, Any]:
-    """Return the body of an error, as with a status and as in an error event."""
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_01"}
-
-
-# ── OpenAI ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def call_deltas(index: int, call_id: str, name: str, *pieces: str) -> list[dict[str, Any]]:
-    """Return the deltas of a tool call whose arguments come in these pieces of JSON."""
-    first = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
-    rest = [{"index": index, "function": {"arguments": piece}} for piece in pieces]
-    return [{"tool_calls": [piece]} for piece in (first, *rest)]
-
-
-def openai_events(
-    *deltas: Mapping[str, Any],
-    finish_reason: str | None = "stop",
-    usage: Mapping[str, Any] | None = None,
-    done: bool = True,
-) -> list[bytes]:
-    """Return the events of one answer: the role, the deltas, the finish, the usage, and the closing mark."""
-
-    def chunk(choices: Iterable[Any], **more: Any) -> bytes:
-        return sse({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt", "choices": list(choices), **more})
-
-    every = [{"role": "assistant", "content": ""}, *deltas]
-    events = [chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], usage=None) for delta in every]
-    if finish_reason is not None:
-        events.append(chunk([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish_reason}], usage=None))
-    counts = usage or {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-    events.append(chunk([], usage=dict(counts)))
-    return [*events, *([sse("[DONE]")] if done else [])]
-
-
-def openai_reply(*deltas: Mapping[str, Any], **how: Any) -> Reply:
-    """Return a whole answer of the chat completions API; arguments as of `openai_events`."""
-    return Reply(openai_events(*deltas, **how))
