@@ -68,6 +68,7 @@ class SessionPolicy:
         subscriber_events: int = 256,
         subscriber_text: int = 262144,
         replay_events: int = 1024,
+        reauthorize_interval: float = 60.0,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -260,10 +261,11 @@ class Cursor:
 def envelope_to_dict(envelope: Envelope) -> JSON: ...
 
 class Presence:
-    def __init__(self, pubsub: PubSub | None = None) -> None: ...
+    def __init__(self, pubsub: PubSub | None = None, *, heartbeat_interval: float = 5.0) -> None: ...
     def track(self, topic: str, key: str, meta: JSON | None = None) -> AbstractAsyncContextManager[None]: ...
     async def list(self, topic: str) -> Mapping[str, Sequence[JSON]]: ...
     def changes(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[PresenceDiff]]: ...
+    async def run(self) -> None: ...
 
 class PresenceDiff:
     joins: Mapping[str, Sequence[JSON]]
@@ -294,6 +296,7 @@ class StreamingMessage:
 class Gap:
     first: int
     last: int
+    replaces: Cursor | None
 
 class StatusChanged:
     status: Status
@@ -592,7 +595,9 @@ class Usage: ...
 
 # Errors.
 
-class SagentsError(Exception): ...
+class SagentsError(Exception):
+    @property
+    def public_text(self) -> str: ...         # for viewers, browsers and models
 class ConversationNotFound(SagentsError, LookupError): ...
 class AgentNotRunning(SagentsError): ...
 class AgentStopped(AgentNotRunning): ...

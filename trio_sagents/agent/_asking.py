@@ -9,11 +9,11 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._model import ModelAnswer
 from trio_sagents.agent._shortening import ask_fitting
+from trio_sagents.conversation.validity import check_answer
 from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.requests import ModelRequest
-from trio_sagents.data.validity import check_answer
 from trio_sagents.data.wire import decode_message, encode_message
 from trio_sagents.exceptions import MiddlewareError, StateError
 

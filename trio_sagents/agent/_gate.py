@@ -14,10 +14,11 @@ from trio_sagents.agent._agent import id_of
 from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool
+from trio_sagents.conversation.decided import digest_now
 from trio_sagents.data.decisions import DECISION_KINDS, Decision
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
-from trio_sagents.data.json import Opaque, check_text, digest_of
+from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.exceptions import MiddlewareError, StateError
 
@@ -169,28 +170,3 @@ def _outermost_first(pipeline: Pipeline) -> Sequence[Pipeline]:
     while chain[0].parent is not None:
         chain.insert(0, chain[0].parent)
     return chain
-
-
-def digest_now(call: ToolCall) -> str:
-    """Return the digest of a call as it is at this moment: its arguments are a dict, which whoever was shown it may have changed."""
-    return digest_of([call.name, call.arguments])
-
-
-def runs(record: DecisionRecord) -> bool:
-    """Return whether a decision lets the call run."""
-    return record.kind in {"approve", "edit"}
-
-
-def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
-    """Return the call as it was decided to run; None where the decision is about other arguments."""
-    if record.call_id != call.call_id or record.digest != digest_now(call):
-        return None
-    if record.kind != "edit":
-        return attrs.evolve(call)  # a copy: whoever was shown the call has that object, and may change its arguments still
-    return ToolCall(call.call_id, call.name, json.loads(record.content)["arguments"])
-
-
-def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:
-    """Return a call with the arguments that it ran with: what the model reads in its history after an edit."""
-    edited = None if record is None or record.kind != "edit" else decided_call(call, record)
-    return call if edited is None else attrs.evolve(edited, status=call.status)

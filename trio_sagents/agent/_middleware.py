@@ -13,7 +13,7 @@ from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._progress import Suspended
-from trio_sagents.agent._tools import Tool
+from trio_sagents.agent._tools import Tool, named_apart
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -176,17 +176,25 @@ class Pipeline:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
         brought = dict(self._brought)
+        yielding: list[tuple[Tool, Opaque]] = []
         for one in bringing:
             context = self.context(one, host)
             found = await self.call(one, "tools", context)
             try:
                 for tool in map(Tool.of, found):
+                    if tool.if_taken:
+                        yielding.append((tool, one))
+                        continue
                     if tool.name in tools:
                         raise ValueError(f"there are two tools named {tool.name!r}")
                     tools = {**tools, tool.name: tool}
                     brought[tool.name] = one
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
+        if yielding:
+            placed = named_apart([tool for tool, _ in yielding], tools, self.tools)
+            tools = {**tools, **{tool.name: tool for tool in placed}}
+            brought.update({tool.name: one for tool, (_, one) in zip(placed, yielding, strict=True)})
         self.tools, self._brought = tools, brought
         if self._first is None and bringing:
             self._first = frozenset(tools)

@@ -13,15 +13,15 @@ import trio
 from trio_sagents._trio.groups import in_nursery, leaves
 from trio_sagents.agent._agent import Agent, Ended
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import as_run
 from trio_sagents.agent._host import AsyncFunction
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._progress import OpenCall, Progress, Suspended
 from trio_sagents.agent._tools import RunnableAgent
+from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
-from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind

@@ -6,11 +6,11 @@ import attrs
 
 from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import digest_now
 from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.conversation.decided import digest_now
+from trio_sagents.conversation.validity import FINAL
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
-from trio_sagents.data.validity import FINAL
 from trio_sagents.exceptions import MiddlewareError
 
 Run = Callable[[ToolCall], Awaitable[ToolResult]]

@@ -1,18 +1,16 @@
 """Files in one SQLite file, which survives the process, also one that is killed."""
 
 import json
-import math
 import os
 import sqlite3
-import stat
-import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import trio
 
+from trio_sagents._sqlite import DatabaseKind, FileKey, FileWatch, check_busy_timeout, check_path, claim, connect, prepare, release
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.files._backend import FileRecord
 from trio_sagents.files._errors import FileConflict, FileExists, FileNotFound, QuotaExceeded
@@ -20,9 +18,6 @@ from trio_sagents.files._paths import ScopeKey, parents
 from trio_sagents.files._text import decode, digest_of
 
 T = TypeVar("T")
-APPLICATION_ID: Final = 0x54534746
-"""In the header of each file that is ours."""
-FILE_VERSION: Final = 1
 # The content last: a listing then never touches the pages that it fills.
 _TABLE: Final = """CREATE TABLE files (
   number INTEGER PRIMARY KEY,
@@ -32,17 +27,7 @@ _TABLE: Final = """CREATE TABLE files (
   content BLOB NOT NULL,
   UNIQUE (scope, path)
 )"""
-_open_files: Final[set[tuple[int, int]]] = set()
-"""(device, inode) of each file that is open in this process: two backends on one file would not see each other's edits."""
-_open_files_lock: Final = threading.Lock()
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as exc:
-        raise PersistenceError(f"the file database {path!r}: {exc}; see to the file, its folder and its disk") from exc
+FILES_FILE: Final = DatabaseKind("file database", "SqliteFiles", 0x54534746, 1, {"files": _TABLE})
 
 
 class SqliteFiles:
@@ -58,17 +43,9 @@ class SqliteFiles:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0) -> None:
-        name = os.fspath(path) if isinstance(path, os.PathLike) else path
-        if not isinstance(name, str):
-            raise TypeError(f"path must be str or PathLike, not {type(path).__name__}")
-        if not name or "\0" in name or name == ":memory:" or name.startswith("file:"):
-            raise ValueError(f"path must name a file, not {name!r}; for files in memory use MemoryFiles")
-        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, int | float):
-            raise TypeError(f"busy_timeout must be float, not {type(busy_timeout).__name__}")
-        if not 0 < busy_timeout < math.inf:
-            raise ValueError(f"busy_timeout must be finite and > 0, not {busy_timeout}")
-        self._path = str(Path(name).absolute())
-        self._busy_timeout = busy_timeout
+        self._path = str(Path(check_path(path, "MemoryFiles")).absolute())
+        self._busy_timeout = check_busy_timeout(busy_timeout)
+        self._watch: FileWatch | None = None
         self._connection: sqlite3.Connection | None = None
         self._thread = trio.CapacityLimiter(1)
         # Invariant: whoever holds its one token has the connection to itself.
@@ -87,46 +64,43 @@ class SqliteFiles:
         """
         if self._connection is not None:
             raise PersistenceError(f"the file database {self._path!r} is open already; a SqliteFiles serves one open_files at a time")
-        connection, key = await trio.to_thread.run_sync(self._open, limiter=self._thread)
-        self._connection = connection
+        connection, watch, key = await trio.to_thread.run_sync(self._open, limiter=self._thread)
+        self._connection, self._watch = connection, watch
         try:
             yield
         finally:
-            self._connection = None
+            self._connection = self._watch = None
             # Cancellation: what a thread has begun is finished; SQLite's busy timeout bounds it.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._close, connection, key, limiter=self._thread)
 
-    def _open(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
-        with _explained(self._path):
-            key = _claim(self._path)
-            try:
-                connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False)
-                try:
-                    _prepare(connection, self._path)
-                except BaseException:
-                    connection.close()
-                    raise
-            except BaseException:
-                _release(key)
-                raise
-            return connection, key
+    def _open(self) -> tuple[sqlite3.Connection, FileWatch, FileKey]:
+        with FILES_FILE.explained(self._path), ExitStack() as undo:
+            key = claim(FILES_FILE, self._path)
+            undo.callback(release, key)
+            connection = connect(FILES_FILE, self._path, busy_timeout=self._busy_timeout, synchronous="FULL")
+            undo.enter_context(closing(connection))
+            prepare(connection, FILES_FILE, self._path)
+            watch = FileWatch(FILES_FILE, self._path)
+            undo.pop_all()
+        return connection, watch, key
 
-    def _close(self, connection: sqlite3.Connection, key: tuple[int, int]) -> None:
+    def _close(self, connection: sqlite3.Connection, key: FileKey) -> None:
         try:
             connection.close()
         finally:
-            _release(key)
+            release(key)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], *, begin: Literal["BEGIN", "BEGIN IMMEDIATE"] = "BEGIN IMMEDIATE") -> T:
         """Call `work` in one transaction, in a thread; the transaction is committed if this returns, and rolled back if this raises."""
-        connection = self._connection
-        if connection is None:
+        connection, watch = self._connection, self._watch
+        if connection is None or watch is None:
             raise PersistenceError(f"the file database {self._path!r} is not open; use it inside of open_files")
-        return await trio.to_thread.run_sync(self._transact, connection, work, begin, limiter=self._thread)
+        return await trio.to_thread.run_sync(self._transact, connection, watch, work, begin, limiter=self._thread)
 
-    def _transact(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
-        with _explained(self._path):
+    def _transact(self, connection: sqlite3.Connection, watch: FileWatch, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        watch.check()
+        with FILES_FILE.explained(self._path):
             connection.execute(begin)
             try:
                 result = work(connection)
@@ -134,7 +108,8 @@ class SqliteFiles:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            return result
+        watch.check_written()
+        return result
 
     async def index(self, scope: ScopeKey) -> Sequence[FileRecord]:
         """Return all files of `scope`, as a new list.
@@ -273,60 +248,3 @@ def _paths_below(connection: sqlite3.Connection, key: str, folder: str) -> list[
 def _check_free(connection: sqlite3.Connection, key: str, path: str) -> None:
     if any(_is_there(connection, key, taken) for taken in (path, *parents(path))) or _paths_below(connection, key, path):
         raise FileExists(path)
-
-
-def _claim(path: str) -> tuple[int, int]:
-    with _open_files_lock:
-        if not Path(path).parent.is_dir():
-            raise PersistenceError(f"the file database {path!r}: there is no folder {str(Path(path).parent)!r}; make it first")
-        with suppress(FileExistsError):  # and then not opened: closing it would drop every lock that this process has on it, SQLite's too
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise PersistenceError(f"the file database {path!r}: this is no file; give another path")
-        key = (status.st_dev, status.st_ino)
-        if key in _open_files:
-            raise PersistenceError(f"the file database {path!r} is open in this process already; share one SqliteFiles, or close the other")
-        _open_files.add(key)
-        return key
-
-
-def _release(key: tuple[int, int]) -> None:
-    with _open_files_lock:
-        _open_files.discard(key)
-
-
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Check that the file is ours, and make the table in an empty one. A file that is not ours is left as it is."""
-    for setting in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON"):
-        connection.execute(f"PRAGMA {setting}")
-    if _is_empty(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        if _is_empty(connection):  # still, now that no other process can write
-            connection.execute(_TABLE)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FILE_VERSION}")
-        connection.execute("COMMIT")
-    if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise PersistenceError(f"the file database {path!r}: it is another program's, or a SqliteStore's; give another path")
-    version = _pragma(connection, "user_version")
-    if version != FILE_VERSION:
-        raise PersistenceError(
-            f"the file database {path!r}: it has file version {version!r}, this library knows {FILE_VERSION}; upgrade the library"
-        )
-    found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-    if found != [("files", _TABLE)]:
-        raise PersistenceError(f"the file database {path!r}: its table is not that of this library; restore it from a backup")
-    mode = _pragma(connection, "journal_mode = WAL")
-    if mode != "wal":
-        raise PersistenceError(f"the file database {path!r}: its disk cannot do write-ahead logging (mode {mode!r}); put it on a local one")
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> object:
-    row: tuple[object, ...] = connection.execute(f"PRAGMA {name}").fetchone()
-    return row[0]
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return count == 0 and _pragma(connection, "application_id") == 0 and _pragma(connection, "user_version") == 0
