@@ -618,8 +618,20 @@ class Tool:
     name: str
     description: str
     parameters: JSON
+    version: str
+    check: Callable[..., Any] | None
+    recovery: Literal["unknown", "repeat"]
     @classmethod
-    def of(cls, function: Any, *, name: str | None = None, description: str | None = None) -> Tool: ...
+    def of(
+        cls,
+        function: Any,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        check: Callable[..., Any] | None = None,
+        recovery: Literal["unknown", "repeat"] | None = None,
+    ) -> Tool: ...
 
 class ToolContext:
     conversation_id: str
