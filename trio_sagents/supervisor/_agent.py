@@ -157,8 +157,8 @@ class LiveAgent:
         """Whether the last turn was cut."""
         return self.turns.was_cut
 
-    def info(self) -> AgentInfo:
-        """Return a picture of the agent."""
+    def info(self, *, with_middleware: bool = False) -> AgentInfo:
+        """Return a picture of the agent; with the settings of its middleware, if they are asked for."""
         state, lifetime, entry = self.journal.state, self.lifetime, self.entry
         return AgentInfo(
             entry.agent_id,
@@ -170,6 +170,7 @@ class LiveAgent:
             state.interrupt,
             lifetime.started_at,
             lifetime.last_activity_at,
+            self.hooks.summaries() if with_middleware else {},
         )
 
     def state(self) -> State:
