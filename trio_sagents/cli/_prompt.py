@@ -14,7 +14,7 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal, discard_typed
+from trio_sagents.cli._lines import PROMPT, Line, Read, Signal, discard_typed
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._words import Piece
 

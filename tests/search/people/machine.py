@@ -1,8 +1,9 @@
-"""The state machine of people in the loop: batches of all kinds, people at several tabs, forgers, crashes and a failing disk.
+"""The state machine of people who decide: all kinds of batches, people at several tabs, forgers, crashes and a failing disk.
 
-After every rule: I24 (what ran is what was allowed), I25 (a decision counts once, for the open interrupt that it names), I26 (taken is
-durable before the first tool starts, and nothing runs twice), I27 (undecided and rejected calls never run, sub-agents' included, and
-no approval outlives its interrupt), all in `Plain`; and the history is valid always (`Book`, `check_request`).
+After every rule these invariants are checked, in `Plain`: I24, only allowed calls ran; I25, a decision counts once, for the open
+interrupt that it names; I26, an approval is durable before the first tool starts, and nothing runs twice; I27, undecided and rejected
+calls never run, those of sub-agents included, and no approval outlives its interrupt. The history is always valid
+(`ExpectedConversation`, `check_request`).
 """
 
 import datetime
@@ -20,7 +21,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from tests.search.people.plain import Plain
 from tests.search.people.world import CONVERSATION, DEADLINE, INACTIVITY, Disk, Process, decision_on
 from tests.support.logs import quiet_log
-from tests.support.records import Book, check
+from tests.support.records import ExpectedConversation, check
 from tests.support.stores import MemoryBackend, SqliteBackend
 from trio_sagents import Answer, Approve, Completed, PersistenceError, Status
 from trio_sagents.testing.machines import MODES, TrioStateMachine
@@ -68,7 +69,7 @@ class PeopleMachine(TrioStateMachine):
             backend: Any = SqliteBackend(Path(folder))
         else:
             backend = MemoryBackend()
-        self._enter(Disk(backend, Plain(), Book(CONVERSATION)))
+        self._enter(Disk(backend, Plain(), ExpectedConversation(CONVERSATION)))
 
     def _bend_the_wall_clock(self) -> None:
         """Have instants follow the virtual time."""
@@ -346,7 +347,7 @@ class PeopleMachine(TrioStateMachine):
         check(self.process.is_over, "I29", "the block does not end")
         self._check_answered()
         disk = self.process.disk
-        self._enter(Disk(disk.backend, disk.plain, disk.book))
+        self._enter(Disk(disk.backend, disk.plain, disk.expected))
 
     @precondition(lambda self: len(self.processes) < MOST_LIVES)
     @rule(rounds=st.integers(0, 12))
@@ -358,7 +359,7 @@ class PeopleMachine(TrioStateMachine):
         self.process.kill(backend)
         self.settle()
         self.advance(60.0)
-        self._enter(Disk(backend, disk.plain, disk.book))
+        self._enter(Disk(backend, disk.plain, disk.expected))
 
     def _check_answered(self) -> None:
         waiting = [tab.kind for tab in self.process.tabs if not tab.is_done]
@@ -405,7 +406,7 @@ class PeopleMachine(TrioStateMachine):
                 "I7",
                 f"it is {live.board.status}, and the interrupt is {interrupt}",
             )
-            process.disk.book.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
+            process.disk.expected.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
 
     def finish(self) -> None:
         """Let everything finish: each interrupt can be answered, and then the conversation continues."""
