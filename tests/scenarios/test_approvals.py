@@ -356,7 +356,7 @@ async def test_tool_that_takes_the_place_of_another_is_a_newcomer(autojump_clock
     )
     async with World(agent) as world:
         await world.post("first")
-        await (await world.handle()).notify_middleware("Growing", (effects.tool("free"),))
+        await (await world.handle()).notify_middleware("Growing", (Effects().tool("free"),))
         interrupt = interrupt_in(await world.post("second"))
 
         assert [1] == effects.of("free")

@@ -117,5 +117,6 @@ async def loads_again(sessions: Sessions) -> None:
 
 
 async def halts() -> object:
-    """Halt."""
+    """Halt, when the calls beside this one have begun."""
+    await trio.sleep(0.1)
     return Halt("enough")

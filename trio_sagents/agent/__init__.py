@@ -16,7 +16,9 @@ The modules, lowest first. Each module imports only modules that come before it 
     _progress      how far a turn has come: the draft and the open calls
     _agent         the definition of an agent: agent, middleware, and what a hook and a loop are given
     _context       what a turn may ask of whoever runs the turn
+    _identity      which tool is the same tool as before
     _middleware    the pipeline: the hooks in their order, and the tools that they bring
+    _checks        what a tool itself says of a call before the call runs
     _gate          which calls wait for a person, and what a decision allows
     _model_call    one call of a model, as a stream
     _attempts      retries and fallbacks
@@ -34,8 +36,10 @@ The modules, lowest first. Each module imports only modules that come before it 
 from trio_sagents.agent._agent import Agent, Ended, Middleware, MiddlewareContext, ToolLike, TurnSteps, id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
+from trio_sagents.agent._gate import may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._middleware import EXPECTED, Pipeline, same_function
+from trio_sagents.agent._identity import familiar_id, is_same_function
+from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._shortening import RequestShortened
@@ -67,8 +71,10 @@ __all__ = (
     "TurnSteps",
     "converse",
     "extract",
+    "familiar_id",
     "id_of",
+    "is_same_function",
+    "may_repeat",
     "name_of",
     "run_turn",
-    "same_function",
 )

@@ -23,8 +23,8 @@ from trio_sagents.conversation.rows import call_row
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, Waiting, with_decisions
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.interrupt_wire import encode_record
-from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind
-from trio_sagents.data.json import JSON, JSONValue, canonical
+from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind, record_of
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.records import Owner, ToolUpdate
 from trio_sagents.data.scopes import Scope
@@ -51,8 +51,7 @@ class Verdict:
 
     def record(self, by: Owner, at: datetime.datetime) -> DecisionRecord:
         """Return the verdict as it is kept: who decided, and when."""
-        call, content = self.call, canonical(self.content)
-        return DecisionRecord(call.interrupt_id, call.call_id, self.kind, call.digest, content, self.text, by, at.isoformat())
+        return record_of(self.call, self.kind, self.content, self.text, by, at.isoformat())
 
 
 def undecided(conversation_id: str, state: ConversationState, decisions: Sequence[Decision]) -> Sequence[tuple[PendingCall, Decision]]:
@@ -68,7 +67,9 @@ def undecided(conversation_id: str, state: ConversationState, decisions: Sequenc
         raise InvalidDecision(conversation_id, "two decisions for the same call")
     found: list[tuple[PendingCall, Decision]] = []
     for decision in decisions:
-        known = state.decisions.get(decision.call_id)
+        known = state.decision_in(decision.interrupt_id, decision.call_id)
+        if known is None and not _waits_in(state, decision):
+            known = state.decisions.get(decision.call_id)
         if known is None:
             found.append((_waiting_call(conversation_id, state, decision), decision))
         elif known.interrupt_id != decision.interrupt_id or known.digest != decision.digest:
@@ -76,6 +77,13 @@ def undecided(conversation_id: str, state: ConversationState, decisions: Sequenc
         elif not decision.same_as(known):
             raise AlreadyDecided(conversation_id, decision.call_id, known.kind)
     return found
+
+
+def _waits_in(state: ConversationState, decision: Decision) -> bool:
+    """Return whether people are asked about the call in the interrupt that a decision names, perhaps again."""
+    if state.waiting is None or state.waiting.interrupt.interrupt_id != decision.interrupt_id:
+        return False
+    return any(call.call_id == decision.call_id for call in state.waiting.interrupt.calls)
 
 
 def _waiting_call(conversation_id: str, state: ConversationState, decision: Decision) -> PendingCall:

@@ -195,7 +195,7 @@ class Approvals:
                 case Edit(arguments=arguments):
                     tool = None if call.path else self.pipeline.tools.get(call.name)
                     if tool is not None:
-                        tool.check(arguments)
+                        tool.check_arguments(arguments)
                 case Reject(reason=reason):
                     text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
                 case Answer():
@@ -209,7 +209,7 @@ class Approvals:
     async def _ask_middleware(self, call: PendingCall, decision: Decision) -> str | None:
         found: str | None = None
         for middleware in self.pipeline.having("answer"):
-            if id_of(middleware) in call.claimed_by.split(", "):
+            if id_of(middleware) in call.claimed_by:
                 self._require_accepting()  # the agent may have begun to leave while another middleware was asked
                 text = await self.hooks.call(self._answer, middleware, call, decision)
                 found = text if found is None else found

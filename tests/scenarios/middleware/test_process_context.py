@@ -13,6 +13,7 @@ from tests.support.scenarios import ask, opened, state_of
 from trio_sagents import Cancelled, Completed, Middleware, ModelRequest, ToolContext
 from trio_sagents.middleware import ProcessContext, SubAgents, Task
 from trio_sagents.testing import Call
+from trio_sagents.testing._threads import lockstep_threads
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 secret: contextvars.ContextVar[str] = contextvars.ContextVar("secret")
@@ -125,9 +126,10 @@ async def test_variables_when_another_one_posts(autojump_clock: Any) -> None:
     """Each turn has those of the call that brought its first message."""
     seen: Seen = []
     replies = [Call("in_task"), "ok", Call("in_task"), "ok"]
-    async with opened(agent_with(ProcessContext(tenant), replies=replies, tools=lookers(seen))) as sessions:
-        await post_as(sessions, "alice")
-        await post_as(sessions, "bob")
+    with lockstep_threads():
+        async with opened(agent_with(ProcessContext(tenant), replies=replies, tools=lookers(seen))) as sessions:
+            await post_as(sessions, "alice")
+            await post_as(sessions, "bob")
 
     assert ["alice", "bob"] == [one[1] for one in seen if one[0] == "task"]
 
@@ -141,8 +143,9 @@ async def test_variables_when_a_sub_agent_runs(autojump_clock: Any) -> None:
         SubAgents((task,), general_purpose=False),
         replies=[Call("task", name="look", instructions="Look."), "ok"],
     )
-    async with opened(agent) as sessions:
-        await post_as(sessions, "alice")
+    with lockstep_threads():
+        async with opened(agent) as sessions:
+            await post_as(sessions, "alice")
 
     assert ("task", "alice", "unset") in seen
 
