@@ -206,10 +206,10 @@ def _leave_out(messages: Sequence[Message], most: float, asked: Sequence[int]) -
     """Return the messages without the oldest, as few of them as will do; instructions and the messages that are answered stay."""
     leading = _leading(messages)
     weights = [messages_tokens((message,)) for message in messages]
+    if sum(weights) <= most:
+        return tuple(messages)
     around = sum(weights[:leading]) + messages_tokens(_note(messages, messages))  # what is before the first message that stays
     left = sum(weights[leading:])
-    if around + left <= most:
-        return tuple(messages)
     cut, passed = leading, leading
     for place in cut_places(messages, leading, len(messages) - 1):
         left -= sum(weights[passed:place])
