@@ -23,8 +23,10 @@ from trio_sagents.conversation.limits import fit
 from trio_sagents.conversation.outcomes import with_usage
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step, with_message
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, with_decisions
+from trio_sagents.data.json import JSONValue
 from trio_sagents.data.messages import Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.reading import UNSENT
 from trio_sagents.data.records import Lifecycle
 
 CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
@@ -46,6 +48,8 @@ class Closing:
     lifecycle: Lifecycle
     cause: str | None = None
     """Kept in the metadata of that answer."""
+    unsent: Sequence[str] = ()
+    """The ids of messages that the provider refused: the answer marks them, and they are not sent to a model any more."""
     texts: Mapping[str, str] = attrs.field(factory=dict)
     """By call id: what the model reads instead of the usual text."""
 
@@ -67,7 +71,9 @@ def marked_answer(partial: Message | None, closing: Closing, new_ids: Iterator[s
     """Return the last answer of a closed turn: text and thinking so far are kept; its calls are dropped, for they never began."""
     parts = () if partial is None else tuple(part for part in partial.parts if isinstance(part, TextPart | ThinkingPart) and part.text)
     message_id = next(new_ids) if partial is None else partial.message_id
-    metadata = {} if closing.cause is None else {"cause": closing.cause}
+    metadata: dict[str, JSONValue] = {} if closing.cause is None else {"cause": closing.cause}
+    if closing.unsent:
+        metadata[UNSENT] = list(closing.unsent)
     return Message(message_id, "assistant", parts, closing.stop_reason, closing.turn_id, metadata)
 
 

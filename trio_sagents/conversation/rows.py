@@ -6,7 +6,7 @@ from typing import assert_never
 
 import attrs
 
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import (
     FINISH_REASONS,
     FilePart,
@@ -21,6 +21,7 @@ from trio_sagents.data.messages import (
     ToolResult,
     ToolStatus,
 )
+from trio_sagents.data.reading import UNSENT
 from trio_sagents.data.records import DisplayMessage
 
 
@@ -53,12 +54,16 @@ def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolSt
         return rows
     if not rows:
         return [_notification(message, created_at)] if message.stop_reason is not None else []
-    rows[-1] = attrs.evolve(rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason})
+    more: JSON = {UNSENT: message.metadata[UNSENT]} if UNSENT in message.metadata else {}
+    rows[-1] = attrs.evolve(rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason, **more})
     return rows
 
 
 def _notification(message: Message, created_at: datetime.datetime) -> DisplayMessage:
-    content = {"text": f"no answer: {message.stop_reason}", "stop_reason": message.stop_reason}
+    content: dict[str, JSONValue] = {"text": f"no answer: {message.stop_reason}", "stop_reason": message.stop_reason}
+    if UNSENT in message.metadata:
+        content["text"] = "no answer: the provider refused what was sent, so it is not sent to the model any more"
+        content[UNSENT] = message.metadata[UNSENT]
     return DisplayMessage(f"m:{message.message_id}:0", message.message_id, "system", "notification", content, "completed", created_at)
 
 

@@ -18,10 +18,12 @@ from trio_sagents.conversation.state import Moment, Step, Waiting, with_decision
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
-from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Usage
+from trio_sagents.data.reading import REFUSED, unread
 from trio_sagents.data.records import Lifecycle, ToolUpdate
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
+from trio_sagents.exceptions import ModelFailed
 
 SHUTDOWNS: Final = frozenset(
     {CancelCause.STOPPED, CancelCause.CLOSED, CancelCause.DRAINED, CancelCause.HOST_FAILED, CancelCause.HOST_CANCELLED, CancelCause.FENCED}
@@ -145,14 +147,21 @@ def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecor
     is_cancelled = isinstance(outcome, Cancelled)
     stop_reason: StopReason = "cancelled" if is_cancelled else "stream_error"
     lifecycle: Lifecycle = "on_cancel" if is_cancelled else "on_error"
-    if isinstance(outcome, Cancelled) and outcome.cause in SHUTDOWNS:
+    cause = outcome.cause if isinstance(outcome, Cancelled) else None
+    if cause in SHUTDOWNS:
         lifecycle = "on_shutdown"
-    closing = Closing(turn.turn_id, stop_reason, lifecycle, outcome.cause if isinstance(outcome, Cancelled) else None)
+    unsent = unread(moment.state.messages) if is_refusal(outcome) else ()
+    closing = Closing(turn.turn_id, stop_reason, lifecycle, cause, unsent=unsent)
     closed = [(call, closed_result(call, known)) for call, known in cut_turn.open]
     calls = (*cut_turn.returned, *closed)
     return attrs.evolve(
         close_turn(moment, calls, cut_turn.partial, closing, asking=cut_turn.asking, usage=cut_turn.usage), actor=turn.actor
     )
+
+
+def is_refusal(outcome: TurnOutcome) -> bool:
+    """Return whether a turn failed because the provider refused the content of its request, and would refuse it again."""
+    return isinstance(outcome, Failed) and isinstance(outcome.error, ModelFailed) and outcome.error.kind in REFUSED
 
 
 def usage_events(message: Message, usage: Usage, turn_id: str) -> Sequence[Event]:
