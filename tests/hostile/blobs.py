@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from trio_sagents.data.history import open_calls
+from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.interrupt_wire import encode_interrupt, encode_pending, encode_record, records_of
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, Question, pending
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult

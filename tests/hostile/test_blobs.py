@@ -37,6 +37,7 @@ def check(report: Report) -> None:
     assert not report.found
 
 
+@pytest.mark.slow
 def test_fuzzed_blobs(capsys: pytest.CaptureFixture[str]) -> None:
     """Each damaged conversation is refused or valid; and decoding imports, opens, compiles, unpickles and starts nothing."""
     faulthandler.cancel_dump_traceback_later()
@@ -50,6 +51,7 @@ def test_fuzzed_blobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert report.refused > COUNT // 3
 
 
+@pytest.mark.slow
 def test_fuzzed_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """The same through a SQLite file and `start`: a refused row is left as it was, to the byte; an accepted one starts again."""
     faulthandler.cancel_dump_traceback_later()

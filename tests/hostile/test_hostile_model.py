@@ -12,8 +12,17 @@ import pytest
 import trio
 
 from tests.hostile.blobs import wrong_order
-from tests.support.providers.server import Reply, anthropic_events, call_deltas, open_provider, openai_events, sse, text, tool_use
-from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, opened, state_of
+from tests.support.models import RawModel
+from tests.support.scenarios import (
+    FaultyStore,
+    Router,
+    answer_to,
+    ask,
+    make_agent,
+    opened,
+    state_of,
+    transcript,
+)
 from trio_sagents import (
     Agent,
     Cancelled,
@@ -21,6 +30,7 @@ from trio_sagents import (
     Failed,
     FinishChunk,
     LimitExceeded,
+    MemoryStore,
     ModelFailed,
     RetryPolicy,
     Sessions,
@@ -33,6 +43,7 @@ from trio_sagents import (
     UsageChunk,
 )
 from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing.providers import Reply, anthropic_events, call_deltas, open_provider, openai_events, sse, text, tool_use
 
 Chunks = Iterable[Any]
 GOOD: Final = (TextChunk("fine"), FinishChunk("stop"))
@@ -181,6 +192,7 @@ async def test_million_calls_in_one_answer(autojump_clock: Any) -> None:
     assert took < 10
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_pieces(autojump_clock: Any) -> None:
     """An answer in pieces of one byte each is one answer, and bounded by its bytes like any other."""
     model = Hostile(lambda: (*(ToolCallChunk(0, "c", "tool", "1") for _ in range(100_000)), FinishChunk("tool_calls")))
@@ -486,3 +498,67 @@ async def test_hostile_calls_on_the_wire(kind: str) -> None:
     assert wrong_order(messages, frozenset()) is None
     assert ["completed", "failed", "failed", "failed"] == sorted(result.status for message in messages for result in message.results)
     assert 2 == len(provider.exchanges)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        lambda: UsageChunk(Usage(input_tokens=math.nan)),  # type: ignore[arg-type]
+        lambda: UsageChunk(Usage(input_tokens=1 + 2j)),  # type: ignore[arg-type]
+        lambda: UsageChunk(Usage(output_tokens=-1)),
+        lambda: ThinkingChunk("a", signature=b"x"),  # type: ignore[arg-type]
+        lambda: ThinkingChunk("a", signature=5),  # type: ignore[arg-type]
+        lambda: ThinkingChunk("a", signature="\ud800"),
+        lambda: ThinkingChunk("a", signature="x" * 30_000_000),
+    ],
+    ids=["nan", "complex", "negative", "bytes", "int", "surrogate", "30 MB"],
+)
+async def test_usage_and_signature_that_are_nonsense(autojump_clock: Any, chunk: Callable[[], Any]) -> None:
+    """R12: nonsense of a provider fails the turn, never the agent, and the conversation loads again."""
+    store = MemoryStore()
+    async with opened(Agent(model=RawModel([TextChunk("a"), chunk(), FinishChunk("stop")])), store=store) as sessions:
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, ModelFailed | LimitExceeded)
+        assert await sessions.running("c")
+    async with opened(store=store) as sessions:
+        assert ("user", "hi", None) == (await transcript(sessions))[0]
+        assert "re: on" == await answer_to(sessions, "on")
+
+
+class NurseryModel(RawModel):
+    """What a Trio adapter looks like: a nursery around the stream, which groups what is raised in it."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__([TextChunk("x" * 1000)] * 100)
+        self.error = error
+
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[AsyncIterator[Any]]:
+        async def failing() -> AsyncIterator[Any]:
+            async for chunk in chunks:
+                yield chunk
+                if self.error is not None:
+                    raise self.error
+
+        async with super().stream(request) as chunks, trio.open_nursery():
+            generator = failing()
+            try:
+                yield generator
+            finally:
+                await generator.aclose()
+
+
+@pytest.mark.parametrize("error", [ModelFailed("overloaded", retryable=True), None], ids=["model failed", "limit"])
+async def test_model_with_a_nursery(autojump_clock: Any, error: ModelFailed | None) -> None:
+    """R19: a nursery in an adapter hides neither a limit nor whether a failure may be tried again."""
+    async with opened(Agent(model=NurseryModel(error)), policy={"max_message_bytes": 5000}) as sessions:
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        if error is None:
+            assert isinstance(outcome.error, LimitExceeded)
+        else:
+            assert isinstance(outcome.error, ModelFailed)
+            assert outcome.error.retryable

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, opened, state_of
 from trio_sagents import Completed, ConversationNotFound, Cursor, MemoryStore, MessageConflict, SameScope, SqliteStore, StartFailed
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.ids import check_id, conversation_topic, default_agent_id
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.records import Owner
-from trio_sagents.data.rows import rows_of
 from trio_sagents.persistence._records import owner_key
 from trio_sagents.supervisor._runtime import wall_clock
 
@@ -122,25 +122,29 @@ COLLIDING: Final[Mapping[str, tuple[Callable[[str], str], str, str]]] = {
 
 @pytest.mark.parametrize("how", COLLIDING)
 async def test_agent_ids_collide(autojump_clock: Any, how: str) -> None:
-    """Where a host's function gives one agent id to two conversations, the second is refused while the first is up: never its agent."""
+    """If a host's function gives one agent id to two conversations, the second cannot start while the first is running.
+
+    Whoever only looks finds no second conversation; nobody ever gets the agent of the first.
+    """
     function, first, second = COLLIDING[how]
     store = MemoryStore()
     async with opened(make_agent(), store=store, agent_id_fun=function) as sessions:
         assert "re: mine" == await answer_to(sessions, "mine", first)
         async with sessions.open_subscriber() as subscriber:
-            entries: list[Callable[[], Any]] = [
+            starts: list[Callable[[], Any]] = [
                 lambda: sessions.post(second, "theirs"),
                 lambda: sessions.start(second),
-                lambda: sessions.running(second),
-                lambda: sessions.get(second),
-                lambda: sessions.stop(second),
-                lambda: sessions.cancel_turn(second),
-                lambda: sessions.delete(second),
                 lambda: sessions.ensure_running(second, subscriber),
             ]
-            for entry in entries:
-                with pytest.raises(ValueError, match="agent_id_fun"):
-                    await entry()
+            for start in starts:
+                with pytest.raises(ValueError, match="agent_id_fun") as caught:
+                    await start()
+                assert repr(second) in str(caught.value)
+                assert f"conversation {first!r}" not in str(caught.value)
+            for entry in (sessions.get, sessions.cancel_turn, sessions.dismiss):
+                with pytest.raises(ConversationNotFound):
+                    await entry(second)
+            assert [False] * 3 == [await entry(second) for entry in (sessions.running, sessions.stop, sessions.delete)]
         assert await sessions.running(first)
         assert 2 == len((await state_of(sessions, first)).messages)
         await sessions.stop(first)

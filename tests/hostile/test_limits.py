@@ -14,6 +14,7 @@ import trio
 from tests.support.scenarios import (
     FaultyStore,
     Router,
+    Verdicts,
     answer_to,
     ask,
     kill_9,
@@ -408,6 +409,19 @@ async def lease_ttl(limit: float, amount: float) -> str:
         return "taken over"
 
 
+async def reauthorize_interval(limit: float, amount: float) -> str:
+    """So long after a viewer's right was withdrawn something is said: "fine" if the viewer still hears it."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts, policy={"reauthorize_interval": limit}) as sessions:
+        await sessions.start("c", scope="alice")
+        async with sessions.watch("c", scope="bob") as watch:
+            await read_all(watch)
+            verdicts.allow = lambda scope, conversation_id, action: scope != "bob"
+            await trio.sleep(amount)
+            await ask(sessions, scope="alice")
+            return "fine" if await read_all(watch) else "silent"
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
@@ -427,6 +441,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_state_bytes": (max_state_bytes, 2000, "max_state_bytes"),
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
+    "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
     "TurnLimits.max_calls": (max_calls, 6, "max_calls"),
     "TurnLimits.turn_timeout": (turn_timeout, 10.0, "turn_timeout"),

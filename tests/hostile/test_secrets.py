@@ -19,7 +19,44 @@ import openai
 import pytest
 import trio
 
-from tests.support.providers.server import (
+from tests.support.scenarios import (
+    DictRows,
+    DictStates,
+    FaultyStore,
+    ask,
+    make_agent,
+    opened,
+    read_all,
+)
+from trio_sagents import (
+    AGENTS_TOPIC,
+    Agent,
+    ChainError,
+    Commit,
+    Envelope,
+    Failed,
+    PersistContext,
+    RetryPolicy,
+    SagentsError,
+    SameScope,
+    SessionConfig,
+    SessionOpts,
+    SessionPolicy,
+    Sessions,
+    SqliteStore,
+    State,
+    StatusChanged,
+    Subscriber,
+    ToolContext,
+    TurnEnded,
+    UserMessage,
+    envelope_to_dict,
+    open_sessions,
+)
+from trio_sagents.data.event_wire import error_to_dict
+from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing import Call, Hang, ScriptedModel
+from trio_sagents.testing.providers import (
     Exchange,
     Reply,
     anthropic_error,
@@ -32,31 +69,6 @@ from tests.support.providers.server import (
     text,
     tool_use,
 )
-from tests.support.scenarios import DictRows, DictStates, read_all
-from trio_sagents import (
-    AGENTS_TOPIC,
-    Agent,
-    Commit,
-    Envelope,
-    PersistContext,
-    RetryPolicy,
-    SagentsError,
-    SameScope,
-    SessionConfig,
-    SessionOpts,
-    SessionPolicy,
-    Sessions,
-    SqliteStore,
-    State,
-    Subscriber,
-    ToolContext,
-    UserMessage,
-    envelope_to_dict,
-    open_sessions,
-)
-from trio_sagents.data.event_wire import error_to_dict
-from trio_sagents.models import AnthropicModel, OpenAIModel
-from trio_sagents.testing import Call, Hang, ScriptedModel
 
 NAMES: Final = (
     "scope", "request_opts", "app_internal", "config", "api_key", "header", "system_prompt", "arguments", "result", "tool_error",
@@ -576,3 +588,37 @@ async def test_repr_of_what_lives(name: str, host: Host) -> None:
 
     assert [] == [one for one in NAMES if secret(one) in shown]
     assert len(shown) < 1000
+
+
+async def test_text_of_a_store_error_stays_on_the_server(autojump_clock: Any) -> None:
+    """R8, S9: what a host's store raises reaches no browser; the host's own code finds it as the cause."""
+    store = FaultyStore()
+    async with opened(make_agent("one", "two"), store=store) as sessions, sessions.watch("c") as watch:
+        store.faults.fail("commit", 2, OSError("password=CANARY"))
+        outcome = await ask(sessions)
+        envelopes = await read_all(watch)
+
+        assert isinstance(outcome, Failed)
+        assert any(isinstance(envelope.event, ChainError) for envelope in envelopes)
+        assert "CANARY" not in json.dumps([envelope_to_dict(envelope) for envelope in envelopes])
+        assert "CANARY" in str(outcome.error.__cause__)
+
+
+async def test_text_of_a_tools_base_exception_stays_on_the_server(autojump_clock: Any) -> None:
+    """R27, S9: the words of a crash reach no browser, in no event."""
+
+    class Base(BaseException):
+        pass
+
+    async def tool() -> str:
+        """Crash."""
+        raise Base("CANARY")
+
+    async with opened(make_agent(Call("tool"), tools=[tool])) as sessions, sessions.watch("c") as watch:
+        await ask(sessions)
+        await trio.sleep(1)
+        envelopes = await read_all(watch)
+
+        assert any(isinstance(envelope.event, StatusChanged) for envelope in envelopes)
+        assert any(isinstance(envelope.event, TurnEnded) for envelope in envelopes)
+        assert "CANARY" not in json.dumps([envelope_to_dict(envelope) for envelope in envelopes])

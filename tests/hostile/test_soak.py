@@ -15,6 +15,8 @@ from tests.hostile.soak import Left, grown, run_soak, slow_subscriber
 from tests.support.scenarios import answer_to, make_agent, opened
 from trio_sagents import Envelope, Gap, Snapshot, TurnEnded
 
+pytestmark = pytest.mark.slow
+
 SESSIONS = int(os.environ.get("TRIO_SAGENTS_SOAK", "1000"))
 ROUNDS = 4
 

@@ -133,8 +133,6 @@ NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Sessions.open_subscriber": "opens a mailbox; each subscription is asked for",
     "Sessions.drain": "the operator's: closes the house",
     "Sessions.statistics": "the operator's: counts without names",
-    "Sessions.close": "for the composition root",
-    "Sessions.hang_up": "for the composition root",
     "Receipt.wait": "holding it is the right to it: it was given to whoever posted",
     "Subscriber.reserve": "for the runtime: pending, nobody is enrolled by it",
     "Subscriber.subscription": "for the runtime",

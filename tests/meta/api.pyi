@@ -17,6 +17,21 @@ JSON = Mapping[str, Any]
 Channel = Literal["main", "debug"]
 Overlap = Literal["queue", "steer", "interrupt", "reject"]
 Action = Literal["start", "view", "post", "decide", "cancel", "stop", "debug", "list", "delete"]
+ModelFailureKind = Literal[
+    "auth",
+    "quota",
+    "rate_limited",
+    "overloaded",
+    "server_error",
+    "context_overflow",
+    "refused_content",
+    "invalid_request",
+    "network",
+    "timeout",
+    "protocol",
+    "incomplete",
+    "unknown",
+]
 Lifecycle = Literal[
     "on_message", "on_step", "on_completion", "on_cancel", "on_error", "on_interrupt", "on_title_generated", "on_shutdown"
 ]
@@ -53,6 +68,7 @@ class SessionPolicy:
         subscriber_events: int = 256,
         subscriber_text: int = 262144,
         replay_events: int = 1024,
+        reauthorize_interval: float = 60.0,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -195,6 +211,8 @@ class Completed:
     message: Message
     usage: Usage
     result: Any
+    @property
+    def cut(self) -> Literal["length", "content_filtered"] | None: ...
 
 class Interrupted:
     interrupt: Interrupt
@@ -243,10 +261,11 @@ class Cursor:
 def envelope_to_dict(envelope: Envelope) -> JSON: ...
 
 class Presence:
-    def __init__(self, pubsub: PubSub | None = None) -> None: ...
+    def __init__(self, pubsub: PubSub | None = None, *, heartbeat_interval: float = 5.0) -> None: ...
     def track(self, topic: str, key: str, meta: JSON | None = None) -> AbstractAsyncContextManager[None]: ...
     async def list(self, topic: str) -> Mapping[str, Sequence[JSON]]: ...
     def changes(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[PresenceDiff]]: ...
+    async def run(self) -> None: ...
 
 class PresenceDiff:
     joins: Mapping[str, Sequence[JSON]]
@@ -277,6 +296,7 @@ class StreamingMessage:
 class Gap:
     first: int
     last: int
+    replaces: Cursor | None
 
 class StatusChanged:
     status: Status
@@ -501,12 +521,19 @@ class TextChunk:
 
 class ThinkingChunk:
     text: str
+    signature: str | None
+    provider: str | None
+    field: str | None
+
+class OpaqueChunk:
+    part: OpaquePart
 
 class ToolCallChunk:
     index: int
     id: str | None
     name: str | None
     arguments_json: str
+    opaque: OpaquePart | None
 
 class UsageChunk:
     usage: Usage
@@ -563,6 +590,10 @@ class ToolCall:
     status: str
     digest: str
 
+class OpaquePart:
+    provider: str
+    data: JSON
+
 class State:
     messages: Sequence[Message]
     todos: Sequence[Todo]
@@ -576,7 +607,9 @@ class Usage: ...
 
 # Errors.
 
-class SagentsError(Exception): ...
+class SagentsError(Exception):
+    @property
+    def public_text(self) -> str: ...         # for viewers, browsers and models
 class ConversationNotFound(SagentsError, LookupError): ...
 class AgentNotRunning(SagentsError): ...
 class AgentStopped(AgentNotRunning): ...
@@ -602,9 +635,19 @@ class LimitExceeded(SagentsError):
 class AlreadyDecided(SagentsError): ...
 
 class ModelFailed(SagentsError):
+    kind: ModelFailureKind
     retryable: bool
+    retry_after: float | None
 
 "trio_sagents.models"
+
+PROVIDERS: tuple[str, ...]
+
+def model_of(name: str, **settings: Any) -> Any: ...
+def split_name(name: str) -> tuple[str | None, str]: ...
+
+class Thinking:
+    def __init__(self, *, effort: str | None = None, budget_tokens: int | None = None) -> None: ...
 
 class AnthropicModel:
     def __init__(self, name: str, client: Any = None) -> None: ...

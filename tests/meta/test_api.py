@@ -36,8 +36,8 @@ def _of(kind: type[ast.stmt] | tuple[type[ast.stmt], ...]) -> list[Any]:
 
 
 def _real(module: str, name: str) -> Any:
-    if module == "trio_sagents.models":
-        pytest.importorskip({"AnthropicModel": "anthropic", "OpenAIModel": "openai"}[name])
+    if module == "trio_sagents.models" and name in {"AnthropicModel", "OpenAIModel"}:
+        pytest.importorskip(name.removesuffix("Model").lower())
     return getattr(importlib.import_module(module), name)
 
 

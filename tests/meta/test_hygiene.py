@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tokenize
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -86,3 +87,25 @@ def test_newsfragments_when_named() -> None:
     fragments = [path for path in (ROOT / "newsfragments").glob("*") if path.name != "README.md"]
 
     assert [] == [path.name for path in fragments if not kinds.fullmatch(path.name) or not path.read_text(encoding="utf-8").strip()]
+
+
+def _tests_named_in_the_library() -> set[tuple[str, str]]:
+    """Return (place, name) of each test that a comment or a docstring of the library names."""
+    named = set()
+    for path in (ROOT / "trio_sagents").rglob("*.py"):
+        if path.is_relative_to(ROOT / "trio_sagents" / "testing"):  # its texts name the tests of the kits, and pytest's own
+            continue
+        with path.open("rb") as file:
+            for token in tokenize.tokenize(file.readline):
+                if token.type in {tokenize.COMMENT, tokenize.STRING}:
+                    named |= {(f"{path.relative_to(ROOT)}:{token.start[0]}", name) for name in re.findall(r"\btest_\w+", token.string)}
+    return named
+
+
+def test_comments_when_they_name_a_test() -> None:
+    """A comment of the library that names the test of a race or an order names a test that exists."""
+    written = {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))}
+    named = _tests_named_in_the_library()
+
+    assert named
+    assert [] == sorted((place, name) for place, name in named if name not in written)

@@ -1,6 +1,8 @@
 """What the task of an agent says of itself while it begins, works and ends: status, places, names, reasons."""
 
+import gc
 import threading
+import weakref
 from typing import Any, get_args
 
 import attrs
@@ -10,6 +12,7 @@ import trio
 from tests.support.scenarios import (
     DictStates,
     FaultyStore,
+    Router,
     StuckRouter,
     answer_to,
     ask,
@@ -24,7 +27,9 @@ from tests.support.scenarios import (
 )
 from trio_sagents import (
     Agent,
+    AgentNotRunning,
     AgentShutdown,
+    AgentStopped,
     Approvals,
     CancelCause,
     Cancelled,
@@ -33,6 +38,7 @@ from trio_sagents import (
     Conflict,
     Failed,
     Interrupted,
+    MemoryStore,
     Middleware,
     MiddlewareError,
     MiddlewareEvent,
@@ -410,3 +416,83 @@ async def test_plain_tools_of_two_agents() -> None:
         assert isinstance(await one.wait(), Completed)
         assert isinstance(await two.wait(), Completed)
         assert {"a": count, "b": count} == running
+
+
+async def look() -> str:
+    """Look."""
+    return "seen"
+
+
+async def test_wait_idle_when_several_wait(autojump_clock: Any) -> None:
+    """All who wait for an agent's rest are woken by it, and it is at rest then."""
+    async with opened(slow_agent(seconds=10.0)) as sessions:
+        receipt = await sessions.post("c", "hi")
+        handle = (await sessions.start("c")).agent
+        log: list[Any] = []
+
+        async def wait() -> None:
+            await handle.wait_idle()
+            log.append((await sessions.agent_info("c")).status)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait)
+            await trio.sleep(1)
+            assert [] == log
+        assert [Status.IDLE] * 3 == log
+        assert isinstance(await receipt.wait(), Completed)
+
+
+async def test_wait_idle_when_the_agent_ends_first(autojump_clock: Any) -> None:
+    """An agent that ends with work left never comes to rest: who waits for that is told that it has ended."""
+    async with opened(slow_agent()) as sessions, trio.open_nursery() as nursery:
+        for text in ("one", "two"):
+            await sessions.post("c", text)
+        handle = (await sessions.start("c")).agent
+        told: list[type] = []
+
+        async def wait() -> None:
+            with pytest.raises(AgentNotRunning) as caught:
+                await handle.wait_idle()
+            told.append(type(caught.value))
+
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        await sessions.stop("c")
+        await trio.sleep(1)
+        assert [AgentStopped] == told
+
+
+async def test_status_when_an_interrupt_is_restored(autojump_clock: Any) -> None:
+    """An agent that comes back to a call that waits for a person is interrupted, and says so to whoever looks."""
+    store = MemoryStore()
+    agent = make_agent(Call("look"), tools=[look], middleware=[Approvals({"look": True})])
+    async with opened(agent, store=store) as sessions:
+        assert isinstance(await ask(sessions), Interrupted)
+    async with opened(agent, store=store) as sessions, sessions.watch("c") as watch:
+        (first,) = await read_all(watch)
+        info = await sessions.agent_info("c")
+
+    assert (Status.INTERRUPTED, Status.INTERRUPTED) == (first.event.status, info.status)
+
+
+async def test_agent_that_has_ended_is_gone(autojump_clock: Any) -> None:
+    """What an agent held is gone when it has ended and nobody has its handle any more: no cycle waits for the collector."""
+    made: list[weakref.ref[Any]] = []
+
+    def make(_agent_id: str) -> Any:
+        agent = make_agent()
+        made.append(weakref.ref(agent))
+        return agent
+
+    gc.disable()
+    try:
+        async with opened(Router(make)) as sessions, sessions.open_subscriber() as subscriber:
+            await sessions.ensure_running("c", subscriber)
+            await answer_to(sessions)
+            await sessions.stop("c")
+            await read_all(subscriber)
+
+            assert [None] == [one() for one in made]
+    finally:
+        gc.enable()

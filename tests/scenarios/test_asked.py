@@ -8,8 +8,22 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.payments import Purse, interrupt_of, paying
 from tests.support.people import Effects, World, gated, scripted, text_of
-from trio_sagents import AgentNotRunning, AlreadyDecided, Approve, Conflict, InvalidDecision, Middleware, Reject
+from tests.support.scenarios import (
+    opened,
+)
+from trio_sagents import (
+    AgentNotRunning,
+    AlreadyDecided,
+    Approve,
+    Conflict,
+    InvalidDecision,
+    Middleware,
+    MiddlewareError,
+    Reject,
+    SagentsError,
+)
 from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call
 
@@ -166,3 +180,55 @@ async def _refused(handle: Any, decision: Any, told: list[Any]) -> None:
 async def _stop_later(handle: Any) -> None:
     await trio.sleep(0.5)
     await handle.stop(grace_period=30.0)
+
+
+@pytest.mark.parametrize("wrong", [KeyError("x"), 42])
+async def test_answer_that_fails_is_named(autojump_clock: Any, wrong: Any) -> None:
+    """Who decides reads which middleware failed, and the call waits on."""
+
+    class Bad(Middleware):
+        async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+            return pending(call)
+
+        async def answer(self, context: Any, call: Any, decision: Any) -> Any:
+            if isinstance(wrong, BaseException):
+                raise wrong
+            return wrong
+
+    async with opened(paying(Purse(), middleware=[Bad()])) as sessions:
+        interrupt = await interrupt_of(sessions)
+        with pytest.raises(MiddlewareError, match="Bad"):
+            await sessions.resume("c", [Reject(interrupt.calls[0])])
+
+        assert (await sessions.agent_info("c")).interrupt == interrupt
+
+
+async def test_answer_ends_with_its_agent(autojump_clock: Any) -> None:
+    """When stop returns, no hook of the agent runs; and what is being decided is activity."""
+    running: list[Any] = []
+
+    class Slow(Middleware):
+        async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+            return pending(call)
+
+        async def answer(self, context: Any, call: Any, decision: Any) -> None:
+            running.append(call)
+            try:
+                await trio.sleep(5)
+            finally:
+                running.remove(call)
+
+    async with opened(paying(Purse(), middleware=[Slow()])) as sessions, trio.open_nursery() as nursery:
+        interrupt = await interrupt_of(sessions)
+
+        async def resume() -> None:
+            with trio.CancelScope(), pytest.raises(SagentsError):
+                await sessions.resume("c", [Approve(interrupt.calls[0])])
+
+        nursery.start_soon(resume)
+        await trio.sleep(1)
+        await sessions.stop("c")
+        still_running = [*running]
+        nursery.cancel_scope.cancel()
+
+    assert [] == still_running

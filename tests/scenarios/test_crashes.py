@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.payments import Purse, interrupt_of, paying, results_of
 from tests.support.people import CONVERSATION, Effects, World, call_of, gated, interrupt_in, scripted, text_of
 from tests.support.records import check_request
+from tests.support.scenarios import (
+    FaultyStore,
+    kill_9,
+    opened,
+)
 from tests.support.stores import Backend
 from trio_sagents import (
     Agent,
@@ -292,3 +298,40 @@ async def test_history_is_valid_whatever_was_decided(autojump_clock: Any, backen
         assert sorted(calls) == sorted(results)
         assert len(set(calls)) == len(calls) == 10
         assert [message.role for message in messages].count("user") == 3
+
+
+async def test_crash_before_the_interrupt_is_stored(autojump_clock: Any) -> None:
+    """A call that waits for its gate has not begun, and nobody is told that it had."""
+    purse, lives = Purse(), []
+
+    class Keeping(FaultyStore):
+        async def commit(self, scope: Any, commit: Any) -> int:
+            revision = await super().commit(scope, commit)
+            lives.append(kill_9(self.inner))
+            return revision
+
+    async with opened(paying(purse), store=Keeping()) as sessions:
+        await interrupt_of(sessions)
+    for life in lives:
+        async with opened(paying(purse, "later"), store=life) as sessions:
+            assert not [text for _, _, text in await results_of(sessions) if "had begun" in text]
+
+
+async def test_process_dies_behind_a_rejection(autojump_clock: Any) -> None:
+    """A rejected call has its result in the commit of the decision: a crash right behind it cannot make its outcome unknown."""
+    effects = Effects()
+    calls = [Call("pay", amount=1), Call("move", amount=2)]
+    tools = [effects.tool("pay"), effects.tool("move")]
+    agent = scripted(calls, "done", "next", tools=tools, middleware=[gated(effects, "pay", "move")])
+    images: list[Any] = []
+    async with World(agent) as world:
+        interrupt = await world.ask()
+        world.store.on_commit = lambda _commit: images.append(world.backend.clone())
+        await world.decide(Reject(call_of(interrupt, "pay"), "too much"), Approve(call_of(interrupt, "move")))
+    async with World(agent, images[0]) as world:
+        await (await world.handle()).wait_idle()
+        results = await world.results()
+
+        assert "cancelled" == results["pay"][0]
+        assert "too much" in results["pay"][1]
+        assert "unknown" == results["move"][0]

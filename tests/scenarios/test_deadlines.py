@@ -5,8 +5,22 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from tests.support.people import BEGIN, CONVERSATION, IDLE, Effects, Meanwhile, World, call_of, gated, interrupt_in, scripted, text_of
+from tests.support.people import (
+    BEGIN,
+    CONVERSATION,
+    IDLE,
+    Effects,
+    Meanwhile,
+    World,
+    call_of,
+    forge,
+    gated,
+    interrupt_in,
+    scripted,
+    text_of,
+)
 from tests.support.stores import Backend
 from trio_sagents import (
     AlreadyDecided,
@@ -14,6 +28,7 @@ from trio_sagents import (
     Approvals,
     Approve,
     AskUser,
+    Middleware,
     PersistenceError,
     Reject,
     StatusChanged,
@@ -249,7 +264,7 @@ async def test_deadline_when_it_cannot_be_stored(autojump_clock: Any, instants: 
 
         assert [] == effects.done
         assert ["expired"] == [record.kind for record in await world.records()]
-        assert "could not be rejected" in caplog.text
+        assert "could not store the expiry" in caplog.text
 
 
 async def test_deadline_in_a_sub_agent(autojump_clock: Any, instants: None, backend: Backend) -> None:
@@ -327,3 +342,76 @@ async def test_deadline_while_a_decision_is_on_its_way_that_fails(autojump_clock
         assert await world.interrupt() is None
         assert ["expired"] == [record.kind for record in await world.records()]
         assert [] == effects.done
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e12, 1e300])
+async def test_deadline_behind_the_last_date(autojump_clock: Any, backend: Backend, seconds: float) -> None:
+    """It is never: the call waits, and the agent lives."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "end", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=seconds)])
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        await world.restart()
+        outcome = await world.decide(Approve(interrupt.calls[0]))
+
+    assert "end" == text_of(outcome)
+    assert seconds < 1e12 or interrupt.expires_at is None
+
+
+class Takes(Middleware):
+    """What it does with a message takes its time."""
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        await trio.sleep(message)
+
+
+async def test_expiry_while_the_agent_leaves(autojump_clock: Any, instants: None) -> None:
+    """An agent that was asked to leave, and waits for a hook, decides nothing any more; the next one does, before it goes live."""
+    effects = Effects()
+    middleware = [gated(effects, "pay", timeout=60.0), Takes()]
+    agent = scripted(Call("pay", amount=1), "then not", tools=[effects.tool("pay")], middleware=middleware)
+    async with World(agent) as world, trio.open_nursery() as nursery:
+        await world.ask()
+        nursery.start_soon((await world.handle()).notify_middleware, "Takes", 100)
+        await trio.sleep(50)
+        await world.sessions.stop(CONVERSATION, grace_period=1000.0)
+
+        assert 100 <= trio.current_time() < 101
+        assert world.stored_state()["interrupt"]["calls"]
+        assert await world.interrupt() is None
+        await (await world.handle()).wait_idle()
+        assert ("cancelled", "This call was not run: nobody decided in time.") == (await world.results())["pay"]
+        assert [] == effects.done
+
+
+async def test_expiry_when_the_stored_calls_have_no_time(autojump_clock: Any, instants: None, backend: Backend) -> None:
+    """A stored deadline that is over decides nothing about calls that may wait for ever; they wait on."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        assert interrupt.expires_at is None
+        stored = {**world.stored_state()["interrupt"], "expires_at": (BEGIN - datetime.timedelta(days=1)).isoformat()}
+        await world.restart_with(lambda: forge(world.backend, interrupt=stored))
+        left = await world.interrupt()
+        await trio.sleep(100)
+
+        assert left is not None
+        assert (interrupt.calls, left) == (left.calls, await world.interrupt())
+        assert "done" == text_of(await world.decide(Approve(left.calls[0])))
+        assert [1] == effects.of("pay")
+
+
+async def test_deadline_while_a_decision_is_on_its_way(autojump_clock: Any) -> None:
+    """It waits for the decision, and then has nothing left to reject."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=60)])
+    async with World(agent) as world:
+        call = (await world.ask()).calls[0]
+        await trio.sleep(58)
+        world.store.delay = 5.0
+        await world.decide(Approve(call))
+        await trio.sleep(100)
+
+        assert [1] == effects.of("pay")
+        assert ["approve"] == [record.kind for record in await world.records()]

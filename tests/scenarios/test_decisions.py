@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -15,6 +16,7 @@ from tests.support.people import (
     WatchedStore,
     World,
     decide_while,
+    forge,
     gated,
     interrupt_in,
     scripted,
@@ -49,6 +51,7 @@ from trio_sagents import (
     Status,
     StatusChanged,
     TurnEnded,
+    Unanswered,
     open_sessions,
 )
 from trio_sagents.testing import Call
@@ -310,6 +313,30 @@ async def test_resume_when_its_caller_is_cancelled(autojump_clock: Any, rounds: 
         await (await world.handle()).wait_idle()
 
         assert [1] == effects.of("pay")
+
+
+async def test_decision_that_wakes_an_agent_that_is_stopped_at_once(autojump_clock: Any) -> None:
+    """Whoever woke the agent hears what came of the decision, though the agent was stopped before the caller ran: no other start."""
+
+    async def stop() -> None:
+        await world.sessions.start(CONVERSATION)
+        await world.sessions.stop(CONVERSATION)
+
+    for _ in range(20):  # of the two that wait for the start either one may run first
+        async with World(paying(Effects(), 1, 2)) as world:
+            call, _ = (await world.ask()).calls
+            await world.pass_time("asleep")
+            receipts: list[Any] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stop)
+
+                async def decide(call: Any = call, receipts: list[Any] = receipts, world: Any = world) -> None:
+                    receipts.append(await world.resume(Approve(call)))
+
+                nursery.start_soon(decide)
+
+            assert [False] == [receipt.duplicate for receipt in receipts]
+            assert not await world.sessions.running(CONVERSATION)
 
 
 async def test_stop_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
@@ -742,3 +769,22 @@ async def test_stop_while_the_middleware_looks_at_decisions(autojump_clock: Any,
             assert "done" == text_of(await world.decide(*map(Approve, interrupt.calls)))
         else:  # it was taken by the agent that came after
             assert "done" == (await world.messages())[-1].text
+
+
+async def test_decision_on_record_about_a_call_that_is_nowhere(autojump_clock: Any, backend: Backend) -> None:
+    """Whoever decides once more what a changed store says was decided, of a call that nobody made, learns that no turn answers it."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        (call,) = (await world.ask()).calls
+        await world.decide(Approve(call))
+        ghost = attrs.evolve(call, call_id="ghost")
+        record = {**attrs.asdict((await world.records())[0]), "call_id": "ghost"}
+        await world.restart_with(lambda: forge(world.backend, taken={"ghost": [record]}))
+        receipt = await world.resume(Approve(ghost))
+
+        assert receipt.duplicate
+        assert Unanswered("cut") == await receipt.wait()
+        with pytest.raises(AlreadyDecided):
+            await world.resume(Reject(ghost))
+        assert [1] == effects.of("pay")

@@ -32,17 +32,21 @@ from trio_sagents import (
     Conflict,
     ConversationNotFound,
     Failed,
+    ImagePart,
     LimitExceeded,
     MemoryStore,
     Message,
     MessageCompleted,
     PersistenceError,
+    SessionOpts,
+    Sessions,
     ShutdownReason,
     Snapshot,
     StartFailed,
     StateError,
     Status,
     TextDelta,
+    TextPart,
     TurnEnded,
     UserMessage,
     open_sessions,
@@ -575,7 +579,6 @@ async def test_a_whole_life_over_ten_hosts(autojump_clock: Any) -> None:
 
 async def test_seed_is_stored_by_the_first_commit(autojump_clock: Any) -> None:
     """A seeded message is stored by the first commit, once, and survives."""
-    from trio_sagents import SessionOpts, TextPart
 
     seed = Message("seed", "assistant", [TextPart("welcome")], "stop")
     store = MemoryStore()
@@ -590,7 +593,6 @@ async def test_seed_is_stored_by_the_first_commit(autojump_clock: Any) -> None:
 
 async def test_user_message_parts_and_metadata_survive(autojump_clock: Any) -> None:
     """A UserMessage with parts and metadata comes back as it was."""
-    from trio_sagents import ImagePart, TextPart
 
     message = UserMessage([TextPart("look"), ImagePart("image/png", url="https://example.org/a.png")], metadata={"from": "phone"})
     store = MemoryStore()
@@ -601,3 +603,118 @@ async def test_user_message_parts_and_metadata_survive(autojump_clock: Any) -> N
 
         assert tuple(message.parts) == tuple(stored.parts)
         assert {"from": "phone"} == stored.metadata
+
+
+def nested(levels: int) -> Any:
+    """Return dicts in dicts."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+async def test_failed_write_with_two_results_in_flight(autojump_clock: Any) -> None:
+    """R3: a failed write under parallel tool results is one PersistenceError of the turn; the agent stays, and goes on."""
+
+    async def tool() -> str:
+        """Do."""
+        await trio.sleep(1)
+        return "x"
+
+    store = FaultyStore()
+    store.faults.latency["commit"] = 0.1
+    async with opened(make_agent([Call("tool"), Call("tool")], "done", "later", tools=[tool]), store=store) as sessions:
+        store.faults.fail("commit", 4)
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, PersistenceError)
+        await trio.sleep(1)
+        assert await sessions.running("c")
+        assert isinstance(await ask(sessions, "again"), Completed)
+
+
+@pytest.mark.parametrize(("where", "levels"), [("metadata", 64), ("arguments", 61), ("arguments", 62), ("arguments", 63)])
+async def test_nesting_that_was_accepted_loads_again(autojump_clock: Any, where: str, levels: int) -> None:
+    """R5: depth is counted where a value stands: what was accepted is shown by history() and loads."""
+    store = MemoryStore()
+    agent = make_agent("ok") if where == "metadata" else make_agent(Call("absent", x=nested(levels)), "ok")
+    message = UserMessage("x", metadata=nested(levels)) if where == "metadata" else UserMessage("x")
+    async with opened(agent, store=store) as sessions:
+        await ask(sessions, message)  # type: ignore[arg-type]  # ask() hands it on
+        assert (await sessions.history("c")).rows
+    async with opened(store=store) as sessions:
+        assert "user" == (await transcript(sessions))[0][0]
+        assert (await sessions.history("c")).rows
+
+
+async def test_turn_when_an_earlier_one_could_not_be_saved(autojump_clock: Any) -> None:
+    """A turn whose step was refused by the store fails; the next closes the history first, and answers."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions:
+        await answer_to(sessions, "one")
+        store.faults.fail("commit", 3)
+        outcome = await ask(sessions, "two")
+        assert "Failed" == type(outcome).__name__
+        assert "re: three" == await answer_to(sessions, "three")
+        assert ["one", "re: one", "two"] == [text for _, text, _ in await transcript(sessions)][:3]
+
+
+async def give_up_on_a_write(sessions: Sessions, store: FaultyStore, nursery: trio.Nursery) -> None:
+    """Stop an agent whose write takes longer than anybody waits for it; the write is still on its way."""
+    await sessions.start("c")
+    store.faults.slow("commit", 10.0)
+
+    async def post() -> None:
+        with pytest.raises(PersistenceError):
+            await sessions.post("c", "hi")
+
+    nursery.start_soon(post)
+    await trio.sleep(1)
+    await sessions.stop("c")
+    assert [] == store.commits
+
+
+async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
+    """What an earlier agent submitted is loaded by the next one, also where the stop did not wait for it."""
+    store = FaultyStore()
+    async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
+        await give_up_on_a_write(sessions, store, nursery)
+        info = await sessions.start("c")
+        with trio.fail_after(1000):
+            await info.agent.wait_idle()
+        assert [("user", "hi", None), ("assistant", "re: hi", "stop")] == await transcript(sessions)
+
+
+async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
+    """A deletion waits for what an earlier agent submitted, and takes it away, too: else it would be there again, behind the deletion."""
+    store = FaultyStore()
+    async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
+        await give_up_on_a_write(sessions, store, nursery)
+        assert await sessions.delete("c")
+        await trio.sleep(100)
+        assert 1 == len(store.commits)
+        assert await store.inner.load(None, "c") is None
+
+
+async def test_post_behind_one_that_failed(autojump_clock: Any) -> None:
+    """What was submitted behind a failed write is not even tried: it would be a conflict, and fence an agent that has no rival."""
+    store, failed = FaultyStore(), []
+    async with opened(store=store) as sessions:
+        info = await sessions.start("c")
+        store.faults.latency["commit"] = 1.0
+        store.faults.fail("commit")
+
+        async def post(text: str) -> None:
+            with pytest.raises(PersistenceError) as error:
+                await sessions.post("c", text)
+            failed.append(type(error.value))
+
+        async with trio.open_nursery() as nursery:
+            for text in ("1", "2", "3"):
+                nursery.start_soon(post, text)
+
+        assert [PersistenceError] * 3 == failed
+        assert 1 == store.faults.calls["commit"]
+        assert "re: 4" == await answer_to(sessions, "4")
+        assert info.agent == await sessions.get("c")

@@ -22,16 +22,23 @@ from tests.support.scenarios import (
     transcript,
 )
 from trio_sagents import (
+    Agent,
     AgentNotRunning,
     AgentShutdown,
     AskUser,
     Completed,
     Interrupted,
+    MemoryStore,
+    Middleware,
+    SessionConfig,
     ShutdownReason,
+    SingleFactoryRouter,
     Status,
     conversation_topic,
+    open_sessions,
 )
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, FaultAt, ScriptedModel, Simulation, simulate
+from trio_sagents.testing import FaultyStore as FaultyStoreOnPlan
 
 
 async def ended_at(agent: Any) -> tuple[ShutdownReason, float]:
@@ -390,3 +397,53 @@ async def test_many_agents_leave_together(autojump_clock: Any) -> None:
 
         assert 0 == await sessions.agent_count()
         assert 0 == sessions.statistics().timers
+
+
+async def test_start_while_an_idle_agent_takes_its_time_to_leave(autojump_clock: Any) -> None:
+    """An agent that leaves by itself counts as stopping until its tasks have ended; whoever starts meanwhile gets the next one."""
+
+    class Slow(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.linger)
+
+        async def linger(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(100)
+
+    async with opened(make_agent(middleware=[Slow()]), inactivity_timeout=10.0) as sessions:
+        await sessions.start("c")
+        await trio.sleep(50)
+        assert 1 == sessions.statistics().stopping
+        assert not await sessions.running("c")
+        assert (await sessions.start("c")).started
+        assert 110 <= trio.current_time()
+
+
+class Noting(Middleware):
+    """Keeps a note, outside of turns."""
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        """Keep it."""
+        await context.update(metadata={"note": message})
+
+
+def test_idle_agent_when_a_write_of_its_middleware_is_slow() -> None:
+    """An agent that is due to leave while such a write is on its way waits for it; it spun, and nothing else ran well."""
+
+    async def main(simulation: Simulation) -> float:
+        store = FaultyStoreOnPlan(simulation.faults, MemoryStore())
+        agent = Agent(model=ScriptedModel(["hello"]), middleware=[Noting()])
+        config = SessionConfig(factory_router=SingleFactoryRouter(agent), store=store, inactivity_timeout=20)
+        async with open_sessions(config) as sessions:
+            handle = (await sessions.start("c")).agent
+            await handle.notify_middleware("Noting", "n")
+            await handle.wait_ended()
+        return trio.current_time()
+
+    simulation, ended = simulate(main, 0, jumps=False, faults=[FaultAt(2, "slow")], max_steps=5_000)
+    assert ["store.commit (2:slow)"] == simulation.faults.struck
+    assert ended is not None
+    assert 30 <= ended < 60

@@ -1,11 +1,13 @@
 """The three ways of leaving open_sessions, and drain()."""
 
+import contextlib
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.support.payments import STORES, Purse, decide, each_store, interrupt_of, paying
 from tests.support.scenarios import (
     FaultyStore,
     Router,
@@ -21,17 +23,22 @@ from tests.support.scenarios import (
     transcript,
 )
 from trio_sagents import (
+    Agent,
     AgentShutdown,
+    Approve,
     CancelCause,
     Cancelled,
     Completed,
     MemoryStore,
+    SessionConfig,
+    Sessions,
     SessionsClosed,
     ShutdownReason,
+    SingleFactoryRouter,
     Unanswered,
     open_sessions,
 )
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, ScriptedModel, Simulation, simulate
 
 
 class HostError(Exception):
@@ -435,3 +442,84 @@ async def test_read_until_is_used(autojump_clock: Any) -> None:
             seen = await read_until(subscriber, AgentShutdown)
 
         assert ShutdownReason.DRAINED is seen[-1].event.reason
+
+
+async def test_readers_when_a_tool_ends_the_program(autojump_clock: Any) -> None:
+    """R22: however the block ends, those who read from it get SessionsClosed."""
+
+    async def tool() -> str:
+        """Leave."""
+        raise SystemExit(3)
+
+    ended = []
+    async with trio.open_nursery() as nursery:
+
+        async def read(*, task_status: Any) -> None:
+            with pytest.raises(SessionsClosed):
+                async with sessions.open_subscriber() as subscriber:
+                    await subscriber.subscribe("c")
+                    task_status.started()
+                    async for _ in subscriber:
+                        pass
+            ended.append("closed")
+
+        with contextlib.suppress(BaseException):
+            async with open_sessions(make_config(make_agent(Call("tool"), tools=[tool]))) as sessions:
+                await nursery.start(read)
+                await sessions.post("c", "hi")
+                await trio.sleep(10)
+        await trio.sleep(100)
+        assert ["closed"] == ended
+        nursery.cancel_scope.cancel()
+
+
+@each_store
+async def test_drain_leaves_what_waits(autojump_clock: Any, store: str) -> None:
+    """An interrupted agent is at rest: drain does not wait for it, answers come too late, and it waits in the next life."""
+    purse, settings = Purse(), STORES[store]()
+    async with opened(paying(purse), **settings) as sessions:
+        interrupt = await interrupt_of(sessions)
+        report = await sessions.drain()
+        assert (1, 0) == (report.idle, report.cancelled)
+        for late in (sessions.resume("c", [Approve(interrupt.calls[0])]), sessions.dismiss("c")):
+            with pytest.raises(SessionsClosed):
+                await late
+    async with opened(paying(purse, "end"), **settings) as sessions:
+        assert isinstance(await decide(sessions, Approve(interrupt.calls[0])), Completed)
+        assert [1] == purse.paid
+
+
+async def test_leave_by_cancellation_when_a_post_is_on_its_way(autojump_clock: Any) -> None:
+    """The block is cancelled from outside while a message is on its way to the store: it is stored, and its caller knows."""
+    store, receipts = FaultyStore(), []
+
+    async def post(sessions: Sessions) -> None:
+        receipts.append(await sessions.post("c", "hi"))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as outer:
+            async with open_sessions(make_config(store=store)) as sessions:
+                await sessions.start("c")
+                store.faults.latency["commit"] = 2.0
+                nursery.start_soon(post, sessions)
+                await trio.sleep(1)
+                outer.cancel()
+                await trio.sleep(1)
+
+    assert outer.cancelled_caught
+    assert 1 == len(store.commits)
+    assert [False] == [receipt.duplicate for receipt in receipts]
+
+
+def test_open_sessions_when_it_is_cancelled_already() -> None:
+    """Entering sessions in a cancelled scope ends; it hung for ever, in the shield of a service that nobody had been told of."""
+
+    async def main(simulation: Simulation) -> bool:
+        config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=ScriptedModel(["hello"]))))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with open_sessions(config):
+                raise AssertionError("they were opened")
+        return scope.cancelled_caught
+
+    assert simulate(main, 0)[1]

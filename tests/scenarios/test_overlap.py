@@ -1,12 +1,14 @@
 """Two messages at once: the four overlap policies, and the order of everything that was accepted."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.support.people import CONVERSATION, Effects, World, gated, interrupt_in, text_of
 from tests.support.scenarios import (
     FaultyStore,
     Router,
@@ -21,8 +23,12 @@ from tests.support.scenarios import (
     state_of,
     transcript,
 )
+from tests.support.stores import Backend
 from trio_sagents import (
+    Agent,
     AgentBusy,
+    AlreadyDecided,
+    Approve,
     CancelCause,
     Cancelled,
     Completed,
@@ -37,7 +43,7 @@ from trio_sagents import (
     TurnStarted,
     UserMessage,
 )
-from trio_sagents.testing import Call, Hang
+from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
 async def users(sessions: Any) -> list[str]:
@@ -547,3 +553,23 @@ async def test_interrupts_duplicates_and_order(autojump_clock: Any) -> None:
 
         assert ["m1", "m2", "m3", "m4"] == sorted(await users(sessions))
         assert ("cancelled", "stop") == (stops[0], stops[-1])
+
+
+async def test_message_that_interrupts_while_the_interrupt_is_stored(autojump_clock: Any, backend: Backend) -> None:
+    """It comes instead of an answer: it does not wait for people behind the turn that it was to cut."""
+    effects = Effects()
+    replies: Callable[[Any], Any] = lambda request: "heard" if request.messages[-1].text == "stop" else Call("pay", amount=1)  # noqa: E731
+    agent = Agent(model=ScriptedModel(replies), tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        storing = trio.Event()
+        world.store.delay = 5
+        world.store.before_commit = lambda commit: storing.set() if commit.lifecycle == "on_interrupt" else None
+        first = await world.sessions.post(CONVERSATION, "go")
+        await storing.wait()
+        outcome = await world.post("stop", overlap="interrupt")
+        interrupt = interrupt_in(await first.wait())
+        with pytest.raises(AlreadyDecided, match="superseded"):
+            await world.resume(Approve(interrupt.calls[0]))
+
+    assert "heard" == text_of(outcome)
+    assert [] == effects.done

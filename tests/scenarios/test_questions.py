@@ -2,21 +2,31 @@
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
+import trio.testing
 
+from tests.support.payments import STORES, Purse, decide, each_store, gate, hand_over, interrupt_of, paying, task
 from tests.support.people import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, call_of, gated, scripted, text_of
+from tests.support.scenarios import (
+    opened,
+)
 from tests.support.stores import Backend
 from trio_sagents import (
+    Agent,
     AlreadyDecided,
     Answer,
+    Approvals,
     Approve,
     AskUser,
     Decision,
+    Interrupted,
     InvalidDecision,
     Option,
     Question,
     Reject,
+    Status,
     SubAgents,
     Task,
     envelope_to_dict,
@@ -242,3 +252,72 @@ async def test_question_is_what_is_stored(autojump_clock: Any, backend: Backend)
         assert before == after
         assert after is not None
         assert Question("Which?", "multi", [Option("r", "Red"), Option("b")], allow_other=True) == after.calls[0].question
+
+
+@each_store
+async def test_batch_answered_in_three_processes(autojump_clock: Any, store: str) -> None:
+    """A sub-agent's approval, a question and an approval, one in each life; the turn goes on with the last."""
+    purse, settings = Purse(), STORES[store]()
+
+    def agent() -> Agent:
+        inner = attrs.evolve(paying(purse), model=ScriptedModel(said))
+        replies = [hand_over(), Call("ask_user", question="Which?"), Call("pay", amount=2)]
+        model = ScriptedModel(lambda request: "end" if request.messages[-1].role == "tool" else replies)
+        return Agent(model=model, tools=purse.tools, middleware=[gate(), AskUser(), SubAgents([task(inner)])])
+
+    def said(request: Any) -> Any:
+        names = [one.name for message in request.messages for one in message.results]
+        return Call("look", what="x") if not names else Call("pay", amount=1) if names == ["look"] else "done"
+
+    async with opened(agent(), **settings) as sessions:
+        calls = (await interrupt_of(sessions)).calls
+    for left, call in zip((2, 1, 0), calls, strict=True):
+        async with opened(agent(), **settings) as sessions:
+            outcome = await decide(sessions, Answer(call, "blue") if call.kind == "question" else Approve(call))
+            waiting = outcome.interrupt.calls if isinstance(outcome, Interrupted) else ()
+
+            assert left == len(waiting)
+            assert (await sessions.agent_info("c")).status is (Status.INTERRUPTED if left else Status.IDLE)
+    assert [1, 2] == sorted(purse.paid)
+    assert ["x"] == purse.looked
+
+
+async def test_question_when_everything_needs_approval(autojump_clock: Any, backend: Backend) -> None:
+    """A question can be answered whatever gates there are: an answer runs nothing."""
+    agent = scripted(Call("ask_user", question="Who?"), "end", middleware=[Approvals({}, when=lambda tool: True), AskUser()])
+    async with World(agent, backend) as world:
+        (call,) = (await world.ask()).calls
+        outcome = await world.decide(Answer(call, "Ann"))
+
+    assert "question" == call.kind
+    assert "end" == text_of(outcome)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+@pytest.mark.parametrize("other", ["", "  "])
+async def test_answer_of_one_s_own_that_is_empty(autojump_clock: Any, kind: str, other: str) -> None:
+    """It is refused, and the question waits on."""
+    question = Call("ask_user", question="Which?", kind=kind, options=["S", "M"], allow_other=True)
+    async with World(scripted(question, "end", middleware=[AskUser()])) as world:
+        (call,) = (await world.ask()).calls
+        with pytest.raises(InvalidDecision, match="not empty"):
+            await world.resume(Answer(call, other=other))
+        outcome = await world.decide(Answer(call, other="XL"))
+
+    assert "end" == text_of(outcome)
+
+
+@pytest.mark.parametrize("seconds", [None, "60", True, 0, float("nan")])
+def test_questions_with_a_time_that_is_none(seconds: Any) -> None:
+    """It is refused in words that name it."""
+    with pytest.raises((TypeError, ValueError), match=r"AskUser\.timeout"):
+        AskUser(timeout=seconds)
+
+
+@pytest.mark.parametrize("said", [{"value": "S"}, {"other": "XL"}])
+def test_answer_that_says_something_and_declines(said: Any) -> None:
+    """It cannot mean both, also where a browser sent it."""
+    with pytest.raises(ValueError, match="not both"):
+        Answer("i", "c", "d", cancel=True, **said)
+    with pytest.raises(ValueError, match="not both"):
+        Decision.from_dict({"type": "answer", "interrupt_id": "i", "call_id": "c", "digest": "d", "cancel": True, **said})

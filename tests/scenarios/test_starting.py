@@ -1,18 +1,23 @@
 """Starting: single flight, boots that fail or hang, and what goes to the host's own code."""
 
+import contextlib
 import contextvars
+import math
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from tests.support.logs import quiet_log
 from tests.support.scenarios import (
     NEVER,
     FaultyStore,
     Router,
     Verdicts,
     answer_to,
+    ask,
     kinds_of,
     make_agent,
     make_config,
@@ -23,6 +28,7 @@ from tests.support.scenarios import (
 )
 from trio_sagents import (
     Agent,
+    AgentNotRunning,
     AgentShutdown,
     AgentStopped,
     Completed,
@@ -30,6 +36,8 @@ from trio_sagents import (
     LimitExceeded,
     MemoryStore,
     Message,
+    Middleware,
+    MiddlewareError,
     SessionConfig,
     SessionInfo,
     SessionOpts,
@@ -40,9 +48,11 @@ from trio_sagents import (
     Status,
     TextPart,
     Todo,
+    ToolCall,
     UserMessage,
     open_sessions,
 )
+from trio_sagents.testing import Call, Simulation, simulate_many
 
 
 async def test_start_with_50_concurrent_callers(autojump_clock: Any) -> None:
@@ -492,6 +502,46 @@ async def test_agent_id_fun_that_clashes(autojump_clock: Any) -> None:
         assert "re: hi" == await answer_to(sessions, "hi", "one")
 
 
+def first_letter(conversation_id: str) -> str:
+    """Give one agent id to all conversations that begin alike."""
+    return "agent-" + conversation_id[0]
+
+
+@pytest.mark.parametrize("owner", ["alice", "bob"])
+async def test_agent_id_fun_that_clashes_and_whoever_looks(autojump_clock: Any, owner: str) -> None:
+    """To whoever does not start it, a conversation whose agent id another one has is not running: nobody learns who has it."""
+    async with opened(agent_id_fun=first_letter) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await answer_to(sessions, "hi", "one", scope=owner)
+        for entry in (sessions.get, sessions.agent_info, sessions.history, sessions.cancel_turn, sessions.dismiss):
+            with pytest.raises(ConversationNotFound, match="no conversation 'other'"):
+                await entry("other", scope="bob")
+        await subscriber.subscribe("other")
+
+        assert [False] * 3 == [await entry("other", scope="bob") for entry in (sessions.running, sessions.stop, sessions.delete)]
+        assert {("other", "main"): "pending"} == subscriber.subscriptions
+        for start in (sessions.start("other", scope="bob"), sessions.post("other", "hi", scope="bob")):
+            with pytest.raises(ValueError, match="agent_id_fun gives conversation 'other' the agent id 'agent-o'") as caught:
+                await start
+            assert "one" not in str(caught.value).replace("id of its own", "")
+        assert await sessions.running("one", scope=owner)
+
+
+async def test_agent_id_fun_that_clashes_with_a_stored_conversation(autojump_clock: Any) -> None:
+    """A stored conversation is read and not running while another one has its agent id; whatever needs the id says so."""
+    async with opened(agent_id_fun=first_letter) as sessions:
+        await answer_to(sessions, "hi", "other")
+        await sessions.stop("other")
+        await sessions.start("one")
+
+        assert 2 == len((await sessions.history("other")).rows)
+        with pytest.raises(AgentNotRunning):
+            await sessions.get("other")
+        with pytest.raises(ValueError, match="agent_id_fun"):
+            await sessions.delete("other")
+        await sessions.stop("one")
+        assert await sessions.delete("other")
+
+
 async def test_max_sessions(autojump_clock: Any) -> None:
     """max_sessions bounds the agents; the error names the limit, and a stop makes room."""
     async with opened(policy={"max_sessions": 2}) as sessions:
@@ -514,6 +564,27 @@ async def test_max_sessions_per_scope(autojump_clock: Any) -> None:
 
         assert "max_sessions_per_scope" == caught.value.limit
         assert (await sessions.start("3", scope="bob")).started
+
+
+async def test_initial_subscribers_when_one_is_closed(autojump_clock: Any) -> None:
+    """A closed subscriber refuses the start before anything is done, and the others are not subscribed by it."""
+    router = Router()
+    async with opened(router) as sessions, sessions.open_subscriber() as open_one:
+        async with sessions.open_subscriber() as closed:
+            pass
+        with pytest.raises(SessionsClosed):
+            await sessions.start("c", initial_subscribers=[open_one, closed])
+
+        assert ({}, 0) == (open_one.subscriptions, sessions.statistics().subscriptions)
+        assert [] == router.resolved
+
+
+async def test_initial_subscribers_when_they_come_from_a_generator(autojump_clock: Any) -> None:
+    """Whatever can be iterated will do, once."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.start("c", initial_subscribers=(one for one in [subscriber]))  # type: ignore[arg-type]  # not promised
+
+        assert {("c", "main"): "subscribed"} == subscriber.subscriptions
 
 
 async def test_initial_subscribers_see_the_snapshot_first(autojump_clock: Any) -> None:
@@ -603,8 +674,6 @@ async def test_start_during_the_leaving_of_the_block(autojump_clock: Any) -> Non
         except SessionsClosed:
             late.append(SessionsClosed)
         return "ok"
-
-    from trio_sagents.testing import Call
 
     async with opened(make_agent(Call("tool"), "done", tools=[tool])) as sessions:
         receipt = await sessions.post("c", "hi")
@@ -750,3 +819,76 @@ async def test_start_failed_from_a_stop_has_no_agent_shutdown(autojump_clock: An
             assert await sessions.stop("c")
 
         assert [] == [kind for kind in kinds_of(await read_all(subscriber)) if kind is AgentShutdown]
+
+
+SEEDS: dict[str, Callable[[], Any]] = {
+    "one id twice": lambda: {"messages": [Message("a", "user", [TextPart("x")]), Message("a", "user", [TextPart("y")])]},
+    "an id that is no text": lambda: {"messages": [Message(5, "user", [TextPart("x")])]},  # type: ignore[arg-type]
+    "a role that is none": lambda: {"messages": [Message("a", "boss", [TextPart("x")])]},  # type: ignore[arg-type]
+    "a part without text": lambda: {"messages": [Message("a", "user", [TextPart(None)])]},  # type: ignore[arg-type]
+    "a todo's id": lambda: {"todos": [Todo("one", "x")]},  # type: ignore[arg-type]
+    "a todo's text": lambda: {"todos": [Todo(1, 5)]},  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("seed", list(SEEDS))
+async def test_seed_that_could_never_be_loaded(autojump_clock: Any, seed: str) -> None:
+    """R15: a seed is checked as what is loaded is: the start fails, and nothing is stored."""
+
+    def build(agent_id: str) -> Any:
+        return make_agent(), SessionOpts(fresh_state_attrs=SEEDS[seed]())
+
+    store = MemoryStore()
+    async with opened(Router(build), store=store) as sessions:
+        with pytest.raises(StartFailed):
+            await sessions.start("c")
+        with pytest.raises(ConversationNotFound):
+            await sessions.history("c")
+
+
+async def test_seed_with_an_open_call(autojump_clock: Any) -> None:
+    """R15: the history that a provider reads is valid, whatever the seed: each call is answered, or the start fails."""
+    agent = make_agent()
+    seed = [Message("a", "assistant", [ToolCall("c", "t")], "tool_calls")]
+    async with opened(Router(agent, SessionOpts(fresh_state_attrs={"messages": seed}))) as sessions:
+        with contextlib.suppress(StartFailed):
+            await ask(sessions)
+    for request in agent.model.requests:
+        calls = [call.call_id for message in request.messages for call in message.calls]
+        assert calls == [result.call_id for message in request.messages for result in message.results]
+
+
+async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
+    """Without `start_timeout` a boot takes as long as it takes."""
+    async with opened(Router(route_delay=1e5), policy={"start_timeout": math.inf}) as sessions:
+        assert "re: hi" == await answer_to(sessions)
+        assert trio.current_time() >= 1e5
+
+
+def test_start_when_the_agent_crashes_as_it_comes_up() -> None:
+    """Whoever waits for a boot gets the agent, or is told what crashed it: never a failure without its cause."""
+
+    class Bomb(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.explode)
+
+        async def explode(self) -> None:
+            for _ in range(later[0]):
+                await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+    causes: list[type] = []
+    later = [0]
+
+    async def program(simulation: Simulation) -> None:
+        later[0] = simulation.seed % 8
+        async with open_sessions(make_config(make_agent(middleware=[Bomb()]))) as sessions:
+            try:
+                await sessions.start("c")
+            except StartFailed as exc:
+                causes.append(type(exc.__cause__))
+
+    with quiet_log():
+        simulate_many(program, range(400), jumps=False)
+
+    assert {MiddlewareError} == set(causes)

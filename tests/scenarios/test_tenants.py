@@ -1,5 +1,6 @@
 """Scope at every entry, warm and cold: a refusal is word for word like absence."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.payments import Purse, decide, interrupt_of, paying
 from tests.support.scenarios import (
     FaultyStore,
     Router,
     Verdicts,
     answer_to,
+    ask,
     kinds_of,
     make_agent,
     of_kind,
@@ -21,12 +24,15 @@ from tests.support.scenarios import (
 )
 from trio_sagents import (
     AgentNotRunning,
+    Approve,
+    Completed,
     ConversationNotFound,
     MemoryStore,
     MessageQueued,
     Presence,
     SameScope,
     Snapshot,
+    ToolContext,
 )
 from trio_sagents.testing import Call
 
@@ -256,7 +262,6 @@ async def test_actor_is_the_callers_scope(autojump_clock: Any) -> None:
 
 async def test_scope_reaches_tools(autojump_clock: Any) -> None:
     """A tool's context has the agent's scope: the host's own object."""
-    from trio_sagents import ToolContext
 
     seen: list[Any] = []
 
@@ -420,3 +425,122 @@ async def test_two_viewers_of_one_owner_see_the_same(autojump_clock: Any) -> Non
         assert first == second
         assert Snapshot is kinds_of(first)[0]
         assert 1 == len(of_kind(first, MessageQueued))
+
+
+@pytest.mark.parametrize("scope", [{"user": 1}, None], ids=repr)
+async def test_subscriber_with_a_scope_that_the_key_refuses(autojump_clock: Any, scope: Any) -> None:
+    """R2: a scope without a key is refused at once, and nobody else's agent boots for ever because of it."""
+    router = Router()
+    verdicts = SameScope() if scope else SameScope(lambda scope: scope["user"])
+    alice: Any = "alice" if scope else {"user": "alice"}
+    async with opened(router, authorizer=verdicts) as sessions:
+        with contextlib.suppress(TypeError):
+            async with sessions.open_subscriber(scope=scope) as subscriber:
+                with pytest.raises(TypeError):
+                    await subscriber.subscribe("c")
+        with trio.fail_after(5):
+            await sessions.start("c", scope=alice)
+
+        assert await sessions.running("c", scope=alice)
+        assert 1 == len(router.built)
+
+
+async def test_pending_viewer_about_whom_the_authorizer_fails(autojump_clock: Any) -> None:
+    """R13: an authorizer that raises about one viewer leaves that one pending, and harms no agent."""
+
+    def allow(scope: Any, conversation_id: str, action: str) -> bool:
+        if scope == "bob" and verdicts.asked.count(("bob", conversation_id, action)) > 1:
+            raise OSError("the directory is down")
+        return True
+
+    verdicts = Verdicts(allow)
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await subscriber.subscribe("c")
+        await sessions.start("c", scope="alice")
+        await trio.sleep(1)
+
+        assert await sessions.running("c", scope="alice")
+        assert {"pending"} == set(subscriber.subscriptions.values())
+
+
+async def test_pending_viewer_about_whom_the_authorizer_never_answers(autojump_clock: Any) -> None:
+    """R13: an authorizer that hangs about one viewer keeps no other viewer waiting."""
+
+    class Hanging(Verdicts):
+        async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+            if scope == "bob" and hanging:
+                await trio.sleep_forever()
+            return True
+
+    hanging = False
+    async with (
+        opened(authorizer=Hanging()) as sessions,
+        sessions.open_subscriber(scope="bob") as bob,
+        sessions.open_subscriber(scope="carol") as carol,
+    ):
+        await bob.subscribe("c")
+        await carol.subscribe("c")
+        hanging = True
+        await sessions.start("c", scope="alice")
+        await trio.sleep(1)
+
+        assert {"pending"} == set(bob.subscriptions.values())
+        assert {"subscribed"} == set(carol.subscriptions.values())
+
+
+async def test_initial_subscriber_whom_the_authorizer_refuses(autojump_clock: Any) -> None:
+    """R23: who starts an agent admits nobody whom the authorizer would refuse."""
+    verdicts = Verdicts(lambda scope, conversation_id, action: scope == "alice")
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="mallory") as mallory:
+        await sessions.start("c", scope="alice", initial_subscribers=[mallory])
+        await ask(sessions, scope="alice")
+
+        assert "subscribed" not in mallory.subscriptions.values()
+        assert [] == await read_all(mallory)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+async def test_authorizer_that_refuses_to_let_decide(autojump_clock: Any, warm: bool) -> None:
+    """Who may not decide sees a conversation that is not there, and wakes nobody."""
+    purse = Purse()
+    verdicts = Verdicts(lambda scope, conversation_id, action: action != "decide" or scope == "boss", delay=0.1)
+    async with opened(paying(purse), authorizer=verdicts) as sessions:
+        interrupt = await interrupt_of(sessions, scope="clerk")
+        if not warm:
+            await sessions.stop("c", scope="clerk")
+        for refused in (sessions.resume("c", [Approve(interrupt.calls[0])], scope="clerk"), sessions.dismiss("c", scope="clerk")):
+            with pytest.raises(ConversationNotFound):
+                await refused
+
+        assert warm == await sessions.running("c", scope="clerk")
+        assert isinstance(await decide(sessions, Approve(interrupt.calls[0]), scope="boss"), Completed)
+
+
+async def test_start_when_the_store_forgets_to_compare_owners(autojump_clock: Any) -> None:
+    """The owner is compared at the boot, too: a store that says that it does, and does not, lets nobody in."""
+
+    class Careless(MemoryStore):
+        async def load(self, scope: Any, conversation_id: str, **settings: Any) -> Any:
+            return await super().load(scope, conversation_id, check=settings["check"])
+
+    async with opened(store=Careless()) as sessions:
+        await answer_to(sessions, "mine", scope="alice")
+        await sessions.stop("c", scope="alice")
+
+        with pytest.raises(ConversationNotFound):
+            await sessions.start("c", scope="bob")
+        assert "re: again" == await answer_to(sessions, "again", scope="alice")
+
+
+async def test_subscription_when_its_starter_may_see_no_more(autojump_clock: Any) -> None:
+    """Who was admitted as the one that started an agent is asked about again for the next agent, as anybody is."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await sessions.start("c", scope="bob", initial_subscribers=[subscriber])
+        await sessions.stop("c", scope="bob")
+        await read_all(subscriber)
+        verdicts.allow = lambda scope, conversation_id, action: scope != "bob"
+        await answer_to(sessions, "secret", scope="alice")
+
+        assert {("c", "main"): "pending"} == subscriber.subscriptions
+        assert [] == await read_all(subscriber)

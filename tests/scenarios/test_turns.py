@@ -1,8 +1,12 @@
 """A turn: model, parallel tools, model; its limits, its cuts, and its failures."""
 
 import contextvars
+import datetime
+import decimal
+import math
 import threading
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, NoReturn
 
 import pytest
 import trio
@@ -27,7 +31,9 @@ from trio_sagents import (
     ChainError,
     Completed,
     Failed,
+    FilePart,
     FinishChunk,
+    ImagePart,
     LimitExceeded,
     ModelFailed,
     RetryPolicy,
@@ -173,7 +179,7 @@ async def test_tool_that_does_not_exist(autojump_clock: Any) -> None:
         assert "real" in content
 
 
-@pytest.mark.parametrize("arguments", [{"a": "1", "b": 2}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {}], ids=str)
+@pytest.mark.parametrize("arguments", [{"a": "one", "b": 2}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {}], ids=str)
 async def test_tool_with_arguments_that_do_not_fit(autojump_clock: Any, arguments: Any) -> None:
     """Invalid arguments are a result that the model can read; the tool is not run."""
 
@@ -257,6 +263,136 @@ async def test_tool_results_of_all_kinds(autojump_clock: Any) -> None:
         assert [("completed", "plain"), ("failed", "it failed")] == [results["text"], results["result"]]
         assert ("completed", {"n": 1}) == (results["value"][0], __import__("json").loads(results["value"][1]))
         assert results["odd"][1]
+
+
+class Proxy:
+    """A proxy of an object that is gone: whoever asks for its class gets an error."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise ReferenceError(name)
+
+
+def holder() -> object:
+    """Return a value that holds itself."""
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+async def hours() -> AsyncIterator[int]:
+    """Count."""
+    yield 1
+
+
+RETURNED: Final[Mapping[str, Callable[[], object]]] = {
+    "decimal": lambda: decimal.Decimal("20.00"),
+    "datetime": lambda: datetime.datetime(2026, 1, 1, 12),
+    "set": lambda: {"a", "b"},
+    "inside": lambda: {1: {2: object()}},
+    "nan": lambda: math.nan,
+    "bytes": lambda: b"\xff",
+    "range": lambda: range(10**9),
+    "long": lambda: "x" * 10**6,
+    "surrogate": lambda: "\ud800",
+    "generator": hours,
+    "iterator": lambda: iter([1]),
+    "class": lambda: object,
+    "circle": holder,
+    "proxy": Proxy,
+    "proxy inside": lambda: {"receipt": Proxy()},
+    "bad content": lambda: ToolResult(5, value=Proxy()),
+    "bad media": lambda: ToolResult("paid", is_error=None, media=[Proxy(), 5]),  # type: ignore[arg-type, list-item]  # wrong on purpose
+}
+
+
+@pytest.mark.parametrize("kind", RETURNED)
+async def test_tool_that_returns_anything_after_its_effect(autojump_clock: Any, kind: str) -> None:
+    """Whatever a tool returns, its effect has happened: the model reads that the call worked, and does not try again."""
+    paid: list[int] = []
+
+    async def pay() -> object:
+        """Pay."""
+        paid.append(1)
+        return RETURNED[kind]()
+
+    async with opened(make_agent(Call("pay"), "done", tools=[pay])) as sessions:
+        assert "done" == await answer_to(sessions)
+        status, content = (await results_of(sessions))["pay"]
+
+        assert ("completed", [1]) == (status, paid)
+        assert content
+
+
+async def test_tool_in_a_thread_that_returns_anything_after_its_effect() -> None:
+    """The same for tools that are plain functions."""
+    paid: list[str] = []
+
+    def pay(kind: str) -> object:
+        """Pay."""
+        paid.append(kind)
+        return RETURNED[kind]()
+
+    agent = make_agent([Call("pay", kind=kind) for kind in RETURNED], "done", tools=[pay])
+    async with opened(agent) as sessions:
+        assert "done" == await answer_to(sessions)
+        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+
+        assert sorted(RETURNED) == sorted(paid)
+        assert {"completed"} == {one.status for one in results}
+
+
+async def test_tool_that_returns_a_coroutine() -> None:
+    """A plain function that returns a coroutine, as some decorators make of an async one, is awaited, and what it raises is an error."""
+    paid: list[int] = []
+
+    async def pay(amount: int) -> str:
+        await trio.lowlevel.checkpoint()
+        if amount > 5:
+            raise ValueError("too much")
+        paid.append(amount)
+        return f"paid {amount}"
+
+    def wrapped(amount: int) -> Any:
+        """Pay."""
+        return pay(amount)
+
+    agent = make_agent([Call("wrapped", amount=5), Call("wrapped", amount=6)], "done", tools=[wrapped])
+    async with opened(agent) as sessions:
+        assert "done" == await answer_to(sessions)
+        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+
+        assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == [(one.status, one.content) for one in results]
+        assert [5] == paid
+
+
+async def test_tool_that_returns_images_and_files(autojump_clock: Any) -> None:
+    """Images and files are in the history that the model gets, and in rows of their own; after a restart, too."""
+    picture, sheet = ImagePart("image/png", data="QUJD"), FilePart("a.pdf", "application/pdf", "QUJD")
+
+    async def look() -> ToolResult:
+        """Look."""
+        return ToolResult("seen", media=[picture, sheet])
+
+    async def shoot() -> dict[str, object]:
+        """Take a picture."""
+        return {"size": 3, "shot": picture}
+
+    agent = make_agent([Call("look"), Call("shoot")], "done", "again", tools=[look, shoot])
+    async with opened(agent) as sessions:
+        await answer_to(sessions)
+        await sessions.stop("c")
+        await answer_to(sessions)
+        (model,) = [agent.model]
+        assert isinstance(model, ScriptedModel)
+        for request in model.requests[1:]:
+            results = {one.name: one for message in request.messages for one in message.results}
+            assert [(picture, sheet), (picture,)] == [results["look"].media, results["shoot"].media]
+            assert '{"size": 3, "shot": "[image: image/png, 3 bytes]"}' == results["shoot"].content
+        rows = (await sessions.history("c")).rows
+        ids = {row.content["tool_call_id"] for row in rows if row.content_type == "tool_result"}
+
+        assert ["file_reference", "image", "image"] == sorted(row.content_type for row in rows if "mime_type" in row.content)
+        assert ids == {row.content["tool_call_id"] for row in rows if row.content_type == "image"}
 
 
 async def test_tool_timeout(autojump_clock: Any) -> None:
@@ -422,7 +558,7 @@ async def test_cancel_turn_during_its_last_commit(autojump_clock: Any) -> None:
     async with opened(make_agent("answer", chunk_interval=1.0), store=store) as sessions:
         receipt = await sessions.post("c", "hi")
         await trio.sleep(0.5)
-        store.faults.latency["commit"] = 5.0
+        store.faults.latency["commit"] = 2.0
         await trio.sleep(4)
         outcome = await sessions.cancel_turn("c")
 

@@ -296,6 +296,52 @@ async def test_gap_with_a_shutdown_in_it(autojump_clock: Any) -> None:
         assert Snapshot is kinds_of(seen)[-1]
 
 
+async def test_viewer_that_was_away_while_agents_came_and_went(autojump_clock: Any) -> None:
+    """All events of all the agents come, in order, as long as they are within the bounds of a subscription."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        await subscriber.__anext__()
+        for text in ("one", "two", "three"):
+            await answer_to(sessions, text)
+            await sessions.stop("c")
+        await sessions.start("c")
+        seen = await read_all(subscriber)
+
+        assert "re: onere: twore: three" == text_in(seen)
+        assert [AgentShutdown, Snapshot] * 3 == [kind for kind in kinds_of(seen) if kind in {AgentShutdown, Snapshot}]
+        ends = [envelope.cursor for envelope in seen if isinstance(envelope.event, AgentShutdown)]
+        assert ends == [event.replaces for event in of_kind(seen, Snapshot)]
+
+
+async def test_viewer_that_was_away_for_too_long_while_agents_came_and_went(autojump_clock: Any) -> None:
+    """Beyond the bounds each agent is told by a gap that names what is missing, and by its end; then comes the present."""
+    async with opened(policy={"subscriber_events": 10}) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        (first,) = await read_all(subscriber)
+        for text in ("one", "two", "three"):
+            await answer_to(sessions, text)
+            await sessions.stop("c")
+        await sessions.start("c")
+        seen = await read_all(subscriber)
+
+        assert [Gap, AgentShutdown] * 3 + [Snapshot] == kinds_of(seen)
+        assert [first.seq + 1, 1, 1] == [event.first for event in of_kind(seen, Gap)]
+        assert [gap.event.last + 1 for gap in seen[:-1:2]] == [end.seq for end in seen[1::2]]
+        assert [None, *(end.cursor for end in seen[1::2])] == [event.replaces for event in of_kind(seen, Gap, Snapshot)]
+
+
+async def test_agent_that_did_too_much_for_a_viewer_that_had_read_nothing(autojump_clock: Any) -> None:
+    """An agent of which nothing was read is not told by its end alone: a gap over all of its events comes first."""
+    async with opened(policy={"subscriber_events": 10}) as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.ensure_running("c", subscriber)
+        await make_noise(sessions, 5)
+        await sessions.stop("c")
+        gap, end = await read_all(subscriber)
+
+        assert [Gap, AgentShutdown] == kinds_of([gap, end])
+        assert (1, end.seq - 1) == (gap.event.first, gap.event.last)
+
+
 async def test_shutdown_is_told_to_a_slow_reader_for_each_agent_that_it_saw(autojump_clock: Any) -> None:
     """Pending subscriptions come alive: AgentShutdown of the old agent, then the Snapshot of the new one, which replaces the last place."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
@@ -572,6 +618,23 @@ async def test_debug_channel(autojump_clock: Any) -> None:
         assert AgentStateUpdated not in kinds_of([envelope for envelope in seen if envelope.channel == "main"])
         await subscriber.unsubscribe("c", channel="debug")
         assert {("c", "main"): "subscribed"} == subscriber.subscriptions
+
+
+async def test_debug_channel_when_nobody_listened(autojump_clock: Any) -> None:
+    """The state after a turn is not made while nobody listens; a developer who comes back with a cursor is told that it is missing."""
+    async with opened() as sessions:
+        async with sessions.open_subscriber() as first:
+            await first.subscribe("c", channel="debug")
+            await answer_to(sessions, "one")
+            seen = await read_all(first)
+        await answer_to(sessions, "two")
+        async with sessions.open_subscriber() as second:
+            await second.subscribe("c", channel="debug", after=seen[-1].cursor)
+            again = await read_all(second)
+
+        assert [Snapshot, AgentStateUpdated] == kinds_of(seen)
+        assert [Gap, Snapshot] == kinds_of(again)
+        assert seen[-1].seq + 1 == again[0].event.first == again[0].event.last
 
 
 async def test_commit_before_event(autojump_clock: Any) -> None:

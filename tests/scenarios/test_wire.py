@@ -8,7 +8,9 @@ import attrs
 import pytest
 
 from tests.support.people import Effects, World, call_of, gated, interrupt_in, text_of
-from tests.support.providers.server import (
+from trio_sagents import Agent, Answer, Approve, AskUser, Completed, Edit, Reject, SubAgents, Task, extract
+from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing.providers import (
     Exchange,
     Provider,
     Reply,
@@ -19,8 +21,6 @@ from tests.support.providers.server import (
     text,
     tool_use,
 )
-from trio_sagents import Agent, Answer, Approve, AskUser, Completed, Edit, Reject, SubAgents, Task, extract
-from trio_sagents.models import AnthropicModel, OpenAIModel
 
 Asked = tuple[str, str, Mapping[str, Any]]
 """A call that the provider asks for: id, name, arguments."""

@@ -1,6 +1,6 @@
 """A provider that takes nothing for granted: what it refuses in a request, real ones refuse with a 400."""
 
-from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
 
 
@@ -53,7 +53,7 @@ def _check_parts(message: Message) -> None:
     kinds = {
         "system": (TextPart,),
         "user": (TextPart, ImagePart, FilePart),
-        "assistant": (TextPart, ThinkingPart, ToolCall),
+        "assistant": (TextPart, ThinkingPart, OpaquePart, ToolCall),
         "tool": (ToolResult,),
     }[message.role]
     assert all(isinstance(part, kinds) for part in message.parts), f"{message.role} message {message.message_id!r}: {message.parts}"

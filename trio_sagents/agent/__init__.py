@@ -2,7 +2,12 @@
 
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
-    _shapes        JSON schemas, and the strict readers that belong to them
+    _text_types    the texts that stand for dates, decimals, ids, bytes and paths
+    _shapes        JSON schemas, and the readers that belong to them: single values and unions
+    _compounds     the shapes of arrays and objects
+    _pydantic      the shapes of Pydantic models
+    _json_forms    returned values as JSON
+    _docstrings    what a docstring says about a tool and its parameters
     _schema        from a Python annotation to a shape
     _tool_text     the texts between a model and a tool: arguments in, results out
     _model         the model port, and what one model call gives
@@ -30,11 +35,11 @@ The modules, lowest first. Each module imports only modules that come before it 
 from trio_sagents.agent._agent import Agent, Ended, Middleware, MiddlewareContext, ToolLike, TurnSteps, id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
-from trio_sagents.agent._gate import as_run, changes_arguments, may_repeat
+from trio_sagents.agent._gate import may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import familiar_id, is_same_function
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
@@ -61,13 +66,12 @@ __all__ = (
     "ToolResult",
     "TurnContext",
     "TurnSteps",
-    "as_run",
-    "changes_arguments",
     "converse",
     "extract",
     "familiar_id",
     "id_of",
     "is_same_function",
     "may_repeat",
+    "name_of",
     "run_turn",
 )

@@ -8,12 +8,12 @@ or ports. Nothing here runs: `_middleware` calls the hooks, and `_steps` impleme
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias, get_args
+from typing import ClassVar, Final, Protocol, TypeAlias, get_args
 
 import attrs
 
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.cursors import Channel
@@ -163,6 +163,13 @@ class Middleware:
         """The id of this middleware: by default the name of its class. It is unique in an agent: two of a class need ids of their own."""
         return type(self).__name__
 
+    covers_sub_agents: ClassVar[bool] = False
+    """Whether `before_model`, `around_model` and `around_tool` also run for the calls of all sub-agents, around their own middleware.
+
+    Such a call has the memory and the state of this agent, so that a limit or an account of the whole turn can be kept; `context.path`
+    tells where the call is made. A sub-agent that has the same middleware object itself does not run it twice.
+    """
+
     async def system_prompt(self, context: "MiddlewareContext") -> str:
         """Return a text to add to the agent's prompt; asked before each turn. An empty text adds nothing."""
         return ""
@@ -244,7 +251,7 @@ class Middleware:
         return {}
 
 
-HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
+HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name not in {"middleware_id", "covers_sub_agents"})
 """The names of all hooks."""
 
 
@@ -330,12 +337,26 @@ class MiddlewareContext:
 
     @property
     def usage(self) -> Usage:
-        """What the running turn has used so far, with its retries and its ended sub-agents; zero outside of turns."""
+        """What the running turn has used so far, with its retries and its sub-agents; zero outside of turns."""
         return self._host.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        """Count what this middleware used by a model call of its own towards the running turn."""
-        self._host.add_usage(usage)
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        """By the name of the model: what the running turn has used since it began or continued; empty outside of turns.
+
+        Counts that a provider did not report are estimated; then `Usage.is_estimated` is set.
+        """
+        return self._host.usage_by_model
+
+    def add_usage(self, usage: Usage, *, model: str = "") -> None:
+        """Count what this middleware used by a model call of its own towards the running turn.
+
+        Args:
+            usage: the usage of the call. An estimate (`Usage.is_estimated`) counts only in `usage_by_model`, such as for budgets.
+            model: the name of the model; "" is the agent's own model.
+        """
+        reported, unreported = (Usage(), usage) if usage.is_estimated else (usage, Usage())
+        self._host.add_usage(reported, model or name_of(self.agent.model), unreported)
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Send an event to the subscribers of a channel: an event of the library, or of your own class of `MiddlewareEvent`."""

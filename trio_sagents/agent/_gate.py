@@ -23,6 +23,7 @@ from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._identity import differences, text_of_change
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._tools import Tool
+from trio_sagents.conversation.decided import decided_call, digest_now
 from trio_sagents.data.decisions import DECISION_KINDS, Decision
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, pending
@@ -306,42 +307,6 @@ async def ask_inner_gates(pipeline: Pipeline, host: MiddlewareHost, turn_id: str
             if found is None and text is not None:
                 found = check_text(text, "the answer")
     return found
-
-
-# ── calls and their arguments
-
-
-def digest_now(call: ToolCall) -> str:
-    """Return the digest of a call as it is at this moment: its arguments are a dict, which whoever was shown it may have changed."""
-    return digest_of([call.name, call.arguments])
-
-
-def runs(record: DecisionRecord) -> bool:
-    """Return whether a decision lets the call run."""
-    return record.kind in {"approve", "edit"}
-
-
-def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
-    """Return the call as it was decided to run; None if the decision is about other arguments than those of the call."""
-    # A new object: whoever was shown the call has the old one, and may still change its arguments.
-    shown = attrs.evolve(call, arguments=json.loads(record.arguments)) if record.arguments else attrs.evolve(call)
-    if record.call_id != call.call_id or record.digest != digest_now(shown):
-        return None
-    if record.kind != "edit":
-        return shown
-    return attrs.evolve(shown, arguments=json.loads(record.content)["arguments"])
-
-
-def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:
-    """Return a call with the arguments that it ran with: what the model reads in its history after an edit."""
-    if record is None or not runs(record) or not (record.kind == "edit" or record.arguments):
-        return call
-    return decided_call(call, record) or call
-
-
-def changes_arguments(record: DecisionRecord) -> bool:
-    """Return whether a call with this decision may have run with other arguments than the model asked for."""
-    return runs(record) and (record.kind == "edit" or bool(record.arguments))
 
 
 def may_repeat(tools: Mapping[str, Tool], call: ToolCall, decided: Collection[str]) -> bool:

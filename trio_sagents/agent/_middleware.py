@@ -12,7 +12,7 @@ from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import KnownTool, digest_of_tool
 from trio_sagents.agent._progress import Suspended
-from trio_sagents.agent._tools import Tool
+from trio_sagents.agent._tools import Tool, named_apart
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -35,6 +35,8 @@ class Pipeline:
     tools: Mapping[str, Tool] = attrs.field(factory=dict)
     is_stale: bool = True
     """Whether the middleware is to be asked for its tools."""
+    around: MiddlewareHost | None = None
+    """Of a sub-agent: the turn of the agent around it."""
     _waiting_agents: "dict[str, Pipeline] | None" = None
     """By call id: the sub-agents that wait for people in calls of this agent, as long as this process remembers them."""
     _waiting_tools: dict[str, KnownTool] | None = None
@@ -134,6 +136,21 @@ class Pipeline:
         """Return the middleware that have a hook, in order."""
         return self.agent.hooks.get(hook, ())
 
+    def around_calls(self, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
+        """Return the middleware whose hook runs around the calls of this agent, in order, each with its context.
+
+        Middleware of the agents around this one comes first, if it covers sub-agents.
+        """
+        own = [(each, self.context(each, host, turn_id)) for each in self.having(hook)]
+        if self.parent is None or self.around is None:
+            return own
+        outer = [
+            (each, attrs.evolve(context, path=self.path))
+            for each, context in self.parent.around_calls(hook, self.around, turn_id)
+            if getattr(each, "covers_sub_agents", False)
+        ]
+        return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
+
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
         """Call a hook. Its exception becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
         try:
@@ -208,12 +225,16 @@ class Pipeline:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
         brought: dict[str, Opaque] = {}
+        yielding: list[tuple[Tool, Opaque]] = []
         for middleware in bringing:
             context = self.context(middleware, host)
             found = await self.call(middleware, "tools", context)
             try:
                 more: dict[str, Tool] = {}
                 for tool in map(Tool.of, found):
+                    if tool.if_taken:
+                        yielding.append((tool, middleware))
+                        continue
                     if tool.name in tools or tool.name in more:
                         raise ValueError(f"there are two tools named {tool.name!r}")
                     more[tool.name] = tool
@@ -221,6 +242,10 @@ class Pipeline:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
             tools = {**tools, **more}
             brought |= dict.fromkeys(more, middleware)
+        if yielding:
+            placed = named_apart([tool for tool, _ in yielding], tools, self.tools)
+            tools = {**tools, **{tool.name: tool for tool in placed}}
+            brought.update({tool.name: middleware for tool, (_, middleware) in zip(placed, yielding, strict=True)})
         self.tools, self._brought = tools, brought
         if self._first is None and bringing:
             self._first = frozenset(tools)

@@ -16,27 +16,27 @@ import trio
 from trio_sagents._trio.groups import in_nursery, leaves
 from trio_sagents.agent._agent import Agent, Ended
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import as_run
 from trio_sagents.agent._host import AsyncFunction
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._progress import OpenCall, Progress, Suspended
 from trio_sagents.agent._tools import RunnableAgent
+from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
-from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage, encode_usage
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
-from trio_sagents.exceptions import LimitExceeded, StateError
+from trio_sagents.exceptions import LimitExceeded, ModelFailed, StateError
 
 RunTurn: TypeAlias = Callable[[Pipeline, TurnContext], Awaitable[Ended]]
 """`run_turn`: handed down to here, because a turn runs calls, and a call may run a turn."""
@@ -119,8 +119,6 @@ class NestedTurn:
     """The call that the turn runs in; None if no call is around it."""
     has_ended: bool = False
     goes_on: bool = False
-    counted: Usage = attrs.field(factory=Usage)
-    """The part of its usage that the turn around it has counted already: what it used before it waited."""
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -210,8 +208,12 @@ class NestedTurn:
     def usage(self) -> Usage:
         return self.progress.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        self.progress.usage += usage
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        return self.progress.usage_by_model
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        self.progress.add_usage(usage, model, unreported)
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         self.nursery.start_soon(function, *args)
@@ -271,7 +273,7 @@ class NestedTurn:
             "metadata": self._metadata,
             "rounds": self.progress.rounds,
             "calls": self.progress.calls,
-            "usage": attrs.asdict(self.progress.usage),
+            "usage": encode_usage(self.progress.usage),
             "waiting": {opened.call.call_id: [encode_pending(request) for request in opened.requests] for opened in waiting},
             "suspended": {opened.call.call_id: opened.record for opened in waiting if opened.record is not None},
         }
@@ -289,7 +291,7 @@ class NestedTurn:
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
-        self.progress.usage = self.counted = decode_usage(known, record["usage"])
+        self.progress.usage = decode_usage(known, record["usage"])
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
@@ -332,9 +334,10 @@ class CallHost:
         context = self.context
 
         async def run(nursery: trio.Nursery) -> Completed:
-            progress = Progress(halt=context.progress.halt, around=(*context.progress.around, self.scope))
+            turn = context.progress
+            progress = Progress(around=turn, halt=turn.halt, scopes=(*turn.scopes, self.scope))
             nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened)
-            pipeline = Pipeline(agent, path, self.pipeline)
+            pipeline = Pipeline(agent, path, self.pipeline, around=context)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(
@@ -353,15 +356,22 @@ class CallHost:
                 nested.tell(_last_word(error))
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
-            finally:
-                # Also if the sub-agent waits: nobody knows whether it ever continues.
-                context.progress.usage += nested.progress.usage - nested.counted
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
+            if outcome.cut is not None:
+                raise _half_an_answer(outcome, nested)
             nested.tell({"type": "SubAgentCompleted", "text": outcome.message.text})
             return outcome
 
         return await in_nursery(run)
+
+
+def _half_an_answer(outcome: Completed, nested: NestedTurn) -> ModelFailed:
+    """Return the error for a sub-agent whose answer is not whole: its parent must not take half an answer for a result."""
+    said = outcome.message.text.strip()
+    error = ModelFailed(f"the answer of the sub-agent {nested.name!r} was cut off ({outcome.cut}). It said: {said}", kind="incomplete")
+    nested.tell(_last_word(error))
+    return error
 
 
 def _outcome_of(error: BaseException, nested: NestedTurn) -> TurnOutcome:

@@ -10,7 +10,17 @@ import trio
 from trio_sagents.data.events import Event, StreamingMessage, TextDelta, ThinkingDelta
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON
-from trio_sagents.data.messages import Message, Part, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.messages import (
+    Message,
+    OpaquePart,
+    Part,
+    StopReason,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    ToolResult,
+    ToolStatus,
+)
 from trio_sagents.data.outcomes import Usage
 
 
@@ -19,13 +29,19 @@ class _Stretch:
     """A part of the message that is streaming: pieces that are joined only when somebody looks."""
 
     kind: Literal["text", "thinking"]
+    provider: str | None = None
+    field: str | None = None
     pieces: list[str] = attrs.field(factory=list)
     size: int = 0
     signature: str | None = None
 
+    def takes(self, kind: Literal["text", "thinking"], provider: str | None, field: str | None) -> bool:
+        """Return whether a further piece belongs to this part. Thinking that is signed is over."""
+        return self.signature is None and (self.kind, self.provider, self.field) == (kind, provider, field)
+
     def part(self) -> Part:
         text = "".join(self.pieces)
-        return TextPart(text) if self.kind == "text" else ThinkingPart(text, self.signature)
+        return TextPart(text) if self.kind == "text" else ThinkingPart(text, self.signature, self.provider, self.field)
 
 
 @attrs.define(eq=False)
@@ -36,16 +52,26 @@ class Draft:
     turn_id: str
     size: int = 0
     """Characters of text and thinking so far."""
-    _stretches: list[_Stretch] = attrs.field(factory=list)
+    _parts: list[_Stretch | OpaquePart | ToolCall] = attrs.field(factory=list)
+    """A call stands here as it was identified, without its arguments."""
 
-    def say(self, kind: Literal["text", "thinking"], text: str, signature: str | None = None) -> Event | None:
-        """Append a piece; return the event for it, or None for an empty piece."""
-        stretches = self._stretches
-        if not stretches or stretches[-1].kind != kind or stretches[-1].signature is not None:
-            if not text and signature is None:
-                return None
-            stretches.append(_Stretch(kind))
-        stretch = stretches[-1]
+    def say(
+        self,
+        kind: Literal["text", "thinking"],
+        text: str,
+        signature: str | None = None,
+        provider: str | None = None,
+        field: str | None = None,
+    ) -> Event | None:
+        """Append a piece; return the event for the piece, or None for an empty piece."""
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, _Stretch) and last.takes(kind, provider, field):
+            stretch = last
+        elif text or signature is not None:
+            stretch = _Stretch(kind, provider, field)
+            self._parts.append(stretch)
+        else:
+            return None
         if signature is not None:
             stretch.signature = signature
         if not text:
@@ -55,15 +81,21 @@ class Draft:
         stretch.size += len(text)
         self.size += len(text)
         event = TextDelta if kind == "text" else ThinkingDelta
-        return event(text, self.message_id, len(stretches) - 1, offset, self.turn_id)
+        return event(text, self.message_id, len(self._parts) - 1, offset, self.turn_id)
+
+    def add(self, part: OpaquePart | ToolCall) -> None:
+        """Append a part that people do not read, or a call that was identified."""
+        self._parts.append(part)
 
     def parts(self) -> Sequence[Part]:
-        """Return the parts so far."""
-        return tuple(stretch.part() for stretch in self._stretches)
+        """Return the parts so far; a call in them has no arguments yet."""
+        return tuple(part.part() if isinstance(part, _Stretch) else part for part in self._parts)
 
     def message(self, stop_reason: StopReason, calls: Sequence[ToolCall] = ()) -> Message:
-        """Return the message as it is now."""
-        return Message(self.message_id, "assistant", (*self.parts(), *calls), stop_reason, self.turn_id)
+        """Return the message as it is now, with these calls in their places; a call that is not among them is left out."""
+        whole = {call.call_id: call for call in calls}
+        parts = [whole.get(part.call_id) if isinstance(part, ToolCall) else part for part in self.parts()]
+        return Message(self.message_id, "assistant", [part for part in parts if part is not None], stop_reason, self.turn_id)
 
     def picture(self) -> StreamingMessage:
         """Return what a snapshot shows of the message."""
@@ -157,14 +189,18 @@ class Progress:
     open_calls: dict[str, OpenCall] = attrs.field(factory=dict)
     """By call id, in the order the model asked for them."""
     usage: Usage = attrs.field(factory=Usage)
-    """Of all model calls of the turn so far."""
+    """The usage of all model calls of the turn so far, with those of its sub-agents and its middleware."""
+    usage_by_model: dict[str, Usage] = attrs.field(factory=dict)
+    """By the name of the model: the same since the turn began or continued, with estimates of what providers did not report."""
+    around: "Progress | None" = None
+    """Of a sub-agent: the turn that it is a part of, which counts its usage at once."""
     rounds: int = 0
     """Model calls begun."""
     calls: int = 0
     """Tool calls asked for."""
     halt: HaltSignal = attrs.field(factory=HaltSignal)
     """Shared with the turns of sub-agents."""
-    around: Sequence[trio.CancelScope] = ()
+    scopes: Sequence[trio.CancelScope] = ()
     """The scopes of the calls that this turn runs in, outermost first; empty unless it is the turn of a sub-agent."""
 
     def open(self, calls: Sequence[ToolCall], waiting: Mapping[str, PendingCall]) -> None:
@@ -172,6 +208,13 @@ class Progress:
         self.draft = None
         self.calls += len(calls)
         self.open_calls = {call.call_id: _opened(call, waiting.get(call.call_id)) for call in calls}
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        """Count the usage of a model, by its name, and an estimate of what its provider did not report."""
+        self.usage += usage
+        self.usage_by_model[model] = self.usage_by_model.get(model, Usage()) + usage + unreported
+        if self.around is not None:
+            self.around.add_usage(usage, model, unreported)
 
     def pictures(self) -> Sequence[ToolCall]:
         """Return the open calls with their status, for a snapshot."""

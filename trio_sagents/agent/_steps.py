@@ -160,8 +160,8 @@ class Steps:
         if self.calls_of(answer):
             raise RuntimeError("this answer asks for tools: `run_tools` keeps it")
         wanted = (*self.agent.until_tool, *self.agent.until_tool_success)
-        if wanted and answer.message.stop_reason == "stop":
-            raise ToolNotCalled(wanted)
+        if wanted:
+            raise ToolNotCalled(wanted, answer.message.cut)
         return await self._complete(answer.message, answer.usage, None)
 
     def _check_free(self) -> None:

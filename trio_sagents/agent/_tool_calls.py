@@ -19,17 +19,18 @@ import trio
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._checks import ERROR_BYTES, context_of, refusal_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import NotRun, ask_inner_gates, claim, decided_call, pass_decided, runs
+from trio_sagents.agent._gate import NotRun, ask_inner_gates, claim, pass_decided
+from trio_sagents.agent._json_forms import is_awaitable
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._nested import CallHost, RunTurn
 from trio_sagents.agent._progress import OpenCall, Suspended
 from trio_sagents.agent._tool_chain import run_around
-from trio_sagents.agent._tool_text import Halt
+from trio_sagents.agent._tool_text import Halt, read_return
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, render_output
-from trio_sagents.agent._tools import ToolResult as ToolReturn
+from trio_sagents.conversation.closing import CLOSING_TEXT
+from trio_sagents.conversation.decided import decided_call, runs
 from trio_sagents.data.errors import describe
 from trio_sagents.data.events import ToolExecutionUpdated
-from trio_sagents.data.history import CLOSING_TEXT
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, pending
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
@@ -182,24 +183,28 @@ class ToolRun:
         try:
             with trio.move_on_after(limits.tool_timeout) as timeout:
                 value = await _call(tool, arguments, context.threads)
+                if is_awaitable(value):
+                    opened.in_thread = False
+                    value = await value  # such as the coroutine of an async function behind a decorator or a lambda
                 return self._returned(opened, call, value, scope)
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
         except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
             return _contained(error, tool, call, context)  # noqa: ASYNC104  # it raises what must go on
 
-    def _returned(self, opened: OpenCall, call: ToolCall, value: object, scope: trio.CancelScope) -> ToolResult:
+    def _returned(self, opened: OpenCall, call: ToolCall, value: Opaque, scope: trio.CancelScope) -> ToolResult:
         self.values[call.call_id] = value
         progress = self.context.progress
-        if isinstance(value, Halt):
+        if issubclass(type(value), Halt):  # `isinstance` raises for a proxy of an object that is gone
             said, _ = render_output(value.message, min(ERROR_BYTES, self.context.max_tool_output_bytes))
             opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
             opened.status = "interrupted"
-            progress.halt.set((*progress.around, scope))
+            progress.halt.set((*progress.scopes, scope))
             return _result(call, said, "interrupted")
-        is_error = isinstance(value, ToolReturn) and value.is_error
-        text, _ = render_output(value.content if isinstance(value, ToolReturn) else value, self.context.max_tool_output_bytes)
-        return _result(call, text, "failed" if is_error else "completed")
+        read = read_return(value, self.context.max_tool_output_bytes)
+        if read.problem:
+            log.warning("the tool %r, in conversation %r: %s", call.name, self.context.conversation_id, read.problem)
+        return ToolResult(call.call_id, call.name, read.text, "failed" if read.is_error else "completed", read.media)
 
 
 async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext, run_turn: RunTurn) -> Mapping[str, Opaque]:
@@ -257,8 +262,9 @@ async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.Capac
     if tool.is_async:
         return await tool.function(**arguments)
     # Cancellation: the thread is abandoned, for nobody can stop it; its result is discarded, and the call is marked as unknown.
-    function = functools.partial(tool.function, **arguments)
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
+    # In a list: Trio refuses a function that returns a coroutine, after the function has run.
+    [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
+    return value
 
 
 def _timed_out(call: ToolCall, seconds: float, *, in_thread: bool) -> ToolResult:

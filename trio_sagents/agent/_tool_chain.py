@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from trio_sagents.agent._agent import id_of
+from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import digest_now
 from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.conversation.decided import digest_now
+from trio_sagents.conversation.validity import FINAL
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
-from trio_sagents.data.validity import FINAL
 from trio_sagents.exceptions import MiddlewareError
 
 Run = Callable[[ToolCall], Awaitable[ToolResult]]
@@ -41,8 +41,8 @@ async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, r
     Cancellation: a tool in a task has ended.
     """
     step = run
-    for middleware in reversed(pipeline.having("around_tool")):
-        step = _around(pipeline, middleware, step, context)
+    for middleware, hook_context in reversed(pipeline.around_calls("around_tool", context, context.turn_id)):
+        step = _around(pipeline, middleware, step, hook_context)
     return await step(attrs.evolve(call))
 
 
@@ -51,12 +51,11 @@ def _check_same(given: ToolCall, allowed: ToolCall) -> None:
         raise ValueError("around_tool must pass on the call that it was given, unchanged")
 
 
-def _around(pipeline: Pipeline, middleware: Opaque, call_next: Run, context: TurnContext) -> Run:
+def _around(pipeline: Pipeline, middleware: Opaque, call_next: Run, context: MiddlewareContext) -> Run:
     async def step(call: ToolCall) -> ToolResult:
         # A copy: its arguments are a dict, and what a hook does to this dict reaches neither the tool nor the next hook.
         own = attrs.evolve(call)
-        hook_context = pipeline.context(middleware, context, context.turn_id)
-        result = await pipeline.call(middleware, "around_tool", hook_context, own, _Once(call, call_next))
+        result = await pipeline.call(middleware, "around_tool", context, own, _Once(call, call_next))
         try:
             _check_result(result, call)
         except (TypeError, ValueError) as exc:

@@ -10,7 +10,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from trio_sagents.data.interrupts import RECORD_KINDS, DecisionRecord, Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 from trio_sagents.data.messages import Message
-from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.outcomes import Usage, encode_usage
 from trio_sagents.data.wire import CONVERTER, decode_value, loads
 from trio_sagents.exceptions import StateError
 
@@ -72,7 +72,7 @@ def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None =
     if suspended:
         record["suspended"] = suspended
     if used is not None and used != Usage():
-        record["used"] = attrs.asdict(used)
+        record["used"] = encode_usage(used)
     return record
 
 
@@ -121,7 +121,7 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
 def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
     """Return the usage that a record stands for; StateError if it is none."""
     usage = decode_value(conversation_id, value, Usage)
-    if any(count < 0 for count in attrs.astuple(usage)):
+    if any(count < 0 for count in usage.counts):
         raise StateError(conversation_id, f"{value!r} tokens were used")
     return usage
 

@@ -1,45 +1,13 @@
-"""A history as text, its size, and where it may be cut."""
+"""A history as text, and the places where it may be cut."""
 
 import json
 from collections.abc import Sequence
 from typing import Final
 
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
-from trio_sagents.data.requests import ModelRequest
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 
 MAX_PART: Final = 20_000
 """Characters of one part that are told; of a longer one the beginning and the end."""
-IMAGE_TOKENS: Final = 1600
-MESSAGE_TOKENS: Final = 4
-"""What each message costs beside its parts."""
-
-
-def estimate_tokens(request: ModelRequest) -> int:
-    """Return about how many tokens a request has: a quarter of its characters, more where they are not ASCII."""
-    size = _text_tokens(request.system)
-    for tool in request.tools:
-        size += _text_tokens(tool.name) + _text_tokens(tool.description) + _text_tokens(_json(tool.parameters))
-    for message in request.messages:
-        size += MESSAGE_TOKENS + sum(map(_part_tokens, message.parts))
-    return size
-
-
-def _text_tokens(text: str) -> int:
-    return len(text) // 4 if text.isascii() else len(text.encode(errors="replace")) // 3
-
-
-def _part_tokens(part: Part) -> int:
-    match part:
-        case TextPart(text=text) | ThinkingPart(text=text):
-            return _text_tokens(text)
-        case ToolCall():
-            return _text_tokens(part.name) + _text_tokens(_json(part.arguments))
-        case ToolResult(content=content):
-            return _text_tokens(content)
-        case ImagePart():
-            return IMAGE_TOKENS
-        case FilePart(data=data):
-            return len(data) // 8
 
 
 def _json(value: object) -> str:
@@ -79,7 +47,7 @@ def _part_text(part: Part) -> str:
     match part:
         case TextPart(text=text):
             return _shortened(text)
-        case ThinkingPart():
+        case ThinkingPart() | OpaquePart():
             return ""
         case ImagePart(media_type=media_type):
             return f"[an image, {media_type}]"
@@ -88,7 +56,7 @@ def _part_text(part: Part) -> str:
         case ToolCall():
             return f"[calls {part.name} with {_shortened(_json(part.arguments))}]"
         case ToolResult():
-            return f"[{part.name}, {part.status}] {_shortened(part.content)}"
+            return " ".join([f"[{part.name}, {part.status}] {_shortened(part.content)}", *map(_part_text, part.media)])
 
 
 def _shortened(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.agent import Middleware, MiddlewareContext
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
 
 CANCELLED_TEXT: Final = "This call was cancelled: it has no result."
@@ -175,7 +175,7 @@ def _answer_parts(parts: Iterable[Part], calls: Sequence[ToolCall]) -> Sequence[
     for part in parts:
         if isinstance(part, ToolCall):
             kept.append(next(renamed))
-        elif isinstance(part, TextPart | ThinkingPart):
+        elif isinstance(part, TextPart | ThinkingPart | OpaquePart):
             kept.append(part)
     says = any(isinstance(part, ToolCall) or (isinstance(part, TextPart) and part.text.strip()) for part in kept)
     return tuple(kept) if says else ()

@@ -10,8 +10,9 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Model
+from trio_sagents.agent import Middleware, MiddlewareContext, Model, name_of
 from trio_sagents.data.config import count_validator, function_validator, seconds_validator, type_validator
+from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.data.events import MiddlewareAction, MiddlewareEvent
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, TextPart
@@ -19,7 +20,7 @@ from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ModelFailed
 from trio_sagents.middleware._own_calls import Spent, ask_text, check_model
-from trio_sagents.middleware._transcripts import as_text, cut_places, estimate_tokens
+from trio_sagents.middleware._transcripts import as_text, cut_places
 
 KEY: Final = "summary"
 """Where it stands in the metadata: {"text", "up_to"}."""
@@ -167,7 +168,7 @@ class Summarization(Middleware):
             context.publish(MiddlewareAction(context.middleware_id, data), "debug")
             return None
         finally:
-            context.add_usage(spent.usage)
+            context.add_usage(spent.usage, model=name_of(model))
         context.publish(SummaryMade(context.turn_id, tokens, made.up_to, spent.usage))
         return made
 

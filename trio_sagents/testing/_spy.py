@@ -40,8 +40,9 @@ class _Stream:
 class EventSpy:
     """Records the events of one subscriber, and checks each as it comes.
 
-    What is checked (I17 to I19): each agent's events begin with one snapshot; their numbers have no hole that no `Gap` tells of;
-    behind a gap comes a snapshot, or the agent's end; streamed text continues where it was; an agent ends once, and is silent then.
+    What is checked (I17 to I19): each agent's events begin with a snapshot, or with a `Gap` if the agent has ended before it was read;
+    their numbers have no hole that no `Gap` tells of; behind a gap comes a snapshot, or the agent's end; streamed text continues where it
+    was; an agent ends once, and is silent then.
 
         async with sessions.watch("c") as watch, EventSpy().reading(watch) as spy:
             ...
@@ -88,7 +89,7 @@ class EventSpy:
     def _begin(self, stream: _Stream, envelope: Envelope) -> None:
         if envelope.incarnation in stream.ended:
             raise Violation(f"I19: an agent speaks after its end: {envelope}")
-        if not isinstance(envelope.event, Snapshot | AgentShutdown) and not (self.resumes and not stream.incarnation):
+        if not isinstance(envelope.event, Snapshot | Gap) and not (self.resumes and not stream.incarnation):
             raise Violation(f"I18: {envelope} came before any snapshot")
         stream.incarnation = envelope.incarnation
         stream.last = envelope.first_seq - 1

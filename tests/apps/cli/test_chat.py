@@ -6,7 +6,11 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.apps.cli._kit import RUN, Chat
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_conversation_at_pipes(chat: Chat) -> None:

@@ -24,6 +24,8 @@ from trio_sagents import (
 )
 from trio_sagents.cli._once import status_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_once_prints_the_answer_and_nothing_else(chat: Chat) -> None:
     """Standard output has the answer; what tools do, and where it is kept, goes to standard error."""
@@ -135,7 +137,6 @@ def test_a_usage_error_has_status_2(chat: Chat, arguments: tuple[str, ...], word
 
 def test_a_provider_that_cannot_be_reached_has_status_1(chat: Chat) -> None:
     """The turn failed: there is no answer, and no key is shown."""
-    pytest.importorskip("openai")
     chat.environ |= {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": SECRET}
     done = chat.run("--once", "hi", "--model", "small")
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.apps.cli._kit import READERS, Chat, leave
 
+pytestmark = pytest.mark.slow
+
 ECHO = Path(__file__).with_name("echo_server.py")
 HELLO = "write a file hello.txt that says hi\r"
 CHOOSE = r"\[r\]eject:"
@@ -50,7 +52,7 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
         child.expect("the arguments are a JSON object")
         child.expect("arguments:")
         child.send('\x15{"file": "/other.txt"}\r')
-        child.expect("cannot be taken: .*file")
+        child.expect("was not accepted: .*file")
         child.expect(CHOOSE)
         child.send("e\r")
         child.expect("arguments:")
@@ -343,7 +345,6 @@ def test_the_files_of_the_folder(chat: Chat) -> None:
 
 def test_mcp_servers_are_tools_behind_approvals(chat: Chat) -> None:
     """Named on the command line; each call asks, and says whose tool it is."""
-    pytest.importorskip("mcp")
     server = f"{sys.executable} -I '{shutil.copy(ECHO, chat.folder / 'echo server.py')}'"
     with chat.terminal("--plain", "--mcp", server, "--mcp", server) as child:
         child.expect("> ")
@@ -366,7 +367,6 @@ def test_mcp_servers_are_tools_behind_approvals(chat: Chat) -> None:
 
 def test_a_server_that_cannot_be_started_is_named(chat: Chat) -> None:
     """The conversation does not open, and the reason is a line."""
-    pytest.importorskip("mcp")
     done = chat.run("--once", "hi", "--mcp", "nowhere/server")
 
     assert (1, "") == (done.returncode, done.stdout)

@@ -83,7 +83,6 @@ def test_help_names_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_command_to_come_back_names_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Model, database, folder and servers, wherever it is run; what was allowed was for one run."""
-    pytest.importorskip("mcp")
     monkeypatch.chdir(tmp_path)
     given = Options(
         provider="offline", database=Path("a b.db"), folder=Path(), servers=["time 'x y'"], allowed=["create_file"], conversation_id="old"

@@ -11,6 +11,8 @@ import pytest
 
 from tests.apps.cli._kit import PLAIN_PROMPT, PROMPT, READERS, Chat, leave
 
+pytestmark = pytest.mark.slow
+
 
 @READERS
 def test_ctrl_c_cancels_the_answer_and_stays(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:

@@ -100,11 +100,9 @@ def test_commands_when_both_stand_in_the_readme() -> None:
     assert second.rpartition("&&")[2].strip().removeprefix(".venv/bin/") in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_documentation_when_built(tmp_path: Path) -> None:
     """The documentation builds without a warning."""
-    pytest.importorskip("sphinx")
-    pytest.importorskip("myst_parser")
-    pytest.importorskip("furo")
     faulthandler.dump_traceback_later(240, exit=True)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "trees"), str(ROOT / "docs")]
     done = subprocess.run([*command, str(tmp_path / "html")], capture_output=True, text=True, check=False)

@@ -56,7 +56,7 @@ def is_alive(pid: int) -> bool:
 @asynccontextmanager
 async def in_memory(server: MCPServer, monkeypatch: Any, **settings: Any) -> AsyncIterator[McpConnection]:
     """Open a connection to a server in this process, in virtual time. The transport is the SDK's own."""
-    monkeypatch.setattr(McpConnection, "_streams", lambda self, attempt: InMemoryTransport(server))
+    monkeypatch.setattr("trio_sagents.mcp._opening.transport_to", lambda *_: InMemoryTransport(server))
     connection = McpConnection(StdioServer("in-memory"), "memory", **settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.own)

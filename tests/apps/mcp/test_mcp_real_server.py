@@ -15,6 +15,8 @@ from trio_sagents.data.requests import ModelRequest
 from trio_sagents.mcp import Mcp, open_mcp
 from trio_sagents.testing import Call, ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 ASK = Call("time_convert_time", source_timezone="UTC", time="12:00", target_timezone="Asia/Tokyo")
 SESSIONS = int(os.environ.get("TRIO_SAGENTS_MCP_SESSIONS", "10"))
 """Each starts an interpreter that imports the SDK, which takes a processor for two seconds: a hundred are for the nightly run."""

@@ -4,12 +4,13 @@ import pytest
 import trio
 
 from tests.contracts.providers.contract_attempts import AttemptContract
+from tests.contracts.providers.contract_content import ContentContract
 from tests.contracts.providers.contract_errors import ErrorContract
 from tests.contracts.providers.contract_leaving import LeavingContract
 from tests.contracts.providers.contract_parts import PartContract
 from tests.support.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, text_of
-from tests.support.providers.server import Exchange, Gate, Provider, Reply
 from trio_sagents.data.requests import FinishChunk
+from trio_sagents.testing.providers import Exchange, Gate, Provider, Reply
 
 
 class AnswerContract(Adapter):
@@ -131,7 +132,7 @@ class AnswerContract(Adapter):
         assert KEY in {headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer ")}
 
 
-class AdapterContract(AnswerContract, AttemptContract, ErrorContract, LeavingContract, PartContract):
+class AdapterContract(AnswerContract, AttemptContract, ContentContract, ErrorContract, LeavingContract, PartContract):
     """The tests; each is run for each provider."""
 
 

@@ -6,9 +6,9 @@ import pytest
 import trio
 
 from tests.support.providers.adapter import PATIENCE, Adapter
-from tests.support.providers.server import CLOSE, RESET, Provider, open_provider
 from tests.support.scenarios import answer_to, ask, of_kind, opened, read_all
 from trio_sagents import Agent, Completed, Failed, ModelFailed, ModelFallback, ModelRetrying, RetryPolicy
+from trio_sagents.testing.providers import CLOSE, RESET, Provider, open_provider
 
 _SOON = 0.001
 

@@ -7,10 +7,10 @@ import pytest
 import trio
 
 from tests.support.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, failure_of, text_of
-from tests.support.providers.server import CLOSE, HANG, RESET, Gate, Provider, Reply, open_provider
 from trio_sagents.data.requests import FinishChunk, ModelChunk
 from trio_sagents.exceptions import ModelFailed
 from trio_sagents.models import _sse
+from trio_sagents.testing.providers import CLOSE, HANG, RESET, Gate, Provider, Reply, open_provider
 
 
 class ErrorContract(Adapter):
@@ -191,7 +191,6 @@ class ErrorContract(Adapter):
             b'data: {"type": 7, "choices": 3, "index": "x", "delta": [], "usage": null}\n\n',
             b'data: {"choices": [null, 4, {"delta": null, "index": true}], "usage": {"prompt_tokens": "many"}}\n\n',
             b'event: later_invention\ndata: {"type": "later_invention", "index": 99}\n\n',
-            b'data: {"type": "content_block_delta", "index": 42, "delta": {"type": "input_json_delta", "partial_json": "{"}}\n\n',
         ],
     )
     async def test_unknown_events_are_passed_over(self, provider: Provider, odd: bytes) -> None:

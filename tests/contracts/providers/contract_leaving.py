@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from tests.support.providers.adapter import PATIENCE, Adapter, ask, chunks_of, failure_of
-from tests.support.providers.server import HANG, Gate, Provider, Reply
 from trio_sagents.exceptions import ModelFailed
+from trio_sagents.testing.providers import HANG, Gate, Provider, Reply
 
 
 class LeavingContract(Adapter):

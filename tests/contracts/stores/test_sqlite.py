@@ -1,5 +1,6 @@
 """The store in one SQLite file: the conformance kit, groups, cancellation, and what it says of files it cannot use."""
 
+import contextlib
 import datetime
 import gc
 import os
@@ -14,11 +15,17 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from tests.support.scenarios import (
+    answer_to,
+    opened,
+    transcript,
+)
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
 from trio_sagents.data.records import Commit, DisplayMessage
 from trio_sagents.exceptions import Conflict, PersistenceError, StateError, StateFromFuture
-from trio_sagents.persistence import SqliteStore, _records, _sqlite_schema, sqlite
+from trio_sagents.persistence import SqliteStore, _records, sqlite
 from trio_sagents.persistence import _sqlite_tables as tables
+from trio_sagents.persistence._sqlite_schema import STORE_FILE
 from trio_sagents.testing.conformance_store import StoreConformance
 
 
@@ -381,7 +388,7 @@ async def test_place_that_cannot_be_used(path: Path) -> None:
     link.symlink_to(path.with_name("nothing"))
     for place, says in (
         (folder, "folder"),
-        (pipe, "not a file"),
+        (pipe, "not a regular file"),
         (link, "link"),
         (missing, "no folder .*make it"),
         (path.parent / ("x" * 300), "too long"),
@@ -901,7 +908,7 @@ async def test_id_that_is_none(path: Path, conversation_id: str) -> None:
 
 def test_advice_for_errors_of_python() -> None:
     """An error that SQLite did not number is shown as it is."""
-    assert "the database 'x': odd" == str(_sqlite_schema.explain("x", sqlite3.ProgrammingError("odd")))
+    assert "the database 'x': odd" == str(STORE_FILE.explain("x", sqlite3.ProgrammingError("odd")))
 
 
 def _row() -> DisplayMessage:
@@ -925,3 +932,31 @@ async def test_operation_that_sqlite_refuses(path: Path) -> None:
             nursery.start_soon(store.commit, None, change())
 
         assert await store.commit(None, change(revision=2)) == 2
+
+
+async def test_store_when_nothing_is_said_about_flushing(tmp_path: Path) -> None:
+    """What was acknowledged survives the loss of power, unless the host wants it otherwise."""
+    store = SqliteStore(tmp_path / "chat.db")
+    async with store.open():
+        assert store._file is not None
+        assert (2,) == store._file._writing.execute("PRAGMA synchronous").fetchone()
+
+
+async def test_delete_of_the_conversation_that_came_last(tmp_path: Path) -> None:
+    """Nothing of it stays in the file: neither for whoever reads that, nor for the conversation that gets its number."""
+    name = tmp_path / "chat.db"
+    store = SqliteStore(name)
+    async with opened(store=store) as sessions:
+        await answer_to(sessions, "secret")
+        await sessions.stop("c")
+        assert await sessions.delete("c")
+        assert [] == _left_in(name)
+        await answer_to(sessions, "other", "next")
+
+        assert ["other", "re: other"] == [text for _, text, _ in await transcript(sessions, "next")]
+
+
+def _left_in(name: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(name)) as connection:
+        tables = [table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return [table for table in tables if connection.execute(f'SELECT count(*) FROM "{table}"').fetchone() != (0,)]  # its own names

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-pytest.importorskip("mypy")
+pytestmark = pytest.mark.slow
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[2]

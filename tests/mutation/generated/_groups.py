@@ -11,9 +11,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "agent task": ("supervisor/_agent_task.py", "supervisor/_live.py", "supervisor/_turns.py"),
     "stores": (
         "persistence/*.py",
-        "supervisor/_writer.py",
-        "supervisor/_flat_vault.py",
-        "supervisor/_vaults.py",
+        "storage/*.py",
         "supervisor/_ledger.py",
     ),
     "approvals": (

@@ -171,6 +171,7 @@ class Runner:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Take what was collected, and hand over."""
         self._items = {item.nodeid: item for item in session.items if not any(mark.name == "skip" for mark in item.iter_markers())}
+        gc.unfreeze()  # the collector knows no object that `tests/conftest.py` has frozen
         self._functions = functions_loaded()
         gc.collect()
         gc.freeze()  # what is never collected is never written to, and so is shared with the children

@@ -14,6 +14,8 @@ from tests.mutation.generated._running import Verdict
 from tests.mutation.generated.nightly import row_of, sampled
 from tests.mutation.generated.survivors import EXPLAINED
 
+pytestmark = pytest.mark.slow
+
 MODULE = '''"""A text."""
 import logging
 from typing import cast

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.middleware import StrictModel
 from tests.support.scenarios import ask, make_config
 from tests.support.strict_provider import check_request
@@ -62,6 +64,7 @@ def check_whole(messages: Sequence[Message]) -> None:
     check_request(ModelRequest("", tuple(messages)))
 
 
+@pytest.mark.slow
 async def test_three_hundred_turns_are_valid_at_every_save(tmp_path: Path) -> None:
     """A conversation with summaries, todos, files and sub-agents stays valid for a strict provider, also after a restart in the middle."""
     faulthandler.dump_traceback_later(120, exit=True)

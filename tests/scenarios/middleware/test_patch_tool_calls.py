@@ -89,6 +89,7 @@ def test_ids_when_answers_are_joined() -> None:
     assert ["1", "2", "patched-result-a", "patched-result-a_2"] == [one.message_id for one in patched]
 
 
+@pytest.mark.slow
 @given(histories())
 @settings(deadline=None)
 def test_valid_history_when_it_is(messages: list[Message]) -> None:
@@ -101,6 +102,7 @@ def test_valid_history_when_it_is(messages: list[Message]) -> None:
     assert patched is messages or len(kept) < len(messages) or messages[-1].role == "assistant"
 
 
+@pytest.mark.slow
 @given(wild_histories())
 @example([Message("m", "user", (Result("", "", "x"),))])
 @settings(deadline=None, max_examples=150)

@@ -1,5 +1,6 @@
 """`TodoList`: a durable list that the model keeps, and that no two calls spoil."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,24 @@ from hypothesis import strategies as st
 
 from tests.support.middleware import agent_with, asked, on_file
 from tests.support.scenarios import FaultyStore, ask, opened, read_all, state_of
-from trio_sagents import Todo, TodosUpdated, ToolResultPart, TurnLimits
+from trio_sagents import (
+    Agent,
+    Middleware,
+    MiddlewareError,
+    SessionConfig,
+    SessionOpts,
+    SingleFactoryRouter,
+    StartFailed,
+    Todo,
+    TodosUpdated,
+    ToolContext,
+    ToolResultPart,
+    TurnLimits,
+    open_sessions,
+)
 from trio_sagents.middleware import TodoList
 from trio_sagents.middleware.todo_list import TodoItem, TodosInvalid, Writing, write
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, ScriptedModel
 
 
 def item(content: str, status: Any = None, number: Any = None) -> TodoItem:
@@ -246,3 +261,67 @@ def test_max_items_when_wrong(value: Any) -> None:
     """A limit is a positive integer."""
     with pytest.raises((TypeError, ValueError), match="TodoList.max_items"):
         TodoList(max_items=value)
+
+
+UNKEPT: Mapping[str, Sequence[Any]] = {
+    "doubled id": [Todo(1, "a"), Todo(1, "b")],
+    "id zero": [Todo(0, "a")],
+    "no int": [Todo("1", "a")],  # type: ignore[arg-type]  # wrong on purpose, as the others
+    "bool": [Todo(True, "a")],
+    "no text": [Todo(1, 3)],  # type: ignore[arg-type]  # as above
+    "no status": [Todo(1, "a", "done")],  # type: ignore[arg-type]  # as above
+}
+
+
+class Keeper(Middleware):
+    """Keeps as todos what the host says."""
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        await context.update(todos=message)
+
+
+@pytest.mark.parametrize("wrong", [*UNKEPT, "no todo"])
+async def test_todos_of_a_middleware_that_could_not_be_loaded_again(autojump_clock: Any, wrong: str) -> None:
+    """They are refused before anything is stored, so the conversation starts again."""
+    async with opened(Agent(model=ScriptedModel(["hi"]), middleware=[Keeper()])) as sessions:
+        handle = (await sessions.start("c")).agent
+        await handle.notify_middleware("Keeper", [Todo(2, "b"), Todo(1, "a")])
+        with pytest.raises(MiddlewareError) as caught:
+            await handle.notify_middleware("Keeper", UNKEPT.get(wrong, ["a"]))
+        await sessions.stop("c")
+        await sessions.start("c")
+
+        assert "todos[" in str(caught.value.__cause__)
+        assert (Todo(1, "a"), Todo(2, "b")) == (await state_of(sessions)).todos
+
+
+async def test_todos_of_a_tool_that_could_not_be_loaded_again(autojump_clock: Any) -> None:
+    """The model reads why; nothing was stored."""
+
+    async def note(context: ToolContext) -> str:
+        await context.update(todos=[Todo(1, "a"), Todo(1, "b")])
+        return "noted"
+
+    async with opened(Agent(model=ScriptedModel([Call("note"), "hi"]), tools=[note])) as sessions:
+        await ask(sessions)
+        await sessions.stop("c")
+        await sessions.start("c")
+        state = await state_of(sessions)
+
+        assert () == state.todos
+        assert ["failed"] == [one.status for message in state.messages for one in message.results]
+
+
+@pytest.mark.parametrize("wrong", UNKEPT)
+async def test_todos_of_a_seed_that_could_not_be_loaded_again(autojump_clock: Any, wrong: str) -> None:
+    """The start fails, and nothing was stored."""
+
+    async def build(_agent_id: str, _config: Any) -> tuple[Agent, SessionOpts]:
+        return Agent(model=ScriptedModel(["hi"])), SessionOpts(fresh_state_attrs={"todos": UNKEPT[wrong]})
+
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(build))) as sessions:
+        with pytest.raises(StartFailed) as caught:
+            await sessions.post("c", "Hello")
+
+        assert "fresh_state_attrs['todos']" in str(caught.value.__cause__)
+        assert [] == list((await sessions.conversations()).items)

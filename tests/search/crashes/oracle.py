@@ -13,10 +13,10 @@ import attrs
 
 from tests.search.crashes.notes import Log, Notes
 from tests.search.crashes.workload import text_of
-from trio_sagents.data.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
+from trio_sagents.conversation.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
-from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
 
@@ -305,7 +305,7 @@ class _Conversation:
     def _records(self) -> list[JSON]:
         """Return all decisions on record: of the open interrupt, of calls that are taken, of calls that have their result."""
         interrupt = self.stored.state.get("interrupt") or {}
-        taken = self.stored.state.get("taken") or {}
+        taken = self.stored.state.get("open_decisions") or {}
         records = [*interrupt.get("decided", ()), *(record for some in taken.values() for record in some)]
         for message in self.history:
             records += message.metadata.get("decisions", ())

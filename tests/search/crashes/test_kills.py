@@ -10,6 +10,8 @@ import pytest
 
 from tests.search.crashes.running import KILLS, in_all, run, violations
 
+pytestmark = pytest.mark.slow
+
 BUGS = (
     "commit_lazily",
     "halve_commits",

@@ -13,6 +13,8 @@ from tests.search.crashes.disk import Step, watch
 from tests.search.crashes.images import Committed, Recording, images, wrong_prefix
 from tests.search.crashes.running import IMAGES, in_all, run, violations
 
+pytestmark = pytest.mark.slow
+
 
 def test_power_loss_with_full(capsys: pytest.CaptureFixture[str]) -> None:
     """With FULL nothing acknowledged is missing from any image, the file is whole, and the library goes on from it."""

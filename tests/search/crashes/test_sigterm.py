@@ -23,6 +23,8 @@ from trio_sagents import (
 from trio_sagents.data.records import Commit
 from trio_sagents.testing import Call, ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 BUGS = ("settle_nothing", "drop_results", "drop_text", "blame_the_user")
 
 
@@ -69,7 +71,7 @@ async def test_a_cancelled_host_with_a_nursery_in_its_block(autojump_clock: trio
                 host.cancel()
                 await trio.sleep_forever()
 
-    assert ShutdownReason.HOST_CANCELLED == handle._live.shutdown_reason
+    assert ShutdownReason.HOST_CANCELLED == handle._entry.shutdown_reason
 
 
 class Held(MemoryStore):
@@ -125,7 +127,7 @@ async def test_a_drain_while_a_decision_is_on_its_way(autojump_clock: trio.testi
     assert found is not None
     answered = [part["call_id"] for message in found.messages for part in message["parts"] if part["type"] == "tool_result"]
     decided = [record["kind"] for message in found.messages for record in message.get("metadata", {}).get("decisions", ())]
-    decided += [record["kind"] for records in found.state.get("taken", {}).values() for record in records]
+    decided += [record["kind"] for records in (found.state.get("open_decisions") or {}).values() for record in records]
     assert ["approve"] == decided
     assert ["call-1"] == answered
     assert ["fine", "stop"] == [found.messages[-1]["parts"][-1]["text"], found.messages[-1]["stop_reason"]]

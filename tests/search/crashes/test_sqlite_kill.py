@@ -22,6 +22,8 @@ import trio
 from trio_sagents.data.records import Commit, DisplayMessage
 from trio_sagents.persistence import SqliteStore
 
+pytestmark = pytest.mark.slow
+
 CONVERSATIONS = 5
 KILLS = int(os.environ.get("TRIO_SAGENTS_KILLS", "40"))
 DAMAGED = 3

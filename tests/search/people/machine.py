@@ -385,27 +385,27 @@ class PeopleMachine(TrioStateMachine):
         runtime = process.sessions.runtime  # type: ignore[attr-defined]  # looked at from inside
         entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
         live = None if entry is None else entry.live
-        if live is None or live.has_ended or process.disk.busy or not live.ledger.is_at_rest or process.disk.lies:
+        if live is None or live.entry.has_ended or process.disk.busy or not live.journal.is_at_rest or process.disk.lies:
             return
-        ledger = live.ledger
+        ledger = live.journal.state
         interrupt = ledger.interrupt
         check(
             (None if interrupt is None else interrupt.interrupt_id) == plain.open_id, "I11", "memory has another interrupt than the store"
         )
         if interrupt is not None:
             check([one.call_id for one in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
-            check(live.turn is None, "I25", "a turn runs while its interrupt is open")
+            check(live.turns.turn is None, "I25", "a turn runs while its interrupt is open")
         decided = {call_id: known[0]["kind"] for call_id, known in plain.records.items()}
         check(
             {call_id: one.kind for call_id, one in ledger.decisions.items()} == decided, "I11", "memory has other decisions than the store"
         )
-        if live.turn is None and live.is_accepting and live.status is not Status.RUNNING:
+        if live.turns.turn is None and live.entry.is_accepting and live.board.status is not Status.RUNNING:
             check(
-                (live.status is Status.INTERRUPTED) == (interrupt is not None),
+                (live.board.status is Status.INTERRUPTED) == (interrupt is not None),
                 "I7",
-                f"it is {live.status}, and the interrupt is {interrupt}",
+                f"it is {live.board.status}, and the interrupt is {interrupt}",
             )
-            process.disk.book.check_history(is_whole=interrupt is None and not live.needs_repair)
+            process.disk.book.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
 
     def finish(self) -> None:
         """Let everything go its way: each interrupt can be answered, and then the conversation goes on."""

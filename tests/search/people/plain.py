@@ -79,12 +79,12 @@ class Plain:
             self._note(record, has_message=bool(commit.queued))
         if "interrupt" in state:
             self._see_interrupt(state["interrupt"], before)
-        if "taken" in state:
-            self.taken = {one["call_id"]: one for some in (state["taken"] or {}).values() for one in some if one["kind"] in RUNS}
+        if "open_decisions" in state:
+            self.taken = {one["call_id"]: one for some in (state["open_decisions"] or {}).values() for one in some if one["kind"] in RUNS}
 
     def _records_in(self, commit: Any, state: Record) -> Iterator[Record]:
         yield from ((state.get("interrupt") or {}).get("decided")) or ()
-        for some in (state.get("taken") or {}).values():
+        for some in (state.get("open_decisions") or {}).values():
             yield from some
         for message in map(plain, commit.messages):
             if message["role"] == "tool":

@@ -8,6 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.search.people import nightly
 from tests.search.people.machine import PeopleMachine
 
+pytestmark = pytest.mark.slow
+
 
 class _Broken(PeopleMachine):
     @invariant()

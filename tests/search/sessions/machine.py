@@ -39,7 +39,7 @@ from tests.support.logs import quiet_log
 from tests.support.records import Violation, check
 from tests.support.stores import MemoryBackend, SqliteBackend, WatchedStore
 from trio_sagents import Completed
-from trio_sagents.supervisor import LiveAgent
+from trio_sagents.supervisor._agent import LiveAgent
 from trio_sagents.testing.machines import MODES, TrioStateMachine
 
 CONVERSATIONS = st.sampled_from(["a", "a", "b"])
@@ -124,7 +124,7 @@ class SessionMachine(TrioStateMachine):
         serve = LiveAgent.serve
 
         async def watched(live: LiveAgent) -> Any:
-            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.runtime)
+            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.services)
             world.agent_begins(live)
             reason = await serve(live)
             world.agent_leaves(live, reason)
@@ -273,9 +273,9 @@ class SessionMachine(TrioStateMachine):
         world.call("start", conversation_id, "alice", world.start, None)
         self.settle()
         live = Inside(world).live(conversation_id)
-        if live is None or live.turn is not None:
+        if live is None or live.turns.turn is not None:
             return
-        left = live.last_activity + INACTIVITY - self.clock.current_time()
+        left = live.lifetime.last_activity + INACTIVITY - self.clock.current_time()
         if left > early:
             self.advance(left - early - 0.01)
             self.jump(0.01)
@@ -463,12 +463,12 @@ class SessionMachine(TrioStateMachine):
     def _check_readers(self) -> None:
         world = self.world
         inside = Inside(world)
-        up = {entry.live.ledger.incarnation for entry in inside.entries() if entry.live is not None}
+        up = {entry.live.journal.identity.incarnation for entry in inside.entries() if entry.live is not None}
         for reader in self._readers():
             for (conversation_id, _), stream in reader.streams.items():
                 book = world.store.book(conversation_id)
                 live = inside.live(conversation_id)
-                if live is not None and live.ledger.is_at_rest and not world.store.busy:
+                if live is not None and live.journal.is_at_rest and not world.store.busy:
                     stream.check_up_to_date(live, [one["message_id"] for one in book.history], list(book.queue))
                 silent = {one for one in stream.whole if one not in up and one not in stream.ended and one in world.begun}
                 if not stream.is_resumed:

@@ -34,6 +34,8 @@ from trio_sagents import (
 )
 from trio_sagents.testing import ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 250
 
 

@@ -284,7 +284,6 @@ async def delegating(world: World) -> None:
     "converse",
     "TurnSteps.ask_model",
     "TurnSteps.complete",
-    "TurnSteps.go_on",
     "TurnSteps.run_tools",
     "TurnSteps.take_steered",
     follows=True,
@@ -306,7 +305,7 @@ async def stepping(world: World) -> None:
 
         if not world.started:
             return await converse(turn)
-        ended = await whole(turn.go_on)
+        ended = None
         while ended is None:
             await whole(turn.take_steered)
             answer = await whole(turn.ask_model)

@@ -319,6 +319,28 @@ async def presence(world: World) -> None:
     check(not await presence.list("t"), "I23", "somebody who left is present")
 
 
+@story("Presence.run", kind="bare")
+async def presences_on_a_bus(world: World) -> None:
+    """Two presences on one bus, of which one comes and goes: what it tracked is seen by the other, and is gone with it."""
+    bus = LocalPubSub()
+    here, there = Presence(bus), Presence(bus)
+
+    async def call() -> None:
+        with trio.move_on_after(20):
+            await there.run()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.run)
+        async with there.track("t", "a"):
+            nursery.start_soon(world.strike, call)
+            await trio.sleep(10)
+            check(here.count("t") in {0, 1}, "I23", f"{here.count('t')} entries of one viewer")
+        await trio.sleep(60)
+        check(not await here.list("t"), "I23", "somebody who left is present in another process")
+        check(not await there.list("t"), "I23", "somebody who left is present")
+        nursery.cancel_scope.cancel()
+
+
 @story("LocalPubSub.subscribe", kind="bare")
 async def pubsub(world: World) -> None:
     """Listen, and hear."""

@@ -2,8 +2,12 @@
 
 import faulthandler
 
+import pytest
+
 from tests.search.simulation.nightly import Job, jobs, run, work
 from tests.search.simulation.stories import STORIES
+
+pytestmark = pytest.mark.slow
 
 STAGES = [
     "schedules, mixed program",

@@ -16,11 +16,13 @@ import pytest
 import trio_sagents.files
 from tests.search.simulation.lives import LIVES, Lives
 from tests.search.simulation.mixed import MIXED, mixed
-from tests.search.simulation.names import public_waits
+from tests.search.simulation.names import IMPLEMENTED, public_waits
 from tests.search.simulation.nightly import steps_wanted
 from tests.search.simulation.stories import STORIES
 from tests.search.simulation.world import Story
 from trio_sagents.testing import run_plain, simulate, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
+
+pytestmark = pytest.mark.slow
 
 PER_STORY = 1_000
 """Task steps of the schedules of each story, and thirty times as many of the mixed program."""
@@ -52,7 +54,7 @@ def test_names_when_counted() -> None:
 def code_of(name: str) -> types.CodeType:
     """Return the code of a public function or method."""
     first, *rest = name.split(".")
-    found: Any = getattr(trio_sagents, first, None) or getattr(trio_sagents.files, first)
+    found: Any = IMPLEMENTED.get(first) or getattr(trio_sagents, first, None) or getattr(trio_sagents.files, first)
     for part in rest:
         found = inspect.getattr_static(found, part)
     code = inspect.unwrap(getattr(found, "__func__", found)).__code__

@@ -57,6 +57,7 @@ def test_arguments_that_are_not_known_are_shown_as_they_are(name: str, arguments
     assert json.dumps(arguments, indent=2).splitlines() == [line[4:] for line in call_lines(call(name, arguments))[1:]]
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON_VALUES))
 def test_what_is_shown_hides_nothing(arguments: dict[str, Any]) -> None:
     """Every line can be seen as it is: no control characters, no marks that turn the text around."""
@@ -139,6 +140,7 @@ def test_what_answers_nothing_is_told(pending: PendingCall, typed: str, words: s
         parse_answer(pending, typed)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON_VALUES))
 def test_arguments_can_be_edited_on_one_line(arguments: dict[str, Any]) -> None:
     """What stands there to be edited is one printable line, and left as it is means the same."""

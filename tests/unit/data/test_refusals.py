@@ -6,15 +6,15 @@ from typing import Any
 import attrs
 import pytest
 
+from trio_sagents.conversation.history import open_calls
+from trio_sagents.conversation.rows import closing_rows, rows_of
+from trio_sagents.conversation.validity import check_answer, check_history
 from trio_sagents.data.config import SessionOpts
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated
-from trio_sagents.data.history import open_calls
 from trio_sagents.data.interrupt_wire import decode_interrupt, decode_records, encode_interrupt
 from trio_sagents.data.interrupts import Interrupt, pending
 from trio_sagents.data.messages import ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult, UserMessage
-from trio_sagents.data.rows import closing_rows, rows_of
 from trio_sagents.data.state import State
-from trio_sagents.data.validity import check_answer, check_history
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, decode_metadata, decode_todos, encode_message, upgrade
 from trio_sagents.exceptions import StateError, StateFromFuture
 

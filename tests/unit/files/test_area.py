@@ -33,6 +33,7 @@ from trio_sagents.files import (
     TextNotUnique,
     open_files,
 )
+from trio_sagents.testing import Simulation, simulate
 
 Call = Callable[[FileArea], Awaitable[object]]
 
@@ -822,7 +823,7 @@ def test_config_when_wrong(settings: dict[str, object], error: type[Exception]) 
 def test_config_when_one_backend_is_mounted_twice() -> None:
     """One backend at two places would mix up their files."""
     backend = MemoryFiles()
-    with pytest.raises(ValueError, match="a backend of its own"):
+    with pytest.raises(ValueError, match="its own backend"):
         FilesConfig(mounts=[Mount("/a", backend), Mount("/b", backend)])
 
 
@@ -902,3 +903,16 @@ def test_error_of_a_storage(cause: Exception, words: str) -> None:
     assert "creating '/a' failed: " in str(error)
     assert words in str(error)
     assert "secret" not in str(error)
+
+
+def test_open_files_when_it_is_cancelled_already() -> None:
+    """The same of files."""
+
+    async def main(simulation: Simulation) -> bool:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with open_files():
+                raise AssertionError("they were opened")
+        return scope.cancelled_caught
+
+    assert simulate(main, 0)[1]

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from trio_sagents.exceptions import LimitExceeded, PersistenceError
 from trio_sagents.files import (
-    DirectoryFiles,
     FileArea,
     FileError,
     FileExists,
@@ -28,6 +28,7 @@ from trio_sagents.files import (
     open_files,
 )
 from trio_sagents.files import _walk as walk
+from trio_sagents.files.directory import DirectoryFiles
 
 S, T = ("s",), ("t",)
 CANARY = "the canary"
@@ -463,6 +464,7 @@ async def test_close_when_the_disk_hangs(root: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setattr(DirectoryFiles, "_work", told)
             await area.write("/f", "two")
             await trio.to_thread.run_sync(at_work.wait)
+            done.clear()  # the look at the file before the write has ended
     gate.set()
     await trio.to_thread.run_sync(done.wait)
 
@@ -543,3 +545,41 @@ async def test_area_when_used_with_a_tree_of_the_host(root: Path) -> None:
             await area.read("/b.md")
         (root / "empty").mkdir()
         await area.create("/empty", "in the place of an empty folder")
+
+
+@pytest.mark.parametrize("doing", ["create", "write", "move", "delete"])
+async def test_write_when_the_power_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str) -> None:
+    """A file's content is flushed before it takes its name, and the folder after: so the disk has the old one or the new one, whole."""
+    backend = DirectoryFiles(tmp_path)
+    done: list[str] = []
+
+    def noted(name: str, *, is_naming: bool) -> None:
+        plain: Any = getattr(os, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            kind = "named" if is_naming else "folder" if stat.S_ISDIR(os.fstat(args[0]).st_mode) else "content"
+            if "unlink" not in name or not str(args[0]).startswith("~"):
+                done.append(kind)
+            return plain(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+
+    async with backend.open():
+        await backend.create(("alice",), "/a.txt", "old")
+        for name in ("link", "rename", "unlink"):
+            noted(name, is_naming=True)
+        noted("fsync", is_naming=False)
+        # `os.supports_dir_fd` was asked when it was opened.
+        match doing:
+            case "create":
+                await backend.create(("alice",), "/b.txt", "new")
+            case "write":
+                await backend.write(("alice",), "/a.txt", "new")
+            case "move":
+                await backend.move(("alice",), "/a.txt", "/b.txt")
+            case _:
+                await backend.delete(("alice",), "/a.txt")
+        await trio.lowlevel.checkpoint()
+
+    moments = [kind for index, kind in enumerate(done) if not index or done[index - 1] != kind]
+    assert {"create": ["content", "named", "folder"], "write": ["content", "named", "folder"]}.get(doing, ["named", "folder"]) == moments

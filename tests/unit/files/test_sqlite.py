@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from trio_sagents._sqlite import opening
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.files import DirectoryFiles, FilesConfig, FilesUnsaved, Mount, SqliteFiles, open_files
-from trio_sagents.files import sqlite as module
 from trio_sagents.persistence import SqliteStore
 
 S = ("s",)
@@ -35,7 +35,7 @@ async def fails_to_open(path: Path, says: str) -> None:
     with pytest.raises(PersistenceError, match=says):
         async with SqliteFiles(path).open():
             pass
-    assert set() == module._open_files
+    assert set() == opening._open_files
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ async def test_open_when_the_file_is_not_ours(path: Path, tmp_path: Path) -> Non
     path.unlink()
     async with SqliteStore(path).open():
         pass
-    await fails_to_open(path, "SqliteStore")
-    await fails_to_open(tmp_path, "no file")
+    await fails_to_open(path, "is not a SqliteFiles file")
+    await fails_to_open(tmp_path, "this is a folder")
     await fails_to_open(tmp_path / "missing" / "files.db", "make it first")
 
 

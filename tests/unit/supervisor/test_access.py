@@ -75,3 +75,49 @@ async def test_allows_when_the_authorizer_inherits_from_same_scope() -> None:
     assert not access.is_synchronous
     assert await access.allows("alice", "c", "post")
     assert (True, False) == (access.owns("alice", "alice"), access.owns("alice", "bob"))
+
+
+class Owning(SameScope):
+    """An authorizer that says itself who owns what."""
+
+    def owner_of(self, scope: Any) -> Any:
+        return scope["owner"]
+
+
+class Lying(int):
+    """A number that says of itself that it is another one."""
+
+    def __int__(self) -> int:
+        return 8
+
+
+@pytest.mark.parametrize(
+    ("given", "owner"), [(Plain.ALICE, "alice"), (Mixed.ALICE, "alice"), (Number.SEVEN, 7), (Lying(7), 7), (None, None)]
+)
+def test_owner_and_actor_when_the_authorizer_names_them(given: Any, owner: Any) -> None:
+    """Whichever function of a host says it, a plain value gets into the registry and the record, and no object of the host."""
+    found = [Access(Owning()).owner_of({"owner": given}), Access(Naming(lambda scope: None)).actor_of({"name": given})]
+
+    assert [owner, owner] == found
+    assert {type(owner)} == {type(one) for one in found}
+    assert Access(Owning()).owns({"owner": given}, owner)
+
+
+def test_owner_of_when_an_authorizer_returns_what_can_be_no_key() -> None:
+    """What no store could compare is refused before anything is reserved, and the error names the function."""
+    with pytest.raises(TypeError) as caught:
+        Access(Owning()).asker({"owner": ["alice"]})
+
+    assert "Owning.owner_of must return a str, an int or None, not list" == str(caught.value)
+
+
+def test_owner_of_when_the_key_is_async() -> None:
+    """A coroutine function is refused with what to do, and its coroutine is closed."""
+
+    async def key(scope: Any) -> str:
+        return "alice"
+
+    with pytest.raises(TypeError) as caught:
+        Access(SameScope(key)).owner_of("alice")  # type: ignore[arg-type]  # that is the mistake
+
+    assert "SameScope.key must be a plain function, not `async def`" == str(caught.value)

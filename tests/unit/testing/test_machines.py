@@ -168,6 +168,7 @@ class Failing(TrioStateMachine):
         self.settle()
 
 
+@pytest.mark.slow
 def test_machine_when_a_task_fails() -> None:
     """What a task of the machine raises fails the example, shrunk to one step; the run is ended, and Trio as before."""
     before = trio_run._r

@@ -73,6 +73,7 @@ def test_runaway_when_it_cannot_be_cancelled(program: Program) -> None:
     assert f"tests.unit.testing.test_programs:{program.__name__}" in "\n".join(found.value.__notes__)
 
 
+@pytest.mark.slow
 def test_runaway_when_it_cannot_be_ended_at_all() -> None:
     """A program that goes on whatever is raised in it is cut off; in a process of its own, for it leaves its coroutines behind."""
     command = [sys.executable, "-m", "trio_sagents.testing", "replay", "--seed", "0", "--max-steps", "300", "--lines", "1"]

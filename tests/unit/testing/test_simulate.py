@@ -66,6 +66,7 @@ def test_simulate_with_one_seed_twice(mode: Mode) -> None:
     assert 10 < len(set(results))
 
 
+@pytest.mark.slow
 def test_simulate_in_another_process() -> None:
     """A seed is the same schedule in another process, whatever its hash seed."""
     program = "from tests.unit.testing.test_simulate import *; print([simulate(race, seed)[1] for seed in range(12)])"
@@ -249,6 +250,7 @@ def test_failure_when_explained() -> None:
     assert f"python -m trio_sagents.testing replay --seed {seed} --mode pct tests.unit.testing.test_simulate:broken" in notes
 
 
+@pytest.mark.slow
 def test_replay_when_it_fails() -> None:
     """The command fails the same way, prints the story with places, and ends with status 1; a seed that is fine ends with 0."""
     command = [
@@ -282,6 +284,7 @@ def fine_seed() -> int:
     raise AssertionError("all schedules fail")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["nothing", "tests.unit.testing.test_simulate:nothing", "no_such_module:x", "no_such_file.py:x"])
 def test_replay_when_there_is_no_program(program: str) -> None:
     """A program that is not there is refused in words."""

@@ -65,9 +65,9 @@ def delta(seq: int, offset: int, text: str) -> Envelope:
         [snapshot(0), envelope(1, Gap(1, 9), 9), ended(10)],
         [snapshot(0), ended(1), snapshot(0, "j"), attrs.evolve(turn(1), incarnation="j")],
         [snapshot(3, text="ab"), delta(4, 2, "cd"), delta(5, 4, "e")],
-        [ended(9)],
+        [envelope(1, Gap(1, 8), 8), ended(9)],
     ],
-    ids=["plain", "second snapshot", "gap", "gap at the end", "next agent", "text", "end alone"],
+    ids=["plain", "second snapshot", "gap", "gap at the end", "next agent", "text", "an agent that was missed"],
 )
 def test_spy_when_all_is_well(envelopes: list[Envelope]) -> None:
     """What the rules allow passes."""
@@ -82,6 +82,7 @@ def test_spy_when_all_is_well(envelopes: list[Envelope]) -> None:
     ("invariant", "envelopes"),
     [
         ("I18", [turn(1)]),
+        ("I18", [ended(9)]),
         ("I17", [snapshot(0), turn(2)]),
         ("I17", [snapshot(0), turn(1), turn(1)]),
         ("I17", [snapshot(0), envelope(1, Gap(1, 9), 9), turn(10)]),
