@@ -162,7 +162,7 @@ class CommitQueue:
                 if error is not None:
                     behind = tuple(queue)
                     queue.clear()
-                # Invariant: a continuation submits nothing, so what is submitted next builds on what is committed.
+                # Invariant: the continuation of a failed commit submits nothing: what is submitted next builds on what is committed.
                 pending.finish(saved, error)
                 for failed in behind:
                     failed.finish(None, error)
