@@ -31,7 +31,6 @@ MISSING: Final[Mapping[str, str]] = {
     "content type 'error'": "no failed turn leaves a row",
     "hook Middleware.debug_summary": "nothing calls it",
     "field Interrupt.restorable": "nothing gives it another value than its default",
-    "SessionConfig.pubsub travels": "presence does not travel by it",
     "optional DisplayMessagePersistence.resolve_tool_result": "nothing calls it",
     "optional DisplayMessagePersistence.save_synthetic_message": "nothing calls it",
 }

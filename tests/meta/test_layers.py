@@ -87,6 +87,8 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_page_view",
         "_pubsub",
         "_presence_wire",
+        "_differences",
+        "_peers",
         "_exchange",
         "_presence",
     ),

@@ -10,6 +10,8 @@ The modules, lowest first. Each module imports only modules that come before it 
     _page_view       what a page shows, and when the history has to be read again
     _pubsub          the port for a bus, and the bus inside one process
     _presence_wire   what presences say to each other on a bus
+    _differences     what one presence tells the others of its entries
+    _peers           what is known of the other presences
     _exchange        how the presences on a bus learn each other's entries
     _presence        who is where
 """
