@@ -22,11 +22,12 @@ from trio_sagents.broadcast._page_view import PageChange, PageView
 from trio_sagents.broadcast._presence import Presence, PresenceDiff, Tracked
 from trio_sagents.broadcast._pubsub import LocalPubSub, PubSub
 from trio_sagents.broadcast._subscriber import Subscriber
-from trio_sagents.broadcast._subscription import Subscription
+from trio_sagents.broadcast._subscription import Mailbox, Subscription
 
 __all__ = (
     "Feed",
     "LocalPubSub",
+    "Mailbox",
     "PageChange",
     "PagePart",
     "PageView",
