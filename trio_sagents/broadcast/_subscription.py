@@ -23,6 +23,16 @@ def _recall_nothing(_: "Subscription") -> Sequence[Envelope]:
     return ()
 
 
+@attrs.frozen(eq=False)
+class Mailbox:
+    """What a subscription needs of its subscriber."""
+
+    announce: "Callable[[Subscription], None]"
+    """Puts the subscription into the channel of the subscriber."""
+    recall: "Callable[[Subscription], Sequence[Envelope]]" = _recall_nothing
+    """Takes back what the subscriber has taken and not handed to the reader yet, in order."""
+
+
 @attrs.define(eq=False)
 class Subscription:
     """The subscription of one subscriber to one conversation on one channel."""
@@ -35,12 +45,9 @@ class Subscription:
     """The owner key of the scope, as it was when the subscriber was opened."""
     most_events: int
     most_text: int
-    _announce: "Callable[[Subscription], None]" = attrs.field(repr=False)
-    """Puts this subscription into the channel of its subscriber."""
+    _mailbox: Mailbox = attrs.field(repr=False)
     _place: Cursor | Feed | None = None
     """The last place that was given to the reader, or is about to be: of an earlier agent, or of `feed` at `_seen`. None at first."""
-    _recall: "Callable[[Subscription], Sequence[Envelope]]" = attrs.field(default=_recall_nothing, repr=False)
-    """Takes back from the subscriber what was taken and not handed to the reader yet, in order."""
     feed: Feed | None = None
     """The feed of the live agent; None while the subscription is pending."""
     is_announced: bool = False
@@ -75,7 +82,7 @@ class Subscription:
         if not self.is_announced and not self.is_closed:
             self.is_announced = True
             try:
-                self._announce(self)
+                self._mailbox.announce(self)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 self.is_closed = True  # nobody reads any more
 
@@ -138,7 +145,7 @@ class Subscription:
 
         The place goes back to what the reader was given. So nothing is missed silently if the right comes back.
         """
-        recalled = self._recall(self)
+        recalled = self._mailbox.recall(self)
         if recalled:
             place = _place_before(recalled[0])
         elif self._backlog:
