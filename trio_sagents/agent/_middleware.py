@@ -25,6 +25,18 @@ MAX_PROMPT: Final = 512 * 1024
 
 
 @attrs.define(eq=False)
+class Remembered:
+    """What this process remembers of the calls of an agent that wait for people. A restart forgets it."""
+
+    tools: dict[str, KnownTool] = attrs.field(factory=dict)
+    """By call id: what a call was to run when it began to wait. The outermost pipeline has this for all its sub-agents."""
+    agents: "dict[str, Pipeline]" = attrs.field(factory=dict)
+    """By call id: the sub-agents that wait in calls of the agent."""
+    values: Mapping[str, Opaque] = attrs.field(factory=dict)
+    """By call id: what the functions returned whose neighbours wait. A text of it is stored, and a text is not the value."""
+
+
+@attrs.define(eq=False)
 class Pipeline:
     """The middleware of one agent, and its tools."""
 
@@ -37,12 +49,8 @@ class Pipeline:
     """Whether the middleware is to be asked for its tools."""
     around: MiddlewareHost | None = None
     """Of a sub-agent: the turn of the agent around it."""
-    _waiting_agents: "dict[str, Pipeline] | None" = None
-    """By call id: the sub-agents that wait for people in calls of this agent, as long as this process remembers them."""
-    _waiting_tools: dict[str, KnownTool] | None = None
-    """By call id: what a call was to run when it began to wait. The outermost pipeline has it for all its sub-agents."""
-    _values: Mapping[str, Opaque] | None = None
-    """By call id: what the functions returned whose neighbours wait for people, as long as this process remembers it."""
+    _remembered: "Remembered | None" = None
+    """None while nothing waits."""
     _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
     """By name: the middleware that brought a tool."""
     _first: frozenset[str] | None = None
@@ -97,38 +105,30 @@ class Pipeline:
         """
         return self.parent is None or not self.origin_of(tool.name)
 
-    def note_waiting_tool(self, call_id: str, known: KnownTool) -> None:
-        """Remember what a call was to run when it began to wait."""
-        self._waiting_tools = {**(self._waiting_tools or {}), call_id: known}
-
-    def waiting_tool(self, call_id: str) -> KnownTool | None:
-        """Return what a call was to run when it began to wait; None if that was before a restart."""
-        return (self._waiting_tools or {}).get(call_id)
-
-    def note_waiting_agent(self, call_id: str, pipeline: "Pipeline") -> None:
-        """Remember a sub-agent that waits for people in a call."""
-        self._waiting_agents = {**(self._waiting_agents or {}), call_id: pipeline}
-
-    def continue_from(self, call_id: str) -> None:
-        """Continue the sub-agent that waited in a call, if this process remembers it: its middleware keeps its memory."""
-        assert self.parent is not None
-        earlier = (self.parent._waiting_agents or {}).get(call_id)  # noqa: SLF001  # of the same class
-        if earlier is not None:
-            self._memories, self._waiting_agents = earlier._memories, earlier._waiting_agents  # noqa: SLF001
-            self._values = earlier._values  # noqa: SLF001
-
-    def keep_values(self, values: Mapping[str, Opaque]) -> None:
-        """Remember what functions returned until the turn continues: a text of it is stored, and a text is not the value."""
-        self._values = values or None
+    @property
+    def remembered(self) -> "Remembered":
+        """What this process remembers of the calls that wait for people."""
+        if self._remembered is None:
+            self._remembered = Remembered()
+        return self._remembered
 
     def take_values(self) -> Mapping[str, Opaque]:
         """Return what functions returned before the turn waited, and forget it; empty after a restart."""
-        values, self._values = self._values or {}, None
+        if self._remembered is None:
+            return {}
+        values, self._remembered.values = self._remembered.values, {}
         return values
 
     def forget_waiting(self) -> None:
         """The calls of earlier answers have ended: forget what they were to run, what they returned, and their sub-agents."""
-        self._waiting_tools = self._waiting_agents = self._values = None
+        self._remembered = None
+
+    def continue_from(self, call_id: str) -> None:
+        """Continue the sub-agent that waited in a call, if this process remembers it: its middleware keeps its memory."""
+        assert self.parent is not None
+        earlier = self.parent.remembered.agents.get(call_id)
+        if earlier is not None:
+            self._memories, self._remembered = earlier._memories, earlier._remembered  # noqa: SLF001  # of the same class
 
     # ── its hooks
 

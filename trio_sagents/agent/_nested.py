@@ -352,7 +352,7 @@ class CallHost:
                 outcome = await self.run_turn(pipeline, nested)
             except BaseException as error:
                 if any(isinstance(leaf, Suspended) for leaf in leaves(error)):
-                    self.pipeline.note_waiting_agent(opened.call.call_id, pipeline)
+                    self.pipeline.remembered.agents[opened.call.call_id] = pipeline
                 nested.tell(_last_word(error))
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
