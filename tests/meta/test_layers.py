@@ -33,7 +33,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "abc": frozenset({"agent", "broadcast", "data", "sessions", "storage", "supervisor"}),
     "storage": _BASE | {"conversation"},
     "agent": _BASE | {"conversation"},
-    "broadcast": _BASE,
+    "broadcast": _BASE | {"conversation"},
     "models": _BASE,
     "files": _BASE | {"_sqlite"},
     "mcp": _BASE | {"agent"},
@@ -47,7 +47,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "__init__": frozenset(
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
-    "testing": frozenset({"__init__", "agent", "data", "exceptions", "persistence", "storage", "supervisor"}),
+    "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
     "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),
 }
 """From each unit, the units or modules that it may import."""
@@ -88,6 +88,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_gate",
         "_model_call",
         "_attempts",
+        "_shortening",
         "_asking",
         "_tool_chain",
         "_nested",
@@ -100,12 +101,14 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     "broadcast": (
         "_feed",
         "_backlog",
-        "_presence_wire",
-        "_pubsub",
-        "_exchange",
-        "_presence",
         "_subscription",
         "_subscriber",
+        "_page_present",
+        "_page_view",
+        "_pubsub",
+        "_presence_wire",
+        "_exchange",
+        "_presence",
     ),
     "cli": (
         "_arithmetic",
@@ -180,6 +183,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "interrupt_wire",
         "event_wire",
         "estimates",
+        "reading",
     ),
     "files": (
         "_errors",
@@ -204,15 +208,16 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     "mcp": (
         "_servers",
         "_errors",
-        "_memory",
+        "_wire",
+        "_answers",
+        "_results",
         "_schemas",
         "_tools",
-        "_wire",
-        "_http",
+        "_streams",
         "_stdio",
-        "_results",
-        "_answers",
+        "_http",
         "_listening",
+        "_memory",
         "_opening",
         "_connection",
         "_middleware",
@@ -283,6 +288,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_watch",
         "_mailboxes",
         "_admission",
+        "_page",
         "_commands",
         "_boot",
         "_task",
@@ -351,6 +357,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_local_server",
         "_wire_words",
         "_speakers",
+        "mcp_server",
         "providers",
     ),
 }
@@ -368,6 +375,7 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
     ("cli._lines", "termios"): "not on every system",
+    ("testing.mcp_server", "mcp"): "the extra `mcp`: only a kit for tools of MCP servers needs it",
 }
 """From a module, and what a function of it imports: the reason."""
 

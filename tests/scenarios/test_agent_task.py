@@ -46,6 +46,7 @@ from trio_sagents import (
     ShutdownReason,
     Snapshot,
     StartFailed,
+    StateRestored,
     Status,
     StatusChanged,
     Todo,
@@ -471,9 +472,10 @@ async def test_status_when_an_interrupt_is_restored(autojump_clock: Any) -> None
     async with opened(agent, store=store) as sessions:
         assert isinstance(await ask(sessions), Interrupted)
     async with opened(agent, store=store) as sessions, sessions.watch("c") as watch:
-        (first,) = await read_all(watch)
+        restored, first = await read_all(watch)
         info = await sessions.agent_info("c")
 
+    assert StateRestored() == restored.event
     assert (Status.INTERRUPTED, Status.INTERRUPTED) == (first.event.status, info.status)
 
 

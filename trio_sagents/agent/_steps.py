@@ -20,6 +20,7 @@ from trio_sagents.agent._until import final_result
 from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
+from trio_sagents.data.reading import as_read
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
 
@@ -59,7 +60,7 @@ class Steps:
 
     def messages(self) -> Sequence[Message]:
         """Return the history so far, oldest first, as the model is to read it; a new sequence."""
-        return self.context.messages()
+        return as_read(self.context.messages())
 
     def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:
         """Return the calls to run for an answer."""
