@@ -210,16 +210,16 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     "mcp": (
         "_servers",
         "_errors",
-        "_memory",
+        "_wire",
+        "_answers",
+        "_results",
         "_schemas",
         "_tools",
-        "_wire",
         "_stdio",
-        "_results",
-        "_answers",
         "_streams",
         "_http",
         "_listening",
+        "_memory",
         "_opening",
         "_connection",
         "_middleware",
@@ -377,6 +377,7 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
     ("cli._lines", "termios"): "not on every system",
+    ("testing.mcp_server", "mcp"): "the extra `mcp`: only a kit for tools of MCP servers needs it",
 }
 """From a module, and what a function of it imports: the reason."""
 
