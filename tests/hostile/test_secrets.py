@@ -87,9 +87,9 @@ SHOWN: Final = {"event", "debug event", "file"}
 HOSTS: Final = {"raised", "traceback"}
 ALLOWED: Final[Mapping[str, set[str]]] = {
     # What was said belongs to the conversation: its viewers see it, its file holds it.
-    "arguments": SHOWN,
+    "arguments": {*SHOWN, "traceback"},  # the tool that fails puts its arguments into its own words
     "result": SHOWN,
-    "tool_error": SHOWN,  # the model reads it, and so do people
+    "tool_error": {*SHOWN, "traceback"},  # the model reads it, so do people, and the host reads it in its log
     "user": SHOWN,
     "seen": {"debug event", "file", "event"},
     # A host's own errors are for the host: what is raised to it, and the traceback in its log. Viewers get "internal error".

@@ -54,7 +54,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 # ── the order of the modules in each package
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
-    "_trio": ("groups", "hosts", "place", "timers", "tree"),
+    "_trio": ("groups", "failures", "hosts", "place", "timers", "tree", "watching"),
     "agent": (
         "_shapes",
         "_schema",

@@ -4,12 +4,15 @@ import functools
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.groups import leaves, split
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._progress import Suspended
@@ -21,6 +24,8 @@ from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed,
 log: Final = logging.getLogger("trio_sagents")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
 """What a turn may fail with; anything else crashes the agent."""
+BUDGET: Final = "budget_"
+"""The names of the limits of a `Budget` begin so."""
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
 
@@ -52,6 +57,10 @@ class Pipeline:
     """By call id: the function that a call was to run when it began to wait."""
     around: MiddlewareHost | None = None
     """Of a sub-agent: the turn of the agent around it."""
+    conversation_id: str = ""
+    """For the log."""
+    watch: LoopWatch | None = None
+    """Names hooks and tools that block the event loop; None if nobody watches."""
     _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
     """By name: the middleware that brought a tool."""
     _first: frozenset[str] | None = None
@@ -108,16 +117,22 @@ class Pipeline:
         return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
 
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
-        """Call a hook; what it raises becomes a `MiddlewareError` that names it, unless it says already what happened."""
+        """Call a hook. What the hook raises is logged and becomes a `MiddlewareError` that names it, unless it is an expected error."""
         try:
-            return await function(*args)
+            with self.labelled(f"middleware {middleware_id!r} ({hook})"):
+                return await function(*args)
+        except LimitExceeded as exc:
+            # Around a call, the limit may be one of the turn's own, which the hook only lets pass.
+            if not exc.source and (exc.limit.startswith(BUDGET) or not (hook.startswith("around_") or middleware_id == "mode")):
+                exc.source = f"middleware {middleware_id!r}"
+            raise
         except EXPECTED:
             raise
         except Exception as error:
             expected = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if expected is not None:
                 raise expected from expected.__cause__  # without the group, and with its own cause
-            raise MiddlewareError(middleware_id, hook) from error
+            raise self._failed(middleware_id, hook, error) from error
         except BaseExceptionGroup as group:
             # Cancellation: beside it the hook raised something else; what goes on is the cancellation alone, as at a tool.
             _, onward = split(group)
@@ -125,6 +140,17 @@ class Pipeline:
             if onward is None and suspended is None:
                 raise
             raise onward or suspended or group from None
+
+    def labelled(self, what: str) -> AbstractContextManager[None]:
+        """Return a block in which the running task does `what`, such as "tool 'pay'"."""
+        return nullcontext() if self.watch is None else self.watch.label(what, self.conversation_id)
+
+    def _failed(self, middleware_id: str, hook: str, error: Exception) -> MiddlewareError:
+        failed = MiddlewareError(middleware_id, hook)
+        if hook == "answer" and isinstance(error, ValueError):
+            return failed  # it refuses a decision, as it may
+        where = (middleware_id, hook, self.conversation_id)
+        return logged(failed, error, "the middleware %r failed in %s, in conversation %r", *where)
 
     async def call(self, middleware: Opaque, hook: str, context: MiddlewareContext, *args: Opaque) -> Opaque:
         """Call one hook of one middleware."""
@@ -140,7 +166,8 @@ class Pipeline:
         """Tell all how a turn ended, inside-out."""
         for one in reversed(self.having("turn_ended")):
             try:
-                one.turn_ended(self.context(one, host, turn_id), outcome)
+                with self.labelled(f"middleware {id_of(one)!r} (turn_ended)"):
+                    one.turn_ended(self.context(one, host, turn_id), outcome)
             except Exception:  # the turn is on record: nothing that anybody raises now can change how it ended
                 log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(one), host.conversation_id)
 

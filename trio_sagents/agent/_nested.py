@@ -318,7 +318,8 @@ class CallHost:
 
         async def run(nursery: trio.Nursery) -> Completed:
             nested = NestedTurn(context, self.opened.call.call_id, name, path, nursery, Progress(around=context.progress))
-            pipeline = Pipeline(agent, path, self.pipeline, around=context)
+            outer = self.pipeline
+            pipeline = Pipeline(agent, path, outer, around=context, conversation_id=outer.conversation_id, watch=outer.watch)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(

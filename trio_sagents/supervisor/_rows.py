@@ -17,7 +17,9 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 
 
-def transformed(rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, RowTransform]]) -> Sequence[DisplayMessage]:
+def transformed(
+    rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, RowTransform]], conversation_id: str = ""
+) -> Sequence[DisplayMessage]:
     """Return the rows as middleware wants them shown. If a transform fails, its row is hidden: what it was to hide is not shown."""
     kept: list[DisplayMessage] = []
     for row in rows:
@@ -30,7 +32,8 @@ def transformed(rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, 
                 if shown is not None:
                     check_row(shown, row.row_id)
             except Exception:  # a row is made in the middle of a commit, which it must not undo
-                log.exception("middleware %r failed in transform_row; the row %r of the transcript is hidden", middleware_id, row.row_id)
+                message = "the middleware %r failed in transform_row, in conversation %r; the row %r of the transcript is hidden"
+                log.exception(message, middleware_id, conversation_id, row.row_id)
                 shown = attrs.evolve(row, content_type="notification", content={"text": "(this cannot be shown)"})
         if shown is not None:
             kept.append(shown)
