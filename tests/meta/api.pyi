@@ -490,6 +490,8 @@ class DisplayMessage:
     content: JSON
     status: str
     created_at: datetime.datetime
+    turn_id: str | None
+    is_final: bool
 
 # The agent.
 

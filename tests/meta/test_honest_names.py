@@ -28,7 +28,6 @@ MISSING: Final[Mapping[str, str]] = {
     "StateRestored": "published once, when a stored state was loaded, before the first snapshot",
     "Status.PAUSED": "no agent is ever paused",
     "Lifecycle 'on_shutdown'": "no write says that the agent ends",
-    "content type 'error'": "no failed turn leaves a row",
     "hook Middleware.debug_summary": "nothing calls it",
     "field Interrupt.restorable": "nothing gives it another value than its default",
     "SessionConfig.pubsub travels": "presence does not travel by it",

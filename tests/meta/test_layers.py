@@ -83,6 +83,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "limits",
         "ids",
         "history",
+        "failures",
         "validity",
         "decided",
         "rows",

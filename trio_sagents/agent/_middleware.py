@@ -17,6 +17,7 @@ from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool, named_apart
+from trio_sagents.conversation.failures import is_budget
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -24,8 +25,6 @@ from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed,
 log: Final = logging.getLogger("trio_sagents")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
 """What a turn may fail with; anything else crashes the agent."""
-BUDGET: Final = "budget_"
-"""The names of the limits of a `Budget` begin so."""
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
 
@@ -123,7 +122,7 @@ class Pipeline:
                 return await function(*args)
         except LimitExceeded as exc:
             # Around a call, the limit may be one of the turn's own, which the hook only lets pass.
-            if not exc.source and (exc.limit.startswith(BUDGET) or not (hook.startswith("around_") or middleware_id == "mode")):
+            if not exc.source and (is_budget(exc) or not (hook.startswith("around_") or middleware_id == "mode")):
                 exc.source = f"middleware {middleware_id!r}"
             raise
         except EXPECTED:

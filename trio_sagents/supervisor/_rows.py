@@ -49,6 +49,8 @@ def check_row(shown: object, row_id: str) -> None:
     if not isinstance(shown.content, Mapping):
         raise TypeError(f"the content of a row must be a JSON object, not {type(shown.content).__name__}")
     plain_json(shown.content, "content")
+    if shown.turn_id is not None:
+        check_text(shown.turn_id, "turn_id")
     for name, text in (("content_type", shown.content_type), ("message_id", shown.message_id)):
         if not isinstance(text, str) or not check_text(text, name):
             raise ValueError(f"the {name} of a row must be a text that is not empty, not {text!r}")
