@@ -86,10 +86,10 @@ SINKS: Final = ("log", "traceback", "event", "debug event", "file", "presence", 
 SHOWN: Final = {"event", "debug event", "file"}
 HOSTS: Final = {"raised", "traceback"}
 ALLOWED: Final[Mapping[str, set[str]]] = {
-    # The messages belong to the conversation: its viewers see them, and its file holds them.
-    "arguments": SHOWN,
+    # What was said belongs to the conversation: its viewers see it, its file holds it.
+    "arguments": {*SHOWN, "traceback"},  # the tool that fails puts its arguments into its own words
     "result": SHOWN,
-    "tool_error": SHOWN,  # the model reads it, and so do people
+    "tool_error": {*SHOWN, "traceback"},  # the model reads it, so do people, and the host reads it in its log
     "user": SHOWN,
     "seen": {"debug event", "file", "event"},
     # A host's own errors are for the host: it gets them raised, and has the traceback in its log. Viewers get "internal error".

@@ -55,18 +55,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 # ── the order of the modules in each package
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
-    "_sqlite": (
-        "kinds",
-        "opening",
-        "watching",
-    ),
-    "_trio": (
-        "groups",
-        "hosts",
-        "place",
-        "timers",
-        "tree",
-    ),
+    "_sqlite": ("kinds", "opening", "watching"),
+    "_trio": ("groups", "hosts", "place", "timers", "tree", "failures", "watching"),
     "agent": (
         "_text_types",
         "_shapes",
@@ -140,14 +130,12 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_main",
         "__main__",
     ),
-    "cluster": (
-        "memory",
-        "sqlite",
-    ),
+    "cluster": ("memory", "sqlite"),
     "conversation": (
         "limits",
         "ids",
         "history",
+        "failures",
         "validity",
         "decided",
         "rows",
@@ -269,20 +257,8 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "offline",
         "_names",
     ),
-    "otel": (
-        "_attributes",
-        "_contents",
-        "_spans",
-        "_tracing",
-    ),
-    "persistence": (
-        "_records",
-        "_sqlite_schema",
-        "_sqlite_tables",
-        "_sqlite_group_commit",
-        "memory",
-        "sqlite",
-    ),
+    "otel": ("_attributes", "_contents", "_spans", "_tracing"),
+    "persistence": ("_records", "_sqlite_schema", "_sqlite_tables", "_sqlite_group_commit", "memory", "sqlite"),
     "sessions": (
         "_routing",
         "_config",
@@ -300,17 +276,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_sessions",
         "_open",
     ),
-    "storage": (
-        "ports",
-        "returned",
-        "adapter",
-        "unified",
-        "state_data",
-        "memory_states",
-        "transcript",
-        "split",
-        "commit_queue",
-    ),
+    "storage": ("ports", "returned", "adapter", "unified", "state_data", "memory_states", "transcript", "split", "commit_queue"),
     "supervisor": (
         "_bell",
         "_blueprint",

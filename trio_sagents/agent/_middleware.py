@@ -2,17 +2,21 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.groups import leaves, split
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import KnownTool, digest_of_tool
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool, named_apart
+from trio_sagents.conversation.failures import is_budget
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -51,6 +55,10 @@ class Pipeline:
     """Of a sub-agent: the turn of the agent around it."""
     _remembered: "Remembered | None" = None
     """None while nothing waits."""
+    conversation_id: str = ""
+    """For the log."""
+    watch: LoopWatch | None = None
+    """Names hooks and tools that block the event loop; None if nobody watches."""
     _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
     """By name: the middleware that brought a tool."""
     _first: frozenset[str] | None = None
@@ -152,16 +160,22 @@ class Pipeline:
         return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
 
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
-        """Call a hook. Its exception becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
+        """Call a hook. Its exception is logged and becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
         try:
-            return await function(*args)
+            with self.labelled(f"middleware {middleware_id!r} ({hook})"):
+                return await function(*args)
+        except LimitExceeded as exc:
+            # Around a call, the limit may be one of the turn's own, which the hook only lets pass.
+            if not exc.source and (is_budget(exc) or not (hook.startswith("around_") or middleware_id == "mode")):
+                exc.source = f"middleware {middleware_id!r}"
+            raise
         except EXPECTED:
             raise
         except Exception as error:
             expected = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if expected is not None:
                 raise expected from expected.__cause__  # without the group, and with its own cause
-            raise MiddlewareError(middleware_id, hook) from error
+            raise self._failed(middleware_id, hook, error) from error
         except BaseExceptionGroup as group:
             # Cancellation: the hook raised something else beside it; only the cancellation is raised again, as for a tool.
             _, onward = split(group)
@@ -169,6 +183,17 @@ class Pipeline:
             if onward is None and suspended is None:
                 raise
             raise onward or suspended or group from None
+
+    def labelled(self, what: str) -> AbstractContextManager[None]:
+        """Return a block in which the running task does `what`, such as "tool 'pay'"."""
+        return nullcontext() if self.watch is None else self.watch.label(what, self.conversation_id)
+
+    def _failed(self, middleware_id: str, hook: str, error: Exception) -> MiddlewareError:
+        failed = MiddlewareError(middleware_id, hook)
+        if hook == "answer" and isinstance(error, ValueError):
+            return failed  # it refuses a decision, as it may
+        where = (middleware_id, hook, self.conversation_id)
+        return logged(failed, error, "the middleware %r failed in %s, in conversation %r", *where)
 
     async def call(self, middleware: Opaque, hook: str, context: MiddlewareContext, *args: Opaque) -> Opaque:
         """Call one hook of one middleware."""
@@ -184,7 +209,8 @@ class Pipeline:
         """Tell all middleware how a turn ended, innermost first."""
         for middleware in reversed(self.having("turn_ended")):
             try:
-                middleware.turn_ended(self.context(middleware, host, turn_id), outcome)
+                with self.labelled(f"middleware {id_of(middleware)!r} (turn_ended)"):
+                    middleware.turn_ended(self.context(middleware, host, turn_id), outcome)
             except Exception:  # the turn is on record: no exception can change any more how it ended
                 log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(middleware), host.conversation_id)
 

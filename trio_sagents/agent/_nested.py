@@ -337,7 +337,8 @@ class CallHost:
             turn = context.progress
             progress = Progress(around=turn, halt=turn.halt, scopes=(*turn.scopes, self.scope))
             nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened)
-            pipeline = Pipeline(agent, path, self.pipeline, around=context)
+            outer = self.pipeline
+            pipeline = Pipeline(agent, path, outer, around=context, conversation_id=outer.conversation_id, watch=outer.watch)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(

@@ -20,6 +20,7 @@ class Store:
     """A store that does as it is told with the commits of "bad"."""
 
     does: Callable[[], Any]
+    name: str = "Store"
     saved: list[str] = attrs.field(factory=list)
 
     async def save(self, scope: Any, commit: Commit, shown: Any) -> Saved:
