@@ -114,7 +114,7 @@ async def test_claims_of_two_gates(autojump_clock: Any, first: Any, second: Any,
 
     assert ("approve", "reject") == tuple(call.allowed)
     assert shorter == call.timeout
-    assert "Approvals, Claiming" == call.claimed_by
+    assert ("Approvals", "Claiming") == call.claimed_by
 
 
 async def test_claim_when_it_has_another_status(autojump_clock: Any) -> None:
@@ -228,7 +228,7 @@ async def test_interrupt_when_the_middleware_answers_with_something_else(autojum
 
 
 async def test_decided_call_when_its_tool_is_another_now(autojump_clock: Any) -> None:
-    """A call runs the tool that it was to run when it began to wait: another in its place does not run, and the model reads why."""
+    """An approval is bound to the tool that was shown: if another tool took its place, people are asked again, and told what changed."""
 
     async def pay(amount: int) -> str:
         """Pay somebody else."""
@@ -242,11 +242,15 @@ async def test_decided_call_when_its_tool_is_another_now(autojump_clock: Any) ->
     async with World(agent) as world:
         interrupt = await world.ask()
         await (await world.handle()).notify_middleware("Growing", (pay,))
-        assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
+        (again,) = interrupt_in(await world.decide(Approve(interrupt.calls[0]))).calls
 
-        status, said = (await world.results())["pay"]
-        assert ("failed", True) == (status, "another tool now" in said)
+        assert (1, interrupt.calls[0].call_id, {"amount": 1}) == (again.asked_before, again.call_id, again.arguments)
+        assert again.text.startswith("Tool 'pay' has changed since this call was approved: description")
+        assert "It was described as: 'Do pay.'. It is described as: 'Pay somebody else.'." in again.text
         assert [] == effects.done
+
+        assert "done" == text_of(await world.decide(Approve(again)))
+        assert [("another", {"amount": 1})] == effects.done
 
 
 async def test_agent_when_a_middleware_starts_a_task_in_a_turn(autojump_clock: Any) -> None:
@@ -274,7 +278,7 @@ async def test_agent_when_a_middleware_starts_a_task_in_a_turn(autojump_clock: A
 
 
 async def test_policy_with_a_slip_in_a_name(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A name that no tool has gates nothing, so where it is nearly the name of a tool the log says so, once; else it is silent."""
+    """A name that no tool has gates nothing: if the tool may still come, the log says so once, and names a tool of a similar name."""
     effects = Effects()
     tools = [effects.tool("refund"), effects.tool("look")]
     policy = Approvals({"refnd": True, "lock": False, "of_a_sub_agent": True, "look": True})
@@ -285,8 +289,9 @@ async def test_policy_with_a_slip_in_a_name(autojump_clock: Any, caplog: pytest.
 
     said = [record.getMessage() for record in caplog.records]
     assert [
-        "conversation 'c': interrupt_on names 'refnd', and no tool of the agent is called so; is it 'refund', which runs unasked?"
-    ] == said
+        "interrupt_on names 'refnd', and the agent has no such tool yet; did you mean 'refund', which runs without approval?",
+        "interrupt_on names 'of_a_sub_agent', and the agent has no such tool yet",
+    ] == [text.removeprefix("conversation 'c': ") for text in said]
 
 
 @pytest.mark.parametrize("registered", ["a tool", "a function"])
@@ -382,7 +387,7 @@ async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
         entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
         assert entry is not None
         assert entry.live is not None
-        remembered = entry.live.turns.pipeline.claimed or {}
+        remembered = entry.live.turns.pipeline._waiting_tools or {}
 
     assert 1 == len(remembered)
 

@@ -673,3 +673,31 @@ def test_task_with_an_agent_and_what_is_the_agents_own(more: Any) -> None:
     """It is refused, not left out."""
     with pytest.raises(ValueError, match="pre-built"):
         Task(name="s", description="a task", agent=scripted("end"), **more)
+
+
+@pytest.mark.parametrize("how", ["awake", "restarted"])
+async def test_memory_of_a_sub_agent_that_waited(autojump_clock: Any, how: Any) -> None:
+    """What its middleware keeps in memory is kept while it waits, as long as the agent around it lives; the metadata is always kept."""
+    seen: list[tuple[Any, Any]] = []
+
+    class Remembering(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            context.memory["note"] = "kept"
+            await context.update(metadata={"note": "kept"})
+
+        async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
+            seen.append((context.memory.get("note"), context.state.metadata.get("note")))
+            return await call_next(call)
+
+    effects = Effects()
+    inner = ScriptedModel([Call("pay", amount=1), "paid it"])
+    task = Task(name="t", description="d", model=inner, tools=[effects.tool("pay")], middleware=[Remembering()])
+    agent = scripted(
+        Call("task", instructions="x", name="t"), "done", middleware=[gated(effects, "pay"), SubAgents([task], general_purpose=False)]
+    )
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        await world.pass_time(how)
+        assert "done" == text_of(await world.decide(Approve(call)))
+
+    assert [("kept" if how == "awake" else None, "kept")] == seen

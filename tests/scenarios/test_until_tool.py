@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from tests.support.people import MEANWHILE, Effects, Meanwhile, World, call_of, gated, interrupt_in, scripted
 from tests.support.stores import Backend
@@ -117,6 +118,37 @@ async def test_tool_that_is_rejected(autojump_clock: Any, backend: Backend) -> N
         first = await world.ask()
         second = interrupt_in(await world.decide(Reject(first.calls[0], "wrong total")))
         assert Invoice("A1", 5) == result_of(await world.decide(Approve(second.calls[0])))
+
+
+async def test_until_tool_that_is_rejected(autojump_clock: Any, backend: Backend) -> None:
+    """A call that a person rejected is not an answer, also if any call of the tool ends the turn: the model is asked again."""
+    agent = scripted(GOOD, GOOD, tools=[file_invoice], until_tool="file_invoice", middleware=[gated(Effects(), "file_invoice")])
+    async with World(agent, backend) as world:
+        first = await world.ask()
+        second = interrupt_in(await world.decide(Reject(first.calls[0], "wrong total")))
+
+        assert Invoice("A1", 5) == result_of(await world.decide(Approve(second.calls[0])))
+
+
+async def test_value_beside_a_call_that_waits(autojump_clock: Any) -> None:
+    """The value of a turn is the object that the tool returned, also if a neighbour of the call had to wait."""
+
+    async def file_it() -> ToolResult:
+        """File it."""
+        await trio.lowlevel.checkpoint()
+        return ToolResult("filed", value=Invoice("A1", 5))
+
+    effects = Effects()
+    agent = scripted(
+        [Call("file_it"), Call("pay", amount=1)],
+        tools=[file_it, effects.tool("pay")],
+        until_tool_success="file_it",
+        middleware=[gated(effects, "pay")],
+    )
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+
+        assert Invoice("A1", 5) == result_of(await world.decide(Approve(call)))
 
 
 @pytest.mark.parametrize("how", MEANWHILE)

@@ -118,7 +118,7 @@ class Agent:
     until_tool: Sequence[str] = attrs.field(default=(), converter=_names)
     """Names of tools, or the tools. A turn ends when one of them was called; `Completed.result` is what the tool returned.
 
-    A call that a person rejected, and a call that was never run, does not end the turn.
+    A call that a person rejected is not an answer, and does not end the turn.
     """
     until_tool_success: Sequence[str] = attrs.field(default=(), converter=_names)
     """The same, but only a call that succeeded ends the turn; the model reads why another call failed."""
@@ -178,6 +178,12 @@ class Middleware:
         """Return the tools of this middleware; asked at the start, and again before the turn after `context.refresh_tools()`."""
         return ()
 
+    async def on_tools(self, context: "MiddlewareContext") -> None:
+        """The tools of the agent were collected: at the start, and after each refresh; `context.tools` has all of them.
+
+        An exception ends the start, or the turn before which the tools were collected.
+        """
+
     async def on_start(self, context: "MiddlewareContext") -> None:
         """The agent starts: its state is loaded, and nobody sees it yet. An exception ends the start."""
 
@@ -197,6 +203,18 @@ class Middleware:
     async def after_model(self, context: "MiddlewareContext", message: Message) -> Message:
         """A model has answered: return the message, or a copy with other text; the copy may drop calls, and add none."""
         return message
+
+    async def shorten_request(self, context: "MiddlewareContext", request: ModelRequest, most_tokens: float) -> ModelRequest:
+        """Return a shorter request: the model has refused this one, or an earlier one of its size, as too long.
+
+        What is still too long afterwards is cut: large results lose their middle, and the oldest messages are left out.
+
+        Args:
+            context: the conversation.
+            request: the request, as the other hooks made it.
+            most_tokens: the size that the request should have, as `data.estimates.estimate_tokens` estimates it.
+        """
+        return request
 
     async def around_model(
         self, context: "MiddlewareContext", request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
@@ -277,6 +295,14 @@ class HookRunner(Protocol):
 
     def is_own_tool(self, name: str) -> bool:
         """Return whether a tool belongs to the definition of this agent."""
+        ...
+
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools that belong to the definition of this agent."""
+        ...
+
+    def origin_of(self, name: str) -> str:
+        """Return the id of the middleware that brought a tool."""
         ...
 
     def refresh_tools(self) -> None:
@@ -377,6 +403,14 @@ class MiddlewareContext:
     def is_own_tool(self, name: str) -> bool:
         """Return whether a tool belongs to the definition of this agent or sub-agent: its own tool, or of middleware that only it has."""
         return self._pipeline.is_own_tool(name)
+
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools for which `is_own_tool` is true, by name; a new mapping."""
+        return self._pipeline.own_tools()
+
+    def origin_of(self, name: str) -> str:
+        """Return the id of the middleware that brought a tool; empty for a tool of the agent itself."""
+        return self._pipeline.origin_of(name)
 
     def refresh_tools(self) -> None:
         """Have the hook `tools` asked again before the next turn."""

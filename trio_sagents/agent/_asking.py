@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from trio_sagents.agent._agent import MiddlewareContext, id_of
-from trio_sagents.agent._attempts import ask_models
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._model import ModelAnswer
+from trio_sagents.agent._shortening import ask_fitting
 from trio_sagents.conversation.validity import check_answer
 from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import Opaque, check_text
@@ -35,7 +35,7 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
     given: list[Message] = []
 
     async def innermost(request: ModelRequest) -> ModelAnswer:
-        answer = await ask_models(pipeline.agent, request, context)
+        answer = await ask_fitting(pipeline, request, context)
         given.append(answer.message)
         return answer
 

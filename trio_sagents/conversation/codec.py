@@ -84,7 +84,7 @@ def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) 
     if interrupt is not None:
         records += interrupt.decided
         ids.calls.update(call.call_id for call in interrupt.calls)
-    state.decisions = {record.call_id: record for record in reversed(records)}
+    state.note_decisions(records)
 
 
 def _open_decisions(known: str, stored: JSONValue) -> OpenDecisions:

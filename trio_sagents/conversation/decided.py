@@ -20,15 +20,23 @@ def runs(record: DecisionRecord) -> bool:
 
 
 def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
-    """Return the call as it was decided to run; None if the decision is about other arguments."""
-    if record.call_id != call.call_id or record.digest != digest_now(call):
+    """Return the call as it was decided to run; None if the decision is about other arguments than those of the call."""
+    # A new object: whoever was shown the call has the old one, and may still change its arguments.
+    shown = attrs.evolve(call, arguments=json.loads(record.arguments)) if record.arguments else attrs.evolve(call)
+    if record.call_id != call.call_id or record.digest != digest_now(shown):
         return None
     if record.kind != "edit":
-        return attrs.evolve(call)  # a copy: whoever was shown the call still has that object, and may change its arguments
-    return ToolCall(call.call_id, call.name, json.loads(record.content)["arguments"])
+        return shown
+    return attrs.evolve(shown, arguments=json.loads(record.content)["arguments"])
 
 
 def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:
-    """Return a call with the arguments that it ran with: after an edit, this is what the model reads in its history."""
-    edited = None if record is None or record.kind != "edit" else decided_call(call, record)
-    return call if edited is None else attrs.evolve(edited, status=call.status)
+    """Return a call with the arguments that it ran with: what the model reads in its history after an edit."""
+    if record is None or not runs(record) or not (record.kind == "edit" or record.arguments):
+        return call
+    return decided_call(call, record) or call
+
+
+def changes_arguments(record: DecisionRecord) -> bool:
+    """Return whether a call with this decision may have run with other arguments than the model asked for."""
+    return runs(record) and (record.kind == "edit" or bool(record.arguments))

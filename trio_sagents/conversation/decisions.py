@@ -24,8 +24,8 @@ from trio_sagents.conversation.rows import call_row
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, Waiting, with_decisions
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.interrupt_wire import encode_record
-from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind
-from trio_sagents.data.json import JSON, JSONValue, canonical
+from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind, record_of
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Owner, ToolUpdate
@@ -33,10 +33,13 @@ from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 
+REJECTED: Final = "This call was not run: a person rejected it"
 EXPIRED: Final = "This call was not run: nobody decided in time."
 CUT_IN_THE_MIDDLE: Final = "This call was cut while it waited for a person: what it did before that stands, and it does not continue."
 HALTED: Final = "(This call has run, and halted the conversation here.)"
 ACKNOWLEDGED: Final = "(A person has acknowledged this.)"
+_KEY_BYTES: Final = 64
+"""Room for the owner key of whoever decides."""
 _SOME_INSTANT: Final = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 """As long as any instant is, as text."""
 
@@ -53,8 +56,7 @@ class Verdict:
 
     def record(self, by: Owner, at: datetime.datetime) -> DecisionRecord:
         """Return the verdict as it is kept: who decided, and when."""
-        call, content = self.call, canonical(self.content)
-        return DecisionRecord(call.interrupt_id, call.call_id, self.kind, call.digest, content, self.text, by, at.isoformat())
+        return record_of(self.call, self.kind, self.content, self.text, by, at.isoformat())
 
 
 def undecided(conversation_id: str, state: ConversationState, decisions: Sequence[Decision]) -> Sequence[tuple[PendingCall, Decision]]:
@@ -70,7 +72,9 @@ def undecided(conversation_id: str, state: ConversationState, decisions: Sequenc
         raise InvalidDecision(conversation_id, "two decisions for the same call")
     found: list[tuple[PendingCall, Decision]] = []
     for decision in decisions:
-        known = state.decisions.get(decision.call_id)
+        known = state.decision_in(decision.interrupt_id, decision.call_id)
+        if known is None and not _waits_in(state, decision):
+            known = state.decisions.get(decision.call_id)
         if known is None:
             found.append((_waiting_call(conversation_id, state, decision), decision))
         elif known.interrupt_id != decision.interrupt_id or known.digest != decision.digest:
@@ -78,6 +82,13 @@ def undecided(conversation_id: str, state: ConversationState, decisions: Sequenc
         elif not decision.same_as(known):
             raise AlreadyDecided(conversation_id, decision.call_id, known.kind)
     return found
+
+
+def _waits_in(state: ConversationState, decision: Decision) -> bool:
+    """Return whether people are asked about the call in the interrupt that a decision names, perhaps again."""
+    if state.waiting is None or state.waiting.interrupt.interrupt_id != decision.interrupt_id:
+        return False
+    return any(call.call_id == decision.call_id for call in state.waiting.interrupt.calls)
 
 
 def _waiting_call(conversation_id: str, state: ConversationState, decision: Decision) -> PendingCall:
@@ -101,15 +112,39 @@ def _waiting_call(conversation_id: str, state: ConversationState, decision: Deci
 
 
 def check_decision_size(state: ConversationState, verdicts: Sequence[Verdict], max_message_bytes: int, limits: Limits) -> None:
-    """Raise LimitExceeded if decisions say more than a message may, or more than can be loaded again with the rest."""
+    """Raise LimitExceeded if decisions say more than a message may, or more than can be loaded again with the rest.
+
+    A plain rejection is never refused: its room was reserved when the interrupt was stored (`waiting_size`).
+    """
     assert state.waiting is not None
-    said = sum(size_of(encode_record(verdict.record(None, _SOME_INSTANT))) for verdict in verdicts)
+    said = _decisions_size(verdicts)
+    plain = _decisions_size([_plain_rejection(verdict.call) for verdict in verdicts])
+    if said <= plain:
+        return
     if said > max_message_bytes:
         raise LimitExceeded("max_message_bytes", said, most=max_message_bytes)
-    kept = size_of(encode_waiting(attrs.evolve(state.waiting)))
-    kept += sum(size_of(encode_record(record)) for records in state.open_decisions.values() for record in records)
-    # Twice: what is decided becomes what the model reads, beside the record.
-    limits.check(state.size + kept + 2 * said)
+    decided = {verdict.call.call_id for verdict in verdicts}
+    rest = [_plain_rejection(call) for call in state.waiting.interrupt.calls if call.call_id not in decided]
+    limits.check(state.size + _kept_size(state, state.waiting) + 2 * (said + _decisions_size(rest)))
+
+
+def waiting_size(state: ConversationState, waiting: Waiting) -> int:
+    """Return the bytes that an interrupt takes, with the room that is reserved for rejecting all of its calls."""
+    return _kept_size(state, waiting) + 2 * _decisions_size([_plain_rejection(call) for call in waiting.interrupt.calls])
+
+
+def _kept_size(state: ConversationState, waiting: Waiting) -> int:
+    decisions = sum(size_of(encode_record(record)) for records in state.open_decisions.values() for record in records)
+    return size_of(encode_waiting(waiting)) + decisions
+
+
+def _decisions_size(verdicts: Sequence[Verdict]) -> int:
+    # `by` is a key of the host's, so its size is a guess. What is decided is kept twice: as the record, and as what the model reads.
+    return sum(size_of(encode_record(verdict.record("x" * _KEY_BYTES, _SOME_INSTANT))) for verdict in verdicts)
+
+
+def _plain_rejection(call: PendingCall) -> Verdict:
+    return Verdict(call, "reject", {"reason": ""}, REJECTED + ".")
 
 
 def decide(moment: Moment, records: Sequence[DecisionRecord], actor: Scope) -> Step:

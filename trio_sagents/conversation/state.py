@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.decided import as_run, changes_arguments
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of, replaces
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.outcomes import Usage
@@ -103,7 +103,9 @@ class ConversationState:
     waiting: Waiting | None = None
     """The turn that waits for people."""
     decisions: Mapping[str, DecisionRecord] = attrs.field(default=NOTHING, repr=False)
-    """By call id: every decision ever taken here."""
+    """By call id: the decisions that hold."""
+    former_decisions: Mapping[tuple[str, str], DecisionRecord] = attrs.field(default=NOTHING, repr=False)
+    """By interrupt and call id: decisions that do not hold any more, because people were asked about the call again."""
     open_decisions: OpenDecisions = NOTHING
     draft: Message | None = None
     """The stored draft of an answer."""
@@ -141,12 +143,30 @@ class ConversationState:
         if step.open_decisions is not None:
             self.open_decisions = step.open_decisions
         if step.decided:
-            # The first decision stands: a call that was approved and then halted was approved.
-            self.decisions = {**{record.call_id: record for record in step.decided}, **self.decisions}
+            self.note_decisions(step.decided)
         if step.todos is not None:
             self.todos = tuple(step.todos)
         if metadata is not None:
             self.metadata = metadata
+
+    def note_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """Note decisions, oldest first. If there are several about one call, the last holds."""
+        holding, past = dict(self.decisions), dict(self.former_decisions)
+        for record in records:
+            earlier = holding.get(record.call_id)
+            if not replaces(record, earlier):
+                continue
+            if earlier is not None:
+                past[earlier.interrupt_id, earlier.call_id] = earlier
+            holding[record.call_id] = record
+        self.decisions, self.former_decisions = holding, past
+
+    def decision_in(self, interrupt_id: str, call_id: str) -> DecisionRecord | None:
+        """Return what was decided about a call in one interrupt."""
+        holding = self.decisions.get(call_id)
+        if holding is not None and holding.interrupt_id == interrupt_id:
+            return holding
+        return self.former_decisions.get((interrupt_id, call_id))
 
     def picture(self) -> State:
         """Return an immutable picture of the state."""
@@ -154,7 +174,7 @@ class ConversationState:
 
     def messages_as_run(self) -> Sequence[Message]:
         """Return the history as the model is to read it: calls that a person edited have the arguments that they ran with."""
-        if not any(record.kind == "edit" for record in self.decisions.values()):
+        if not any(changes_arguments(record) for record in self.decisions.values()):
             return tuple(self.messages)
         return tuple(self._as_run(message) if message.calls else message for message in self.messages)
 

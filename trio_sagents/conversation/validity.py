@@ -99,11 +99,13 @@ def check_interrupt(
     digests = {} if answer is None else {call.call_id: call.digest for call in answer.calls if call.call_id in open_ids}
     inside = set(nested)
     for record in interrupt.decided:
-        if record.call_id not in inside and digests.get(record.call_id) != record.digest:
+        is_open = digests.get(record.call_id) == record.digest or (record.asked_before > 0 and record.call_id in digests)
+        if record.call_id not in inside and not is_open:
             raise StateError(conversation_id, f"the interrupt has a decision about the call {record.call_id!r}, which is not open")
     for call in interrupt.calls:
         # A halt is only dismissed; it may come from a call that ran with edited arguments.
-        is_known = call.kind == "halt" and call.call_id in digests
+        # A call that people are asked about again may have been edited.
+        is_known = (call.kind == "halt" or call.asked_before > 0) and call.call_id in digests
         fits = call.call_id in inside if call.path else is_known or digests.get(call.call_id) == call.digest
         if not fits or answer is None or answer.turn_id != interrupt.turn_id:
             raise StateError(conversation_id, f"the interrupt asks about the call {call.call_id!r}, which the last answer did not make")

@@ -73,7 +73,11 @@ class StatusChanged:
 
     status: Status
     data: Interrupt | str | None = None
-    """The interrupt for INTERRUPTED, a text for ERROR, else None."""
+    """The interrupt for INTERRUPTED, a text for ERROR, else None.
+
+    While the status is RUNNING: calls that wait for people while other calls still run, as an interrupt with an empty
+    `interrupt_id`. They can be seen and not decided yet; the status INTERRUPTED follows, with the interrupt that takes decisions.
+    """
     turn_id: str | None = None
 
 

@@ -253,7 +253,8 @@ class Files(Middleware):
 
         Cancellation: nothing changes.
         """
-        tools = FileTools(self.area(context))
+        # The same object as long as the agent lives: a call that was approved runs on the tool that was shown.
+        tools: FileTools = context.memory.setdefault("tools", FileTools(self.area(context)))
         return [Tool.of(_readable(getattr(tools, name))) for name in self.tool_names]
 
     async def system_prompt(self, context: MiddlewareContext) -> str:

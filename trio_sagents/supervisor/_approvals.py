@@ -17,6 +17,7 @@ from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
 from trio_sagents.conversation.decisions import (
     EXPIRED,
+    REJECTED,
     Verdict,
     acknowledged,
     check_decision_size,
@@ -196,9 +197,9 @@ class Approvals:
                 case Edit(arguments=arguments):
                     tool = None if call.path else self.pipeline.tools.get(call.name)
                     if tool is not None:
-                        tool.check(arguments)
+                        tool.check_arguments(arguments)
                 case Reject(reason=reason):
-                    text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
+                    text = text or f"{REJECTED}{': ' + reason if reason else '.'}"
                 case Answer():
                     text = answer_text(call, decision) if text is None else text
                 case _:
@@ -210,7 +211,7 @@ class Approvals:
     async def _ask_middleware(self, call: PendingCall, decision: Decision) -> str | None:
         found: str | None = None
         for middleware in self.pipeline.having("answer"):
-            if id_of(middleware) in call.claimed_by.split(", "):
+            if id_of(middleware) in call.claimed_by:
                 self._require_accepting()  # the agent may have begun to leave while another middleware was asked
                 text = await self.hooks.call(self._answer, middleware, call, decision)
                 found = text if found is None else found
@@ -257,6 +258,7 @@ class Approvals:
         """The halt is acknowledged."""
         self.turns.board.lifetime.touch()
         self.turns.board.is_released = True
+        self.turns.host.services.origins.pop(self.turns.host.conversation_id, None)
         self.turns.board.tell(Happening.LET_GO)
 
     async def _submit(self, step: Step, then: Callable[[], None]) -> None:

@@ -14,10 +14,12 @@ from trio_sagents.conversation.outcomes import Totals, totals_of
 from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
+from trio_sagents.data.events import StatusChanged, ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.status import Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.storage import PendingCommit
@@ -51,6 +53,8 @@ class LiveTurn(Host):
     """Why a step of this turn could not be saved; nothing of the turn is saved behind that step."""
     _asking: Message | None = None
     """The answer whose calls are open."""
+    _shown: set[str] = attrs.field(factory=set)
+    """The calls that were shown as waiting while others ran."""
     _drafts: Drafter = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -153,6 +157,17 @@ class LiveTurn(Host):
         """Keep todos and metadata. Not a step of the turn: if it fails, the caller hears that, and the turn's steps still stand."""
         await self._update(todos, metadata, self.record.actor, self.turn_id)
 
+    def note_waiting(self) -> None:
+        """Show the calls that wait for people while other calls run. They can be decided once the interrupt is stored."""
+        waiting = self.progress.waiting()
+        interrupt = Interrupt("", self.turn_id, waiting, interrupt_kind(waiting), restorable=False)
+        self.publish(StatusChanged(Status.RUNNING, interrupt, self.turn_id))
+        for opened in self.progress.open_calls.values():
+            if opened.call.call_id not in self._shown and any(call.call_id == opened.call.call_id for call in opened.requests):
+                self._shown.add(opened.call.call_id)
+                shown = attrs.evolve(_as_asked(opened), status="interrupted")
+                self.publish(ToolExecutionUpdated(shown, "interrupted", self.turn_id))
+
     # ── what it keeps
 
     async def take(self, messages: Sequence[Message], *, is_first: bool = False) -> None:
@@ -202,7 +217,7 @@ class LiveTurn(Host):
         suspended = {opened.call.call_id: opened.record for opened in waiting if opened.record is not None}
         waits = Waiting(outcome.interrupt, suspended, self.progress.usage)
         self.journal.check_waiting_room(waits)
-        step = turn_steps.wait(self.journal.moment(), waits, [opened.call for opened in waiting], self._asking, self.record)
+        step = turn_steps.wait(self.journal.moment(), waits, [_as_asked(opened) for opened in waiting], self._asking, self.record)
         self.outcome = outcome
         await self.submit(step, ends=True).wait()
 
@@ -254,3 +269,9 @@ class LiveTurn(Host):
 
         self.last_write = self.journal.submit(step, then)
         return self.last_write
+
+
+def _as_asked(opened: OpenCall) -> ToolCall:
+    """Return a call with the arguments that people are asked about: after an edit, others than those of the model."""
+    asked = next((request for request in opened.requests if request.call_id == opened.call.call_id), None)
+    return opened.call if asked is None else attrs.evolve(opened.call, arguments=asked.arguments)

@@ -430,7 +430,7 @@ async def test_claim_and_answer_of_a_host(autojump_clock: Any) -> None:
         outcome = await ask(sessions, "add")
         assert isinstance(outcome, Interrupted)
         (call,) = outcome.interrupt.calls
-        assert ("TwoEyes", "somebody else has to look") == (call.claimed_by, call.text)
+        assert (("TwoEyes",), "somebody else has to look") == (call.claimed_by, call.text)
         handle = await sessions.get("c")
         await handle.notify_middleware("TwoEyes", True)
         with pytest.raises(InvalidDecision, match="not at night"):
