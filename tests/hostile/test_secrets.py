@@ -86,7 +86,7 @@ SINKS: Final = ("log", "traceback", "event", "debug event", "file", "presence", 
 SHOWN: Final = {"event", "debug event", "file"}
 HOSTS: Final = {"raised", "traceback"}
 ALLOWED: Final[Mapping[str, set[str]]] = {
-    # What was said belongs to the conversation: its viewers see it, its file holds it.
+    # The messages belong to the conversation: its viewers see them, and its file holds them.
     "arguments": {*SHOWN, "traceback"},  # the tool that fails puts its arguments into its own words
     "result": SHOWN,
     "tool_error": {*SHOWN, "traceback"},  # the model reads it, so do people, and the host reads it in its log

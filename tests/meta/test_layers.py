@@ -62,6 +62,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     ),
     "_trio": (
         "groups",
+        "failures",
         "hosts",
         "place",
         "timers",

@@ -8,7 +8,19 @@ import attrs
 import pytest
 
 from tests.support.scenarios import FaultyStore, Router, ask, make_agent, of_kind, opened, read_all
-from trio_sagents import Agent, ChainError, Completed, Failed, LimitExceeded, Middleware, SagentsError, SubAgents, Task, TurnLimits
+from trio_sagents import (
+    Agent,
+    ChainError,
+    Completed,
+    Failed,
+    LimitExceeded,
+    Middleware,
+    MiddlewareError,
+    SagentsError,
+    SubAgents,
+    Task,
+    TurnLimits,
+)
 from trio_sagents.testing import Call, ScriptedModel
 
 SECRET: Final = "hunter2"
@@ -258,3 +270,27 @@ async def test_limit_when_it_is_reached(autojump_clock: Any, caplog: pytest.LogC
     assert [] == [record for record in of_library(caplog) if record.levelno >= logging.ERROR]
     assert isinstance(told.outcome, Failed)
     assert [source] == told.sources
+
+
+class Picky(Middleware):
+    """Takes no message."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        """Refuse."""
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "count"), [(ValueError("not this"), 0), (Bug("x"), 1)], ids=["refuses", "fails"])
+async def test_message_when_a_middleware_does_not_take_it(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture, error: Exception, count: int
+) -> None:
+    """A ValueError refuses the message, which its sender hears; anything else is a failure, and in the log."""
+    async with opened(make_agent(middleware=[Picky(error)])) as sessions:
+        info = await sessions.start("c")
+        with pytest.raises(MiddlewareError):
+            await info.agent.notify_middleware("Picky", 1)
+
+    assert count == len(of_library(caplog))

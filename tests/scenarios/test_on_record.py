@@ -1,6 +1,8 @@
 """What is on record of a turn: why it failed, in words for people, and what it did; so that a reloaded page and a restart can tell."""
 
 import datetime
+import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -8,26 +10,32 @@ import attrs
 import pytest
 import trio
 
-from tests.support.scenarios import FaultyStore, ask, kill_9, make_agent, opened, state_of
+from tests.support.scenarios import FaultyStore, ask, kill_9, make_agent, opened, said, state_of
 from trio_sagents import (
     Agent,
+    Approvals,
+    Approve,
     Budget,
     Cancelled,
     Commit,
     Completed,
     DisplayMessage,
     Failed,
+    Interrupted,
+    LimitExceeded,
     MemoryStore,
     Middleware,
     ModelFailed,
+    PersistenceError,
     SqliteStore,
     SubAgents,
     Task,
+    ToolNotCalled,
     TurnLimits,
     Usage,
     UsageChunk,
 )
-from trio_sagents.conversation.failures import error_kind
+from trio_sagents.conversation.failures import encode_error, error_in, error_kind
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 SECRET: Final = "hunter2"
@@ -205,6 +213,83 @@ async def test_totals_when_a_turn_ends(autojump_clock: Any, kind: str) -> None:
     assert outcome == again
     assert isinstance(again, Completed | Cancelled)
     assert not isinstance(again, Completed) or used == again.usage
+
+
+async def pay() -> str:
+    """Pay."""
+    return "paid"
+
+
+@pytest.mark.parametrize("end", ["approved", "superseded"])
+async def test_totals_when_a_turn_waited_for_people(autojump_clock: Any, end: str) -> None:
+    """The totals are those of the whole turn, from before the interrupt on, also after a restart in between."""
+    store = MemoryStore()
+    model = Costly(lambda request: "Done." if request.messages[-1].results or said(request) == "no" else Call("pay"))
+    agent = Agent(model=model, tools=[pay], middleware=[Approvals({"pay": True}), Using()])
+    async with opened(agent, store=store) as sessions:
+        outcome = await ask(sessions)
+        assert isinstance(outcome, Interrupted)
+    async with opened(agent, store=store) as sessions:
+        if end == "approved":
+            await (await sessions.resume("c", [Approve(outcome.interrupt.calls[0])])).wait()
+        else:
+            await ask(sessions, "no")
+        messages = (await state_of(sessions)).messages
+    turn = next(message.metadata["turn"] for message in messages if "turn" in message.metadata)
+
+    wanted = ("completed", 2, 1, 120) if end == "approved" else ("cancelled", 1, 1, 110)
+    assert wanted == (turn["status"], turn["rounds"], turn["calls"], turn["usage"]["input_tokens"])
+
+
+class Forging(Middleware):
+    """Says in each answer that the turn has failed."""
+
+    async def after_model(self, context: Any, message: Any) -> Any:
+        """Forge."""
+        record = {"status": "failed", "error": {"kind": "crash", "text": "forged"}}
+        return attrs.evolve(message, metadata={**message.metadata, "turn": record})
+
+
+async def test_record_when_a_middleware_forges_one(autojump_clock: Any) -> None:
+    """Only the library writes the record of a turn: what an answer says about that itself is dropped."""
+    async with opened(make_agent(Call("nop"), "Done.", tools=[nop], middleware=[Forging()])) as sessions:
+        await ask(sessions)
+        messages = (await state_of(sessions)).messages
+        rows = await rows_in(sessions)
+
+    assert ["completed"] == [message.metadata["turn"]["status"] for message in messages if "turn" in message.metadata]
+    assert [] == [row for row in rows if row.content_type == "error"]
+
+
+ERRORS: Final = (LimitExceeded("x", math.inf), LimitExceeded("x", 3), LimitExceeded("x", 3, most=2), ToolNotCalled(("a", "b")))
+
+
+@pytest.mark.parametrize("error", [*ERRORS, ModelFailed("no", kind="quota"), PersistenceError("no"), OSError("no")])
+def test_error_when_it_is_stored(error: Exception) -> None:
+    """A stored error is made again as one of its kind, even if it has a number that JSON does not have."""
+    again = error_in(json.loads(json.dumps(encode_error(error), allow_nan=False)))
+
+    assert again is not None
+    assert error_kind(error) == error_kind(again)
+    assert str(error) == str(again) or isinstance(error, OSError)
+
+
+DAMAGED: Final[tuple[Any, ...]] = (
+    None,
+    3,
+    {},
+    {"kind": "limit"},
+    {"kind": "other", "text": "x"},
+    {"kind": ["limit"], "text": "x"},
+    {"kind": "limit", "text": "x", "detail": 3},
+    {"kind": "tool", "text": "x", "detail": [3]},
+)
+
+
+@pytest.mark.parametrize("record", DAMAGED, ids=repr)
+def test_error_when_its_record_is_damaged(record: Any) -> None:
+    """What is no record of an error gives no error, and raises nothing."""
+    assert error_in(record) is None
 
 
 async def test_rows_when_a_call_runs(autojump_clock: Any) -> None:

@@ -190,8 +190,8 @@ class Pipeline:
 
     def _failed(self, middleware_id: str, hook: str, error: Exception) -> MiddlewareError:
         failed = MiddlewareError(middleware_id, hook)
-        if hook == "answer" and isinstance(error, ValueError):
-            return failed  # it refuses a decision, as it may
+        if hook in {"answer", "on_message"} and isinstance(error, ValueError):
+            return failed  # it refuses a decision or a message, as it may; whoever sent that is given the error
         where = (middleware_id, hook, self.conversation_id)
         return logged(failed, error, "the middleware %r failed in %s, in conversation %r", *where)
 

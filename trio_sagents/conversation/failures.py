@@ -6,7 +6,7 @@ also keeps what is needed to make an error of the same class again, for whoever 
 
 import math
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, cast, get_args
+from typing import Final, Literal, TypeAlias, TypeGuard, cast, get_args
 
 from trio_sagents.data.errors import public_text
 from trio_sagents.data.json import JSON, JSONValue
@@ -65,8 +65,8 @@ def encode_error(error: BaseException) -> JSON:
     match error:
         case LimitExceeded():
             numbers = [error.value, *(() if error.most is None else (error.most,))]
-            if all(math.isfinite(number) for number in numbers):
-                record["detail"] = [_plain(error.limit), *numbers]
+            is_json = all(math.isfinite(number) for number in numbers)
+            record["detail"] = [_plain(error.limit), *(numbers if is_json else ())]
         case ModelFailed():
             record["detail"] = [error.kind]
         case MiddlewareError():
@@ -85,10 +85,12 @@ def lost_error(kind: TurnErrorKind, text: str) -> JSON:
 
 def error_in(record: JSONValue) -> Exception | None:
     """Return an error of the same kind and class as the one that a record was made of; None if it is not such a record."""
-    if not isinstance(record, Mapping) or record.get("kind") not in _KINDS or not isinstance(record.get("text"), str):
+    if not _is_record(record):
         return None
     text, detail = record["text"], record.get("detail", ())
     match record["kind"], detail:
+        case "limit" | "budget", [str(limit)]:
+            return LimitExceeded(limit, math.inf)  # JSON has no such number
         case "limit" | "budget", [str(limit), int() | float() as value]:
             return LimitExceeded(limit, value)
         case "limit" | "budget", [str(limit), int() | float() as value, int() | float() as most]:
@@ -109,10 +111,17 @@ def error_in(record: JSONValue) -> Exception | None:
 
 def shown_error(record: JSONValue) -> JSON | None:
     """Return the content of the row that shows a failure to people: {"kind", "text"}; None if it is not such a record."""
-    if not isinstance(record, Mapping) or record.get("kind") not in _KINDS or not isinstance(record.get("text"), str):
+    if not _is_record(record):
         return None
     kind: TurnErrorKind = record["kind"]
     return {"kind": kind, "text": f"{WORDS[kind]}: {record['text']}"}
+
+
+def _is_record(record: JSONValue) -> TypeGuard[JSON]:
+    if not isinstance(record, Mapping):
+        return False
+    kind, text = record.get("kind"), record.get("text")
+    return isinstance(kind, str) and kind in _KINDS and isinstance(text, str)
 
 
 def _plain(text: str) -> str:
