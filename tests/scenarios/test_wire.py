@@ -8,7 +8,9 @@ import attrs
 import pytest
 
 from tests.support.people import Effects, World, call_of, gated, interrupt_in, text_of
-from tests.support.providers.server import (
+from trio_sagents import Agent, Answer, Approve, AskUser, Completed, Edit, Reject, SubAgents, Task, extract
+from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing.providers import (
     Exchange,
     Provider,
     Reply,
@@ -19,8 +21,6 @@ from tests.support.providers.server import (
     text,
     tool_use,
 )
-from trio_sagents import Agent, Answer, Approve, AskUser, Completed, Edit, Reject, SubAgents, Task, extract
-from trio_sagents.models import AnthropicModel, OpenAIModel
 
 Asked = tuple[str, str, Mapping[str, Any]]
 """A call that the provider asks for: id, name, arguments."""
@@ -135,7 +135,7 @@ async def test_message_instead_of_an_answer(wire: Wire) -> None:
 
 
 async def test_sub_agent_that_waits(wire: Wire) -> None:
-    """Its requests go on where they were, over a crash; the parent's has its answer."""
+    """The sub-agent's requests continue where they were, over a crash, and the parent's request has the sub-agent's answer."""
     effects = Effects()
 
     def respond(exchange: Exchange) -> Reply:
@@ -200,7 +200,7 @@ async def test_turn_that_ends_with_an_approved_tool(wire: Wire) -> None:
 
 
 async def test_extract(wire: Wire) -> None:
-    """A value that does not fit goes back to the model as the result of its call; the next one is taken."""
+    """A value that does not fit goes back to the model as the result of its call, and the next value is taken."""
     wire.provider.replies.extend([wire.asks(("c1", "submit", {"number": "A1"})), wire.asks(("c2", "submit", {"number": "A1", "total": 5}))])
 
     assert Invoice("A1", 5) == await extract(wire.model(), Invoice, "Invoice A1: 5")

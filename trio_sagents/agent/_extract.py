@@ -115,3 +115,6 @@ class _Nowhere:
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Nobody listens."""
+
+    def note_waiting(self) -> None:
+        """Nobody can be asked."""

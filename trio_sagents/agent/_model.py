@@ -25,7 +25,7 @@ class Model(Protocol):
         The iterator yields chunks in order, the last one a `FinishChunk`. Leaving the context closes the connection.
 
         Raises:
-            ModelFailed: the provider's fault; `retryable` says whether the same request may succeed later.
+            ModelFailed: the provider's fault. `kind` says what went wrong, `retryable` whether the same request may succeed later.
         """
         ...
 
@@ -40,3 +40,14 @@ class ModelAnswer:
     """By call id: why the arguments of a call cannot be used. Such a call is answered with that text, and is not run."""
     model: str = ""
     """The name of the model that gave the answer."""
+    is_usage_known: bool = True
+    """False if the provider did not say what the answer cost; `usage` then counts too little."""
+
+
+def name_of(model: Model) -> str:
+    """Return the name of a model; the name of its class if the model has none."""
+    try:
+        name: object = getattr(model, "name", None)
+    except Exception:  # noqa: BLE001  # an adapter without a readable name has failed already, and that failure is reported
+        name = None
+    return name if isinstance(name, str) else type(model).__name__

@@ -1,32 +1,41 @@
-"""One call of the model: its stream becomes events as it flows, and one message at its end.
+"""One call of the model: the stream becomes events while it flows, and one message at its end.
 
-The provider is not trusted: whatever it sends becomes a message that is valid, or a `ModelFailed`.
+The provider is not trusted: whatever it sends becomes a valid message, or a `ModelFailed`.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Draft
 from trio_sagents.agent._tools import ArgumentsInvalid, parse_arguments
 from trio_sagents.data.config import TurnLimits
+from trio_sagents.data.estimates import unreported_usage
 from trio_sagents.data.events import ToolCallIdentified
 from trio_sagents.data.ids import is_id
-from trio_sagents.data.json import check_text
-from trio_sagents.data.messages import FINISH_REASONS, Message, StopReason, ToolCall
+from trio_sagents.data.json import canonical, check_text
+from trio_sagents.data.messages import CUT_REASONS, FINISH_REASONS, OpaquePart, StopReason, ToolCall
 from trio_sagents.data.outcomes import Usage
-from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from trio_sagents.data.requests import (
+    FinishChunk,
+    ModelChunk,
+    ModelRequest,
+    OpaqueChunk,
+    TextChunk,
+    ThinkingChunk,
+    ToolCallChunk,
+    UsageChunk,
+)
 from trio_sagents.exceptions import LimitExceeded, ModelFailed
 
 MAX_COUNT: Final = 2**53
-"""Tokens that a provider may claim: what every JSON reader takes."""
+"""Providers may claim fewer tokens than this: every JSON reader takes such a number."""
 BREATH: Final = 64
-"""Chunks after which other tasks get a turn, whatever the adapter does."""
+"""Chunks after which other tasks run, whatever the adapter does."""
 
 
 @attrs.define(eq=False)
@@ -36,6 +45,7 @@ class _SpokenCall:
     call_id: str
     name: str
     arguments: list[str] = attrs.field(factory=list)
+    opaque: OpaquePart | None = None
 
 
 @attrs.define(eq=False)
@@ -55,75 +65,86 @@ class _Listener:
         """Take the next chunk."""
         self.chunks += 1
         if self.chunks - self.size > self.context.max_message_bytes:
-            raise LimitExceeded("max_message_bytes", self.chunks, most=self.context.max_message_bytes)  # chunks that say nothing
+            raise LimitExceeded("max_message_bytes", self.chunks, most=self.context.max_message_bytes)  # chunks without content
         if self.finish is not None and not isinstance(chunk, UsageChunk):
-            raise ModelFailed("the model went on after it had finished")
+            raise _nonsense("the model continued after it had finished")
         match chunk:
             case TextChunk(text=text):
-                self._say("text", text, None)
-            case ThinkingChunk(text=text, signature=signature):
-                self._say("thinking", text, signature)
+                self._say("text", text, None, None, None)
+            case ThinkingChunk():
+                self._say("thinking", chunk.text, chunk.signature, chunk.provider, chunk.field)
+            case OpaqueChunk(part=part):
+                self.draft.add(self._opaque(part))
             case ToolCallChunk():
                 self._hear_call(chunk)
             case UsageChunk(usage=usage):
-                if not isinstance(usage, Usage) or any(
-                    type(count) is not int or not 0 <= count < MAX_COUNT for count in attrs.astuple(usage)
-                ):
-                    raise ModelFailed("the model sent a usage that is no count of tokens")
+                if not isinstance(usage, Usage) or any(type(count) is not int or not 0 <= count < MAX_COUNT for count in usage.counts):
+                    raise _nonsense("the model sent an invalid token count")
                 self.usage += usage
             case FinishChunk(reason=reason):
                 if reason not in FINISH_REASONS:
-                    raise ModelFailed(f"the model finished for the unknown reason {reason!r}")
+                    raise _nonsense(f"the model finished for the unknown reason {reason!r}")
                 self.finish = reason
             case _:
-                raise ModelFailed(f"the model sent a {type(chunk).__name__}, which is no chunk")
+                raise _nonsense(f"unexpected {type(chunk).__name__} in the model's stream")
 
     def _grow(self, text: object) -> str:
         if not isinstance(text, str):
-            raise ModelFailed(f"the model sent {type(text).__name__} where text is due")
+            raise _nonsense(f"expected text from the model, got {type(text).__name__}")
         try:
             check_text(text, "chunk")
         except ValueError as exc:
-            raise ModelFailed("the model sent text that is not valid Unicode") from exc
+            raise _nonsense("the model sent text that is not valid Unicode") from exc
         self.size += len(text.encode())
         if self.size > self.context.max_message_bytes:
             raise LimitExceeded("max_message_bytes", self.size, most=self.context.max_message_bytes)
         return text
 
-    def _say(self, kind: "str", text: str, signature: str | None) -> None:
-        if signature is not None:
-            self._grow(signature)
-        event = self.draft.say("text" if kind == "text" else "thinking", self._grow(text), signature)
+    def _say(self, kind: Literal["text", "thinking"], text: str, signature: str | None, provider: str | None, field: str | None) -> None:
+        for mark in (signature, provider, field):
+            if mark is not None:
+                self._grow(mark)
+        event = self.draft.say(kind, self._grow(text), signature, provider, field)
         if event is not None:
             self.context.publish(event)
             self.context.note_draft()
+
+    def _opaque(self, part: object) -> OpaquePart:
+        if not isinstance(part, OpaquePart):
+            raise _nonsense(f"expected an OpaquePart from the model, got {type(part).__name__}")
+        self._grow(part.provider)
+        self._grow(canonical(part.data))
+        return part
 
     def _hear_call(self, chunk: ToolCallChunk) -> None:
         spoken = self.calls.get(chunk.index)
         if spoken is None:
             if not chunk.name or not isinstance(chunk.name, str):
-                raise ModelFailed("the model asked for a tool without a name")
+                raise _nonsense("the model asked for a tool without a name")
             if self.context.progress.calls + len(self.calls) >= self.limits.max_calls:
                 raise LimitExceeded("max_calls", self.limits.max_calls + 1, most=self.limits.max_calls)
             taken = {call.call_id for call in self.calls.values()}
             call_id = chunk.id or ""
             if not is_id(call_id) or call_id in taken or self.context.knows_call(call_id):
-                call_id = self.context.new_id()  # some servers repeat ids, or have none; each call here is answered once
+                call_id = self.context.new_id()  # some servers repeat ids, or send none; here each call needs its own
             spoken = self.calls[chunk.index] = _SpokenCall(self._grow(call_id), self._grow(chunk.name))
             call = ToolCall(spoken.call_id, spoken.name)
+            self.draft.add(call)
             self.context.publish(ToolCallIdentified(call, self.draft.message_id, self.context.turn_id))
         if chunk.arguments_json:
             spoken.arguments.append(self._grow(chunk.arguments_json))
+        if chunk.opaque is not None:
+            spoken.opaque = self._opaque(chunk.opaque)
 
     def answer(self) -> ModelAnswer:
         """Return the whole message."""
         if self.finish is None:
-            raise ModelFailed("the model's stream ended before it had finished", retryable=True)
-        stop_reason: StopReason = "tool_calls" if self.calls else "stop"
-        if self.finish in {"length", "content_filtered"}:
-            # A cut answer's calls may be cut too, so none of them is run.
-            stop_reason = "length" if self.finish == "length" else "content_filtered"
-            return ModelAnswer(self.draft.message(stop_reason), self.usage, {})
+            raise ModelFailed("the model's stream ended before the answer was finished", kind="protocol")
+        is_usage_known = self.usage != Usage()
+        if self.finish in CUT_REASONS:
+            # The calls of a cut answer may be cut, too, so none of them is run.
+            cut: StopReason = "length" if self.finish == "length" else "content_filtered"
+            return ModelAnswer(self.draft.message(cut), self.usage, {}, is_usage_known=is_usage_known)
         calls: list[ToolCall] = []
         invalid: dict[str, str] = {}
         for spoken in self.calls.values():
@@ -131,22 +152,29 @@ class _Listener:
                 arguments = parse_arguments("".join(spoken.arguments))
             except ArgumentsInvalid as exc:
                 arguments, invalid[spoken.call_id] = {}, str(exc)
-            calls.append(ToolCall(spoken.call_id, spoken.name, arguments))
-        return ModelAnswer(self.draft.message(stop_reason, calls), self.usage, invalid)
+            calls.append(ToolCall(spoken.call_id, spoken.name, arguments, opaque=spoken.opaque))
+        message = self.draft.message("tool_calls" if calls else "stop", calls)
+        return ModelAnswer(message, self.usage, invalid, is_usage_known=is_usage_known)
+
+
+def _nonsense(why: str) -> ModelFailed:
+    """Return the error for an adapter that breaks its contract: the same request would be answered in the same way."""
+    return ModelFailed(why, kind="protocol", retryable=False)
 
 
 async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, context: TurnContext) -> ModelAnswer:
-    """Call the model once, and publish what it says while it says it.
+    """Call the model once, and publish the answer while it arrives.
 
     Raises:
-        ModelFailed: the provider's fault, whatever it raised; what it had said stays in `context.progress.draft`.
+        ModelFailed: the provider's fault, whatever the adapter raised; the text so far stays in `context.progress.draft`.
         LimitExceeded: the answer is too long, or asks for too many tools.
 
-    Cancellation: the stream is closed; what was said stays in `context.progress.draft`.
+    Cancellation: the stream is closed; the text so far stays in `context.progress.draft`.
     """
     progress = context.progress
     progress.draft = Draft(context.new_id(), context.turn_id)
     listener = _Listener(context, limits, progress.draft)
+    is_cut = False
     try:
         async with model.stream(request) as chunks:
             async for chunk in chunks:
@@ -156,25 +184,17 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
         answer = listener.answer()
     except (ModelFailed, LimitExceeded):
         raise
-    except Exception as exc:  # the boundary to the provider: whatever an adapter raises is the model's failure
-        for leaf in leaves(exc):  # an adapter with a nursery of its own wraps what it, or we, raised
+    except Exception as exc:  # the boundary to the provider: whatever an adapter raises is a failure of the model
+        for leaf in leaves(exc):  # an adapter with its own nursery wraps the errors that it or we raised
             if isinstance(leaf, ModelFailed | LimitExceeded):
                 raise leaf from leaf.__cause__
         raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
+    except trio.Cancelled:
+        is_cut = True
+        raise
     finally:
-        progress.usage += listener.usage
+        unreported = Usage()
+        if listener.chunks or is_cut:  # the provider has begun to answer, or may have: a request that it refused costs nothing
+            unreported = unreported_usage(listener.usage, request, listener.size, is_whole=listener.finish is not None)
+        progress.add_usage(listener.usage, name_of(model), unreported)
     return answer
-
-
-def name_of(model: Model) -> str:
-    """Return what a model is called; its class, where it does not say."""
-    try:
-        name: object = getattr(model, "name", None)
-    except Exception:  # noqa: BLE001  # an adapter that cannot say its name has failed already, and that is what is told
-        name = None
-    return name if isinstance(name, str) else type(model).__name__
-
-
-def spoken_calls(message: Message) -> Sequence[ToolCall]:
-    """Return the calls to run for this answer."""
-    return message.calls if message.stop_reason == "tool_calls" else ()

@@ -10,7 +10,7 @@ import logging
 import re
 import types
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias, Union, get_args, get_origin
+from typing import Any, Final, Literal, Protocol, TypeAlias, Union, get_args, get_origin
 
 import attrs
 
@@ -30,6 +30,7 @@ from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
 
 Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
+Recovery: TypeAlias = Literal["unknown", "repeat"]
 
 MAX_NAME: Final = 64
 """How many characters the name of a tool may have: every provider takes as many."""
@@ -137,6 +138,11 @@ def _check_parameters(tool: "Tool", _field: object, schema: object) -> None:
         raise ValueError(f'{_place(tool.name)}: parameters must be a JSON schema of type "object", not {schema!r}')
 
 
+def _check_check(tool: "Tool", check: object) -> None:
+    if check is not None and not callable(check):
+        raise TypeError(f"{_place(tool.name)}: check must be a function of the context and the arguments, not {check!r}")
+
+
 @attrs.frozen
 class _Binding:
     """How the arguments of a call become those of the function."""
@@ -168,6 +174,14 @@ class Tool:
     """Where the tool comes from, for people: "module.function", or "mcp:server"; "" if nobody said."""
     if_taken: str = attrs.field(default="", validator=type_validator(str))
     """The name that the tool gets if its own is taken by another tool; "" makes two tools of one name an error."""
+    version: str = attrs.field(default="", validator=type_validator(str))
+    """A text of your own. People who approved a call of one version are asked again if another version would run."""
+    check: Function | None = attrs.field(default=None, validator=lambda tool, _field, check: _check_check(tool, check))
+    """Called with a `ToolContext` and the arguments, before a person is asked about a call and right before the call runs. A ValueError
+    refuses the call; the model reads its text. A plain function or an `async def`."""
+    recovery: Recovery = attrs.field(default="unknown", validator=attrs.validators.in_(get_args(Recovery)))
+    """What becomes of a call that was running when the process died: its outcome is "unknown"; or, for a tool that is idempotent,
+    "repeat" runs the call again, with the same idempotency key. A call that a person decided about is never repeated."""
     is_async: bool = attrs.field(
         init=False, default=attrs.Factory(lambda tool: _is_async(tool.function, _place(tool.name)), takes_self=True)
     )
@@ -183,7 +197,16 @@ class Tool:
         object.__setattr__(self, "parameters", plain_json(self.parameters, f"{_place(self.name)}: parameters"))
 
     @classmethod
-    def of(cls, function: "Tool | Function", *, name: str | None = None, description: str | None = None) -> "Tool":
+    def of(
+        cls,
+        function: "Tool | Function",
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        check: Function | None = None,
+        recovery: Recovery | None = None,
+    ) -> "Tool":
         """Return the tool that a function is.
 
         Args:
@@ -194,13 +217,16 @@ class Tool:
                 it is.
             name: None takes the name of the function.
             description: None takes the docstring. A function without a docstring logs a warning, once.
+            version: as of `Tool`; None is the default of `Tool`, or what the `Tool` has that is given. So are the others.
+            check: as of `Tool`.
+            recovery: as of `Tool`.
 
         Raises:
             TypeError: `function` is not a function, or a parameter has no annotation, or one without a JSON schema.
             ValueError: a model cannot call a tool by this name.
         """
         if isinstance(function, Tool):
-            return _renamed(function, name, description)
+            return _changed(function, name=name, description=description, version=version, check=check, recovery=recovery)
         name = _name_of(function) if name is None else name
         _check_name(name)
         where = _place(name)
@@ -210,7 +236,7 @@ class Tool:
         origin = origin_of(function)
         if description is None and not own_text:
             _warn_of_no_docstring(name, origin)
-        return cls(
+        tool = cls(
             name=name,
             description=own_text if description is None else description,
             parameters=shape.schema,
@@ -218,11 +244,17 @@ class Tool:
             origin=origin,
             _binding=_Binding(shape.read, context, shape.tidy),
         )
+        return _changed(tool, version=version, check=check, recovery=recovery)
 
     @property
     def spec(self) -> ToolSpec:
         """What the model is told about the tool."""
         return ToolSpec(self.name, self.description, self.parameters)
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the function is given a `ToolContext`: such a tool may run a sub-agent."""
+        return self._binding.context is not None
 
     def bind(self, arguments: JSON, context: ToolContext) -> Mapping[str, object]:
         """Return the keyword arguments of one call: a new object, which shares nothing mutable with `arguments`.
@@ -248,7 +280,7 @@ class Tool:
         tidy: JSON = self._binding.tidy(arguments)
         return tidy
 
-    def check(self, arguments: JSON) -> None:
+    def check_arguments(self, arguments: JSON) -> None:
         """Raise ArgumentsInvalid if the arguments of a call do not fit; the function is not called."""
         self._read(arguments)
 
@@ -328,12 +360,9 @@ def _is_plain(function: Function) -> bool:
     return inspect.isroutine(function)
 
 
-def _renamed(tool: Tool, name: str | None, description: str | None) -> Tool:
-    if name is None and description is None:
-        return tool
-    return attrs.evolve(
-        tool, name=tool.name if name is None else name, description=tool.description if description is None else description
-    )
+def _changed(tool: Tool, **changes: object) -> Tool:
+    given = {name: value for name, value in changes.items() if value is not None}
+    return attrs.evolve(tool, **given) if given else tool  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # validators check
 
 
 def _check_function(function: object, where: str) -> None:

@@ -14,11 +14,12 @@ import trio
 
 from trio_sagents import MiddlewareError, PersistenceError, SagentsError, StartFailed, UserMessage
 from trio_sagents.cli._chat import run_chat
-from trio_sagents.cli._models import PROVIDERS, UsageError
+from trio_sagents.cli._models import UsageError
 from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
 from trio_sagents.cli._screen import Screen, silence
 from trio_sagents.cli._setup import Options, Setup, set_up
 from trio_sagents.cli._words import error_text
+from trio_sagents.models import PROVIDERS
 
 _EPILOG: Final = """\
 Exit status of --once: 0 answered, 1 failed, 2 usage, 3 a person must decide, 4 cancelled, 130 Ctrl-C.
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--new", action="store_true", help="begin a new conversation")
     chat.add_argument("--db", metavar="PATH", type=Path, help="the SQLite file that keeps everything")
     chat.add_argument("--provider", choices=PROVIDERS, help="default: the first whose key is set, else offline")
-    chat.add_argument("--model", metavar="NAME", help="the provider's name of the model")
+    chat.add_argument("--model", metavar="NAME", help="the model, by its provider's name for it or as provider:model")
     chat.add_argument(
         "--files", metavar="DIR", type=Path, help="the folder whose files the agent reads, and changes if you approve (default: this one)"
     )

@@ -1,21 +1,21 @@
-"""Which model answers: a provider's where a key is set, else the embedded one."""
+"""Which model answers: the named one, else a provider's whose key is set, else the embedded one."""
 
-import importlib
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from trio_sagents import Model
-from trio_sagents.models.offline import OfflineModel
+from trio_sagents.models import model_of, split_name
 
-Provider: TypeAlias = Literal["anthropic", "openai", "offline"]
-PROVIDERS: Final[tuple[Provider, ...]] = ("anthropic", "openai", "offline")
+Provider: TypeAlias = str
+"""One of `trio_sagents.models.PROVIDERS`."""
 DEFAULT_MODELS: Final[Mapping[Provider, str]] = {"anthropic": "claude-sonnet-5-5", "openai": "gpt-5.4-mini", "offline": "offline"}
+_KEYS: Final = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL"
 
 
 class UsageError(Exception):
-    """What was asked for on the command line, or set in the environment, does not work."""
+    """Something that the command line asked for, or that the environment sets, does not work."""
 
 
 @attrs.frozen
@@ -33,23 +33,26 @@ def choose_model(provider: Provider | None, name: str | None, environ: Mapping[s
     """Return the model to use.
 
     Args:
-        provider: the one asked for; None takes the first whose key is set, else the offline model.
-        name: the model's name; None takes TRIO_SAGENTS_MODEL, else the provider's default.
+        provider: the one asked for; None takes the one that the name begins with, else the first whose key is set, else the offline
+            model.
+        name: "provider:model", or the model's name as its provider knows it; None takes TRIO_SAGENTS_MODEL, else the provider's
+            default.
         environ: the environment; keys in it are never shown.
 
     Raises:
         UsageError: the provider's key, its package or the model's name is missing; the message says what to do.
     """
-    chosen = provider or _first_set(environ)
-    name = name or (environ.get("TRIO_SAGENTS_MODEL") if chosen != "offline" else None)
-    match chosen:
-        case "anthropic":
-            _need_key(environ, "anthropic", "ANTHROPIC_API_KEY")
-            return _adapter("anthropic", "AnthropicModel", name or DEFAULT_MODELS["anthropic"], {})
-        case "openai":
-            return _openai(name, environ)
-        case _:
-            return _offline(name, is_asked_for=provider is not None)
+    is_asked_for = provider is not None
+    if name is None and provider != "offline":
+        name = environ.get("TRIO_SAGENTS_MODEL")
+    if provider is None and name is not None:
+        provider, name = split_name(name)
+        is_asked_for = provider is not None
+    provider = provider or _first_set(environ)
+    if provider == "offline":
+        return _offline(name, is_asked_for=is_asked_for)
+    name = name or _default(provider, environ)
+    return Choice(_made(provider, name), f"{provider} {name}")
 
 
 def _first_set(environ: Mapping[str, str]) -> Provider:
@@ -60,35 +63,30 @@ def _first_set(environ: Mapping[str, str]) -> Provider:
     return "offline"
 
 
-def _need_key(environ: Mapping[str, str], provider: Provider, *names: str) -> None:
-    if not any(environ.get(name) for name in names):
-        raise UsageError(f"--provider {provider} needs {' or '.join(names)} in the environment; --provider offline needs nothing")
-
-
-def _openai(name: str | None, environ: Mapping[str, str]) -> Choice:
-    _need_key(environ, "openai", "OPENAI_API_KEY", "OPENAI_BASE_URL")
-    base_url = environ.get("OPENAI_BASE_URL") or None
-    if base_url is not None and name is None:
+def _default(provider: Provider, environ: Mapping[str, str]) -> str:
+    if provider == "openai" and environ.get("OPENAI_BASE_URL"):
         raise UsageError("OPENAI_BASE_URL is set, so say which model that server has: --model NAME (or TRIO_SAGENTS_MODEL)")
-    settings: dict[str, object] = {} if base_url is None else {"base_url": base_url}
-    return _adapter("openai", "OpenAIModel", name or DEFAULT_MODELS["openai"], settings)
+    if provider not in DEFAULT_MODELS:
+        raise UsageError(f"there is no default model of {provider}: --model NAME (or TRIO_SAGENTS_MODEL) says which")
+    return DEFAULT_MODELS[provider]
 
 
 def _offline(name: str | None, *, is_asked_for: bool) -> Choice:
     if name not in {None, "offline"}:
-        raise UsageError(f"--model {name} needs a provider: set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL")
+        raise UsageError(f"--model {name} needs a provider: --model provider:{name}, or {_KEYS}")
     notice = "This is the embedded offline model: fixed rules, no network, real tools."
     if not is_asked_for:
-        notice += " For a large one set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL."
-    return Choice(OfflineModel(), "offline", notice)
+        notice += f" For a large one {_KEYS}, or name one: --model provider:model."
+    return Choice(model_of("offline"), "offline", notice)
 
 
-def _adapter(provider: Provider, class_name: str, name: str, settings: Mapping[str, object]) -> Choice:
+def _made(provider: Provider, name: str) -> Model:
     try:
-        adapter = getattr(importlib.import_module("trio_sagents.models"), class_name)
-        model: Model = adapter(name, **settings)
+        return model_of(f"{provider}:{name}")
     except ImportError as exc:
+        extra = "anthropic" if provider == "anthropic" else "openai"
         raise UsageError(
-            f"the {provider} provider needs its package: pip install 'trio-sagents[{provider}]' (or use --provider offline)"
+            f"the {provider} provider needs its package: pip install 'trio-sagents[{extra}]' (or use --provider offline)"
         ) from exc
-    return Choice(model, f"{provider} {name}")
+    except ValueError as exc:
+        raise UsageError(f"{exc} (--provider offline needs nothing)") from exc

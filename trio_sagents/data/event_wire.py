@@ -8,10 +8,11 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.cursors import Cursor
+from trio_sagents.data.errors import public_text
 from trio_sagents.data.events import Envelope, Event
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque
-from trio_sagents.data.messages import PART_TAGS, Message, Part, ToolCall
+from trio_sagents.data.messages import PART_TAGS, Message, OpaquePart, Part, ToolCall
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import SagentsError
 
@@ -41,10 +42,8 @@ def event_to_dict(event: Event) -> JSON:
 
 
 def error_to_dict(error: BaseException) -> JSON:
-    """Return an error as {"type", "message"}: the message of ours, a general one for any other."""
-    if isinstance(error, SagentsError):
-        return {"type": type(error).__name__, "message": str(error)}
-    return {"type": "Error", "message": "internal error"}
+    """Return an error as {"type", "message"}: the public text of ours, a general one for any other."""
+    return {"type": type(error).__name__ if isinstance(error, SagentsError) else "Error", "message": public_text(error)}
 
 
 def _fields(value: Opaque) -> dict[str, JSONValue]:
@@ -64,7 +63,7 @@ def _plain(value: object) -> JSONValue:
         case BaseException():
             return error_to_dict(value)
         case Message():
-            return {**_fields(value), "parts": [encode_part(part) for part in value.parts]}
+            return {**_fields(value), "parts": [_shown_part(part) for part in value.parts]}
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
         case Sequence():
@@ -78,5 +77,16 @@ def _plain(value: object) -> JSONValue:
 
 def _part(part: Part) -> JSONValue:
     if isinstance(part, PendingCall):
-        return {**_fields(part), "type": "tool_call"}
-    return {**encode_part(part), "digest": part.digest} if isinstance(part, ToolCall) else encode_part(part)
+        fields = _fields(part)
+        del fields["opaque"]
+        return {**fields, "type": "tool_call"}
+    return {**_shown_part(part), "digest": part.digest} if isinstance(part, ToolCall) else _shown_part(part)
+
+
+def _shown_part(part: Part) -> JSON:
+    """Return a part as viewers get it: without what only the provider can read."""
+    fields = encode_part(part)
+    if isinstance(part, OpaquePart):
+        del fields["data"]
+    fields.pop("opaque", None)
+    return fields

@@ -1,8 +1,9 @@
 """Messages: what people, models and tools say, as immutable values.
 
-A history is a sequence of `Message`. An assistant message holds text, thinking and tool calls in the order they came; each
-call is answered by one tool message with one `ToolResult`. Every turn ends in an assistant message whose `stop_reason` says
-how, so a history without one at its end was cut (`data.history`).
+A history is a sequence of `Message`. An assistant message holds its parts in the order in which the model gave them: text, thinking,
+tool calls, and opaque parts, which only the provider can read and wants back. Each call is answered by one tool message with one
+`ToolResult`. Every turn ends in an assistant message whose `stop_reason` says how the turn ended. A history without such a message at
+its end was cut (`data.history`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,8 +18,12 @@ Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
 ToolStatus: TypeAlias = Literal["pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown"]
 StopReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filtered", "cancelled", "stream_error", "crashed"]
 
+CutReason: TypeAlias = Literal["length", "content_filtered"]
+
 FINISH_REASONS: Final = frozenset({"stop", "tool_calls", "length", "content_filtered"})
-"""How a provider may end an answer; the other stop reasons mark an answer that was cut."""
+"""How a provider may end an answer; the other stop reasons mark an answer whose turn was cut."""
+CUT_REASONS: Final = frozenset(get_args(CutReason))
+"""How a provider may end an answer that is not whole: its length limit was reached, or a filter stopped it."""
 STOP_REASONS: Final = frozenset(get_args(StopReason))
 
 
@@ -28,18 +33,22 @@ _is_text_or_none: Final = type_validator(str, type(None))
 
 @attrs.frozen
 class TextPart:
-    """Text, as Markdown by custom."""
+    """Text, by custom as Markdown."""
 
     text: str = attrs.field(validator=_is_text)
 
 
 @attrs.frozen
 class ThinkingPart:
-    """What the model thought aloud before it answered."""
+    """What the model thought aloud."""
 
     text: str = attrs.field(validator=_is_text)
     signature: str | None = attrs.field(default=None, validator=_is_text_or_none)
-    """The provider's seal, sent back to it unchanged; None where it gave none."""
+    """The provider's signature of this thinking; it goes back unchanged. None if the provider gave none."""
+    provider: str | None = attrs.field(default=None, validator=_is_text_or_none)
+    """The provider that gave the thinking and gets it back. None: any provider that understands the signature."""
+    field: str | None = attrs.field(default=None, validator=_is_text_or_none)
+    """The field of the provider's message that the thinking came in, and goes back in; None if that is not to be told apart."""
 
 
 @attrs.frozen
@@ -55,7 +64,7 @@ class ImagePart:
 
 @attrs.frozen
 class FilePart:
-    """A file handed over with a message."""
+    """A file that came with a message."""
 
     name: str = attrs.field(validator=_is_text)
     media_type: str = attrs.field(validator=_is_text)
@@ -67,11 +76,36 @@ def _as_tuple(parts: Iterable["Part"]) -> "tuple[Part, ...]":
     return tuple(parts)
 
 
-def _plain_arguments(value: JSON) -> JSON:
+def _plain_object(value: JSON, what: str) -> JSON:
     plain = plain_json(value)
     if not isinstance(plain, dict):
-        raise TypeError(f"the arguments of a tool call are a JSON object, not {type(value).__name__}")
+        raise TypeError(f"{what} must be a JSON object, not {type(value).__name__}")
     return plain
+
+
+def _plain_arguments(value: JSON) -> JSON:
+    return _plain_object(value, "the arguments of a tool call")
+
+
+def _plain_data(value: JSON) -> JSON:
+    return _plain_object(value, "the data of an opaque part")
+
+
+def _plain_metadata(value: JSON) -> JSON:
+    return _plain_object(value, "the metadata of a user message")
+
+
+@attrs.frozen
+class OpaquePart:
+    """A piece of an answer that only its provider can read, such as encrypted thinking. People do not see it.
+
+    It goes back to the provider unchanged, in its place. It is left out of a request to any other provider.
+    """
+
+    provider: str = attrs.field(validator=_is_text)
+    """The provider that gave the piece and gets it back."""
+    data: JSON = attrs.field(converter=_plain_data)
+    """A JSON object, as the provider's adapter understands it; copied when built."""
 
 
 @attrs.frozen
@@ -83,8 +117,10 @@ class ToolCall:
     arguments: JSON = attrs.field(factory=dict, converter=_plain_arguments)
     """A JSON object; copied when built."""
     status: ToolStatus = "pending"
+    opaque: OpaquePart | None = attrs.field(default=None, kw_only=True)
+    """What the provider attached to the call and wants back with it, such as the signature of a thought; usually None."""
     digest: str = attrs.field(init=False, eq=False, repr=False)
-    """SHA-256 of the name and the arguments: what an approval is bound to."""
+    """SHA-256 of the name and the arguments: an approval is bound to it."""
 
     @digest.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
     def _digest(self) -> str:
@@ -127,12 +163,13 @@ class ToolResult:
         return self.status != "completed"
 
 
-Part: TypeAlias = TextPart | ThinkingPart | ImagePart | FilePart | ToolCall | ToolResult
+Part: TypeAlias = TextPart | ThinkingPart | OpaquePart | ImagePart | FilePart | ToolCall | ToolResult
 UserPart: TypeAlias = TextPart | ImagePart | FilePart
 
 PART_TAGS: Final[dict[type[Part], str]] = {
     TextPart: "text",
     ThinkingPart: "thinking",
+    OpaquePart: "opaque",
     ImagePart: "image",
     FilePart: "file",
     ToolCall: "tool_call",
@@ -145,32 +182,41 @@ class Message:
     """One message of a conversation."""
 
     message_id: str = attrs.field(validator=_is_text)
-    """Unique in its conversation for ever."""
+    """Unique in the conversation, for ever."""
     role: Role
     parts: Sequence[Part] = attrs.field(default=(), converter=_as_tuple)
     """In order; empty for an answer that was cut before its first word."""
     stop_reason: StopReason | None = None
     """How an assistant message ended; None for the other roles."""
     turn_id: str | None = None
-    """The turn that it belongs to; None while it waits in the queue."""
+    """The turn that the message belongs to; None while the message waits in the queue."""
     metadata: JSON = attrs.field(factory=dict)
     """The host's own notes on a user message; the cause of a cut on an assistant message."""
     digest: str | None = attrs.field(default=None, eq=False)
-    """Of the content as it was posted: what a second post with this message id is compared with."""
+    """The digest of the content as it was posted. A second post with this message id is compared with it."""
+
+    @property
+    def cut(self) -> CutReason | None:
+        """Why the provider ended this answer before it was whole; None for any other message."""
+        match self.stop_reason:
+            case "length" | "content_filtered" as reason:
+                return reason
+            case _:
+                return None
 
     @property
     def text(self) -> str:
-        """All its text parts, joined."""
+        """The text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def calls(self) -> Sequence[ToolCall]:
-        """The tool calls in it, in the order the model asked for them."""
+        """The tool calls, in the order in which the model asked for them."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
     @property
     def results(self) -> Sequence[ToolResult]:
-        """The tool results in it."""
+        """The tool results, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolResult))
 
 
@@ -178,7 +224,7 @@ def _user_parts(value: str | Iterable[UserPart]) -> tuple[UserPart, ...]:
     if isinstance(value, str):
         return (TextPart(value),)
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"a user message is a str or a sequence of parts, not {type(value).__name__}")
+        raise TypeError(f"a user message must be a str or a sequence of parts, not {type(value).__name__}")
     return tuple(value)
 
 
@@ -187,7 +233,7 @@ def _check_user_parts(_message: object, _field: object, parts: tuple[UserPart, .
         raise ValueError("a user message must have at least one part")
     for part in parts:
         if not isinstance(part, TextPart | ImagePart | FilePart):
-            raise TypeError(f"a user message has text, images and files, not {type(part).__name__}")
+            raise TypeError(f"a part of a user message must be text, an image or a file, not {type(part).__name__}")
         if isinstance(part, ImagePart) and part.data is None and part.url is None:
             raise ValueError("an image in a user message must have data, or a url")
         for value in attrs.astuple(part):
@@ -202,10 +248,10 @@ class UserMessage:
     """What a person says: `UserMessage("Hello")`, or a sequence of text, image and file parts."""
 
     parts: Sequence[UserPart] = attrs.field(converter=_user_parts, validator=_check_user_parts)
-    metadata: JSON = attrs.field(factory=dict, kw_only=True, converter=_plain_arguments)
+    metadata: JSON = attrs.field(factory=dict, kw_only=True, converter=_plain_metadata)
     """The host's own notes: a JSON object; copied; stored with the message, never shown to the model."""
 
     @property
     def text(self) -> str:
-        """All its text parts, joined."""
+        """The text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))

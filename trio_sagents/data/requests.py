@@ -1,4 +1,4 @@
-"""What goes to a model, and what comes back from it."""
+"""What goes to a model, and what comes back from the model."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -6,7 +6,7 @@ from typing import TypeAlias
 import attrs
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import Message, OpaquePart
 from trio_sagents.data.outcomes import Usage
 
 
@@ -30,7 +30,7 @@ class ModelRequest:
     """The history, oldest first, valid for a provider: each tool call is answered exactly once."""
     tools: Sequence[ToolSpec] = ()
     settings: Mapping[str, JSONValue] = attrs.field(factory=dict)
-    """Settings for this call alone, on top of the model's own."""
+    """Settings for this call alone; they replace those of the model."""
 
 
 @attrs.frozen
@@ -42,16 +42,27 @@ class TextChunk:
 
 @attrs.frozen
 class ThinkingChunk:
-    """The next piece of thinking."""
+    """The next piece of thinking. Neighbouring pieces are one part, up to a signature or another provider or field."""
 
     text: str
     signature: str | None = None
-    """The provider's seal on the thinking so far, where it gives one."""
+    """The provider's signature of the thinking so far, if this piece ends with one."""
+    provider: str | None = None
+    """As `ThinkingPart.provider`."""
+    field: str | None = None
+    """As `ThinkingPart.field`."""
+
+
+@attrs.frozen
+class OpaqueChunk:
+    """A part that only its provider can read; it is whole, and stands where it came."""
+
+    part: OpaquePart
 
 
 @attrs.frozen
 class ToolCallChunk:
-    """The next piece of a tool call; the pieces with one `index` are one call."""
+    """The next piece of a tool call; the pieces with the same `index` are one call."""
 
     index: int
     id: str | None = None
@@ -60,11 +71,13 @@ class ToolCallChunk:
     """The tool's name, in its first piece."""
     arguments_json: str = ""
     """The next piece of the JSON text of the arguments."""
+    opaque: OpaquePart | None = None
+    """What the provider attached to the call and wants back with it; the last one counts."""
 
 
 @attrs.frozen
 class UsageChunk:
-    """Tokens used; several in one stream are added up."""
+    """Tokens used; several chunks in one stream are added up. A model that knows no count sends no such chunk."""
 
     usage: Usage
 
@@ -74,7 +87,7 @@ class FinishChunk:
     """The last chunk: why the model stopped."""
 
     reason: str
-    """ "stop", "tool_calls", "length" or "content_filtered"."""
+    """ "stop", "tool_calls", "length" or "content_filtered". Raise `ModelFailed` for anything else."""
 
 
-ModelChunk: TypeAlias = TextChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk
+ModelChunk: TypeAlias = TextChunk | ThinkingChunk | OpaqueChunk | ToolCallChunk | UsageChunk | FinishChunk

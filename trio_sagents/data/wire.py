@@ -1,8 +1,8 @@
 """The one converter: values to JSON and back, strictly.
 
-Stored state is untrusted input. Nothing is coerced, nothing unknown is ignored, nothing is looked up by a name in the data:
-a wrong byte is a `StateError` that names the conversation. Every record carries the schema version it was written with, and
-`upgrade` walks it to the present one, so old rows are never rewritten.
+Stored state is untrusted input. No value is coerced, no unknown key is ignored, and no class is looked up by a name in the data:
+a wrong byte is a `StateError` that names the conversation. Every record carries the schema version that it was written with, and
+`upgrade` brings a record to the present version, so old rows are never rewritten.
 """
 
 import collections.abc
@@ -21,6 +21,7 @@ from trio_sagents.data.messages import (
     PART_TAGS,
     MediaPart,
     Message,
+    OpaquePart,
     Part,
     ToolCall,
 )
@@ -28,23 +29,25 @@ from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import StateError, StateFromFuture
 
 SCHEMA_VERSION: Final = 1
-"""The version that this library writes. Older ones are upgraded at load, newer ones refused."""
+"""The version that this library writes. Records of older versions are upgraded at load; records of newer versions are refused."""
 Migration = Callable[[JSON], JSON]
 MIGRATIONS: Final[Mapping[int, Migration]] = {}
-"""For each older version, the step to the next one; a step changes one record, a message or the rest of the state."""
+"""For each older version, the step to the next version. A step changes one record: a message, or the rest of the state."""
 
 RECORD_DEPTH: Final = 8
-"""Levels that a record adds around what may nest `MAX_DEPTH` deep itself."""
+"""Levels of nesting that a record adds around a value, which may itself nest `MAX_DEPTH` deep."""
 
 T = TypeVar("T")
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # once: `json.dumps` makes one anew
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False
+).encode  # made once: `json.dumps` would make one for each call
 _TAG_CLASSES: Final[Mapping[str, type[Part]]] = {tag: cls for cls, tag in PART_TAGS.items()}
 
 
 def _strict(kind: type[T]) -> Callable[[object, type[T]], T]:
     def structure(value: object, _: type[T]) -> T:
         if type(value) is not kind:
-            raise TypeError(f"{type(value).__name__} where {kind.__name__} is due")
+            raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
         if isinstance(value, str):
             check_text(value, "text")
         return value
@@ -54,8 +57,8 @@ def _strict(kind: type[T]) -> Callable[[object, type[T]], T]:
 
 def _structure_object(value: object, _: object) -> JSON:
     if not isinstance(value, dict):
-        raise TypeError(f"{type(value).__name__} where an object is due")
-    return value  # plain already: it came out of the JSON decoder or `plain_json`
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return value  # plain already: the value came from the JSON decoder or from `plain_json`
 
 
 def make_converter() -> cattrs.Converter:
@@ -73,7 +76,7 @@ def make_converter() -> cattrs.Converter:
 def _register_parts(converter: cattrs.Converter) -> None:
     def structure_part(value: object, _: object) -> Part:
         if not isinstance(value, dict):
-            raise TypeError(f"{type(value).__name__} where a message part is due")
+            raise TypeError(f"expected a message part, got {type(value).__name__}")
         fields = dict(value)
         tag = fields.pop("type", None)
         cls = _TAG_CLASSES.get(tag) if isinstance(tag, str) else None
@@ -84,7 +87,7 @@ def _register_parts(converter: cattrs.Converter) -> None:
 
     def structure_sequence(value: object, kind: object) -> tuple[object, ...]:
         if not isinstance(value, list):
-            raise TypeError(f"{type(value).__name__} where a list is due")
+            raise TypeError(f"expected a list, got {type(value).__name__}")
         (item,) = get_args(kind)
         return tuple(converter.structure(one, item) for one in value)
 
@@ -113,6 +116,8 @@ def encode_part(part: Part) -> dict[str, JSONValue]:
             if name.name == "media":
                 if value:  # omitted when empty: results without media are stored as they always were
                     fields["media"] = [encode_part(item) for item in value]
+            elif isinstance(value, OpaquePart):
+                fields[name.name] = {"provider": value.provider, "data": value.data}
             elif value is not None:
                 fields[name.name] = value
     return fields
@@ -150,12 +155,12 @@ def upgrade(conversation_id: str, record: JSONValue, migrations: Mapping[int, Mi
 
     Args:
         conversation_id: for the error.
-        record: what the store gave: untrusted.
-        migrations: the steps; by default the library's own. They end at one past the highest key, or at `SCHEMA_VERSION`.
+        record: what the store gave; untrusted.
+        migrations: the steps; by default the library's own. The last step leads to one past the highest key, or to `SCHEMA_VERSION`.
 
     Raises:
-        StateFromFuture: it was written by a newer version.
-        StateError: it is no record.
+        StateFromFuture: the record was written by a newer version.
+        StateError: the value is not a record.
     """
     steps = MIGRATIONS if migrations is None else migrations
     newest = max((*steps, SCHEMA_VERSION - 1)) + 1
@@ -173,19 +178,19 @@ def upgrade(conversation_id: str, record: JSONValue, migrations: Mapping[int, Mi
 
 
 def decode_message(conversation_id: str, record: JSONValue) -> Message:
-    """Return the message that a stored record stands for; StateError if it is none."""
+    """Return the message that a stored record stands for; StateError if the record is not a message."""
     return decode_value(conversation_id, upgrade(conversation_id, record), Message)
 
 
 def decode_todos(conversation_id: str, value: JSONValue) -> Sequence[Todo]:
-    """Return the todos that a stored list stands for; StateError if it is none."""
+    """Return the todos that a stored list stands for; StateError if it is not a list of todos."""
     if not isinstance(value, list):
         raise StateError(conversation_id, f"the todos are {type(value).__name__}, not a list")
     return tuple(decode_value(conversation_id, item, Todo) for item in value)
 
 
 def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
-    """Return stored metadata as plain JSON; StateError if it is not."""
+    """Return stored metadata as plain JSON; StateError if it is not a JSON object."""
     try:
         plain = plain_json(value)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -196,7 +201,7 @@ def decode_metadata(conversation_id: str, value: JSONValue) -> JSON:
 
 
 def decode_value(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
-    """Return the value of class `cls` that a stored record stands for; StateError if it is none."""
+    """Return the value of class `cls` that a stored record stands for; StateError if the record does not fit the class."""
     try:
         plain_json(value, depth=-RECORD_DEPTH)
         return CONVERTER.structure(value, cls)
@@ -223,12 +228,12 @@ def _finite(text: str) -> float:
 def _no_duplicates(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("an object has a key twice")
+        raise ValueError("an object has a duplicate key")
     return fields
 
 
 def loads(conversation_id: str, text: str | bytes) -> JSONValue:
-    """Return the JSON value of a stored text; StateError for damage, NaN, a key twice, or nesting without end."""
+    """Return the JSON value of a stored text; StateError for damage, NaN, a duplicate key, or nesting that is too deep."""
     try:
         return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:

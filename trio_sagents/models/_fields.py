@@ -1,24 +1,32 @@
-"""Reading fields of JSON that a provider sent: whatever has another type than expected counts as absent."""
+"""Reads fields of JSON that a provider sent.
+
+A field that describes an answer counts as absent if it has an unexpected type. Content of an unexpected type is an error: an answer
+without it would pass for a whole one.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.outcomes import COUNT_NAMES, Usage
 from trio_sagents.data.requests import UsageChunk
 
 _NOTHING: Final[JSON] = {}
 
 
+class UnexpectedContent(Exception):  # named by what it is
+    """The provider sent content in a form that is not known; the text says where, and holds nothing of the content."""
+
+
 def parse_object(text: str) -> JSON:
-    """Return a JSON object; ValueError where the text is none."""
+    """Return a JSON object; ValueError if the text is not one."""
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("the JSON nests too deep") from None
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON object was expected, not {type(value).__name__}")  # noqa: TRY004  # it is the value that is wrong
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")  # noqa: TRY004  # the value is wrong
     return value
 
 
@@ -32,6 +40,14 @@ def objects_at(value: JSON, key: str) -> Sequence[JSON]:
     """Return the objects in the list at `key`, or an empty sequence."""
     items = value.get(key)
     return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else ()
+
+
+def content_at(value: JSON, key: str) -> str:
+    """Return the text at `key`, or "" if there is nothing; `UnexpectedContent` for any other type. It can be encoded as UTF-8."""
+    item = value.get(key)
+    if item is not None and not isinstance(item, str):
+        raise UnexpectedContent(f"{key!r} is {type(item).__name__}, not text")
+    return whole_text(item)
 
 
 def number_at(value: JSON, key: str) -> int | None:
@@ -60,15 +76,20 @@ class UsageMeter:
     def __init__(self) -> None:
         self._total = Usage()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the provider has reported any tokens; zeros are no report."""
+        return self._total != Usage()
+
     def advance(self, **totals: int | None) -> list[UsageChunk]:
         """Return what the totals grew by, as one chunk or none.
 
         Args:
-            totals: fields of `Usage`, as counted so far; None where the provider did not say.
+            totals: fields of `Usage`, as counted so far; None for a field that the provider did not report.
         """
         growth = {name: max(0, (total or 0) - int(getattr(self._total, name))) for name, total in totals.items()}
         if not any(growth.values()):
             return []
-        piece = Usage(**growth)
+        piece = Usage(*(growth.get(name, 0) for name in COUNT_NAMES))
         self._total += piece
         return [UsageChunk(piece)]

@@ -1,29 +1,31 @@
 """A history in the one shape that every provider takes.
 
-Turns alternate: a person speaks first and, unless results of tools are due, last; every call has its result; nothing is
-empty; ids and names have the characters that providers allow. The adapters only write this shape down.
+Turns alternate: a person speaks first and, unless results of tools are due, last; every call has its result; no part is empty; ids and
+names have the characters that providers allow. The parts of an answer stay in the order in which the model gave them. The adapters
+only write this shape down.
 """
 
 import re
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult, UserPart
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, TextPart, ThinkingPart, ToolCall, ToolResult, UserPart
 from trio_sagents.models._fields import whole_text
 
 BEGIN_TEXT: Final = "(The conversation begins with your message.)"
-"""Stands for the person where a history begins with an answer."""
+"""Stands for the person if a history begins with an answer."""
 CONTINUE_TEXT: Final = "Continue."
-"""Stands for the person where a history ends with an answer."""
+"""Stands for the person if a history ends with an answer."""
 NO_RESULT_TEXT: Final = "The result of this call is not known."
 EMPTY_RESULT_TEXT: Final = "(no output)"
+MEDIA_RESULT_TEXT: Final = "(the output follows as images or files)"
 
 MAX_NAME: Final = 64
 
-AnswerPart: TypeAlias = TextPart | ThinkingPart | ToolCall
+AnswerPart: TypeAlias = TextPart | ThinkingPart | OpaquePart | ToolCall
 
 
 @attrs.frozen
@@ -36,17 +38,25 @@ class Spoken:
 
 @attrs.frozen
 class Answered:
-    """What the model said, and what its calls came to."""
+    """What the model said, and the results of its calls."""
 
     parts: tuple[AnswerPart, ...]
-    """At least one that is not thinking; no blank text; the calls last, with unique ids."""
+    """In the model's order. At least one is text or a call; no blank text; the calls have unique ids."""
     results: tuple[ToolResult, ...] = ()
     """One for each call, in the order of the calls."""
+    starts: tuple[int, ...] = (0,)
+    """Where in `parts` each message begins that was merged into this answer."""
 
     @property
     def calls(self) -> Sequence[ToolCall]:
         """The calls in it."""
         return [part for part in self.parts if isinstance(part, ToolCall)]
+
+    @property
+    def messages(self) -> Iterator[Sequence[AnswerPart]]:
+        """The parts of each message that was merged into this answer, oldest first."""
+        for start, end in zip(self.starts, (*self.starts[1:], len(self.parts)), strict=True):
+            yield self.parts[start:end]
 
 
 Turn: TypeAlias = Spoken | Answered
@@ -61,22 +71,30 @@ class History:
     turns: Sequence[Turn]
     """Begins with `Spoken`; ends with `Spoken`, or with an `Answered` that has calls."""
 
+    @property
+    def present(self) -> int:
+        """The place of the first turn behind the last words of a person: from there on, the model is at work."""
+        return next((place + 1 for place in reversed(range(len(self.turns))) if isinstance(self.turns[place], Spoken)), 0)
 
-def shape_history(system: str, messages: Sequence[Message], fit_id: Callable[[str], str], names: Collection[str]) -> History:
+
+def shape_history(
+    system: str, messages: Sequence[Message], fit_id: Callable[[str], str], names: Collection[str], provider: str | None = None
+) -> History:
     """Return the history in the shape that providers take.
 
     Args:
         system: the system prompt; system messages at the start are added to it, later ones are told as text.
-        messages: oldest first; kept valid whatever is missing, doubled or empty in it.
-        fit_id: gives the form of a call id that the provider allows; need not be unique.
+        messages: oldest first; kept valid, whatever is missing, duplicated or empty in it.
+        fit_id: gives the form of a call id that the provider allows; need not be unique, but the id of an id is that id.
         names: of the tools offered now; other names of tools, which a model may have invented, are made to fit.
+        provider: who is asked. What only another provider can read is left out (`count_foreign`); None keeps it all.
     """
     prompts, rest = _split_system(messages)
     turns: list[Turn] = []
     labels = _Labels(fit_id, names)
     for place, message in enumerate(rest):
         if message.role == "assistant":
-            _add_answer(turns, message, _results_after(rest, place), labels)
+            _add_answer(turns, message, _results_after(rest, place), labels, provider)
         elif message.role == "user":
             _add_spoken(turns, message.parts)
         elif message.role == "system" and message.text.strip():
@@ -88,9 +106,27 @@ def shape_history(system: str, messages: Sequence[Message], fit_id: Callable[[st
     return History("\n\n".join(whole_text(text) for text in (system, *prompts) if text.strip()), turns)
 
 
+def count_foreign(messages: Sequence[Message], provider: str) -> Mapping[str, int]:
+    """Return how many parts of a history only other providers can read, by provider."""
+    found: Counter[str] = Counter()
+    for message in messages:
+        if message.role == "assistant":
+            for part in message.parts:
+                owner = _owner_of(part.opaque if isinstance(part, ToolCall) else part)
+                if owner is not None and owner != provider:
+                    found[owner] += 1
+    return found
+
+
 def result_text(result: ToolResult) -> str:
     """Return what the model reads of a result; never blank."""
-    return whole_text(result.content) if result.content.strip() else EMPTY_RESULT_TEXT
+    if result.content.strip():
+        return whole_text(result.content)
+    return MEDIA_RESULT_TEXT if result.media else EMPTY_RESULT_TEXT
+
+
+def _owner_of(part: object) -> str | None:
+    return part.provider if isinstance(part, ThinkingPart | OpaquePart) else None
 
 
 def _split_system(messages: Sequence[Message]) -> tuple[list[str], Sequence[Message]]:
@@ -130,33 +166,34 @@ def _kept_user_parts(parts: Iterable[object]) -> Iterator[UserPart]:
                 pass
 
 
-def _add_answer(turns: list[Turn], message: Message, results: dict[str, deque[ToolResult]], labels: "_Labels") -> None:
+def _add_answer(
+    turns: list[Turn], message: Message, results: dict[str, deque[ToolResult]], labels: "_Labels", provider: str | None
+) -> None:
     said: list[AnswerPart] = []
+    answers: list[ToolResult] = []
     for part in message.parts:
         match part:
             case TextPart(text=text) if text.strip():
                 said.append(TextPart(whole_text(text)))
-            case ThinkingPart():
+            case ThinkingPart() | OpaquePart() if provider is None or part.provider in {None, provider}:
                 said.append(part)
+            case ToolCall():
+                call_id = labels.unused_id(part.call_id)
+                opaque = part.opaque if part.opaque is None or provider in {None, part.opaque.provider} else None
+                said.append(ToolCall(call_id, labels.name(part.name), part.arguments, part.status, opaque=opaque))
+                known = results.get(part.call_id)
+                result = known.popleft() if known else ToolResult(part.call_id, part.name, NO_RESULT_TEXT, "unknown")
+                answers.append(attrs.evolve(result, call_id=call_id))
             case _:
                 pass
-    calls: list[ToolCall] = []
-    answers: list[ToolResult] = []
-    for call in message.calls:
-        call_id = labels.unused_id(call.call_id)
-        calls.append(ToolCall(call_id, labels.name(call.name), call.arguments, call.status))
-        known = results.get(call.call_id)
-        result = known.popleft() if known else ToolResult(call.call_id, call.name, NO_RESULT_TEXT, "unknown")
-        answers.append(attrs.evolve(result, call_id=call_id))
-    if not calls:
-        while said and isinstance(said[-1], ThinkingPart):
-            said.pop()
-        if not said:
-            return
+    if not any(isinstance(part, TextPart | ToolCall) for part in said):
+        return
+    starts: tuple[int, ...] = (0,)
     if turns and isinstance(last := turns[-1], Answered) and not last.calls:
         turns.pop()
+        starts = (*last.starts, len(last.parts))
         said = [*last.parts, *said]
-    turns.append(Answered((*said, *calls), tuple(answers)))
+    turns.append(Answered(tuple(said), tuple(answers), starts))
 
 
 @attrs.define(eq=False)
@@ -172,7 +209,7 @@ class _Labels:
         candidate, number = fitting, 1
         while candidate in self.used:
             number += 1
-            candidate = f"{fitting[:30]}_{number}"
+            candidate = self.fit_id(f"{fitting[:30]}_{number}")
         self.used.add(candidate)
         return candidate
 

@@ -1,16 +1,23 @@
-"""Settings: fields of the request's body that the host chooses."""
+"""Settings of a model: fields of the request's body that the host chooses, timeouts and limits."""
 
-import math
 from collections.abc import Mapping
 from typing import Final
 
+import httpx2
+
+from trio_sagents.data.config import check_timeout
 from trio_sagents.data.json import JSON, JSONValue, plain_json
+from trio_sagents.models._answer import Patience
 
 RESERVED: Final = frozenset({"model", "messages", "stream", "system", "tools"})
 """Fields that the adapters write themselves."""
 
 CONNECT_TIMEOUT: Final = 10.0
+"""How long a connection may take to be made, in seconds."""
 READ_TIMEOUT: Final = 600.0
+MAX_CONNECTIONS: Final = 1000
+"""Answers of one model at a time; further ones wait."""
+_KEPT_CONNECTIONS: Final = 100
 
 
 def check_settings(settings: Mapping[str, JSONValue] | None) -> JSON:
@@ -22,8 +29,16 @@ def check_settings(settings: Mapping[str, JSONValue] | None) -> JSON:
     return plain
 
 
+def with_thinking(settings: JSON, thinking: JSON) -> JSON:
+    """Return the settings with the fields that say how much to think; ValueError if the settings have one of them."""
+    for name in thinking:
+        if name in settings:
+            raise ValueError(f"give either thinking or the setting {name!r}: both say how much to think")
+    return {**settings, **thinking}
+
+
 def check_name(name: str) -> str:
-    """Return the name of a model; ValueError where it is blank."""
+    """Return the name of a model; ValueError if it is blank."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a model must be a str, not {type(name).__name__}")
     if not name.strip():
@@ -32,14 +47,32 @@ def check_name(name: str) -> str:
 
 
 def check_own_client(**given: object) -> None:
-    """Raise ValueError where something is given that a client of the host's has already."""
+    """Raise ValueError if a value is given that a client of the host has already."""
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"give either a client or {name}: a client has its own")
 
 
-def finite_or_none(seconds: float, name: str) -> float | None:
-    """Return a duration as the SDKs take it, with None for never; ValueError where it is not positive."""
-    if not seconds > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {seconds!r}")
-    return None if math.isinf(seconds) else seconds
+def check_patience(first_timeout: float | None, read_timeout: float) -> Patience:
+    """Return how long to wait for content; `first_timeout` None is `read_timeout`."""
+    following = check_timeout("read_timeout", read_timeout)
+    return Patience(following if first_timeout is None else check_timeout("first_timeout", first_timeout), following)
+
+
+def check_connections(most: int) -> int:
+    """Return how many answers may be read at a time; ValueError if it is less than 1."""
+    if type(most) is not int:
+        raise TypeError(f"max_connections must be an int, not {type(most).__name__}")
+    if most < 1:
+        raise ValueError(f"max_connections must be at least 1, not {most!r}")
+    return most
+
+
+def client_limits(most: int) -> tuple[httpx2.Timeout, httpx2.Limits]:
+    """Return the timeouts and limits of a client that reads at most so many answers at a time.
+
+    The client itself waits as long as it takes: the deadlines of an answer are kept around its reads, where comments do not count.
+    """
+    return httpx2.Timeout(None, connect=CONNECT_TIMEOUT), httpx2.Limits(
+        max_connections=most, max_keepalive_connections=min(most, _KEPT_CONNECTIONS)
+    )

@@ -17,13 +17,17 @@ class ServerSentEvent:
     """One event of a stream."""
 
     name: str
-    """The event's name; "" where it has none."""
+    """The event's name; "" if it has none."""
     data: str
-    """Its data lines, joined by newlines."""
+    """The event's data lines, joined by newlines."""
 
 
 class SSEDecoder:
-    """Turns bytes into events, in order."""
+    """Turns bytes into events, in order.
+
+    Two lines that are no server-sent events are events here, because servers report errors in them: `error: ...`, which is an event
+    with the name "error", and a line that begins with a brace, which is an event without a name.
+    """
 
     def __init__(self) -> None:
         self._tail: list[bytes] = []
@@ -54,7 +58,7 @@ class SSEDecoder:
             yield from self._line(line)
 
     def end(self) -> Iterator[ServerSentEvent]:
-        """Yield what stands at the end of the body without the blank line that should have closed it."""
+        """Yield the event at the end of the body that no blank line closed."""
         last = b"".join(self._tail).rstrip(b"\r")
         self._tail, self._tail_size = [], 0
         if last:
@@ -67,10 +71,16 @@ class SSEDecoder:
                 yield ServerSentEvent(self._name, "\n".join(self._data))
             self._name, self._data, self._data_size = "", [], 0
             return
-        field, _, value = line.removeprefix(b"\xef\xbb\xbf").decode().partition(":")
+        text = line.removeprefix(b"\xef\xbb\xbf").decode()
+        if text.startswith("{"):
+            yield ServerSentEvent("", text)
+            return
+        field, _, value = text.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
             self._data_size += len(line)
         elif field == "event":
             self._name = value
+        elif field == "error":
+            yield ServerSentEvent("error", value)

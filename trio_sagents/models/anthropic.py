@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn
 
-from trio_sagents.data.json import JSONValue
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 from trio_sagents.exceptions import ModelFailed
 
@@ -19,9 +19,22 @@ import httpx2
 
 from trio_sagents.models._answer import SharedClient, open_answer
 from trio_sagents.models._anthropic_events import AnthropicEvents
-from trio_sagents.models._anthropic_request import anthropic_body
-from trio_sagents.models._errors import connection_failure, public_cause, status_failure
-from trio_sagents.models._settings import CONNECT_TIMEOUT, READ_TIMEOUT, check_name, check_own_client, check_settings, finite_or_none
+from trio_sagents.models._anthropic_request import PROVIDER, CacheTime, anthropic_body, anthropic_thinking
+from trio_sagents.models._environment import check_base_url, check_key, checked_client
+from trio_sagents.models._errors import connection_failure, public_cause, redacted, status_failure
+from trio_sagents.models._notices import Notices
+from trio_sagents.models._settings import (
+    MAX_CONNECTIONS,
+    READ_TIMEOUT,
+    check_connections,
+    check_name,
+    check_own_client,
+    check_patience,
+    check_settings,
+    client_limits,
+    with_thinking,
+)
+from trio_sagents.models._thinking import Thinking
 from trio_sagents.models._tls import tls_context
 
 DEFAULT_MAX_TOKENS = 16_384
@@ -30,20 +43,26 @@ DEFAULT_MAX_TOKENS = 16_384
 class AnthropicModel:
     """A model of Anthropic's, or of a server that speaks Anthropic's Messages API.
 
-    Thinking comes with the provider's signature, and goes back with it; thinking without one is not sent back. Usage is
-    as Anthropic counts: `input_tokens` are those neither read from nor written to the cache.
+    One object serves any number of turns at once. Thinking comes with the provider's signature, and goes back with it, in its place;
+    thinking without a signature is not sent back. Usage is as Anthropic counts: `input_tokens` are those neither read from nor written
+    to the cache.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own, and most hosts give one or two
         self,
         name: str,
         client: sdk.AsyncAnthropic | None = None,
         *,
         max_tokens: int = DEFAULT_MAX_TOKENS,
+        thinking: Thinking | None = None,
+        cache: CacheTime | None = "5m",
         settings: Mapping[str, JSONValue] | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
+        provider: str | None = None,
+        first_timeout: float | None = None,
         read_timeout: float = READ_TIMEOUT,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """Describe a model; nothing is opened.
 
@@ -52,25 +71,42 @@ class AnthropicModel:
             client: the host's own, used as it is, with its own retries and timeouts, and never closed here. Without one,
                 a client without retries is made when an answer is asked for and closed when no answer is being read.
             max_tokens: the most tokens of one answer, thinking included; at least 1.
-            settings: more fields of the request's body, such as {"thinking": {"type": "enabled", "budget_tokens": 2048}}
-                or {"cache_control": {"type": "ephemeral"}}; copied. Those of a request go on top.
-            api_key: None takes what the SDK finds: ANTHROPIC_API_KEY, or its other sources of credentials.
-            base_url: of the API; None is Anthropic's.
-            read_timeout: the longest silence of the provider, in seconds, more than 0; math.inf never gives up.
+            thinking: how much to think; None leaves that to the provider.
+            cache: how long the provider keeps the prompt, the tools and the history so far, which makes the next request cheaper;
+                None asks for no cache.
+            settings: more fields of the request's body, such as {"temperature": 0.2}; copied. Those of a request go on top.
+            api_key: None takes the credentials that the SDK finds: ANTHROPIC_API_KEY, or its other sources.
+            base_url: of the API; None takes ANTHROPIC_BASE_URL, else Anthropic's own.
+            provider: tells who gets back what was handed out to be returned, such as signatures: models with the same text share it.
+                None is "anthropic" for Anthropic's own address and for a client of the host's, else the address of the server.
+            first_timeout: the longest wait for the first piece of content, in seconds, more than 0; None is `read_timeout`.
+            read_timeout: the longest wait for a further piece of content, in seconds, more than 0; math.inf never gives up. What is
+                not content, such as a ping, does not count.
+            max_connections: answers that are read at a time, at least 1; further requests wait for their turn.
 
         Raises:
-            ValueError: an argument is out of range, or a client is given and also what it has itself.
+            ValueError: an argument is out of range; a client is given and also a value that it has itself; the provider has no words
+                for `thinking`; there is no key; or the environment's address, proxy or certificates cannot be used.
         """
         self.name: str = check_name(name)
+        who = f"model {self.name!r}"
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens!r}")
+        if cache not in {None, "5m", "1h"}:
+            raise ValueError(f"cache must be '5m', '1h' or None, not {cache!r}")
+        self._max_tokens = max_tokens
+        self._settings = with_thinking(check_settings(settings), anthropic_thinking(thinking, max_tokens))
+        self._cache: CacheTime | None = cache
+        self._patience = check_patience(first_timeout, read_timeout)
+        most = check_connections(max_connections)
+        self._shared = SharedClient(lambda: _make_client(api_key, base_url, most), most)
+        self._client = client
+        self._notices = Notices(who)
         if client is not None:
             check_own_client(api_key=api_key, base_url=base_url)
-        self._max_tokens = max_tokens
-        self._settings = check_settings(settings)
-        self._client = client
-        timeout = httpx2.Timeout(finite_or_none(read_timeout, "read_timeout"), connect=CONNECT_TIMEOUT)
-        self._shared = SharedClient(lambda: _make_client(api_key, base_url, timeout))
+            self._provider = provider or PROVIDER
+        else:
+            self._provider = provider or _provider_of(_checked(who, api_key, base_url, most))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -86,36 +122,72 @@ class AnthropicModel:
             The chunks in order, the last one a `FinishChunk`; to be read inside the context, by one task at a time.
 
         Raises:
-            ModelFailed: the provider refused, failed, could not be reached or broke off; also from the iterator.
+            ModelFailed: the provider refused, failed, could not be reached, stayed silent or broke off; also from the iterator.
             ValueError: a setting of the request is a part of every request.
 
         Cancellation: the provider may have begun to answer, and count it; the connection is closed.
         """
         who = f"model {self.name!r}"
-        body = anthropic_body(self.name, request, self._max_tokens, {**self._settings, **check_settings(request.settings)})
+        body = self._body(request)
+        self._notices.left_out(request.messages, self._provider)
+        events = AnthropicEvents(self._provider)
         async with AsyncExitStack() as stack:
             client = self._client
             if client is None:
                 try:
                     client = await stack.enter_async_context(self._shared.use())
                 except sdk.AnthropicError as exc:
-                    raise ModelFailed(_NO_KEY.format(who)) from public_cause(exc, None)
-                if client.api_key is None and client.auth_token is None and client.credentials is None:
-                    raise ModelFailed(_NO_KEY.format(who))
+                    raise ModelFailed(_NO_KEY.format(who), kind="auth") from public_cause(exc, None)
+                if not _has_credentials(client):
+                    raise ModelFailed(_NO_KEY.format(who), kind="auth")
             # The body goes as extra fields: settings may name fields that this version of the SDK does not know.
             opening = client.messages.with_streaming_response.create(
                 model=self.name, max_tokens=self._max_tokens, messages=[], stream=True, extra_body=body
             )
-            yield await stack.enter_async_context(open_answer(who, opening, AnthropicEvents(), _ERRORS, _explain))
+            yield await stack.enter_async_context(open_answer(who, opening, events, self._patience, _ERRORS, _explain))
+            self._notices.answered(has_usage=events.has_usage, is_complete=events.is_complete)
+
+    def _body(self, request: ModelRequest) -> JSON:
+        settings = {**self._settings, **check_settings(request.settings)}
+        return anthropic_body(self.name, request, self._max_tokens, settings, provider=self._provider, cache=self._cache)
 
 
 _NO_KEY = "{}: there is no API key; give api_key, or set ANTHROPIC_API_KEY"
 _ERRORS = (sdk.AnthropicError, httpx2.HTTPError, OSError)
+_OWN_HOST = "api.anthropic.com"
 
 
-def _make_client(api_key: str | None, base_url: str | None, timeout: httpx2.Timeout) -> sdk.AsyncAnthropic:
-    http_client = sdk.DefaultAsyncHttpxClient(verify=tls_context(), timeout=timeout)
+def _make_client(api_key: str | None, base_url: str | None, most: int) -> sdk.AsyncAnthropic:
+    timeout, limits = client_limits(most)
+    http_client = sdk.DefaultAsyncHttpxClient(verify=tls_context(), timeout=timeout, limits=limits)
     return sdk.AsyncAnthropic(api_key=api_key, base_url=base_url, timeout=timeout, max_retries=0, http_client=http_client)
+
+
+def _checked(who: str, api_key: str | None, base_url: str | None, most: int) -> httpx2.URL:
+    """Return the address that will be asked. ValueError if the key or something in the environment is missing or wrong."""
+    if base_url is not None:
+        check_base_url(who, base_url)
+    if api_key is not None:
+        check_key(who, api_key)
+
+    try:
+        client = checked_client(who, lambda: _make_client(api_key, base_url, most))
+    except sdk.AnthropicError as exc:
+        raise ValueError(f"{_NO_KEY.format(who)} ({redacted(str(exc), None)})") from None
+    if not _has_credentials(client):
+        raise ValueError(_NO_KEY.format(who))
+    if client.api_key is not None:
+        check_key(who, client.api_key)
+    check_base_url(who, str(client.base_url).rstrip("/"))
+    return client.base_url
+
+
+def _has_credentials(client: sdk.AsyncAnthropic) -> bool:
+    return client.api_key is not None or client.auth_token is not None or client.credentials is not None
+
+
+def _provider_of(url: httpx2.URL) -> str:
+    return PROVIDER if url.host == _OWN_HOST else url.netloc.decode()
 
 
 def _explain(who: str, exc: Exception) -> NoReturn:
@@ -123,10 +195,12 @@ def _explain(who: str, exc: Exception) -> NoReturn:
         case sdk.APIStatusError():
             raise status_failure(who, exc.response, exc.body) from public_cause(exc, exc.request)
         case sdk.APITimeoutError():
-            raise connection_failure(who, exc, exc.request, "the provider did not answer in time") from public_cause(exc, exc.request)
+            failure = connection_failure(who, exc.__cause__ or exc, exc.request, "the provider did not answer in time", "timeout")
+            raise failure from public_cause(exc, exc.request)
         case sdk.APIConnectionError():
             raise connection_failure(who, exc.__cause__ or exc, exc.request) from public_cause(exc, exc.request)
         case sdk.AnthropicError():
-            raise ModelFailed(f"{who}: the SDK could not make the request ({type(exc).__name__})") from public_cause(exc, None)
+            failure = ModelFailed(f"{who}: the SDK could not make the request ({type(exc).__name__})", kind="invalid_request")
+            raise failure from public_cause(exc, None)
         case _:
             raise connection_failure(who, exc, None) from public_cause(exc, None)

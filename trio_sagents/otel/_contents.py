@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 
 MAX_CONTENT: Final = 64 * 1024
 """Characters that an attribute may have; what is longer is cut, and then no JSON any more."""
@@ -43,6 +43,8 @@ def _part(part: Part) -> JSON:
             return {"type": "text", "content": text}
         case ThinkingPart(text=text):
             return {"type": "reasoning", "content": text}
+        case OpaquePart(provider=provider):
+            return {"type": "opaque", "provider": provider}
         case ToolCall():
             return {"type": "tool_call", "id": part.call_id, "name": part.name, "arguments": part.arguments}
         case ToolResult():

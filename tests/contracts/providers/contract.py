@@ -1,15 +1,16 @@
-"""What every model adapter promises, tested over the wire: `AdapterContract` is all of it."""
+"""`AdapterContract`: everything that each model adapter promises, tested over the wire."""
 
 import pytest
 import trio
 
 from tests.contracts.providers.contract_attempts import AttemptContract
+from tests.contracts.providers.contract_content import ContentContract
 from tests.contracts.providers.contract_errors import ErrorContract
 from tests.contracts.providers.contract_leaving import LeavingContract
 from tests.contracts.providers.contract_parts import PartContract
 from tests.support.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, text_of
-from tests.support.providers.server import Exchange, Gate, Provider, Reply
 from trio_sagents.data.requests import FinishChunk
+from trio_sagents.testing.providers import Exchange, Gate, Provider, Reply
 
 
 class AnswerContract(Adapter):
@@ -122,7 +123,7 @@ class AnswerContract(Adapter):
             self.model(Provider("http://127.0.0.1:9"), read_timeout=timeout)
 
     async def test_request_was_made_with_the_key(self, provider: Provider) -> None:
-        """The key goes into the header where the provider looks for it."""
+        """The key is in the header that the provider reads."""
         provider.replies.append(self.says("a"))
 
         await chunks_of(self.model(provider))
@@ -131,7 +132,7 @@ class AnswerContract(Adapter):
         assert KEY in {headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer ")}
 
 
-class AdapterContract(AnswerContract, AttemptContract, ErrorContract, LeavingContract, PartContract):
+class AdapterContract(AnswerContract, AttemptContract, ContentContract, ErrorContract, LeavingContract, PartContract):
     """The tests; each is run for each provider."""
 
 

@@ -1,4 +1,4 @@
-"""One turn across providers: what one model began, the other's API takes."""
+"""One turn across providers: the API of one provider accepts a history that another provider began."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ import trio
 
 from tests.support.providers.adapter import KEY, PATIENCE
 from tests.support.providers.histories import check_anthropic, check_openai
-from tests.support.providers.server import (
+from tests.support.scenarios import answer_to, opened
+from trio_sagents import Agent, RetryPolicy
+from trio_sagents.models import AnthropicModel, OpenAIModel
+from trio_sagents.testing.providers import (
     anthropic_error,
     anthropic_events,
     anthropic_reply,
@@ -18,9 +21,6 @@ from tests.support.providers.server import (
     thinking,
     tool_use,
 )
-from tests.support.scenarios import answer_to, opened
-from trio_sagents import Agent, RetryPolicy
-from trio_sagents.models import AnthropicModel, OpenAIModel
 
 BUSY = error_reply(529, anthropic_error("overloaded_error", "Overloaded"))
 RETRY = RetryPolicy(attempts=2, first_delay=0.001)

@@ -9,13 +9,20 @@ import pytest
 
 import trio_sagents.models
 from tests.contracts.providers.contract import AdapterContract
+from tests.contracts.providers.contract_content import PDF as RESULT_PDF
+from tests.contracts.providers.contract_content import PNG as RESULT_PNG
 from tests.contracts.providers.contract_parts import ADDRESS, JPEG, PDF, PNG
 from tests.support.providers.adapter import KEY, chunks_of, failure_of, text_of
-from tests.support.providers.server import Provider, Reply, call_deltas, error_reply, open_provider, openai_events, openai_reply, sse
 from trio_sagents.abc import Model
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from trio_sagents.models import OpenAIModel
+from trio_sagents.testing.providers import Provider, Reply, call_deltas, error_reply, open_provider, openai_events, openai_reply, sse
+
+
+def provider_of(provider: Provider) -> str:
+    """Return the name under which a model keeps what this server hands out to get back."""
+    return provider.url.removeprefix("http://")
 
 
 class TestOpenAIContract(AdapterContract):
@@ -53,6 +60,31 @@ class TestOpenAIContract(AdapterContract):
             {"type": "text", "text": "What differs?"},
         ]
 
+    def ends(self, reason: str) -> Reply:
+        """Return an answer that ends for this reason."""
+        return openai_reply({"content": "Hi"}, finish_reason=reason)
+
+    def words_for(self, cut: str) -> str:
+        """Return OpenAI's word for a cut."""
+        return {"length": "length", "content_filtered": "content_filter"}[cut]
+
+    def costs(self, count: int) -> Reply:
+        """Return an answer that costs so much."""
+        return openai_reply({"content": "Hi"}, usage={"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count})
+
+    def odd(self) -> list[Reply]:
+        """Return answers with odd content."""
+        return [openai_reply({"content": "Hi"}, delta) for delta in ({"content": 5}, {"tool_calls": "x"}, {"images": [{"url": "u"}]})]
+
+    def shown(self) -> Any:
+        """Return the messages of a result with an image and a PDF."""
+        content = [
+            {"type": "text", "text": "(Output of the tool f, call a:)"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{RESULT_PNG}"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{RESULT_PDF}"}},
+        ]
+        return [{"role": "tool", "tool_call_id": "a", "content": "two"}, {"role": "user", "content": content}]
+
     def error_event(self, kind: str, message: str) -> bytes:
         """Return an error event."""
         return sse({"error": {"message": message, "type": kind, "param": None, "code": None}})
@@ -84,8 +116,8 @@ async def test_thinking_text_and_calls_come_in_order() -> None:
         chunks = await chunks_of(model_at(provider))
 
     assert [
-        ThinkingChunk("Let me "),
-        ThinkingChunk("see."),
+        ThinkingChunk("Let me ", provider=provider_of(provider), field="reasoning_content"),
+        ThinkingChunk("see.", provider=provider_of(provider), field="reasoning"),
         TextChunk("I look."),
         ToolCallChunk(0, "call_a", "find"),
         ToolCallChunk(0, arguments_json='{"word": "ä'),
@@ -103,13 +135,14 @@ async def test_thinking_text_and_calls_come_in_order() -> None:
         ("stop", "stop"),
         ("length", "length"),
         ("content_filter", "content_filtered"),
-        ("tool_calls", "stop"),
-        ("function_call", "stop"),
         ("eos", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("SAFETY", "content_filtered"),
     ],
 )
 async def test_finish_reason_is_mapped(finish_reason: str, reason: str) -> None:
-    """Each finish reason is one of four; calls are only meant where calls came."""
+    """Each finish reason that is known is one of four, in whatever spelling."""
     async with open_provider(openai_reply({"content": "x"}, finish_reason=finish_reason)) as provider:
         chunks = await chunks_of(model_at(provider))
 
@@ -155,7 +188,7 @@ async def test_calls_of_sloppy_servers_are_kept_apart() -> None:
 
 
 async def test_call_without_id_gets_one() -> None:
-    """A call that a server gave no id has one all the same, and no two are the same."""
+    """A call without an id from the server gets a unique id."""
     pieces = [{"tool_calls": [{"index": index, "function": {"name": "f", "arguments": "{}"}}]} for index in range(2)]
     async with open_provider(openai_reply(*pieces)) as provider:
         chunks = await chunks_of(model_at(provider))
@@ -165,12 +198,12 @@ async def test_call_without_id_gets_one() -> None:
 
 
 async def test_name_may_come_late() -> None:
-    """A tool's name that comes after the id is handed on when it comes."""
+    """A call whose name comes after its id is handed on when the name comes."""
     pieces = [{"index": 0, "id": "a", "function": {}}, {"index": 0, "function": {"name": "f", "arguments": "{}"}}]
     async with open_provider(openai_reply(*[{"tool_calls": [piece]} for piece in pieces])) as provider:
         chunks = await chunks_of(model_at(provider))
 
-    assert [ToolCallChunk(0, "a"), ToolCallChunk(0, None, "f", "{}")] == [chunk for chunk in chunks if isinstance(chunk, ToolCallChunk)]
+    assert [ToolCallChunk(0, "a", "f", "{}")] == [chunk for chunk in chunks if isinstance(chunk, ToolCallChunk)]
 
 
 async def test_running_totals_of_usage_are_counted_once() -> None:
@@ -193,7 +226,7 @@ async def test_closing_mark_may_be_missing() -> None:
 
 
 async def test_closing_mark_without_finish_fails() -> None:
-    """A closing mark before any finish reason is no answer."""
+    """A closing mark before any finish reason is not an answer."""
     async with open_provider(openai_reply({"content": "x"}, finish_reason=None)) as provider:
         failure = await failure_of(model_at(provider))
 
@@ -230,7 +263,7 @@ async def test_errors_of_other_servers_are_read(status: int, body: Any, retryabl
     ],
 )
 async def test_error_events_of_other_servers_are_read(error: Any, retryable: bool) -> None:
-    """A number in an error event is read as the status it stands for, and a text as its words."""
+    """A number in an error event is read as a status, and a text as the error's words."""
     event = sse({"error": error})
     async with open_provider(openai_reply({"content": "x"}).until(2, event)) as provider:
         failure = await failure_of(model_at(provider))
@@ -248,15 +281,15 @@ async def test_environments_key_is_not_sent_elsewhere(monkeypatch: pytest.Monkey
     assert KEY not in str(provider.exchanges[0].headers)
 
 
-async def test_missing_key_fails_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a key for OpenAI's own address the call fails for good, and names the setting."""
+def test_missing_key_fails_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key for OpenAI's own address no model can be described, and the error names the setting."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_ADMIN_KEY", raising=False)
 
-    failure = await failure_of(OpenAIModel("gpt"))
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
-    assert "OPENAI_API_KEY" in str(failure)
-    assert not failure.retryable
+    with pytest.raises(ValueError, match="OPENAI_API_KEY"):
+        OpenAIModel("gpt")
 
 
 def test_arguments_are_checked() -> None:

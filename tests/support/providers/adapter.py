@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.providers.server import Provider, Reply, open_provider
 from trio_sagents.abc import Model
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.requests import ModelChunk, ModelRequest, TextChunk
 from trio_sagents.exceptions import ModelFailed
+from trio_sagents.testing.providers import Provider, Reply, open_provider
 
 PATIENCE = 10.0
 """How long a test waits for what must happen at once, in seconds."""
@@ -23,9 +23,9 @@ def ask(words: str = "Hello", **fields: Any) -> ModelRequest:
     return ModelRequest("", [Message("m-1", "user", (TextPart(words),))], **fields)
 
 
-async def chunks_of(model: Model, request: ModelRequest | None = None) -> list[ModelChunk]:
+async def chunks_of(model: Model, request: ModelRequest | None = None, *, patience: float = PATIENCE) -> list[ModelChunk]:
     """Return all chunks of one answer."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(patience):
         async with model.stream(request or ask()) as answer:
             return [chunk async for chunk in answer]
 
@@ -40,6 +40,15 @@ async def failure_of(model: Model, request: ModelRequest | None = None) -> Model
 def text_of(chunks: Sequence[ModelChunk]) -> str:
     """Return the text of an answer."""
     return "".join(chunk.text for chunk in chunks if isinstance(chunk, TextChunk))
+
+
+def without_marks(value: Any) -> Any:
+    """Return a body without the marks that say what is to be cached."""
+    if isinstance(value, list):
+        return [without_marks(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_marks(item) for key, item in value.items() if key != "cache_control"}
+    return value
 
 
 class Adapter(ABC):

@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ThinkingPart, ToolCall, ToolResult
+from tests.support.providers.adapter import without_marks
+from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ToolSpec
 
 _WORDS = st.text(st.sampled_from(string.ascii_letters + " \nä🌍"), min_size=1, max_size=12)
@@ -28,7 +29,15 @@ _FILES = st.builds(
     st.sampled_from(["text/plain", "application/pdf", "application/zip"]),
     st.sampled_from(["SGFsbG8=", "", "not base64", "/w=="]),
 )
-_THINKING = st.builds(ThinkingPart, _WORDS, st.none() | st.just("sig"))
+ME, OTHER = "me", "other"
+"""The provider that is asked, and one whose parts it must not get."""
+SECRET = "only-other-reads-this"
+_FOREIGN = OpaquePart(OTHER, {"type": "sealed", "reasoning_details": [SECRET], "data": SECRET})
+_THINKING = st.builds(ThinkingPart, _WORDS, st.none() | st.just("sig"), st.none() | st.just(ME)) | st.sampled_from(
+    [_FOREIGN, ThinkingPart(SECRET, "sig", OTHER, "reasoning_content")]
+)
+_ATTACHED = st.none() | st.just(_FOREIGN)
+_MEDIA = st.lists(_IMAGES.filter(lambda image: bool(image.data or image.url)) | _FILES, max_size=2)
 
 
 def tool_specs() -> st.SearchStrategy[list[ToolSpec]]:
@@ -49,11 +58,14 @@ def histories(draw: st.DrawFn) -> list[Message]:
         for _ in range(draw(st.integers(1, 2))):
             add("user", [TextPart(draw(_SAID)), *draw(st.lists(st.builds(TextPart, _WORDS) | _IMAGES, max_size=2))])
         for _ in range(draw(st.integers(0, 2))):
-            calls = [ToolCall(f"call_{next(serial)}", draw(_NAMES), draw(_ARGUMENTS)) for _ in range(draw(st.integers(1, 3)))]
+            calls = [
+                ToolCall(f"call_{next(serial)}", draw(_NAMES), draw(_ARGUMENTS), opaque=draw(_ATTACHED))
+                for _ in range(draw(st.integers(1, 3)))
+            ]
             spoken: list[Part] = draw(st.lists(_THINKING | st.builds(TextPart, _WORDS), max_size=2))
-            add("assistant", [*spoken, *calls], "tool_calls")
+            add("assistant", draw(st.permutations([*spoken, *calls])), "tool_calls")
             for call in draw(st.permutations(calls)):
-                add("tool", [ToolResult(call.call_id, call.name, draw(_SAID), draw(_FINAL_STATUS))])
+                add("tool", [ToolResult(call.call_id, call.name, draw(_SAID), draw(_FINAL_STATUS), draw(_MEDIA))])
         last: list[Part] = draw(st.lists(_THINKING | st.builds(TextPart, _WORDS), max_size=2))
         add("assistant", last, draw(_CUTS | st.just("stop")))
     if draw(st.booleans()):
@@ -67,11 +79,12 @@ def wild_histories() -> st.SearchStrategy[list[Message]]:
     names = _NAMES | st.sampled_from(["", "a b", "ünknown", "n" * 80])
     part: st.SearchStrategy[Part] = st.one_of(
         st.builds(TextPart, _ANYTHING),
-        st.builds(ThinkingPart, _ANYTHING, st.sampled_from([None, "", "sig", "redacted_thinking:x"])),
+        st.builds(ThinkingPart, _ANYTHING, st.sampled_from([None, "", "sig", "redacted_thinking:x"]), st.sampled_from([None, ME, OTHER])),
+        st.just(_FOREIGN),
         _IMAGES,
         _FILES,
-        st.builds(ToolCall, ids, names, _ARGUMENTS),
-        st.builds(ToolResult, ids, names, _ANYTHING, _FINAL_STATUS),
+        st.builds(ToolCall, ids, names, _ARGUMENTS, opaque=_ATTACHED),
+        st.builds(ToolResult, ids, names, _ANYTHING, _FINAL_STATUS, _MEDIA.map(tuple)),
     )
     message = st.builds(
         Message,
@@ -102,10 +115,13 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 def check_anthropic(body: Any) -> None:
     """Fail where Anthropic's Messages API would answer 400."""
     json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    assert _count_marks(body) <= 4, "the API takes four cache points"
+    body = without_marks(body)
     messages = body["messages"]
     assert [("user", "assistant")[place % 2] for place in range(len(messages))] == [message["role"] for message in messages]
     assert messages[-1]["role"] == "user"
-    assert "system" not in body or body["system"].strip()
+    system = body.get("system", "none")
+    assert "".join(block["text"] for block in system).strip() if isinstance(system, list) else system.strip()
     due: list[str] = []
     used: set[str] = set()
     for message in messages:
@@ -124,6 +140,18 @@ def check_anthropic(body: Any) -> None:
             assert blocks[-1]["type"] not in {"thinking", "redacted_thinking"}
     assert not due
     assert not used or body["tools"], "a history with calls needs tools"
+
+
+def _count_marks(value: Any) -> int:
+    """Return how many cache points a body has; none of them on thinking, or on nothing."""
+    if isinstance(value, list):
+        return sum(_count_marks(item) for item in value)
+    if not isinstance(value, dict):
+        return 0
+    if "cache_control" in value:
+        assert value.get("type") not in {"thinking", "redacted_thinking"}
+        assert value["cache_control"]["type"] == "ephemeral"
+    return ("cache_control" in value) + sum(_count_marks(item) for item in value.values())
 
 
 def _check_anthropic_block(block: Any, role: str) -> None:
@@ -146,6 +174,11 @@ def _check_anthropic_block(block: Any, role: str) -> None:
         case {"type": "tool_result", "tool_use_id": str(), "content": str(content), "is_error": bool()}:
             assert content.strip()
             assert len(block) == 4
+        case {"type": "tool_result", "tool_use_id": str(), "content": [{"type": "text"}, *_] as parts, "is_error": bool()}:
+            assert len(block) == 4
+            for part in parts:
+                assert part["type"] in {"text", "image", "document"}
+                _check_anthropic_block(part, "user")
         case {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": str(data)}}:
             assert data
             assert media_type in {"image/png", "image/jpeg", "image/gif", "image/webp"}

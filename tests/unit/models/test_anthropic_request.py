@@ -3,20 +3,21 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from tests.support.providers.adapter import KEY, ask, chunks_of
-from tests.support.providers.histories import check_anthropic, histories, spoken_texts, tool_specs, wild_histories
-from tests.support.providers.server import (
-    anthropic_reply,
-    open_provider,
-    text,
-)
+from tests.support.providers.histories import ME, SECRET, check_anthropic, histories, spoken_texts, tool_specs, wild_histories
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest, ToolSpec
 from trio_sagents.models import AnthropicModel
 from trio_sagents.models._anthropic_request import anthropic_body
+from trio_sagents.testing.providers import (
+    anthropic_reply,
+    open_provider,
+    text,
+)
 
 
 def messages_of(*history: Message, settings: JSON | None = None, tools: tuple[ToolSpec, ...] = ()) -> Any:
@@ -96,7 +97,7 @@ def test_cut_answers_send_what_they_said() -> None:
 
 
 def test_neighbouring_answers_are_merged() -> None:
-    """Two answers in a row, as a cut and its mark may leave them, go out as one, with the calls of the second last."""
+    """Two answers in a row, as a cut and its mark may leave them, go out as one, each part in its place."""
     messages = messages_of(
         said("1", "Go"),
         Message("2", "assistant", (TextPart("I was"),), "stream_error"),
@@ -105,7 +106,7 @@ def test_neighbouring_answers_are_merged() -> None:
     )
 
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
-    assert [block.get("text") or block["id"] for block in messages[1]["content"]] == ["I was", "I am", "a"]
+    assert [block.get("text") or block["id"] for block in messages[1]["content"]] == ["I was", "a", "I am"]
 
 
 def test_thinking_goes_back_with_its_signature_only() -> None:
@@ -222,19 +223,21 @@ async def test_body_arrives_as_it_was_built() -> None:
     async with open_provider(anthropic_reply(text("x"))) as provider:
         await chunks_of(AnthropicModel("claude", api_key=KEY, base_url=provider.url, max_tokens=9), request)
 
-    assert anthropic_body("claude", request, 9, {}) == provider.bodies[0]
+    assert anthropic_body("claude", request, 9, {}, cache="5m") == provider.bodies[0]
     assert (provider.exchanges[0].method, provider.exchanges[0].path) == ("POST", "/v1/messages")
 
 
+@pytest.mark.slow
 @given(histories(), tool_specs())
 def test_valid_histories_become_valid_bodies(history: list[Message], tools: list[ToolSpec]) -> None:
-    """Every history of ours is a valid request, and says all that was said, in order."""
-    body = anthropic_body("claude", ModelRequest("", history, tools), 100, {})
+    """Every history of ours is a valid request, and says all that was said, in order, and nothing that another provider sealed."""
+    body = anthropic_body("claude", ModelRequest("", history, tools), 100, {}, provider=ME, cache="5m")
 
     check_anthropic(body)
+    assert SECRET not in json.dumps(body)
     texts = [block["text"] for message in body["messages"] for block in message["content"] if block["type"] == "text"]
     results = {
-        block["tool_use_id"]: block["content"]
+        block["tool_use_id"]: block["content"] if isinstance(block["content"], str) else block["content"][0]["text"]
         for message in body["messages"]
         for block in message["content"]
         if block["type"] == "tool_result"
@@ -243,10 +246,14 @@ def test_valid_histories_become_valid_bodies(history: list[Message], tools: list
     assert {item.call_id: item.content for message in history for item in message.results} == results
 
 
+@pytest.mark.slow
 @given(wild_histories(), tool_specs())
 def test_any_history_becomes_a_valid_body(history: list[Message], tools: list[ToolSpec]) -> None:
     """Whatever a history lacks, doubles or mixes up, the request is valid."""
-    check_anthropic(anthropic_body("claude", ModelRequest("", history, tools), 100, {}))
+    body = anthropic_body("claude", ModelRequest("", history, tools), 100, {}, provider=ME, cache="1h")
+
+    check_anthropic(body)
+    assert SECRET not in json.dumps(body)
 
 
 async def test_ask_is_sent_as_one_block() -> None:
@@ -254,4 +261,5 @@ async def test_ask_is_sent_as_one_block() -> None:
     async with open_provider(anthropic_reply(text("x"))) as provider:
         await chunks_of(AnthropicModel("claude", api_key=KEY, base_url=provider.url), ask("Hi"))
 
-    assert provider.bodies[0]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    content = [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]
+    assert [{"role": "user", "content": content}] == provider.bodies[0]["messages"]

@@ -3,20 +3,21 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from tests.support.providers.adapter import ask, chunks_of
-from tests.support.providers.histories import check_openai, histories, spoken_texts, tool_specs, wild_histories
-from tests.support.providers.server import open_provider, openai_reply
+from tests.support.providers.histories import ME, SECRET, check_openai, histories, spoken_texts, tool_specs, wild_histories
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest, ToolSpec
 from trio_sagents.models import OpenAIModel
-from trio_sagents.models._openai_request import openai_body
+from trio_sagents.models._openai_request import Speech, openai_body
+from trio_sagents.testing.providers import open_provider, openai_reply
 
 
 def messages_of(*history: Message, system: str = "", reasoning_field: str | None = None) -> Any:
     """Return the messages that go out for a history, after a strict check of the whole body."""
-    body = json.loads(json.dumps(openai_body("gpt", ModelRequest(system, history), {}, reasoning_field)))
+    body = json.loads(json.dumps(openai_body("gpt", ModelRequest(system, history), {}, Speech(reasoning_field=reasoning_field))))
     if reasoning_field is None:
         check_openai(body)
     return body["messages"]
@@ -144,12 +145,14 @@ async def test_simplest_request_is_plain_text() -> None:
     assert provider.bodies[0]["messages"] == [{"role": "user", "content": "Hi"}]
 
 
+@pytest.mark.slow
 @given(histories(), tool_specs())
 def test_valid_histories_become_valid_bodies(history: list[Message], tools: list[ToolSpec]) -> None:
-    """Every history of ours is a valid request, and says all that was said, in order."""
-    body = openai_body("gpt", ModelRequest("", history, tools), {})
+    """Every history of ours is a valid request, and says all that was said, in order, and nothing that another provider sealed."""
+    body = openai_body("gpt", ModelRequest("", history, tools), {}, Speech(provider=ME))
 
     check_openai(body)
+    assert SECRET not in json.dumps(body)
     results = {message["tool_call_id"]: message["content"] for message in body["messages"] if message["role"] == "tool"}
     sent = "\n\n".join(_words(message) for message in body["messages"] if message["role"] != "tool" and message["content"])
     position = 0
@@ -159,10 +162,14 @@ def test_valid_histories_become_valid_bodies(history: list[Message], tools: list
     assert all(results[item.call_id].endswith(item.content) for message in history for item in message.results)
 
 
+@pytest.mark.slow
 @given(wild_histories(), tool_specs())
 def test_any_history_becomes_a_valid_body(history: list[Message], tools: list[ToolSpec]) -> None:
     """Whatever a history lacks, doubles or mixes up, the request is valid."""
-    check_openai(openai_body("gpt", ModelRequest("", history, tools), {}))
+    body = openai_body("gpt", ModelRequest("", history, tools), {}, Speech(provider=ME))
+
+    check_openai(body)
+    assert SECRET not in json.dumps(body)
 
 
 def _words(message: Any) -> str:
