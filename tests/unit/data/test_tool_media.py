@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from trio_sagents import FilePart, ImagePart, Message, StateError, TextPart, ToolResultPart
+from trio_sagents.conversation.limits import cut_to
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import plain_json
-from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message, encode_message
-from trio_sagents.supervisor._ledger_checks import cut_to
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 PICTURE = ImagePart("image/png", data="QUJD")
