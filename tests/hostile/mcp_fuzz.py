@@ -21,7 +21,7 @@ import attrs
 import trio
 import trio.testing
 
-from tests.apps.mcp._kit import _quirky_streams
+from tests.apps.mcp._kit import quirky_streams
 from trio_sagents import Agent, Completed, MemoryStore, SessionConfig, SingleFactoryRouter, open_sessions
 from trio_sagents.mcp import Mcp, StdioServer
 from trio_sagents.testing import Call, ScriptedModel
@@ -224,7 +224,7 @@ def run_life(seed: int, rate: float = 0.2) -> tuple[Sequence[str], Life]:
 
     def streams(_server: Any, _name: str, on_lost: Callable[[], None]) -> Any:
         life.server._has_begun = False
-        return _quirky_streams(life.server, life.mutate, on_lost)
+        return quirky_streams(life.server, life.mutate, on_lost)
 
     with mock.patch("trio_sagents.mcp._opening.transport_to", streams):
         violations = trio.run(life.live, clock=trio.testing.MockClock(autojump_threshold=0))

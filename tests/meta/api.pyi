@@ -624,6 +624,9 @@ class Tool:
     name: str
     description: str
     parameters: JSON
+    origin: str
+    if_taken: str
+    def tidied(self, arguments: JSON) -> JSON: ...
     version: str
     check: Callable[..., Any] | None
     recovery: Literal["unknown", "repeat"]
@@ -647,7 +650,12 @@ class ToolContext:
     state: State
     publish: Callable[[Event], None]
 
-class ToolResult: ...
+class ToolResult:
+    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ...) -> None: ...
+    content: str
+    is_error: bool
+    value: object
+    media: Sequence[ImagePart | FilePart]
 
 class Message:
     message_id: str

@@ -219,6 +219,8 @@ async def pass_decided(
     decided = decided_call(call, record)
     if decided is None:
         return NotRun("Not run: the decision is about other arguments.")
+    if edits(record):
+        decided = attrs.evolve(decided, arguments=tool.tidied(decided.arguments))  # as the gates have to see them
     known = _outermost_first(pipeline)[0].remembered.tools.get(call.call_id)
     digest = pipeline.digest_of(tool)
     changed = differences(record.tool_digest, known if pipeline.keeps_objects(tool) else None, tool, digest)
