@@ -4,6 +4,7 @@ import gc
 import socket
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 # Collecting the tests makes millions of objects, and all of them stay. Garbage collections in the meantime would take as long as all
@@ -17,6 +18,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
 
+
+# An example that takes long says that the machine is busy, and nothing about the library.
+hypothesis.settings.register_profile("trio_sagents", deadline=None)
+hypothesis.settings.load_profile("trio_sagents")
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 

@@ -47,7 +47,7 @@ from trio_sagents.agent import (
     converse,
     extract,
 )
-from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
@@ -171,6 +171,7 @@ from trio_sagents.middleware import (
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
+    Page,
     SessionConfig,
     SessionInfo,
     Sessions,
@@ -280,6 +281,11 @@ __all__ = (
     "Overlap",
     "OwnedStore",
     "OwnerLookup",
+    "Page",
+    "PageChange",
+    "PagePart",
+    "PagePresent",
+    "PageView",
     "Part",
     "PatchToolCalls",
     "PendingCall",

@@ -30,6 +30,7 @@ from trio_sagents import (
     Middleware,
     Reject,
     Snapshot,
+    StateRestored,
     Status,
     StatusChanged,
     SubAgents,
@@ -202,6 +203,8 @@ async def test_resume_wakes_and_subscribers_see_the_state_after_the_answer(autoj
                 async for envelope in subscriber:
                     events.append(envelope.event)
 
+        if isinstance(events[0], StateRestored):
+            del events[0]
         assert isinstance(events[0], Snapshot)
         assert (Status.RUNNING, None) == (events[0].status, events[0].interrupt)
         told = [event for event in events if isinstance(event, StatusChanged)]

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from trio_sagents.agent._agent import id_of
-from trio_sagents.agent._checks import refusal_of
+from trio_sagents.agent._checks import misfit_of, refusal_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._identity import differences, text_of_change
@@ -62,10 +62,18 @@ async def ask_gate(pipeline: Pipeline, context: TurnContext, calls: Sequence[Too
     Cancellation: nothing was done.
     """
     pipeline.forget_waiting()  # the calls of earlier answers have ended, and so have those of their sub-agents
+    if not any(gate.having("claim") for gate in _outermost_first(pipeline)):
+        await trio.lowlevel.checkpoint()
+        return Gated({}, invalid)
     wanted: dict[str, PendingCall] = {}
     misfits: dict[str, str] = {**invalid}
 
     async def ask(call: ToolCall, tool: Tool) -> None:
+        # The schema comes first: a gate that looks at arguments is only shown arguments that fit.
+        misfit = misfit_of(tool, call)
+        if misfit is not None:
+            misfits[call.call_id] = misfit
+            return
         found = await claim(pipeline, context, context.turn_id, call, tool)
         if found is None:
             return
@@ -216,6 +224,9 @@ async def pass_decided(
     changed = differences(record.tool_digest, known if pipeline.keeps_objects(tool) else None, tool, digest)
     if not changed and not edits(record):
         return decided
+    misfit = misfit_of(tool, decided)
+    if misfit is not None:
+        return NotRun(misfit)
     met = () if changed else met_by(record)
     wanted = await claim(pipeline, context, context.turn_id, decided, tool, met)
     if changed:

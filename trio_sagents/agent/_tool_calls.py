@@ -63,7 +63,7 @@ class ToolRun:
             opened.result = _result(call, invalid, "failed")
         else:
             allowed = await self._pass_gate(opened, tool)
-            opened.shown = allowed
+            opened.shown = allowed or opened.shown
             if allowed is not None and limiter is None:
                 await self._run(allowed, tool, opened)
             elif allowed is not None and limiter is not None:
@@ -92,7 +92,11 @@ class ToolRun:
             wanted = await claim(self.pipeline, self.context, self.context.turn_id, call, tool)
             if wanted is None:
                 return call
-            _wait(opened, wanted)
+            refusal = await refusal_of(tool, call, self.context, self.pipeline.agent.limits.tool_timeout)
+            if refusal is None:
+                _wait(opened, wanted)
+            else:
+                opened.result = _result(call, refusal, "failed")
             return None
         said: str | None = None
         if opened.claim is not None:
@@ -232,8 +236,9 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
 
 
 def _wait(opened: OpenCall, wanted: PendingCall) -> None:
-    """The call waits for people."""
+    """The call waits for people, who are shown it with the arguments that it would run with."""
     opened.requests = (wanted,)
+    opened.shown = attrs.evolve(opened.call, arguments=wanted.arguments)
     opened.status = "interrupted"
 
 

@@ -224,16 +224,18 @@ class Exchange:
     async def run(self) -> None:
         """Listen and speak until cancelled. An error of the bus is logged, and the bus is tried again after an interval."""
         while True:
+            error: BaseException | None = None
+            onward: BaseException | None = None
             try:
                 async with self.bus.subscribe(BUS_TOPIC) as payloads, trio.open_nursery() as nursery:
                     await self._listen(payloads, nursery)
                     nursery.cancel_scope.cancel()
-            except BaseException as exc:  # noqa: ASYNC103  # the boundary to the host's bus; what is not an error is raised below
+            except BaseException as exc:  # noqa: ASYNC103, BLE001  # the boundary to the host's bus; what is not an error is raised below
                 error, onward = split(exc)
-                if error is not None:
-                    log.error("the bus of presence failed; trying it again in %g s", self.interval, exc_info=error)  # noqa: TRY400  # it may be in a group
-                if onward is not None:
-                    raise onward from None
+            if error is not None:
+                log.error("the bus of presence failed; trying it again in %g s", self.interval, exc_info=error)
+            if onward is not None:
+                raise onward
             await trio.sleep(self.interval)
 
     async def _listen(self, payloads: AsyncIterator[bytes], nursery: trio.Nursery) -> None:

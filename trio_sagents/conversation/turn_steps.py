@@ -4,6 +4,7 @@ Each function gives one step from the committed state and the input of the turn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import attrs
 
@@ -21,7 +22,13 @@ from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Usage
 from trio_sagents.data.reading import REFUSED, unread
 from trio_sagents.data.records import Lifecycle, ToolUpdate
 from trio_sagents.data.scopes import Scope
+from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import ModelFailed
+
+SHUTDOWNS: Final = frozenset(
+    {CancelCause.STOPPED, CancelCause.CLOSED, CancelCause.DRAINED, CancelCause.HOST_FAILED, CancelCause.HOST_CANCELLED, CancelCause.FENCED}
+)
+"""The causes with which a turn is cut because its agent ends."""
 
 
 @attrs.frozen
@@ -140,6 +147,8 @@ def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecor
     is_cancelled = isinstance(outcome, Cancelled)
     stop_reason: StopReason = "cancelled" if is_cancelled else "stream_error"
     lifecycle: Lifecycle = "on_cancel" if is_cancelled else "on_error"
+    if isinstance(outcome, Cancelled) and outcome.cause in SHUTDOWNS:
+        lifecycle = "on_shutdown"
     cause = outcome.cause if isinstance(outcome, Cancelled) else None
     unsent = unread(moment.state.messages) if is_refusal(outcome) else ()
     closing = Closing(turn.turn_id, stop_reason, lifecycle, cause, unsent=unsent)

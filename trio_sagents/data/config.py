@@ -143,6 +143,9 @@ class SessionPolicy:
     """The size of the stored state of one conversation."""
     max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
     """How much of one tool call's output the model reads; longer output is cut, with a mark."""
+    max_unattended_turns: int = attrs.field(default=10, validator=count_validator())
+    """How many turns may follow each other that no person started, because tools or middleware posted their messages. Then the queue waits,
+    with the status PAUSED, until a person posts."""
     lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
     """How long a lease lasts that is not renewed, if `SessionConfig.leases` is given. Not for one session: all leases of a block are
     renewed together."""

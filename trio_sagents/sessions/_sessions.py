@@ -5,6 +5,7 @@ modules above it. `Admission` lets callers in, `Starter` has an agent running ex
 """
 
 import fnmatch
+import functools
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,6 +29,7 @@ from trio_sagents.sessions._commands import Dismiss, Post, Resume
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._deleting import delete_conversation
 from trio_sagents.sessions._mailboxes import Mailboxes
+from trio_sagents.sessions._page import Page, ReadHistory, open_page
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._watch import Watch
@@ -346,6 +348,40 @@ class Sessions:
             check_id("viewer", viewer)
         return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts))
 
+    def page(
+        self,
+        conversation_id: str,
+        *,
+        scope: Scope = None,
+        viewer: str | None = None,
+        after: Cursor | str | None = None,
+        limit: int = 100,
+        history: ReadHistory | None = None,
+        request_opts: Opts | None = None,
+    ) -> AbstractAsyncContextManager[Page]:
+        """Open a page of a conversation: its transcript and its present, merged, while the block is open. The agent is started.
+
+        Args:
+            conversation_id: the conversation.
+            scope: the caller's.
+            viewer: who watches, as in `watch`.
+            after: the last place that whoever draws the page has seen. `PageChange.events` then go on from there. The page itself is
+                complete in any case.
+            limit: how many of the newest rows to read, 1 to 1000.
+            history: reads the transcript: an async function `(*, before, limit)` that returns a `HistoryPage`. Only for a host with a
+                `display_message_persistence` of its own, whose rows `Sessions.history` does not know.
+            request_opts: as in `start`.
+
+        Raises:
+            PersistenceError: the history could not be read; nothing is left but the agent.
+            TypeError, ValueError, ConversationNotFound, StartFailed, SessionsClosed: as `watch`.
+
+        Cancellation: nothing is left but the agent, which goes on.
+        """
+        check_limit(limit)
+        watching = self.watch(conversation_id, scope=scope, viewer=viewer, after=after, request_opts=request_opts)
+        return open_page(watching, conversation_id, history or functools.partial(self.history, conversation_id, scope=scope), limit)
+
     @asynccontextmanager
     async def _watch(
         self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts
@@ -390,7 +426,7 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return live.info()
+        return live.info(with_middleware=True)
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
         """Return the running agents that this scope may list, in the order of their starts; may be empty."""

@@ -16,6 +16,7 @@ from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
 from trio_sagents.conversation.decisions import (
     EXPIRED,
+    REJECTED,
     Verdict,
     acknowledged,
     check_decision_size,
@@ -197,7 +198,7 @@ class Approvals:
                     if tool is not None:
                         tool.check_arguments(arguments)
                 case Reject(reason=reason):
-                    text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
+                    text = text or f"{REJECTED}{': ' + reason if reason else '.'}"
                 case Answer():
                     text = answer_text(call, decision) if text is None else text
                 case _:
@@ -253,6 +254,7 @@ class Approvals:
         """The halt is acknowledged."""
         self.turns.board.lifetime.touch()
         self.turns.board.is_released = True
+        self.turns.host.services.origins.pop(self.turns.host.conversation_id, None)
         self.turns.board.tell(Happening.LET_GO)
 
     async def _submit(self, step: Step, then: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""The plain model of a conversation with people in it: what was shown, what was decided, what ran. No Trio, no library code."""
+"""The plain model of a conversation with people in it: what was shown, decided and run. No Trio, no library code."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ class Plain:
     shown: dict[tuple[str, str], Shown] = attrs.field(factory=dict)
     """By interrupt and call."""
     records: dict[str, list[Record]] = attrs.field(factory=dict)
-    """By call id: the decisions on record; the first one is what counts, a second one closes a halt."""
+    """By call id: the decisions on record. The first one counts; a second one closes a halt."""
     taken: dict[str, Record] = attrs.field(factory=dict)
     """By call id: the decisions that let a call run, now."""
     ran: dict[str, tuple[str, int]] = attrs.field(factory=dict)
@@ -72,7 +72,7 @@ class Plain:
     # ── what is stored
 
     def apply(self, commit: Any) -> None:
-        """Write one commit down."""
+        """Record one commit."""
         state = plain(dict(commit.state))
         before = self.open_id, dict(self.waiting)
         for record in self._records_in(commit, state):
@@ -162,7 +162,7 @@ class Plain:
         arguments = shown.arguments if record["kind"] == "approve" else json.loads(record["content"])["arguments"]
         check((name, {"amount": amount}) == (shown.name, arguments), "I24", f"{where} runs, shown was {shown}, allowed {arguments}")
 
-    # ── what a decision will lead to, where nothing else happens
+    # ── what a decision will lead to if nothing else happens
 
     def predict(self, decisions: Sequence[Any]) -> str:
         """Return "recorded", "duplicate", or the name of the error."""

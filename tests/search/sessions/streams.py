@@ -1,4 +1,4 @@
-"""The plain model of a reader: what may come next on one subscription, given all that came before."""
+"""The plain model of a reader: what may come next on one subscription, given everything that came before."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class Stream:
     channel: str
     scope: str
     cursor: Cursor | None = None
-    """The last place given, here or on the subscription that this one goes on from."""
+    """The last cursor that was given, here or on the subscription that this one continues."""
     incarnation: str | None = None
     seq: int = 0
     is_gapped: bool = False

@@ -1,4 +1,4 @@
-"""One `open_sessions` block under the machine: who calls it, what they were told, and what must be true of that.
+"""One `open_sessions` block under the machine: who calls it, what the callers were told, and what must be true of that.
 
 What is looked at from inside the library is in `Inside`, and nowhere else.
 """
@@ -254,7 +254,7 @@ class World:
                 self.note(self.is_leaving or kind == "ensure", "errors", f"{kind}: SessionsClosed while open")  # or its mailbox is closed
             case StartFailed():
                 cause = error.__cause__
-                fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right behind the boot
+                fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right after the boot
                 self.note(fine and kind.split()[0] in {"start", "ensure", "post"}, "I5", f"{kind}: {error!r} from {cause!r}")
             case AgentBusy():
                 self.note(kind == "post reject", "errors", f"{kind}: {error!r}")
@@ -382,7 +382,7 @@ class World:
         return outcome
 
     async def stop(self, client: Client, grace_period: float) -> bool:
-        """stop; what was there when it was called is gone when it returns."""
+        """stop: the agent that was there when it was called is gone when it returns."""
         inside = Inside(self)
         before = inside.entry(client.conversation_id)
         stopped = await self.sessions.stop(client.conversation_id, scope=client.scope, grace_period=grace_period)
@@ -409,7 +409,7 @@ class World:
                 self._check_error(client, exc)
 
     async def look(self, client: Client) -> None:
-        """running and list_running agree with what is there."""
+        """running and list_running agree with the agents that are there."""
         inside = Inside(self)
         running = await self.sessions.running(client.conversation_id, scope=client.scope)
         infos = {info.conversation_id for info in await self.sessions.list_running(scope=client.scope)}
@@ -519,7 +519,7 @@ class World:
         where = f"{conversation_id} leaves for {reason}"
         self.note(live.turns.turn is None and not self.streams.get(conversation_id), "I22", f"{where} while a turn runs")
         self.note(not live.inbox.reserved, "I22", f"{where} while a message is being accepted")
-        # A commit whose answer was lost may have queued what nobody was told of, the agent neither: the next one answers it.
+        # A commit whose answer was lost may have queued a message that nobody knows of, not even the agent. The next agent answers it.
         queue = live.journal.state.queue if self.store.faults else book.queue
         self.note(not queue or live.board.status in HELD, "I22", f"{where} with runnable messages: {list(queue)}")
         active = max(self.begun[live.journal.identity.incarnation], book.last_change)
@@ -537,7 +537,7 @@ class World:
 
 @attrs.frozen
 class Inside:
-    """What is looked at from inside the library: all of it is here."""
+    """All access to the inside of the library is here."""
 
     world: World
 
@@ -546,7 +546,7 @@ class Inside:
         return list(self.world.sessions.runtime.registry)
 
     def entry(self, conversation_id: str) -> Any:
-        """One entry, or None."""
+        """Return an entry, or None."""
         runtime = self.world.sessions.runtime
         return runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
 
@@ -576,14 +576,14 @@ class Inside:
         return live.entry.phase is Phase.STOPPING
 
     def is_ignored(self, conversation_id: str, message_id: str) -> bool:
-        """Whether a turn goes on that a message should have interrupted."""
+        """Whether a turn runs on that a message should have interrupted."""
         turn = self.turn(conversation_id)
         if turn is None or not turn.message_ids or message_id in turn.message_ids:
             return False
         return message_id in self.world.store.book(conversation_id).queue and not turn.cancel_scope.cancel_called
 
     def describe(self, conversation_id: str) -> str:
-        """Say how a conversation stands, for a message."""
+        """Describe the state of a conversation, for an error message."""
         entry = self.entry(conversation_id)
         live = None if entry is None else entry.live
         if live is None:
@@ -640,12 +640,12 @@ class Inside:
         book = self.world.store.book(live.entry.conversation_id)
         state = live.journal.state
         if live.journal.identity.epoch != book.epoch or self.world.store.lies:
-            return  # fenced, or told of a failure that was none
+            return  # fenced, or told of a failure that did not happen
         where = f"{live.entry.agent_id} has in memory"
         stored = [one["message_id"] for one in book.history]
         known = [one.message_id for one in state.messages]
         if not live.journal.is_at_rest or self.world.store.busy:
-            # Memory may lag behind the store while a write is on its way, and is never ahead of it.
+            # Memory may lag behind the store while a write is pending, and is never ahead of it.
             check(known == stored[: len(known)], "I11", f"{where} what is not stored: {known}, {stored}")
             ahead = set(state.queue) - set(book.queue) - set(stored)
             check(not ahead, "I11", f"{where} a queue that is not stored: {ahead}")
@@ -673,7 +673,7 @@ class Inside:
                 check(held, "I15", f"{entry.agent_id} holds its queue, though {book.since_end} messages came since the last turn")
 
     def check_due(self, now: float) -> None:
-        """Check that whoever is idle for long enough is gone."""
+        """Check that every agent that was idle for long enough is gone."""
         for entry in self.entries():
             live = entry.live
             if (

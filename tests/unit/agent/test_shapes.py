@@ -1,4 +1,4 @@
-"""Shapes: what is read, what is refused and in which words, and that the schema says the same."""
+"""Shapes: what is read, what is refused and in which words, and that the schema agrees."""
 
 import base64
 import dataclasses
@@ -48,7 +48,7 @@ class Mood(enum.StrEnum):
 
 @attrs.frozen
 class Point:
-    """Where it is.
+    """Where something is.
 
     Attributes:
         x: metres to the east
@@ -60,7 +60,7 @@ class Point:
 
 @attrs.frozen
 class Checked:
-    """Refuses negative numbers by itself."""
+    """Refuses negative numbers in its own constructor."""
 
     n: int = attrs.field(validator=attrs.validators.ge(0))
 
@@ -293,7 +293,7 @@ def test_read_when_the_value_is_near(annotation: Annotation, value: object, expe
     ],
 )
 def test_tidy_when_only_one_meaning_is_possible(annotation: Annotation, value: Any, expected: Any) -> None:
-    """What a model wrote in another form, with one meaning, is put into the form of the schema; anything else stays as it is."""
+    """A value in another form, with only one possible meaning, is put into the form of the schema. Any other value stays unchanged."""
     actual = shape_of(annotation, WHERE).tidy(value)
 
     assert expected == actual
@@ -397,7 +397,7 @@ def has_type(name: str, value: Any) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two JSON values are one; a boolean is no number."""
+    """Return whether two JSON values are the same. A boolean is not a number."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -494,7 +494,7 @@ JSONS: Final = st.recursive(
 
 
 def made_class(kinds: tuple[Annotation, Annotation]) -> type:
-    """Return a class of two fields, of which one may be left out."""
+    """Return a class of two fields. One of them may be left out."""
     first, second = (type(None) if kind is None else kind for kind in kinds)
     fields = {"a": attrs.field(type=first), "b": attrs.field(type=list[second], factory=list, eq=False)}
     return attrs.make_class("Made", fields, frozen=True)
@@ -576,7 +576,7 @@ def valid_values(draw: st.DrawFn, schema: Mapping[str, Any]) -> Any:  # a table,
 
 @st.composite
 def bent_values(draw: st.DrawFn, value: Any) -> Any:
-    """Draw a value like the given one, with one place changed."""
+    """Draw a value like the given value, changed in one place."""
     if isinstance(value, list) and value and draw(st.booleans()):
         index = draw(st.integers(0, len(value) - 1))
         return [*value[:index], draw(bent_values(value[index])), *value[index + 1 :]]
@@ -604,7 +604,7 @@ def test_read_when_the_schema_allows_the_value(data: st.DataObject, annotation: 
 
 @given(st.data(), ANNOTATIONS)
 def test_read_when_the_value_is_bent(data: st.DataObject, annotation: Annotation) -> None:
-    """A value that was changed in one place is read if the schema allows it, once the documented leniency has put it into form."""
+    """A value that was changed in one place is read if the schema allows it, after the documented leniency."""
     shape = shape_of(annotation, WHERE)
     value = data.draw(bent_values(data.draw(valid_values(shape.schema))))
     expected = fits(shape.schema, tidied(shape.schema, value))

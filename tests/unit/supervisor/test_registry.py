@@ -1,4 +1,4 @@
-"""The registry and its entries, as plain data: one entry for an id, limits, the first reason wins."""
+"""The registry and its entries, as plain data: one entry for an id, limits, and the first reason wins."""
 
 import math
 from typing import Any

@@ -31,7 +31,7 @@ NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 def envelope(first: int, event: Any, last: int | None = None, incarnation: str = "i") -> Envelope:
-    """Return one envelope."""
+    """Return an envelope."""
     return Envelope("a", "c", "main", first, first if last is None else last, event, incarnation)
 
 
@@ -116,7 +116,7 @@ def test_spy_when_no_end_was_seen() -> None:
 
 
 async def test_spy_when_it_reads(autojump_clock: trio.testing.MockClock) -> None:
-    """It reads a real viewer to its end."""
+    """The spy reads a real viewer to its end."""
     agent = Agent(model=ScriptedModel(["the answer"]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         async with sessions.watch("c") as watch, EventSpy().reading(watch) as spy:
