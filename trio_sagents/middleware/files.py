@@ -66,7 +66,10 @@ class FileTools:
         infos = await self._area.list(_path(folder))
         if not infos:
             return f"There are no files in {folder!r}."
-        lines = [f"{info.path} ({info.size} bytes{', read-only' if info.is_read_only else ''})" for info in infos[:MAX_LISTED]]
+        lines = [
+            f"{info.path} ({info.size} bytes{', read-only' if info.is_read_only else ''}){f': {info.title}' if info.title else ''}"
+            for info in infos[:MAX_LISTED]
+        ]
         if len(infos) > MAX_LISTED:
             lines.append(f"… and {len(infos) - MAX_LISTED} more; list one of the folders")
         return "\n".join(lines)
