@@ -144,21 +144,6 @@ class Pipeline:
         """Return the middleware that have a hook, in order."""
         return self.agent.hooks.get(hook, ())
 
-    def around_calls(self, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
-        """Return the middleware whose hook runs around the calls of this agent, in order, each with its context.
-
-        Middleware of the agents around this one comes first, if it covers sub-agents.
-        """
-        own = [(each, self.context(each, host, turn_id)) for each in self.having(hook)]
-        if self.parent is None or self.around is None:
-            return own
-        outer = [
-            (each, attrs.evolve(context, path=self.path))
-            for each, context in self.parent.around_calls(hook, self.around, turn_id)
-            if getattr(each, "covers_sub_agents", False)
-        ]
-        return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
-
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
         """Call a hook. Its exception is logged and becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
         try:
@@ -305,3 +290,19 @@ class Pipeline:
                     await trio.lowlevel.checkpoint()
                 return
         raise LookupError(f"this agent has no middleware {middleware_id!r}; it has {[id_of(each) for each in self.agent.middleware]}")
+
+
+def around_calls(pipeline: Pipeline, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
+    """Return the middleware whose hook runs around the calls of an agent, in order, each with its context.
+
+    Middleware of the agents around this one comes first, if it covers sub-agents; its context is that of its own agent.
+    """
+    own = [(each, pipeline.context(each, host, turn_id)) for each in pipeline.having(hook)]
+    if pipeline.parent is None or pipeline.around is None:
+        return own
+    outer = [
+        (each, attrs.evolve(context, path=pipeline.path))
+        for each, context in around_calls(pipeline.parent, hook, pipeline.around, turn_id)
+        if getattr(each, "covers_sub_agents", False)
+    ]
+    return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]

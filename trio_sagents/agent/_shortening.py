@@ -20,7 +20,7 @@ import attrs
 
 from trio_sagents.agent._attempts import ask_models
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._middleware import Pipeline, around_calls
 from trio_sagents.agent._model import ModelAnswer, name_of
 from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.data.events import MiddlewareEvent
@@ -136,7 +136,7 @@ async def _shorter(
 ) -> ModelRequest:
     """Return a request of at most about this many tokens, as far as that is possible."""
     if asks_middleware:
-        for middleware, hook_context in pipeline.around_calls("shorten_request", context, context.turn_id):
+        for middleware, hook_context in around_calls(pipeline, "shorten_request", context, context.turn_id):
             if estimate_tokens(request) <= most:
                 break
             found = await pipeline.call(middleware, "shorten_request", hook_context, request, most)
