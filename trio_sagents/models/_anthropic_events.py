@@ -121,7 +121,7 @@ class AnthropicEvents:
                 raise ErrorEvent(data)
             case _ if event.name == "error" or data.get("error") or data.get("object") == "error":
                 raise ErrorEvent(data)
-            case _ if any(isinstance(data.get(name), Mapping) for name in _CONTENT):
+            case _ if any(data.get(name) for name in _CONTENT):
                 raise UnexpectedContent(f"an event of the type {shortened(kind)!r}")
             case _:
                 # Pings, and events that later versions of the API add: clients are to ignore those that they do not know.
@@ -274,7 +274,7 @@ def _grow(block: _Block, delta: JSON) -> None:
     if kind == "input_json_delta" and block.kind.endswith("tool_use"):
         block.input_json += content_at(delta, "partial_json")
         return
-    if kind in _TEXT_DELTAS:
+    if not kind or kind in _TEXT_DELTAS:
         raise UnexpectedContent(f"a piece of the type {shortened(kind)!r} in a block of the type {shortened(block.kind)!r}")
     fields = block.fields
     for name, value in delta.items():
