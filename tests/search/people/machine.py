@@ -108,12 +108,12 @@ class PeopleMachine(TrioStateMachine):
         numbered = []
         for batch in rounds:
             calls: list[Any] = []
-            for one in batch:
-                if isinstance(one, list):
-                    calls.append(["sub", self._numbered(one)])
+            for step in batch:
+                if isinstance(step, list):
+                    calls.append(["sub", self._numbered(step)])
                 else:
                     self.number += 1
-                    calls.append([one, self.number])
+                    calls.append([step, self.number])
             numbered.append(calls)
         return numbered
 
@@ -264,7 +264,7 @@ class PeopleMachine(TrioStateMachine):
         """Decide what waits, with something in it that is wrong: alone, or beside a good decision, which must not count either."""
         waiting, every = list(self.plain.waiting.values()), list(self.plain.shown.values())
         if forgery == "kind":
-            waiting = [one for one in waiting if one.kind == "question"] or waiting
+            waiting = [waiter for waiter in waiting if waiter.kind == "question"] or waiting
         shown, another = waiting[index % len(waiting)], every[other % len(every)]
         named = {"interrupt_id": shown.interrupt_id, "call_id": shown.call_id, "digest": shown.digest}
         how = "answer" if (shown.kind == "question") != (forgery == "kind") else "approve"
@@ -287,7 +287,7 @@ class PeopleMachine(TrioStateMachine):
             decisions.append(self.sent[old % len(self.sent)])
         if not decisions or self.process.disk.lies:
             return
-        may_expire = any(one.timeout is not None for one in self.plain.waiting.values())
+        may_expire = any(waiter.timeout is not None for waiter in self.plain.waiting.values())
         expected = self.plain.predict(decisions)
         tab = self._decide(decisions)
         self.settle()
@@ -394,11 +394,13 @@ class PeopleMachine(TrioStateMachine):
             (None if interrupt is None else interrupt.interrupt_id) == plain.open_id, "I11", "memory has another interrupt than the store"
         )
         if interrupt is not None:
-            check([one.call_id for one in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
+            check([call.call_id for call in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
             check(live.turns.turn is None, "I25", "a turn runs while its interrupt is open")
         decided = {call_id: known[0]["kind"] for call_id, known in plain.records.items()}
         check(
-            {call_id: one.kind for call_id, one in ledger.decisions.items()} == decided, "I11", "memory has other decisions than the store"
+            {call_id: decision.kind for call_id, decision in ledger.decisions.items()} == decided,
+            "I11",
+            "memory has other decisions than the store",
         )
         if live.turns.turn is None and live.entry.is_accepting and live.board.status is not Status.RUNNING:
             check(

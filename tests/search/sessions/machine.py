@@ -113,7 +113,7 @@ class SessionMachine(TrioStateMachine):
         for reader in self._readers():
             if reader.is_eager and not reader.is_reading:
                 reader.is_reading = True
-                world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None)  # type: ignore[misc]
+                world.call("read", "-", reader.scope, lambda _, mailbox=reader: world.read(mailbox, 10**6, batches=False), None)  # type: ignore[misc]
 
     def _enter(self, world: World) -> None:
         self.world = world
@@ -127,7 +127,7 @@ class SessionMachine(TrioStateMachine):
         serve = LiveAgent.serve
 
         async def watched(live: LiveAgent) -> Any:
-            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.services)
+            world = next(world for world in self.worlds if world.is_open and world.sessions.runtime is live.services)
             world.agent_begins(live)
             reason = await serve(live)
             world.agent_leaves(live, reason)
@@ -455,7 +455,7 @@ class SessionMachine(TrioStateMachine):
         self.settle()
         for reader in self._readers():
             reader.is_reading = True
-            clients.append(world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None))  # type: ignore[misc]
+            clients.append(world.call("read", "-", reader.scope, lambda _, mailbox=reader: world.read(mailbox, 10**6, batches=False), None))  # type: ignore[misc]
         self.settle()
         self._check(self._check_readers)
         for client in clients:
@@ -472,8 +472,8 @@ class SessionMachine(TrioStateMachine):
                 expected = world.store.expected(conversation_id)
                 live = inside.live(conversation_id)
                 if live is not None and live.journal.is_at_rest and not world.store.busy:
-                    stream.check_up_to_date(live, [one["message_id"] for one in expected.history], list(expected.queue))
-                silent = {one for one in stream.whole if one not in up and one not in stream.ended and one in world.begun}
+                    stream.check_up_to_date(live, [message["message_id"] for message in expected.history], list(expected.queue))
+                silent = {place for place in stream.whole if place not in up and place not in stream.ended and place in world.begun}
                 if not stream.is_resumed:
                     check(not silent, "I19", f"agents of {conversation_id} that ended without a last word: {silent}: {stream.log[-6:]}")
 
@@ -537,7 +537,7 @@ class SessionMachine(TrioStateMachine):
         world = self.world
         for conversation_id, message_id in world.acked:
             expected = world.store.expected(conversation_id)
-            in_history = sum(one["message_id"] == message_id for one in expected.history)
+            in_history = sum(message["message_id"] == message_id for message in expected.history)
             # The store may be a step ahead of the model, never behind it: see `WatchedStore.commit`.
             if world.store.busy and not in_history and message_id not in expected.queue:
                 continue

@@ -339,7 +339,7 @@ class World:
         picture = self.store.look(conversation_id)
         self.note(picture is not None and picture.owner == client.scope, "I20", f"{client.scope} posted to another's {conversation_id}")
         if picture is not None:
-            stored = [one for one in (*picture.history, *picture.queue) if one["message_id"] == message_id]
+            stored = [message for message in (*picture.history, *picture.queue) if message["message_id"] == message_id]
             self.note(len(stored) == 1, "I13", f"{message_id} is acknowledged, and stored {len(stored)} times")
             if stored:
                 said = "".join(part["text"] for part in stored[0]["parts"])
@@ -593,7 +593,8 @@ class Inside:
         turn = live.turns.turn
         took = None if turn is None else (turn.message_ids, turn.cause, turn.cancel_scope.cancel_called)
         return (
-            f"{entry.phase} {live.board.status}, turn {took}, queue {[(one, m.text) for one, m in live.journal.state.queue.items()]}, "
+            f"{entry.phase} {live.board.status}, turn {took}, "
+            f"queue {[(message_id, message.text) for message_id, message in live.journal.state.queue.items()]}, "
             f"flights {list(live.inbox.reserved)}, at rest {live.journal.is_at_rest}, store busy {self.world.store.busy}, "
             f"history ends {[(m.role, m.text, m.stop_reason) for m in live.journal.state.messages[-4:]]}"
         )
@@ -607,12 +608,12 @@ class Inside:
         ids = sorted(entry.agent_id for entry in entries)
         check(len(set(ids)) == len(ids) and len(set(tasks)) == len(tasks), "I1", f"two for one: {tasks}")
         check(tasks == ids, "I2", f"registered are {ids}, alive {tasks}")
-        stored = {id(one) for table in runtime.subscriptions.values() for one in table}
+        stored = {id(subscription) for table in runtime.subscriptions.values() for subscription in table}
         open_ones = {
-            id(one)
+            id(subscription)
             for reader in world.readers
             if reader.subscriber is not None and not reader.is_over
-            for one in reader.subscriber._subscriptions.values()
+            for subscription in reader.subscriber._subscriptions.values()
         }
         check(stored <= open_ones, "I16", f"{len(stored - open_ones)} subscriptions whose reader is gone")
         for entry in entries:
@@ -630,7 +631,7 @@ class Inside:
                 "I28",
                 f"{entry.agent_id} has {len(live.journal.state.queue)} messages waiting",
             )
-            present = sum(one.is_present for one in world.viewers if one.conversation_id == entry.conversation_id)
+            present = sum(viewer.is_present for viewer in world.viewers if viewer.conversation_id == entry.conversation_id)
             check(
                 live.entry.has_ended or live.lifetime.viewers == present,
                 "I23",
@@ -644,8 +645,8 @@ class Inside:
         if live.journal.identity.epoch != expected.epoch or self.world.store.lies:
             return  # fenced, or told of a failure that did not happen
         where = f"{live.entry.agent_id} has in memory"
-        stored = [one["message_id"] for one in expected.history]
-        known = [one.message_id for one in state.messages]
+        stored = [message["message_id"] for message in expected.history]
+        known = [message.message_id for message in state.messages]
         if not live.journal.is_at_rest or self.world.store.busy:
             # Memory may lag behind the store while a write is pending, and is never ahead of it.
             check(known == stored[: len(known)], "I11", f"{where} what is not stored: {known}, {stored}")
@@ -701,8 +702,12 @@ class Inside:
         check(not any(counts[:4]), "I29", f"agents are left: {self.world.sessions.statistics()}")
         check(not runtime.nursery.child_tasks, "I29", "tasks of agents are left")
         check(not len(runtime.commits) or self.world.how == "kill", "I29", "writes are left")
-        waiting = [one for one in self.world.clients if not one.is_done]
-        check(not waiting, "I14", f"calls that nobody answers: {[(one.kind, one.conversation_id) for one in waiting]}")
+        waiting = [client for client in self.world.clients if not client.is_done]
+        check(
+            not waiting,
+            "I14",
+            f"calls that nobody answers: {[(waiter.kind, waiter.conversation_id) for waiter in waiting]}",
+        )
         unknown = [receipt.message_id for _, receipt, outcome in self.world.receipts if outcome is None]
         check(not unknown, "I14", f"receipts that nobody settles: {unknown}")
 

@@ -41,9 +41,9 @@ async def test_publish_when_nobody_reads_any_more(end: str) -> None:
     told: list[Subscription] = []
     feed = feed_of()
     gone, other = subscription_of(send.send_nowait), subscription_of(told.append)
-    for one in (gone, other):
-        one.enrol(feed)
-        one.take()
+    for subscription in (gone, other):
+        subscription.enrol(feed)
+        subscription.take()
     told.clear()
     if end == "reading":
         receive.close()
