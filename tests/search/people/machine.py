@@ -424,7 +424,7 @@ class PeopleMachine(TrioStateMachine):
         check(isinstance(last.result, Completed), "I14", f"the conversation does not go on: {last.result} {last.error}")
         self._check_answered()
         for receipt in self.process.receipts:
-            outcome = receipt._answer
+            outcome = receipt._pending
             check(outcome is not None, "I14", "a receipt without an answer")
         self.process.leave()
         self.advance(60.0)
