@@ -55,21 +55,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 # ── the order of the modules in each package
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
-    "_sqlite": (
-        "kinds",
-        "opening",
-        "watching",
-    ),
-    "_trio": (
-        "groups",
-        "failures",
-        "hosts",
-        "place",
-        "timers",
-        "tree",
-        "failures",
-        "watching",
-    ),
+    "_sqlite": ("kinds", "opening", "watching"),
+    "_trio": ("groups", "failures", "hosts", "place", "timers", "tree", "watching"),
     "agent": (
         "_text_types",
         "_shapes",
@@ -89,7 +76,10 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_middleware",
         "_checks",
         "_gate",
-        "_nested",
+        "_model_call",
+        "_attempts",
+        "_shortening",
+        "_asking",
         "_tool_chain",
         "_nested",
         "_tool_calls",
@@ -140,10 +130,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_main",
         "__main__",
     ),
-    "cluster": (
-        "memory",
-        "sqlite",
-    ),
+    "cluster": ("memory", "sqlite"),
     "conversation": (
         "limits",
         "ids",
@@ -272,20 +259,8 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "offline",
         "_names",
     ),
-    "otel": (
-        "_attributes",
-        "_contents",
-        "_spans",
-        "_tracing",
-    ),
-    "persistence": (
-        "_records",
-        "_sqlite_schema",
-        "_sqlite_tables",
-        "_sqlite_group_commit",
-        "memory",
-        "sqlite",
-    ),
+    "otel": ("_attributes", "_contents", "_spans", "_tracing"),
+    "persistence": ("_records", "_sqlite_schema", "_sqlite_tables", "_sqlite_group_commit", "memory", "sqlite"),
     "sessions": (
         "_routing",
         "_config",
@@ -303,17 +278,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_sessions",
         "_open",
     ),
-    "storage": (
-        "ports",
-        "returned",
-        "adapter",
-        "unified",
-        "state_data",
-        "memory_states",
-        "transcript",
-        "split",
-        "commit_queue",
-    ),
+    "storage": ("ports", "returned", "adapter", "unified", "state_data", "memory_states", "transcript", "split", "commit_queue"),
     "supervisor": (
         "_bell",
         "_blueprint",

@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 
 from trio_sagents import FilePart, ImagePart, Message, StateError, TextPart, ToolResultPart
-from trio_sagents.conversation.limits import cut_to
-from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import plain_json
 from trio_sagents.data.wire import decode_message, encode_message
 
