@@ -62,7 +62,9 @@ def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolSt
     failed = _error_rows(message, created_at)
     if not rows:
         return failed or ([_notification(message, created_at)] if message.stop_reason is not None else [])
-    rows[-1] = attrs.evolve(rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason, **_unsent(message)})
+    rows[-1] = attrs.evolve(
+        rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason, **({} if failed else _unsent(message))}
+    )
     return [*rows, *failed]
 
 
