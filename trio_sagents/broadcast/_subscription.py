@@ -86,8 +86,13 @@ class Subscription:
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 self.is_closed = True  # nobody reads any more
 
-    def enrol(self, feed: Feed) -> None:
-        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot."""
+    def enrol(self, feed: Feed, told: Sequence[Envelope] = ()) -> None:
+        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot.
+
+        Args:
+            feed: the agent's.
+            told: events of the agent that a reader who has seen nothing yet gets before the snapshot; usually none.
+        """
         if self.feed is feed or self.is_closed:
             return
         self.feed = feed
@@ -97,6 +102,8 @@ class Subscription:
         if known is not None:
             self._seen = known
         else:
+            if place is None:
+                self._keep(Backlog(None, 1, is_continued=False, events=tuple(told)))
             self._first = feed.present(replaces=place)
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:

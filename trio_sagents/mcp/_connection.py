@@ -31,6 +31,8 @@ MAX_INSTRUCTIONS: Final = 16 * 1024
 """Characters that are taken of a server's instructions."""
 MAX_WARNINGS: Final = 1000
 """Warnings about one server that are logged, each of them once."""
+SHORT_DELAY: Final = 2.0
+"""Seconds that a caller waits until a server is tried again; if it takes longer, the call fails at once."""
 START_TIMEOUT: Final = 30.0
 CALL_TIMEOUT: Final = 600.0
 log: Final = logging.getLogger("trio_sagents.mcp")
@@ -152,7 +154,10 @@ class McpConnection:
 
     async def _connected(self) -> tuple[Opening, Client]:
         """Return the open connection; if it is lost, have the owner open it again."""
-        if self._opening.lost.is_set():
+        while self._opening.lost.is_set():
+            if not self._is_closed and 0 < (delay := self._memory.delay()) <= SHORT_DELAY:
+                await trio.sleep(delay)  # and look again: somebody else may have opened it
+                continue
             if why := self._why_not_now():
                 raise McpDisconnected(self.name, why)
             self._reopen()
@@ -187,11 +192,10 @@ class McpConnection:
         return await self._ask(opening, client, tool.remote_name, arguments)
 
     async def _ask(self, opening: Opening, client: Client, name: str, arguments: JSON) -> ToolResult:
+        answer: mcp_types.CallToolResult | None = None
         try:
-            with trio.move_on_after(self.call_timeout) as patience:
+            with trio.move_on_after(self.call_timeout):
                 answer = await client.call_tool(name, dict(arguments))
-                self._reopened = 0
-                return read_result(opening.answers.take(answer.meta))
         except MCPError as exc:
             if exc.code == mcp_types.CONNECTION_CLOSED or opening.lost.is_set():
                 raise McpDisconnected(self.name, "it was lost during the call, which may have taken effect, or not") from None
@@ -201,8 +205,11 @@ class McpConnection:
             return ToolResult(f"The MCP server {self.name!r} refused the call: {words}", is_error=True)
         except (RuntimeError, ValueError) as exc:  # of the SDK, about the form of an answer
             return self._unknown(f"asked for something that this client cannot give ({type(exc).__name__})")
-        assert patience.cancelled_caught
-        return self._unknown(f"did not answer within {self.call_timeout:g} seconds")
+        if answer is None:
+            return self._unknown(f"did not answer within {self.call_timeout:g} seconds")
+        self._reopened = 0
+        await opening.wait_listed()  # so that what a call changes is there at the next turn
+        return read_result(opening.answers.take(answer.meta))
 
     def _unknown(self, what: str) -> ToolResult:
         return ToolResult(f"The MCP server {self.name!r} {what}: the outcome is unknown.", is_error=True)

@@ -5,7 +5,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import httpx2
@@ -15,10 +15,8 @@ from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, RequestId
 
 from trio_sagents.data.json import JSONValue
 from trio_sagents.mcp._servers import HttpServer
+from trio_sagents.mcp._streams import Streams
 from trio_sagents.mcp._wire import read_messages
-
-if TYPE_CHECKING:
-    from mcp.client._transport import TransportStreams  # the SDK has no public name for it
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes that the body of an answer may have, if it is not a stream of events."""
@@ -113,7 +111,7 @@ def _look_into(response: httpx2.Response) -> None:
 
 
 @asynccontextmanager
-async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> "AsyncIterator[TransportStreams]":
+async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> AsyncIterator[Streams]:
     """Open the transport to a server; leaving the context closes its sockets.
 
     Args:

@@ -23,6 +23,7 @@ MAX_DEPTH: Final = 8
 MAX_NAME: Final = 64
 """Characters of a name that all providers take."""
 _FORBIDDEN: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_FORBIDDEN_IN_KEYS: Final = re.compile(r"[^a-zA-Z0-9_.-]")
 _ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
 _NOT_AT_THE_TOP: Final = (*_ALTERNATIVES, "not", "enum", "const", "if", "then", "else", "$ref")
 
@@ -49,20 +50,20 @@ def take_schema(schema: JSONValue) -> Taken:
         raise ValueError(f"its schema has more than {MAX_SCHEMA} characters")
     _check(plain)
     flat = _flattened(plain)
-    names = plain_names(flat["properties"])
+    names = plain_names(flat["properties"], _FORBIDDEN_IN_KEYS)
     properties = {names[key]: {} if one is True else one for key, one in flat["properties"].items() if one is not False}
     required = [names[key] for key in flat["required"] if names[key] in properties]
     taken = {**_without(flat, "required"), "properties": properties, **({"required": required} if required else {})}
     return Taken(taken, {name: key for key, name in names.items() if name != key})
 
 
-def plain_names(names: Iterable[str]) -> Mapping[str, str]:
-    """Return, for each name, one in characters that all providers take; no two are the same.
+def plain_names(names: Iterable[str], forbidden: re.Pattern[str] = _FORBIDDEN) -> Mapping[str, str]:
+    """Return, for each name, one without the characters that are `forbidden`; no two are the same.
 
     Of names that would become one, the name that needs no change keeps it, and the others end in a digest of what they were. So the
     order of the names does not matter: a server that lists its tools in another order gives them the same names.
     """
-    plain = {name: _FORBIDDEN.sub("_", name)[:MAX_NAME] or "_" for name in names}
+    plain = {name: forbidden.sub("_", name)[:MAX_NAME] or "_" for name in names}
     counts = collections.Counter(plain.values())
     return {name: one if counts[one] == 1 or one == name else _with_digest(one, name) for name, one in plain.items()}
 

@@ -426,7 +426,7 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return live.info()
+        return live.info(with_middleware=True)
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
         """Return the running agents that this scope may list, in the order of their starts; may be empty."""

@@ -7,6 +7,7 @@ EventSpy                           what a viewer saw, checked
 invariants                         what must hold after any run
 conformance_store, _lease          the tests that every store, and every `Leases`, must pass (need pytest)
 machines                           Hypothesis state machines over Trio (needs hypothesis)
+mcp_server                         an MCP server with the quirks of real ones, as a child process (needs mcp)
 """
 
 from trio_sagents.testing._crash import CrashStore

@@ -137,7 +137,7 @@ BUGS: Final = (
         "started = True",
     ),
     # Without the shield around `Turn._settle` nothing changes: the closing commit is submitted before the first checkpoint, and the
-    # release of the agent waits for it. So this one is the other shield.
+    # release of the agent waits for it. So the bug is in the other shield.
     PlantedBug(
         "the release of an agent is not shielded",
         "supervisor/_live.py",

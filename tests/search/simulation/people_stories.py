@@ -77,14 +77,14 @@ async def halt() -> Halt:
 
 
 async def interrupt_of(world: World, text: str = "pay them") -> Any:
-    """Ask, and return what is to be decided; None where the turn did not come that far."""
+    """Ask, and return the interrupt; None if the turn did not come that far."""
     outcome = await world.strike(world.ask, text, "asked", name="asker")
     return outcome.interrupt if isinstance(outcome, Interrupted) else None
 
 
-@story("Sessions.resume", "Approvals.on_start", "Approvals.tools", "Approvals.claim", follows=True)
+@story("Sessions.resume", "Approvals.on_tools", "Approvals.before_turn", "Approvals.after_turn", "Approvals.claim", follows=True)
 async def resume(world: World) -> None:
-    """Two people decide at once, and then a third one again."""
+    """Two people decide at once, and then a third person decides again."""
     paid: list[int] = []
     world.make_agent = with_payments(world, paid)
     interrupt = await interrupt_of(world)
@@ -105,7 +105,7 @@ async def resume(world: World) -> None:
 
 @story("Sessions.resume")
 async def resume_one_by_one(world: World) -> None:
-    """Each call is decided by itself; the agent is stopped in between."""
+    """Each call is decided alone, and the agent is stopped in between."""
     paid: list[int] = []
     world.make_agent = with_payments(world, paid)
     interrupt = await interrupt_of(world)
@@ -178,6 +178,10 @@ class Hooks(Middleware):
         await self._point("tools", context)
         return ()
 
+    async def on_tools(self, context: Any) -> None:
+        """Look at the tools."""
+        await self._point("on_tools", context)
+
     async def on_start(self, context: Any) -> None:
         """Keep a note."""
         await self._point("on_start", context)
@@ -239,13 +243,14 @@ class Hooks(Middleware):
     "Middleware.claim",
     "Middleware.on_message",
     "Middleware.on_start",
+    "Middleware.on_tools",
     "Middleware.system_prompt",
     "Middleware.tools",
     "MiddlewareContext.update",
     follows=True,
 )
 async def hooks(world: World) -> None:
-    """A turn with a tool and one that asks, through every hook; and a message to the middleware."""
+    """A turn with a tool and a turn that asks, through every hook; and a message to the middleware."""
     paid: list[int] = []
     own = Hooks(world)
     world.make_agent = with_payments(world, paid, own)
@@ -260,7 +265,7 @@ async def hooks(world: World) -> None:
 
 @story("SubAgents.tools", "SubAgents.system_prompt", "ToolContext.run_agent", "ToolContext.update", follows=True)
 async def delegating(world: World) -> None:
-    """A sub-agent by the library's tool, then one by a tool of the host's, which also keeps a note."""
+    """Run a sub-agent by the library's tool, then one by a host's tool, which also keeps a note."""
 
     def make(model: Any, tools: list[Any]) -> Agent:
         model.inner.is_alone = False
@@ -364,7 +369,7 @@ async def stacked(world: World) -> None:
 
 @attrs.define
 class Weather:
-    """What is extracted."""
+    """The value that is extracted."""
 
     city: str
     degrees: int

@@ -1,4 +1,4 @@
-"""One subscriber's place in the events of one conversation: enrolled once, ended once, and deaf when nobody reads any more."""
+"""A subscriber's place in the events of one conversation: it is enrolled once, ends once, and takes nothing when nobody reads any more."""
 
 import datetime
 import math
@@ -41,9 +41,9 @@ async def test_publish_when_nobody_reads_any_more(end: str) -> None:
     told: list[Subscription] = []
     feed = feed_of()
     gone, other = subscription_of(send.send_nowait), subscription_of(told.append)
-    for one in (gone, other):
-        one.enrol(feed)
-        one.take()
+    for subscription in (gone, other):
+        subscription.enrol(feed)
+        subscription.take()
     told.clear()
     if end == "reading":
         receive.close()
@@ -60,7 +60,7 @@ async def test_publish_when_nobody_reads_any_more(end: str) -> None:
 
 
 def test_enrol_when_it_is_enrolled_or_closed() -> None:
-    """Enrolled twice with one agent it gets one snapshot; one that was closed is enrolled with nobody."""
+    """A subscription that is enrolled twice with one agent gets one snapshot. A closed subscription is not enrolled."""
     told: list[Subscription] = []
     feed = feed_of()
     one, closed = subscription_of(told.append), subscription_of(told.append)
@@ -89,7 +89,7 @@ def test_enrol_when_nothing_came_since_its_cursor() -> None:
 
 
 def test_take_when_there_is_nothing() -> None:
-    """Whoever takes once more gets nothing, and stays where it was."""
+    """A second take gives nothing, and the place does not move."""
     feed = feed_of()
     one = subscription_of(lambda _: None)
     one.enrol(feed)
@@ -103,7 +103,7 @@ def test_take_when_there_is_nothing() -> None:
 
 
 def test_end_when_all_was_taken() -> None:
-    """Nobody is told of an end that has nothing to take; a second end does nothing."""
+    """A subscription whose events were all taken is not woken by the end; a second end does nothing."""
     told: list[Subscription] = []
     feed = feed_of()
     one = subscription_of(told.append)
@@ -122,7 +122,7 @@ def test_end_when_all_was_taken() -> None:
 
 
 def test_end_when_something_is_left() -> None:
-    """What was not taken is kept until it is, and told of once."""
+    """Events that were not taken are kept until they are taken, and announced once."""
     told: list[Subscription] = []
     feed = feed_of()
     one = subscription_of(told.append)

@@ -7,13 +7,9 @@ import attrs
 import pytest
 
 from trio_sagents.data.decisions import MAX_REASON, Answer, Approve, Decision, Edit, Reject, answer_text
-from trio_sagents.data.interrupt_wire import encode_interrupt, encode_record
-from trio_sagents.data.interrupts import Interrupt, Option, PendingCall, Question, pending
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question, pending
+from trio_sagents.data.json import canonical
 from trio_sagents.data.messages import ToolCall
-from trio_sagents.exceptions import LimitExceeded
-from trio_sagents.supervisor._decisions import Verdict, check_size
-from trio_sagents.supervisor._ledger import Ledger
-from trio_sagents.supervisor._ledger_checks import size_of
 
 
 def call_of(question: Question | None = None, call_id: str = "c1") -> PendingCall:
@@ -105,32 +101,12 @@ def test_decision_when_it_is_made_of_names() -> None:
 
 @pytest.mark.parametrize("changes", [{"interrupt_id": "x"}, {"call_id": "x"}, {"digest": "x"}, {"kind": "approve"}, {"content": "{}"}])
 def test_same_as_when_one_thing_differs(changes: Any) -> None:
-    """A decision is the one on record where all of it is."""
+    """A decision is the recorded one if all of its fields are equal."""
     decision = Reject(call_of(), "no")
-    record = Verdict(call_of(), "reject", decision.content).record("alice")
+    record = DecisionRecord("i1", "c1", "reject", call_of().digest, canonical({"reason": "no"}), "", "alice", "2024-01-01T00:00:00+00:00")
 
     assert decision.same_as(record)
     assert not decision.same_as(attrs.evolve(record, **changes))
-
-
-def test_check_size_when_it_is_just_enough() -> None:
-    """Decisions are taken up to the last byte of both limits; what waits, and what stands already, counts."""
-    interrupt = Interrupt("i1", "t", [call_of(), call_of(call_id="c2")])
-    verdict = Verdict(call_of(), "approve", {})
-    said = size_of(encode_record(verdict.record(None)))
-    earlier = Verdict(call_of(call_id="c0"), "approve", {}).record("alice")
-    writer: Any = None  # nothing is written here
-    ledger = Ledger("c", "agent", None, None, "new", writer, 0, 0)
-    ledger.size, ledger.suspended, ledger.taken = 100, {"c2": {"a": 1}}, {"c0": [earlier]}
-    whole = 100 + size_of(encode_interrupt(interrupt, ledger.suspended)) + size_of(encode_record(earlier)) + 2 * said
-    ledger.max_bytes = whole
-    check_size(ledger, interrupt, [verdict], said)
-
-    for most, max_bytes, limit, value in ((said - 1, whole, "max_message_bytes", said), (said, whole - 1, "max_state_bytes", whole)):
-        ledger.max_bytes = max_bytes
-        with pytest.raises(LimitExceeded) as caught:
-            check_size(ledger, interrupt, [verdict], most)
-        assert (limit, value) == (caught.value.limit, caught.value.value)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_create_file_when_another_process_is_quicker(path: str, monkeypatch: pyt
 
 
 def test_prepare_when_another_process_makes_the_tables_first(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two processes that find an empty file one makes the tables; the other sees that when its turn to write has come."""
+    """If two processes find an empty file, one of them makes the tables. The other one sees this when it is its turn to write."""
     look = opening.is_empty
     looks: list[bool] = []
 
