@@ -223,7 +223,7 @@ def _moved_on(ask: Ask, resources: Resources) -> JSON:
     for todo in changed:
         number = resources.number_of(str(todo["content"]))
         if number is not None:
-            one["id"] = number
+            todo["id"] = number
     return {"todos": changed, "merge": True}
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.models._offline_asks import MAX_TEXT, Ask
-from trio_sagents.models._offline_jobs import STEPS, Resources, Job
+from trio_sagents.models._offline_jobs import STEPS, Job, Resources
 
 MARK: Final = "(offline) "
 """The beginning of every answer, so that nobody takes the answer for one of a large model."""

@@ -18,7 +18,7 @@ from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ToolCallChunk, UsageChunk
 from trio_sagents.models._offline_asks import Ask, read_asks
 from trio_sagents.models._offline_duties import duty_text, last_request
-from trio_sagents.models._offline_jobs import Resources, Job, jobs_of, next_batch
+from trio_sagents.models._offline_jobs import Job, Resources, jobs_of, next_batch
 from trio_sagents.models._offline_words import answer_words
 
 _FRAGMENT: Final = 7
