@@ -14,9 +14,9 @@ nox.options.sessions = ["lint", "typing", "tests"]
 
 PYTHONS = ("3.11", "3.12", "3.13")
 SOURCES = ("trio_sagents", "benchmarks", "tests")
-# Off in tests and benchmarks, beside what .flake8 says: 110, a benchmark polls, for an Event would be part of what is measured; 111 and
-# 112, what a nursery uses is closed before it on purpose, for that is what is tested; 115, sleep(0) is what users write; 116, virtual
-# days cost nothing; 124, a fake of an async protocol need not wait; 401, tests look at the very object that was raised.
+# Off in tests and benchmarks, besides those in .flake8: 110, because a benchmark polls where an Event would be part of the measurement;
+# 111 and 112, because some tests close on purpose what a nursery still uses; 115, because users write sleep(0); 116, because virtual days
+# cost nothing; 124, because a fake of an async protocol need not wait; 401, because tests look at the very object that was raised.
 NOT_IN_TESTS = (
     "ASYNC110,ASYNC111,ASYNC112,ASYNC114,ASYNC115,ASYNC116,ASYNC124,ASYNC128,ASYNC401,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913"
 )
@@ -33,8 +33,15 @@ def python_of(session: nox.Session) -> str:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole test suite; further arguments go to pytest."""
-    install(session)
+    session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", "-q", *session.posargs)
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """The tests that are not slow: under a minute on two cores."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *session.posargs)
 
 
 @nox.session
@@ -46,17 +53,16 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def machines(session: nox.Session) -> None:
-    """The state machines alone."""
-    install(session)
-    session.run("python", "-m", "pytest", "-q", "tests/search/sessions", *session.posargs)
+    """The state machines: of the sessions, and of the people who decide."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", "-q", "tests/search/sessions", "tests/search/people", *session.posargs)
 
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """The stores and leases, through the kits that hosts use for theirs."""
-    install(session)
-    kits = ("tests/contracts/stores/test_memory.py", "tests/contracts/stores/test_sqlite.py", "tests/contracts/leases")
-    session.run("python", "-m", "pytest", "-q", *kits, *session.posargs)
+    """The stores, leases, providers and file systems, through the kits; a host uses the first two for its own."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", "-q", "tests/contracts", *session.posargs)
 
 
 @nox.session
@@ -88,7 +94,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build sdist and wheel; install the wheel into a new environment, outside the tree and without extras; use it there."""
+    """Build sdist and wheel, install the wheel into a new environment outside the tree and without extras, and use it there."""
     session.install("build")
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
@@ -119,8 +125,8 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def nightly(session: nox.Session) -> None:
     """The long proofs, as one table: simulated schedules, machines, attacks, kills, planted bugs, mutants; `-- --scale 0.01` for a look."""
-    install(session)
+    session.install("-e", ".[test]")
     session.run("python", "-m", "tests.nightly", *session.posargs)
-    # Each of these takes longer than the limit for one test.
+    # Each of these tests takes longer than the time limit for a test.
     environ = {"TRIO_SAGENTS_NIGHTLY": "1", "TRIO_SAGENTS_MCP_SESSIONS": "100"}
     session.run("python", "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/apps/mcp", "tests/search/crashes", env=environ)

@@ -70,7 +70,7 @@ async def _ours(readers: int, events: int, backlog: int) -> float:
                 nursery.start_soon(_read_batches, subscriber, events)
             for _ in range(3):  # the snapshots are taken, and everybody waits
                 await trio.lowlevel.checkpoint()
-            seconds = await _publish(live_agent(sessions, "conversation").publish, events, backlog, nursery)
+            seconds = await _publish(live_agent(sessions, "conversation").journal.publish, events, backlog, nursery)
     return seconds / (readers * events)
 
 

@@ -15,7 +15,7 @@ from trio_sagents import (
     SingleFactoryRouter,
     open_sessions,
 )
-from trio_sagents.supervisor._live import LiveAgent
+from trio_sagents.supervisor._agent import LiveAgent
 from trio_sagents.testing import ScriptedModel
 
 INACTIVITY_TIMEOUT: Final = 3600.0
@@ -57,5 +57,5 @@ def live_agent(sessions: Sessions, conversation_id: str) -> LiveAgent:
     runtime = sessions.runtime
     entry = runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
     assert entry is not None
-    assert entry.live is not None
+    assert isinstance(entry.live, LiveAgent)
     return entry.live

@@ -1,9 +1,27 @@
-"""What holds for all tests: no network but this machine's own."""
+"""What holds for all tests: no network except this machine's own, and few garbage collections over what never goes away."""
 
+import gc
 import socket
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# Collecting the tests makes millions of objects, and all of them stay. Garbage collections in the meantime would take as long as all
+# the rest together, and so would each later one that looks at these objects again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector run from now on, and leave alone what is there already."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+# An example that takes long says that the machine is busy, and nothing about the library.
+hypothesis.settings.register_profile("trio_sagents", deadline=None)
+hypothesis.settings.load_profile("trio_sagents")
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 

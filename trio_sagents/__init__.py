@@ -1,17 +1,18 @@
-"""Conversations with LLM agents, on Trio: one live agent per conversation, started on demand, exactly once.
+"""Conversations with LLM agents, on Trio: each conversation has one live agent, which is started on demand, exactly once.
 
-The layers, top to bottom as a request goes through them; imports point downwards only:
+The packages, in the order in which a request passes through them. A package imports only packages further down, never up:
 
-    cli                    public names only, like any user
-    sessions               the front door: authorise, single flight, restore or seed, post, stop
-    supervisor             who owns whom: supervisor nursery, registry, agent task, books
-    agent     broadcast    one turn, with no knowledge of sessions; events out, with no knowledge of agents
-    abc                    what you may implement
-    data, exceptions       pure values
+    cli                    the command; uses public names only, as any program does
+    sessions               the front door: check, authorise, start once, restore or seed; post, resume, stop
+    supervisor             the registry, each live agent and its turns, what is committed, the handle on an agent
+    agent     broadcast    one turn, without any knowledge of sessions; events out, without any knowledge of agents
+    storage                from a commit to a host's store, or its two stores
+    data, exceptions       values, and errors
 
+    abc                    every interface that a host may implement, in one place
     middleware, models, persistence, cluster, files, mcp, otel
-                           adapters: each implements something of abc
-    testing                the kit for your own tests
+                           adapters: each implements an interface of abc
+    testing                what your own tests may use
 """
 
 from trio_sagents.abc import (
@@ -29,11 +30,12 @@ from trio_sagents.abc import (
     OpenableStore,
     Overlap,
     OwnedStore,
+    OwnerLookup,
     PubSub,
     Scope,
 )
 from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse, extract
-from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
@@ -157,6 +159,7 @@ from trio_sagents.middleware import (
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
+    Page,
     SessionConfig,
     SessionInfo,
     Sessions,
@@ -265,6 +268,12 @@ __all__ = (
     "Option",
     "Overlap",
     "OwnedStore",
+    "OwnerLookup",
+    "Page",
+    "PageChange",
+    "PagePart",
+    "PagePresent",
+    "PageView",
     "Part",
     "PatchToolCalls",
     "PendingCall",

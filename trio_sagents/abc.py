@@ -9,7 +9,14 @@ from trio_sagents.broadcast import PubSub
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Action, Overlap, Scope
 from trio_sagents.sessions import Factory, FactoryRouter
-from trio_sagents.storage.ports import AgentPersistence, ConversationStore, DisplayMessagePersistence, OpenableStore, OwnedStore
+from trio_sagents.storage.ports import (
+    AgentPersistence,
+    ConversationStore,
+    DisplayMessagePersistence,
+    OpenableStore,
+    OwnedStore,
+    OwnerLookup,
+)
 from trio_sagents.supervisor import Authorizer, Leases, MessagePreprocessor
 
 __all__ = (
@@ -28,6 +35,7 @@ __all__ = (
     "Overlap",
     "OwnedStore",
     "Owner",
+    "OwnerLookup",
     "PubSub",
     "Scope",
 )

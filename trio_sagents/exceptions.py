@@ -1,40 +1,50 @@
-"""Every error the library raises on purpose.
+"""Every error that the library raises on purpose.
 
 SagentsError
-├── ConversationNotFound (LookupError)   no such conversation, or not yours: the two look alike
+├── ConversationNotFound (LookupError)   the conversation does not exist, or this scope may not see it: both look the same
 ├── AgentNotRunning                      the agent does not accept commands now
 │   └── AgentStopped                     because somebody stopped it
-├── AgentBusy                            refused before any effect; try again when it is idle
-├── QueueFull                            too many accepted messages wait
-├── MessageConflict                      a used message id came with other content
-├── StartFailed                          a boot failed; the stage and the cause are inside
+├── AgentBusy                            refused before any effect; try again when the agent is idle
+├── QueueFull                            too many accepted messages are waiting
+├── MessageConflict                      a message id was used before, with other content
+├── StartFailed                          an agent could not start; has the stage and the reason
 ├── SessionsClosed                       the `open_sessions` block was left, or is draining
-├── PersistenceError                     the store could not do it
-│   ├── Conflict                         another writer was there first
-│   └── StateError                       what is stored cannot be used; it was left as it is
-│       └── StateFromFuture              it was written by a newer version
-├── RegistryUnavailable                  nobody can say whether the agent runs
-├── RunsElsewhere                        another process has the lease of the conversation
-├── LimitExceeded                        a named limit, and the value that went over it
-├── AlreadyDecided                       the call was decided otherwise before
-├── InvalidDecision (ValueError)         a decision that fits no call that waits
-├── NotInterrupted                       nothing waits for an answer
-├── MiddlewareError                      a middleware raised; its id and the hook are inside
-├── ToolNotCalled                        the turn was to end with a tool that the model did not call
+├── PersistenceError                     the store failed
+│   ├── Conflict                         another writer changed the conversation first
+│   └── StateError                       the stored state is unusable; it was not changed
+│       └── StateFromFuture              the stored state was written by a newer version
+├── RegistryUnavailable                  it is unknown whether the agent is running
+├── RunsElsewhere                        another process holds the lease of the conversation
+├── LimitExceeded                        a named limit was reached; has the value that went over it
+├── AlreadyDecided                       the call has another decision on record
+├── InvalidDecision (ValueError)         the decision does not fit any call that is waiting
+├── NotInterrupted                       nothing is waiting for this answer
+├── MiddlewareError                      a middleware raised; has its id and the hook
+├── ToolNotCalled                        the turn had to end with a tool call, and the model did not make it
 ├── FileError                            virtual files; its own tree is in `trio_sagents.files`
-├── McpDisconnected                      an MCP server is not there; `trio_sagents.mcp`
-└── ModelFailed                          the provider's fault
+├── McpDisconnected                      an MCP server cannot be reached; in `trio_sagents.mcp`
+└── ModelFailed                          the provider failed
+
+Every error has two texts. `str(error)` is for the host: it may contain the words of an exception that the host's own code raised.
+`error.public_text` is for viewers, browsers and models: it leaves those words out.
 """
 
 from typing import Final, Literal, TypeAlias, get_args
+
+from trio_sagents._text import reason_of, text_of
 
 
 class SagentsError(Exception):
     """Base of every error that this library raises on purpose."""
 
+    @property
+    def public_text(self) -> str:
+        """What anybody may read: the message, without the words of an exception that the host's own code raised."""
+        return text_of(self)
+
 
 class ConversationNotFound(SagentsError, LookupError):
-    """There is no such conversation for this scope. A refused caller gets the same words."""
+    """The conversation does not exist, or this scope may not see it. Both cases have the same message."""
 
     def __init__(self, conversation_id: str) -> None:
         super().__init__(conversation_id)
@@ -45,7 +55,7 @@ class ConversationNotFound(SagentsError, LookupError):
 
 
 class AgentNotRunning(SagentsError):
-    """The agent of this conversation does not accept commands now; a `post` through `Sessions` wakes it."""
+    """The agent of this conversation does not accept commands now. `Sessions.post` starts it again."""
 
     def __init__(self, conversation_id: str) -> None:
         super().__init__(conversation_id)
@@ -63,29 +73,31 @@ class AgentStopped(AgentNotRunning):
 
 
 class AgentBusy(SagentsError):
-    """Refused, with nothing done, because the agent is at work or still runs."""
+    """The agent is running a turn, or is still running. The call was refused, and nothing was done."""
 
-    def __init__(self, conversation_id: str, why: str = "it is at work on a turn") -> None:
+    def __init__(self, conversation_id: str, why: str = "it is running a turn") -> None:
         super().__init__(conversation_id, why)
         self.conversation_id: Final = conversation_id
         self.why: Final = why
+        """Why the call was refused, as a clause."""
 
     def __str__(self) -> str:
         return f"the agent of conversation {self.conversation_id!r} is busy: {self.why}"
 
 
 class QueueFull(SagentsError):
-    """Refused, with nothing done: `SessionPolicy.queue_limit` accepted messages wait already."""
+    """`SessionPolicy.queue_limit` accepted messages are already waiting. The message was refused, and nothing was done."""
 
     def __init__(self, conversation_id: str, limit: int) -> None:
         super().__init__(conversation_id, limit)
         self.conversation_id: Final = conversation_id
         self.limit: Final = limit
+        """The `queue_limit` of the session."""
 
     def __str__(self) -> str:
         return (
-            f"conversation {self.conversation_id!r} has {self.limit} accepted messages waiting, "
-            "which is its queue_limit; post again when a turn has taken them"
+            f"conversation {self.conversation_id!r} already has {self.limit} messages waiting, which is its queue_limit; "
+            "post again after a turn has taken some of them"
         )
 
 
@@ -99,13 +111,27 @@ class MessageConflict(SagentsError):
 
     def __str__(self) -> str:
         return (
-            f"conversation {self.conversation_id!r} has a message {self.message_id!r} with other content; "
+            f"conversation {self.conversation_id!r} already has a message {self.message_id!r} with other content; "
             "use a new message_id for a new message"
         )
 
 
+_STAGES: Final = {
+    "authorize": "SessionConfig.authorizer",
+    "route": "SessionConfig.factory_router",
+    "build": "create_agent() of the factory",
+    "load": "the lease or the store",
+    "start": "the agent and its middleware",
+}
+"""By stage, whose code runs in it."""
+
+
 class StartFailed(SagentsError):
-    """A boot failed and left nothing behind. The host's error is `__cause__`."""
+    """An agent could not start. Nothing of the attempt is left, and the next call tries again.
+
+    `__cause__` is the exception that ended the start, often one of the host's own code. `str()` shows its type and its text, so do
+    not show that to other people: an exception of a database driver may contain a password. `public_text` shows its type only.
+    """
 
     def __init__(self, conversation_id: str, stage: str) -> None:
         super().__init__(conversation_id, stage)
@@ -113,25 +139,44 @@ class StartFailed(SagentsError):
         self.stage: Final = stage
         """One of "authorize", "route", "build", "load", "start"."""
 
+    @property
+    def public_text(self) -> str:
+        """What anybody may read: of a cause that is not one of the library's own errors, the type only."""
+        cause = self.__cause__
+        if cause is None:
+            return self._beginning
+        why = f"{type(cause).__name__}: {cause.public_text}" if isinstance(cause, SagentsError) else type(cause).__name__
+        return f"{self._beginning}: {why}"
+
+    @property
+    def _beginning(self) -> str:
+        return f"could not start the agent of conversation {self.conversation_id!r}, at stage {self.stage!r}"
+
     def __str__(self) -> str:
-        cause = self.__cause__  # of a foreign error the class alone: its words may be a secret, and stand in the traceback
-        why = "" if cause is None else f": {cause!r}" if isinstance(cause, SagentsError) else f": {type(cause).__name__}"
-        return f"could not start the agent of conversation {self.conversation_id!r}, at stage {self.stage!r}{why}"
+        cause = self.__cause__
+        if cause is None:
+            return self._beginning
+        reason = reason_of(cause)
+        inner = cause.__cause__ if isinstance(cause, SagentsError) else None
+        if inner is not None:  # our own error says where, its cause says what
+            reason = f"{reason.removesuffix(f' {type(inner).__name__}')}: {reason_of(inner)}"
+        whose = _STAGES.get(self.stage)
+        return f"{self._beginning}{'' if whose is None else f' ({whose})'}: {reason}"
 
 
 class SessionsClosed(SagentsError):
-    """The `open_sessions` block was left, or `drain()` was called: nothing starts any more."""
+    """The `open_sessions` block was left, or `drain()` was called. No agent starts any more."""
 
     def __init__(self) -> None:
         super().__init__("these sessions are closed: their open_sessions block was left, or is draining")
 
 
 class PersistenceError(SagentsError):
-    """The store could not do what was asked. Nothing was acknowledged that is not stored."""
+    """The store failed. Whatever is not stored was not acknowledged."""
 
 
 class Conflict(PersistenceError):
-    """The stored conversation is not at the revision this write builds on: another writer was there first."""
+    """The stored conversation has another revision than this write builds on: another writer changed it first."""
 
     def __init__(self, conversation_id: str, *, expected: tuple[int, int], found: tuple[int, int] | None) -> None:
         super().__init__(conversation_id, expected, found)
@@ -139,53 +184,57 @@ class Conflict(PersistenceError):
         self.expected: Final = expected
         """(epoch, revision) that the write builds on."""
         self.found: Final = found
-        """(epoch, revision) in the store, or None where the row is gone."""
+        """(epoch, revision) in the store, or None if the conversation is gone."""
 
     def __str__(self) -> str:
+        found = "the conversation is gone" if self.found is None else f"the store has {self.found}"
         return (
-            f"conversation {self.conversation_id!r} was written by somebody else: this write builds on "
-            f"(epoch, revision) {self.expected}, the store has {self.found}; start it anew to go on from there"
+            f"another writer changed conversation {self.conversation_id!r}: this write builds on "
+            f"(epoch, revision) {self.expected}, and {found}; start the agent again to continue from what is stored"
         )
 
 
 class StateError(PersistenceError):
-    """What is stored for this conversation cannot be used. The stored row was left as it is."""
+    """The stored state of a conversation is unusable. It was not changed."""
 
     def __init__(self, conversation_id: str, why: str) -> None:
         super().__init__(conversation_id, why)
         self.conversation_id: Final = conversation_id
         self.why: Final = why
+        """What is wrong with the stored state, as a clause."""
 
     def __str__(self) -> str:
-        return f"the stored state of conversation {self.conversation_id!r} cannot be used ({self.why}); it was left as it is"
+        return f"the stored state of conversation {self.conversation_id!r} is unusable ({self.why}); it was not changed"
 
 
 class StateFromFuture(StateError):
     """The stored state has a schema version that this version of the library does not know."""
 
     def __init__(self, conversation_id: str, version: int, known: int) -> None:
-        super().__init__(conversation_id, f"it has schema version {version}, this library knows up to {known}; upgrade it")
+        super().__init__(
+            conversation_id, f"its schema version is {version}, and this library knows versions up to {known}; upgrade trio_sagents"
+        )
         self.version: Final = version
         self.known: Final = known
 
 
 class RegistryUnavailable(SagentsError):
-    """Nobody can say whether the agent runs: never to be read as "not running"."""
+    """It is unknown whether the agent is running. Never read this as "not running"."""
 
 
 class RunsElsewhere(SagentsError):
-    """Another process has the lease of this conversation: its agent runs there, or did until a moment ago."""
+    """Another process holds the lease of this conversation: the agent is running there, or was running until a moment ago."""
 
     def __init__(self, conversation_id: str, retry_after: float) -> None:
         super().__init__(conversation_id, retry_after)
         self.conversation_id: Final = conversation_id
         self.retry_after: Final = retry_after
-        """Seconds until the lease ends, if it is not renewed."""
+        """Seconds until the lease ends, unless its holder renews it."""
 
     def __str__(self) -> str:
         return (
-            f"conversation {self.conversation_id!r} runs in another process; send the call there, or try again once its lease has "
-            f"ended, in {self.retry_after:.1f} seconds if it is not renewed"
+            f"conversation {self.conversation_id!r} is running in another process; send the call there, or try again after its lease "
+            f"has ended (in {self.retry_after:.1f} seconds, unless it is renewed)"
         )
 
 
@@ -197,9 +246,9 @@ class LimitExceeded(SagentsError):
         self.limit: Final = limit
         """The name of the limit, as in `SessionPolicy` or `TurnLimits`."""
         self.value: Final = value
-        """The value that went over it, in the unit of the limit."""
+        """The value that went over the limit, in the unit of the limit."""
         self.most: Final = most
-        """The limit's value, where known."""
+        """The value of the limit, if it is known."""
 
     def __str__(self) -> str:
         bound = "" if self.most is None else f", the limit is {self._number(self.most)}"
@@ -207,50 +256,52 @@ class LimitExceeded(SagentsError):
 
     @staticmethod
     def _number(value: float | None) -> str:
-        """Return a number for people: a count with all its digits, a measure with the six that matter."""
+        """Return a number for people: a count with all its digits, a measure with six significant digits."""
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class AlreadyDecided(SagentsError):
-    """This call was decided before, otherwise. The recorded decision stands, and nothing was changed."""
+    """This call has another decision on record. That decision stays, and nothing was changed."""
 
     def __init__(self, conversation_id: str, call_id: str, decided: str) -> None:
         super().__init__(conversation_id, call_id, decided)
         self.conversation_id: Final = conversation_id
         self.call_id: Final = call_id
         self.decided: Final = decided
-        """The kind of the decision that stands: "approve", "edit", "reject", "answer", "superseded", "dismissed", "expired"."""
+        """The kind of the decision on record: "approve", "edit", "reject", "answer", "superseded", "dismissed" or "expired"."""
 
     def __str__(self) -> str:
         return f"the call {self.call_id!r} of conversation {self.conversation_id!r} was decided before: {self.decided}"
 
 
 class InvalidDecision(SagentsError, ValueError):
-    """A decision fits no call that waits: another interrupt, another digest, or not what may be decided. Nothing was changed."""
+    """A decision does not fit any call that is waiting: it names another interrupt or digest, or is not allowed. Nothing was changed."""
 
     def __init__(self, conversation_id: str, why: str) -> None:
         super().__init__(conversation_id, why)
         self.conversation_id: Final = conversation_id
         self.why: Final = why
+        """What is wrong with the decision, as a clause."""
 
     def __str__(self) -> str:
-        return f"the decision about conversation {self.conversation_id!r} cannot be taken: {self.why}"
+        return f"the decision for conversation {self.conversation_id!r} was not accepted: {self.why}"
 
 
 class NotInterrupted(SagentsError):
-    """Nothing in this conversation waits for such an answer. Nothing was changed."""
+    """Nothing in this conversation is waiting for this answer. Nothing was changed."""
 
     def __init__(self, conversation_id: str, why: str = "it is not interrupted") -> None:
         super().__init__(conversation_id, why)
         self.conversation_id: Final = conversation_id
         self.why: Final = why
+        """What the conversation is doing instead, as a clause."""
 
     def __str__(self) -> str:
-        return f"conversation {self.conversation_id!r} waits for no such answer: {self.why}"
+        return f"conversation {self.conversation_id!r} is not waiting for this answer: {self.why}"
 
 
 class MiddlewareError(SagentsError):
-    """A middleware raised. Its error is `__cause__`."""
+    """A middleware raised. Its exception is `__cause__`; the message shows the type of that, and not its text."""
 
     def __init__(self, middleware_id: str, hook: str) -> None:
         super().__init__(middleware_id, hook)
@@ -264,11 +315,12 @@ class MiddlewareError(SagentsError):
 
 
 class ToolNotCalled(SagentsError):
-    """The turn was to end with the result of a tool, and the model ended it without calling one."""
+    """The turn had to end with a call of one of these tools, and the model ended it without such a call."""
 
     def __init__(self, tools: "tuple[str, ...]", cut: str | None = None) -> None:
         super().__init__(tools)
         self.tools: Final = tools
+        """The names of the tools, any of which would have ended the turn."""
         self.cut: Final = cut
         """Why the provider ended the last answer before it was whole, such as "length"; None if the answer was whole."""
 

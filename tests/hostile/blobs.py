@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from trio_sagents.data.history import open_calls
+from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.interrupt_wire import encode_interrupt, encode_pending, encode_record, records_of
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, Question, pending
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
@@ -29,7 +29,7 @@ NAME: Final = "c"
 
 @attrs.frozen
 class Blob:
-    """One stored conversation: texts, or bytes that are none."""
+    """One stored conversation: texts, or bytes that are not text."""
 
     messages: tuple[Text, ...] = ()
     queue: tuple[Text, ...] = ()
@@ -360,11 +360,11 @@ def mutated(draw: Draw) -> Blob:
     return blob
 
 
-# ── what becomes of it ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what the library does with a blob ──────────────────────────────────────────────────────────────────────────────────
 
 
 def conversation_of(blob: Blob) -> Conversation:
-    """Return what a store would give; StateError where its texts are none."""
+    """Return what a store would return. Raise StateError if the texts are not text."""
     return Conversation(
         conversation_id=NAME,
         owner=None,
@@ -384,7 +384,7 @@ def new_ledger() -> Ledger:
 
 
 def restored(conversation: Conversation) -> Ledger:
-    """Restore, as a boot does; StateError where it cannot be used."""
+    """Restore the conversation as a boot does. Raise StateError if it cannot be used."""
     ledger = new_ledger()
     ledger.restore(conversation)
     return ledger
@@ -458,7 +458,7 @@ def _records_in(ledger: Ledger) -> Sequence[DecisionRecord]:
 
 
 def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
-    """Return what is wrong with a conversation that was loaded; None for a valid one."""
+    """Return what is wrong with a loaded conversation, or None if it is valid."""
     closing = ledger.closing()
     messages = [*ledger.messages, *closing]
     interrupt = ledger.interrupt
@@ -489,7 +489,7 @@ def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
 
 
 def _wrong_again(ledger: Ledger, messages: Sequence[Message], stored: Conversation) -> str | None:
-    """Store what was loaded and closed, and load it once more: it is the same."""
+    """Store the loaded and closed conversation, and load it again: it is the same."""
     state = {"todos": [encode_todo(todo) for todo in ledger.todos], "metadata": ledger.metadata}
     if ledger.interrupt is not None:
         state["interrupt"] = stored.state["interrupt"]
@@ -517,7 +517,7 @@ def judge(blob: Blob, restore: Callable[[Conversation], Ledger] = restored) -> t
         ledger = restore(stored)
     except StateError:
         return "refused", None
-    except Exception as exc:  # that is what is looked for
+    except Exception as exc:  # the damage that this check looks for
         return "raised", f"raised {type(exc).__name__}"
     return "loaded", wrong_with(ledger, stored)
 

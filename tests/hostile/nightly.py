@@ -27,7 +27,7 @@ TIMES_SLOWER: Final = 1.05
 
 @attrs.frozen
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     stage: str
     volume: int
@@ -35,7 +35,7 @@ class Row:
     rate: float
     """Per second."""
     details: str = ""
-    """What was violated, with what is needed to see it again."""
+    """The violations, with what is needed to see them again."""
 
 
 def _row(stage: str, report: Report, seconds: float) -> Row:

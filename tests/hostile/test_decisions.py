@@ -486,7 +486,16 @@ def _uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
                         yield ast.unparse(node.func), function.name
 
 
-LOOKERS = {"same_function", "typing.get_type_hints", "_is_async", "_raw_binding", "attrs.evolve"}
+LOOKERS = {
+    "KnownTool",
+    "_bound_values",
+    "_is_async",
+    "_place_of",
+    "_raw_binding",
+    "attrs.evolve",
+    "is_same_function",
+    "typing.get_type_hints",
+}
 """What may be handed the function of a tool, for it compares or reads it, and calls nothing."""
 
 

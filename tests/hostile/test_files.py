@@ -118,6 +118,7 @@ async def test_hostile_paths(root: Path, outside: Path) -> None:
     assert untouched(outside)
 
 
+@pytest.mark.slow
 async def test_links_that_come_and_go(root: Path, outside: Path) -> None:
     """While another program swaps folders and files with links to the outside, thousands of times, nothing outside is reached."""
     stop = threading.Event()

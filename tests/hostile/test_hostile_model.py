@@ -1,4 +1,4 @@
-"""A model, or whoever answers in its place, that does its worst: a named failure within its limits, and the conversation goes on."""
+"""A hostile model: a named failure within the limits, and the conversation continues."""
 
 import math
 import time
@@ -12,7 +12,17 @@ import pytest
 import trio
 
 from tests.hostile.blobs import wrong_order
-from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, opened, state_of
+from tests.support.models import RawModel
+from tests.support.scenarios import (
+    FaultyStore,
+    Router,
+    answer_to,
+    ask,
+    make_agent,
+    opened,
+    state_of,
+    transcript,
+)
 from trio_sagents import (
     Agent,
     Cancelled,
@@ -20,6 +30,7 @@ from trio_sagents import (
     Failed,
     FinishChunk,
     LimitExceeded,
+    MemoryStore,
     ModelFailed,
     RetryPolicy,
     Sessions,
@@ -47,7 +58,7 @@ class Hostile:
     times: int = 1
     name: str = "hostile"
     given: int = 0
-    """How many chunks were taken of it."""
+    """How many chunks were read."""
 
     @asynccontextmanager
     async def stream(self, request: Any) -> AsyncIterator[Any]:
@@ -120,7 +131,7 @@ ENDLESS: Final[Mapping[str, tuple[Callable[[int], Any], str]]] = {
 
 @pytest.mark.parametrize("what", ENDLESS)
 async def test_stream_without_end(autojump_clock: Any, what: str) -> None:
-    """A stream that never ends meets a limit that has a name, and not much more of it is read than the limit allows."""
+    """A stream that never ends meets a limit with a name, and hardly more is read than the limit allows."""
     make, limit = ENDLESS[what]
     model = Hostile(forever(make))
 
@@ -181,8 +192,9 @@ async def test_million_calls_in_one_answer(autojump_clock: Any) -> None:
     assert took < 10
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_pieces(autojump_clock: Any) -> None:
-    """An answer in pieces of one byte each is one answer, and bounded by its bytes like any other."""
+    """An answer in pieces of one byte is one answer, and its bytes are limited like those of any other."""
     model = Hostile(lambda: (*(ToolCallChunk(0, "c", "tool", "1") for _ in range(100_000)), FinishChunk("tool_calls")))
     assert isinstance(await survive(model), Completed)
 
@@ -191,7 +203,7 @@ async def test_a_hundred_thousand_pieces(autojump_clock: Any) -> None:
 
 
 async def test_million_tool_rounds(autojump_clock: Any) -> None:
-    """A model that always asks for one more tool: at most so many rounds, and the answer says by which limit it ended."""
+    """A model that always asks for another tool gets a limited number of rounds, and the answer names the limit."""
     model = Hostile(lambda: (ToolCallChunk(0, "same", "tool"), FinishChunk("tool_calls")), times=1_000_000)
     async with opened(Agent(model=model)) as sessions:
         outcome = await ask(sessions)
@@ -427,7 +439,7 @@ ON_THE_WIRE: Final = (
 @pytest.mark.parametrize("how", ON_THE_WIRE)
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
 async def test_damage_on_the_wire(kind: str, how: str) -> None:
-    """Bytes that are no answer, through the real SDKs: an answer that can be stored, or a failed model; then all is well."""
+    """Bytes that are not an answer, through the real SDKs: either the answer can be stored, or the model failed. The next turn works."""
     said = anthropic_events(text("MARK")) if kind == "anthropic" else openai_events({"content": "MARK"})
     fine = Reply(anthropic_events(text("fine")) if kind == "anthropic" else openai_events({"content": "fine"}))
     turns = {"times": 0}
@@ -457,7 +469,7 @@ async def test_damage_on_the_wire(kind: str, how: str) -> None:
 
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
 async def test_hostile_calls_on_the_wire(kind: str) -> None:
-    """Repeated ids, unknown tools and arguments that are no JSON, through the real SDKs: each is answered once."""
+    """Repeated ids, unknown tools and arguments that are not JSON, through the real SDKs: each call is answered once."""
     names = ("look", "no such tool", "look", "look")
     pieces = ('{"a": 1}', "{}", "{", '{"a": 1, "a": 2}')
     if kind == "anthropic":
@@ -486,3 +498,67 @@ async def test_hostile_calls_on_the_wire(kind: str) -> None:
     assert wrong_order(messages, frozenset()) is None
     assert ["completed", "failed", "failed", "failed"] == sorted(result.status for message in messages for result in message.results)
     assert 2 == len(provider.exchanges)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        lambda: UsageChunk(Usage(input_tokens=math.nan)),  # type: ignore[arg-type]
+        lambda: UsageChunk(Usage(input_tokens=1 + 2j)),  # type: ignore[arg-type]
+        lambda: UsageChunk(Usage(output_tokens=-1)),
+        lambda: ThinkingChunk("a", signature=b"x"),  # type: ignore[arg-type]
+        lambda: ThinkingChunk("a", signature=5),  # type: ignore[arg-type]
+        lambda: ThinkingChunk("a", signature="\ud800"),
+        lambda: ThinkingChunk("a", signature="x" * 30_000_000),
+    ],
+    ids=["nan", "complex", "negative", "bytes", "int", "surrogate", "30 MB"],
+)
+async def test_usage_and_signature_that_are_nonsense(autojump_clock: Any, chunk: Callable[[], Any]) -> None:
+    """R12: nonsense of a provider fails the turn, never the agent, and the conversation loads again."""
+    store = MemoryStore()
+    async with opened(Agent(model=RawModel([TextChunk("a"), chunk(), FinishChunk("stop")])), store=store) as sessions:
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, ModelFailed | LimitExceeded)
+        assert await sessions.running("c")
+    async with opened(store=store) as sessions:
+        assert ("user", "hi", None) == (await transcript(sessions))[0]
+        assert "re: on" == await answer_to(sessions, "on")
+
+
+class NurseryModel(RawModel):
+    """A typical Trio adapter: a nursery around the stream, which raises its errors in a group."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__([TextChunk("x" * 1000)] * 100)
+        self.error = error
+
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[AsyncIterator[Any]]:
+        async def failing() -> AsyncIterator[Any]:
+            async for chunk in chunks:
+                yield chunk
+                if self.error is not None:
+                    raise self.error
+
+        async with super().stream(request) as chunks, trio.open_nursery():
+            generator = failing()
+            try:
+                yield generator
+            finally:
+                await generator.aclose()
+
+
+@pytest.mark.parametrize("error", [ModelFailed("overloaded", retryable=True), None], ids=["model failed", "limit"])
+async def test_model_with_a_nursery(autojump_clock: Any, error: ModelFailed | None) -> None:
+    """R19: a nursery in an adapter hides neither a limit nor whether a failure may be tried again."""
+    async with opened(Agent(model=NurseryModel(error)), policy={"max_message_bytes": 5000}) as sessions:
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        if error is None:
+            assert isinstance(outcome.error, LimitExceeded)
+        else:
+            assert isinstance(outcome.error, ModelFailed)
+            assert outcome.error.retryable

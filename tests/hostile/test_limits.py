@@ -14,6 +14,7 @@ import trio
 from tests.support.scenarios import (
     FaultyStore,
     Router,
+    Verdicts,
     answer_to,
     ask,
     kill_9,
@@ -120,10 +121,10 @@ async def start_timeout(limit: float, amount: float) -> str:
 
 
 async def cancel_grace(limit: float, amount: float) -> str:
-    """A cancelled tool goes on for so long."""
+    """How long a cancelled tool continues."""
 
     async def stubborn() -> str:
-        """Go on."""
+        """Continue."""
         with trio.CancelScope(shield=True):
             await trio.sleep(1 + amount)
         return "ok"
@@ -139,7 +140,7 @@ async def cancel_grace(limit: float, amount: float) -> str:
 
 
 async def draft_interval(limit: float, amount: float) -> str:
-    """A process dies when a model has spoken for so long: "fine" where nothing was drafted yet."""
+    """How long a model had been speaking when its process died: "fine" if no draft was stored yet."""
     store = FaultyStore()
     async with opened(slow_agent("x" * 20_000, seconds=2000), store=store, policy={"draft_interval": limit}) as sessions:
         await sessions.post("c", "hi")
@@ -155,7 +156,7 @@ async def draft_interval(limit: float, amount: float) -> str:
 
 
 async def queue_limit(limit: int, amount: int) -> str:
-    """So many messages wait behind a turn."""
+    """How many messages wait in the queue."""
     async with opened(make_agent(Hang(), "x", "x", "x"), policy={"queue_limit": limit}) as sessions:
         await sessions.post("c", "the turn")
         await trio.sleep(1)
@@ -243,7 +244,7 @@ async def max_sessions(limit: int, amount: int) -> str:
 
 
 async def max_sessions_per_scope(limit: int, amount: int) -> str:
-    """One owner has so many agents up at once."""
+    """How many agents one owner has at once."""
     return await _many(limit, amount, "max_sessions_per_scope", "alice")
 
 
@@ -257,7 +258,9 @@ async def _many(limit: int, amount: int, name: str, scope: Any) -> str:
                 refused.add(named(exc))
         assert min(limit, amount) == await sessions.agent_count(scope=scope)
         if scope is not None:
-            assert isinstance(await ask(sessions, "hi", "theirs", scope="bob"), Completed)  # one tenant's cap is none of another's
+            assert isinstance(
+                await ask(sessions, "hi", "theirs", scope="bob"), Completed
+            )  # a tenant's limit does not apply to another tenant
         await sessions.stop("0", scope=scope)
         assert isinstance(await ask(sessions, "hi", "again", scope=scope), Completed)
         return refused.pop() if refused else "fine"
@@ -354,7 +357,7 @@ async def turn_timeout(limit: float, amount: float) -> str:
 
 
 async def tool_timeout(limit: float, amount: float) -> str:
-    """A tool call takes so long; the model reads that it was too long, and the turn goes on."""
+    """How long a tool call takes. The model reads that it took too long, and the turn continues."""
 
     async def work() -> str:
         """Work."""
@@ -408,6 +411,19 @@ async def lease_ttl(limit: float, amount: float) -> str:
         return "taken over"
 
 
+async def reauthorize_interval(limit: float, amount: float) -> str:
+    """So long after a viewer's right was withdrawn something is said: "fine" if the viewer still hears it."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts, policy={"reauthorize_interval": limit}) as sessions:
+        await sessions.start("c", scope="alice")
+        async with sessions.watch("c", scope="bob") as watch:
+            await read_all(watch)
+            verdicts.allow = lambda scope, conversation_id, action: scope != "bob"
+            await trio.sleep(amount)
+            await ask(sessions, scope="alice")
+            return "fine" if await read_all(watch) else "silent"
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
@@ -427,6 +443,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_state_bytes": (max_state_bytes, 2000, "max_state_bytes"),
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
+    "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
     "TurnLimits.max_calls": (max_calls, 6, "max_calls"),
     "TurnLimits.turn_timeout": (turn_timeout, 10.0, "turn_timeout"),
@@ -443,14 +460,14 @@ def fields() -> set[str]:
 
 
 def test_every_limit_has_a_row() -> None:
-    """Whoever adds a limit says here what it refuses."""
+    """A new limit needs a row here that says what the limit refuses."""
     assert fields() == set(ROWS)
 
 
 @pytest.mark.parametrize("size", ["L", "L + 1", "100 L"])
 @pytest.mark.parametrize("name", [name for name in ROWS if name in fields()])
 async def test_limit(autojump_clock: Any, name: str, size: str) -> None:
-    """At the limit all is well; one more, or a hundred times as much, meets the limit by its name."""
+    """At the limit everything works. One more, or a hundred times as much, is refused by the limit's name."""
     story, limit, refusal = ROWS[name]
     is_duration = isinstance(limit, float)
     more = int(limit * MORE[name]) + 10 if name in MORE else limit + 1
@@ -500,7 +517,7 @@ async def test_length_of_pages(autojump_clock: Any, amount: int) -> None:
 
 @pytest.mark.parametrize("amount", [64, 65, 6400], ids=["L", "L + 1", "100 L"])
 async def test_depth_of_metadata(autojump_clock: Any, amount: int) -> None:
-    """What is stored nests at most 64 deep: what is accepted can be loaded again."""
+    """Stored values nest at most 64 deep, and what is accepted can be loaded again."""
     metadata: Any = "x"
     for _ in range(amount):
         metadata = {"a": metadata}

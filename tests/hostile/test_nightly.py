@@ -2,7 +2,11 @@
 
 import faulthandler
 
+import pytest
+
 from tests.hostile.nightly import STAGES, rows
+
+pytestmark = pytest.mark.slow
 
 
 def test_nightly_rows() -> None:

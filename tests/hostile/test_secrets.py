@@ -1,4 +1,4 @@
-"""Marked secrets in every place where a host may have one, and all that the library writes, tells or raises searched for them.
+"""Marked secrets in every place where a host may have one, and a search for them in everything that the library writes or raises.
 
 `ALLOWED` declares the only places where each may be found: a tool's arguments are in the transcript, the words of a host's own error
 are in the log and in what is raised to the host. Everything else is a leak.
@@ -19,12 +19,22 @@ import openai
 import pytest
 import trio
 
-from tests.support.scenarios import DictRows, DictStates, read_all
+from tests.support.scenarios import (
+    DictRows,
+    DictStates,
+    FaultyStore,
+    ask,
+    make_agent,
+    opened,
+    read_all,
+)
 from trio_sagents import (
     AGENTS_TOPIC,
     Agent,
+    ChainError,
     Commit,
     Envelope,
+    Failed,
     PersistContext,
     RetryPolicy,
     SagentsError,
@@ -35,8 +45,10 @@ from trio_sagents import (
     Sessions,
     SqliteStore,
     State,
+    StatusChanged,
     Subscriber,
     ToolContext,
+    TurnEnded,
     UserMessage,
     envelope_to_dict,
     open_sessions,
@@ -66,7 +78,7 @@ NAMES: Final = (
 
 
 def secret(name: str) -> str:
-    """Return the marked secret of a place: a word that stands nowhere else."""
+    """Return the marked secret of a place, a word that occurs nowhere else."""
     return f"Zq7{name.replace('_', '')}X{sum(name.encode()):04d}kV"
 
 
@@ -74,13 +86,13 @@ SINKS: Final = ("log", "traceback", "event", "debug event", "file", "presence", 
 SHOWN: Final = {"event", "debug event", "file"}
 HOSTS: Final = {"raised", "traceback"}
 ALLOWED: Final[Mapping[str, set[str]]] = {
-    # What was said belongs to the conversation: its viewers see it, its file holds it.
+    # The messages belong to the conversation: its viewers see them, and its file holds them.
     "arguments": SHOWN,
     "result": SHOWN,
     "tool_error": SHOWN,  # the model reads it, and so do people
     "user": SHOWN,
     "seen": {"debug event", "file", "event"},
-    # A host's own errors are for the host: what is raised to it, and the traceback in its log. Viewers get "internal error".
+    # A host's own errors are for the host: it gets them raised, and has the traceback in its log. Viewers get "internal error".
     "model_error": HOSTS,
     "router_error": HOSTS,
     "factory_error": HOSTS,
@@ -126,7 +138,7 @@ class Findings:
             self.put("raised, as a browser sees it", json.dumps(error_to_dict(exc)))
 
     def heard(self, envelope: Envelope) -> None:
-        """Keep all that an event tells."""
+        """Keep everything that an event contains."""
         sink = "event" if envelope.channel == "main" else "debug event"
         self.put(sink, json.dumps(envelope_to_dict(envelope), ensure_ascii=False))
 
@@ -169,7 +181,7 @@ class Host:
     findings: Findings = attrs.field(factory=Findings)
 
     def check(self, part: str) -> None:
-        """Raise the error of a part, with its secret inside, where that is to fail."""
+        """Raise the error of a part, with its secret inside, if that part is to fail."""
         if part in self.fails:
             raise RuntimeError(f"cannot connect: password={secret(f'{part}_error')}")
 
@@ -228,7 +240,7 @@ class Host:
             self.findings.put("file", path.read_bytes().decode(errors="replace"))
 
     async def talk(self, sessions: Sessions, text: str = "") -> Any:
-        """Post with a secret, and wait for the outcome; what is raised is kept."""
+        """Post with a secret, and wait for the outcome. Errors are kept."""
         try:
             receipt = await sessions.post(
                 "c", text or secret("user"), scope=Login("alice"), request_opts={"password": secret("request_opts")}
@@ -247,7 +259,7 @@ class Host:
 
 
 class FailingStore:
-    """A host's store around the real one, which fails with its password in the words."""
+    """A host's store around the real one. Its errors contain its password."""
 
     def __init__(self, host: Host, inner: SqliteStore) -> None:
         self.host = host
@@ -294,7 +306,7 @@ ASKING: Final = Call("look", path=secret("arguments"))
 
 
 async def happy(host: Host) -> None:
-    """A turn with a tool, a second one, and a restart."""
+    """A turn with a tool, a second turn, and a restart."""
     host.model, host.tools = ScriptedModel([ASKING, "done", "more"]), [look]
     async with host.sessions() as sessions:
         await host.talk(sessions)
@@ -322,7 +334,7 @@ async def cancelled_tools(host: Host) -> None:
 
 
 async def crash(host: Host) -> None:
-    """The agent crashes in mid-turn, is restarted, and stopped in mid-turn."""
+    """The agent crashes in the middle of a turn, is restarted, and stopped in the middle of a turn."""
     host.model = ScriptedModel([["said", Bang(f"broken: {secret('model_error')}")], [ASKING], Hang()])
     host.tools = [look]
     async with host.sessions() as sessions:
@@ -402,7 +414,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
 async def test_secrets_stay_where_they_are(
     story: str, host: Host, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever happens, no secret is found where it was not declared to be."""
+    """Whatever happens, a secret is found only in the places that are declared for it."""
     await STORIES[story](host)
     collect_logs(host.findings, caplog.records)
     host.findings.put("output", *capfd.readouterr())
@@ -413,7 +425,7 @@ async def test_secrets_stay_where_they_are(
 
 
 async def test_oracle_sees(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """The search finds what is there: the declared places hold what they are declared for, and a planted leak is named."""
+    """The search works: the declared places hold their secrets, and a planted leak is named."""
     await happy(host)
     findings = host.findings
     everywhere = "\n".join(findings.texts["event"])
@@ -491,7 +503,7 @@ def _answers(kind: str, how: str) -> Callable[[Exchange], Reply]:
 async def test_keys_of_real_adapters(
     kind: str, how: str, host: Host, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Keys and headers go to the provider and nowhere else, also where the provider repeats them in its errors."""
+    """Keys and headers go to the provider and nowhere else, even if the provider repeats them in its errors."""
     async with open_provider() as provider, _adapter(kind, provider.url) as model:
         provider.respond = _answers(kind, how)
         host.model, host.tools = model, [look]
@@ -500,7 +512,7 @@ async def test_keys_of_real_adapters(
         assert any(secret("api_key") in str(exchange.headers) for exchange in provider.exchanges)
         assert ("client" in kind) == any(secret("header") in str(exchange.headers) for exchange in provider.exchanges)
     host.findings.put("repr", repr(host.model), repr(Agent(model=host.model)))
-    # The SDKs' own debug lines are theirs: what is asked is what the library writes.
+    # The SDKs' own debug records are theirs: this test is about what the library writes.
     collect_logs(host.findings, [record for record in caplog.records if record.name.startswith("trio_sagents")])
     host.findings.put("output", *capfd.readouterr())
 
@@ -508,7 +520,7 @@ async def test_keys_of_real_adapters(
 
 
 async def test_host_stores_of_two_kinds(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """A transcript that cannot be saved is logged with its error, and no viewer hears of its words."""
+    """A transcript that cannot be saved is logged with its error, and no viewer gets the error's text."""
     rows = DictRows()
     rows.faults.every["save_message"] = RuntimeError(f"s3://{secret('rows_error')}/rows")
     rows.faults.every["update_tool_status"] = RuntimeError(f"s3://{secret('rows_error')}/rows")
@@ -576,3 +588,37 @@ async def test_repr_of_what_lives(name: str, host: Host) -> None:
 
     assert [] == [one for one in NAMES if secret(one) in shown]
     assert len(shown) < 1000
+
+
+async def test_text_of_a_store_error_stays_on_the_server(autojump_clock: Any) -> None:
+    """R8, S9: what a host's store raises reaches no browser; the host's own code finds it as the cause."""
+    store = FaultyStore()
+    async with opened(make_agent("one", "two"), store=store) as sessions, sessions.watch("c") as watch:
+        store.faults.fail("commit", 2, OSError("password=CANARY"))
+        outcome = await ask(sessions)
+        envelopes = await read_all(watch)
+
+        assert isinstance(outcome, Failed)
+        assert any(isinstance(envelope.event, ChainError) for envelope in envelopes)
+        assert "CANARY" not in json.dumps([envelope_to_dict(envelope) for envelope in envelopes])
+        assert "CANARY" in str(outcome.error.__cause__)
+
+
+async def test_text_of_a_tools_base_exception_stays_on_the_server(autojump_clock: Any) -> None:
+    """R27, S9: the words of a crash reach no browser, in no event."""
+
+    class Base(BaseException):
+        pass
+
+    async def tool() -> str:
+        """Crash."""
+        raise Base("CANARY")
+
+    async with opened(make_agent(Call("tool"), tools=[tool])) as sessions, sessions.watch("c") as watch:
+        await ask(sessions)
+        await trio.sleep(1)
+        envelopes = await read_all(watch)
+
+        assert any(isinstance(envelope.event, StatusChanged) for envelope in envelopes)
+        assert any(isinstance(envelope.event, TurnEnded) for envelope in envelopes)
+        assert "CANARY" not in json.dumps([envelope_to_dict(envelope) for envelope in envelopes])

@@ -83,6 +83,11 @@ async def _watched(attempt: Attempt) -> Any:
         return watch.info
 
 
+async def _paged(attempt: Attempt) -> Any:
+    async with attempt.sessions.page(attempt.conversation_id, scope=attempt.scope, viewer="eve") as page:
+        return page.rows
+
+
 def _approval() -> Any:
     return trio_sagents.Approve("i1", "c1", "0" * 64)
 
@@ -108,6 +113,7 @@ STARTS: Final[Mapping[str, Entry]] = {
     "Sessions.post": lambda one: one.sessions.post(one.conversation_id, "let me in", scope=one.scope),
     "Sessions.ensure_running": _ensured,
     "Sessions.watch": _watched,
+    "Sessions.page": _paged,
 }
 """These make a conversation that is missing; one that is another's they must not."""
 LISTS: Final[Mapping[str, Callable[[Sessions, Any], Awaitable[Any]]]] = {
@@ -133,8 +139,6 @@ NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Sessions.open_subscriber": "opens a mailbox; each subscription is asked for",
     "Sessions.drain": "the operator's: closes the house",
     "Sessions.statistics": "the operator's: counts without names",
-    "Sessions.close": "for the composition root",
-    "Sessions.hang_up": "for the composition root",
     "Receipt.wait": "holding it is the right to it: it was given to whoever posted",
     "Subscriber.reserve": "for the runtime: pending, nobody is enrolled by it",
     "Subscriber.subscription": "for the runtime",
@@ -172,6 +176,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "FileSystem": "as above",
     "FileArea": "as above: of one key",
     "LocalPubSub": "the house's own: it knows topics, no scopes",
+    "Page": "given by `Sessions.page`: its events and its older rows are asked for with the scope that opened it",
     "Presence": "the house's own: it knows topics, no scopes",
 }
 """Classes of the library with async functions that no caller with a scope is given, and why."""

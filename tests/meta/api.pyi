@@ -68,6 +68,7 @@ class SessionPolicy:
         subscriber_events: int = 256,
         subscriber_text: int = 262144,
         replay_events: int = 1024,
+        reauthorize_interval: float = 60.0,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -134,6 +135,17 @@ class Sessions:
         after: Cursor | str | None = None,
         request_opts: Mapping[str, Any] | None = None,
     ) -> AbstractAsyncContextManager[Watch]: ...
+    def page(
+        self,
+        conversation_id: str,
+        *,
+        scope: Any = None,
+        viewer: str | None = None,
+        after: Cursor | str | None = None,
+        limit: int = 100,
+        history: Callable[..., Awaitable[HistoryPage]] | None = None,
+        request_opts: Mapping[str, Any] | None = None,
+    ) -> AbstractAsyncContextManager[Page]: ...
     async def history(self, conversation_id: str, *, scope: Any = None, before: str | None = None, limit: int = 100) -> HistoryPage: ...
     async def conversations(self, *, scope: Any = None, after: str | None = None, limit: int = 100) -> ConversationPage: ...
     async def delete(self, conversation_id: str, *, scope: Any = None) -> bool: ...
@@ -242,6 +254,68 @@ class Watch(Subscriber):
     @property
     def info(self) -> SessionInfo: ...
 
+class Page:
+    @property
+    def rows(self) -> Sequence[DisplayMessage]: ...
+    @property
+    def has_older(self) -> bool: ...
+    @property
+    def streaming(self) -> StreamingMessage | None: ...
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def is_up(self) -> bool: ...
+    @property
+    def interrupt(self) -> Interrupt | None: ...
+    @property
+    def todos(self) -> Sequence[Todo]: ...
+    @property
+    def queued(self) -> int: ...
+    @property
+    def cursor(self) -> Cursor | None: ...
+    async def older(self, limit: int = 100) -> Sequence[DisplayMessage]: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> PageChange: ...
+
+class PageChange:
+    rows: Sequence[DisplayMessage]
+    replaces_rows: bool
+    parts: frozenset[PagePart]
+    events: Sequence[Envelope]
+
+class PagePresent:
+    status: Status
+    error: str | None
+    is_up: bool
+    interrupt: Interrupt | None
+    todos: Sequence[Todo]
+    queued: int
+    @property
+    def streaming(self) -> StreamingMessage | None: ...
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]: ...
+
+class PageView:
+    def __init__(self) -> None: ...
+    present: PagePresent
+    cursor: Cursor | None
+    before: str | None
+    needs_history: bool
+    generation: int
+    @property
+    def rows(self) -> Sequence[DisplayMessage]: ...
+    @property
+    def wanted(self) -> int: ...
+    def begin(self, envelope: Envelope) -> None: ...
+    def apply(self, batch: Iterable[Envelope]) -> None: ...
+    def read(self, page: HistoryPage) -> None: ...
+    def read_older(self, page: HistoryPage) -> Sequence[DisplayMessage]: ...
+    def take_change(self) -> PageChange | None: ...
+
 class Envelope:
     agent_id: str
     conversation_id: str
@@ -260,10 +334,11 @@ class Cursor:
 def envelope_to_dict(envelope: Envelope) -> JSON: ...
 
 class Presence:
-    def __init__(self, pubsub: PubSub | None = None) -> None: ...
+    def __init__(self, pubsub: PubSub | None = None, *, heartbeat_interval: float = 5.0) -> None: ...
     def track(self, topic: str, key: str, meta: JSON | None = None) -> AbstractAsyncContextManager[None]: ...
     async def list(self, topic: str) -> Mapping[str, Sequence[JSON]]: ...
     def changes(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[PresenceDiff]]: ...
+    async def run(self) -> None: ...
 
 class PresenceDiff:
     joins: Mapping[str, Sequence[JSON]]
@@ -294,6 +369,7 @@ class StreamingMessage:
 class Gap:
     first: int
     last: int
+    replaces: Cursor | None
 
 class StatusChanged:
     status: Status
@@ -542,8 +618,20 @@ class Tool:
     name: str
     description: str
     parameters: JSON
+    version: str
+    check: Callable[..., Any] | None
+    recovery: Literal["unknown", "repeat"]
     @classmethod
-    def of(cls, function: Any, *, name: str | None = None, description: str | None = None) -> Tool: ...
+    def of(
+        cls,
+        function: Any,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        check: Callable[..., Any] | None = None,
+        recovery: Literal["unknown", "repeat"] | None = None,
+    ) -> Tool: ...
 
 class ToolContext:
     conversation_id: str
@@ -592,7 +680,9 @@ class Usage: ...
 
 # Errors.
 
-class SagentsError(Exception): ...
+class SagentsError(Exception):
+    @property
+    def public_text(self) -> str: ...         # for viewers, browsers and models
 class ConversationNotFound(SagentsError, LookupError): ...
 class AgentNotRunning(SagentsError): ...
 class AgentStopped(AgentNotRunning): ...

@@ -58,7 +58,7 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[
 
 
 def _differences(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, real: Any, *, is_bound: bool = False) -> Iterator[str]:
-    """Yield what is not as promised; parameters may be more, if they have defaults."""
+    """Yield each difference from the stub. More parameters are allowed if they have defaults."""
     found = dict(inspect.signature(real).parameters)
     promised = list(_parameters(node))
     if is_bound:
@@ -181,7 +181,7 @@ def test_value_when_compared(module: str, name: str, node: ast.Assign) -> None:
 
 
 def test_comparison_when_something_differs() -> None:
-    """The comparison finds each kind of difference: a test that cannot fail is none."""
+    """The comparison finds each kind of difference: a test that cannot fail is useless."""
     wrong = ast.parse("def resolve(self, conversation_id, scope, opts=1, *, more): ...").body[0]
     assert isinstance(wrong, ast.FunctionDef)
     found = list(_differences("resolve", wrong, FactoryRouter.resolve))

@@ -1,7 +1,8 @@
-"""The repository holds for any machine: no paths of one, no hosts of registries, nothing left to do without an issue."""
+"""The repository works on any machine: no paths of a machine, no hosts of registries, and no open ends without an issue."""
 
 import re
 import subprocess
+import tokenize
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,7 @@ _LEFT: Final = re.compile(r"\b(?:" + "TO" + r"DO|FIX" + r"ME|X" + r"XX)\b(?!\s*\
 
 @cache
 def _files() -> tuple[Path, ...]:
-    """Return the text files of the repository: those that git tracks or would track; all below the root where there is no git."""
+    """Return the text files of the repository: those that git tracks or would track, or all below the root if there is no git."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -71,12 +72,12 @@ def test_files_when_they_name_a_machine() -> None:
 
 
 def test_files_when_they_name_a_registry() -> None:
-    """No file names the host of a package registry: where packages come from is up to whoever installs them."""
+    """No file names the host of a package registry: the user decides where packages come from."""
     assert [] == _lines_with(re.compile("|".join(map(re.escape, _HOSTS))))
 
 
 def test_files_when_something_is_left_to_do() -> None:
-    """A note on what is left to do names its issue."""
+    """A note about something that is left to do names its issue."""
     assert [] == _lines_with(_LEFT)
 
 
@@ -86,3 +87,25 @@ def test_newsfragments_when_named() -> None:
     fragments = [path for path in (ROOT / "newsfragments").glob("*") if path.name != "README.md"]
 
     assert [] == [path.name for path in fragments if not kinds.fullmatch(path.name) or not path.read_text(encoding="utf-8").strip()]
+
+
+def _tests_named_in_the_library() -> set[tuple[str, str]]:
+    """Return (place, name) of each test that a comment or a docstring of the library names."""
+    named = set()
+    for path in (ROOT / "trio_sagents").rglob("*.py"):
+        if path.is_relative_to(ROOT / "trio_sagents" / "testing"):  # its texts name the tests of the kits, and pytest's own
+            continue
+        with path.open("rb") as file:
+            for token in tokenize.tokenize(file.readline):
+                if token.type in {tokenize.COMMENT, tokenize.STRING}:
+                    named |= {(f"{path.relative_to(ROOT)}:{token.start[0]}", name) for name in re.findall(r"\btest_\w+", token.string)}
+    return named
+
+
+def test_comments_when_they_name_a_test() -> None:
+    """A comment of the library that names the test of a race or an order names a test that exists."""
+    written = {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))}
+    named = _tests_named_in_the_library()
+
+    assert named
+    assert [] == sorted((place, name) for place, name in named if name not in written)

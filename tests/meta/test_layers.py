@@ -1,10 +1,16 @@
-"""Imports point downwards, `data` is pure, and nothing grows too long to be read: the architecture, as tests."""
+"""The architecture, as tests: who may import whom, in which order, and which modules are pure.
+
+Two tables say what is allowed. `ALLOWED` is about the units, which are the top-level modules and subpackages. `ORDER` is about the
+modules inside one package. Every import counts, those for the type checker and those inside functions too.
+"""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+import attrs
 import pytest
 
 import trio_sagents
@@ -12,43 +18,368 @@ import trio_sagents
 PACKAGE: Final = "trio_sagents"
 ROOT: Final = Path(trio_sagents.__file__).parent
 MODULES: Final = tuple(sorted(ROOT.rglob("*.py")))
-MAX_LINES: Final = 700
-MAX_FUNCTION_LINES: Final = 60
 
-_BASE: Final = frozenset({"data", "exceptions", "_trio"})
+# ── what each unit may import
+
+_BASE: Final = frozenset({"data", "exceptions", "_text", "_trio"})
 ALLOWED: Final[Mapping[str, frozenset[str]]] = {
-    "exceptions": frozenset(),
-    "_trio": frozenset({"exceptions"}),
-    "data": frozenset({"exceptions"}),
+    "_text": frozenset(),
+    "exceptions": frozenset({"_text"}),
+    "_trio": frozenset({"_text", "exceptions"}),
+    "_sqlite": _BASE,
+    "data": frozenset({"_text", "exceptions"}),
+    "conversation": frozenset({"_text", "data", "exceptions"}),
     "abc": frozenset({"agent", "broadcast", "data", "sessions", "storage", "supervisor"}),
-    "storage": _BASE,
-    "agent": _BASE,
-    "broadcast": _BASE,
+    "storage": _BASE | {"conversation"},
+    "agent": _BASE | {"conversation"},
+    "broadcast": _BASE | {"conversation"},
     "models": _BASE,
-    "files": _BASE,
+    "files": _BASE | {"_sqlite"},
     "mcp": _BASE | {"agent"},
     "otel": _BASE | {"agent"},
     "middleware": _BASE | {"agent", "files"},
-    "persistence": _BASE,
-    "cluster": _BASE,
-    "supervisor": _BASE | {"agent", "broadcast", "storage"},
-    # `persistence.memory` is the default store, and the only adapter that the column may know.
-    "sessions": _BASE | {"agent", "broadcast", "storage", "supervisor", "persistence.memory"},
+    "persistence": _BASE | {"_sqlite"},
+    "cluster": _BASE | {"_sqlite"},
+    "supervisor": _BASE | {"agent", "broadcast", "conversation", "storage"},
+    # `persistence.memory` is the default store, and the only adapter that the layers from here down may know.
+    "sessions": _BASE | {"agent", "broadcast", "conversation", "storage", "supervisor", "persistence.memory"},
     "__init__": frozenset(
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
-    "testing": frozenset({"__init__", "agent", "data", "exceptions", "persistence", "storage", "supervisor"}),
+    "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
     "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),
 }
-"""From each unit (a top-level module or subpackage), the units or modules that it may import."""
+"""From each unit, the units or modules that it may import."""
 
-TYPES_ONLY: Final[Mapping[str, frozenset[str]]] = {}
-"""What may be imported for the type checker alone."""
+# ── the order of the modules in each package
 
+ORDER: Final[Mapping[str, Sequence[str]]] = {
+    "_sqlite": (
+        "kinds",
+        "opening",
+        "watching",
+    ),
+    "_trio": (
+        "groups",
+        "hosts",
+        "place",
+        "timers",
+        "tree",
+    ),
+    "agent": (
+        "_model",
+        "_host",
+        "_progress",
+        "_context",
+        "_docstrings",
+        "_text_types",
+        "_shapes",
+        "_compounds",
+        "_pydantic",
+        "_json_forms",
+        "_schema",
+        "_tool_text",
+        "_tools",
+        "_agent",
+        "_model_call",
+        "_until",
+        "_attempts",
+        "_checks",
+        "_identity",
+        "_middleware",
+        "_gate",
+        "_nested",
+        "_tool_chain",
+        "_tool_calls",
+        "_shortening",
+        "_asking",
+        "_steps",
+        "_turn",
+        "_extract",
+    ),
+    "broadcast": (
+        "_feed",
+        "_backlog",
+        "_subscription",
+        "_subscriber",
+        "_page_present",
+        "_page_view",
+        "_pubsub",
+        "_presence_wire",
+        "_exchange",
+        "_presence",
+    ),
+    "cluster": (
+        "memory",
+        "sqlite",
+    ),
+    "conversation": (
+        "limits",
+        "ids",
+        "history",
+        "validity",
+        "decided",
+        "rows",
+        "state",
+        "codec",
+        "pending",
+        "status",
+        "outcomes",
+        "expiry",
+        "results",
+        "closing",
+        "decisions",
+        "messages_in",
+        "turn_steps",
+    ),
+    "data": (
+        "json",
+        "scopes",
+        "ids",
+        "cursors",
+        "errors",
+        "status",
+        "config",
+        "retries",
+        "todos",
+        "messages",
+        "interrupts",
+        "records",
+        "outcomes",
+        "state",
+        "requests",
+        "wire",
+        "decisions",
+        "events",
+        "interrupt_wire",
+        "event_wire",
+        "estimates",
+        "reading",
+    ),
+    "files": (
+        "_errors",
+        "_paths",
+        "_backend",
+        "_changes",
+        "_config",
+        "_entry",
+        "_serial_queue",
+        "_text",
+        "_volume",
+        "_saving",
+        "_changing",
+        "_tree",
+        "_area",
+        "_walk",
+        "directory",
+        "memory",
+        "_system",
+        "sqlite",
+    ),
+    "mcp": (
+        "_servers",
+        "_errors",
+        "_memory",
+        "_schemas",
+        "_tools",
+        "_streams",
+        "_wire",
+        "_http",
+        "_stdio",
+        "_results",
+        "_answers",
+        "_listening",
+        "_opening",
+        "_connection",
+        "_middleware",
+    ),
+    "middleware": (
+        "_own_calls",
+        "_transcripts",
+        "ask_user",
+        "budget",
+        "conversation_title",
+        "debug_log",
+        "files",
+        "patch_tool_calls",
+        "process_context",
+        "sub_agents",
+        "approvals",
+        "summarization",
+        "todo_list",
+    ),
+    "models": (
+        "_fields",
+        "_sse",
+        "_tls",
+        "_parts",
+        "_history",
+        "_offline_readers",
+        "_offline_duties",
+        "_offline_asks",
+        "_offline_jobs",
+        "_offline_words",
+        "offline",
+        "_failure_words",
+        "_errors",
+        "_answer",
+        "_settings",
+        "_notices",
+        "_openai_calls",
+        "_openai_extras",
+        "_openai_events",
+        "_thinking",
+        "_anthropic_request",
+        "_anthropic_events",
+        "_dialects",
+        "_openai_request",
+        "_environment",
+        "anthropic",
+        "openai",
+        "_names",
+    ),
+    "otel": (
+        "_attributes",
+        "_contents",
+        "_spans",
+        "_tracing",
+    ),
+    "persistence": (
+        "_records",
+        "memory",
+        "_sqlite_schema",
+        "_sqlite_tables",
+        "_sqlite_group_commit",
+        "sqlite",
+    ),
+    "sessions": (
+        "_routing",
+        "_config",
+        "_reports",
+        "_watch",
+        "_mailboxes",
+        "_admission",
+        "_page",
+        "_commands",
+        "_boot",
+        "_task",
+        "_starting",
+        "_deleting",
+        "_closing",
+        "_sessions",
+        "_open",
+    ),
+    "storage": (
+        "ports",
+        "adapter",
+        "state_data",
+        "commit_queue",
+        "memory_states",
+        "returned",
+        "unified",
+        "transcript",
+        "split",
+    ),
+    "supervisor": (
+        "_bell",
+        "_blueprint",
+        "_access",
+        "_admission",
+        "_info",
+        "_receipts",
+        "_registry",
+        "_leases",
+        "_services",
+        "_rows",
+        "_journal",
+        "_lifetime",
+        "_status_board",
+        "_drafts",
+        "_host",
+        "_live_turn",
+        "_turns",
+        "_inbox",
+        "_approvals",
+        "_agent",
+        "_release",
+        "_handle",
+    ),
+    "testing": (
+        "_threads",
+        "_trio_hooks",
+        "_scripted",
+        "_habits",
+        "invariants",
+        "_spy",
+        "_store_values",
+        "_store_pages",
+        "conformance_store",
+        "conformance_lease",
+        "_scheduler",
+        "_plan",
+        "_crash",
+        "_faults",
+        "_simulation",
+        "_tally",
+        "_simulator",
+        "_sweeps",
+        "machines",
+        "__main__",
+        "_local_server",
+        "_wire_words",
+        "_speakers",
+        "mcp_server",
+        "providers",
+    ),
+}
+"""The modules of each package, the lowest first: a module may import those before it. `__init__` comes last."""
+
+NOT_YET: Final[frozenset[str]] = frozenset({"cli"})
+"""Packages whose modules still import each other in a circle. A package that no longer does moves to `ORDER`."""
+
+# ── what may be imported inside a function
+
+LAZY: Final[Mapping[tuple[str, str], str]] = {
+    ("models", "models.anthropic"): "the extra `anthropic`: the SDK is imported when the adapter is used",
+    ("models", "models.openai"): "the extra `openai`: the SDK is imported when the adapter is used",
+    ("cli._keyboard", "cli._prompt"): "the extra `tui`: without it the command reads plain lines",
+    ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
+    ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
+    ("cli._keyboard", "termios"): "not on every system",
+}
+"""From a module, and what a function of it imports: the reason."""
+
+# ── what is pure
+
+PURE: Final = ("data", "conversation")
 IMPURE: Final = frozenset(
     {"asyncio", "io", "logging", "os", "pathlib", "random", "socket", "sqlite3", "subprocess", "threading", "time", "trio"}
 )
-"""What `data` must not import: it waits for nothing, opens nothing, and asks no clock."""
+"""What a pure package must not import: it waits for nothing, opens nothing, logs nothing and asks no clock."""
+CLOCKS: Final = frozenset({"now", "utcnow", "today"})
+"""Methods of `datetime` that ask a clock."""
+
+# ── who composes an agent
+
+COMPOSED: Final = "LiveAgent"
+"""The class that composes the parts of an agent; the parts do not know it."""
+COMPOSER: Final = "supervisor._agent"
+"""The only module that names it, when the supervisor has been rebuilt."""
+COMPOSED_NAMES: Final = frozenset({"live"})
+"""Variables and fields that hold the composed agent."""
+MOST_CHAINS: Final = 24
+"""How many chains like `live.ledger.queue` reach through it. To be lowered to 24 when the supervisor has been rebuilt."""
+MOST_NAMING: Final = 0
+"""How many other modules name it. To be lowered to 0 when the supervisor has been rebuilt."""
+
+
+@attrs.frozen
+class Import:
+    """One import statement's target."""
+
+    target: str
+    line: int
+    in_function: bool
 
 
 def _name(path: Path) -> str:
@@ -56,84 +387,244 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+NAMES: Final[Mapping[str, Path]] = {_name(path): path for path in MODULES}
+
+
+def _short(dotted: str) -> str:
+    """Return a name without the package's."""
+    return dotted.removeprefix(f"{PACKAGE}.")
+
+
 def _unit(dotted: str) -> str:
     parts = dotted.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def _is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield (module, whether for types only) for each import, wherever in the file it stands."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for_types = {id(child) for node in ast.walk(tree) if _is_for_types(node) for child in ast.walk(node)}
+@cache
+def _imports(path: Path) -> Sequence[Import]:
+    """Return every import of a module, wherever in the file it is. `if TYPE_CHECKING` makes no difference."""
+    tree = _tree(path)
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    inside = {id(child) for function in functions for child in ast.walk(function)}
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in for_types) for alias in node.names)
+            found += [Import(alias.name, node.lineno, id(node) in inside) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{_name(path)} has a relative import; write it out"
+            assert not node.level, f"{_name(path)} has a relative import; write the whole name"
             assert node.module is not None
             for alias in node.names:  # `from package import module` names a module, `from module import name` does not
                 child = f"{node.module}.{alias.name}"
-                there = ROOT.parent.joinpath(*child.split("."))
-                is_module = there.with_suffix(".py").exists() or there.is_dir()
-                yield (child if is_module else node.module), id(node) in for_types
+                found.append(Import(child if child in NAMES else node.module, node.lineno, id(node) in inside))
+    return found
 
 
-def _is_allowed(unit: str, target: str, *, for_types: bool) -> bool:
+def _ours(path: Path) -> Iterator[str]:
+    """Yield the modules of the package that a module imports."""
+    yield from (each.target for each in _imports(path) if each.target in NAMES)
+
+
+def _is_allowed(unit: str, target: str) -> bool:
     other = _unit(target)
-    inner = target.removeprefix(f"{PACKAGE}.")
-    allowed = ALLOWED[unit] | (TYPES_ONLY.get(unit, frozenset()) if for_types else frozenset())
-    return other == unit or other in allowed or inner in allowed
+    return other == unit or other in ALLOWED[unit] or _short(target) in ALLOWED[unit]
+
+
+def _circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that reach each other, by Tarjan's algorithm."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    circles = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            group = [stack.pop()]
+            while group[-1] != name:
+                group.append(stack.pop())
+            if len(group) > 1:
+                circles.append(sorted(group))
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return circles
+
+
+def _misplaced(package: str, order: Sequence[str]) -> list[str]:
+    """Return a sentence for each import of a module that comes later in the order of its package."""
+    place = {f"{PACKAGE}.{package}.{name}": number for number, name in enumerate(order)}
+    place[f"{PACKAGE}.{package}"] = len(order)
+    return [
+        f"{_short(name)} imports {_short(target)}, which comes later"
+        for name in place
+        for target in _ours(NAMES[name])
+        if target in place and place[target] >= place[name] and target != name
+    ]
+
+
+def _packages() -> set[str]:
+    return {path.parent.name for path in MODULES if path.name == "__init__.py" and path.parent != ROOT}
+
+
+# ── units
 
 
 def test_units_when_one_is_new() -> None:
-    """A new subpackage says what it may import before it imports anything."""
-    units = {_unit(_name(path)) for path in MODULES}
+    """A new subpackage declares what it may import before it imports anything."""
+    units = {_unit(name) for name in NAMES}
 
     assert set() == units - set(ALLOWED)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_imports_when_followed(path: Path) -> None:
-    """A module imports from its own unit and from those below it."""
-    unit = _unit(_name(path))
-    wrong = [
-        target
-        for target, for_types in _imports(path)
-        if (target == PACKAGE or target.startswith(f"{PACKAGE}.")) and not _is_allowed(unit, target, for_types=for_types)
-    ]
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_when_they_leave_the_unit(name: str) -> None:
+    """A module imports from its own unit, and from the units that are declared to be below it."""
+    unit = _unit(name)
 
-    assert [] == wrong
+    assert [] == [target for target in _ours(NAMES[name]) if not _is_allowed(unit, target)]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data").glob("*.py")), ids=_name)
-def test_data_when_imported(path: Path) -> None:
-    """`data` knows no Trio, no files and no clock: its decisions can be tested without any."""
-    imported = {target.partition(".")[0] for target, _ in _imports(path)}
+# ── circles and orders
+
+
+def test_imports_when_followed_in_circles() -> None:
+    """No two modules import each other, not even through others, and not even for the type checker."""
+    graph = {name: set(_ours(path)) - {name} for name, path in NAMES.items()}
+    unknown = [group for group in _circles(graph) if not {_unit(name) for name in group} <= NOT_YET]
+
+    assert [] == unknown
+
+
+def test_orders_when_a_package_is_new() -> None:
+    """Each package with more than one module declares the order of its modules."""
+    larger = {package for package in _packages() if len(list((ROOT / package).glob("*.py"))) > 1}
+
+    assert larger == set(ORDER) | NOT_YET
+    assert set() == set(ORDER) & NOT_YET
+
+
+@pytest.mark.parametrize("package", sorted(ORDER))
+def test_order_when_complete(package: str) -> None:
+    """The order names every module of the package once, and nothing else."""
+    modules = [path.stem for path in (ROOT / package).glob("*.py") if path.stem != "__init__"]
+
+    assert sorted(modules) == sorted(ORDER[package])
+
+
+@pytest.mark.parametrize("package", sorted(ORDER))
+def test_order_when_followed(package: str) -> None:
+    """No module imports a later module of its package."""
+    assert [] == _misplaced(package, [name for name in ORDER[package] if f"{PACKAGE}.{package}.{name}" in NAMES])
+
+
+@pytest.mark.parametrize("package", sorted(NOT_YET))
+def test_order_when_it_is_still_missing(package: str) -> None:
+    """A package is excused as long as its modules import each other in a circle, and no longer."""
+    names = [name for name in NAMES if _unit(name) == package]
+    graph = {name: set(_ours(NAMES[name])) & set(names) - {name} for name in names}
+
+    assert _circles(graph), f"{package} has no circle any more: declare its order in ORDER, and take it out of NOT_YET"
+
+
+def test_circles_when_there_are_some() -> None:
+    """The search finds circles of two modules and of more, and nothing else."""
+    graph = {"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"a", "f2"}, "f2": set()}
+
+    assert [["a", "b"], ["c", "d", "e"]] == sorted(_circles(graph))
+
+
+# ── imports inside functions
+
+
+def test_imports_when_they_are_inside_functions() -> None:
+    """A function imports only an optional dependency that is listed, with a reason."""
+    lazy = {(_short(name), _short(each.target)) for name, path in NAMES.items() for each in _imports(path) if each.in_function}
+
+    assert lazy == set(LAZY)
+
+
+# ── purity
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if _unit(name) in PURE])
+def test_pure_module_when_it_imports(name: str) -> None:
+    """A pure module knows no Trio, no log, no files and no clock, so its rules can be tested without any."""
+    imported = {each.target.partition(".")[0] for each in _imports(NAMES[name])}
 
     assert set() == imported & IMPURE
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_module_when_long(path: Path) -> None:
-    """No module is longer than a person reads in one sitting."""
-    lines = len(path.read_text(encoding="utf-8").splitlines())
+@pytest.mark.parametrize("name", [name for name in NAMES if _unit(name) in PURE])
+def test_pure_module_when_it_wants_the_time(name: str) -> None:
+    """A pure module is told the time: it does not ask for the time of day, and it awaits nothing."""
+    nodes = list(ast.walk(_tree(NAMES[name])))
+    asked = [
+        node.func.attr
+        for node in nodes
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in CLOCKS
+        and "date" in ast.unparse(node.func.value)
+    ]
 
-    assert lines <= MAX_LINES
+    assert [] == asked
+    assert [] == [node.lineno for node in nodes if isinstance(node, ast.Await)]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_function_when_long(path: Path) -> None:
-    """No function is longer than a page; its docstring does not count."""
-    long: dict[str, int] = {}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-            lines = 1 + ((body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0)
-            if lines > MAX_FUNCTION_LINES:
-                long[node.name] = lines
+# ── who composes an agent
 
-    assert {} == long
+
+def test_composed_agent_when_named() -> None:
+    """Only the composing module names the composed agent: the parts get values, the journal and small callables."""
+    naming = {
+        _short(name)
+        for name, path in NAMES.items()
+        for node in ast.walk(_tree(path))
+        if (isinstance(node, ast.Name) and node.id == COMPOSED)
+        or (isinstance(node, ast.alias) and node.name == COMPOSED)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value == COMPOSED)
+    }
+
+    assert len(naming - {COMPOSER}) <= MOST_NAMING, sorted(naming)
+
+
+def _reaches_through(node: ast.AST) -> bool:
+    """Whether an expression is `live.x.y`, or `self.live.x.y`."""
+    if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute)):
+        return False
+    base = node.value.value
+    return (isinstance(base, ast.Name) and base.id in COMPOSED_NAMES) or (isinstance(base, ast.Attribute) and base.attr in COMPOSED_NAMES)
+
+
+def test_composed_agent_when_reached_through() -> None:
+    """Few chains like `live.x.y` reach through the composed agent into one of its parts."""
+    chains = [
+        f"{_short(name)}:{node.lineno}: {ast.unparse(node)}"
+        for name, path in NAMES.items()
+        for node in ast.walk(_tree(path))
+        if _reaches_through(node)
+    ]
+
+    assert len(chains) <= MOST_CHAINS, "\n".join(chains)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("live.ledger.queue", True), ("self.live.ledger.queue", True), ("live.ledger", False), ("self.live.ledger", False), ("a.b.c", False)],
+)
+def test_chain_when_counted(text: str, expected: bool) -> None:
+    """A chain reaches through the agent if it goes on behind the agent's own field."""
+    assert expected == _reaches_through(ast.parse(text, mode="eval").body)

@@ -1,4 +1,4 @@
-"""What is built is what is promised: three dependencies, types included, and no extra needed to import it."""
+"""The built package is as promised: three dependencies, types included, and no extra needed to import it."""
 
 import faulthandler
 import re
@@ -38,16 +38,16 @@ def _package(requirement: str) -> str:
 
 def test_dependencies_when_listed(project: dict[str, Any]) -> None:
     """The core needs trio, attrs and cattrs, and nothing else."""
-    assert ["attrs", "cattrs", "trio"] == sorted(_package(one) for one in project["dependencies"])
+    assert ["attrs", "cattrs", "trio"] == sorted(_package(requirement) for requirement in project["dependencies"])
 
 
 def test_extras_when_listed(project: dict[str, Any]) -> None:
     """An extra is listed once code uses it, and each one has a line in docs/explanation/dependencies.md."""
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
 
-    assert {"anthropic", "dev", "mcp", "openai", "otel", "testing", "tui"} == set(project["optional-dependencies"])
+    assert {"anthropic", "dev", "mcp", "openai", "otel", "test", "testing", "tui"} == set(project["optional-dependencies"])
     assert [] == [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page]
-    assert [] == [_package(one) for one in project["dependencies"] if f"`{_package(one)}`" not in page]
+    assert [] == [_package(requirement) for requirement in project["dependencies"] if f"`{_package(requirement)}`" not in page]
 
 
 def test_import_when_no_extra_is_there() -> None:
@@ -61,7 +61,6 @@ def test_import_when_no_extra_is_there() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The names in a wheel that is built now, with the build tool that is installed."""
-    pytest.importorskip("hatchling")
     faulthandler.dump_traceback_later(120, exit=True)
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]

@@ -1,4 +1,4 @@
-"""Durability with one store: what returned is stored, what could not be stored is said, and what a crash leaves."""
+"""Durability with one store: what returned is stored, what could not be stored is reported, and what a crash leaves."""
 
 from typing import Any
 
@@ -32,17 +32,21 @@ from trio_sagents import (
     Conflict,
     ConversationNotFound,
     Failed,
+    ImagePart,
     LimitExceeded,
     MemoryStore,
     Message,
     MessageCompleted,
     PersistenceError,
+    SessionOpts,
+    Sessions,
     ShutdownReason,
     Snapshot,
     StartFailed,
     StateError,
     Status,
     TextDelta,
+    TextPart,
     TurnEnded,
     UserMessage,
     open_sessions,
@@ -65,7 +69,7 @@ async def test_post_returns_when_durable_not_when_answered(autojump_clock: Any) 
 
 @pytest.mark.parametrize("n", range(1, 8))
 async def test_kill_9_after_every_commit(autojump_clock: Any, n: int) -> None:
-    """Whatever moment the process dies in, every acknowledged message is there once, the history is valid, and work goes on."""
+    """Whenever the process dies, every acknowledged message is there once, the history is valid, and the work continues."""
 
     async def tool() -> str:
         """Do."""
@@ -132,7 +136,7 @@ async def test_crash_in_mid_answer_leaves_the_marked_draft(autojump_clock: Any) 
 
 
 async def test_drafts_do_not_flood_the_store(autojump_clock: Any) -> None:
-    """At most one draft every draft_interval."""
+    """At most one draft is stored every draft_interval."""
     store = FaultyStore()
     async with opened(slow_agent("x" * 1000, seconds=100), store=store, policy={"draft_interval": 10.0}) as sessions:
         await ask(sessions)
@@ -178,7 +182,7 @@ async def test_crash_with_open_tool_calls(autojump_clock: Any) -> None:
         await sessions.stop("c")
     agent = make_agent("what now?", tools=[pay])
     async with opened(agent, store=image) as sessions:
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert ["unknown", "unknown"] == [result.status for result in results]
         assert ["pay", "pay"] == runs
@@ -229,7 +233,7 @@ async def test_receipt_of_a_message_that_a_crash_cut(autojump_clock: Any) -> Non
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_store_that_fails_at_the_post(autojump_clock: Any, after: bool) -> None:
-    """A message that could not be stored is not acknowledged, and the error says so; the conversation goes on once the store works."""
+    """A message that could not be stored is not acknowledged, and the error says so. The conversation continues with a working store."""
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.start("c")
@@ -272,7 +276,7 @@ async def test_store_that_fails_in_mid_turn(autojump_clock: Any) -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("n", range(1, 7))
 async def test_store_that_fails_at_every_commit(autojump_clock: Any, n: int, after: bool) -> None:
-    """Whichever write fails, before or after its effect: memory equals the store, nothing is doubled, and the next agent goes on."""
+    """Whichever write fails, before or after its effect: memory equals the store, nothing is doubled, and the next agent continues."""
     store = FaultyStore()
     async with opened(make_agent(["one", Call("x")], "two", *["more"] * 9), store=store) as sessions:
         store.faults.fail("commit", n=n, after=after)
@@ -295,7 +299,7 @@ async def test_store_that_fails_at_every_commit(autojump_clock: Any, n: int, aft
 
 
 async def test_later_writes_fail_with_a_failed_one(autojump_clock: Any) -> None:
-    """The conversation's later submitted writes fail with a failed one: each builds on the one before. Others are not harmed."""
+    """The conversation's later submitted writes fail with a failed one, because each builds on the one before. Others are not harmed."""
     store, failed = FaultyStore(), []
     async with opened(slow_agent(), store=store) as sessions:
         await sessions.start("c")
@@ -360,7 +364,7 @@ async def test_history_pages(autojump_clock: Any) -> None:
         page = await sessions.history("c", limit=4)
         older = await sessions.history("c", limit=4, before=page.before)
         oldest = await sessions.history("c", limit=4, before=older.before)
-        texts = [row.content["text"] for one in (oldest, older, page) for row in one.rows]
+        texts = [row.content["text"] for part in (oldest, older, page) for row in part.rows]
 
         assert [text for index in range(5) for text in (str(index), f"re: {index}")] == texts
         assert oldest.before is None
@@ -384,7 +388,7 @@ async def test_pages_with_limits_that_cannot_be(autojump_clock: Any, limit: Any)
 
 
 async def test_conversations_pages(autojump_clock: Any) -> None:
-    """conversations(): the one changed last first, in pages."""
+    """conversations() lists in pages, the last changed conversation first."""
     async with opened() as sessions:
         for index in range(5):
             await answer_to(sessions, "hi", str(index))
@@ -397,7 +401,7 @@ async def test_conversations_pages(autojump_clock: Any) -> None:
 
 
 async def test_delete(autojump_clock: Any) -> None:
-    """delete: AgentBusy while it runs; True; then it is gone, and False; a new one starts fresh."""
+    """delete raises AgentBusy while the agent runs; then it gives True, and then False. A new conversation starts fresh."""
     async with opened() as sessions:
         await answer_to(sessions, "old", message_id="m1")
         with pytest.raises(AgentBusy):
@@ -438,7 +442,7 @@ async def test_message_that_is_too_long(autojump_clock: Any) -> None:
 
 
 async def test_state_that_grows_too_large(autojump_clock: Any) -> None:
-    """An oversized state is a named limit error for the post that would make it so; what is there stays usable."""
+    """A post that would make the state too large gets a named limit error, and the conversation stays usable."""
     async with opened(make_agent(*["ok"] * 100), policy={"max_state_bytes": 5000}) as sessions:
         with pytest.raises(LimitExceeded) as caught:
             for _ in range(100):
@@ -562,7 +566,7 @@ async def test_events_of_a_failed_commit_do_not_go_out(autojump_clock: Any) -> N
 
 
 async def test_a_whole_life_over_ten_hosts(autojump_clock: Any) -> None:
-    """What was acknowledged survives: ten hosts one after the other, each killed, and nothing is lost or doubled."""
+    """What was acknowledged survives ten hosts, one after the other, each killed: nothing is lost or doubled."""
     store, expected = MemoryStore(), []
     for index in range(10):
         async with open_sessions(make_config(make_agent(), store=store)) as sessions:
@@ -575,7 +579,6 @@ async def test_a_whole_life_over_ten_hosts(autojump_clock: Any) -> None:
 
 async def test_seed_is_stored_by_the_first_commit(autojump_clock: Any) -> None:
     """A seeded message is stored by the first commit, once, and survives."""
-    from trio_sagents import SessionOpts, TextPart
 
     seed = Message("seed", "assistant", [TextPart("welcome")], "stop")
     store = MemoryStore()
@@ -590,7 +593,6 @@ async def test_seed_is_stored_by_the_first_commit(autojump_clock: Any) -> None:
 
 async def test_user_message_parts_and_metadata_survive(autojump_clock: Any) -> None:
     """A UserMessage with parts and metadata comes back as it was."""
-    from trio_sagents import ImagePart, TextPart
 
     message = UserMessage([TextPart("look"), ImagePart("image/png", url="https://example.org/a.png")], metadata={"from": "phone"})
     store = MemoryStore()
@@ -601,3 +603,118 @@ async def test_user_message_parts_and_metadata_survive(autojump_clock: Any) -> N
 
         assert tuple(message.parts) == tuple(stored.parts)
         assert {"from": "phone"} == stored.metadata
+
+
+def nested(levels: int) -> Any:
+    """Return dicts in dicts."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+async def test_failed_write_with_two_results_in_flight(autojump_clock: Any) -> None:
+    """A failed write under parallel tool results is one PersistenceError of the turn. The agent stays, and continues."""
+
+    async def tool() -> str:
+        """Do."""
+        await trio.sleep(1)
+        return "x"
+
+    store = FaultyStore()
+    store.faults.latency["commit"] = 0.1
+    async with opened(make_agent([Call("tool"), Call("tool")], "done", "later", tools=[tool]), store=store) as sessions:
+        store.faults.fail("commit", 4)
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, PersistenceError)
+        await trio.sleep(1)
+        assert await sessions.running("c")
+        assert isinstance(await ask(sessions, "again"), Completed)
+
+
+@pytest.mark.parametrize(("where", "levels"), [("metadata", 64), ("arguments", 61), ("arguments", 62), ("arguments", 63)])
+async def test_nesting_that_was_accepted_loads_again(autojump_clock: Any, where: str, levels: int) -> None:
+    """The depth is counted where a value is stored: history() shows what was accepted, and the conversation loads."""
+    store = MemoryStore()
+    agent = make_agent("ok") if where == "metadata" else make_agent(Call("absent", x=nested(levels)), "ok")
+    message = UserMessage("x", metadata=nested(levels)) if where == "metadata" else UserMessage("x")
+    async with opened(agent, store=store) as sessions:
+        await ask(sessions, message)  # type: ignore[arg-type]  # ask() hands it on
+        assert (await sessions.history("c")).rows
+    async with opened(store=store) as sessions:
+        assert "user" == (await transcript(sessions))[0][0]
+        assert (await sessions.history("c")).rows
+
+
+async def test_turn_when_an_earlier_one_could_not_be_saved(autojump_clock: Any) -> None:
+    """A turn whose step was refused by the store fails; the next closes the history first, and answers."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions:
+        await answer_to(sessions, "one")
+        store.faults.fail("commit", 3)
+        outcome = await ask(sessions, "two")
+        assert "Failed" == type(outcome).__name__
+        assert "re: three" == await answer_to(sessions, "three")
+        assert ["one", "re: one", "two"] == [text for _, text, _ in await transcript(sessions)][:3]
+
+
+async def give_up_on_a_write(sessions: Sessions, store: FaultyStore, nursery: trio.Nursery) -> None:
+    """Stop an agent whose write takes longer than anybody waits for it; the write is still on its way."""
+    await sessions.start("c")
+    store.faults.slow("commit", 10.0)
+
+    async def post() -> None:
+        with pytest.raises(PersistenceError):
+            await sessions.post("c", "hi")
+
+    nursery.start_soon(post)
+    await trio.sleep(1)
+    await sessions.stop("c")
+    assert [] == store.commits
+
+
+async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
+    """The next agent loads what an earlier agent submitted, even if the stop did not wait for the write."""
+    store = FaultyStore()
+    async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
+        await give_up_on_a_write(sessions, store, nursery)
+        info = await sessions.start("c")
+        with trio.fail_after(1000):
+            await info.agent.wait_idle()
+        assert [("user", "hi", None), ("assistant", "re: hi", "stop")] == await transcript(sessions)
+
+
+async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
+    """A deletion waits for what an earlier agent submitted, and deletes it as well. Otherwise it would be back after the deletion."""
+    store = FaultyStore()
+    async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
+        await give_up_on_a_write(sessions, store, nursery)
+        assert await sessions.delete("c")
+        await trio.sleep(100)
+        assert 1 == len(store.commits)
+        assert await store.inner.load(None, "c") is None
+
+
+async def test_post_behind_one_that_failed(autojump_clock: Any) -> None:
+    """A write submitted after a failed one is not tried: it would be a conflict, and fence an agent that has no rival."""
+    store, failed = FaultyStore(), []
+    async with opened(store=store) as sessions:
+        info = await sessions.start("c")
+        store.faults.latency["commit"] = 1.0
+        store.faults.fail("commit")
+
+        async def post(text: str) -> None:
+            with pytest.raises(PersistenceError) as error:
+                await sessions.post("c", text)
+            failed.append(type(error.value))
+
+        async with trio.open_nursery() as nursery:
+            for text in ("1", "2", "3"):
+                nursery.start_soon(post, text)
+
+        assert [PersistenceError] * 3 == failed
+        assert 1 == store.faults.calls["commit"]
+        assert "re: 4" == await answer_to(sessions, "4")
+        assert info.agent == await sessions.get("c")

@@ -1,27 +1,42 @@
 """Gates: which tools are asked about, and what is no claim."""
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from tests.scenarios.test_approvals import Growing
+from tests.support.payments import Purse, gate, hand_over, interrupt_of, paying, task
 from tests.support.people import CONVERSATION, Effects, World, gated, interrupt_in, scripted, text_of
-from tests.support.scenarios import DictRows, DictStates, ask, of_kind, opened, read_all
+from tests.support.scenarios import (
+    DictRows,
+    DictStates,
+    ask,
+    of_kind,
+    opened,
+    read_all,
+)
 from trio_sagents import (
+    Agent,
     Approvals,
     Approve,
     Failed,
     MessageCompleted,
     Middleware,
+    MiddlewareContext,
     MiddlewareError,
+    PendingCall,
     Reject,
+    SubAgents,
     Tool,
+    ToolCall,
     ToolExecutionUpdated,
 )
 from trio_sagents.data.interrupts import pending
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, ScriptedModel
 
 
 async def test_when_asks_about_what_is_not_listed(autojump_clock: Any) -> None:
@@ -99,7 +114,7 @@ async def test_claims_of_two_gates(autojump_clock: Any, first: Any, second: Any,
 
     assert ("approve", "reject") == tuple(call.allowed)
     assert shorter == call.timeout
-    assert "Approvals, Claiming" == call.claimed_by
+    assert ("Approvals", "Claiming") == call.claimed_by
 
 
 async def test_claim_when_it_has_another_status(autojump_clock: Any) -> None:
@@ -207,13 +222,13 @@ async def test_interrupt_when_the_middleware_answers_with_something_else(autojum
         interrupt = await world.ask()
         with pytest.raises(MiddlewareError, match="'Answering' failed in answer") as caught:
             await world.resume(Approve(interrupt.calls[0]))
-        assert "not 5" in str(caught.value.__cause__)
+        assert "not int" in str(caught.value.__cause__)
         assert [] == effects.done
         assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
 
 
 async def test_decided_call_when_its_tool_is_another_now(autojump_clock: Any) -> None:
-    """A call runs the tool that it was to run when it began to wait: another in its place does not run, and the model reads why."""
+    """An approval is bound to the tool that was shown: if another tool took its place, people are asked again, and told what changed."""
 
     async def pay(amount: int) -> str:
         """Pay somebody else."""
@@ -227,11 +242,15 @@ async def test_decided_call_when_its_tool_is_another_now(autojump_clock: Any) ->
     async with World(agent) as world:
         interrupt = await world.ask()
         await (await world.handle()).notify_middleware("Growing", (pay,))
-        assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
+        (again,) = interrupt_in(await world.decide(Approve(interrupt.calls[0]))).calls
 
-        status, said = (await world.results())["pay"]
-        assert ("failed", True) == (status, "another tool now" in said)
+        assert (1, interrupt.calls[0].call_id, {"amount": 1}) == (again.asked_before, again.call_id, again.arguments)
+        assert again.text.startswith("Tool 'pay' has changed since this call was approved: description")
+        assert "It was described as: 'Do pay.'. It is described as: 'Pay somebody else.'." in again.text
         assert [] == effects.done
+
+        assert "done" == text_of(await world.decide(Approve(again)))
+        assert [("another", {"amount": 1})] == effects.done
 
 
 async def test_agent_when_a_middleware_starts_a_task_in_a_turn(autojump_clock: Any) -> None:
@@ -259,7 +278,7 @@ async def test_agent_when_a_middleware_starts_a_task_in_a_turn(autojump_clock: A
 
 
 async def test_policy_with_a_slip_in_a_name(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A name that no tool has gates nothing, so where it is nearly the name of a tool the log says so, once; else it is silent."""
+    """A name that no tool has gates nothing: if the tool may still come, the log says so once, and names a tool of a similar name."""
     effects = Effects()
     tools = [effects.tool("refund"), effects.tool("look")]
     policy = Approvals({"refnd": True, "lock": False, "of_a_sub_agent": True, "look": True})
@@ -270,5 +289,123 @@ async def test_policy_with_a_slip_in_a_name(autojump_clock: Any, caplog: pytest.
 
     said = [record.getMessage() for record in caplog.records]
     assert [
-        "conversation 'c': interrupt_on names 'refnd', and no tool of the agent is called so; is it 'refund', which runs unasked?"
-    ] == said
+        "interrupt_on names 'refnd', and the agent has no such tool yet; did you mean 'refund', which runs without approval?",
+        "interrupt_on names 'of_a_sub_agent', and the agent has no such tool yet",
+    ] == [text.removeprefix("conversation 'c': ") for text in said]
+
+
+@pytest.mark.parametrize("registered", ["a tool", "a function"])
+async def test_policy_by_object_when_it_has_another_name(autojump_clock: Any, registered: str) -> None:
+    """Who hands over the object means the object, whatever the model calls it."""
+    purse = Purse()
+    renamed = Tool.of(purse.pay, name="give")
+    tool, key, name = (renamed, purse.pay, "give") if registered == "a tool" else (purse.pay, renamed, "pay")
+    agent = Agent(model=ScriptedModel([Call(name, amount=1), "end"]), tools=[tool], middleware=[Approvals({key: True})])
+    async with opened(agent) as sessions:
+        await ask(sessions)
+
+        assert [] == purse.paid
+
+
+async def test_policy_by_object_when_only_a_sub_agent_has_it(autojump_clock: Any) -> None:
+    """The policy of a function holds in sub-agents, also where the parent itself does not have it."""
+    purse = Purse()
+    inner = Agent(model=ScriptedModel([Call("give", amount=1), "done"]), tools=[Tool.of(purse.pay, name="give")])
+    middleware = [Approvals({purse.pay: True}), SubAgents([task(inner)])]
+    async with opened(Agent(model=ScriptedModel([hand_over(), "end"]), middleware=middleware)) as sessions:
+        await ask(sessions)
+
+        assert [] == purse.paid
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_claims_of_two_middleware_hold_both(autojump_clock: Any, order: int) -> None:
+    """What one middleware does not allow stays forbidden, whatever another one allows."""
+
+    class Strict(Middleware):
+        async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+            return pending(call, allowed=("approve", "reject")) if call.name == "pay" else None
+
+    allowed = []
+    for middleware in ([gate(), Strict()], [Strict(), gate()]):
+        async with opened(paying(Purse(), middleware=middleware[::order])) as sessions:
+            allowed.append((await interrupt_of(sessions)).calls[0].allowed)
+
+    assert [("approve", "reject")] * 2 == allowed
+
+
+async def test_claims_that_agree_on_nothing(autojump_clock: Any) -> None:
+    """The call can be rejected: nobody is asked what cannot be answered."""
+
+    class Other(Approvals):
+        middleware_id = "Other"
+
+    effects = Effects()
+    gates = [Approvals({"pay": ["approve"]}), Other({"pay": ["edit"]})]
+    agent = scripted(Call("pay", amount=1), "end", tools=[effects.tool("pay")], middleware=gates)
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        outcome = await world.decide(Reject(call))
+
+    assert ("reject",) == call.allowed
+    assert "end" == text_of(outcome)
+    assert [] == effects.done
+
+
+async def test_claim_that_allows_nothing(autojump_clock: Any) -> None:
+    """It is refused, and names its middleware: a turn never waits for what nobody can give."""
+
+    class Mute(Middleware):
+        async def claim(self, context: Any, call: ToolCall, tool: Any) -> Any:
+            return pending(call, allowed=())
+
+    effects = Effects()
+    async with World(scripted(Call("pay", amount=1), tools=[effects.tool("pay")], middleware=[Mute()])) as world:
+        outcome = await world.post()
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, MiddlewareError)
+    assert [] == effects.done
+
+
+@pytest.mark.parametrize("wrong", [{"reason": 5}, {"reason": "\ud800"}, {"when": True}])
+def test_policy_that_could_never_be_asked(wrong: Any) -> None:
+    """It is refused when it is built, not at the first call."""
+    with pytest.raises((TypeError, ValueError), match="reason|when"):
+        Approvals({"pay": True}, **wrong)
+
+
+async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
+    """What it remembers of calls that were rejected does not grow with the conversation."""
+    effects = Effects()
+    replies: Callable[[Any], Any] = lambda request: "end" if request.messages[-1].results else Call("pay", amount=1)  # noqa: E731
+    agent = Agent(model=ScriptedModel(replies), tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent) as world:
+        for _ in range(5):
+            await world.decide(Reject((await world.ask()).calls[0]))
+        runtime = world.sessions.runtime
+        entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
+        assert entry is not None
+        assert entry.live is not None
+        remembered = entry.live.turns.pipeline._waiting_tools or {}
+
+    assert 1 == len(remembered)
+
+
+class Confused(Middleware):
+    """A gate that asks about other arguments than those of the call."""
+
+    async def claim(self, context: MiddlewareContext, call: ToolCall, tool: Tool) -> PendingCall | None:
+        return pending(ToolCall(call.call_id, call.name, {"amount": 1}), kind="approval")
+
+
+async def test_gate_that_asks_about_another_call(autojump_clock: Any) -> None:
+    """People are shown what would run: a gate that claims something else ends the turn, and nothing runs."""
+    effects = Effects()
+    agent = scripted(Call("pay", amount=1000), "done", tools=[effects.tool("pay")], middleware=[Confused()])
+    async with World(agent) as world:
+        outcome = await world.post()
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, MiddlewareError)
+        assert [] == effects.done

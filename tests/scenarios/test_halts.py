@@ -1,11 +1,13 @@
 """Halts: a tool stops the conversation until a person has acknowledged it."""
 
+import threading
 from typing import Any
 
 import pytest
 import trio
 
 from tests.support.people import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, gated, interrupt_in, scripted, text_of
+from tests.support.scenarios import of_kind, read_all
 from tests.support.stores import Backend
 from trio_sagents import (
     Approvals,
@@ -15,12 +17,17 @@ from trio_sagents import (
     ConversationNotFound,
     Edit,
     Halt,
+    Interrupt,
     InvalidDecision,
+    Middleware,
     NotInterrupted,
     Snapshot,
+    StateRestored,
     Status,
+    StatusChanged,
     SubAgents,
     Task,
+    TurnLimits,
 )
 from trio_sagents.testing import Call, ScriptedModel
 
@@ -65,6 +72,8 @@ async def test_dismiss_wakes_and_subscribers_see_the_state_after_it(autojump_clo
             await subscriber.subscribe(CONVERSATION)
             await world.dismiss()
             first = (await subscriber.__anext__()).event
+            if isinstance(first, StateRestored):
+                first = (await subscriber.__anext__()).event
 
         assert isinstance(first, Snapshot)
         assert (Status.IDLE, None) == (first.status, first.interrupt)
@@ -224,3 +233,213 @@ async def test_edited_tool_that_halts(autojump_clock: Any, backend: Backend, how
 
         assert (await world.resume(Edit(first.calls[0], {"amount": 2}))).duplicate
         assert "next" == text_of(await world.post("go on"))
+
+
+# ── what a halt stops
+
+
+class Site:
+    """Tools of which one halts, and what became of the others."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.began, self.thread = threading.Event(), threading.Event()
+
+    async def alarm(self) -> Halt:
+        """Halt after a second."""
+        await trio.sleep(1)
+        self.log.append("halts")
+        return Halt("fire")
+
+    async def work(self, amount: int) -> str:
+        """Work for a long time."""
+        self.log.append(f"{amount} begins")
+        try:
+            await trio.sleep(1000)
+        finally:
+            self.log.append(f"{amount} ends")
+        return "worked"
+
+    def heavy(self, amount: int) -> str:
+        """Work in a thread."""
+        self.began.set()
+        self.thread.wait(20)
+        return f"{amount} done"
+
+    async def quick(self, amount: int) -> str:
+        """Work at once."""
+        self.log.append(f"{amount} quick")
+        await trio.lowlevel.checkpoint()
+        return "done"
+
+    @property
+    def tools(self) -> list[Any]:
+        return [self.alarm, self.work, self.heavy, self.quick]
+
+
+async def results_by_id(world: World) -> list[tuple[str, str, str]]:
+    """Return (tool, status, text) of the results, in the order in which they were stored."""
+    return [(one.name, one.status, one.content) for message in await world.messages() for one in message.results]
+
+
+async def test_halt_while_siblings_run(autojump_clock: Any) -> None:
+    """People are told at once: a sibling in a task is cancelled, and on record as in a turn that is cut."""
+    site = Site()
+    agent = scripted([Call("alarm"), Call("work", amount=1), Call("quick", amount=2)], "next", tools=site.tools)
+    async with World(agent) as world:
+        began = trio.current_time()
+        interrupt = await world.ask()
+
+        assert "halt" == interrupt.kind
+        assert 1.0 == trio.current_time() - began
+        assert "1 ends" == site.log[-1]
+        assert [("quick", "completed"), ("work", "cancelled")] == [(name, status) for name, status, _ in await results_by_id(world)]
+        assert "while it ran" in (await world.results())["work"][1]
+        await world.dismiss()
+        assert "next" == text_of(await world.post("go on"))
+
+
+async def test_halt_while_a_thread_runs() -> None:
+    """A thread cannot be stopped: its result is discarded, its outcome is on record as unknown, and nobody waits for it."""
+
+    async def see() -> Halt:
+        """Halt when the thread works."""
+        await trio.to_thread.run_sync(site.began.wait)
+        return Halt("fire")
+
+    site = Site()
+    agent = scripted([Call("heavy", amount=1), Call("see")], "next", tools=[*site.tools, see])
+    try:
+        async with World(agent) as world:
+            with trio.fail_after(10):
+                interrupt = await world.ask()
+
+            assert ("halt", "unknown") == (interrupt.kind, (await world.results())["heavy"][0])
+    finally:
+        site.thread.set()
+
+
+@pytest.mark.parametrize("approved", [False, True])
+async def test_halt_before_other_calls_begin(autojump_clock: Any, backend: Backend, approved: bool) -> None:
+    """No call of the answer begins after the halt, approved or not; each is on record as not run."""
+    site = Site()
+    calls = [Call("alarm"), Call("quick", amount=1), Call("quick", amount=2)]
+    gates = [Approvals({"alarm": True, "quick": True})] if approved else []
+    agent = scripted(calls, "next", tools=site.tools, middleware=gates, limits=TurnLimits(max_parallel=1))
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        if approved:
+            interrupt = interrupt_in(await world.decide(*map(Approve, interrupt.calls)))
+        assert "halt" == interrupt.kind
+        after = site.log[site.log.index("halts") + 1 :]
+        assert [] == after
+        not_run = [text for name, status, text in await results_by_id(world) if "halted the conversation before" in text]
+        assert 2 - len([one for one in site.log if "quick" in one]) == len(not_run)
+        await world.dismiss()
+        assert "next" == text_of(await world.post("go on"))
+
+
+@pytest.mark.parametrize("halts_inside", [True, False], ids=["in the sub-agent", "in the parent"])
+async def test_halt_beside_a_sub_agent(autojump_clock: Any, backend: Backend, halts_inside: bool) -> None:
+    """A halt stops the calls of the parent and of all sub-agents, wherever it comes from."""
+    site = Site()
+    inner = [Call("alarm") if halts_inside else Call("work", amount=1), Call("work", amount=2)]
+    task = Task(name="t", description="d", model=ScriptedModel([inner, "never"]), tools=site.tools)
+    outer = [Call("task", instructions="x", name="t"), Call("work", amount=3) if halts_inside else Call("alarm")]
+    agent = scripted(outer, "next", tools=site.tools, middleware=[SubAgents([task], general_purpose=False)])
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+
+        assert ("halt", ("t",) if halts_inside else ()) == (interrupt.kind, tuple(interrupt.calls[0].path))
+        begun, ended = ([one.split()[0] for one in site.log if word in one] for word in ("begins", "ends"))
+        assert sorted(begun) == sorted(ended)
+        cut = "work" if halts_inside else "task"
+        assert "cancelled" == (await world.results())[cut][0]
+        await world.dismiss()
+        assert "next" == text_of(await world.post("go on"))
+        assert site.log.count("halts") == 1
+
+
+async def test_halt_of_two_at_once(autojump_clock: Any) -> None:
+    """Two calls that halt in the same instant both say why; neither takes the word from the other."""
+    agent = scripted([Call("stop", amount=1), Call("stop", amount=2)], "next", tools=[stop])
+    async with World(agent) as world:
+        interrupt = await world.ask()
+
+        assert {"halt"} == {call.kind for call in interrupt.calls}
+        assert len(interrupt.calls) + len(await results_by_id(world)) == 2
+
+
+async def test_halt_while_a_middleware_holds_a_call_back(autojump_clock: Any) -> None:
+    """A call that a middleware delays has not begun, and does not begin after the halt."""
+
+    class Slow(Middleware):
+        async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
+            if call.name == "quick":
+                await trio.sleep(50)
+            return await call_next(call)
+
+    site = Site()
+    agent = scripted([Call("alarm"), Call("quick", amount=1)], "next", tools=site.tools, middleware=[Slow()])
+    async with World(agent) as world:
+        began = trio.current_time()
+        await world.ask()
+
+        assert 1.0 == trio.current_time() - began
+        assert ["halts"] == site.log
+        assert "halted the conversation before" in (await world.results())["quick"][1]
+
+
+# ── what waits is seen while other calls run
+
+
+async def seen_early(world: World, subscriber: Any, wait: float) -> list[Any]:
+    """Return the calls that viewers are shown as waiting after some seconds, while the turn still runs."""
+    await trio.sleep(wait)
+    told = of_kind(await read_all(subscriber), StatusChanged)
+    return [event.data for event in told if isinstance(event.data, Interrupt)]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["agent", "sub-agent"])
+async def test_approval_behind_a_slow_sibling(autojump_clock: Any, inside: bool) -> None:
+    """Viewers see what waits while a sibling still runs, as not yet decidable; then the interrupt that takes decisions."""
+    site, effects = Site(), Effects()
+    calls = [Call("pay", amount=1), Call("work", amount=1)]
+    gates = [gated(effects, "pay")]
+    if inside:
+        task = Task(name="t", description="d", model=ScriptedModel([calls, "did it"]), tools=[effects.tool("pay"), site.work])
+        agent = scripted(Call("task", instructions="x", name="t"), "done", middleware=[*gates, SubAgents([task], general_purpose=False)])
+    else:
+        agent = scripted(calls, "done", tools=[effects.tool("pay"), site.work], middleware=gates)
+    async with World(agent) as world, world.sessions.open_subscriber() as subscriber:
+        await world.handle()
+        await subscriber.subscribe(CONVERSATION)
+        receipt = await world.sessions.post(CONVERSATION, "go")
+        (early,) = await seen_early(world, subscriber, 10)
+
+        assert ("", False, ["pay"], [{"amount": 1}]) == (
+            early.interrupt_id,
+            early.restorable,
+            [call.name for call in early.calls],
+            [call.arguments for call in early.calls],
+        )
+        with pytest.raises(NotInterrupted):
+            await world.resume(Approve(early.calls[0]))
+        interrupt = interrupt_in(await receipt.wait())
+        assert early.calls[0].call_id == interrupt.calls[0].call_id
+        assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
+        assert [1] == effects.of("pay")
+
+
+async def test_approval_when_nothing_else_runs(autojump_clock: Any) -> None:
+    """A call that waits alone is told once, by the interrupt itself."""
+    effects = Effects()
+    async with World(scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])) as world:
+        async with world.sessions.open_subscriber() as subscriber:
+            await world.handle()
+            await subscriber.subscribe(CONVERSATION)
+            await world.ask()
+            told = of_kind(await read_all(subscriber), StatusChanged)
+
+    assert [Status.RUNNING, Status.INTERRUPTED] == [event.status for event in told]
+    assert [None] == [event.data for event in told if event.status is Status.RUNNING]

@@ -1,13 +1,17 @@
 """A host's own AgentPersistence and DisplayMessagePersistence: plain dicts, that fail."""
 
+import gc
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from tests.support.payments import Purse, decide, interrupt_of, paying
 from tests.support.scenarios import (
+    NOW,
     DictRows,
     DictStates,
     FaultyStore,
@@ -23,12 +27,14 @@ from tests.support.scenarios import (
     transcript,
 )
 from trio_sagents import (
+    Agent,
     Approvals,
     Approve,
     Commit,
     Completed,
     Conflict,
     ConversationNotFound,
+    DisplayMessage,
     DisplayMessageSaved,
     DisplayMessageUpdated,
     Failed,
@@ -40,10 +46,11 @@ from trio_sagents import (
     StateError,
     StateFromFuture,
     StoredState,
+    ToolContext,
     TurnEnded,
     open_sessions,
 )
-from trio_sagents.testing import Call, Hang
+from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
 async def look() -> str:
@@ -223,7 +230,7 @@ async def test_rows_are_offered_again_at_the_next_load(autojump_clock: Any) -> N
 
 
 async def test_rows_whose_state_failed_are_not_written(autojump_clock: Any) -> None:
-    """State first: where the state could not be stored, no row appears."""
+    """The state is stored first: if it could not be stored, no row appears."""
     states, rows = DictStates(), DictRows()
     states.faults.every["persist_state"] = OSError("down")
     async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
@@ -268,6 +275,73 @@ async def test_tool_status_that_fails_harms_nothing(autojump_clock: Any) -> None
     rows.faults.every["update_tool_status"] = OSError("down")
     async with opened(make_agent(Call("x"), "b"), agent_persistence=states, display_message_persistence=rows) as sessions:
         assert "b" == await answer_to(sessions)
+
+
+async def nop() -> str:
+    """Do nothing."""
+    return "ok"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_tool_status_that_failed_once_is_told_again(autojump_clock: Any, n: int) -> None:
+    """Whichever update fails, the transcript hears of it with the next write, in the order in which it happened."""
+    states, rows, taken = DictStates(), DictRows(), []
+
+    async def update_tool_status(scope: Any, status: str, tool_info: Any, context: Any) -> None:
+        await rows.faults.call("update_tool_status", lambda: taken.append((status, tool_info)))
+
+    rows.update_tool_status = update_tool_status  # type: ignore[method-assign]  # keeps what it has taken
+    rows.faults.fail("update_tool_status", n=n)
+    agent = make_agent(["a", Call("nop")], "b", tools=[nop])
+    async with opened(agent, agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions)
+
+    assert [("executing", "arguments"), ("completed", "result")] == [
+        (status, next(key for key in info if key not in {"call_id", "name"})) for status, info in taken
+    ]
+
+
+async def test_tool_status_that_failed_is_told_again_after_a_restart(autojump_clock: Any) -> None:
+    """The last updates of a turn that failed are told when the conversation is next loaded, by another process."""
+    states, rows = DictStates(), DictRows()
+    rows.faults.every["update_tool_status"] = OSError("down")
+    agent = make_agent(["a", Call("nop")], "b", tools=[nop])
+    async with opened(agent, agent_persistence=states, display_message_persistence=rows) as sessions:
+        await answer_to(sessions)
+    rows.faults.every.clear()
+    rows.statuses.clear()
+    async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
+        await sessions.start("c")
+
+    assert ["executing", "completed"] == [status for status, _ in rows.statuses]
+
+
+async def test_transcript_alone(autojump_clock: Any) -> None:
+    """Only the router is required: a transcript without a store of states has the states kept in memory, for the block."""
+    rows = DictRows()
+    async with opened(display_message_persistence=rows) as sessions:
+        assert "re: one" == await answer_to(sessions, "one")
+        await sessions.stop("c")
+        assert "re: two" == await answer_to(sessions, "two")
+        assert 4 == len((await sessions.history("c")).rows)
+        assert ["c"] == [item.conversation_id for item in (await sessions.conversations()).items]
+        await sessions.stop("c")
+        assert await sessions.delete("c")
+        with pytest.raises(ConversationNotFound):
+            await sessions.history("c")
+
+    assert ["one", "re: one", "two", "re: two"] == [row.content["text"] for row in rows.rows.values()]
+
+
+async def test_transcript_that_hangs_lets_the_conversation_go_on(autojump_clock: Any) -> None:
+    """A transcript that hangs stops no conversation: each write waits for it at most half of `settle_timeout`."""
+    rows = DictRows()
+    rows.faults.latency["save_message"] = 1e9
+    async with opened(display_message_persistence=rows, policy={"settle_timeout": 4.0}) as sessions:
+        began = trio.current_time()
+        assert "re: hi" == await answer_to(sessions)
+
+        assert trio.current_time() - began <= 3 * 2.0
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -341,7 +415,7 @@ async def test_conflict_of_a_hosts_store(autojump_clock: Any) -> None:
 
 
 class Both(FaultyStore):
-    """One object for both keys, that can commit."""
+    """One object for both keys."""
 
     async def load_state(self, *_: Any) -> Any:
         raise AssertionError("the flat path is used")
@@ -350,7 +424,7 @@ class Both(FaultyStore):
 
 
 async def test_one_object_for_both_keys_is_one_unit(autojump_clock: Any) -> None:
-    """The flat path is used when one object serves both keys."""
+    """If one object serves both keys, each commit is one transaction."""
     both = Both()
     async with opened(agent_persistence=both, display_message_persistence=both) as sessions:
         assert "re: hi" == await answer_to(sessions)
@@ -395,7 +469,7 @@ def plain(method: str) -> Any:
 
 @pytest.mark.parametrize("method", ["load_state", "persist_state"])
 async def test_sync_methods_of_a_state_store(autojump_clock: Any, method: str) -> None:
-    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    """A plain function in place of an async one is a TypeError at first use, and names the function."""
     states = DictStates()
     setattr(states, method, plain(method))
     error = await result_of_first_use(agent_persistence=states)
@@ -406,22 +480,17 @@ async def test_sync_methods_of_a_state_store(autojump_clock: Any, method: str) -
 
 @pytest.mark.parametrize("method", ["load", "commit", "history", "conversations", "delete"])
 async def test_sync_methods_of_a_store(autojump_clock: Any, method: str) -> None:
-    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    """A plain function in place of an async one is a TypeError at first use, and names the function."""
     store = FaultyStore()
     setattr(store, method, plain(method))
-    if method in {"load", "commit"}:
+    if method != "delete":  # a start asks who owns the conversation
         error = await result_of_first_use(store=store)
     else:
         async with opened(store=store) as sessions:
             await answer_to(sessions)
             await sessions.stop("c")
-            call = {
-                "history": lambda: sessions.history("c"),
-                "conversations": sessions.conversations,
-                "delete": lambda: sessions.delete("c"),
-            }
             with pytest.raises((TypeError, PersistenceError)) as caught:
-                await call[method]()
+                await sessions.delete("c")
             error = caught.value
             while not isinstance(error, TypeError) and error.__cause__ is not None:
                 error = error.__cause__
@@ -476,3 +545,121 @@ async def test_status_of_calls_that_the_next_turn_closes(autojump_clock: Any) ->
         assert "b" == await answer_to(sessions, "go on")
 
     assert [("unknown", "look")] == [(status, about["name"]) for status, about in rows.statuses]
+
+
+async def test_documents_of_agents_that_have_ended(autojump_clock: Any) -> None:
+    """R16: with an AgentPersistence, nothing of a conversation stays in memory when its agent has ended."""
+
+    class Forgetful(DictStates):
+        async def persist_state(self, scope: Any, state_data: Any, context: Any) -> None: ...
+
+    async with opened(make_agent("ok"), agent_persistence=Forgetful()) as sessions:
+        await ask(sessions, message_id="a name of its own")
+        await sessions.stop("c")
+        gc.collect()
+
+        assert [] == [one for one in gc.get_objects() if isinstance(one, dict) and one.get("message_id") == "a name of its own"]
+
+
+@pytest.mark.parametrize("before", ["-2", " 3 ", "1_0", 3], ids=repr)
+async def test_split_history_with_a_cursor_that_is_none(autojump_clock: Any, before: Any) -> None:
+    """R29: with an AgentPersistence, too, a cursor that history() did not give is refused."""
+    async with opened(agent_persistence=DictStates()) as sessions:
+        for index in range(4):
+            await ask(sessions, str(index))
+        page = await sessions.history("c", limit=3)
+        assert 3 == len((await sessions.history("c", limit=3, before=page.before)).rows)
+        with pytest.raises((TypeError, ValueError)):
+            await sessions.history("c", limit=3, before=before)
+
+
+async def test_metadata_with_keys_that_are_no_strings(autojump_clock: Any) -> None:
+    """A host's store gets plain JSON."""
+    states = DictStates()
+
+    async def note(context: ToolContext) -> str:
+        """Note."""
+        await context.update(metadata={"n": {3: 4}})
+        return "noted"
+
+    agent = Agent(model=ScriptedModel([Call("note"), "end"]), tools=[note])
+    async with opened(agent, agent_persistence=states, display_message_persistence=DictRows()) as sessions:
+        await ask(sessions)
+
+    assert all(json.loads(json.dumps(data)) == data for _, data, _ in states.saves)
+
+
+class Flagging(DictStates):
+    """Fails to keep the flag at its n-th call."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    async def set_interrupted(self, scope: Any, context: Any, interrupted: bool) -> None:
+        self.n -= 1
+        if not self.n:
+            raise OSError("no")
+        await super().set_interrupted(scope, context, interrupted)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_flag_that_cannot_be_kept_harms_nothing(autojump_clock: Any, n: int) -> None:
+    """`set_interrupted` is a hint for the host's lists: the state beside it was kept, and counts."""
+    purse, states = Purse(), Flagging(n)
+    async with opened(paying(purse), agent_persistence=states, display_message_persistence=DictRows()) as sessions:
+        interrupt = await interrupt_of(sessions)
+        await decide(sessions, Approve(interrupt.calls[0]))
+        assert isinstance(await ask(sessions, "again"), Completed)
+
+    assert [1] == purse.paid
+    assert states.interrupted[-1:] != [True]
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+async def test_flag_is_that_of_the_stored_state(autojump_clock: Any, n: int) -> None:
+    """Whichever save fails: `set_interrupted` has said what the stored state says, and nothing is paid twice."""
+    purse, states = Purse(), DictStates()
+    states.faults.fail("persist_state", n)
+    async with opened(paying(purse), agent_persistence=states, display_message_persistence=DictRows()) as sessions:
+        try:
+            outcome = await ask(sessions)
+            if isinstance(outcome, Interrupted):
+                await decide(sessions, Approve(outcome.interrupt.calls[0]))
+        except PersistenceError:
+            assert [] == purse.paid
+        stored = states.rows["c"].data["interrupt"] if "c" in states.rows else None
+
+        assert bool(stored) == (states.interrupted[-1:] == [True])
+    for _, data, _ in states.saves:
+        assert set(data) == {"version", "messages", "queue", "todos", "metadata", "interrupt"}
+        json.dumps(data)
+
+
+async def _other() -> str:
+    """Shield as well: which of the two begins is Trio's to say."""
+    with trio.CancelScope(shield=True):
+        await trio.sleep(50)
+    return "done"
+
+
+class Steps(DictRows):
+    """A host's transcript with a row for each step of a call."""
+
+    async def update_tool_status(self, scope: Any, status: Any, tool_info: Any, context: Any) -> DisplayMessage | None:
+        await super().update_tool_status(scope, status, tool_info, context)
+        if status == "executing":
+            return None
+        return DisplayMessage("call", "m", "tool", "tool_call", {"name": tool_info["name"]}, status, NOW)
+
+
+async def test_row_that_a_host_changes_with_a_call(autojump_clock: Any) -> None:
+    """A row that a host's own transcript gives back for the step of a call is told to viewers as changed."""
+    rows = Steps()
+    agent = make_agent(Call("_other"), "done", tools=[_other])
+    async with opened(agent, agent_persistence=DictStates(), display_message_persistence=rows) as sessions, sessions.watch("c") as watch:
+        assert isinstance(await ask(sessions), Completed)
+        changed = of_kind(await read_all(watch), DisplayMessageUpdated)
+
+    assert ["executing", "completed"] == [status for status, _ in rows.statuses]
+    assert [("call", "completed")] == [(event.row.row_id, event.row.status) for event in changed]

@@ -22,16 +22,23 @@ from tests.support.scenarios import (
     transcript,
 )
 from trio_sagents import (
+    Agent,
     AgentNotRunning,
     AgentShutdown,
     AskUser,
     Completed,
     Interrupted,
+    MemoryStore,
+    Middleware,
+    SessionConfig,
     ShutdownReason,
+    SingleFactoryRouter,
     Status,
     conversation_topic,
+    open_sessions,
 )
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, FaultAt, ScriptedModel, Simulation, simulate
+from trio_sagents.testing import FaultyStore as FaultyStoreOnPlan
 
 
 async def ended_at(agent: Any) -> tuple[ShutdownReason, float]:
@@ -62,7 +69,7 @@ async def test_inactivity_of_infinity_disables(autojump_clock: Any) -> None:
 
 
 async def test_inactivity_then_post_brings_the_agent_back(autojump_clock: Any) -> None:
-    """An idle agent leaves by itself and comes back with its state."""
+    """An idle agent leaves, and comes back with its state."""
     async with opened(inactivity_timeout=60.0) as sessions:
         await answer_to(sessions, "one")
         await trio.sleep(100)
@@ -146,7 +153,7 @@ async def test_inactivity_after_a_long_turn(autojump_clock: Any) -> None:
 
 
 async def test_inactivity_while_a_tool_runs(autojump_clock: Any) -> None:
-    """A long tool is no inactivity."""
+    """A long tool is not inactivity."""
 
     async def work() -> str:
         """Work."""
@@ -195,7 +202,7 @@ async def test_viewer_grace(autojump_clock: Any) -> None:
 
 
 async def test_viewer_grace_when_a_viewer_comes_back(autojump_clock: Any) -> None:
-    """It is decided again at that moment: a viewer back in time keeps the agent."""
+    """The grace is decided again when it ends: a viewer who is back in time keeps the agent."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.watch("c", viewer="alice"):
             await trio.sleep(1)
@@ -207,7 +214,7 @@ async def test_viewer_grace_when_a_viewer_comes_back(autojump_clock: Any) -> Non
 
 
 async def test_viewer_grace_with_two_viewers(autojump_clock: Any) -> None:
-    """One viewer of two leaving is nothing."""
+    """If one of two viewers leaves, no grace begins."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions, sessions.watch("c", viewer="alice") as watch:
         async with sessions.watch("c", viewer="bob"):
             assert 2 == (await watch.info.agent.info()).viewers
@@ -218,7 +225,7 @@ async def test_viewer_grace_with_two_viewers(autojump_clock: Any) -> None:
 
 
 async def test_viewer_grace_without_any_viewer(autojump_clock: Any) -> None:
-    """The grace applies to an agent that had a viewer since its boot: one that nobody ever watched stays, and so does an unseen watch."""
+    """The grace applies to an agent that had a viewer since its boot. An agent that nobody watched stays, also after an unseen watch."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.watch("c"):
             pass
@@ -252,7 +259,7 @@ async def test_viewers_are_presence_entries(autojump_clock: Any) -> None:
 
 
 async def test_viewer_who_was_there_before_the_boot(autojump_clock: Any) -> None:
-    """A viewer who came before the boot counts as one when he leaves."""
+    """A viewer who came before the boot counts when he leaves."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.presence.track(conversation_topic("c"), "alice"):
             agent = (await sessions.start("c")).agent
@@ -275,7 +282,7 @@ async def test_viewer_grace_of_a_working_agent(autojump_clock: Any) -> None:
 
 
 async def test_viewer_grace_renewed_by_activity(autojump_clock: Any) -> None:
-    """It is decided again at that moment: activity during the grace gives the agent another grace."""
+    """The grace is decided again when it ends: activity during the grace gives the agent another one."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.watch("c", viewer="alice") as watch:
             await trio.sleep(1)
@@ -390,3 +397,53 @@ async def test_many_agents_leave_together(autojump_clock: Any) -> None:
 
         assert 0 == await sessions.agent_count()
         assert 0 == sessions.statistics().timers
+
+
+async def test_start_while_an_idle_agent_takes_its_time_to_leave(autojump_clock: Any) -> None:
+    """An agent that leaves counts as stopping until its tasks have ended. A caller who starts meanwhile gets the next agent."""
+
+    class Slow(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.linger)
+
+        async def linger(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(100)
+
+    async with opened(make_agent(middleware=[Slow()]), inactivity_timeout=10.0) as sessions:
+        await sessions.start("c")
+        await trio.sleep(50)
+        assert 1 == sessions.statistics().stopping
+        assert not await sessions.running("c")
+        assert (await sessions.start("c")).started
+        assert 110 <= trio.current_time()
+
+
+class Noting(Middleware):
+    """Keeps a note, outside of turns."""
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        """Keep it."""
+        await context.update(metadata={"note": message})
+
+
+def test_idle_agent_when_a_write_of_its_middleware_is_slow() -> None:
+    """An agent that is due to leave while such a write is pending waits for the write, without spinning."""
+
+    async def main(simulation: Simulation) -> float:
+        store = FaultyStoreOnPlan(simulation.faults, MemoryStore())
+        agent = Agent(model=ScriptedModel(["hello"]), middleware=[Noting()])
+        config = SessionConfig(factory_router=SingleFactoryRouter(agent), store=store, inactivity_timeout=20)
+        async with open_sessions(config) as sessions:
+            handle = (await sessions.start("c")).agent
+            await handle.notify_middleware("Noting", "n")
+            await handle.wait_ended()
+        return trio.current_time()
+
+    simulation, ended = simulate(main, 0, jumps=False, faults=[FaultAt(2, "slow")], max_steps=5_000)
+    assert ["store.commit (2:slow)"] == simulation.faults.struck
+    assert ended is not None
+    assert 30 <= ended < 60

@@ -1,11 +1,13 @@
 """The three ways of leaving open_sessions, and drain()."""
 
+import contextlib
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.support.payments import STORES, Purse, decide, each_store, interrupt_of, paying
 from tests.support.scenarios import (
     FaultyStore,
     Router,
@@ -21,17 +23,22 @@ from tests.support.scenarios import (
     transcript,
 )
 from trio_sagents import (
+    Agent,
     AgentShutdown,
+    Approve,
     CancelCause,
     Cancelled,
     Completed,
     MemoryStore,
+    SessionConfig,
+    Sessions,
     SessionsClosed,
     ShutdownReason,
+    SingleFactoryRouter,
     Unanswered,
     open_sessions,
 )
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, ScriptedModel, Simulation, simulate
 
 
 class HostError(Exception):
@@ -79,7 +86,7 @@ async def test_leave_normally_with_idle_agents_takes_no_time(autojump_clock: Any
 
 
 async def test_leave_normally_with_a_queue(autojump_clock: Any) -> None:
-    """What is queued when the block is left is answered within the grace, or Unanswered and still there at the next start."""
+    """Messages in the queue when the block is left are answered within the grace, or are Unanswered and still there at the next start."""
     store = MemoryStore()
     async with opened(slow_agent("answer", seconds=10), store=store) as sessions:
         await sessions.post("c", "one")
@@ -186,7 +193,7 @@ async def test_leave_by_a_failing_sibling(autojump_clock: Any) -> None:
             nursery.start_soon(fail)
             nursery.start_soon(host)
 
-    assert [HostError] == [type(one) for one in caught.value.exceptions]
+    assert [HostError] == [type(exception) for exception in caught.value.exceptions]
     assert "cancelled" == (await last_of(store))[2]
 
 
@@ -240,7 +247,7 @@ async def test_leave_during_a_boot(autojump_clock: Any) -> None:
 
 
 async def test_leave_with_everything_going_on(autojump_clock: Any) -> None:
-    """Whatever goes on, nothing is left running and nothing finished unsaved."""
+    """Whatever is going on, nothing keeps running, and nothing that was finished stays unsaved."""
     store, router = FaultyStore(), Router(slow_agent("0123456789", seconds=10))
     store.faults.latency["commit"] = 0.01
     async with opened(router, store=store) as sessions, trio.open_nursery() as nursery:
@@ -280,7 +287,7 @@ async def test_leave_saves_in_every_way(autojump_clock: Any) -> None:
 
 
 async def test_closed_reason_and_subscribers(autojump_clock: Any) -> None:
-    """Leaving the block gives reason CLOSED; a reader gets what is there, then SessionsClosed."""
+    """Leaving the block gives the reason CLOSED. A reader gets what there is, and then SessionsClosed."""
     seen: list[Any] = []
 
     async def read() -> None:
@@ -358,7 +365,7 @@ async def test_drain_from_a_tool_does_not_deadlock(autojump_clock: Any) -> None:
 
 
 async def test_memory_store_serves_one_host_after_the_other(autojump_clock: Any) -> None:
-    """What one host acknowledged the next one finds."""
+    """The next host finds what an earlier host acknowledged."""
     store = MemoryStore()
     for index in range(3):
         async with opened(store=store) as sessions:
@@ -427,7 +434,7 @@ async def test_statistics_go_back_to_zero(autojump_clock: Any) -> None:
 
 
 async def test_read_until_is_used(autojump_clock: Any) -> None:
-    """A reader that is waiting when an agent is drained hears of it."""
+    """A reader that waits when an agent is drained gets the shutdown."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         async with trio.open_nursery() as nursery:
@@ -435,3 +442,84 @@ async def test_read_until_is_used(autojump_clock: Any) -> None:
             seen = await read_until(subscriber, AgentShutdown)
 
         assert ShutdownReason.DRAINED is seen[-1].event.reason
+
+
+async def test_readers_when_a_tool_ends_the_program(autojump_clock: Any) -> None:
+    """R22: however the block ends, those who read from it get SessionsClosed."""
+
+    async def tool() -> str:
+        """Leave."""
+        raise SystemExit(3)
+
+    ended = []
+    async with trio.open_nursery() as nursery:
+
+        async def read(*, task_status: Any) -> None:
+            with pytest.raises(SessionsClosed):
+                async with sessions.open_subscriber() as subscriber:
+                    await subscriber.subscribe("c")
+                    task_status.started()
+                    async for _ in subscriber:
+                        pass
+            ended.append("closed")
+
+        with contextlib.suppress(BaseException):
+            async with open_sessions(make_config(make_agent(Call("tool"), tools=[tool]))) as sessions:
+                await nursery.start(read)
+                await sessions.post("c", "hi")
+                await trio.sleep(10)
+        await trio.sleep(100)
+        assert ["closed"] == ended
+        nursery.cancel_scope.cancel()
+
+
+@each_store
+async def test_drain_leaves_what_waits(autojump_clock: Any, store: str) -> None:
+    """An interrupted agent is at rest: drain does not wait for it, answers come too late, and it waits in the next life."""
+    purse, settings = Purse(), STORES[store]()
+    async with opened(paying(purse), **settings) as sessions:
+        interrupt = await interrupt_of(sessions)
+        report = await sessions.drain()
+        assert (1, 0) == (report.idle, report.cancelled)
+        for late in (sessions.resume("c", [Approve(interrupt.calls[0])]), sessions.dismiss("c")):
+            with pytest.raises(SessionsClosed):
+                await late
+    async with opened(paying(purse, "end"), **settings) as sessions:
+        assert isinstance(await decide(sessions, Approve(interrupt.calls[0])), Completed)
+        assert [1] == purse.paid
+
+
+async def test_leave_by_cancellation_when_a_post_is_on_its_way(autojump_clock: Any) -> None:
+    """The block is cancelled from outside while a message is on its way to the store: it is stored, and its caller knows."""
+    store, receipts = FaultyStore(), []
+
+    async def post(sessions: Sessions) -> None:
+        receipts.append(await sessions.post("c", "hi"))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as outer:
+            async with open_sessions(make_config(store=store)) as sessions:
+                await sessions.start("c")
+                store.faults.latency["commit"] = 2.0
+                nursery.start_soon(post, sessions)
+                await trio.sleep(1)
+                outer.cancel()
+                await trio.sleep(1)
+
+    assert outer.cancelled_caught
+    assert 1 == len(store.commits)
+    assert [False] == [receipt.duplicate for receipt in receipts]
+
+
+def test_open_sessions_when_it_is_cancelled_already() -> None:
+    """Entering sessions in a cancelled scope ends; nothing hangs in a shield."""
+
+    async def main(simulation: Simulation) -> bool:
+        config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=ScriptedModel(["hello"]))))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with open_sessions(config):
+                raise AssertionError("they were opened")
+        return scope.cancelled_caught
+
+    assert simulate(main, 0)[1]

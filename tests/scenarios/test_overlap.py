@@ -1,12 +1,14 @@
 """Two messages at once: the four overlap policies, and the order of everything that was accepted."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.support.people import CONVERSATION, Effects, World, gated, interrupt_in, text_of
 from tests.support.scenarios import (
     FaultyStore,
     Router,
@@ -21,8 +23,12 @@ from tests.support.scenarios import (
     state_of,
     transcript,
 )
+from tests.support.stores import Backend
 from trio_sagents import (
+    Agent,
     AgentBusy,
+    AlreadyDecided,
+    Approve,
     CancelCause,
     Cancelled,
     Completed,
@@ -37,7 +43,7 @@ from trio_sagents import (
     TurnStarted,
     UserMessage,
 )
-from trio_sagents.testing import Call, Hang
+from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
 async def users(sessions: Any) -> list[str]:
@@ -46,7 +52,7 @@ async def users(sessions: Any) -> list[str]:
 
 
 async def test_queue_is_one_follow_up_turn(autojump_clock: Any) -> None:
-    """Messages that come during a turn wait, and are answered by one follow-up turn, in the order of their commits."""
+    """Messages that come during a turn wait, and one follow-up turn answers them in the order of their commits."""
     agent = slow_agent("answer", seconds=10)
     async with opened(agent) as sessions, sessions.watch("c") as watch:
         first = await sessions.post("c", "1")
@@ -61,7 +67,7 @@ async def test_queue_is_one_follow_up_turn(autojump_clock: Any) -> None:
 
 
 async def test_two_people_press_enter_at_once(autojump_clock: Any) -> None:
-    """Turns are serialised by construction: nothing interleaves, nothing is lost, whoever presses Enter when."""
+    """Turns are serialised: nothing interleaves and nothing is lost, whoever presses Enter when."""
     store = FaultyStore()
     store.faults.latency["commit"] = 0.01
     async with opened(make_agent(chunk_size=1, chunk_interval=0.01), store=store) as sessions:
@@ -82,7 +88,7 @@ async def test_two_people_press_enter_at_once(autojump_clock: Any) -> None:
 
 
 async def test_queue_order_is_the_order_of_the_calls(autojump_clock: Any) -> None:
-    """One FIFO: messages whose posts began one after the other are taken in that order, whatever the store's latency."""
+    """Messages whose posts began one after the other are taken in that order, whatever the store's latency."""
     store = FaultyStore()
     async with opened(slow_agent("ok", seconds=100), store=store) as sessions:
         await sessions.post("c", "0")
@@ -111,7 +117,7 @@ async def test_steer_is_taken_at_the_next_model_call(autojump_clock: Any) -> Non
         await trio.sleep(1)
         before = await sessions.post("c", "before")
         steering = await sessions.post("c", "left", overlap="steer")
-        outcomes = [await one.wait() for one in (receipt, before, steering)]
+        outcomes = [await posted.wait() for posted in (receipt, before, steering)]
 
         assert isinstance(outcomes[0], Completed)
         assert 1 == len({outcome.message.message_id for outcome in outcomes})
@@ -120,7 +126,7 @@ async def test_steer_is_taken_at_the_next_model_call(autojump_clock: Any) -> Non
 
 
 async def test_steer_leaves_what_came_after_it(autojump_clock: Any) -> None:
-    """What was queued after the steering message waits for its own turn."""
+    """A message that was queued after the steering message waits for its own turn."""
 
     async def work() -> str:
         """Work."""
@@ -217,7 +223,7 @@ async def test_overlap_that_is_none(autojump_clock: Any, bad: Any) -> None:
 
 
 async def test_queue_after_an_error_is_held(autojump_clock: Any) -> None:
-    """After an error the queue is held until the next post, which releases all of it."""
+    """After an error the queue is held until the next post, which releases the whole queue."""
     agent = make_agent(ModelFailed("down"), "all", chunk_size=1, chunk_interval=1.0)
     async with opened(agent) as sessions:
         first = await sessions.post("c", "one")
@@ -308,7 +314,9 @@ async def test_message_id_posted_twice(autojump_clock: Any) -> None:
         outcomes = await first.wait(), await second.wait()
         third = await sessions.post("c", "hi", message_id="m1")
 
-        assert [("m1", False), ("m1", True), ("m1", True)] == [(one.message_id, one.duplicate) for one in (first, second, third)]
+        assert [("m1", False), ("m1", True), ("m1", True)] == [
+            (receipt.message_id, receipt.duplicate) for receipt in (first, second, third)
+        ]
         assert outcomes[0] == outcomes[1]
         assert outcomes[0].message == (await third.wait()).message
         assert ["hi"] == await users(sessions)
@@ -316,7 +324,7 @@ async def test_message_id_posted_twice(autojump_clock: Any) -> None:
 
 
 async def test_message_id_posted_at_once(autojump_clock: Any) -> None:
-    """Ten concurrent posts with one id: one message, one receipt that is no duplicate."""
+    """Ten concurrent posts with one id give one message, and one receipt that is not a duplicate."""
     store, receipts = FaultyStore(), []
     store.faults.latency["commit"] = 0.5
     async with opened(store=store) as sessions:
@@ -333,7 +341,7 @@ async def test_message_id_posted_at_once(autojump_clock: Any) -> None:
 
 
 async def test_message_id_posted_again_when_the_first_is_cancelled(autojump_clock: Any) -> None:
-    """A post that was cancelled in mid-commit was accepted: the same id again is a duplicate."""
+    """A post that was cancelled during its commit was accepted, so the same id again is a duplicate."""
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.start("c")
@@ -458,7 +466,7 @@ async def test_preprocessor_that_splits(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("result", [None, "text", (UserMessage("a"),), (UserMessage("a"), "b")], ids=repr)
 async def test_preprocessor_that_returns_nonsense(autojump_clock: Any, result: Any) -> None:
-    """A wrong shape is a TypeError that shows the expected one; nothing was done, the agent is usable."""
+    """A wrong return value is a TypeError that shows the expected shape. Nothing was done, and the agent is usable."""
 
     async def odd(message: UserMessage, scope: Any) -> Any:
         return result if message.text == "odd" else message
@@ -490,7 +498,7 @@ async def test_preprocessor_that_raises(autojump_clock: Any) -> None:
 
 
 async def test_preprocessor_and_duplicates(autojump_clock: Any) -> None:
-    """A duplicate is compared by what was posted, and preprocessed once."""
+    """A duplicate is compared by the posted content, and preprocessed once."""
     calls: list[str] = []
 
     async def count(message: UserMessage, scope: Any) -> UserMessage:
@@ -547,3 +555,23 @@ async def test_interrupts_duplicates_and_order(autojump_clock: Any) -> None:
 
         assert ["m1", "m2", "m3", "m4"] == sorted(await users(sessions))
         assert ("cancelled", "stop") == (stops[0], stops[-1])
+
+
+async def test_message_that_interrupts_while_the_interrupt_is_stored(autojump_clock: Any, backend: Backend) -> None:
+    """The message supersedes the interrupt: it does not wait for people after the turn that it was to cut."""
+    effects = Effects()
+    replies: Callable[[Any], Any] = lambda request: "heard" if request.messages[-1].text == "stop" else Call("pay", amount=1)  # noqa: E731
+    agent = Agent(model=ScriptedModel(replies), tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
+    async with World(agent, backend) as world:
+        storing = trio.Event()
+        world.store.delay = 5
+        world.store.before_commit = lambda commit: storing.set() if commit.lifecycle == "on_interrupt" else None
+        first = await world.sessions.post(CONVERSATION, "go")
+        await storing.wait()
+        outcome = await world.post("stop", overlap="interrupt")
+        interrupt = interrupt_in(await first.wait())
+        with pytest.raises(AlreadyDecided, match="superseded"):
+            await world.resume(Approve(interrupt.calls[0]))
+
+    assert "heard" == text_of(outcome)
+    assert [] == effects.done

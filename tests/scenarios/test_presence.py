@@ -1,6 +1,8 @@
 """Presence: agents on AGENTS_TOPIC with their status, viewers on their conversation's topic."""
 
 import datetime
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.support.scenarios import answer_to, make_agent, make_config, opened, slow_agent
-from trio_sagents import AGENTS_TOPIC, Presence, PresenceDiff, Status, conversation_topic, open_sessions
+from trio_sagents import AGENTS_TOPIC, LocalPubSub, Presence, PresenceDiff, PubSub, Sessions, Status, conversation_topic, open_sessions
 from trio_sagents.testing import Hang
 
 
@@ -82,7 +84,7 @@ async def test_watch_makes_a_viewer_while_it_is_open(autojump_clock: Any) -> Non
 
 
 async def test_watch_that_fails_leaves_no_viewer(autojump_clock: Any) -> None:
-    """A body that raises, and a cancelled one, leave no viewer behind."""
+    """Neither a body that raises nor a cancelled one leaves a viewer."""
     async with opened(policy={"viewer_grace": 100.0}) as sessions:
         with pytest.raises(KeyError):
             async with sessions.watch("c", viewer="alice"):
@@ -96,7 +98,7 @@ async def test_watch_that_fails_leaves_no_viewer(autojump_clock: Any) -> None:
 
 
 async def test_track_twice(autojump_clock: Any) -> None:
-    """One viewer in two tabs is one key with two metas; each tab leaves for itself."""
+    """One viewer in two tabs is one key with two metas, and each tab leaves alone."""
     async with opened() as sessions:
         topic = conversation_topic("c")
         async with sessions.presence.track(topic, "alice", {"tab": 1}):
@@ -106,7 +108,7 @@ async def test_track_twice(autojump_clock: Any) -> None:
 
 
 async def test_changes_start_now(autojump_clock: Any) -> None:
-    """A listener hears what comes after it; what came and went before it looked never was."""
+    """A listener hears only what happens after it began to listen."""
     presence = Presence()
     async with presence.track("t", "old"), presence.changes("t") as changes:
         async with presence.track("t", "brief"):
@@ -164,3 +166,121 @@ async def test_info_of_an_agent(autojump_clock: Any) -> None:
         assert info.started_at.tzinfo is not None
         (listed,) = await sessions.list_running()
         assert (info.agent_id, info.started_at) == (listed.agent_id, listed.started_at)
+
+
+@asynccontextmanager
+async def sharing(bus: PubSub, router: Any = None, **settings: Any) -> AsyncIterator[Sessions]:
+    """Open sessions on a bus, and close them when everybody has heard of that."""
+    async with open_sessions(make_config(router, pubsub=bus, **settings)) as sessions:
+        await trio.testing.wait_all_tasks_blocked()
+        yield sessions
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_two_blocks_that_share_a_bus(autojump_clock: Any) -> None:
+    """Each sees the other's agents, with their status, and its viewers; when a block ends, its entries are gone."""
+    bus = LocalPubSub()
+    async with sharing(bus) as here:
+        async with sharing(bus, slow_agent(seconds=10)) as there, here.presence.changes(AGENTS_TOPIC) as changes:
+            await here.start("a")
+            await there.start("b")
+            await trio.testing.wait_all_tasks_blocked()
+            assert {"conversation-a", "conversation-b"} == set(await here.presence.list(AGENTS_TOPIC))
+            assert {"conversation-a", "conversation-b"} == set(await there.presence.list(AGENTS_TOPIC))
+            diff = await anext(changes)
+            assert {"conversation-a", "conversation-b"} == set(diff.joins)
+            await there.post("b", "hi")
+            await trio.testing.wait_all_tasks_blocked()
+            assert "running" == (await here.presence.list(AGENTS_TOPIC))["conversation-b"][0]["status"]
+            async with there.watch("b", viewer="bob"):
+                await trio.testing.wait_all_tasks_blocked()
+                assert ["bob"] == list(await here.presence.list(conversation_topic("b")))
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert ["conversation-a"] == list(await here.presence.list(AGENTS_TOPIC))
+        assert {} == await here.presence.list(conversation_topic("b"))
+
+
+async def test_viewer_in_another_block(autojump_clock: Any) -> None:
+    """Who watches from another block is a viewer of the agent: it stays while that viewer is there, and leaves behind them."""
+    bus = LocalPubSub()
+    topic = conversation_topic("c")
+    async with sharing(bus, policy={"viewer_grace": 2.0}) as here, sharing(bus) as there:
+        await here.start("c")
+        async with there.presence.track(topic, "bob"):
+            await trio.sleep(1)
+            assert 1 == (await here.agent_info("c")).viewers
+            await trio.sleep(1000)
+            assert await here.running("c")
+        await trio.sleep(1.5)
+        assert await here.running("c")
+        await trio.sleep(1)
+
+        assert not await here.running("c")
+
+
+async def test_viewer_in_another_block_when_the_agent_starts(autojump_clock: Any) -> None:
+    """An agent that comes up knows the viewers that are in other blocks already."""
+    bus = LocalPubSub()
+    async with sharing(bus) as here, sharing(bus) as there, there.presence.track(conversation_topic("c"), "bob"):
+        await trio.testing.wait_all_tasks_blocked()
+        await here.start("c")
+
+        assert 1 == (await here.agent_info("c")).viewers
+
+
+class Cable:
+    """A bus that can be cut."""
+
+    def __init__(self) -> None:
+        self.inner = LocalPubSub()
+        self.max_payload = self.inner.max_payload
+        self.is_cut = False
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        if not self.is_cut:
+            self.inner.publish(topic, payload)
+
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return self.inner.subscribe(topic)
+
+
+async def test_viewer_in_a_block_that_vanished(autojump_clock: Any) -> None:
+    """A block that is not heard any more has no viewers: its entries expire, and the agent leaves as if they had left."""
+    bus = Cable()
+    async with sharing(bus, policy={"viewer_grace": 2.0}) as here, sharing(bus) as there:
+        await here.start("c")
+        async with there.presence.track(conversation_topic("c"), "bob"):
+            await trio.sleep(1)
+            bus.is_cut = True
+            await trio.sleep(9)
+            assert await here.running("c")
+            await trio.sleep(10)
+            assert not await here.running("c")
+
+
+async def test_bus_of_a_block_alone(autojump_clock: Any) -> None:
+    """A block with a bus of its own waits for no time because of presence, and neither does one that is alone on a shared bus."""
+    for settings in ({}, {"pubsub": LocalPubSub()}):
+        async with opened(**settings) as sessions, sessions.watch("c", viewer="alice"):
+            await trio.sleep(1000)
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().seconds_to_next_deadline > 100_000  # the limit of the test itself
+
+
+async def test_bus_that_does_not_work(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A bus that raises harms neither agents nor viewers of its own process; the log says so."""
+
+    class Dead(Cable):
+        def publish(self, topic: str, payload: bytes) -> None:
+            raise OSError("the network is down")
+
+        def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+            raise OSError("the network is down")
+
+    async with opened(pubsub=Dead()) as sessions, sessions.watch("c", viewer="alice") as watch:
+        await trio.sleep(20)
+        assert "re: hi" == await answer_to(sessions)
+        assert 1 == (await watch.info.agent.info()).viewers
+
+    assert {"the bus of presence failed; trying it again in 5 s"} == set(caplog.messages)

@@ -239,7 +239,7 @@ from trio_sagents import Agent, Approvals, Approve, SessionConfig, SingleFactory
 from trio_sagents.testing import Call, ScriptedModel
 
 def pay(amount: int) -> str:
-    '''Have an effect, and take the process down, where that is asked for.'''
+    '''Have an effect.'''
     with open("effects", "a") as file:
         file.write(f"{amount};")
     if sys.argv[1] == "tool":

@@ -1,22 +1,32 @@
-"""Questions: `ask_user` in all its kinds, what an answer may be, and what the model reads of it."""
+"""Questions: all kinds of `ask_user`, which answers are allowed, and what the model reads."""
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
+import trio.testing
 
+from tests.support.payments import STORES, Purse, decide, each_store, gate, hand_over, interrupt_of, paying, task
 from tests.support.people import CONVERSATION, MEANWHILE, Effects, Meanwhile, World, call_of, gated, scripted, text_of
+from tests.support.scenarios import (
+    opened,
+)
 from tests.support.stores import Backend
 from trio_sagents import (
+    Agent,
     AlreadyDecided,
     Answer,
+    Approvals,
     Approve,
     AskUser,
     Decision,
+    Interrupted,
     InvalidDecision,
     Option,
     Question,
     Reject,
+    Status,
     SubAgents,
     Task,
     envelope_to_dict,
@@ -142,7 +152,7 @@ async def test_question_when_it_asks_nothing_sensible(autojump_clock: Any, argum
     ],
 )
 async def test_settings_win_over_the_model(autojump_clock: Any, settings: Any, arguments: Any, expected: Any) -> None:
-    """What the host says of other answers and of declining holds for every question."""
+    """The host's settings for free answers and for declining apply to every question."""
     async with World(asking(middleware=AskUser(**settings), **arguments)) as world:
         question = (await world.ask()).calls[0].question
         assert question is not None
@@ -151,7 +161,7 @@ async def test_settings_win_over_the_model(autojump_clock: Any, settings: Any, a
 
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
-    """One interrupt holds whatever mix waits; the turn goes on when every member is settled, in any order and in several steps."""
+    """One interrupt holds all kinds of pending calls. The turn continues when all are settled, in any order, in several steps."""
     effects = Effects()
     sub = ScriptedModel([[Call("pay", amount=2), Call("ask_user", question="Why?")], "sub done"])
     task = Task(name="t", description="d", model=sub, tools=[effects.tool("pay")], middleware=[AskUser()])
@@ -184,12 +194,12 @@ async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, ba
         results = await world.results()
         assert ("completed", "red") == results["ask_user"]
         assert ("completed", "sub done") == results["task"]
-        assert {"pay 2 done", "because"} == {one.content for message in sub.requests[1].messages for one in message.results}
+        assert {"pay 2 done", "because"} == {result.content for message in sub.requests[1].messages for result in message.results}
         assert 4 == len(await world.records())
 
 
 async def test_answer_again_and_another_one(autojump_clock: Any, backend: Backend) -> None:
-    """The same answer returns what it led to; another one is refused; `cancel` and a value are not the same."""
+    """The same answer again returns its outcome, and another answer is refused. `cancel` and a value are different answers."""
     async with World(asking(kind="single", options=COLOURS), backend) as world:
         interrupt = await world.ask()
         first = await world.resume(Answer(interrupt.calls[0], "red"))
@@ -242,3 +252,72 @@ async def test_question_is_what_is_stored(autojump_clock: Any, backend: Backend)
         assert before == after
         assert after is not None
         assert Question("Which?", "multi", [Option("r", "Red"), Option("b")], allow_other=True) == after.calls[0].question
+
+
+@each_store
+async def test_batch_answered_in_three_processes(autojump_clock: Any, store: str) -> None:
+    """A sub-agent's approval, a question and an approval are answered in one life each; the turn continues after the last."""
+    purse, settings = Purse(), STORES[store]()
+
+    def agent() -> Agent:
+        inner = attrs.evolve(paying(purse), model=ScriptedModel(said))
+        replies = [hand_over(), Call("ask_user", question="Which?"), Call("pay", amount=2)]
+        model = ScriptedModel(lambda request: "end" if request.messages[-1].role == "tool" else replies)
+        return Agent(model=model, tools=purse.tools, middleware=[gate(), AskUser(), SubAgents([task(inner)])])
+
+    def said(request: Any) -> Any:
+        names = [result.name for message in request.messages for result in message.results]
+        return Call("look", what="x") if not names else Call("pay", amount=1) if names == ["look"] else "done"
+
+    async with opened(agent(), **settings) as sessions:
+        calls = (await interrupt_of(sessions)).calls
+    for left, call in zip((2, 1, 0), calls, strict=True):
+        async with opened(agent(), **settings) as sessions:
+            outcome = await decide(sessions, Answer(call, "blue") if call.kind == "question" else Approve(call))
+            waiting = outcome.interrupt.calls if isinstance(outcome, Interrupted) else ()
+
+            assert left == len(waiting)
+            assert (await sessions.agent_info("c")).status is (Status.INTERRUPTED if left else Status.IDLE)
+    assert [1, 2] == sorted(purse.paid)
+    assert ["x"] == purse.looked
+
+
+async def test_question_when_everything_needs_approval(autojump_clock: Any, backend: Backend) -> None:
+    """A question can be answered whatever gates there are: an answer runs nothing."""
+    agent = scripted(Call("ask_user", question="Who?"), "end", middleware=[Approvals({}, when=lambda tool: True), AskUser()])
+    async with World(agent, backend) as world:
+        (call,) = (await world.ask()).calls
+        outcome = await world.decide(Answer(call, "Ann"))
+
+    assert "question" == call.kind
+    assert "end" == text_of(outcome)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+@pytest.mark.parametrize("other", ["", "  "])
+async def test_answer_of_one_s_own_that_is_empty(autojump_clock: Any, kind: str, other: str) -> None:
+    """An empty free answer is refused, and the question stays pending."""
+    question = Call("ask_user", question="Which?", kind=kind, options=["S", "M"], allow_other=True)
+    async with World(scripted(question, "end", middleware=[AskUser()])) as world:
+        (call,) = (await world.ask()).calls
+        with pytest.raises(InvalidDecision, match="not empty"):
+            await world.resume(Answer(call, other=other))
+        outcome = await world.decide(Answer(call, other="XL"))
+
+    assert "end" == text_of(outcome)
+
+
+@pytest.mark.parametrize("seconds", [None, "60", True, 0, float("nan")])
+def test_questions_with_a_time_that_is_none(seconds: Any) -> None:
+    """An invalid time is refused, and the error names it."""
+    with pytest.raises((TypeError, ValueError), match=r"AskUser\.timeout"):
+        AskUser(timeout=seconds)
+
+
+@pytest.mark.parametrize("said", [{"value": "S"}, {"other": "XL"}])
+def test_answer_that_says_something_and_declines(said: Any) -> None:
+    """An answer cannot contain a value and decline, even if a browser sent it."""
+    with pytest.raises(ValueError, match="not both"):
+        Answer("i", "c", "d", cancel=True, **said)
+    with pytest.raises(ValueError, match="not both"):
+        Decision.from_dict({"type": "answer", "interrupt_id": "i", "call_id": "c", "digest": "d", "cancel": True, **said})

@@ -1,18 +1,23 @@
 """Starting: single flight, boots that fail or hang, and what goes to the host's own code."""
 
+import contextlib
 import contextvars
+import math
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from tests.support.logs import quiet_log
 from tests.support.scenarios import (
     NEVER,
     FaultyStore,
     Router,
     Verdicts,
     answer_to,
+    ask,
     kinds_of,
     make_agent,
     make_config,
@@ -23,6 +28,7 @@ from tests.support.scenarios import (
 )
 from trio_sagents import (
     Agent,
+    AgentNotRunning,
     AgentShutdown,
     AgentStopped,
     Completed,
@@ -30,6 +36,8 @@ from trio_sagents import (
     LimitExceeded,
     MemoryStore,
     Message,
+    Middleware,
+    MiddlewareError,
     SessionConfig,
     SessionInfo,
     SessionOpts,
@@ -40,13 +48,15 @@ from trio_sagents import (
     Status,
     TextPart,
     Todo,
+    ToolCall,
     UserMessage,
     open_sessions,
 )
+from trio_sagents.testing import Call, Simulation, simulate_many
 
 
 async def test_start_with_50_concurrent_callers(autojump_clock: Any) -> None:
-    """N concurrent callers: one router call, one factory call, one load; exactly one gets started=True."""
+    """N concurrent callers cause one router call, one factory call and one load; exactly one gets started=True."""
     router, store, infos = Router(build_delay=1), FaultyStore(), []
 
     async def call() -> None:
@@ -81,7 +91,7 @@ async def test_start_when_the_first_caller_is_cancelled(autojump_clock: Any) -> 
 
 
 async def test_start_when_every_caller_is_cancelled(autojump_clock: Any) -> None:
-    """The boot goes on without its callers; the first call that returns it gets started=True."""
+    """The boot continues without its callers. The first call that returns the agent gets started=True."""
     router = Router(build_delay=1)
     async with opened(router) as sessions:
         with trio.move_on_after(0.5):
@@ -135,7 +145,7 @@ class Refusing:
 
 @pytest.mark.parametrize("stage", ["authorize", "route", "build", "load"])
 async def test_start_when_the_boot_fails(autojump_clock: Any, stage: str) -> None:
-    """A failed boot gives each caller its own StartFailed(id, stage) from the host's error, and leaves nothing behind."""
+    """A failed boot gives each caller its own StartFailed(id, stage) from the host's error, and leaves nothing."""
     host, failures = Refusing(stage, OSError("mine")), []
     host.router.build_delay = 1
 
@@ -211,7 +221,7 @@ class Answering:
     ids=["none", "one", "tuple of one", "three", "no factory", "list"],
 )
 async def test_start_when_the_router_returns_a_wrong_shape(autojump_clock: Any, value: Any) -> None:
-    """A wrong return shape of the router is a TypeError that shows the expected one."""
+    """A wrong return value of the router is a TypeError that shows the expected shape."""
     async with opened(Answering(value)) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
@@ -227,7 +237,7 @@ async def test_start_when_the_router_returns_a_wrong_shape(autojump_clock: Any, 
     ids=["none", "str", "tuple of one", "no options", "three", "class"],
 )
 async def test_start_when_the_factory_returns_a_wrong_shape(autojump_clock: Any, value: Any) -> None:
-    """A wrong return shape of the factory is a TypeError that shows the expected one."""
+    """A wrong return value of the factory is a TypeError that shows the expected shape."""
     async with opened(Router(lambda _: value)) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
@@ -269,7 +279,7 @@ class SyncStore(FaultyStore):
     ids=lambda value: value if isinstance(value, str) else "of",
 )
 async def test_start_when_a_host_function_is_sync(autojump_clock: Any, settings: Any, name: str) -> None:
-    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    """A plain function in place of an async one is a TypeError at first use, and names the function."""
     async with opened(**settings) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
@@ -324,7 +334,7 @@ async def test_start_when_the_boot_hangs_and_its_callers_left(autojump_clock: An
 
 
 async def test_start_when_another_boot_is_slow(autojump_clock: Any) -> None:
-    """One slow load delays no other start."""
+    """A slow load delays no other start."""
     store = FaultyStore()
     store.faults.slow("load", 20)
     async with opened(store=store) as sessions, trio.open_nursery() as nursery:
@@ -371,7 +381,7 @@ async def test_router_config_goes_verbatim_to_the_factory(autojump_clock: Any) -
 
 
 async def test_fresh_state_attrs_when_fresh_and_when_restored(autojump_clock: Any) -> None:
-    """fresh_state_attrs seed a fresh state, never a restored one."""
+    """fresh_state_attrs seeds a fresh state, never a restored one."""
     seed = Message("seed", "assistant", [TextPart("welcome")], "stop")
     router = Router(opts=SessionOpts(fresh_state_attrs={"messages": [seed], "todos": ["buy milk"], "metadata": {"lang": "de"}}))
     async with opened(router) as sessions:
@@ -412,7 +422,7 @@ def test_session_opts_with_an_unknown_key(key: str) -> None:
 
 @pytest.mark.parametrize("value", ["5", None, -1.0, 0, True], ids=repr)
 def test_session_opts_with_a_wrong_override(value: Any) -> None:
-    """A wrong value for an override is refused where it is given."""
+    """A wrong value for an override is refused when it is given."""
     with pytest.raises((TypeError, ValueError), match="inactivity_timeout"):
         SessionOpts(supervisor_opts={"inactivity_timeout": value})
 
@@ -466,7 +476,7 @@ async def test_start_with_an_id_that_cannot_be(autojump_clock: Any, bad: str) ->
 
 @pytest.mark.parametrize("bad", [None, 42, b"c", ["c"]], ids=repr)
 async def test_start_with_an_id_of_a_wrong_type(autojump_clock: Any, bad: Any) -> None:
-    """An id that is no str is a TypeError."""
+    """An id that is not a str is a TypeError."""
     async with opened() as sessions:
         for call in (sessions.start, sessions.running, sessions.stop, sessions.get, sessions.history, sessions.delete):
             with pytest.raises(TypeError, match="conversation_id"):
@@ -492,6 +502,46 @@ async def test_agent_id_fun_that_clashes(autojump_clock: Any) -> None:
         assert "re: hi" == await answer_to(sessions, "hi", "one")
 
 
+def first_letter(conversation_id: str) -> str:
+    """Give one agent id to all conversations that begin alike."""
+    return "agent-" + conversation_id[0]
+
+
+@pytest.mark.parametrize("owner", ["alice", "bob"])
+async def test_agent_id_fun_that_clashes_and_whoever_looks(autojump_clock: Any, owner: str) -> None:
+    """To whoever does not start it, a conversation whose agent id another one has is not running: nobody learns who has it."""
+    async with opened(agent_id_fun=first_letter) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
+        await answer_to(sessions, "hi", "one", scope=owner)
+        for entry in (sessions.get, sessions.agent_info, sessions.history, sessions.cancel_turn, sessions.dismiss):
+            with pytest.raises(ConversationNotFound, match="no conversation 'other'"):
+                await entry("other", scope="bob")
+        await subscriber.subscribe("other")
+
+        assert [False] * 3 == [await entry("other", scope="bob") for entry in (sessions.running, sessions.stop, sessions.delete)]
+        assert {("other", "main"): "pending"} == subscriber.subscriptions
+        for start in (sessions.start("other", scope="bob"), sessions.post("other", "hi", scope="bob")):
+            with pytest.raises(ValueError, match="agent_id_fun gives conversation 'other' the agent id 'agent-o'") as caught:
+                await start
+            assert "one" not in str(caught.value).replace("id of its own", "")
+        assert await sessions.running("one", scope=owner)
+
+
+async def test_agent_id_fun_that_clashes_with_a_stored_conversation(autojump_clock: Any) -> None:
+    """A stored conversation is read and not running while another one has its agent id; whatever needs the id says so."""
+    async with opened(agent_id_fun=first_letter) as sessions:
+        await answer_to(sessions, "hi", "other")
+        await sessions.stop("other")
+        await sessions.start("one")
+
+        assert 2 == len((await sessions.history("other")).rows)
+        with pytest.raises(AgentNotRunning):
+            await sessions.get("other")
+        with pytest.raises(ValueError, match="agent_id_fun"):
+            await sessions.delete("other")
+        await sessions.stop("one")
+        assert await sessions.delete("other")
+
+
 async def test_max_sessions(autojump_clock: Any) -> None:
     """max_sessions bounds the agents; the error names the limit, and a stop makes room."""
     async with opened(policy={"max_sessions": 2}) as sessions:
@@ -506,7 +556,7 @@ async def test_max_sessions(autojump_clock: Any) -> None:
 
 
 async def test_max_sessions_per_scope(autojump_clock: Any) -> None:
-    """max_sessions_per_scope bounds one scope's agents, and no other's."""
+    """max_sessions_per_scope limits the agents of one scope, and not those of others."""
     async with opened(policy={"max_sessions_per_scope": 1}) as sessions:
         await sessions.start("1", scope="alice")
         with pytest.raises(LimitExceeded) as caught:
@@ -514,6 +564,27 @@ async def test_max_sessions_per_scope(autojump_clock: Any) -> None:
 
         assert "max_sessions_per_scope" == caught.value.limit
         assert (await sessions.start("3", scope="bob")).started
+
+
+async def test_initial_subscribers_when_one_is_closed(autojump_clock: Any) -> None:
+    """A closed subscriber refuses the start before anything is done, and the others are not subscribed by it."""
+    router = Router()
+    async with opened(router) as sessions, sessions.open_subscriber() as open_one:
+        async with sessions.open_subscriber() as closed:
+            pass
+        with pytest.raises(SessionsClosed):
+            await sessions.start("c", initial_subscribers=[open_one, closed])
+
+        assert ({}, 0) == (open_one.subscriptions, sessions.statistics().subscriptions)
+        assert [] == router.resolved
+
+
+async def test_initial_subscribers_when_they_come_from_a_generator(autojump_clock: Any) -> None:
+    """Whatever can be iterated will do, once."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        await sessions.start("c", initial_subscribers=(one for one in [subscriber]))  # type: ignore[arg-type]  # not promised
+
+        assert {("c", "main"): "subscribed"} == subscriber.subscriptions
 
 
 async def test_initial_subscribers_see_the_snapshot_first(autojump_clock: Any) -> None:
@@ -538,7 +609,7 @@ async def test_initial_subscribers_when_the_agent_is_up(autojump_clock: Any) -> 
 
 
 async def test_initial_subscribers_of_a_wrong_type(autojump_clock: Any) -> None:
-    """What is no Subscriber is a TypeError before any side effect."""
+    """A value that is not a Subscriber is a TypeError before any side effect."""
     router = Router()
     async with opened(router) as sessions:
         with pytest.raises(TypeError, match="Subscriber"):
@@ -550,7 +621,7 @@ async def test_initial_subscribers_of_a_wrong_type(autojump_clock: Any) -> None:
 
 
 async def test_start_when_the_caller_is_cancelled_withdraws_its_subscribers(autojump_clock: Any) -> None:
-    """A cancelled start leaves no subscription behind; the boot goes on."""
+    """A cancelled start leaves no subscription, and the boot continues."""
     async with opened(Router(build_delay=1)) as sessions, sessions.open_subscriber() as subscriber:
         with trio.move_on_after(0.5):
             await sessions.start("c", initial_subscribers=[subscriber])
@@ -603,8 +674,6 @@ async def test_start_during_the_leaving_of_the_block(autojump_clock: Any) -> Non
         except SessionsClosed:
             late.append(SessionsClosed)
         return "ok"
-
-    from trio_sagents.testing import Call
 
     async with opened(make_agent(Call("tool"), "done", tools=[tool])) as sessions:
         receipt = await sessions.post("c", "hi")
@@ -735,7 +804,7 @@ async def test_start_when_a_stranger_boots_meanwhile(autojump_clock: Any) -> Non
 
 
 async def test_start_failed_from_a_stop_has_no_agent_shutdown(autojump_clock: Any) -> None:
-    """A boot that was aborted never was an agent: its waiting subscribers hear nothing."""
+    """A boot that was aborted never was an agent, so its waiting subscribers get nothing."""
     async with opened(Router(build_delay=5)) as sessions, sessions.open_subscriber() as subscriber:
         await subscriber.subscribe("c")
         async with trio.open_nursery() as nursery:
@@ -750,3 +819,76 @@ async def test_start_failed_from_a_stop_has_no_agent_shutdown(autojump_clock: An
             assert await sessions.stop("c")
 
         assert [] == [kind for kind in kinds_of(await read_all(subscriber)) if kind is AgentShutdown]
+
+
+SEEDS: dict[str, Callable[[], Any]] = {
+    "one id twice": lambda: {"messages": [Message("a", "user", [TextPart("x")]), Message("a", "user", [TextPart("y")])]},
+    "an id that is no text": lambda: {"messages": [Message(5, "user", [TextPart("x")])]},  # type: ignore[arg-type]
+    "a role that is none": lambda: {"messages": [Message("a", "boss", [TextPart("x")])]},  # type: ignore[arg-type]
+    "a part without text": lambda: {"messages": [Message("a", "user", [TextPart(None)])]},  # type: ignore[arg-type]
+    "a todo's id": lambda: {"todos": [Todo("one", "x")]},  # type: ignore[arg-type]
+    "a todo's text": lambda: {"todos": [Todo(1, 5)]},  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("seed", list(SEEDS))
+async def test_seed_that_could_never_be_loaded(autojump_clock: Any, seed: str) -> None:
+    """A seed is checked like a loaded state: the start fails, and nothing is stored."""
+
+    def build(agent_id: str) -> Any:
+        return make_agent(), SessionOpts(fresh_state_attrs=SEEDS[seed]())
+
+    store = MemoryStore()
+    async with opened(Router(build), store=store) as sessions:
+        with pytest.raises(StartFailed):
+            await sessions.start("c")
+        with pytest.raises(ConversationNotFound):
+            await sessions.history("c")
+
+
+async def test_seed_with_an_open_call(autojump_clock: Any) -> None:
+    """R15: the history that a provider reads is valid, whatever the seed: each call is answered, or the start fails."""
+    agent = make_agent()
+    seed = [Message("a", "assistant", [ToolCall("c", "t")], "tool_calls")]
+    async with opened(Router(agent, SessionOpts(fresh_state_attrs={"messages": seed}))) as sessions:
+        with contextlib.suppress(StartFailed):
+            await ask(sessions)
+    for request in agent.model.requests:
+        calls = [call.call_id for message in request.messages for call in message.calls]
+        assert calls == [result.call_id for message in request.messages for result in message.results]
+
+
+async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
+    """Without `start_timeout` a boot takes as long as it takes."""
+    async with opened(Router(route_delay=1e5), policy={"start_timeout": math.inf}) as sessions:
+        assert "re: hi" == await answer_to(sessions)
+        assert trio.current_time() >= 1e5
+
+
+def test_start_when_the_agent_crashes_as_it_comes_up() -> None:
+    """A caller who waits for a boot gets the agent, or a failure with the crash as its cause."""
+
+    class Bomb(Middleware):
+        async def on_start(self, context: Any) -> None:
+            context.start_soon(self.explode)
+
+        async def explode(self) -> None:
+            for _ in range(later[0]):
+                await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+    causes: list[type] = []
+    later = [0]
+
+    async def program(simulation: Simulation) -> None:
+        later[0] = simulation.seed % 8
+        async with open_sessions(make_config(make_agent(middleware=[Bomb()]))) as sessions:
+            try:
+                await sessions.start("c")
+            except StartFailed as exc:
+                causes.append(type(exc.__cause__))
+
+    with quiet_log():
+        simulate_many(program, range(400), jumps=False)
+
+    assert {MiddlewareError} == set(causes)

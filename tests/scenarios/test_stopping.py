@@ -9,6 +9,7 @@ import trio.testing
 from tests.support.scenarios import (
     FaultyStore,
     Router,
+    StuckRouter,
     answer_to,
     ask,
     make_agent,
@@ -20,23 +21,32 @@ from tests.support.scenarios import (
     transcript,
 )
 from trio_sagents import (
+    Agent,
     AgentNotRunning,
     AgentShutdown,
     AgentStopped,
     CancelCause,
     Cancelled,
+    ChainError,
     Completed,
+    Failed,
+    PersistenceError,
+    SessionConfig,
     ShutdownReason,
+    SingleFactoryRouter,
     StartFailed,
     Status,
     StatusChanged,
+    TurnEnded,
     Unanswered,
+    open_sessions,
 )
-from trio_sagents.testing import Call, Hang
+from trio_sagents.testing import Call, Hang, ScriptedModel
+from trio_sagents.testing.machines import Schedule, scheduled
 
 
 async def test_stop_when_it_runs_and_when_it_does_not(autojump_clock: Any) -> None:
-    """True where there was an agent, False where there was none; running and the lists agree."""
+    """`stop` gives True if there was an agent, and else False; `running` and the lists agree."""
     async with opened() as sessions:
         await sessions.start("c")
         assert [True, False] == [await sessions.stop("c"), await sessions.stop("c")]
@@ -108,7 +118,7 @@ async def test_stop_with_grace_right_after_post(autojump_clock: Any) -> None:
 
 
 async def test_stop_again_without_grace_while_it_stops_with_grace(autojump_clock: Any) -> None:
-    """A second, impatient stop does not wait for the first one's grace; both return True."""
+    """A second stop without grace does not wait for the grace of the first. Both return True."""
     results = []
     async with opened(slow_agent(seconds=1000)) as sessions:
         await sessions.post("c", "count")
@@ -126,7 +136,7 @@ async def test_stop_again_without_grace_while_it_stops_with_grace(autojump_clock
 
 
 async def test_start_during_stop(autojump_clock: Any) -> None:
-    """A start during a stop waits for the end and boots anew, with the state."""
+    """A start during a stop waits for the end, and boots again with the state."""
     router = Router(slow_agent("0123456789", seconds=10))
     store = FaultyStore()
     async with opened(router, store=store) as sessions:
@@ -160,7 +170,7 @@ async def test_stop_during_start(autojump_clock: Any) -> None:
             assert await sessions.stop("c")
 
         assert 1 == trio.current_time()
-        assert [AgentStopped] * 3 == [type(one) for one in caught]
+        assert [AgentStopped] * 3 == [type(error) for error in caught]
         assert 0 == sessions.statistics().agents
 
 
@@ -177,7 +187,7 @@ async def test_stop_then_start_restores(autojump_clock: Any) -> None:
 @pytest.mark.parametrize("by", ["sessions", "handle"])
 @pytest.mark.parametrize("how", ["plain", "child", "shielded", "child of child"])
 async def test_stop_from_the_agents_own_tool(autojump_clock: Any, how: str, by: str) -> None:
-    """From inside the agent's own task tree a stop requests, passes one checkpoint and returns: no deadlock."""
+    """A stop from inside the agent's own task tree requests the stop, passes one checkpoint and returns. It does not deadlock."""
 
     async def stop() -> None:
         assert await (sessions.stop("c") if by == "sessions" else info.agent.stop())
@@ -300,7 +310,7 @@ async def test_stop_when_a_tool_delays_its_end(autojump_clock: Any) -> None:
 
 
 async def test_stop_tells_the_subscribers_once(autojump_clock: Any) -> None:
-    """AgentShutdown comes exactly once, last, with its reason and what was queued."""
+    """AgentShutdown comes exactly once, last, with its reason and the queued messages."""
     async with opened(slow_agent()) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         await sessions.post("c", "one")
@@ -317,7 +327,7 @@ async def test_stop_tells_the_subscribers_once(autojump_clock: Any) -> None:
 
 
 async def test_stop_leaves_the_queue_for_the_next_start(autojump_clock: Any) -> None:
-    """What was accepted and not taken is Unanswered now, and answered by the next agent."""
+    """A message that was accepted and not taken is Unanswered now, and the next agent answers it."""
     router = Router(slow_agent())
     async with opened(router) as sessions:
         await sessions.post("c", "one")
@@ -418,3 +428,116 @@ async def test_stop_with_a_grace_that_cannot_be(autojump_clock: Any, bad: Any) -
                 await stop()
 
         assert await sessions.running("c")
+
+
+async def test_commit_that_hangs_when_the_agent_is_stopped(autojump_clock: Any) -> None:
+    """R11: a post whose write never ends is told so once its agent has ended, not when the block is left."""
+    store, told = FaultyStore(), []
+    async with opened(store=store) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.hang("commit")
+
+        async def post() -> None:
+            with pytest.raises(PersistenceError):
+                await sessions.post("c", "hi")
+            told.append(trio.current_time())
+
+        nursery.start_soon(post)
+        await trio.sleep(1)
+        await sessions.stop("c")
+        await trio.sleep(10)
+
+        assert 1 == len(told)
+
+
+async def test_stop_while_a_boot_takes_longer_to_end_than_it_may_take(autojump_clock: Any) -> None:
+    """A boot that was stopped failed for that reason, also where its own limit passes while it ends."""
+
+    async with opened(StuckRouter(), policy={"start_timeout": 10.0}) as sessions:
+
+        async def start() -> None:
+            with pytest.raises(StartFailed) as caught:
+                await sessions.start("c")
+            assert isinstance(caught.value.__cause__, AgentStopped)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            await trio.sleep(5)
+            await sessions.stop("c")
+
+
+async def test_stop_with_grace_when_what_was_on_its_way_is_not_stored(autojump_clock: Any) -> None:
+    """A stop with grace waits for a pending message. If the message cannot be stored, there is nothing to wait for."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.fail("commit")
+        store.faults.latency["commit"] = 5.0
+
+        async def post() -> None:
+            with pytest.raises(PersistenceError):
+                await sessions.post("c", "hi")
+
+        nursery.start_soon(post)
+        await trio.sleep(1)
+        began = trio.current_time()
+        assert await sessions.stop("c", grace_period=1000.0)
+        assert 3.9 <= trio.current_time() - began <= 5.0
+        assert [] == store.commits
+
+
+async def test_stop_while_the_store_does_not_answer(autojump_clock: Any) -> None:
+    """If the end of a turn is not stored in time, the turn counts as not saved, and viewers are told before the agent ends."""
+    store = FaultyStore()
+    async with opened(slow_agent(seconds=10.0), store=store, policy={"settle_timeout": 5.0}) as sessions, sessions.watch("c") as watch:
+        receipt = await sessions.post("c", "hi")
+        await trio.sleep(1)
+        store.faults.hang("commit")
+        await sessions.stop("c")
+        outcome = await receipt.wait()
+        seen = await read_all(watch)
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, PersistenceError)
+    assert [(outcome.error, True)] == [(event.error, event.unsaved) for event in of_kind(seen, ChainError)]
+    assert [outcome] == [event.outcome for event in of_kind(seen, TurnEnded)]
+
+
+async def test_stop_when_a_post_is_on_its_way(autojump_clock: Any) -> None:
+    """A stop returns when the last submitted write has ended, of whomever: not when the agent's own task has."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.latency["commit"] = 2.0
+        nursery.start_soon(sessions.post, "c", "hi")
+        await trio.sleep(1)
+
+        assert await sessions.stop("c")
+        assert 1 == len(store.commits)
+        nursery.cancel_scope.cancel()
+
+
+async def status_at_the_end() -> Status:
+    """Stop an agent in the very moment in which its turn has ended, while another message waits."""
+    agent = Agent(model=ScriptedModel(lambda _: "so be it"))
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
+        async with sessions.open_subscriber() as reader:
+            await sessions.ensure_running("a", reader)
+            first = await sessions.post("a", "one")
+            await trio.lowlevel.checkpoint()
+            await sessions.post("a", "two")
+            await first.wait()
+            await sessions.stop("a")
+            async for envelope in reader:
+                if isinstance(envelope.event, AgentShutdown):
+                    return envelope.event.status
+    raise AssertionError("no last word")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_status_when_stopped_between_two_turns(seed: int) -> None:
+    """Whatever the schedule: no turn runs when an agent ends, so its last word does not say that it is running."""
+    with scheduled(Schedule(seed)):
+        status = trio.run(status_at_the_end, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    assert status is not Status.RUNNING

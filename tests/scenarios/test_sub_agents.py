@@ -4,7 +4,22 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from tests.support.payments import (
+    STORES,
+    Purse,
+    decide,
+    each_store,
+    gate,
+    hand_over,
+    interrupt_of,
+    loads_again,
+    parent,
+    paying,
+    results_of,
+    task,
+)
 from tests.support.people import (
     CONVERSATION,
     MEANWHILE,
@@ -18,6 +33,10 @@ from tests.support.people import (
     scripted,
     text_of,
 )
+from tests.support.scenarios import (
+    ask,
+    opened,
+)
 from tests.support.stores import Backend
 from trio_sagents import (
     Agent,
@@ -30,6 +49,7 @@ from trio_sagents import (
     Completed,
     Edit,
     Failed,
+    Interrupted,
     LimitExceeded,
     Middleware,
     Reject,
@@ -40,8 +60,8 @@ from trio_sagents import (
     ToolContext,
     TurnLimits,
     Usage,
-    UsageChunk,
 )
+from trio_sagents.data.requests import UsageChunk
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 TASK = Call("task", instructions="do it", name="t")
@@ -539,3 +559,145 @@ async def test_stop_at_once_while_a_decision_of_a_sub_agent_is_on_its_way(autoju
         status, text = (await world.results())["task"]
         assert "cancelled" == status
         assert "before it began" not in text
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+async def test_run_agent_twice_in_a_call_is_refused(autojump_clock: Any, name: str) -> None:
+    """Nobody is asked about what will not run, and nothing runs twice."""
+    purse = Purse()
+    silent = Agent(model=ScriptedModel(lambda request: "first"))
+    asking = ScriptedModel(lambda request: "done" if request.messages[-1].role == "tool" else Call("pay", amount=5))
+
+    async def both(context: ToolContext) -> str:
+        """Run two."""
+        await context.run_agent(silent, "do", name="x")
+        await context.run_agent(Agent(model=asking, tools=purse.tools, middleware=[gate()]), "do", name=name)
+        return "both"
+
+    async with opened(Agent(model=ScriptedModel([Call("both"), "end"]), tools=[both])) as sessions:
+        asked, outcome = 0, await ask(sessions)
+        while isinstance(outcome, Interrupted) and asked < 3:
+            asked += 1
+            outcome = await decide(sessions, Approve(outcome.interrupt.calls[0]))
+
+        assert isinstance(outcome, Completed)
+        assert asked == len(purse.paid) <= 1
+
+
+async def test_run_agent_when_the_call_has_ended(autojump_clock: Any) -> None:
+    """A context that a tool kept starts nothing any more."""
+    kept: list[ToolContext] = []
+
+    async def keep(context: ToolContext) -> str:
+        """Keep it."""
+        kept.append(context)
+        return "kept"
+
+    inner = ScriptedModel(lambda request: "hi")
+    async with opened(Agent(model=ScriptedModel([Call("keep"), "end"]), tools=[keep])) as sessions:
+        await ask(sessions)
+        with pytest.raises(RuntimeError):
+            await kept[0].run_agent(Agent(model=inner), "do", name="x")
+
+    assert [] == inner.requests
+
+
+@each_store
+async def test_sub_agents_answered_one_after_the_other_in_other_lives(autojump_clock: Any, store: str) -> None:
+    """Two that wait, answered one after the other over a stop and a restart: each thing is done once."""
+    purse = Purse()
+
+    def inner(request: Any) -> Any:
+        names = [one.name for message in request.messages for one in message.results]
+        return Call("look", what="x") if not names else Call("pay", amount=1) if names == ["look"] else "done"
+
+    def agent() -> Agent:
+        tasks = [task(Agent(model=ScriptedModel(inner), tools=purse.tools, middleware=[gate()]), name) for name in "ab"]
+        model = ScriptedModel(lambda request: "end" if request.messages[-1].role == "tool" else [hand_over("a"), hand_over("b")])
+        return Agent(model=model, middleware=[SubAgents(tasks)])
+
+    settings = STORES[store]()
+    async with opened(agent(), **settings) as sessions:
+        first, second = (await interrupt_of(sessions)).calls
+        await loads_again(sessions)
+        assert isinstance(await decide(sessions, Approve(first)), Interrupted)
+    async with opened(agent(), **settings) as sessions:
+        assert isinstance(await decide(sessions, Approve(second)), Completed)
+        assert [1, 1] == purse.paid
+        assert ["x", "x"] == purse.looked
+        assert [("task", "completed", "done")] * 2 == await results_of(sessions)
+
+
+async def test_sub_agents_share_no_limiter_with_their_parent(autojump_clock: Any) -> None:
+    """One call at a time, at each level, is no deadlock."""
+    purse, one = Purse(), TurnLimits(max_parallel=1)
+    tasks = [task(paying(purse, Call("look", what=name), Call("pay", amount=1), "done", limits=one), name) for name in "ab"]
+    async with opened(parent([hand_over("a"), hand_over("b")], "end", tasks=tasks, limits=one)) as sessions:
+        interrupt = await interrupt_of(sessions)
+
+        assert isinstance(await decide(sessions, *map(Approve, interrupt.calls)), Completed)
+        assert [1, 1] == purse.paid
+
+
+@pytest.mark.parametrize(
+    "name", ["on_start", "tools", "system_prompt", "before_turn", "before_model", "after_model", "claim", "around_tool"]
+)
+async def test_middleware_of_a_sub_agent_that_fails(autojump_clock: Any, name: str) -> None:
+    """The call fails, by the middleware's name; the parent goes on."""
+
+    async def fail(self: Any, *args: Any) -> None:
+        raise ValueError("no")
+
+    inner = paying(Purse(), middleware=[type("Bad", (Middleware,), {name: fail})()])
+    async with opened(parent(hand_over(), "end", tasks=[task(inner)])) as sessions:
+        assert isinstance(await ask(sessions), Completed)
+        assert [("task", "failed", f"MiddlewareError: the middleware 'Bad' failed in {name} with ValueError")] == await results_of(sessions)
+
+
+@pytest.mark.parametrize(("prompt", "name"), [("do", 5), ("\ud800", "x")])
+async def test_run_agent_with_what_cannot_be_stored(autojump_clock: Any, prompt: Any, name: Any) -> None:
+    """The tool fails; the conversation loads."""
+    inner = paying(Purse())
+
+    async def run(context: ToolContext) -> str:
+        """Run it."""
+        return (await context.run_agent(inner, prompt, name=name)).message.text
+
+    async with opened(Agent(model=ScriptedModel([Call("run"), "end"]), tools=[run])) as sessions:
+        assert isinstance(await ask(sessions), Completed)
+        await loads_again(sessions)
+
+
+@pytest.mark.parametrize("more", [{"limits": TurnLimits(max_rounds=2)}, {"until_tool_success": "x"}, {"until_tool": "x"}])
+def test_task_with_an_agent_and_what_is_the_agents_own(more: Any) -> None:
+    """It is refused, not left out."""
+    with pytest.raises(ValueError, match="pre-built"):
+        Task(name="s", description="a task", agent=scripted("end"), **more)
+
+
+@pytest.mark.parametrize("how", ["awake", "restarted"])
+async def test_memory_of_a_sub_agent_that_waited(autojump_clock: Any, how: Any) -> None:
+    """What its middleware keeps in memory is kept while it waits, as long as the agent around it lives; the metadata is always kept."""
+    seen: list[tuple[Any, Any]] = []
+
+    class Remembering(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            context.memory["note"] = "kept"
+            await context.update(metadata={"note": "kept"})
+
+        async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
+            seen.append((context.memory.get("note"), context.state.metadata.get("note")))
+            return await call_next(call)
+
+    effects = Effects()
+    inner = ScriptedModel([Call("pay", amount=1), "paid it"])
+    task = Task(name="t", description="d", model=inner, tools=[effects.tool("pay")], middleware=[Remembering()])
+    agent = scripted(
+        Call("task", instructions="x", name="t"), "done", middleware=[gated(effects, "pay"), SubAgents([task], general_purpose=False)]
+    )
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        await world.pass_time(how)
+        assert "done" == text_of(await world.decide(Approve(call)))
+
+    assert [("kept" if how == "awake" else None, "kept")] == seen

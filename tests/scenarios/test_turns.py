@@ -1,8 +1,12 @@
 """A turn: model, parallel tools, model; its limits, its cuts, and its failures."""
 
 import contextvars
+import datetime
+import decimal
+import math
 import threading
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, NoReturn
 
 import pytest
 import trio
@@ -27,7 +31,9 @@ from trio_sagents import (
     ChainError,
     Completed,
     Failed,
+    FilePart,
     FinishChunk,
+    ImagePart,
     LimitExceeded,
     ModelFailed,
     RetryPolicy,
@@ -59,7 +65,7 @@ async def results_of(sessions: Any) -> dict[str, tuple[str, str]]:
 
 
 def check_valid(messages: Any) -> None:
-    """See that a provider would take this history: each call answered exactly once, right behind its message."""
+    """Check that a provider would accept this history: each call is answered exactly once, right after its message."""
     open_calls: set[str] = set()
     for message in messages:
         if message.role == "tool":
@@ -73,7 +79,7 @@ def check_valid(messages: Any) -> None:
 
 
 async def test_tools_of_one_answer_run_in_parallel(autojump_clock: Any) -> None:
-    """The tools of one answer run in parallel; each is answered exactly once, and the model reads all of it."""
+    """The tools of one answer run in parallel. Each call is answered exactly once, and the model reads all results."""
 
     async def work(seconds: float) -> str:
         """Work."""
@@ -158,7 +164,7 @@ async def test_context_of_the_posting_call_reaches_tools(autojump_clock: Any) ->
 
 
 async def test_tool_that_does_not_exist(autojump_clock: Any) -> None:
-    """An unknown tool is a result that the model can read, naming those there are; the turn goes on."""
+    """A call of an unknown tool gets a result that names the known tools, and the turn continues."""
 
     async def real() -> str:
         """Be real."""
@@ -173,7 +179,7 @@ async def test_tool_that_does_not_exist(autojump_clock: Any) -> None:
         assert "real" in content
 
 
-@pytest.mark.parametrize("arguments", [{"a": "1", "b": 2}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {}], ids=str)
+@pytest.mark.parametrize("arguments", [{"a": "one", "b": 2}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {}], ids=str)
 async def test_tool_with_arguments_that_do_not_fit(autojump_clock: Any, arguments: Any) -> None:
     """Invalid arguments are a result that the model can read; the tool is not run."""
 
@@ -190,7 +196,7 @@ async def test_tool_with_arguments_that_do_not_fit(autojump_clock: Any, argument
 
 
 async def test_tool_that_raises(autojump_clock: Any) -> None:
-    """What a tool raises becomes an error result that the model can read; the other tools and the turn go on."""
+    """An error of a tool becomes an error result that the model can read. The other tools and the turn continue."""
 
     async def bad() -> str:
         """Fail."""
@@ -259,6 +265,136 @@ async def test_tool_results_of_all_kinds(autojump_clock: Any) -> None:
         assert results["odd"][1]
 
 
+class Proxy:
+    """A proxy of an object that is gone: asking for its class raises an error."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise ReferenceError(name)
+
+
+def holder() -> object:
+    """Return a value that holds itself."""
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+async def hours() -> AsyncIterator[int]:
+    """Count."""
+    yield 1
+
+
+RETURNED: Final[Mapping[str, Callable[[], object]]] = {
+    "decimal": lambda: decimal.Decimal("20.00"),
+    "datetime": lambda: datetime.datetime(2026, 1, 1, 12),
+    "set": lambda: {"a", "b"},
+    "inside": lambda: {1: {2: object()}},
+    "nan": lambda: math.nan,
+    "bytes": lambda: b"\xff",
+    "range": lambda: range(10**9),
+    "long": lambda: "x" * 10**6,
+    "surrogate": lambda: "\ud800",
+    "generator": hours,
+    "iterator": lambda: iter([1]),
+    "class": lambda: object,
+    "circle": holder,
+    "proxy": Proxy,
+    "proxy inside": lambda: {"receipt": Proxy()},
+    "bad content": lambda: ToolResult(5, value=Proxy()),
+    "bad media": lambda: ToolResult("paid", is_error=None, media=[Proxy(), 5]),  # type: ignore[arg-type, list-item]  # wrong on purpose
+}
+
+
+@pytest.mark.parametrize("kind", RETURNED)
+async def test_tool_that_returns_anything_after_its_effect(autojump_clock: Any, kind: str) -> None:
+    """Whatever a tool returns, its effect has happened: the model reads that the call worked, and does not try again."""
+    paid: list[int] = []
+
+    async def pay() -> object:
+        """Pay."""
+        paid.append(1)
+        return RETURNED[kind]()
+
+    async with opened(make_agent(Call("pay"), "done", tools=[pay])) as sessions:
+        assert "done" == await answer_to(sessions)
+        status, content = (await results_of(sessions))["pay"]
+
+        assert ("completed", [1]) == (status, paid)
+        assert content
+
+
+async def test_tool_in_a_thread_that_returns_anything_after_its_effect() -> None:
+    """The same for tools that are plain functions."""
+    paid: list[str] = []
+
+    def pay(kind: str) -> object:
+        """Pay."""
+        paid.append(kind)
+        return RETURNED[kind]()
+
+    agent = make_agent([Call("pay", kind=kind) for kind in RETURNED], "done", tools=[pay])
+    async with opened(agent) as sessions:
+        assert "done" == await answer_to(sessions)
+        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+
+        assert sorted(RETURNED) == sorted(paid)
+        assert {"completed"} == {one.status for one in results}
+
+
+async def test_tool_that_returns_a_coroutine() -> None:
+    """A plain function that returns a coroutine, as some decorators do, is awaited, and an error in it is an error result."""
+    paid: list[int] = []
+
+    async def pay(amount: int) -> str:
+        await trio.lowlevel.checkpoint()
+        if amount > 5:
+            raise ValueError("too much")
+        paid.append(amount)
+        return f"paid {amount}"
+
+    def wrapped(amount: int) -> Any:
+        """Pay."""
+        return pay(amount)
+
+    agent = make_agent([Call("wrapped", amount=5), Call("wrapped", amount=6)], "done", tools=[wrapped])
+    async with opened(agent) as sessions:
+        assert "done" == await answer_to(sessions)
+        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+
+        assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == [(one.status, one.content) for one in results]
+        assert [5] == paid
+
+
+async def test_tool_that_returns_images_and_files(autojump_clock: Any) -> None:
+    """Images and files are in the history that the model gets, and in rows of their own; after a restart, too."""
+    picture, sheet = ImagePart("image/png", data="QUJD"), FilePart("a.pdf", "application/pdf", "QUJD")
+
+    async def look() -> ToolResult:
+        """Look."""
+        return ToolResult("seen", media=[picture, sheet])
+
+    async def shoot() -> dict[str, object]:
+        """Take a picture."""
+        return {"size": 3, "shot": picture}
+
+    agent = make_agent([Call("look"), Call("shoot")], "done", "again", tools=[look, shoot])
+    async with opened(agent) as sessions:
+        await answer_to(sessions)
+        await sessions.stop("c")
+        await answer_to(sessions)
+        (model,) = [agent.model]
+        assert isinstance(model, ScriptedModel)
+        for request in model.requests[1:]:
+            results = {one.name: one for message in request.messages for one in message.results}
+            assert [(picture, sheet), (picture,)] == [results["look"].media, results["shoot"].media]
+            assert '{"size": 3, "shot": "[image: image/png, 3 bytes]"}' == results["shoot"].content
+        rows = (await sessions.history("c")).rows
+        ids = {row.content["tool_call_id"] for row in rows if row.content_type == "tool_result"}
+
+        assert ["file_reference", "image", "image"] == sorted(row.content_type for row in rows if "mime_type" in row.content)
+        assert ids == {row.content["tool_call_id"] for row in rows if row.content_type == "image"}
+
+
 async def test_tool_timeout(autojump_clock: Any) -> None:
     """A call over tool_timeout is answered with an error that the model reads; the others are not harmed."""
 
@@ -301,7 +437,7 @@ async def test_tool_context(autojump_clock: Any) -> None:
 
 
 async def test_output_that_is_too_long(autojump_clock: Any) -> None:
-    """What the model reads of one call is bounded by max_tool_output_bytes, with a mark; the turn goes on."""
+    """The output of one call is cut to max_tool_output_bytes, with a mark, and the turn continues."""
 
     async def flood() -> str:
         """Say much."""
@@ -324,7 +460,7 @@ async def test_limits_of_a_turn(autojump_clock: Any, limits: Any, limit: str) ->
     """A turn that hits a limit ends as Failed(LimitExceeded), status error; the conversation is usable."""
 
     async def again() -> str:
-        """Go on."""
+        """Continue."""
         await trio.sleep(3)
         return "ok"
 
@@ -343,7 +479,7 @@ async def test_limits_of_a_turn(autojump_clock: Any, limits: Any, limit: str) ->
 
 
 async def test_limits_count_exactly(autojump_clock: Any) -> None:
-    """max_rounds=3 allows three model calls, max_calls=2 two tool calls: not one less, not one more."""
+    """max_rounds=3 allows exactly three model calls, and max_calls=2 exactly two tool calls."""
     agent = make_agent(Call("x"), Call("x"), "done", limits=TurnLimits(max_rounds=3, max_calls=2))
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
@@ -355,7 +491,7 @@ async def test_limits_count_exactly(autojump_clock: Any) -> None:
 
 
 async def test_cancel_turn_keeps_the_partial_text(autojump_clock: Any) -> None:
-    """cancel_turn returns the settled outcome; the text so far is kept and marked; the agent goes on."""
+    """cancel_turn returns the settled outcome. The text so far is kept and marked, and the agent continues."""
     async with opened(make_agent(["abc", Hang()], "next")) as sessions, sessions.watch("c") as watch:
         receipt = await sessions.post("c", "hi")
         await trio.sleep(1)
@@ -371,7 +507,7 @@ async def test_cancel_turn_keeps_the_partial_text(autojump_clock: Any) -> None:
 
 
 async def test_cancel_turn_when_nothing_runs(autojump_clock: Any) -> None:
-    """cancel_turn gives None where nothing runs, or where another turn does."""
+    """cancel_turn gives None if no turn runs, or if another turn runs."""
     async with opened(make_agent(Hang())) as sessions, sessions.watch("c") as watch:
         assert await sessions.cancel_turn("c") is None
         await sessions.post("c", "hi")
@@ -422,7 +558,7 @@ async def test_cancel_turn_during_its_last_commit(autojump_clock: Any) -> None:
     async with opened(make_agent("answer", chunk_interval=1.0), store=store) as sessions:
         receipt = await sessions.post("c", "hi")
         await trio.sleep(0.5)
-        store.faults.latency["commit"] = 5.0
+        store.faults.latency["commit"] = 2.0
         await trio.sleep(4)
         outcome = await sessions.cancel_turn("c")
 
@@ -447,7 +583,7 @@ async def test_cancel_turn_from_its_own_tool(autojump_clock: Any) -> None:
 
 
 async def test_first_cause_wins(autojump_clock: Any) -> None:
-    """Every cancel carries its typed cause, and the first one wins."""
+    """Every cancellation carries its typed cause, and the first cause wins."""
     store = FaultyStore()
     async with opened(make_agent(Hang()), store=store) as sessions:
         receipt = await sessions.post("c", "hi")
@@ -574,7 +710,7 @@ async def test_model_that_answers_nonsense(autojump_clock: Any, chunks: Any) -> 
     "arguments", ["{", "[1]", "null", "{'a': 1}", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 5000], ids=lambda text: text[:12]
 )
 async def test_model_that_sends_broken_arguments(autojump_clock: Any, arguments: str) -> None:
-    """Arguments that are no JSON object are answered in words that the model can act on; the tool is not run."""
+    """Arguments that are not a JSON object are answered in words that the model can act on, and the tool does not run."""
 
     async def tool(a: int) -> str:
         """Do."""
@@ -604,7 +740,7 @@ async def test_model_that_repeats_call_ids(autojump_clock: Any) -> None:
 
 
 async def test_model_that_runs_on(autojump_clock: Any) -> None:
-    """An answer over max_message_bytes is a named limit error; what was said is kept within the limit."""
+    """An answer over max_message_bytes is a named limit error, and its text is kept within the limit."""
     model = RawModel([TextChunk("x" * 60), TextChunk("y" * 60), FinishChunk("stop")], GOOD)
     async with opened(Agent(model=model), policy={"max_message_bytes": 100}) as sessions:
         outcome = await ask(sessions)
@@ -708,7 +844,7 @@ async def test_tool_that_ignores_cancellation(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "leave", "interrupt", "drain"])
 async def test_tool_that_ignores_any_cancellation_is_named(autojump_clock: Any, how: str) -> None:
-    """It is named whatever cut the turn: stop, leaving, a post that interrupts, drain."""
+    """The tool is named whatever cut the turn: a stop, leaving, an interrupting post, a drain."""
 
     async def stubborn() -> str:
         """Shield."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from tests.support.people import MEANWHILE, Effects, Meanwhile, World, call_of, gated, interrupt_in, scripted
 from tests.support.stores import Backend
@@ -119,6 +120,37 @@ async def test_tool_that_is_rejected(autojump_clock: Any, backend: Backend) -> N
         assert Invoice("A1", 5) == result_of(await world.decide(Approve(second.calls[0])))
 
 
+async def test_until_tool_that_is_rejected(autojump_clock: Any, backend: Backend) -> None:
+    """A call that a person rejected is not an answer, also if any call of the tool ends the turn: the model is asked again."""
+    agent = scripted(GOOD, GOOD, tools=[file_invoice], until_tool="file_invoice", middleware=[gated(Effects(), "file_invoice")])
+    async with World(agent, backend) as world:
+        first = await world.ask()
+        second = interrupt_in(await world.decide(Reject(first.calls[0], "wrong total")))
+
+        assert Invoice("A1", 5) == result_of(await world.decide(Approve(second.calls[0])))
+
+
+async def test_value_beside_a_call_that_waits(autojump_clock: Any) -> None:
+    """The value of a turn is the object that the tool returned, also if a neighbour of the call had to wait."""
+
+    async def file_it() -> ToolResult:
+        """File it."""
+        await trio.lowlevel.checkpoint()
+        return ToolResult("filed", value=Invoice("A1", 5))
+
+    effects = Effects()
+    agent = scripted(
+        [Call("file_it"), Call("pay", amount=1)],
+        tools=[file_it, effects.tool("pay")],
+        until_tool_success="file_it",
+        middleware=[gated(effects, "pay")],
+    )
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+
+        assert Invoice("A1", 5) == result_of(await world.decide(Approve(call)))
+
+
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_tool_that_had_run_before_the_answer(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
     """It ran beside a call that waited: the turn ends once that is settled, and has the value, read again after a restart."""
@@ -188,7 +220,7 @@ async def test_result_is_gone_with_the_process(autojump_clock: Any) -> None:
 
 async def test_extract_reads_a_value(autojump_clock: Any) -> None:
     """What the model submits is read strictly; what does not fit goes back to it."""
-    model = ScriptedModel([Call("submit", number="A1"), Call("submit", number="A1", total="5"), Call("submit", number="A1", total=5)])
+    model = ScriptedModel([Call("submit", number="A1"), Call("submit", number="A1", total="five"), Call("submit", number="A1", total=5)])
 
     assert Invoice("A1", 5) == await extract(model, Invoice, "Invoice A1, 5 in total")
     assert 3 == len(model.requests)
@@ -236,4 +268,68 @@ async def test_extract_when_it_is_no_class_with_fields(autojump_clock: Any, resu
     with pytest.raises(TypeError):
         await extract(model, result_type, "text")
 
+    assert [] == model.requests
+
+
+async def file_one(total: int) -> Invoice:
+    """File an invoice."""
+    return Invoice("A", total)
+
+
+async def file_all(total: int) -> list[Invoice]:
+    """File invoices."""
+    return [Invoice("A", total)]
+
+
+async def file_or_halt(total: int) -> Invoice | Halt:
+    """File an invoice, or stop."""
+    return Invoice("A", total)
+
+
+async def file_perhaps(total: int) -> Invoice | None:
+    """File an invoice, or not."""
+    return Invoice("A", total) if total else None
+
+
+async def file_said(total: int) -> str | None:
+    """File an invoice, and say so."""
+    return str(total)
+
+
+@pytest.mark.parametrize("how", MEANWHILE)
+@pytest.mark.parametrize(
+    ("tool", "total", "expected"),
+    [
+        (file_one, 1, Invoice("A", 1)),
+        (file_all, 1, [Invoice("A", 1)]),
+        (file_or_halt, 1, Invoice("A", 1)),
+        (file_perhaps, 1, Invoice("A", 1)),
+        (file_perhaps, 0, None),
+        (file_said, 12, "12"),
+    ],
+)
+async def test_result_that_came_before_the_answer(autojump_clock: Any, how: Meanwhile, tool: Any, total: int, expected: Any) -> None:
+    """The result is of the type that the tool is declared to return, also where the turn waited for another call meanwhile."""
+    effects = Effects()
+    agent = scripted(
+        [Call(tool.__name__, total=total), Call("pay", amount=1)],
+        tools=[tool, effects.tool("pay")],
+        middleware=[gated(effects, "pay")],
+        until_tool_success=tool.__name__,
+    )
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        await world.pass_time(how)
+        outcome = await world.decide(Approve(call))
+
+    assert isinstance(outcome, Completed)
+    assert expected == outcome.result
+
+
+@pytest.mark.parametrize("text", [None, 5, "\ud800"])
+async def test_extract_from_what_is_no_text(autojump_clock: Any, text: Any) -> None:
+    """It is refused before a model is asked."""
+    model = ScriptedModel([])
+    with pytest.raises((TypeError, ValueError), match="text"):
+        await extract(model, Invoice, text)
     assert [] == model.requests

@@ -135,7 +135,7 @@ async def test_message_instead_of_an_answer(wire: Wire) -> None:
 
 
 async def test_sub_agent_that_waits(wire: Wire) -> None:
-    """Its requests go on where they were, over a crash; the parent's has its answer."""
+    """The sub-agent's requests continue where they were, over a crash, and the parent's request has the sub-agent's answer."""
     effects = Effects()
 
     def respond(exchange: Exchange) -> Reply:
@@ -200,7 +200,7 @@ async def test_turn_that_ends_with_an_approved_tool(wire: Wire) -> None:
 
 
 async def test_extract(wire: Wire) -> None:
-    """A value that does not fit goes back to the model as the result of its call; the next one is taken."""
+    """A value that does not fit goes back to the model as the result of its call, and the next value is taken."""
     wire.provider.replies.extend([wire.asks(("c1", "submit", {"number": "A1"})), wire.asks(("c2", "submit", {"number": "A1", "total": 5}))])
 
     assert Invoice("A1", 5) == await extract(wire.model(), Invoice, "Invoice A1: 5")

@@ -1,16 +1,17 @@
-"""A backend in memory that does what a test tells it to: fail, hang, and say what it was asked."""
+"""A backend of files in memory that does what a test tells it to: it fails, hangs, and records what it was asked."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 import trio
 
 from trio_sagents.exceptions import PersistenceError
-from trio_sagents.files import FileRecord, MemoryFiles
+from trio_sagents.files import FileConflict, FileRecord, MemoryFiles
 
 
 class Broken(RuntimeError):
-    """What a host's backend raises."""
+    """The error that a host's backend raises."""
 
 
 @attrs.define(eq=False)
@@ -18,16 +19,16 @@ class Faults:
     """What goes wrong next, by method."""
 
     failing: dict[str, int] = attrs.field(factory=dict)
-    """How many calls fail before they do anything."""
+    """How many calls fail before they have any effect."""
     failing_late: dict[str, int] = attrs.field(factory=dict)
-    """How many calls fail after they have done all."""
+    """How many calls fail after they have had their effect."""
     hanging: dict[str, trio.Event] = attrs.field(factory=dict)
-    """What calls wait for before they do anything."""
+    """What calls wait for before they have any effect."""
     error: Exception = attrs.field(factory=lambda: Broken("the canary of the backend"))
 
 
 class FaultyFiles(MemoryFiles):
-    """`MemoryFiles`, with faults and a log of (method, path)."""
+    """`MemoryFiles` with planned faults and a log of (method, path)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,6 +82,43 @@ class FaultyFiles(MemoryFiles):
 
     def stored(self, path: str, *scope: str) -> str | None:
         return self._scopes.get(scope or ("s",), {}).get(path)
+
+
+class SharedFiles(FaultyFiles):
+    """`FaultyFiles` that others change as well. It compares before it replaces or deletes, as `ComparingFiles` says."""
+
+    meanwhile: Callable[[], None] | None = None
+    """What somebody else does just before the next comparison, once."""
+
+    def put(self, path: str, content: str | None, *scope: str) -> None:
+        """Act as somebody else: store a content, or delete the file."""
+        files = self._scopes.setdefault(scope or ("s",), {})
+        if content is None:
+            del files[path]
+        else:
+            files[path] = content
+
+    def _compare(self, scope: tuple[str, ...], path: str) -> bytes | None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        content = self._scopes.get(scope, {}).get(path)
+        return None if content is None else hashlib.sha256(content.encode()).digest()
+
+    async def write_if(self, scope: tuple[str, ...], path: str, content: str, *, digests: Collection[bytes]) -> None:
+        await self._begin("write", path)
+        if self._compare(scope, path) not in digests:
+            raise FileConflict(path)
+        await MemoryFiles.write(self, scope, path, content)
+        self._end("write")
+
+    async def delete_if(self, scope: tuple[str, ...], path: str, *, digests: Collection[bytes]) -> None:
+        await self._begin("delete", path)
+        found = self._compare(scope, path)
+        if found is not None and found not in digests:
+            raise FileConflict(path)
+        await MemoryFiles.delete(self, scope, path)
+        self._end("delete")
 
 
 ERRORS = (Broken("x"), PersistenceError("x"), OSError("x"))

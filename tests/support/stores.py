@@ -1,4 +1,4 @@
-"""The stores under the machine: one that fails on demand and keeps the books, and ways to look into the real ones."""
+"""The stores under the machines: one that fails on demand and keeps a model of its contents, and ways to look into the real stores."""
 
 import contextlib
 import copy
@@ -18,12 +18,12 @@ from trio_sagents.data.records import UNCHECKED, Commit, Conversation, Conversat
 
 Fault = Literal["before", "after", "slow", "late"]
 SLOW = {"slow": 0.5, "late": 8.0}
-"""Virtual seconds of a slow commit; the longer one is over `settle_timeout`."""
+"""Virtual seconds of a slow commit; the longer one exceeds `settle_timeout`."""
 
 
 @attrs.frozen
 class Picture:
-    """What a store has of one conversation, read past all of its own code."""
+    """What a store has of one conversation, read without any of the store's own code."""
 
     owner: Owner
     epoch: int
@@ -35,7 +35,7 @@ class Picture:
 
 
 def book_of(conversation_id: str, picture: Picture) -> Book:
-    """Return the book of a conversation as it is found."""
+    """Return the model of a conversation that is stored already."""
     queue = {record["message_id"]: record for record in picture.queue}
     return Book(
         conversation_id, picture.owner, picture.epoch, picture.revision, picture.history, queue, dict(picture.ids), dict(picture.rows)
@@ -43,7 +43,7 @@ def book_of(conversation_id: str, picture: Picture) -> Book:
 
 
 class Backend(Protocol):
-    """A real store, and how to look into it."""
+    """A real store, and a way to look into it."""
 
     store: Any
 
@@ -55,7 +55,7 @@ class Backend(Protocol):
 
 
 class MemoryBackend:
-    """MemoryStore."""
+    """A `MemoryStore`."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -78,7 +78,7 @@ class MemoryBackend:
 
 
 class SqliteBackend:
-    """SqliteStore, on a file of its own."""
+    """A `SqliteStore`, on a file of its own."""
 
     def __init__(self, folder: Path, number: int = 0) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ class SqliteBackend:
             connection.close()
 
     def look(self, conversation_id: str) -> Picture | None:
-        """Read the file through a connection of our own."""
+        """Read the file through a separate connection."""
         if not self.path.exists():
             return None
         with self._connect() as connection:
@@ -124,7 +124,7 @@ class SqliteBackend:
 
 
 class WatchedStore:
-    """A `ConversationStore` around a real one: fails and dawdles as armed, and writes down what was stored."""
+    """A host's `ConversationStore` around a real store. It fails and delays as armed, and records what was stored."""
 
     checks_owner: Literal[True] = True
 
@@ -137,7 +137,7 @@ class WatchedStore:
         self.faults = 0
         """How many faults have struck."""
         self.lies = 0
-        """How many of them were told of a commit that was done."""
+        """How many of these faults were reported for a commit that was done."""
         self.dawdled = 0
         """How many commits took so long that others may have given up."""
         self.busy = 0
@@ -146,12 +146,12 @@ class WatchedStore:
         self._pictures: dict[str, tuple[tuple[int, int], Picture]] = {}
 
     def book(self, conversation_id: str) -> Book:
-        """Return the book of a conversation."""
+        """Return the model of a conversation."""
         return self.books.setdefault(conversation_id, Book(conversation_id))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Open the real one."""
+        """Open the real store."""
         opening = getattr(self.backend.store, "open", None)
         if opening is None:
             yield
@@ -160,7 +160,7 @@ class WatchedStore:
                 yield
 
     async def load(self, scope: Any, conversation_id: str, **inside: Any) -> Conversation | None:
-        """Load, with whatever an `OwnedStore` is given besides; a load that is armed fails."""
+        """Load, with the further arguments of an `OwnedStore`; a load that is armed fails."""
         if self.armed_loads.get(conversation_id, 0):
             self.armed_loads[conversation_id] -= 1
             self.faults += 1
@@ -180,7 +180,7 @@ class WatchedStore:
         return found
 
     async def commit(self, scope: Any, commit: Commit, *, owner: Any = UNCHECKED) -> int:
-        """Commit; fail before or after the effect, or dawdle, as armed."""
+        """Commit; fail before or after the effect, or take long, as armed."""
         armed = self.armed.get(commit.conversation_id)
         fault = armed.pop(0) if armed else None
         self.busy += 1
@@ -192,7 +192,7 @@ class WatchedStore:
                 self.faults += 1
                 await trio.lowlevel.checkpoint()
                 raise OSError("armed: the commit failed, nothing was done")
-            # No checkpoint from the effect to the book: MemoryStore and the lockstep threads give their answer at once.
+            # No checkpoint from the effect to the model: MemoryStore and the lockstep threads answer at once.
             revision: int = await self.backend.store.commit(scope, commit, **({} if owner is UNCHECKED else {"owner": owner}))
             heard = None if fault == "after" else trio.current_time()
             self._note(lambda: self.book(commit.conversation_id).apply(commit, heard))
@@ -216,22 +216,22 @@ class WatchedStore:
         return page
 
     async def delete(self, scope: Any, conversation_id: str, *, owner: Any = UNCHECKED) -> bool:
-        """Not among the machine's rules."""
+        """Refuse: no rule of the machine deletes."""
         raise PersistenceError("the machine deletes nothing")
 
     def _note(self, step: Any) -> None:
-        """Do a step of the model; its complaint goes to the machine, not into the library."""
+        """Do a step of the model. A violation is kept for the machine, and does not reach the library."""
         try:
             step()
         except Violation as exc:
             self.violations.append(exc)
 
     def look(self, conversation_id: str) -> Picture | None:
-        """Look into the real store; what did not change is not read twice."""
+        """Look into the real store. An unchanged conversation is not read again."""
         return self.backend.look(conversation_id)
 
     def check_books(self) -> None:
-        """Compare the real store with the books. While no call is on its way."""
+        """Compare the real store with the models. Only while no call is on its way."""
         for book in self.books.values():
             seen = self._pictures.get(book.conversation_id)
             if seen is not None and seen[0] == (book.epoch, book.revision):

@@ -2,7 +2,12 @@
 
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
-    _shapes        JSON schemas, and the strict readers that belong to them
+    _text_types    the texts that stand for dates, decimals, ids, bytes and paths
+    _shapes        JSON schemas, and the readers that belong to them: single values and unions
+    _compounds     the shapes of arrays and objects
+    _pydantic      the shapes of Pydantic models
+    _json_forms    returned values as JSON
+    _docstrings    what a docstring says about a tool and its parameters
     _schema        from a Python annotation to a shape
     _tool_text     the texts between a model and a tool: arguments in, results out
     _model         the model port, and what one model call gives
@@ -11,10 +16,13 @@ The modules, lowest first. Each module imports only modules that come before it 
     _progress      how far a turn has come: the draft and the open calls
     _agent         the definition of an agent: agent, middleware, and what a hook and a loop are given
     _context       what a turn may ask of whoever runs the turn
+    _identity      which tool is the same tool as before
     _middleware    the pipeline: the hooks in their order, and the tools that they bring
+    _checks        what a tool itself says of a call before the call runs
     _gate          which calls wait for a person, and what a decision allows
     _model_call    one call of a model, as a stream
     _attempts      retries and fallbacks
+    _shortening    requests that are too long, or have content that the provider refuses
     _asking        the middleware around the model
     _tool_chain    the middleware around a tool call
     _nested        sub-agents: a turn inside a tool call
@@ -28,11 +36,13 @@ The modules, lowest first. Each module imports only modules that come before it 
 from trio_sagents.agent._agent import Agent, Ended, Middleware, MiddlewareContext, ToolLike, TurnSteps, id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
-from trio_sagents.agent._gate import as_run
+from trio_sagents.agent._gate import may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._middleware import EXPECTED, Pipeline, same_function
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._identity import familiar_id, is_same_function
+from trio_sagents.agent._middleware import EXPECTED, Pipeline
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Progress
+from trio_sagents.agent._shortening import RequestShortened
 from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, ToolResult
@@ -52,16 +62,19 @@ __all__ = (
     "ModelAnswer",
     "Pipeline",
     "Progress",
+    "RequestShortened",
     "Tool",
     "ToolContext",
     "ToolLike",
     "ToolResult",
     "TurnContext",
     "TurnSteps",
-    "as_run",
     "converse",
     "extract",
+    "familiar_id",
     "id_of",
+    "is_same_function",
+    "may_repeat",
+    "name_of",
     "run_turn",
-    "same_function",
 )

@@ -8,12 +8,12 @@ or ports. Nothing here runs: `_middleware` calls the hooks, and `_steps` impleme
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias, get_args
+from typing import ClassVar, Final, Protocol, TypeAlias, get_args
 
 import attrs
 
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._tools import Tool
 from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.cursors import Channel
@@ -118,7 +118,7 @@ class Agent:
     until_tool: Sequence[str] = attrs.field(default=(), converter=_names)
     """Names of tools, or the tools. A turn ends when one of them was called; `Completed.result` is what the tool returned.
 
-    A call that a person rejected, and a call that was never run, does not end the turn.
+    A call that a person rejected is not an answer, and does not end the turn.
     """
     until_tool_success: Sequence[str] = attrs.field(default=(), converter=_names)
     """The same, but only a call that succeeded ends the turn; the model reads why another call failed."""
@@ -163,6 +163,13 @@ class Middleware:
         """The id of this middleware: by default the name of its class. It is unique in an agent: two of a class need ids of their own."""
         return type(self).__name__
 
+    covers_sub_agents: ClassVar[bool] = False
+    """Whether `before_model`, `around_model` and `around_tool` also run for the calls of all sub-agents, around their own middleware.
+
+    Such a call has the memory and the state of this agent, so that a limit or an account of the whole turn can be kept; `context.path`
+    tells where the call is made. A sub-agent that has the same middleware object itself does not run it twice.
+    """
+
     async def system_prompt(self, context: "MiddlewareContext") -> str:
         """Return a text to add to the agent's prompt; asked before each turn. An empty text adds nothing."""
         return ""
@@ -170,6 +177,12 @@ class Middleware:
     async def tools(self, context: "MiddlewareContext") -> Sequence[ToolLike]:
         """Return the tools of this middleware; asked at the start, and again before the turn after `context.refresh_tools()`."""
         return ()
+
+    async def on_tools(self, context: "MiddlewareContext") -> None:
+        """The tools of the agent were collected: at the start, and after each refresh; `context.tools` has all of them.
+
+        An exception ends the start, or the turn before which the tools were collected.
+        """
 
     async def on_start(self, context: "MiddlewareContext") -> None:
         """The agent starts: its state is loaded, and nobody sees it yet. An exception ends the start."""
@@ -190,6 +203,18 @@ class Middleware:
     async def after_model(self, context: "MiddlewareContext", message: Message) -> Message:
         """A model has answered: return the message, or a copy with other text; the copy may drop calls, and add none."""
         return message
+
+    async def shorten_request(self, context: "MiddlewareContext", request: ModelRequest, most_tokens: float) -> ModelRequest:
+        """Return a shorter request: the model has refused this one, or an earlier one of its size, as too long.
+
+        What is still too long afterwards is cut: large results lose their middle, and the oldest messages are left out.
+
+        Args:
+            context: the conversation.
+            request: the request, as the other hooks made it.
+            most_tokens: the size that the request should have, as `data.estimates.estimate_tokens` estimates it.
+        """
+        return request
 
     async def around_model(
         self, context: "MiddlewareContext", request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
@@ -238,7 +263,7 @@ class Middleware:
         return {}
 
 
-HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name != "middleware_id")
+HOOKS: Final = tuple(name for name in vars(Middleware) if not name.startswith("_") and name not in {"middleware_id", "covers_sub_agents"})
 """The names of all hooks."""
 
 
@@ -270,6 +295,14 @@ class HookRunner(Protocol):
 
     def is_own_tool(self, name: str) -> bool:
         """Return whether a tool belongs to the definition of this agent."""
+        ...
+
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools that belong to the definition of this agent."""
+        ...
+
+    def origin_of(self, name: str) -> str:
+        """Return the id of the middleware that brought a tool."""
         ...
 
     def refresh_tools(self) -> None:
@@ -316,12 +349,26 @@ class MiddlewareContext:
 
     @property
     def usage(self) -> Usage:
-        """What the running turn has used so far, with its retries and its ended sub-agents; zero outside of turns."""
+        """What the running turn has used so far, with its retries and its sub-agents; zero outside of turns."""
         return self._host.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        """Count what this middleware used by a model call of its own towards the running turn."""
-        self._host.add_usage(usage)
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        """By the name of the model: what the running turn has used since it began or continued; empty outside of turns.
+
+        Counts that a provider did not report are estimated; then `Usage.is_estimated` is set.
+        """
+        return self._host.usage_by_model
+
+    def add_usage(self, usage: Usage, *, model: str = "") -> None:
+        """Count what this middleware used by a model call of its own towards the running turn.
+
+        Args:
+            usage: the usage of the call. An estimate (`Usage.is_estimated`) counts only in `usage_by_model`, such as for budgets.
+            model: the name of the model; "" is the agent's own model.
+        """
+        reported, unreported = (Usage(), usage) if usage.is_estimated else (usage, Usage())
+        self._host.add_usage(reported, model or name_of(self.agent.model), unreported)
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Send an event to the subscribers of a channel: an event of the library, or of your own class of `MiddlewareEvent`."""
@@ -356,6 +403,14 @@ class MiddlewareContext:
     def is_own_tool(self, name: str) -> bool:
         """Return whether a tool belongs to the definition of this agent or sub-agent: its own tool, or of middleware that only it has."""
         return self._pipeline.is_own_tool(name)
+
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools for which `is_own_tool` is true, by name; a new mapping."""
+        return self._pipeline.own_tools()
+
+    def origin_of(self, name: str) -> str:
+        """Return the id of the middleware that brought a tool; empty for a tool of the agent itself."""
+        return self._pipeline.origin_of(name)
 
     def refresh_tools(self) -> None:
         """Have the hook `tools` asked again before the next turn."""

@@ -4,16 +4,16 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from trio_sagents.agent._agent import id_of
-from trio_sagents.agent._attempts import ask_models
+from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._model import ModelAnswer
+from trio_sagents.agent._shortening import ask_fitting
+from trio_sagents.conversation.validity import check_answer
 from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.requests import ModelRequest
-from trio_sagents.data.validity import check_answer
 from trio_sagents.data.wire import decode_message, encode_message
 from trio_sagents.exceptions import MiddlewareError, StateError
 
@@ -25,8 +25,8 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
 
     Cancellation: the text so far stays in `context.progress.draft`.
     """
-    for middleware in pipeline.having("before_model"):
-        request = await pipeline.call(middleware, "before_model", pipeline.context(middleware, context, context.turn_id), request)
+    for middleware, hook_context in pipeline.around_calls("before_model", context, context.turn_id):
+        request = await pipeline.call(middleware, "before_model", hook_context, request)
         if not isinstance(request, ModelRequest):
             raise MiddlewareError(id_of(middleware), "before_model") from TypeError(
                 f"before_model must return a ModelRequest, not {request!r}"
@@ -35,13 +35,13 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
     given: list[Message] = []
 
     async def innermost(request: ModelRequest) -> ModelAnswer:
-        answer = await ask_models(pipeline.agent, request, context)
+        answer = await ask_fitting(pipeline, request, context)
         given.append(answer.message)
         return answer
 
     step: Ask = innermost
-    for middleware in reversed(pipeline.having("around_model")):
-        step = _around(pipeline, middleware, step, context)
+    for middleware, hook_context in reversed(pipeline.around_calls("around_model", context, context.turn_id)):
+        step = _around(pipeline, middleware, step, hook_context)
     answer = await step(request)
     for middleware in reversed(pipeline.having("after_model")):
         message = await pipeline.call(middleware, "after_model", pipeline.context(middleware, context, context.turn_id), answer.message)
@@ -75,9 +75,9 @@ def _kept(pipeline: Pipeline, message: Message, context: TurnContext) -> Message
     return whole
 
 
-def _around(pipeline: Pipeline, middleware: Opaque, call_next: Ask, context: TurnContext) -> Ask:
+def _around(pipeline: Pipeline, middleware: Opaque, call_next: Ask, context: MiddlewareContext) -> Ask:
     async def step(request: ModelRequest) -> ModelAnswer:
-        answer = await pipeline.call(middleware, "around_model", pipeline.context(middleware, context, context.turn_id), request, call_next)
+        answer = await pipeline.call(middleware, "around_model", context, request, call_next)
         if not isinstance(answer, ModelAnswer):
             raise MiddlewareError(id_of(middleware), "around_model") from TypeError(
                 f"around_model must return a ModelAnswer, not {answer!r}"

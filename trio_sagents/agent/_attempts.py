@@ -15,8 +15,8 @@ import trio
 
 from trio_sagents.agent._agent import Agent
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._model import Model, ModelAnswer
-from trio_sagents.agent._model_call import call_model, name_of
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
+from trio_sagents.agent._model_call import call_model
 from trio_sagents.data.config import TurnLimits
 from trio_sagents.data.events import ModelError, ModelFallback, ModelRetrying
 from trio_sagents.data.requests import ModelRequest

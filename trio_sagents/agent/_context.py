@@ -1,4 +1,4 @@
-"""What a turn may ask of whoever runs it. A turn knows no session: it gets one of these, and returns an outcome."""
+"""What a turn may ask of whoever runs the turn. A turn knows no session: it is given a `TurnContext`, and returns an outcome."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -13,13 +13,13 @@ from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 
 
 class TurnContext(MiddlewareHost, Protocol):
-    """One turn's view of its conversation. What is committed is durable when the call returns, and its events are out."""
+    """One turn's view of its conversation. What is committed is durable when the call returns, and its events are published."""
 
     progress: Progress
 
     @property
     def turn_id(self) -> str:
-        """The turn's id; a sub-agent has that of the turn that it is a part of."""
+        """The turn's id; the turn of a sub-agent has the id of the turn that it is a part of."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class TurnContext(MiddlewareHost, Protocol):
 
     @property
     def goes_on(self) -> bool:
-        """Whether the turn goes on behind an interrupt that was answered."""
+        """Whether the turn continues after an interrupt that was answered."""
         ...
 
     @property
@@ -64,19 +64,34 @@ class TurnContext(MiddlewareHost, Protocol):
         ...
 
     def decision_of(self, call_id: str) -> DecisionRecord | None:
-        """Return what was decided about an open call; None where nothing was."""
+        """Return the decision that holds for an open call; None if nobody decided about it.
+
+        If people were asked about the call more than once, the last decision holds (`data.interrupts.replaces`).
+        """
         ...
 
     def note_draft(self) -> None:
-        """The message being spoken has grown, or is void (`progress.draft` is None): keep or forget it."""
+        """The message that is streaming has grown, or is void (`progress.draft` is None): keep or forget it."""
+        ...
+
+    def note_waiting(self) -> None:
+        """The calls that wait for people have changed while other calls run: show them. Synchronous.
+
+        `progress.waiting()` has the calls. They cannot be decided yet: the interrupt that takes decisions is stored by `interrupt`
+        when the other calls have ended. Whoever shows them says so, for example by an interrupt without an id. This is called each
+        time another call begins to wait, also for a call of a sub-agent, and when a call has halted the turn.
+        """
         ...
 
     async def take_steered(self) -> None:
-        """Take what people posted to steer the running turn into the history."""
+        """Take into the history what people posted to steer the running turn."""
         ...
 
     async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
-        """Keep an answer that asks for tools; its calls are then open, and on record as begun but for those that wait, by call id."""
+        """Keep an answer that asks for tools. Its calls are open then.
+
+        The calls are on record as begun, except those that wait for people: `waiting` has them by call id.
+        """
         ...
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
@@ -84,11 +99,11 @@ class TurnContext(MiddlewareHost, Protocol):
         ...
 
     def may_act(self) -> bool:
-        """Return whether a tool may begin. False where this process lost the right to it: then the turn is cancelled already."""
+        """Return whether a tool may begin. False if this process lost the right to it; then the turn is cancelled already."""
         ...
 
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
-        """Return how the turn ends where these calls wait for people."""
+        """Return how the turn ends if these calls wait for people."""
         ...
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:

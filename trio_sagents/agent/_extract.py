@@ -115,3 +115,6 @@ class _Nowhere:
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Drop the event: nobody listens."""
+
+    def note_waiting(self) -> None:
+        """Nobody can be asked."""

@@ -1,6 +1,6 @@
 """The middleware host: what middleware and tools may ask of whoever runs the agent."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from trio_sagents.data.cursors import Channel
@@ -53,6 +53,14 @@ class MiddlewareHost(Protocol):
         """What the running turn has used so far; zero outside of turns."""
         ...
 
-    def add_usage(self, usage: Usage) -> None:
-        """Count what a middleware used by itself towards the running turn."""
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        """By the name of the model: what the running turn has used since it began or continued; empty outside of turns.
+
+        Counts that a provider did not report are estimated.
+        """
+        ...
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        """Count usage towards the running turn, by the name of the model, and an estimate of what the provider did not report."""
         ...

@@ -1,7 +1,5 @@
-"""The middleware of one agent at work: what a hook is given, in which order hooks run, and what becomes of one that raises."""
+"""The middleware of one agent at work: in which order hooks run, what happens if a hook raises, and which tools there are."""
 
-import functools
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -12,8 +10,9 @@ import trio
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
+from trio_sagents.agent._identity import KnownTool, digest_of_tool
 from trio_sagents.agent._progress import Suspended
-from trio_sagents.agent._tools import Tool
+from trio_sagents.agent._tools import Tool, named_apart
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -25,18 +24,6 @@ MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
 
 
-def same_function(one: Opaque, other: Opaque) -> bool:
-    """Return whether two functions are one, or were made anew from the same code, as middleware does for each sub-agent."""
-    return bool(one == other) or (_code_of(one) is not None and _code_of(one) is _code_of(other))
-
-
-def _code_of(function: Opaque) -> object:
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    return getattr(getattr(function, "__func__", function), "__code__", None)
-
-
 @attrs.define(eq=False)
 class Pipeline:
     """The middleware of one agent, and its tools."""
@@ -44,25 +31,25 @@ class Pipeline:
     agent: Agent
     path: Sequence[str] = ()
     parent: "Pipeline | None" = None
-    """Of a sub-agent: the one whose gate its calls pass, too."""
+    """Of a sub-agent: the pipeline whose gate its calls pass, too."""
     tools: Mapping[str, Tool] = attrs.field(factory=dict)
     is_stale: bool = True
     """Whether the middleware is to be asked for its tools."""
-    claimed: dict[str, Opaque] | None = None
-    """By call id: the function that a call was to run when it began to wait."""
+    around: MiddlewareHost | None = None
+    """Of a sub-agent: the turn of the agent around it."""
+    _waiting_agents: "dict[str, Pipeline] | None" = None
+    """By call id: the sub-agents that wait for people in calls of this agent, as long as this process remembers them."""
+    _waiting_tools: dict[str, KnownTool] | None = None
+    """By call id: what a call was to run when it began to wait. The outermost pipeline has it for all its sub-agents."""
+    _values: Mapping[str, Opaque] | None = None
+    """By call id: what the functions returned whose neighbours wait for people, as long as this process remembers it."""
     _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
     """By name: the middleware that brought a tool."""
     _first: frozenset[str] | None = None
     """The names of the tools that were there at the start."""
     _memories: dict[str, dict[str, Opaque]] | None = None
 
-    def is_own_tool(self, name: str) -> bool:
-        """Return whether a tool belongs to the definition of this agent: not inherited, and there from the start."""
-        one = self._brought.get(name)
-        if one is None:
-            return name in self.agent.own_tools
-        inherited = self.parent is not None and any(one is other for other in self.parent.agent.middleware)
-        return not inherited and self._first is not None and name in self._first
+    # ── what hooks are given
 
     def context(self, middleware: Opaque, host: MiddlewareHost, turn_id: str | None = None) -> MiddlewareContext:
         """Return what a hook of this middleware is given."""
@@ -72,26 +59,100 @@ class Pipeline:
         memory = self._memories.setdefault(middleware_id, {})
         return MiddlewareContext(middleware_id, self.agent, turn_id, memory, self.path, self.tools, host, self)
 
-    def note_claim(self, call_id: str, tool: Tool) -> None:
-        """A call begins to wait: remember what it was to run."""
-        self.claimed = {**(self.claimed or {}), call_id: tool.function}
+    def is_own_tool(self, name: str) -> bool:
+        """Return whether a tool belongs to the definition of this agent: not inherited, and there from the start."""
+        middleware = self._brought.get(name)
+        if middleware is None:
+            return name in self.agent.own_tools
+        inherited = self.parent is not None and any(middleware is other for other in self.parent.agent.middleware)
+        return not inherited and self._first is not None and name in self._first
 
-    def takes_claim(self, call_id: str, tool: Tool) -> bool:
-        """Return whether a decided call runs what it was to run; over a restart nothing is remembered, and the name stands."""
-        if self.claimed is None or call_id not in self.claimed:
-            return True
-        return same_function(self.claimed.pop(call_id), tool.function)
+    def own_tools(self) -> Mapping[str, Tool]:
+        """Return the tools for which `is_own_tool` is true, by name; a new mapping."""
+        return {name: tool for name, tool in self.tools.items() if self.is_own_tool(name)}
+
+    def origin_of(self, name: str) -> str:
+        """Return the id of the middleware that brought a tool; empty for a tool of the agent itself."""
+        middleware = self._brought.get(name)
+        return "" if middleware is None else id_of(middleware)
 
     def refresh_tools(self) -> None:
         """Have all middleware asked for their tools before the next turn."""
         self.is_stale = True
 
+    # ── what waits for people
+
+    def digest_of(self, tool: Tool) -> str:
+        """Return the digest of a tool of this agent: what an approval of a call is bound to."""
+        return digest_of_tool(tool, self.origin_of(tool.name))
+
+    def known_tool(self, tool: Tool) -> KnownTool:
+        """Return what is remembered of a tool while a call of it waits."""
+        return KnownTool(self.digest_of(tool), tool.function, tool.description)
+
+    def keeps_objects(self, tool: Tool) -> bool:
+        """Return whether a tool is made of the same objects as long as this process lives.
+
+        The middleware of a sub-agent is started again when the sub-agent continues, and may make its tools of new objects.
+        """
+        return self.parent is None or not self.origin_of(tool.name)
+
+    def note_waiting_tool(self, call_id: str, known: KnownTool) -> None:
+        """Remember what a call was to run when it began to wait."""
+        self._waiting_tools = {**(self._waiting_tools or {}), call_id: known}
+
+    def waiting_tool(self, call_id: str) -> KnownTool | None:
+        """Return what a call was to run when it began to wait; None if that was before a restart."""
+        return (self._waiting_tools or {}).get(call_id)
+
+    def note_waiting_agent(self, call_id: str, pipeline: "Pipeline") -> None:
+        """Remember a sub-agent that waits for people in a call."""
+        self._waiting_agents = {**(self._waiting_agents or {}), call_id: pipeline}
+
+    def continue_from(self, call_id: str) -> None:
+        """Continue the sub-agent that waited in a call, if this process remembers it: its middleware keeps its memory."""
+        assert self.parent is not None
+        earlier = (self.parent._waiting_agents or {}).get(call_id)  # noqa: SLF001  # of the same class
+        if earlier is not None:
+            self._memories, self._waiting_agents = earlier._memories, earlier._waiting_agents  # noqa: SLF001
+            self._values = earlier._values  # noqa: SLF001
+
+    def keep_values(self, values: Mapping[str, Opaque]) -> None:
+        """Remember what functions returned until the turn continues: a text of it is stored, and a text is not the value."""
+        self._values = values or None
+
+    def take_values(self) -> Mapping[str, Opaque]:
+        """Return what functions returned before the turn waited, and forget it; empty after a restart."""
+        values, self._values = self._values or {}, None
+        return values
+
+    def forget_waiting(self) -> None:
+        """The calls of earlier answers have ended: forget what they were to run, what they returned, and their sub-agents."""
+        self._waiting_tools = self._waiting_agents = self._values = None
+
+    # ── its hooks
+
     def having(self, hook: str) -> Sequence[Opaque]:
-        """Return the middleware that has a hook, in order."""
+        """Return the middleware that have a hook, in order."""
         return self.agent.hooks.get(hook, ())
 
+    def around_calls(self, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
+        """Return the middleware whose hook runs around the calls of this agent, in order, each with its context.
+
+        Middleware of the agents around this one comes first, if it covers sub-agents.
+        """
+        own = [(each, self.context(each, host, turn_id)) for each in self.having(hook)]
+        if self.parent is None or self.around is None:
+            return own
+        outer = [
+            (each, attrs.evolve(context, path=self.path))
+            for each, context in self.parent.around_calls(hook, self.around, turn_id)
+            if getattr(each, "covers_sub_agents", False)
+        ]
+        return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
+
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
-        """Call a hook; what it raises becomes a `MiddlewareError` that names it, unless it says already what happened."""
+        """Call a hook. Its exception becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
         try:
             return await function(*args)
         except EXPECTED:
@@ -102,7 +163,7 @@ class Pipeline:
                 raise expected from expected.__cause__  # without the group, and with its own cause
             raise MiddlewareError(middleware_id, hook) from error
         except BaseExceptionGroup as group:
-            # Cancellation: beside it the hook raised something else; what goes on is the cancellation alone, as at a tool.
+            # Cancellation: the hook raised something else beside it; only the cancellation is raised again, as for a tool.
             _, onward = split(group)
             suspended = next((leaf for leaf in leaves(group) if isinstance(leaf, Suspended)), None)
             if onward is None and suspended is None:
@@ -114,23 +175,27 @@ class Pipeline:
         return await self.guard(context.middleware_id, hook, getattr(middleware, hook), context, *args)
 
     async def each(self, hook: str, host: MiddlewareHost, *args: Opaque, turn_id: str | None = None, back: bool = False) -> None:
-        """Call a hook of all, in order, or in reverse."""
-        ones = self.having(hook)
-        for one in reversed(ones) if back else ones:
-            await self.call(one, hook, self.context(one, host, turn_id), *args)
+        """Call a hook of all middleware, in order, or in reverse order."""
+        having = self.having(hook)
+        for middleware in reversed(having) if back else having:
+            await self.call(middleware, hook, self.context(middleware, host, turn_id), *args)
 
     def turn_ended(self, outcome: TurnOutcome, host: MiddlewareHost, turn_id: str) -> None:
-        """Tell all how a turn ended, inside-out."""
-        for one in reversed(self.having("turn_ended")):
+        """Tell all middleware how a turn ended, innermost first."""
+        for middleware in reversed(self.having("turn_ended")):
             try:
-                one.turn_ended(self.context(one, host, turn_id), outcome)
-            except Exception:  # the turn is on record: nothing that anybody raises now can change how it ended
-                log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(one), host.conversation_id)
+                middleware.turn_ended(self.context(middleware, host, turn_id), outcome)
+            except Exception:  # the turn is on record: no exception can change any more how it ended
+                log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(middleware), host.conversation_id)
 
     async def start(self, host: MiddlewareHost) -> None:
         """Run the start hooks, then collect the tools.
 
-        Cancellation: what hooks started is in the agent's nursery, and ends with it.
+        Raises:
+            MiddlewareError: a hook failed, or two tools have the same name.
+            ValueError: `until_tool` names a tool that the agent does not have.
+
+        Cancellation: the tasks that hooks started are in the agent's nursery, and end with it.
         """
         await self.each("on_start", host)
         await self.collect_tools(host)
@@ -141,16 +206,17 @@ class Pipeline:
                 )
 
     async def collect_tools(self, host: MiddlewareHost) -> None:
-        """Ask all for their tools.
+        """Ask all middleware for their tools, then show them all tools.
 
         Raises:
-            MiddlewareError: one failed, or two tools have one name.
+            MiddlewareError: a hook failed, or two tools have the same name.
 
-        Cancellation: either the tools are new, or as before, and asked for again at the next turn.
+        Cancellation: either the tools are new, or they are as before; then they are collected again at the next turn.
         """
-        self.is_stale = False  # before anybody is asked: who wants to be asked again meanwhile will be
+        self.is_stale = False  # before anybody is asked: a middleware that wants to be asked again meanwhile sets it again
         try:
             await self._collect(host)
+            await self.each("on_tools", host)
         except BaseException:
             self.is_stale = True
             raise
@@ -158,18 +224,28 @@ class Pipeline:
     async def _collect(self, host: MiddlewareHost) -> None:
         bringing = self.having("tools")
         tools = dict(self.agent.own_tools) if bringing else self.agent.own_tools
-        brought = dict(self._brought)
-        for one in bringing:
-            context = self.context(one, host)
-            found = await self.call(one, "tools", context)
+        brought: dict[str, Opaque] = {}
+        yielding: list[tuple[Tool, Opaque]] = []
+        for middleware in bringing:
+            context = self.context(middleware, host)
+            found = await self.call(middleware, "tools", context)
             try:
+                more: dict[str, Tool] = {}
                 for tool in map(Tool.of, found):
-                    if tool.name in tools:
+                    if tool.if_taken:
+                        yielding.append((tool, middleware))
+                        continue
+                    if tool.name in tools or tool.name in more:
                         raise ValueError(f"there are two tools named {tool.name!r}")
-                    tools = {**tools, tool.name: tool}
-                    brought[tool.name] = one
+                    more[tool.name] = tool
             except (TypeError, ValueError) as exc:
                 raise MiddlewareError(context.middleware_id, "tools") from exc
+            tools = {**tools, **more}
+            brought |= dict.fromkeys(more, middleware)
+        if yielding:
+            placed = named_apart([tool for tool, _ in yielding], tools, self.tools)
+            tools = {**tools, **{tool.name: tool for tool in placed}}
+            brought.update({tool.name: middleware for tool, (_, middleware) in zip(placed, yielding, strict=True)})
         self.tools, self._brought = tools, brought
         if self._first is None and bringing:
             self._first = frozenset(tools)
@@ -177,10 +253,10 @@ class Pipeline:
     async def system_prompt(self, host: MiddlewareHost, turn_id: str) -> str:
         """Return the agent's prompt and those of its middleware, in order, with blank lines between them."""
         texts = [self.agent.system_prompt]
-        for one in self.having("system_prompt"):
-            text: JSONValue = await self.call(one, "system_prompt", self.context(one, host, turn_id))
+        for middleware in self.having("system_prompt"):
+            text: JSONValue = await self.call(middleware, "system_prompt", self.context(middleware, host, turn_id))
             if not isinstance(text, str):
-                raise MiddlewareError(id_of(one), "system_prompt") from TypeError(f"a prompt is a str, not {text!r}")
+                raise MiddlewareError(id_of(middleware), "system_prompt") from TypeError(f"a prompt is a str, not {text!r}")
             texts.append(text)
         prompt = "\n\n".join(text for text in texts if text)
         if len(prompt) > MAX_PROMPT:
@@ -188,15 +264,18 @@ class Pipeline:
         return prompt
 
     async def notify(self, host: MiddlewareHost, middleware_id: str, message: Opaque) -> None:
-        """Hand a message to one middleware; LookupError where there is none of that id.
+        """Hand a message to one middleware.
 
-        Cancellation: its hook was cancelled where it waited.
+        Raises:
+            LookupError: the agent has no middleware with this id.
+
+        Cancellation: the hook of the middleware is cancelled.
         """
-        for one in self.agent.middleware:
-            if id_of(one) == middleware_id:
-                if any(one is other for other in self.having("on_message")):
-                    await self.call(one, "on_message", self.context(one, host), message)
+        for middleware in self.agent.middleware:
+            if id_of(middleware) == middleware_id:
+                if any(middleware is other for other in self.having("on_message")):
+                    await self.call(middleware, "on_message", self.context(middleware, host), message)
                 else:
                     await trio.lowlevel.checkpoint()
                 return
-        raise LookupError(f"this agent has no middleware {middleware_id!r}; it has {[id_of(one) for one in self.agent.middleware]}")
+        raise LookupError(f"this agent has no middleware {middleware_id!r}; it has {[id_of(each) for each in self.agent.middleware]}")

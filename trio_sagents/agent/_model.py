@@ -42,3 +42,12 @@ class ModelAnswer:
     """The name of the model that gave the answer."""
     is_usage_known: bool = True
     """False if the provider did not say what the answer cost; `usage` then counts too little."""
+
+
+def name_of(model: Model) -> str:
+    """Return the name of a model; the name of its class if the model has none."""
+    try:
+        name: object = getattr(model, "name", None)
+    except Exception:  # noqa: BLE001  # an adapter without a readable name has failed already, and that failure is reported
+        name = None
+    return name if isinstance(name, str) else type(model).__name__

@@ -10,10 +10,11 @@ import trio
 
 from trio_sagents._trio.groups import leaves
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._model import Model, ModelAnswer
+from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Draft
 from trio_sagents.agent._tools import ArgumentsInvalid, parse_arguments
 from trio_sagents.data.config import TurnLimits
+from trio_sagents.data.estimates import unreported_usage
 from trio_sagents.data.events import ToolCallIdentified
 from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import canonical, check_text
@@ -77,9 +78,7 @@ class _Listener:
             case ToolCallChunk():
                 self._hear_call(chunk)
             case UsageChunk(usage=usage):
-                if not isinstance(usage, Usage) or any(
-                    type(count) is not int or not 0 <= count < MAX_COUNT for count in attrs.astuple(usage)
-                ):
+                if not isinstance(usage, Usage) or any(type(count) is not int or not 0 <= count < MAX_COUNT for count in usage.counts):
                     raise _nonsense("the model sent an invalid token count")
                 self.usage += usage
             case FinishChunk(reason=reason):
@@ -175,6 +174,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     progress = context.progress
     progress.draft = Draft(context.new_id(), context.turn_id)
     listener = _Listener(context, limits, progress.draft)
+    is_cut = False
     try:
         async with model.stream(request) as chunks:
             async for chunk in chunks:
@@ -189,15 +189,12 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
             if isinstance(leaf, ModelFailed | LimitExceeded):
                 raise leaf from leaf.__cause__
         raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
+    except trio.Cancelled:
+        is_cut = True
+        raise
     finally:
-        progress.usage += listener.usage
+        unreported = Usage()
+        if listener.chunks or is_cut:  # the provider has begun to answer, or may have: a request that it refused costs nothing
+            unreported = unreported_usage(listener.usage, request, listener.size, is_whole=listener.finish is not None)
+        progress.add_usage(listener.usage, name_of(model), unreported)
     return answer
-
-
-def name_of(model: Model) -> str:
-    """Return the name of a model; the name of its class if the model has none."""
-    try:
-        name: object = getattr(model, "name", None)
-    except Exception:  # noqa: BLE001  # an adapter without a readable name has failed already, and that failure is reported
-        name = None
-    return name if isinstance(name, str) else type(model).__name__

@@ -1,7 +1,10 @@
 """Sub-agents: a turn inside a tool call, with a history of its own that nobody stores.
 
-It ends with the call. Where it waits for people its whole state becomes part of the call (`Suspended`), and the call is made
-again when they have decided: it then goes on from that state, so nothing that it did is done again.
+The turn ends with the call. If the turn waits for people, its whole state becomes part of the call (`Suspended`), and the call is
+made again when they have decided. The turn then continues from that state, so nothing that it did is done again.
+
+What the middleware of a sub-agent keeps in `context.memory` is kept while the sub-agent waits, as long as the agent around it lives.
+If the agent leaves meanwhile, or the process restarts, the memory is empty when the sub-agent continues; the metadata is there.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,21 +16,21 @@ import trio
 from trio_sagents._trio.groups import in_nursery, leaves
 from trio_sagents.agent._agent import Agent, Ended
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import as_run
 from trio_sagents.agent._host import AsyncFunction
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._progress import OpenCall, Progress, Suspended
 from trio_sagents.agent._tools import RunnableAgent
+from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
-from trio_sagents.data.history import open_calls
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage, encode_usage
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
@@ -38,15 +41,15 @@ from trio_sagents.exceptions import LimitExceeded, ModelFailed, StateError
 RunTurn: TypeAlias = Callable[[Pipeline, TurnContext], Awaitable[Ended]]
 """`run_turn`: handed down to here, because a turn runs calls, and a call may run a turn."""
 MAX_DEPTH: Final = 8
-"""How deep sub-agents may nest, whatever anybody allows."""
+"""How deep sub-agents may nest, whatever `SubAgents.max_depth` says."""
 
 
 class Surroundings(Protocol):
-    """What a turn in memory has from around it."""
+    """What a turn in memory asks of the turn around it."""
 
     @property
     def turn_id(self) -> str:
-        """Of the turn that it is a part of."""
+        """The id of the turn around it."""
         ...
 
     @property
@@ -61,7 +64,7 @@ class Surroundings(Protocol):
 
     @property
     def scope(self) -> Scope:
-        """The agent's."""
+        """The agent's scope."""
         ...
 
     @property
@@ -80,11 +83,11 @@ class Surroundings(Protocol):
         ...
 
     def new_id(self) -> str:
-        """Return an id that nothing around it has."""
+        """Return an id that no message and no call of the conversation has."""
         ...
 
     def decision_of(self, call_id: str) -> DecisionRecord | None:
-        """Return what was decided about a call."""
+        """Return the decision that holds for a call."""
         ...
 
     def may_act(self) -> bool:
@@ -92,7 +95,11 @@ class Surroundings(Protocol):
         ...
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
-        """Tell the subscribers."""
+        """Send an event to the subscribers."""
+        ...
+
+    def note_waiting(self) -> None:
+        """The calls that wait for people have changed while others run."""
         ...
 
 
@@ -102,16 +109,16 @@ class NestedTurn:
 
     parent: Surroundings
     sub_agent_id: str
-    """The id of the call that it runs in."""
+    """The id of the call that the turn runs in."""
     name: str
     path: Sequence[str]
     nursery: trio.Nursery
     """Ends with the call."""
     progress: Progress = attrs.field(factory=Progress)
+    opened: OpenCall | None = None
+    """The call that the turn runs in; None if no call is around it."""
     has_ended: bool = False
     goes_on: bool = False
-    counted: Usage = attrs.field(factory=Usage)
-    """What of its usage its parent has counted already: that of before it waited."""
     _messages: list[Message] = attrs.field(factory=list)
     _todos: Sequence[Todo] = ()
     _metadata: dict[str, JSONValue] = attrs.field(factory=dict)
@@ -150,10 +157,10 @@ class NestedTurn:
         return self.parent.new_id()
 
     def is_used(self, made: str) -> bool:
-        return any(made == one.message_id or any(made == call.call_id for call in one.calls) for one in self._messages)
+        return any(made == message.message_id or any(made == call.call_id for call in message.calls) for message in self._messages)
 
     def knows_call(self, call_id: str) -> bool:
-        return True  # so each of its calls gets an id that nothing in the conversation has
+        return True  # so each call of the sub-agent gets an id that nothing in the conversation has
 
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return self.parent.decision_of(call_id)
@@ -168,7 +175,8 @@ class NestedTurn:
 
     def messages(self) -> Sequence[Message]:
         return tuple(
-            attrs.evolve(one, parts=tuple(self._as_run(part) for part in one.parts)) if one.calls else one for one in self._messages
+            attrs.evolve(message, parts=tuple(self._as_run(part) for part in message.parts)) if message.calls else message
+            for message in self._messages
         )
 
     def _as_run(self, part: Opaque) -> Opaque:
@@ -178,12 +186,12 @@ class NestedTurn:
         if isinstance(event, SubAgentEvent):
             self.parent.publish(event, "debug")  # of a sub-agent of its own
         elif isinstance(event, MiddlewareEvent):
-            self.parent.publish(event, channel)  # of something that is not the sub-agent's alone, such as a file
+            self.parent.publish(event, channel)  # about something that is not only the sub-agent's, such as a file
         else:
             self.tell(event_to_dict(event))
 
     def tell(self, data: JSON) -> None:
-        """Tell whoever debugs what it does."""
+        """Tell the debug channel what the sub-agent does."""
         self.parent.publish(SubAgentEvent(self.sub_agent_id, self.name, data), "debug")
 
     async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
@@ -200,20 +208,29 @@ class NestedTurn:
     def usage(self) -> Usage:
         return self.progress.usage
 
-    def add_usage(self, usage: Usage) -> None:
-        self.progress.usage += usage
+    @property
+    def usage_by_model(self) -> Mapping[str, Usage]:
+        return self.progress.usage_by_model
+
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        self.progress.add_usage(usage, model, unreported)
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         self.nursery.start_soon(function, *args)
 
     def note_draft(self) -> None:
-        """Nothing of it is stored before it waits."""
+        """Nothing of the turn is stored before it waits."""
+
+    def note_waiting(self) -> None:
+        if self.opened is not None:
+            self.opened.foreseen = self.progress.waiting()
+        self.parent.note_waiting()
 
     async def take_steered(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def ask(self, prompt: str) -> None:
-        """Begin with this message."""
+        """Begin the history with this message."""
         self._messages.append(Message(self.new_id(), "user", (TextPart(prompt),), None, self.turn_id))
 
     async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
@@ -228,7 +245,7 @@ class NestedTurn:
         await trio.lowlevel.checkpoint()
 
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
-        calls = [one for opened in waiting for one in opened.requests]
+        calls = [request for opened in waiting for request in opened.requests]
         return Interrupted(Interrupt("", self.turn_id, calls, interrupt_kind(calls)))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
@@ -256,30 +273,30 @@ class NestedTurn:
             "metadata": self._metadata,
             "rounds": self.progress.rounds,
             "calls": self.progress.calls,
-            "usage": attrs.asdict(self.progress.usage),
-            "waiting": {one.call.call_id: [encode_pending(request) for request in one.requests] for one in waiting},
-            "suspended": {one.call.call_id: one.record for one in waiting if one.record is not None},
+            "usage": encode_usage(self.progress.usage),
+            "waiting": {opened.call.call_id: [encode_pending(request) for request in opened.requests] for opened in waiting},
+            "suspended": {opened.call.call_id: opened.record for opened in waiting if opened.record is not None},
         }
 
     def wake(self, record: JSON) -> None:
-        """Take in the state in which it waited. StateError where that cannot be used."""
+        """Restore the state in which the sub-agent waited; StateError if the record cannot be used."""
         known = self.conversation_id
         if set(record) != {"name", "messages", "todos", "metadata", "rounds", "calls", "usage", "waiting", "suspended"}:
             raise StateError(known, f"a suspended sub-agent has the keys {sorted(map(str, record))}")
         if record["name"] != self.name or not isinstance(record["messages"], list):
             raise StateError(known, f"the call {self.sub_agent_id!r} had another sub-agent")
-        self._messages = [decode_message(known, one) for one in record["messages"]]
+        self._messages = [decode_message(known, message) for message in record["messages"]]
         self._todos = decode_todos(known, record["todos"])
         self._metadata = dict(decode_metadata(known, record["metadata"]))
         for name in ("rounds", "calls"):
             if type(record[name]) is not int or record[name] < 0:
                 raise StateError(known, f"the {name} of a suspended sub-agent are {record[name]!r}")
-        self.progress.usage = self.counted = decode_usage(known, record["usage"])
+        self.progress.usage = decode_usage(known, record["usage"])
         self.goes_on = True
         self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]
         for call in open_calls(self._messages):
-            waited = [decode_pending(known, one) for one in record["waiting"].get(call.call_id, ())]
-            own = next((one for one in waited if one.call_id == call.call_id), None)
+            waited = [decode_pending(known, request) for request in record["waiting"].get(call.call_id, ())]
+            own = next((request for request in waited if request.call_id == call.call_id), None)
             inside = record["suspended"].get(call.call_id)
             self.progress.open_calls[call.call_id] = OpenCall(call, "interrupted", claim=own, record=inside)
 
@@ -291,6 +308,8 @@ class CallHost:
     pipeline: Pipeline
     context: TurnContext
     opened: OpenCall
+    scope: trio.CancelScope
+    """Around the call."""
     run_turn: RunTurn
 
     async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
@@ -306,7 +325,7 @@ class CallHost:
             raise TypeError(f"run_agent takes an Agent, not {agent!r}")
         opened = self.opened
         if opened.has_run_agent:
-            raise RuntimeError("this call has run a sub-agent already: one call, one sub-agent; several calls run in parallel")
+            raise RuntimeError("this call has run a sub-agent already: a call runs one sub-agent; make several calls for several of them")
         if self.context.progress.open_calls.get(opened.call.call_id) is not opened or opened.result is not None:
             raise RuntimeError("this call has ended: a sub-agent runs inside the call whose context it is given")
         opened.has_run_agent = True
@@ -315,8 +334,10 @@ class CallHost:
         context = self.context
 
         async def run(nursery: trio.Nursery) -> Completed:
-            nested = NestedTurn(context, self.opened.call.call_id, name, path, nursery)
-            pipeline = Pipeline(agent, path, self.pipeline)
+            turn = context.progress
+            progress = Progress(around=turn, halt=turn.halt, scopes=(*turn.scopes, self.scope))
+            nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened)
+            pipeline = Pipeline(agent, path, self.pipeline, around=context)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(
@@ -324,17 +345,17 @@ class CallHost:
                 )
             else:
                 nested.wake(record)
+                pipeline.continue_from(opened.call.call_id)
                 nested.tell({"type": "SubAgentResumed"})
             try:
                 await pipeline.start(nested)
                 outcome = await self.run_turn(pipeline, nested)
             except BaseException as error:
+                if any(isinstance(leaf, Suspended) for leaf in leaves(error)):
+                    self.pipeline.note_waiting_agent(opened.call.call_id, pipeline)
                 nested.tell(_last_word(error))
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise
-            finally:
-                # Also where it waits: nobody knows whether it ever goes on.
-                context.progress.usage += nested.progress.usage - nested.counted
             assert isinstance(outcome, Completed)
             pipeline.turn_ended(outcome, nested, nested.turn_id)
             if outcome.cut is not None:
@@ -355,17 +376,17 @@ def _half_an_answer(outcome: Completed, nested: NestedTurn) -> ModelFailed:
 
 def _outcome_of(error: BaseException, nested: NestedTurn) -> TurnOutcome:
     found = leaves(error)
-    suspended = next((one for one in found if isinstance(one, Suspended)), None)
+    suspended = next((leaf for leaf in found if isinstance(leaf, Suspended)), None)
     if suspended is not None:
         return Interrupted(Interrupt("", nested.turn_id, suspended.requests, interrupt_kind(suspended.requests)))
-    failed = next((one for one in found if isinstance(one, Exception)), None)
+    failed = next((leaf for leaf in found if isinstance(leaf, Exception)), None)
     return Cancelled(CancelCause.HOST_CANCELLED) if failed is None else Failed(failed)
 
 
 def _last_word(error: BaseException) -> JSON:
     found = leaves(error)
-    if any(isinstance(one, Suspended) for one in found):
+    if any(isinstance(leaf, Suspended) for leaf in found):
         return {"type": "SubAgentInterrupted"}
-    if any(isinstance(one, trio.Cancelled) for one in found):
+    if any(isinstance(leaf, trio.Cancelled) for leaf in found):
         return {"type": "SubAgentCancelled"}
     return {"type": "SubAgentFailed", "error": type(found[0]).__name__}

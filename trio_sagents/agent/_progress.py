@@ -1,9 +1,11 @@
-"""How far a turn has come, at any moment: what a snapshot shows, and what a cut turn keeps."""
+"""How far a turn has come, at any moment: what a snapshot shows, what a cut turn keeps, and whether the turn is halted."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import attrs
+import trio
 
 from trio_sagents.data.events import Event, StreamingMessage, TextDelta, ThinkingDelta
 from trio_sagents.data.interrupts import PendingCall
@@ -24,7 +26,7 @@ from trio_sagents.data.outcomes import Usage
 
 @attrs.define(eq=False)
 class _Stretch:
-    """A part of the message being spoken: pieces that are joined only when somebody looks."""
+    """A part of the message that is streaming: pieces that are joined only when somebody looks."""
 
     kind: Literal["text", "thinking"]
     provider: str | None = None
@@ -44,7 +46,7 @@ class _Stretch:
 
 @attrs.define(eq=False)
 class Draft:
-    """The message that the model is speaking. Its parts stand in the order in which they began."""
+    """The message that the model is streaming."""
 
     message_id: str
     turn_id: str
@@ -61,7 +63,7 @@ class Draft:
         provider: str | None = None,
         field: str | None = None,
     ) -> Event | None:
-        """Append a piece; return the event that tells of the piece, or None for an empty piece."""
+        """Append a piece; return the event for the piece, or None for an empty piece."""
         last = self._parts[-1] if self._parts else None
         if isinstance(last, _Stretch) and last.takes(kind, provider, field):
             stretch = last
@@ -90,7 +92,7 @@ class Draft:
         return tuple(part.part() if isinstance(part, _Stretch) else part for part in self._parts)
 
     def message(self, stop_reason: StopReason, calls: Sequence[ToolCall] = ()) -> Message:
-        """Return the message as it stands, with these calls in their places; a call that is not among them is left out."""
+        """Return the message as it is now, with these calls in their places; a call that is not among them is left out."""
         whole = {call.call_id: call for call in calls}
         parts = [whole.get(part.call_id) if isinstance(part, ToolCall) else part for part in self.parts()]
         return Message(self.message_id, "assistant", [part for part in parts if part is not None], stop_reason, self.turn_id)
@@ -102,34 +104,36 @@ class Draft:
 
 @attrs.define(eq=False)
 class OpenCall:
-    """A tool call whose result is not submitted yet."""
+    """A tool call whose result was not submitted yet."""
 
     call: ToolCall
     status: ToolStatus = "pending"
     in_thread: bool = False
-    """Whether it runs in a thread, which nobody can stop."""
+    """Whether the call runs in a thread, which nobody can stop."""
     result: ToolResult | None = None
-    """What it returned, until that is submitted."""
+    """The result of the call, until the result is submitted."""
     value: object = None
     """What the tool's function returned, as it is."""
     shown: ToolCall | None = None
     """The call as it runs: after an edit, with other arguments."""
     requests: Sequence[PendingCall] = ()
-    """What people have to decide before it can go on: itself, or the calls of its sub-agent."""
+    """What people have to decide before the call can continue: the call itself, or the calls of its sub-agent."""
+    foreseen: Sequence[PendingCall] = ()
+    """While the sub-agent of the call still runs: what people will have to decide in it."""
     claim: PendingCall | None = None
-    """Of a call in a sub-agent that waited, and goes on: as it waited."""
+    """Of a call in a sub-agent that waited, and continues: the call as it waited."""
     has_passed: bool = False
-    """Whether the gate was asked about it, and lets it run."""
+    """Whether the gate was asked about the call, and lets it run."""
     has_run_agent: bool = False
-    """Whether it has run a sub-agent."""
+    """Whether the call has run a sub-agent."""
     record: JSON | None = None
-    """The sub-agent that waits in it, as it is stored."""
+    """The sub-agent that waits in the call, as it is stored."""
 
     @property
     def known(self) -> ToolStatus:
-        """What is known of it if the turn is cut now."""
+        """What is known of the call if the turn is cut now."""
         if self.status == "interrupted":  # a sub-agent that waits, and a tool that halted, have begun
-            has_begun = self.record is not None or any(one.kind == "halt" for one in self.requests)
+            has_begun = self.record is not None or any(request.kind == "halt" for request in self.requests)
             return "cancelled" if has_begun else "interrupted"
         if self.status == "pending":
             return "pending"
@@ -137,7 +141,7 @@ class OpenCall:
 
 
 class Suspended(BaseException):
-    """A sub-agent waits for people, so the call that it runs in does. No `except Exception` of a tool swallows it."""
+    """A sub-agent waits for people, and so does the call that it runs in. No `except Exception` of a tool can swallow this."""
 
     def __init__(self, requests: Sequence[PendingCall], record: JSON) -> None:
         super().__init__(requests, record)
@@ -146,29 +150,79 @@ class Suspended(BaseException):
 
 
 @attrs.define(eq=False)
+class HaltSignal:
+    """Whether a tool halted the turn. A turn and its sub-agents share one signal.
+
+    Once a call has returned `Halt`, no other call of the turn begins, and the calls that run are cancelled.
+    """
+
+    is_set: bool = False
+    _running: list[trio.CancelScope] = attrs.field(factory=list)
+    """The scopes of the calls that run."""
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[trio.CancelScope]:
+        """Run a call in a scope that the signal cancels."""
+        with trio.CancelScope() as scope:
+            self._running.append(scope)
+            try:
+                yield scope
+            finally:
+                self._running.remove(scope)
+
+    def set(self, spared: Sequence[trio.CancelScope]) -> None:
+        """Cancel all calls that run, except those in `spared`: the call that halted, and the calls around its sub-agent."""
+        if self.is_set:
+            return  # of two calls that halt in one step, neither cancels the other
+        self.is_set = True
+        for scope in self._running:
+            if not any(scope is each for each in spared):
+                scope.cancel()
+
+
+@attrs.define(eq=False)
 class Progress:
-    """The mutable state of one turn; its task owns it, others only look."""
+    """The mutable state of one turn; the task of the turn owns it, others only look."""
 
     draft: Draft | None = None
-    """The message being spoken; None between messages."""
+    """The message that is streaming; None between messages."""
     open_calls: dict[str, OpenCall] = attrs.field(factory=dict)
     """By call id, in the order the model asked for them."""
     usage: Usage = attrs.field(factory=Usage)
-    """Of all model calls of the turn so far."""
+    """The usage of all model calls of the turn so far, with those of its sub-agents and its middleware."""
+    usage_by_model: dict[str, Usage] = attrs.field(factory=dict)
+    """By the name of the model: the same since the turn began or continued, with estimates of what providers did not report."""
+    around: "Progress | None" = None
+    """Of a sub-agent: the turn that it is a part of, which counts its usage at once."""
     rounds: int = 0
     """Model calls begun."""
     calls: int = 0
     """Tool calls asked for."""
+    halt: HaltSignal = attrs.field(factory=HaltSignal)
+    """Shared with the turns of sub-agents."""
+    scopes: Sequence[trio.CancelScope] = ()
+    """The scopes of the calls that this turn runs in, outermost first; empty unless it is the turn of a sub-agent."""
 
     def open(self, calls: Sequence[ToolCall], waiting: Mapping[str, PendingCall]) -> None:
-        """Begin with the calls of an answer, which is no draft any more; by call id, what people have to decide about some."""
+        """Begin with the calls of an answer, which is not a draft any more; by call id, what people have to decide about some."""
         self.draft = None
         self.calls += len(calls)
         self.open_calls = {call.call_id: _opened(call, waiting.get(call.call_id)) for call in calls}
 
+    def add_usage(self, usage: Usage, model: str, unreported: Usage) -> None:
+        """Count the usage of a model, by its name, and an estimate of what its provider did not report."""
+        self.usage += usage
+        self.usage_by_model[model] = self.usage_by_model.get(model, Usage()) + usage + unreported
+        if self.around is not None:
+            self.around.add_usage(usage, model, unreported)
+
     def pictures(self) -> Sequence[ToolCall]:
         """Return the open calls with their status, for a snapshot."""
-        return tuple(attrs.evolve(one.shown or one.call, status=one.status) for one in self.open_calls.values())
+        return tuple(attrs.evolve(opened.shown or opened.call, status=opened.status) for opened in self.open_calls.values())
+
+    def waiting(self) -> Sequence[PendingCall]:
+        """Return the calls that wait for people, in the order the model asked for them, also those in sub-agents that still run."""
+        return tuple(request for opened in self.open_calls.values() for request in opened.requests or opened.foreseen)
 
 
 def _opened(call: ToolCall, wanted: PendingCall | None) -> OpenCall:

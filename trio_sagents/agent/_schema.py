@@ -1,14 +1,14 @@
 """From type hints to shapes: what a model is told about a parameter, and how its argument is read.
 
-Classes stand inline where they are used; one that refers to itself has no such form and is refused. What has no shape is a
-TypeError when the tool is made, never when it is called, and names the tool, the parameter and the place inside it.
+The schema of a class is written out in each place that uses the class, so a class that refers to itself is refused. A type that
+has no shape is a TypeError when the tool is made, never when it is called; the error names the tool, the parameter and the place
+inside it.
 """
 
 import collections.abc
 import dataclasses
 import enum
 import inspect
-import re
 import sys
 import types
 import typing
@@ -17,31 +17,23 @@ from typing import Annotated, Any, Final, Literal, NotRequired, Required, TypeAl
 
 import attrs
 
-from trio_sagents.agent._shapes import (
-    ANYTHING,
-    SCALARS,
-    Field,
-    Shape,
-    array_of,
-    choice_of,
-    mapping_of,
-    object_shape,
-    set_of,
-    tuple_of,
-    union_of,
-)
-from trio_sagents.data.json import JSONValue, plain_json
+from trio_sagents.agent._compounds import Field, array_of, mapping_of, object_shape, set_of, tuple_of
+from trio_sagents.agent._docstrings import read_docstring
+from trio_sagents.agent._json_forms import json_form
+from trio_sagents.agent._pydantic import description_of, is_model, model_shape
+from trio_sagents.agent._shapes import ANYTHING, SCALARS, Shape, choice_of, enum_form, text_shape, union_of
+from trio_sagents.agent._text_types import form_of
 
-Annotation: TypeAlias = Any  # type: ignore[explicit-any]  # whatever stands after a colon
+Annotation: TypeAlias = Any  # type: ignore[explicit-any]  # anything can be an annotation
 Seen: TypeAlias = tuple[Annotation, ...]
-"""The classes and aliases that the walk is inside of."""
+"""The classes and aliases around the annotation that is being read."""
 
 SUPPORTED: Final = (
-    "str, int, float, bool, None, Any, list, tuple, Sequence, set, dict and Mapping with str keys, Literal, Enum, Optional, Union, "
-    "Annotated, attrs classes, dataclasses and TypedDict"
+    "str, int, float, bool, None, Any, list, tuple, Sequence, set, dict and Mapping, Literal, Enum, Optional, Union, Annotated, "
+    "datetime, date, time, timedelta, UUID, Decimal, bytes, Path, attrs classes, dataclasses, TypedDict, NamedTuple and Pydantic models"
 )
 Found: TypeAlias = tuple[str, Annotation, object]
-"""A field or parameter that can be given: its name, its annotation, its default, which is `...` for one that is not shown."""
+"""A field or parameter that can be given: its name, its annotation, and its default; `...` is a default that is not shown."""
 MISSING: Final = object()
 """No default."""
 _LISTS: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
@@ -56,8 +48,6 @@ if sys.version_info >= (3, 13):
     _MARKS: Final[tuple[Annotation, ...]] = (Required, NotRequired, typing.ReadOnly)
 else:
     _MARKS: Final[tuple[Annotation, ...]] = (Required, NotRequired)
-_HEADER: Final = re.compile(r"(?P<name>[A-Z][A-Za-z ]*):\s*$")
-_ENTRY: Final = re.compile(r"\*{0,2}(?P<name>\w+)\s*(\([^)]*\))?\s*:\s*(?P<text>.*)$")
 
 
 def _origin_of(annotation: Annotation) -> Annotation:
@@ -68,12 +58,12 @@ def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # a
     """Return the shape of an annotation.
 
     Args:
-        annotation: resolved: no string, and none inside it.
+        annotation: a resolved one: neither a string, nor with a string inside.
         where: what errors begin with, such as "tool 'f': parameter 'x'".
-        seen: the classes and aliases around it.
+        seen: the classes and aliases around the annotation.
 
     Raises:
-        TypeError: it has no JSON schema here, or refers to itself.
+        TypeError: the annotation has no JSON schema here, or refers to itself.
     """
     if annotation is None:
         return SCALARS[type(None)]
@@ -91,7 +81,7 @@ def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # a
     if origin is Union or origin is types.UnionType:
         return union_of([shape_of(member, where, seen) for member in args])
     if origin is Literal:
-        return choice_of([(option, option) for option in args], where)
+        return choice_of([(enum_form(option) if isinstance(option, enum.Enum) else option, option) for option in args], where)
     collection = _collection(annotation if origin is None else origin, args, where, seen)
     if collection is not None:
         return collection
@@ -101,19 +91,21 @@ def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # a
 
 
 def _described(shape: Shape, text: str) -> Shape:
-    """Return the shape with a description, or as it is where `text` is empty."""
+    """Return the shape with a description, or the same shape if `text` is empty."""
     return attrs.evolve(shape, schema={**shape.schema, "description": text}) if text else shape
 
 
 def _with_default(shape: Shape, default: object) -> Shape:
-    """Return the shape with the default shown, where it has a JSON form."""
-    if default is MISSING:
+    """Return the shape with the default, if a model that gives what it is shown gives the default."""
+    if default is MISSING or default is ...:
         return shape
     try:
-        shown: JSONValue = plain_json(default.value if isinstance(default, enum.Enum) else default)
-    except (TypeError, ValueError):
+        shown = json_form(default)
+        if shape.read(shown) == default:
+            return attrs.evolve(shape, schema={**shape.schema, "default": shown})
+    except Exception:  # noqa: BLE001  # the default is the host's own object, which may raise anything; then it is not shown
         return shape
-    return attrs.evolve(shape, schema={**shape.schema, "default": shown})
+    return shape
 
 
 def strip(annotation: Annotation) -> tuple[Annotation, str]:
@@ -136,12 +128,12 @@ def hints_of(target: object, where: str) -> Mapping[str, Annotation]:
 
 
 def _description_in(extras: Sequence[object]) -> str:
-    return next((extra for extra in extras if isinstance(extra, str)), "")
+    return next((text for extra in extras if (text := extra if isinstance(extra, str) else description_of(extra))), "")
 
 
 def _unsupported(annotation: Annotation, where: str) -> TypeError:
     name = annotation.__name__ if isinstance(annotation, type) and _origin_of(annotation) is None else repr(annotation)
-    return TypeError(f"{where}: {name} is no type that a model can be asked for; use {SUPPORTED}")
+    return TypeError(f"{where}: unsupported parameter type {name}; use {SUPPORTED}")
 
 
 def _enter(annotation: Annotation, where: str, seen: Seen) -> Seen:
@@ -159,9 +151,10 @@ def _collection(origin: Annotation, args: tuple[Annotation, ...], where: str, se
         return set_of(shape_of(args[0] if args else Any, f"{where}, items", seen), _SETS[origin], where)
     if origin in _MAPPINGS:
         key, item = args or (str, Any)
-        if key is not str:
-            raise TypeError(f"{where}: the keys of {origin.__name__} must be str, not {key!r}")
-        return mapping_of(shape_of(item, f"{where}, values", seen))
+        keys = shape_of(key, f"{where}, keys", seen)
+        if keys.kinds != {"string"}:
+            raise TypeError(f"{where}: the keys of {origin.__name__} must be str, or a type that is written as text; not {key!r}")
+        return mapping_of(shape_of(item, f"{where}, values", seen), None if key is str else keys)
     if origin is not tuple:
         return None
     if len(args) == 2 and args[1] is Ellipsis:  # tuple[X, ...]
@@ -175,7 +168,11 @@ def _collection(origin: Annotation, args: tuple[Annotation, ...], where: str, se
 
 def _class_shape(cls: type, where: str, seen: Seen) -> Shape:
     if issubclass(cls, enum.Enum):
-        return choice_of([(_plain_scalar(member.value), member) for member in cls], where)
+        return choice_of([(enum_form(member), member) for member in cls], where)
+    if (form := form_of(cls)) is not None:
+        return text_shape(form)
+    if is_model(cls):
+        return model_shape(cls, where)
     inner = _enter(cls, where, seen)
     if attrs.has(cls):
         found = _attrs_fields(cls, where)
@@ -183,6 +180,8 @@ def _class_shape(cls: type, where: str, seen: Seen) -> Shape:
         found = _dataclass_fields(cls, where)
     elif issubclass(cls, dict) and "__required_keys__" in vars(cls):
         found = _typed_dict_fields(cls, where)
+    elif issubclass(cls, tuple) and "_fields" in vars(cls):
+        found = _named_tuple_fields(cls, where)
     else:
         raise _unsupported(cls, where)
     doc = vars(cls).get("__doc__")
@@ -197,7 +196,7 @@ def field_of(found: Found, text: str, where: str, seen: Seen = ()) -> Field:
 
     Args:
         found: its name, its annotation, its default.
-        text: describes it, unless its annotation does.
+        text: describes the field, unless its annotation does.
         where: what errors begin with.
         seen: as for `shape_of`.
 
@@ -208,10 +207,6 @@ def field_of(found: Found, text: str, where: str, seen: Seen = ()) -> Field:
     plain, own_text = strip(annotation)
     shape = _described(shape_of(plain, where, seen), own_text or text)
     return Field(name, _with_default(shape, default), required=default is MISSING)
-
-
-def _plain_scalar(value: JSONValue) -> JSONValue:
-    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _attrs_fields(cls: type, where: str) -> list[Found]:
@@ -239,11 +234,11 @@ def _dataclass_fields(cls: Annotation, where: str) -> list[Found]:
 
 
 def _checked(cls: type, found: list[Found], where: str) -> list[Found]:
-    """Refuse a class that cannot be built from its fields alone."""
+    """Return the fields; TypeError if an instance of the class cannot be made of its fields alone."""
     names = {name for name, _, _ in found}
     for name, parameter in inspect.signature(cls).parameters.items():
         if name not in names and parameter.default is parameter.empty:
-            raise TypeError(f"{where}: {cls.__name__} needs {name!r}, which is no field of it")
+            raise TypeError(f"{where}: {cls.__name__} needs {name!r}, which is not a field of the class")
     return found
 
 
@@ -259,41 +254,6 @@ def _typed_dict_fields(cls: Annotation, where: str) -> list[Found]:
     return found
 
 
-# ── docstrings ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_docstring(text: str | None) -> tuple[str, Mapping[str, str]]:
-    """Return the first paragraph of a docstring in Google style, on one line, and what its `Args:` or `Attributes:` say.
-
-    Args:
-        text: the docstring as it stands in the source, or None.
-
-    Returns:
-        The paragraph, "" where there is none, and the description of each name there, on one line.
-    """
-    lines = inspect.cleandoc(text or "").splitlines()
-    paragraph: list[str] = []
-    for line in lines:
-        if not line.strip() or _HEADER.match(line):
-            break
-        paragraph.append(line.strip())
-    return " ".join(paragraph), _entries(lines)
-
-
-def _entries(lines: Sequence[str]) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    section, depth, name = "", 0, ""
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if line.strip() and indent == 0:
-            header = _HEADER.match(line)
-            section, depth, name = header["name"] if header else "", 0, ""
-        elif line.strip() and section in {"Args", "Arguments", "Parameters", "Attributes"}:
-            depth = depth or indent
-            entry = _ENTRY.match(line.strip()) if indent <= depth else None
-            if entry:
-                name = entry["name"]
-                found[name] = entry["text"]
-            elif name:
-                found[name] = f"{found[name]} {line.strip()}".strip()
-    return found
+def _named_tuple_fields(cls: Annotation, where: str) -> list[Found]:
+    hints = hints_of(cls, where)
+    return [(name, hints.get(name, Any), cls._field_defaults.get(name, MISSING)) for name in cls._fields]

@@ -1,30 +1,43 @@
-"""Shapes: what a value may be, said twice, to the model as a JSON schema and to us as a reader.
+"""Shapes: what a value may be, said twice: to the model as a JSON schema, and to us as a reader.
 
-Both come out of the same step, so they cannot disagree. Reading is strict: nothing is coerced, nothing unknown is ignored, and
-what does not fit is said in words that a model can act on, by the path of each wrong place. The one leniency: an integer
-is accepted where a float is due, if the float is exactly that number. `_schema` makes shapes from type hints.
+Both are made in the same step, so they agree: a value is read if, and only if, the schema allows it. Everything else is refused, in
+words that a model can act on, with the path of each wrong place.
+
+Models write some values in another form than the schema asks for. If only one meaning is possible, `tidy` puts the value into the
+form of the schema before it is read:
+
+* a number or a boolean that is written as JSON text (`"5"`, `"true"`), if a text is not allowed in that place;
+* `5.0` for an integer;
+* `null` for what may be left out, if null is not allowed in that place.
+
+Here are the single values and the unions of shapes; `_compounds` has arrays and objects, and `_schema` makes shapes from type
+hints.
 """
 
+import contextlib
+import enum
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence, Sized
+import re
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
+from trio_sagents.agent._text_types import TextForm
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 
 Problem: TypeAlias = tuple[str, str]
 """The path of a wrong place, such as ".days[0]", and what is wrong there."""
 
-Build: TypeAlias = Callable[..., object]  # type: ignore[explicit-any]  # takes any names
-
 MAX_PROBLEMS: Final = 8
 """How many wrong places one refusal names."""
 MAX_NAMED: Final = 24
-"""How many of the possible values or keys it names."""
+"""How many of the possible values or keys one refusal names."""
 SHOWN: Final = 40
-"""How many characters of a wrong value or key it shows."""
+"""How many characters of a wrong value or key a refusal shows."""
+_SCALAR_TEXT: Final = re.compile(r"true|false|-?(0|[1-9][0-9]{0,399})(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
+"""The JSON text of a boolean or a number."""
 _KINDS: Final = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -43,22 +56,15 @@ class Shape:
 
     schema: JSON
     read: Callable[[JSONValue], object]
-    """The value that the annotation asks for, from plain JSON; `Misfit` if it does not fit. Shares nothing mutable with it."""
+    """Return the value that the annotation asks for; `Misfit` if the schema does not allow the JSON. The two share nothing mutable."""
     kinds: frozenset[str]
     """The kinds of JSON value that can fit, as in JSON schema, but "integer" and "number" exclude each other."""
     words: str
-    """How it is called in refusals: "a string"."""
+    """What refusals call the shape: "a string"."""
     is_hashable: bool = True
-    """Whether what it reads can stand in a set."""
-
-
-@attrs.frozen(eq=False)
-class Field:
-    """One named value of an object: a parameter, or a field of a class."""
-
-    name: str
-    shape: Shape
-    required: bool
+    """Whether a set can hold the values."""
+    tidy: Callable[[JSONValue], JSONValue] = lambda value: value
+    """Return the value in the form of the schema if only one meaning is possible; any other value as it is."""
 
 
 def kind_of(value: JSONValue) -> str:
@@ -80,54 +86,51 @@ def cut(value: JSONValue) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _wrong(words: str, value: JSONValue) -> Misfit:
+def _unquoted(value: JSONValue) -> JSONValue:
+    """Return the number or boolean whose JSON text `value` is, or `value` itself."""
+    if isinstance(value, str) and _SCALAR_TEXT.fullmatch(value):
+        with contextlib.suppress(ValueError):  # an integer of too many digits
+            number = json.loads(value)
+            return value if number in {math.inf, -math.inf} else number
+    return value
+
+
+def whole(value: JSONValue) -> JSONValue:
+    """Return the integer that a float is, or `value` itself."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def wrong(words: str, value: JSONValue) -> Misfit:
+    """Return the refusal of a value of the wrong kind."""
     return Misfit([("", f"must be {words}, not {show(value)}")])
 
 
-def _step(key: object) -> str:
-    return f".{key}" if isinstance(key, str) and key.isidentifier() and len(key) <= SHOWN else f"[{cut(key)}]"
-
-
-def _read_each(items: Iterable[tuple[str, Shape, JSONValue]], problems: list[Problem]) -> list[object]:
-    """Read all, each with the step that leads to it; `Misfit` with `problems` and what was found wrong."""
-    values: list[object] = []
-    for step, shape, item in items:
-        try:
-            values.append(shape.read(item))
-        except Misfit as exc:
-            problems.extend((f"{step}{path}", what) for path, what in exc.problems)
-            if len(problems) >= MAX_PROBLEMS:
-                break
-    if problems:
-        raise Misfit(problems[:MAX_PROBLEMS])
-    return values
-
-
-# ── single values ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _scalar(kind: type, words: str) -> Shape:
+def _scalar(kind: type) -> Callable[[JSONValue], object]:
     def read(value: JSONValue) -> object:
         if type(value) is not kind:
-            raise _wrong(words, value)
+            raise wrong(_WORDS[kind], value)
         return value
 
-    name = _KINDS[kind]
-    return Shape({"type": name}, read, frozenset({name}), words)
+    return read
 
 
-def _read_number(value: JSONValue) -> float:
-    if type(value) is int:
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if number != value:
-            raise Misfit([("", f"is too large: {cut(value)} has no exact floating-point value")])
-        return number
-    if type(value) is not float or not math.isfinite(value):
-        raise _wrong("a number", value)
-    return value
+def _read_integer(value: JSONValue) -> object:
+    number = whole(value)  # JSON has one kind of number, so the schema allows 5.0
+    if type(number) is not int:
+        raise wrong("an integer", value)
+    return number
+
+
+def _read_number(value: JSONValue) -> object:
+    if type(value) not in {int, float} or (type(value) is float and math.isnan(value)):
+        raise wrong("a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Misfit([("", f"is too large: {cut(value)}")])
+    return number
 
 
 def _read_anything(value: JSONValue) -> JSONValue:
@@ -137,40 +140,93 @@ def _read_anything(value: JSONValue) -> JSONValue:
         raise Misfit([("", str(exc))]) from exc
 
 
+def _tidy_integer(value: JSONValue) -> JSONValue:
+    number = whole(_unquoted(value))
+    return number if type(number) is int else value
+
+
+def _tidy_number(value: JSONValue) -> JSONValue:
+    number = _unquoted(value)
+    return value if type(number) is bool else number
+
+
+def _tidy_boolean(value: JSONValue) -> JSONValue:
+    given = _unquoted(value)
+    return given if type(given) is bool else value
+
+
+_WORDS: Final = {str: "a string", bool: "a boolean", type(None): "null"}
+NUMBER: Final = Shape({"type": "number"}, _read_number, frozenset({"integer", "number"}), "a number", tidy=_tidy_number)
 SCALARS: Final = {
-    str: _scalar(str, "a string"),
-    int: _scalar(int, "an integer"),
-    bool: _scalar(bool, "a boolean"),
-    type(None): _scalar(type(None), "null"),
-    float: Shape({"type": "number"}, _read_number, frozenset({"integer", "number"}), "a number"),
+    str: Shape({"type": "string"}, _scalar(str), frozenset({"string"}), "a string"),
+    int: Shape({"type": "integer"}, _read_integer, frozenset({"integer"}), "an integer", tidy=_tidy_integer),
+    bool: Shape({"type": "boolean"}, _scalar(bool), frozenset({"boolean"}), "a boolean", tidy=_tidy_boolean),
+    type(None): Shape({"type": "null"}, _scalar(type(None)), frozenset({"null"}), "null"),
+    float: NUMBER,
 }
 ANYTHING: Final = Shape({}, _read_anything, frozenset(_KINDS.values()), "any value", is_hashable=False)
 
 
+def text_shape(form: TextForm) -> Shape:
+    """Return the shape of a text that stands for a value of another class; a JSON number stands for its text, if the form takes it."""
+
+    def read(value: JSONValue) -> object:
+        if kind_of(value) not in form.kinds:
+            raise wrong(form.words, value)
+        try:
+            return form.read(str(value))
+        except (ValueError, ArithmeticError) as exc:
+            raise wrong(form.words, value) from exc
+
+    return Shape(form.schema, read, form.kinds, form.words)
+
+
+def enum_form(member: enum.Enum) -> JSONValue:
+    """Return the JSON value that stands for a member of an enum: its value, or its name if a member has a value that is not JSON."""
+    return _plain_scalar(member.value) if all(_is_choice(one.value) for one in type(member)) else member.name
+
+
+def _plain_scalar(value: JSONValue) -> JSONValue:
+    return str.__str__(value) if isinstance(value, str) else int(value) if type(value) not in SCALARS and isinstance(value, int) else value
+
+
+def _is_choice(value: JSONValue) -> bool:
+    plain = _plain_scalar(value)
+    return type(plain) in SCALARS and (type(plain) is not float or math.isfinite(plain))
+
+
 def _same(value: JSONValue, option: JSONValue) -> bool:
-    if type(value) is int and type(option) is float:
-        return value == option
-    return type(value) is type(option) and value == option
+    """Return whether two JSON values are equal: 1 and 1.0 are, 1 and true are not."""
+    return (type(value) is bool) == (type(option) is bool) and value == option
 
 
 def choice_of(options: Sequence[tuple[JSONValue, object]], where: str) -> Shape:
-    """Return the shape of some JSON values; each stands for the object beside it."""
+    """Return the shape of some JSON values; each stands for the object beside it.
+
+    Raises:
+        TypeError: an option is not null, a boolean, a finite number or a text.
+    """
     for option, _ in options:
-        if type(option) not in SCALARS or (type(option) is float and not math.isfinite(option)):
+        if not _is_choice(option):
             raise TypeError(f"{where}: {option!r} cannot be a choice; use str, int, float, bool or None")
-    values = [option for option, _ in options]
+    values = [_plain_scalar(option) for option, _ in options]
     words = "one of " + ", ".join(cut(option) for option in values[:MAX_NAMED]) + (", …" if len(values) > MAX_NAMED else "")
+    kinds = frozenset(kind_of(option) for option in values)
 
     def read(value: JSONValue) -> object:
-        for option, result in options:
+        for option, (_, result) in zip(values, options, strict=True):
             if _same(value, option):
                 return result
-        raise _wrong(words, value)
+        raise wrong(words, value)
 
-    kinds = frozenset(kind_of(option) for option in values)
+    def tidy(value: JSONValue) -> JSONValue:
+        given = value if "string" in kinds else _unquoted(value)
+        return next((option for option in values if _same(given, option)), value)
+
     named = {"type": next(iter(kinds))} if len(kinds) == 1 else {}
     accepted = kinds | {"integer"} if "number" in kinds else kinds
-    return Shape({**named, "enum": values}, read, accepted, words, is_hashable=all(_has_hash(result) for _, result in options))
+    is_hashable = all(_has_hash(result) for _, result in options)
+    return Shape({**named, "enum": values}, read, accepted, words, is_hashable, tidy)
 
 
 def _has_hash(value: object) -> bool:
@@ -178,119 +234,51 @@ def _has_hash(value: object) -> bool:
 
 
 def union_of(members: Sequence[Shape]) -> Shape:
-    """Return the shape of any of some: the first that fits, a number last, so that an integer stays one where that is allowed."""
-    ordered = sorted(members, key=lambda shape: "number" in shape.kinds)
+    """Return the shape of a union: a value is read by the first member that fits.
+
+    A float comes last, so that an integer stays an integer if it may be one.
+    """
+    ordered = sorted(members, key=lambda shape: shape is NUMBER)
     words = " or ".join(shape.words for shape in members)
-
-    def read(value: JSONValue) -> object:
-        kind = kind_of(value)
-        candidates = [shape for shape in ordered if kind in shape.kinds]
-        if not candidates:
-            raise _wrong(words, value)
-        reasons: list[str] = []
-        for shape in candidates:
-            try:
-                return shape.read(value)
-            except Misfit as exc:
-                if len(candidates) == 1:
-                    raise
-                path, what = exc.problems[0]
-                reasons.append(f"{shape.words}: {path} {what}" if path else f"{shape.words}: {what}")
-        raise Misfit([("", f"fits none of its forms ({'; '.join(reasons)})")])
-
     kinds = frozenset[str]().union(*(shape.kinds for shape in members))
-    return Shape({"anyOf": [shape.schema for shape in members]}, read, kinds, words, all(shape.is_hashable for shape in members))
 
-
-# ── collections ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def array_of(item: Shape, build: Callable[[list[object]], object], *, is_hashable: bool = False) -> Shape:
-    """Return the shape of an array of any length, read by `build`: `list` or `tuple`."""
-
-    def read(value: JSONValue) -> object:
-        if type(value) is not list:
-            raise _wrong("an array", value)
-        return build(_read_each(((f"[{index}]", item, one) for index, one in enumerate(value)), []))
-
-    return Shape({"type": "array", "items": item.schema}, read, frozenset({"array"}), "an array", is_hashable)
-
-
-def set_of(item: Shape, build: Callable[[list[object]], Sized], where: str) -> Shape:
-    """Return the shape of an array without repetitions, read by `build`: `set` or `frozenset`."""
-    if not item.is_hashable:
-        raise TypeError(f"{where}: the items of a set must be hashable")
-
-    def unique(values: list[object]) -> object:
-        found = build(values)
-        if len(found) != len(values):
-            raise Misfit([("", "must not have the same item twice")])
+    def candidates(value: JSONValue) -> Sequence[Shape]:
+        found = [shape for shape in ordered if kind_of(value) in shape.kinds]
+        if whole(value) is not value:  # 5.0 is an integer, too
+            found += [shape for shape in ordered if "integer" in shape.kinds and shape not in found]
         return found
 
-    shape = array_of(item, unique, is_hashable=build is frozenset)
-    return attrs.evolve(shape, schema={**shape.schema, "uniqueItems": True})
-
-
-def tuple_of(items: Sequence[Shape]) -> Shape:
-    """Return the shape of an array of a fixed length, one shape for each place."""
-    count = len(items)
-
     def read(value: JSONValue) -> object:
-        if type(value) is not list or len(value) != count:
-            found = f"one of {len(value)}" if type(value) is list else show(value)
-            raise Misfit([("", f"must be an array of {count}, not {found}")])
-        return tuple(_read_each(((f"[{index}]", *pair) for index, pair in enumerate(zip(items, value, strict=True))), []))
+        if not (found := candidates(value)):
+            raise wrong(words, value)
+        return _read_first(found, value)
 
-    schema: dict[str, JSONValue] = {"type": "array", "minItems": count, "maxItems": count}
-    if items:
-        schema["prefixItems"] = [shape.schema for shape in items]
-    return Shape(schema, read, frozenset({"array"}), f"an array of {count}", all(shape.is_hashable for shape in items))
+    def tidy(value: JSONValue) -> JSONValue:
+        for given in (value, _unquoted(value)):
+            if found := candidates(given):
+                return next((tidied for shape in found if _fits(shape, tidied := shape.tidy(given))), given)
+        return value
 
-
-def mapping_of(item: Shape) -> Shape:
-    """Return the shape of an object with any keys."""
-
-    def read(value: JSONValue) -> object:
-        if type(value) is not dict:
-            raise _wrong("an object", value)
-        return dict(zip(value, _read_each(((_step(key), item, one) for key, one in value.items()), []), strict=True))
-
-    schema = {"type": "object", **({"additionalProperties": item.schema} if item.schema else {})}
-    return Shape(schema, read, frozenset({"object"}), "an object", is_hashable=False)
+    is_hashable = all(shape.is_hashable for shape in members)
+    return Shape({"anyOf": [shape.schema for shape in members]}, read, kinds, words, is_hashable, tidy)
 
 
-def object_shape(
-    fields: Sequence[Field], build: Build, *, words: str = "an object", is_hashable: bool = False, description: str = ""
-) -> Shape:
-    """Return the shape of an object with just these keys.
+def _fits(shape: Shape, value: JSONValue) -> bool:
+    try:
+        shape.read(value)
+    except Misfit:
+        return False
+    return True
 
-    Args:
-        fields: in the order of the schema; may be empty.
-        build: called with the values by keyword; a ValueError or TypeError of it is a `Misfit`.
-        words: how it is called in refusals.
-        is_hashable: whether what `build` returns is.
-        description: for the schema; "" for none.
-    """
-    by_name = {field.name: field for field in fields}
-    known = ", ".join(list(by_name)[:MAX_NAMED]) + (", …" if len(by_name) > MAX_NAMED else "") or "none"
 
-    def read(value: JSONValue) -> object:
-        if type(value) is not dict:
-            raise _wrong(words, value)
-        problems = [(_step(key), f"is not known; known are: {known}") for key in value if key not in by_name]
-        problems += [(_step(name), "is missing") for name, field in by_name.items() if field.required and name not in value]
-        present = [name for name in by_name if name in value]
-        values = _read_each(((_step(name), by_name[name].shape, value[name]) for name in present), problems)
+def _read_first(candidates: Sequence[Shape], value: JSONValue) -> object:
+    reasons: list[str] = []
+    for shape in candidates:
         try:
-            return build(**dict(zip(present, values, strict=True)))
-        except Exception as exc:  # part of the tool boundary: the class is the host's, and this error the model's
-            raise Misfit([("", str(exc.args[0]) if exc.args else type(exc).__name__)]) from exc
-
-    schema: dict[str, JSONValue] = {
-        "type": "object",
-        **({"description": description} if description else {}),
-        "properties": {name: field.shape.schema for name, field in by_name.items()},
-        "required": [name for name, field in by_name.items() if field.required],
-        "additionalProperties": False,
-    }
-    return Shape(schema, read, frozenset({"object"}), words, is_hashable)
+            return shape.read(value)
+        except Misfit as exc:
+            if len(candidates) == 1:
+                raise
+            path, what = exc.problems[0]
+            reasons.append(f"{shape.words}: {path} {what}" if path else f"{shape.words}: {what}")
+    raise Misfit([("", f"fits none of its forms ({'; '.join(reasons)})")])

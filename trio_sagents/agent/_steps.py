@@ -1,7 +1,7 @@
-"""The steps of a turn, and the loop that is made of them.
+"""The steps of a turn, and the default loop.
 
-`converse` is the default loop. Another one is an async function of the same steps: `Agent(mode=...)`. Whatever a loop does, the
-history stays valid, no call runs without passing the gate, and each is answered once: that is in the steps.
+`converse` is the default loop. Another loop is an async function of the same steps: `Agent(mode=...)`. Whatever a loop does, the
+history stays valid, no call runs without passing the gate, and each call is answered once: the steps see to that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,15 @@ from trio_sagents.agent._until import final_result
 from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
+from trio_sagents.data.reading import as_read
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
 
 
 async def converse(turn: TurnSteps) -> Ended:
-    """Ask the model, run the tools it asks for, and again, until it asks for none.
+    """Ask the model and run the tools that it asks for; repeat until it asks for none.
 
-    Cancellation: the turn is cut; what was said and done stands.
+    Cancellation: the turn is cut; the text so far and the results so far stay.
     """
     ended: Ended | None = None
     while ended is None:
@@ -48,7 +49,7 @@ class Steps:
     system: str = ""
     """The system prompt of this turn."""
     _open: list[ModelAnswer] = attrs.field(factory=list)
-    """The answers that may be kept: given by `ask_model`, and not kept."""
+    """The answers that may be kept: `ask_model` gave them, and none of them was kept."""
     _is_busy: bool = False
     """Whether calls run."""
 
@@ -59,22 +60,22 @@ class Steps:
 
     def messages(self) -> Sequence[Message]:
         """Return the history so far, oldest first, as the model is to read it; a new sequence."""
-        return self.context.messages()
+        return as_read(self.context.messages())
 
     def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:
         """Return the calls to run for an answer."""
         return answer.message.calls if answer.message.stop_reason == "tool_calls" else ()
 
     async def take_steered(self) -> None:
-        """Take what people posted to steer this turn into the history. Not while calls run, which are answered first.
+        """Take into the history what people posted to steer this turn. Not while calls run, because they are answered first.
 
-        Cancellation: taken, or still in the queue.
+        Cancellation: either the messages are taken, or they are still in the queue.
         """
         self._check_free()
         await self.context.take_steered()
 
     async def ask_model(self, request: ModelRequest | None = None) -> ModelAnswer:
-        """Ask the model, its retries and fallbacks behind it, with the middleware around.
+        """Ask the model, with its retries and fallbacks, and with the middleware around it.
 
         Args:
             request: None is the whole history, with the turn's prompt and all tools.
@@ -84,9 +85,9 @@ class Steps:
 
         Raises:
             LimitExceeded: more rounds than `limits.max_rounds`.
-            ModelFailed: nobody answered.
+            ModelFailed: no model answered.
 
-        Cancellation: what was said stays, as the partial answer of the turn.
+        Cancellation: the text so far stays, as the partial answer of the turn.
         """
         self._check_free()
         progress = self.context.progress
@@ -100,27 +101,27 @@ class Steps:
         return answer
 
     async def run_tools(self, answer: ModelAnswer) -> Ended | None:
-        """Keep an answer that asks for tools, and run those that may run now, in parallel.
+        """Keep an answer that asks for tools, and run those calls that may run now, in parallel.
 
         Returns:
-            None where the model is to be asked again; else how the turn ended: a call waits for a person, or the tool that ends
-            the turn was called.
+            None if the model is to be asked again; else how the turn ended: a call waits for a person, or the tool that ends the
+            turn was called.
 
-        Cancellation: tools in tasks have ended; what had returned is kept.
+        Cancellation: tools in tasks have ended; the results that were there are kept.
         """
         self._take(answer)
         if not self.calls_of(answer):
             raise RuntimeError("this answer asks for no tool: `complete` keeps it")
         self._is_busy = True
-        # The gate comes first: what waits for a person is on record as waiting from its first commit on, and never as begun.
-        gated = await ask_gate(self.pipeline, self.context, self.context.turn_id, answer.message.calls, answer.invalid)
+        # The gate comes first: a call that waits for a person is on record as waiting from its first commit on, and never as begun.
+        gated = await ask_gate(self.pipeline, self.context, answer.message.calls, answer.invalid)
         await self.context.commit_answer(answer.message, answer.usage, gated.waiting)
         ended = await self._run(gated.invalid)
         self._is_busy = False
         return ended
 
     async def go_on(self) -> Ended | None:
-        """Run the calls that an interrupt left open, now that they are decided. Done before a loop begins.
+        """Run the calls that an interrupt left open, now that they are decided. This is done before the loop begins.
 
         Returns: as `run_tools`.
 
@@ -130,9 +131,10 @@ class Steps:
 
     async def _run(self, invalid: Mapping[str, str]) -> Ended | None:
         context = self.context
-        values = await run_open_calls(self.pipeline, invalid, context, self.run_turn)
+        values = {**self.pipeline.take_values(), **await run_open_calls(self.pipeline, invalid, context, self.run_turn)}
         waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
         if waiting:
+            self.pipeline.keep_values(values)
             interrupted = context.interrupt_of(waiting)
             await self._after_turn(Interrupted(copy_of(interrupted.interrupt)))
             await context.interrupt(interrupted, waiting)
@@ -151,7 +153,7 @@ class Steps:
         """Keep the last answer; the turn ends.
 
         Raises:
-            ToolNotCalled: it was to end with a tool.
+            ToolNotCalled: the turn was to end with a tool.
 
         Cancellation: from here on the turn is completed, whatever else comes.
         """
@@ -170,11 +172,11 @@ class Steps:
             raise RuntimeError("the calls of the last answer are open: `run_tools` ends before the next step")
 
     def _take(self, answer: ModelAnswer) -> None:
-        """Let an answer be kept: one that the model gave in this turn, once."""
+        """Let an answer be kept, once, if the model gave it in this turn."""
         self._check_free()
-        if not any(answer is one for one in self._open):
+        if not any(answer is given for given in self._open):
             raise RuntimeError("an answer is kept once, as `ask_model` gave it")
-        self._open.clear()  # those that were given before it are void now
+        self._open.clear()  # the answers before this one are void now
 
     async def _complete(self, message: Message, usage: Usage, value: object) -> Completed:
         await self._after_turn(Completed(message, self.context.progress.usage, value))

@@ -1,43 +1,48 @@
 """The tools of one answer: run in parallel, each answered exactly once, whatever they do.
 
-This is the first of the two places that contain exceptions: what a tool raises becomes a result that the model can read.
+This is the first of the two places that contain exceptions: an exception of a tool becomes a result that the model can read.
 `Cancelled`, `KeyboardInterrupt` and `SystemExit` always pass. It is also the only place from which a tool's function is called.
+
+A halt stops the whole turn. Once a call has returned `Halt`, no other call of the turn begins, in sub-agents neither, whether it
+was approved or not: it is answered as not run. Calls that run are cancelled, as if the turn were cut: a call in a task is on
+record as cancelled, and a call in a thread as unknown, because nobody can stop a thread. The turn then waits for a person at once.
 """
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves, split
-from trio_sagents.agent._agent import check_event
+from trio_sagents.agent._checks import ERROR_BYTES, context_of, refusal_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import ask_inner_gates, claim, decided_call, is_claimed_tool, runs
+from trio_sagents.agent._gate import NotRun, ask_inner_gates, claim, pass_decided
+from trio_sagents.agent._json_forms import is_awaitable
 from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._nested import CallHost, RunTurn
 from trio_sagents.agent._progress import OpenCall, Suspended
 from trio_sagents.agent._tool_chain import run_around
-from trio_sagents.agent._tool_text import Halt
-from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, render_output
-from trio_sagents.agent._tools import ToolResult as ToolReturn
+from trio_sagents.agent._tool_text import Halt, read_return
+from trio_sagents.agent._tools import ArgumentsInvalid, Tool, render_output
+from trio_sagents.conversation.closing import CLOSING_TEXT
+from trio_sagents.conversation.decided import decided_call, runs
 from trio_sagents.data.errors import describe
-from trio_sagents.data.events import Event, ToolExecutionUpdated
-from trio_sagents.data.interrupts import pending
+from trio_sagents.data.events import ToolExecutionUpdated
+from trio_sagents.data.interrupts import DecisionRecord, PendingCall, pending
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 from trio_sagents.exceptions import MiddlewareError
 
-ERROR_BYTES: Final = 4096
-"""What the model reads of an error, at most."""
+HALTED_BEFORE: Final = "This call was not run: another call halted the conversation before this call began."
 log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
 class ToolRun:
-    """The calls of one answer, at work."""
+    """The calls of one answer while they run."""
 
     pipeline: Pipeline
     context: TurnContext
@@ -49,6 +54,7 @@ class ToolRun:
     async def answer(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
         """Answer one call, or find out what it waits for."""
         call = opened.call
+        waited = bool(opened.requests)
         tool = self.pipeline.tools.get(call.name)
         if tool is None:
             names = ", ".join(sorted(self.pipeline.tools)) or "none"
@@ -57,7 +63,7 @@ class ToolRun:
             opened.result = _result(call, invalid, "failed")
         else:
             allowed = await self._pass_gate(opened, tool)
-            opened.shown = allowed
+            opened.shown = allowed or opened.shown
             if allowed is not None and limiter is None:
                 await self._run(allowed, tool, opened)
             elif allowed is not None and limiter is not None:
@@ -65,9 +71,17 @@ class ToolRun:
                     await self._run(allowed, tool, opened)
         if opened.result is not None:
             await self.context.commit_result(call, opened.result)
+        elif opened.requests and not waited:
+            self.tell_waiting()
+
+    def tell_waiting(self) -> None:
+        """Have people see what waits for them, if other calls still run; else the interrupt comes at once."""
+        opened = self.context.progress.open_calls.values()
+        if any(each.requests for each in opened) and not all(each.requests for each in opened):
+            self.context.note_waiting()
 
     async def _pass_gate(self, opened: OpenCall, tool: Tool) -> ToolCall | None:
-        """Return the call as it may run now; None where it has a result already, or waits."""
+        """Return the call as it may run now; None if it has a result already, or waits."""
         call = opened.call
         decision = self.context.decision_of(call.call_id)
         if decision is None:
@@ -78,15 +92,18 @@ class ToolRun:
             wanted = await claim(self.pipeline, self.context, self.context.turn_id, call, tool)
             if wanted is None:
                 return call
-            opened.requests = (wanted,)
-            opened.status = "interrupted"
+            refusal = await refusal_of(tool, call, self.context, self.pipeline.agent.limits.tool_timeout)
+            if refusal is None:
+                _wait(opened, wanted)
+            else:
+                opened.result = _result(call, refusal, "failed")
             return None
         said: str | None = None
         if opened.claim is not None:
             try:
                 said = await ask_inner_gates(self.pipeline, self.context, self.context.turn_id, opened.claim, decision)
             except ValueError as exc:
-                text, _ = render_output(f"This call was not run: what was decided will not do: {exc}", ERROR_BYTES)
+                text, _ = render_output(f"Not run: the decision was rejected: {exc}", ERROR_BYTES)
                 opened.result = _result(call, text, "failed")
                 return None
         if not runs(decision):
@@ -94,63 +111,100 @@ class ToolRun:
                 call, decision.text if said is None else said, "completed" if decision.kind == "answer" else "cancelled"
             )
             return None
-        if not is_claimed_tool(self.pipeline, call, tool):
-            opened.result = _result(call, f"This call was not run: {call.name!r} is another tool now than when it was decided.", "failed")
-            return None
-        allowed = decided_call(call, decision)
-        if allowed is None:
-            opened.result = _result(call, "This call was not run: what was decided is about other arguments.", "failed")
-        return allowed
+        return await self._pass_decided(opened, tool, decision)
+
+    async def _pass_decided(self, opened: OpenCall, tool: Tool, decision: DecisionRecord) -> ToolCall | None:
+        """As `_pass_gate`, for a call that a person lets run."""
+        call = opened.call
+        # A call whose sub-agent waited has passed the gate already, and runs.
+        begun = None if opened.record is None else decided_call(call, decision)
+        passed = begun or await pass_decided(self.pipeline, self.context, call, tool, decision)
+        match passed:
+            case NotRun(text=text):
+                opened.result = _result(call, text, "failed")
+                return None
+            case PendingCall():
+                _wait(opened, passed)
+                return None
+            case _:
+                return passed
 
     async def _run(self, call: ToolCall, tool: Tool, opened: OpenCall) -> None:
-        try:
-            opened.result = await run_around(self.pipeline, self.context, call, functools.partial(self._invoke, tool, opened))
-        except Suspended as suspended:
-            opened.requests, opened.record, opened.status = suspended.requests, suspended.record, "interrupted"
+        """Run a call that may run, unless the turn is halted; a halt also cancels it while it runs."""
+        halt = self.context.progress.halt
+        if halt.is_set:
+            opened.result = self._halted_before(opened)
+            return
+        with halt.watch() as scope:
+            try:
+                invoke = functools.partial(self._invoke, tool, opened, scope)
+                opened.result = await run_around(self.pipeline, self.context, call, invoke)
+            except Suspended as suspended:
+                opened.requests, opened.record, opened.status = suspended.requests, suspended.record, "interrupted"
         if opened.requests:
             opened.result = None
+        elif scope.cancelled_caught:
+            opened.result = self._cut(opened)
         elif opened.result is not None and opened.result.status == "interrupted":
             raise MiddlewareError("around_tool", "around_tool") from ValueError("a result is final; only a tool that halts interrupts")
 
-    async def _invoke(self, tool: Tool, opened: OpenCall, call: ToolCall) -> ToolResult:
+    def _halted_before(self, opened: OpenCall) -> ToolResult:
+        return _result(opened.call, HALTED_BEFORE if opened.record is None else CLOSING_TEXT["cancelled"], "cancelled")
+
+    def _cut(self, opened: OpenCall) -> ToolResult:
+        """Return the result of a call that another call cancelled by halting the turn: what is known of a call that is cut."""
+        if opened.status in {"pending", "interrupted"}:
+            return self._halted_before(opened)
+        return _result(opened.call, CLOSING_TEXT[opened.known], "unknown" if opened.known == "unknown" else "cancelled")
+
+    async def _invoke(self, tool: Tool, opened: OpenCall, scope: trio.CancelScope, call: ToolCall) -> ToolResult:
         """Call the tool's function: the only place that does."""
         context = self.context
-        key = f"{context.conversation_id}/{context.turn_id}/{call.call_id}"
-        host = CallHost(self.pipeline, context, opened, self.run_turn)
-        tool_context = ToolContext(
-            context.conversation_id, context.scope, call.call_id, key, context.state(), _publisher(tool, context), host
-        )
+        host = CallHost(self.pipeline, context, opened, scope, self.run_turn)
+        tool_context = context_of(call, context, host, in_thread=not tool.is_async)
+        limits = self.pipeline.agent.limits
+        if tool.check is not None:
+            refusal = await refusal_of(tool, call, context, limits.tool_timeout)
+            if refusal is not None:
+                return _result(call, refusal, "failed")
         try:
             arguments = tool.bind(call.arguments, tool_context)
         except ArgumentsInvalid as exc:
             return _result(call, str(exc), "failed")
         if not context.may_act():
-            await trio.lowlevel.checkpoint()  # it is cancelled, unless a middleware shields it
+            await trio.lowlevel.checkpoint()  # the turn is cancelled, unless a middleware shields it
             return _result(call, "This call was not run: another process may have the conversation by now.", "cancelled")
-        # No checkpoint from here to the call: what is shown as executing has begun.
+        if context.progress.halt.is_set:
+            return self._halted_before(opened)
+        # No checkpoint from here to the call: a call that is shown as executing has begun.
         opened.status = "executing"
         opened.in_thread = not tool.is_async
         context.publish(ToolExecutionUpdated(call, "executing", context.turn_id))
-        limits = self.pipeline.agent.limits
         try:
             with trio.move_on_after(limits.tool_timeout) as timeout:
                 value = await _call(tool, arguments, context.threads)
-                return self._returned(opened, call, value)
+                if is_awaitable(value):
+                    opened.in_thread = False
+                    value = await value  # such as the coroutine of an async function behind a decorator or a lambda
+                return self._returned(opened, call, value, scope)
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
         except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
             return _contained(error, tool, call, context)  # noqa: ASYNC104  # it raises what must go on
 
-    def _returned(self, opened: OpenCall, call: ToolCall, value: object) -> ToolResult:
+    def _returned(self, opened: OpenCall, call: ToolCall, value: Opaque, scope: trio.CancelScope) -> ToolResult:
         self.values[call.call_id] = value
-        if isinstance(value, Halt):
+        progress = self.context.progress
+        if issubclass(type(value), Halt):  # `isinstance` raises for a proxy of an object that is gone
             said, _ = render_output(value.message, min(ERROR_BYTES, self.context.max_tool_output_bytes))
             opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
             opened.status = "interrupted"
+            progress.halt.set((*progress.scopes, scope))
             return _result(call, said, "interrupted")
-        is_error = isinstance(value, ToolReturn) and value.is_error
-        text, _ = render_output(value.content if isinstance(value, ToolReturn) else value, self.context.max_tool_output_bytes)
-        return _result(call, text, "failed" if is_error else "completed")
+        read = read_return(value, self.context.max_tool_output_bytes)
+        if read.problem:
+            log.warning("the tool %r, in conversation %r: %s", call.name, self.context.conversation_id, read.problem)
+        return ToolResult(call.call_id, call.name, read.text, "failed" if read.is_error else "completed", read.media)
 
 
 async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext, run_turn: RunTurn) -> Mapping[str, Opaque]:
@@ -167,21 +221,29 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
     Returns:
         What the functions returned, by call id.
 
-    Cancellation: tools in tasks are cancelled with it and joined; tools in threads go on, unheeded. What had returned stays in
-    `context.progress.open_calls`.
+    Cancellation: tools in tasks are cancelled and joined. Tools in threads continue; their results are discarded. Results that were
+    there stay in `context.progress.open_calls`.
     """
     opened = tuple(context.progress.open_calls.values())
     most = pipeline.agent.limits.max_parallel
     limiter = trio.CapacityLimiter(most) if len(opened) > most else None
     run = ToolRun(pipeline, context, run_turn)
+    run.tell_waiting()
     async with trio.open_nursery() as nursery:
-        for one in opened:
-            nursery.start_soon(run.answer, one, invalid.get(one.call.call_id), limiter)
+        for each in opened:
+            nursery.start_soon(run.answer, each, invalid.get(each.call.call_id), limiter)
     return run.values
 
 
+def _wait(opened: OpenCall, wanted: PendingCall) -> None:
+    """The call waits for people, who are shown it with the arguments that it would run with."""
+    opened.requests = (wanted,)
+    opened.shown = attrs.evolve(opened.call, arguments=wanted.arguments)
+    opened.status = "interrupted"
+
+
 def _contained(error: BaseException, tool: Tool, call: ToolCall, context: TurnContext) -> ToolResult:
-    """Return what a model reads of what a tool raised; raise what is not to be contained."""
+    """Return what a model reads of what a tool raised; raise what must not be contained."""
     suspended = next((leaf for leaf in leaves(error) if isinstance(leaf, Suspended)), None)
     if suspended is not None:
         raise suspended from None
@@ -189,37 +251,25 @@ def _contained(error: BaseException, tool: Tool, call: ToolCall, context: TurnCo
     if onward is not None:
         if contained is not None:
             log.warning("tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained)
-        raise onward from None  # the Cancelled in it, without what came beside
+        raise onward from None  # the Cancelled in it, without the errors beside it
     if not isinstance(contained, Exception):
         raise error
     text, _ = render_output(describe(contained), min(ERROR_BYTES, context.max_tool_output_bytes))
     return _result(call, text, "failed")
 
 
-def _publisher(tool: Tool, context: TurnContext) -> Callable[[Event], None]:
-    """Return what the tool may call to publish: from a thread it goes through Trio, for events have one order."""
-
-    def publish(event: Event) -> None:
-        check_event(event)
-        if tool.is_async:
-            context.publish(event)
-        else:
-            trio.from_thread.run_sync(context.publish, event)
-
-    return publish
-
-
 async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.CapacityLimiter) -> object:
     if tool.is_async:
         return await tool.function(**arguments)
-    # Cancellation: the thread is abandoned, for nobody can stop it; its result is dropped, and the call marked unknown.
-    function = functools.partial(tool.function, **arguments)
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=threads)
+    # Cancellation: the thread is abandoned, for nobody can stop it; its result is discarded, and the call is marked as unknown.
+    # In a list: Trio refuses a function that returns a coroutine, after the function has run.
+    [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
+    return value
 
 
 def _timed_out(call: ToolCall, seconds: float, *, in_thread: bool) -> ToolResult:
     if in_thread:
-        return _result(call, f"No result after {seconds:g} seconds. It goes on, unheeded: its outcome is unknown.", "unknown")
+        return _result(call, f"Timed out after {seconds:g} s. The thread is still running; its outcome is unknown.", "unknown")
     return _result(call, f"Cancelled after {seconds:g} seconds without a result.", "failed")
 
 

@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from trio_sagents.agent._agent import id_of
+from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._gate import digest_now
 from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.conversation.decided import digest_now
+from trio_sagents.conversation.validity import FINAL
 from trio_sagents.data.json import Opaque, check_text
 from trio_sagents.data.messages import ToolCall, ToolResult
-from trio_sagents.data.validity import FINAL
 from trio_sagents.exceptions import MiddlewareError
 
 Run = Callable[[ToolCall], Awaitable[ToolResult]]
@@ -18,7 +18,7 @@ Run = Callable[[ToolCall], Awaitable[ToolResult]]
 
 @attrs.define(eq=False)
 class _Once:
-    """What a hook is given to call: lets the call through once, and only as it was given."""
+    """What a hook is given to call: it lets the call through once, and only unchanged."""
 
     allowed: ToolCall
     run: Run
@@ -33,39 +33,44 @@ class _Once:
 
 
 async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, run: Run) -> ToolResult:
-    """Run an allowed call, `around_tool` around it, outside-in.
+    """Run an allowed call, with `around_tool` of each middleware around it, outermost first.
 
     Raises:
-        MiddlewareError: a hook raised, changed the call, or ran it twice.
+        MiddlewareError: a hook raised, changed the call, or ran the call twice.
 
-    Cancellation: the tool, if it is in a task, has ended.
+    Cancellation: a tool in a task has ended.
     """
     step = run
-    for one in reversed(pipeline.having("around_tool")):
-        step = _around(pipeline, one, step, context)
+    for middleware, hook_context in reversed(pipeline.around_calls("around_tool", context, context.turn_id)):
+        step = _around(pipeline, middleware, step, hook_context)
     return await step(attrs.evolve(call))
 
 
 def _check_same(given: ToolCall, allowed: ToolCall) -> None:
     if (given.call_id, digest_now(given)) != (allowed.call_id, digest_now(allowed)):
-        raise ValueError("around_tool hands on the call that it was given, as it is")
+        raise ValueError("around_tool must pass on the call that it was given, unchanged")
 
 
-def _around(pipeline: Pipeline, one: Opaque, call_next: Run, context: TurnContext) -> Run:
+def _around(pipeline: Pipeline, middleware: Opaque, call_next: Run, context: MiddlewareContext) -> Run:
     async def step(call: ToolCall) -> ToolResult:
-        # A copy: its arguments are a dict, and what a hook does to that reaches neither the tool nor the next hook.
+        # A copy: its arguments are a dict, and what a hook does to this dict reaches neither the tool nor the next hook.
         own = attrs.evolve(call)
-        result = await pipeline.call(one, "around_tool", pipeline.context(one, context, context.turn_id), own, _Once(call, call_next))
-        if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
-            raise MiddlewareError(id_of(one), "around_tool") from TypeError(
-                f"it returns the result of the call, or ToolResultPart({call.call_id!r}, {call.name!r}, text, status); not {result!r}"
-            )
-        if result.status not in FINAL and result.status != "interrupted":
-            raise MiddlewareError(id_of(one), "around_tool") from ValueError(f"a result is final, not {result.status!r}")
+        result = await pipeline.call(middleware, "around_tool", context, own, _Once(call, call_next))
         try:
-            check_text(result.content, "the result")
-        except ValueError as exc:
-            raise MiddlewareError(id_of(one), "around_tool") from exc
-        return result
+            _check_result(result, call)
+        except (TypeError, ValueError) as exc:
+            raise MiddlewareError(id_of(middleware), "around_tool") from exc
+        checked: ToolResult = result
+        return checked
 
     return step
+
+
+def _check_result(result: object, call: ToolCall) -> None:
+    if not isinstance(result, ToolResult) or (result.call_id, result.name) != (call.call_id, call.name):
+        raise TypeError(
+            f"around_tool returns the result of the call, or ToolResultPart({call.call_id!r}, {call.name!r}, text, status); not {result!r}"
+        )
+    if result.status not in FINAL and result.status != "interrupted":
+        raise ValueError(f"the status of a result is final, not {result.status!r}")
+    check_text(result.content, "the result")

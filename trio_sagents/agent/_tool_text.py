@@ -1,24 +1,29 @@
-"""What passes between a model and a tool as text: the arguments on the way in, the result on the way out.
+"""What passes between a model and a tool: the arguments on the way in, the result on the way out.
 
-Both sides are untrusted. Arguments are JSON that has one reading, or they are refused; a result is cut to a size and can always
-be stored.
+Both sides are untrusted. Arguments are JSON that has one meaning, or they are refused. A result is cut to a size, and can always
+be stored. A result never becomes a failure on its way out: when a tool has returned, its effect has happened, so whatever is wrong
+with the value, the model reads that the call worked, and as much of the value as can be shown.
 """
 
-import dataclasses
+import base64
+import binascii
 import enum
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
 
 import attrs
 
+from trio_sagents.agent._json_forms import Writer, is_unfinished, label_of, named, storable
 from trio_sagents.agent._shapes import cut, kind_of
-from trio_sagents.data.config import type_validator
-from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, plain_json
+from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, Opaque, plain_json
+from trio_sagents.data.messages import FilePart, ImagePart, MediaPart
 
 MAX_REFUSAL: Final = 2000
 """How many characters of a refusal the model reads."""
+MAX_RETURNED: Final = 1024 * 1024
+"""How many characters are kept of the text of a `ToolResult` that is made of something else than text."""
 
 
 class ArgumentsInvalid(ValueError):  # what happened, as all errors of this library are named
@@ -36,46 +41,72 @@ class ArgumentsInvalid(ValueError):  # what happened, as all errors of this libr
         return storable(f"The arguments{of_tool} cannot be used: {'; '.join(self.problems)}"[:MAX_REFUSAL])
 
 
+def _as_text(value: object) -> str:
+    return (
+        str.__str__(value)
+        if issubclass(type(value), str) and not issubclass(type(value), enum.Enum)
+        else read_return(value, MAX_RETURNED).text
+    )
+
+
+def _as_flag(value: object) -> bool:
+    try:
+        return bool(value)
+    except Exception:  # noqa: BLE001  # part of the tool boundary: the tool has had its effect, so a strange flag is not a failure
+        return False
+
+
+def _as_media(value: object) -> tuple[MediaPart, ...]:
+    """Return the media as given; `read_return` leaves out what is not an image or a file, and says so."""
+    if value is None:
+        return ()
+    given: Opaque = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    try:
+        return tuple(given)
+    except Exception:  # noqa: BLE001  # part of the tool boundary: the tool has had its effect; `read_return` says that this is not media
+        return (value,)  # type: ignore[return-value]  # see above
+
+
 @attrs.frozen
 class ToolResult:
-    """What a tool may return to say more than its text."""
+    """What a tool may return to say more than a text.
 
-    content: str = attrs.field(validator=type_validator(str))
-    """What the model reads."""
-    is_error: bool = attrs.field(default=False, validator=type_validator(bool))
+    To make one never fails: a tool makes it after its effect has happened.
+    """
+
+    content: str = attrs.field(default="", converter=_as_text)
+    """What the model reads. Anything but a text becomes the text that the model would read of it, were it returned itself."""
+    is_error: bool = attrs.field(default=False, converter=_as_flag)
     """Whether the model is told that the call failed."""
     value: object = None
     """For the host's own use; the model does not see it."""
+    media: Sequence[MediaPart] = attrs.field(default=(), converter=_as_media)
+    """Images and files for the model, in order: `ImagePart` and `FilePart`."""
 
 
 @attrs.frozen
 class Halt:
     """What a tool may return to stop the conversation until a person has acknowledged it, by `dismiss`."""
 
-    message: str = attrs.field(validator=type_validator(str))
+    message: str = attrs.field(converter=_as_text)
     """For people."""
-
-
-def storable(text: str) -> str:
-    """Return `text`, its lone surrogates replaced: they have no UTF-8."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parse_arguments(text: str) -> JSON:
     """Return the arguments that a model's JSON text stands for: a new object.
 
     Args:
-        text: as it was streamed; "" and blanks stand for no arguments.
+        text: as it was streamed; blanks, `null` and `""` stand for no arguments.
 
     Raises:
-        ArgumentsInvalid: it is no JSON object, or one that two readers could read differently.
+        ArgumentsInvalid: the text is not a JSON object, or two readers could read it differently.
     """
-    if not text.strip():
+    if text.strip() in {"", "null", '""'}:
         return {}
     try:
         value = plain_json(json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant), "the object")
     except json.JSONDecodeError as exc:
-        raise ArgumentsInvalid(None, [f"they are no valid JSON ({exc})"]) from exc
+        raise ArgumentsInvalid(None, [f"they are not valid JSON ({exc})"]) from exc
     except RecursionError as exc:
         raise ArgumentsInvalid(None, [f"they nest deeper than {MAX_DEPTH} levels"]) from exc
     except ValueError as exc:
@@ -89,28 +120,99 @@ def _unique(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
     found: dict[str, JSONValue] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {cut(key)} stands twice in one object")
+            raise ValueError(f"duplicate key {cut(key)} in one object")
         found[key] = value
     return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
+
+
+# ── results ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@attrs.frozen
+class Returned:
+    """What a model reads of what a tool returned."""
+
+    text: str
+    media: Sequence[MediaPart] = ()
+    is_error: bool = False
+    problem: str = ""
+    """What of the value has no JSON form, for the developer of the tool; "" if all of it has one."""
+
+
+def read_return(value: object, limit_bytes: int) -> Returned:
+    """Return what a model reads of what a tool returned; nothing is raised, whatever the value is.
+
+    Args:
+        value: a str is taken as it is, None as "". A `ToolResult` has its text and its media; an `ImagePart` or a `FilePart`
+            anywhere in the value becomes one of the media. Everything else becomes JSON text; what has no JSON form is shown as
+            text, and the model is told so. Not kept.
+        limit_bytes: how many bytes of UTF-8 are kept of the text, and of the base64 data in the room that is left. A longer text
+            ends, at a character, in a line that says so; of media that are left out a line says what they were.
+    """
+    try:
+        return _bounded(_described(value, limit_bytes), limit_bytes)
+    except Exception as exc:  # noqa: BLE001  # part of the tool boundary: the call worked, whatever happens when its value is read
+        text = f"The call worked. What it returned ({named(value)}) could not be read: {type(exc).__name__}."
+        return Returned(text, problem=f"{named(value)} could not be read: {type(exc).__name__}")
 
 
 def render_output(value: object, limit_bytes: int) -> tuple[str, bool]:
-    """Return what the model reads of what a tool returned, and whether it was cut.
+    """Return the text that a model reads of a value, and whether it was cut.
 
     Args:
-        value: a str is taken as it is, None as "", a `ToolResult` by its content; attrs classes, dataclasses, enums and
-            whatever has a JSON form become JSON text. Not kept.
-        limit_bytes: how many bytes of UTF-8 are kept; what is longer ends, at a character, in a line that says so.
-
-    Raises:
-        TypeError: it has no JSON form; the message names the type.
-        ValueError: as `plain_json`.
+        value: as for `read_return`.
+        limit_bytes: how many bytes of UTF-8 are kept.
     """
-    text = storable(_text_of(value.content if isinstance(value, ToolResult) else value))
+    text = _described(value, limit_bytes).text
+    return _cut(text, limit_bytes)
+
+
+def _described(value: object, limit_bytes: int) -> Returned:
+    """Return the whole text of a value, and the media in it; only a value without an end is cut."""
+    if isinstance(value, ToolResult):
+        return Returned(storable(value.content), value.media, value.is_error)
+    if value is None:
+        return Returned("")
+    if isinstance(value, str) and not isinstance(value, enum.Enum):
+        return Returned(storable(str.__str__(value)))
+    if isinstance(value, bytes | bytearray):
+        return Returned(_text_of_bytes(bytes(value)))
+    if is_unfinished(value):
+        return _unfinished(value)
+    writer = Writer(limit_bytes)
+    form = writer.form(value)
+    text = form if isinstance(value, ImagePart | FilePart) else json.dumps(form, ensure_ascii=False)
+    if writer.is_cut:
+        text = f"{text}\n[cut: the value has more than {limit_bytes} characters]"
+    if not writer.notes:
+        return Returned(text, writer.media)
+    if isinstance(form, str) and len(writer.notes) == 1 and writer.notes[0].startswith("the value ("):
+        text = f"The call worked. It returned {named(value)}, which is shown as text: {form}"
+    else:
+        text = f"{text}\n[The call worked. These values have no JSON form and are shown as text: {', '.join(writer.notes)}]"
+    return Returned(text, writer.media, problem=f"no JSON form: {', '.join(writer.notes)}")
+
+
+def _unfinished(value: object) -> Returned:
+    if inspect.iscoroutine(value):
+        value.close()  # otherwise a warning would say, later and elsewhere, that nobody awaited the coroutine
+    hint = "declare the tool `async def`, or await inside it" if inspect.isawaitable(value) else "return the whole result, such as a list"
+    text = f"The call worked, but it returned {named(value)}, which cannot be shown."
+    return Returned(text, problem=f"the tool returned {named(value)}: {hint}")
+
+
+def _text_of_bytes(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return f"[{len(data)} bytes that are not text]"
+
+
+def _cut(text: str, limit_bytes: int) -> tuple[str, bool]:
     if len(text) <= limit_bytes and (text.isascii() or len(text) * 4 <= limit_bytes):
         return text, False
     data = text.encode()
@@ -120,42 +222,37 @@ def render_output(value: object, limit_bytes: int) -> tuple[str, bool]:
     return f"{head}\n[cut: {len(head.encode())} of {len(data)} bytes shown]", True
 
 
-def _text_of(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str) and not isinstance(value, enum.Enum):
-        return str(value)
-    if inspect.iscoroutine(value):
-        value.close()  # or it would warn, later and elsewhere, that nobody awaited it
-    if inspect.isawaitable(value):
-        raise TypeError(f"a tool returned {_article(value)}: declare it `async def`, or await inside it")
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise TypeError(f"a tool returned {_article(value)}: return the whole result, such as a list")
-    return json.dumps(plain_json(_to_json(value, 0), "the returned value"), ensure_ascii=False)
+def _bounded(said: Returned, limit_bytes: int) -> Returned:
+    """Return the text and the media that there is room for, and what is told of the rest."""
+    text, _ = _cut(said.text, limit_bytes)
+    left = limit_bytes - min(limit_bytes, len(text.encode()))
+    kept: list[MediaPart] = []
+    for part in said.media:
+        why = _why_not(part)
+        size = 0 if why else sum(len(item) for item in attrs.astuple(part) if item is not None)
+        if not why and size > left:
+            why = f"only {left} of {limit_bytes} bytes are left for it"
+        if why:
+            shown = label_of(part) if isinstance(part, ImagePart | FilePart) and not isinstance(part, type) else named(part)
+            text = f"{text}\n[left out: {storable(shown)}; {why}]".lstrip("\n")
+        else:
+            left -= size
+            kept.append(part)
+    return attrs.evolve(said, text=text, media=tuple(kept))
 
 
-def _article(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+def _why_not(part: object) -> str:
+    """Return why something cannot be sent to a model as an image or a file; "" if it can."""
+    if not isinstance(part, ImagePart | FilePart):
+        return "media are ImagePart and FilePart"
+    if isinstance(part, ImagePart) and part.data is None:
+        return "" if part.url else "it has neither data nor a url"
+    try:
+        base64.b64decode(part.data or "", validate=True)
+    except (binascii.Error, ValueError):
+        return "its data are not base64"
+    return "" if all(item is None or _is_storable(item) for item in attrs.astuple(part)) else "it has a text that is not UTF-8"
 
 
-def _to_json(value: object, depth: int) -> JSONValue:
-    """Return `value` with the classes in it taken apart; what has no JSON form is left for `plain_json` to name."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"the returned value nests deeper than {MAX_DEPTH} levels")
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {key: _to_json(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
-        return [_to_json(item, depth + 1) for item in value]
-    return {name: _to_json(getattr(value, name), depth + 1) for name in names} if (names := _field_names(value)) is not None else value
-
-
-def _field_names(value: object) -> Sequence[str] | None:
-    cls = type(value)
-    if attrs.has(cls):
-        return [field.name for field in attrs.fields(cls)]
-    if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
-    return None
+def _is_storable(text: str) -> bool:
+    return text == storable(text)

@@ -1,4 +1,4 @@
-"""One turn: its middleware, its loop, its limits. It knows no session: `TurnContext` keeps what must be kept."""
+"""One turn: its middleware, its loop, its limits. The turn knows no session: its `TurnContext` stores what must be stored."""
 
 import trio
 
@@ -12,25 +12,25 @@ from trio_sagents.exceptions import LimitExceeded
 
 
 async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
-    """Answer what the history ends with, or go on behind an interrupt that was answered.
+    """Answer the message that ends the history, or continue after an interrupt that was answered.
 
     Returns:
-        How it ended; it is committed.
+        How the turn ended; that is committed.
 
     Raises:
         ModelFailed: the provider's fault.
         LimitExceeded: the turn used more than `agent.limits` allow, or an answer is too long.
         MiddlewareError: a middleware raised.
-        ToolNotCalled: it was to end with a tool.
-        PersistenceError: a step could not be kept.
+        ToolNotCalled: the turn was to end with a tool.
+        PersistenceError: a step could not be stored.
 
-    Cancellation: the model's stream and all tools in tasks have ended; what was said and done stands in `context.progress`.
+    Cancellation: the model's stream and all tools in tasks have ended; the text and the results so far are in `context.progress`.
     """
     limits = pipeline.agent.limits
     with trio.move_on_after(limits.turn_timeout) as timeout:
         try:
             return await _run(pipeline, context)
-        except Exception as exc:  # noqa: BLE001  # raised again below, when the middleware has heard of it
+        except Exception as exc:  # noqa: BLE001  # raised again below, after the middleware was told
             error = exc
         failed = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
         try:
@@ -38,7 +38,7 @@ async def run_turn(pipeline: Pipeline, context: TurnContext) -> Ended:
                 await pipeline.each("after_turn", context, Failed(failed), turn_id=context.turn_id, back=True)
             raise error
         finally:
-            del error, failed  # they hold this frame, which holds them
+            del error, failed  # they hold this frame, and this frame holds them
     assert timeout.cancelled_caught
     raise LimitExceeded("turn_timeout", limits.turn_timeout, most=limits.turn_timeout)
 
@@ -59,8 +59,8 @@ async def _run(pipeline: Pipeline, context: TurnContext) -> Ended:
 
 
 async def _made_by(mode: Mode, turn: Steps, context: TurnContext) -> Ended:
-    """Run a loop of the host's."""
+    """Run a loop of the host."""
     ended = await mode(turn)
     if not context.has_ended or not isinstance(ended, Completed | Interrupted):
-        raise TypeError(f"it returned {ended!r}: a loop returns what `complete` or `run_tools` gave it when the turn had ended")
+        raise TypeError(f"the loop returned {ended!r}; return what `complete` or `run_tools` returned when the turn had ended")
     return ended

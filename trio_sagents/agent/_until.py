@@ -20,13 +20,15 @@ from trio_sagents.data.messages import ToolResult as CallResult
 def final_result(
     agent: Agent, tools: Mapping[str, Tool], messages: Sequence[Message], values: Mapping[str, Opaque]
 ) -> tuple[str, Opaque] | None:
-    """Return (text, value) of the first call that ends the turn; None where none does.
+    """Return (text, value) of the first call that ends the turn; None if no call does.
+
+    A call that did not run to its end does not end the turn: a person rejected it, or a middleware did not let it run.
 
     Args:
         agent: says which tools end a turn.
-        tools: the registered ones.
-        messages: the history; it ends in the results of the last answer's calls.
-        values: by call id, what the functions returned that ran just now. A call that ran before an interrupt has none: its value
+        tools: the registered tools.
+        messages: the history; it ends with the results of the last answer's calls.
+        values: by call id, what the functions returned that ran just now. A call that ran before an interrupt has no value: its value
             is read from its text again, as the class that the tool is declared to return.
     """
     wanted = (*agent.until_tool, *agent.until_tool_success)
@@ -37,7 +39,9 @@ def final_result(
         if message.role == "assistant":
             for call in message.calls:
                 result = results.get(call.call_id)
-                if call.name in wanted and result is not None and (call.name in agent.until_tool or not result.is_error):
+                if call.name not in wanted or result is None or result.status == "cancelled":
+                    continue
+                if call.name in agent.until_tool or not result.is_error:
                     value = None if result.is_error else _value_of(values.get(call.call_id, _MISSING), tools.get(call.name), result.content)
                     return result.content, value
             return None
@@ -62,13 +66,14 @@ def _value_of(value: Opaque, tool: Tool | None, text: str) -> Opaque:
 
 
 def _declared(tool: Tool | None) -> Opaque:
-    """Return the type that a tool is declared to return; `str` where what it returned cannot be told from a text."""
+    """Return the type that a tool is declared to return; `str` if a text does not say which value it stands for."""
     try:
         hint: Opaque = None if tool is None else typing.get_type_hints(tool.function).get("return")
     except (NameError, TypeError):
         return str
     is_union = typing.get_origin(hint) in {typing.Union, types.UnionType}
-    members = [one for one in (typing.get_args(hint) if is_union else (hint,)) if one is not Halt]  # no call that halted ends a turn
-    if not members or any(one in {str, None, typing.Any, object} for one in members):
+    # A call that halted does not end a turn.
+    members = [member for member in (typing.get_args(hint) if is_union else (hint,)) if member is not Halt]
+    if not members or any(member in {str, None, typing.Any, object} for member in members):
         return str
     return functools.reduce(operator.or_, members)

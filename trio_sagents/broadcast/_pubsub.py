@@ -1,7 +1,7 @@
-"""The pub/sub of one process: what `PubSub` asks for, and no more.
+"""Publish and subscribe: the port for a host's bus, and the bus inside one process, which does what the port asks for and no more.
 
-Publishing never waits. Each subscriber has a bounded buffer; one that is too slow loses the oldest payloads, as the contract of
-`PubSub` allows, and nobody else does.
+Publishing never waits. Each subscriber of a `LocalPubSub` has a bounded buffer. A subscriber that is too slow loses the oldest payloads, as
+the contract of `PubSub` allows, and no other subscriber loses anything.
 """
 
 from collections import deque
@@ -18,21 +18,28 @@ BUFFER_SIZE: Final = 256
 
 
 class PubSub(Protocol):
-    """Carries bytes between processes. Lossy by contract: it may drop, double and reorder."""
+    """Carries bytes between blocks of `open_sessions`, in one process or in several. It may drop payloads, double and reorder them.
+
+    `Presence` uses it, on one topic. If a method raises, the error is logged, and the bus is tried again.
+    """
 
     max_payload: int
+    """The most bytes of one payload. A bus that takes less than a kilobyte carries no presence."""
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send, without waiting."""
+        """Send a payload to whoever subscribes to the topic, without waiting. The publisher itself may get it, too."""
         ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Listen while the context is open."""
+        """Listen to a topic while the context is open.
+
+        Cancellation: either the context was not entered, or nothing is left of it when it has ended.
+        """
         ...
 
 
 class _Mailbox:
-    """What one subscriber has not taken yet."""
+    """The payloads that one subscriber has not taken yet."""
 
     def __init__(self, size: int) -> None:
         self.payloads: deque[bytes] = deque(maxlen=size)
@@ -40,7 +47,7 @@ class _Mailbox:
         self.is_open = True
 
     def put(self, payload: bytes) -> None:
-        """Add a payload; the oldest falls out of a full mailbox."""
+        """Add a payload. If the mailbox is full, its oldest payload is lost."""
         self.payloads.append(payload)
         self.woken.set()
 
@@ -55,7 +62,7 @@ class _Mailbox:
     async def __anext__(self) -> bytes:
         """Return the oldest payload.
 
-        Cancellation: either it is returned, or it is still there for the next call.
+        Cancellation: either the payload is returned, or it is still there for the next call.
         """
         await trio.lowlevel.checkpoint()
         while self.is_open and not self.payloads:
@@ -69,17 +76,17 @@ class _Mailbox:
 
 
 class LocalPubSub:
-    """A `PubSub` inside one process."""
+    """A `PubSub` inside one process. Blocks that share one see each other's viewers and agents."""
 
     def __init__(self, *, max_payload: int = MAX_PAYLOAD, buffer_size: int = BUFFER_SIZE) -> None:
-        """Make one without subscribers.
+        """Make a bus without subscribers.
 
         Args:
             max_payload: the most bytes of one payload; > 0.
-            buffer_size: how many payloads wait for one slow subscriber, before it loses the oldest; > 0.
+            buffer_size: how many payloads wait for a slow subscriber before it loses the oldest; > 0.
 
         Raises:
-            ValueError: one of them is not > 0.
+            ValueError: an argument is not > 0.
         """
         for name, value in (("max_payload", max_payload), ("buffer_size", buffer_size)):
             if value <= 0:
@@ -89,16 +96,16 @@ class LocalPubSub:
         self._topics: dict[str, tuple[_Mailbox, ...]] = {}
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Give a payload to all who subscribe to the topic now, without waiting.
+        """Give a payload to everybody who subscribes to the topic now, without waiting.
 
         Args:
             topic: not empty.
             payload: at most `max_payload` bytes.
 
         Raises:
-            TypeError: the topic is no str or the payload no bytes; nobody got it.
-            ValueError: the topic is empty; nobody got it.
-            LimitExceeded: the payload is too large; nobody got it.
+            TypeError: the topic is not a str, or the payload is not bytes; nobody got the payload.
+            ValueError: the topic is empty; nobody got the payload.
+            LimitExceeded: the payload is larger than `max_payload`; nobody got it.
         """
         _check_topic(topic)
         if not isinstance(payload, bytes):
@@ -119,7 +126,7 @@ class LocalPubSub:
             An iterator of the payloads published from now on, oldest first. It ends with the context.
 
         Raises:
-            TypeError: the topic is no str.
+            TypeError: the topic is not a str.
             ValueError: the topic is empty.
 
         Cancellation: either the context was not entered, or nothing is left of it when it has ended.
@@ -132,7 +139,7 @@ class LocalPubSub:
             yield mailbox
         finally:
             mailbox.close()
-            left = tuple(one for one in self._topics[topic] if one is not mailbox)
+            left = tuple(other for other in self._topics[topic] if other is not mailbox)
             if left:
                 self._topics[topic] = left
             else:

@@ -1,7 +1,7 @@
-"""A host task's mailbox: one memory channel, fed by any number of conversations.
+"""A subscriber: the mailbox of one task of the host. It is one memory channel, fed by any number of conversations.
 
-The channel carries subscriptions, not events, and each at most once until it is taken. So it is bounded by the number of
-subscriptions, `send_nowait` cannot block, conversations take turns, and a noisy one never pushes out a quiet one.
+The channel carries subscriptions, not events. Each subscription is in it at most once, until it is taken. So the channel is bounded by the
+number of subscriptions, `send_nowait` cannot block, the conversations take turns, and a noisy conversation never pushes out a quiet one.
 """
 
 import math
@@ -22,20 +22,20 @@ from trio_sagents.exceptions import SessionsClosed
 
 
 class Switchboard(Protocol):
-    """What a subscriber needs from the sessions it listens to."""
+    """What a subscriber needs of the sessions that it listens to."""
 
     async def admit(self, subscription: Subscription) -> None:
-        """Ask whether its scope may see the conversation; keep it, and enrol it if it may and an agent is up."""
+        """Ask whether the scope may see the conversation. Keep the subscription, and enrol it if the scope may and an agent is up."""
         ...
 
     def withdraw(self, subscription: Subscription) -> None:
-        """Forget it."""
+        """Forget the subscription."""
         ...
 
 
 @attrs.define(eq=False)
 class Subscriber:
-    """A mailbox of events. It never ends by itself: an agent's end leaves the subscription pending, to heal at the next start.
+    """A mailbox of events. It never ends by itself: after an agent's end the subscription is pending, until the next agent starts.
 
     Made by `Sessions.open_subscriber` and `Sessions.watch`. Reading is safe to cancel: no event is lost.
     """
@@ -47,7 +47,7 @@ class Subscriber:
     _most_text: int = attrs.field(alias="most_text")
     _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False, repr=False)
     _ready: deque[Envelope] = attrs.field(factory=deque, init=False, repr=False)
-    """Taken, and not yet handed to the reader: at most one batch of one wake-up."""
+    """Events that were taken and not handed to the reader yet: at most one batch of one wake-up."""
     _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False, repr=False)
     _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False, repr=False)
 
@@ -58,22 +58,23 @@ class Subscriber:
 
     @property
     def subscriptions(self) -> Mapping[tuple[str, Channel], Literal["pending", "subscribed"]]:
-        """What it listens to: a new mapping from (conversation id, channel) to "pending" or "subscribed"."""
+        """The subscriptions: a new mapping from (conversation id, channel) to "pending" or "subscribed"."""
         return {key: subscription.state for key, subscription in self._subscriptions.items()}
 
     async def subscribe(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> None:
-        """Listen to a conversation, whether its agent is up or not. Twice is once: no second snapshot.
+        """Listen to a conversation, whether its agent is up or not. A second call changes nothing, and gives no second snapshot.
 
         Args:
             conversation_id: the conversation.
             channel: "main", or "debug" for what developers want to see.
-            after: the last place seen. If the agent still knows it, events go on from there; else a `Snapshot` that replaces it.
+            after: the last place that the caller has seen. If the agent still knows this place, the events continue from there;
+                otherwise they begin with a `Snapshot` that replaces it.
 
         Raises:
-            TypeError, ValueError: an argument cannot be meant; nothing was done.
-            SessionsClosed: the sessions are gone.
+            TypeError, ValueError: an argument has the wrong type or an invalid value; nothing was done.
+            SessionsClosed: the `open_sessions` block was left.
 
-        Cancellation: either the subscription is there, or nothing was done.
+        Cancellation: either the subscription exists, or nothing was done.
         """
         subscription = self.reserve(conversation_id, channel=channel, after=after)
         if subscription is None:
@@ -86,7 +87,7 @@ class Subscriber:
             raise
 
     def reserve(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> Subscription | None:
-        """Make the subscription, pending, and return it; None where it exists. For the runtime: nobody enrols it yet."""
+        """Make a pending subscription and return it; None if it exists already. For the runtime, which enrols the subscription."""
         check_id("conversation_id", conversation_id)
         if channel not in CHANNELS:
             raise ValueError(f'channel must be "main" or "debug", not {channel!r}')
@@ -96,35 +97,53 @@ class Subscriber:
         if (conversation_id, channel) in self._subscriptions:
             return None
         subscription = Subscription(
-            conversation_id, channel, self.scope, self._owner, self._most_events, self._most_text, self._send.send_nowait, place
+            conversation_id,
+            channel,
+            self.scope,
+            self._owner,
+            self._most_events,
+            self._most_text,
+            self._send.send_nowait,
+            place,
+            self._recall,
         )
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
 
     def subscription(self, conversation_id: str, channel: Channel = "main") -> Subscription:
-        """Return the subscription that `reserve` made, now or before. For the runtime."""
+        """Return the subscription that `reserve` made, in this call or before. For the runtime."""
         return self._subscriptions[conversation_id, channel]
 
     def drop(self, subscription: Subscription) -> None:
-        """End one subscription: nothing of it is read any more."""
+        """End one subscription: none of its events is read any more."""
         key = (subscription.conversation_id, subscription.channel)
         if self._subscriptions.get(key) is subscription:
             del self._subscriptions[key]
         self._switchboard.withdraw(subscription)
         subscription.close()
-        if self._ready:
-            kept = [one for one in self._ready if (one.conversation_id, one.channel) != key]
-            self._ready = deque(kept)
+        self._recall(subscription)
+
+    def _recall(self, subscription: Subscription) -> Sequence[Envelope]:
+        """Take back the events of a subscription that were taken and not handed to the reader yet."""
+        if not self._ready:
+            return ()
+        key = (subscription.conversation_id, subscription.channel)
+        taken = [envelope for envelope in self._ready if (envelope.conversation_id, envelope.channel) == key]
+        self._ready = deque(envelope for envelope in self._ready if (envelope.conversation_id, envelope.channel) != key)
+        return taken
 
     async def unsubscribe(self, conversation_id: str, *, channel: Channel = "main") -> None:
-        """Listen no more. Fine where there is no such subscription. Cancellation: either it ended, or it is as before."""
+        """Stop listening to a conversation. Does nothing if there is no such subscription.
+
+        Cancellation: either the subscription has ended, or it is as before.
+        """
         check_id("conversation_id", conversation_id)
         await trio.lowlevel.checkpoint()
         if (subscription := self._subscriptions.get((conversation_id, channel))) is not None:
             self.drop(subscription)
 
     def close(self) -> None:
-        """End all subscriptions; whoever reads gets `SessionsClosed`. For the runtime."""
+        """End all subscriptions. A task that reads gets `SessionsClosed`. For the runtime."""
         self._is_closed = True
         for subscription in tuple(self._subscriptions.values()):
             self.drop(subscription)
@@ -132,7 +151,7 @@ class Subscriber:
         self._receive.close()
 
     def hang_up(self) -> None:
-        """No event will come any more: what is there can be read, then `SessionsClosed`. For the runtime."""
+        """Note that no event comes any more: a reader gets what is there, and then `SessionsClosed`. For the runtime."""
         self._send.close()
 
     def __aiter__(self) -> Self:
@@ -153,7 +172,7 @@ class Subscriber:
         return self._ready.popleft()
 
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
-        """Return an iterator over batches: all there is, per wake-up; never empty."""
+        """Return an iterator over batches. A batch is everything that there is at one wake-up; it is never empty."""
         return _Batches(self, self._receive)
 
     async def _next_batch(self) -> Sequence[Envelope]:
@@ -166,7 +185,7 @@ class Subscriber:
 
     @property
     def subscriptions_open(self) -> Collection[Subscription]:
-        """Its subscriptions. For `batches`."""
+        """The subscriptions themselves. For `batches` and for the runtime."""
         return self._subscriptions.values()
 
     def take_left(self) -> Sequence[Envelope]:
@@ -177,14 +196,14 @@ class Subscriber:
 
     def take_waiting(self) -> Iterable[Envelope]:
         """Take from as many subscriptions as are announced now. For `batches`."""
-        # One that is announced again while we take waits for the next wake-up.
+        # A subscription that is announced again while this loop runs waits for the next wake-up.
         for _ in range(self._receive.statistics().current_buffer_used):
             yield from self._receive.receive_nowait().take()
 
 
 @attrs.define(eq=False)
 class _Batches:
-    """Reads all there is, per wake-up. One coroutine deep: this is the way of many events to many readers."""
+    """Reads everything that there is at each wake-up. It is one coroutine deep: this is the way of many events to many readers."""
 
     _subscriber: Subscriber
     _receive: "trio.MemoryReceiveChannel[Subscription]"
@@ -193,6 +212,13 @@ class _Batches:
         return self
 
     async def __anext__(self) -> Sequence[Envelope]:
+        """Return the next batch.
+
+        Raises:
+            SessionsClosed: all events were read, and no more can come.
+
+        Cancellation: either a batch is returned, or nothing was taken.
+        """
         subscriber = self._subscriber
         if left := subscriber.take_left():
             await trio.lowlevel.cancel_shielded_checkpoint()

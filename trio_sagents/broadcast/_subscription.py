@@ -1,7 +1,8 @@
-"""One subscriber's place in one conversation's events, across all the agents that come and go there.
+"""One subscriber's place in the events of one conversation, across all the agents that come and go there.
 
-It is *pending* while no agent is enrolled, and heals by itself when the next one comes alive. What was not taken of an agent
-that has ended is kept, bounded, until it is taken. Everything here is synchronous, so no event can fall between two steps.
+A subscription is *pending* while it follows no agent. It is enrolled by itself when the next agent comes up. What the reader has not
+taken of agents that have ended is kept in a bounded backlog until the reader takes it. Everything here is synchronous, so no event can
+fall between two steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,55 +11,67 @@ from typing import Literal
 import attrs
 import trio
 
-from trio_sagents.broadcast._feed import Feed, coalesce, shutdown_in, text_size
+from trio_sagents.broadcast._backlog import Backlog, bounded, missed
+from trio_sagents.broadcast._feed import Feed, coalesce, text_size
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import Envelope, Snapshot
+from trio_sagents.data.events import Envelope, Gap, Snapshot
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 
 
+def _recall_nothing(_: "Subscription") -> Sequence[Envelope]:
+    return ()
+
+
 @attrs.define(eq=False)
 class Subscription:
-    """One (subscriber, conversation, channel)."""
+    """The subscription of one subscriber to one conversation on one channel."""
 
     conversation_id: str
     channel: Channel
     scope: Scope = attrs.field(repr=False)
-    """The subscriber's: whoever enrols it asks whether this scope may see the agent."""
+    """The subscriber's scope. Whoever enrols the subscription asks whether this scope may see the agent."""
     owner: Owner
     """The owner key of the scope, as it was when the subscriber was opened."""
     most_events: int
     most_text: int
     _announce: "Callable[[Subscription], None]" = attrs.field(repr=False)
-    """Puts this subscription into its subscriber's channel."""
+    """Puts this subscription into the channel of its subscriber."""
     _place: Cursor | Feed | None = None
-    """The last place given to the reader, or about to be: of an earlier agent, or of `feed` at `_seen`; None before the first."""
+    """The last place that was given to the reader, or is about to be: of an earlier agent, or of `feed` at `_seen`. None at first."""
+    _recall: "Callable[[Subscription], Sequence[Envelope]]" = attrs.field(default=_recall_nothing, repr=False)
+    """Takes back from the subscriber what was taken and not handed to the reader yet, in order."""
     feed: Feed | None = None
-    """The live agent's; None while pending."""
+    """The feed of the live agent; None while the subscription is pending."""
     is_announced: bool = False
-    # Invariant: true exactly while this subscription is in its subscriber's channel: at most once, so the channel is bounded.
+    # Invariant: true exactly while this subscription is in its subscriber's channel. It is there at most once, so the channel is bounded.
     is_closed: bool = False
     is_admitted: bool = False
-    """Whether the call that is starting the agent was allowed to see it; asked again for the agent after that."""
+    """Whether the call that starts the agent was allowed to see it. For the agent after that one the authorizer is asked again."""
     _seen: int = 0
-    # Invariant: the number in `feed` up to which everything was given, or stands in `_first`.
+    # Invariant: the number in `feed` up to which everything was given, or is contained in `_first`.
     _first: Envelope | None = None
     """The snapshot of the enrolment, until it is taken."""
-    _left: Sequence[Envelope] = ()
-    """What was not taken of agents that have ended: at most `most_events` and their last word."""
+    _backlog: Sequence[Backlog] = ()
+    """What was not taken of agents that have ended, the earliest agent first; bounded."""
 
     @property
     def place(self) -> Cursor | None:
-        """The last place given to the reader, or about to be; None before the first."""
+        """The last place that was given to the reader, or is about to be; None before the first."""
         return Cursor(self._place.incarnation, self._place.channel, self._seen) if isinstance(self._place, Feed) else self._place
 
     @property
     def state(self) -> Literal["pending", "subscribed"]:
-        """Whether an agent is enrolled now."""
+        """Whether the subscription follows an agent now."""
         return "pending" if self.feed is None else "subscribed"
 
+    @property
+    def has_events(self) -> bool:
+        """Whether there is, or can come, something for the reader to take: it follows an agent, or has a backlog."""
+        return self.feed is not None or bool(self._backlog)
+
     def announce(self) -> None:
-        """Tell the reader that there is something to take; once until it is taken."""
+        """Tell the reader that there is something to take; once until the reader takes it."""
         if not self.is_announced and not self.is_closed:
             self.is_announced = True
             try:
@@ -66,16 +79,24 @@ class Subscription:
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 self.is_closed = True  # nobody reads any more
 
-    def enrol(self, feed: Feed) -> None:
-        """Follow this agent from now on: after its cursor where the agent still knows it, else from a snapshot."""
+    def enrol(self, feed: Feed, told: Sequence[Envelope] = ()) -> None:
+        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot.
+
+        Args:
+            feed: the agent's.
+            told: events of the agent that a reader who has seen nothing yet gets before the snapshot; usually none.
+        """
         if self.feed is feed or self.is_closed:
             return
         self.feed = feed
         feed.subscriptions[self] = None
         place = self.place
-        if place is not None and place.incarnation == feed.incarnation and place.channel == feed.channel and place.seq <= feed.seq:
-            self._seen = place.seq
+        known = self._place_in(feed)
+        if known is not None:
+            self._seen = known
         else:
+            if place is None:
+                self._keep(Backlog(None, 1, is_continued=False, events=tuple(told)))
             self._first = feed.present(replaces=place)
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:
@@ -83,41 +104,86 @@ class Subscription:
         else:
             feed.wait(self)
 
+    def picture(self) -> Envelope | None:
+        """Return a snapshot that is rendered now, beside what there is to take; None while the subscription is pending."""
+        return None if self.feed is None else self.feed.present(self.place)
+
     def end(self) -> None:
-        """The agent has published its last word: keep what was not taken, and be pending again."""
+        """Keep what was not taken of an agent that has published its last event, and be pending again."""
         feed = self.feed
         if feed is None:
             return
-        untaken = self._collect(feed, ended=True)
-        if self._left:
-            # Bounded: of agents that came and went since, only the last one's last word is kept, in place of the one before it.
-            kept = self._left[:-1] if len(shutdown_in(self._left[:-1])) else self._left
-            self._left = (*kept, *shutdown_in(untaken))
-        else:
-            self._left = untaken
+        before, is_continued = self.place, self._first is None
+        first = self._seen + 1 if is_continued else 1
+        events = self._collect(feed)
+        if events is None:
+            events = missed(feed, before, first, is_continued=is_continued)
+        self._keep(Backlog(before, first, is_continued, events))
         self._detach(feed)
-        if self._left:
-            self.announce()
+
+    def miss(self, feed: Feed) -> None:
+        """Note that an agent came and ended while the subscription could not be enrolled, although its reader may see the agent."""
+        if self.feed is not None or self.is_closed:
+            return  # the snapshot of a later agent has told it
+        before, seen = self.place, self._place_in(feed)
+        first = 1 if seen is None else seen + 1
+        if first > feed.seq - len(feed.shutdown()):
+            return  # the agent did nothing
+        self._keep(Backlog(before, first, seen is not None, missed(feed, before, first, is_continued=seen is not None)))
+        self._place = feed.place
+
+    def suspend(self) -> None:
+        """Be pending, because the reader may not see the conversation any more. What the reader has not been given is dropped.
+
+        The place goes back to what the reader was given. So nothing is missed silently if the right comes back.
+        """
+        recalled = self._recall(self)
+        if recalled:
+            place = _place_before(recalled[0])
+        elif self._backlog:
+            place = self._backlog[0].before
+        else:
+            place = self.place
+        self._backlog = ()
+        if self.feed is not None:
+            self._detach(self.feed)
+        self._place = place
 
     def close(self) -> None:
         """Give nothing any more."""
         self.is_closed = True
-        self._left = ()
+        self._backlog = ()
         if self.feed is not None:
             self._detach(self.feed)
 
     def take(self) -> Sequence[Envelope]:
-        """Return all there is, in order, and wait for more. No checkpoint: what is returned has been given."""
+        """Return everything that there is, in order, and wait for more. No checkpoint: what is returned has been given."""
         self.is_announced = False
         if self.is_closed:
             return ()
-        left, self._left = self._left, ()
+        backlog, self._backlog = self._backlog, ()
+        left = [envelope for one in backlog for envelope in one.events] if backlog else ()
         feed = self.feed
         if feed is None:
             return left
-        batch = self._collect(feed, ended=False)
+        untaken, seen = self._first, self._seen
+        batch = self._collect(feed)
+        if batch is None:
+            batch = self._lagged(feed, untaken, seen)
         feed.wait(self)
         return (*left, *batch) if left else batch
+
+    def _place_in(self, feed: Feed) -> int | None:
+        """Return the subscription's place as a number in this feed; None if it is not a place there."""
+        place = self.place
+        if place is not None and place.incarnation == feed.incarnation and place.channel == feed.channel and place.seq <= feed.seq:
+            return place.seq
+        return None
+
+    def _keep(self, backlog: Backlog) -> None:
+        if backlog.events:
+            self._backlog = bounded((*self._backlog, backlog), self.most_events, self.most_text)
+            self.announce()
 
     def _detach(self, feed: Feed) -> None:
         feed.forget(self)
@@ -126,28 +192,39 @@ class Subscription:
         self.is_admitted = False
         self._first = None
 
-    def _collect(self, feed: Feed, *, ended: bool) -> Sequence[Envelope]:
-        """Take what the log has for us; where that is too much or too old, a gap and the present instead."""
+    def _collect(self, feed: Feed) -> Sequence[Envelope] | None:
+        """Take what the feed has for this subscription; None if that is too much, or if the log does not reach back far enough.
+
+        In either case the subscription is then up to date with the feed.
+        """
         events = feed.since(self._seen)
         if events is not None and self._seen < feed.last_delta:
             events = coalesce(events)
             if text_size(events) > self.most_text:
                 events = None
         first, self._first = self._first, None
+        self._seen = feed.seq
         if events is None or len(events) > self.most_events:
-            batch = self._lagged(feed, ended=ended, untaken=first)
-        else:
-            batch = events if first is None else (first, *events)
+            self._place = feed
+            return None
+        batch = events if first is None else (first, *events)
         if batch:
             self._place = feed
-        self._seen = feed.seq
         return batch
 
-    def _lagged(self, feed: Feed, *, ended: bool, untaken: Envelope | None) -> Sequence[Envelope]:
-        last_word = shutdown_in(feed.since(feed.seq - 1) or ()) if ended else ()
-        last = feed.seq - len(last_word)
-        gap = (feed.gap(self._seen + 1, last),) if untaken is None and self._seen < last else ()
-        if ended:
-            return (*gap, *last_word)
-        replaces = untaken.event.replaces if untaken is not None and isinstance(untaken.event, Snapshot) else None
-        return (*gap, feed.present(replaces))
+    def _lagged(self, feed: Feed, untaken: Envelope | None, seen: int) -> Sequence[Envelope]:
+        """Return the present for a reader that was too slow, and before it a gap if the reader was given something of this agent."""
+        if untaken is None:
+            return (feed.gap(seen + 1, feed.seq), feed.present(None))
+        return (feed.present(untaken.event.replaces if isinstance(untaken.event, Snapshot) else None),)
+
+
+def _place_before(envelope: Envelope) -> Cursor | None:
+    """Return the place that an event follows; None if nothing says which it is."""
+    match envelope.event:
+        case Snapshot(replaces=replaces):
+            return replaces
+        case Gap(replaces=replaces) if replaces is not None:
+            return replaces
+        case _:
+            return Cursor(envelope.incarnation, envelope.channel, envelope.first_seq - 1)

@@ -2,7 +2,7 @@
 
 from trio_sagents import MiddlewareEvent
 from trio_sagents.cli._words import Kind, error_text
-from trio_sagents.files import FileChange, FileChangesLost, FileDeleted, FileMoved, FileSaved, FileSaveFailed, FileUpdated
+from trio_sagents.files import FileChange, FileChangesLost, FileDeleted, FileEditLost, FileMoved, FileSaved, FileSaveFailed, FileUpdated
 from trio_sagents.middleware import SummaryFailed, SummaryMade, SummaryStarted, TitleGenerated
 from trio_sagents.middleware.files import FilesChanged
 
@@ -34,6 +34,8 @@ def _change_text(change: FileChange) -> tuple[str, Kind]:
             return f"  · {old} is {new} now", "tool"
         case FileSaveFailed(path=path, retry_in=seconds):
             return f"  · {path} could not be saved; tried again in {seconds:g} s", "error"
+        case FileEditLost(path=path):
+            return f"  · an edit of {path} was not saved: somebody else has changed the file", "error"
         case FileChangesLost(count=count):
             return f"  · {count} more changes of files", "tool"
         case FileSaved():

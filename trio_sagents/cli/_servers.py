@@ -51,7 +51,7 @@ def mcp_servers(commands: Sequence[str], allowed: frozenset[str]) -> Servers:
         words = split_command(command)
         name = _free(server_name(words), names)
         names.add(name)
-        found.append(Mcp(StdioServer(words[0], words[1:]), name=name, prefix=f"{name}_"))
+        found.append(Mcp(StdioServer(words[0], words[1:]), name=name, prefix=f"{name}_", required=True))
     return Servers(found, asks)
 
 

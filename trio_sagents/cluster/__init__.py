@@ -1,7 +1,9 @@
 """Which process runs a conversation's agent: implementations of `Leases`.
 
-MemoryLeases    several `open_sessions` blocks of one process, and tests
-SqliteLeases    several processes of one machine
+The modules, lowest first. Each module imports only modules that come before it in this list:
+
+    memory    `MemoryLeases`: for several `open_sessions` blocks of one process, and for tests
+    sqlite    `SqliteLeases`: for several processes of one machine
 """
 
 from trio_sagents.cluster.memory import MemoryLeases

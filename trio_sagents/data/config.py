@@ -1,119 +1,172 @@
-"""Policies: durations, bounds, and what a factory may say about one session."""
+"""Settings as values: durations, bounds, and what a factory may say about one session."""
 
+import datetime
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import attrs
 
+from trio_sagents._text import did_you_mean, shown
 from trio_sagents.data.json import JSONValue, Opaque, Options
 
 Check: TypeAlias = Callable[[Opaque, "attrs.Attribute[Opaque]", Opaque], None]
-"""An attrs validator, which sees what an untyped caller gave."""
+"""An attrs validator; the value is what an untyped caller gave."""
+
+
+def _named(instance: object, attribute: "attrs.Attribute[Opaque]") -> str:
+    return f"{type(instance).__name__}.{attribute.name}"
+
+
+def _check_number(name: str, value: object) -> float:
+    """Return `value` if it is a number; TypeError says what to give instead."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        hint = ""
+        if value is None:
+            hint = "; math.inf means never"
+        elif isinstance(value, datetime.timedelta):
+            hint = "; use its total_seconds()"
+        raise TypeError(f"{name} must be a number of seconds, not {shown(value)}{hint}")
+    return value
 
 
 def seconds_validator(*, minimum_open: bool = False) -> Check:
-    """Return a validator of durations: numbers of at least 0, or above it."""
+    """Return a validator of durations: numbers that are at least 0, or greater than 0 with `minimum_open`."""
 
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be seconds as a number, not {value!r}")
-        if math.isnan(value) or value < 0 or (minimum_open and value == 0):
-            raise ValueError(
-                f"{type(instance).__name__}.{attribute.name} must be {'> 0' if minimum_open else '>= 0'} seconds, not {value!r}"
-            )
+        seconds = _check_number(_named(instance, attribute), value)
+        if math.isnan(seconds) or seconds < 0 or (minimum_open and seconds == 0):
+            raise ValueError(f"{_named(instance, attribute)} must be {'> 0' if minimum_open else '>= 0'} seconds, not {shown(value)}")
 
     return check
 
 
 def count_validator(minimum: int = 1, *, finite: bool = False) -> Check:
-    """Return a validator of counts: ints of at least `minimum`, or `math.inf`."""
+    """Return a validator of counts: ints that are at least `minimum`; also `math.inf`, unless `finite`."""
 
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
-        if isinstance(value, bool) or not (isinstance(value, int) or (value == math.inf and not finite)):
-            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be an int, not {value!r}")
-        if not isinstance(value, int | float) or value < minimum:
-            raise ValueError(f"{type(instance).__name__}.{attribute.name} must be at least {minimum}, not {value!r}")
+        is_infinite = isinstance(value, float) and value == math.inf and not finite
+        if isinstance(value, bool) or not (isinstance(value, int) or is_infinite):
+            raise TypeError(f"{_named(instance, attribute)} must be an int, not {shown(value)}")
+        if isinstance(value, int) and value < minimum:
+            raise ValueError(f"{_named(instance, attribute)} must be at least {minimum}, not {shown(value)}")
 
     return check
 
 
 def type_validator(*types: type) -> Check:
-    """Return a validator of values of one of some types, `type(None)` among them where None will do."""
-    names = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+    """Return a validator of values that are instances of one of some types, which may include `type(None)`."""
+    names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
 
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
-        if not isinstance(value, types):  # not the value itself: it may be long, or a secret
-            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be {names}, not {type(value).__name__}")
+        if not isinstance(value, types):  # the message shows the type of the value only: the value may be long, or a secret
+            found = shown(value) if isinstance(value, type) else type(value).__name__
+            hint = f"; did you mean an instance, {value.__name__}(...)?" if isinstance(value, type) and issubclass(value, types) else ""
+            raise TypeError(f"{_named(instance, attribute)} must be {names}, not {found}{hint}")
 
     return check
 
 
 def function_validator() -> Check:
-    """Return a validator of functions, and whatever else can be called."""
+    """Return a validator of functions and other callables."""
 
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if not callable(value):
-            raise TypeError(f"{type(instance).__name__}.{attribute.name} must be a function, not {value!r}")
+            raise TypeError(f"{_named(instance, attribute)} must be a function, not {shown(value)}")
 
     return check
 
 
 def choice_validator(*choices: str) -> Check:
-    """Return a validator of a word that is one of some."""
+    """Return a validator of a word that must be one of some."""
 
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         if value not in choices:
-            raise ValueError(f"{type(instance).__name__}.{attribute.name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+            known = ", ".join(map(repr, choices))
+            raise ValueError(f"{_named(instance, attribute)} must be one of {known}, not {shown(value)}{did_you_mean(value, choices)}")
 
     return check
 
 
 def check_timeout(name: str, value: object) -> float:
-    """Return `value` as seconds greater than zero, `math.inf` included."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be seconds as a number, not {value!r}")
-    if math.isnan(value) or value <= 0:
-        raise ValueError(f"{name} must be > 0 seconds, math.inf disables it; not {value!r}")
-    return float(value)
+    """Return `value` as seconds that are greater than 0; `math.inf` is allowed."""
+    seconds = _check_number(name, value)
+    if math.isnan(seconds) or seconds <= 0:
+        raise ValueError(f"{name} must be > 0 seconds, math.inf disables it; not {shown(value)}")
+    return float(seconds)
+
+
+def is_class_for_instance(value: object, *methods: str) -> bool:
+    """Return whether somebody gave a class where an instance is due: one of its methods needs a `self`."""
+    return isinstance(value, type) and any(inspect.isfunction(inspect.getattr_static(value, name, None)) for name in methods)
 
 
 @attrs.frozen(kw_only=True)
 class SessionPolicy:
-    """Durations in seconds, sizes in bytes of UTF-8, and counts; each bound has a named error."""
+    """Durations in seconds, sizes in bytes of UTF-8, and counts. Each bound has an error that names it.
+
+    `SessionConfig.policy` holds for all sessions of a block. A factory may set most of these fields for one session, in
+    `SessionOpts.supervisor_opts`.
+    """
 
     viewer_grace: float = attrs.field(default=1.0, validator=seconds_validator())
     """How long an idle agent stays after its last viewer left; `math.inf` ignores viewers."""
     grace_period: float = attrs.field(default=30.0, validator=seconds_validator())
-    """How long turns may go on when `open_sessions` is left normally, or on `drain()`."""
+    """How long a running turn may take to finish when `open_sessions` is left normally, or on `drain()`."""
     settle_timeout: float = attrs.field(default=5.0, validator=seconds_validator(minimum_open=True))
-    """How long the save at the end of a cut turn may take."""
+    """How long the save at the end of a cut turn may take. For the whole block: how long giving a lease back may take."""
     start_timeout: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
-    """How long a boot may take."""
+    """How long a start of an agent may take. Not for one session: the start is already running when the factory is asked."""
     cancel_grace: float = attrs.field(default=5.0, validator=seconds_validator())
-    """How long a cancelled tool may go on until `ToolIgnoresCancellation` names it."""
+    """How long a cancelled tool may continue before `ToolIgnoresCancellation` names it."""
     draft_interval: float = attrs.field(default=1.0, validator=seconds_validator())
-    """How much streamed text a kill -9 may cost; a draft is saved this often while a message streams, and every 4 KiB."""
+    """How much streamed text a kill -9 may cost: while a message streams, a draft is saved this often, and every 4 KiB."""
     queue_limit: int = attrs.field(default=64, validator=count_validator())
-    """Accepted messages that may wait; then `QueueFull`."""
+    """How many accepted messages may wait; then `post` raises `QueueFull`."""
     subscriber_events: int = attrs.field(default=256, validator=count_validator())
-    """Untaken events per subscription; beyond it the subscriber gets a `Gap` and a fresh `Snapshot`."""
+    """How many events of one subscription may be untaken; then the subscriber gets a `Gap` and a new `Snapshot`. Not for one session:
+    it is a bound of the subscriber."""
     subscriber_text: int = attrs.field(default=256 * 1024, validator=count_validator())
-    """Untaken characters of streamed text per subscription; beyond it as above."""
+    """How many characters of streamed text of one subscription may be untaken; then as above. Not for one session."""
     replay_events: int = attrs.field(default=1024, validator=count_validator(finite=True))
-    """Events an agent keeps per channel for `after=cursor` and for slow subscribers."""
+    """How many events an agent keeps per channel, for `after=cursor` and for slow subscribers."""
     max_sessions: int = attrs.field(default=50_000, validator=count_validator())
-    """Agents at once; then `LimitExceeded`."""
+    """How many agents may exist at once; then `LimitExceeded`. Not for one session."""
     max_sessions_per_scope: int = attrs.field(default=1_000, validator=count_validator())
-    """Agents at once per owner (with `SameScope`; None, the owner of a host without tenants, has no such limit)."""
+    """How many agents one owner may have at once (with `SameScope`; the owner None, of a host without tenants, has no such limit).
+    Not for one session."""
     max_message_bytes: int = attrs.field(default=1024 * 1024, validator=count_validator())
-    """A posted message, and an answer of the model."""
+    """The size of a posted message, and of an answer of the model."""
     max_state_bytes: int = attrs.field(default=8 * 1024 * 1024, validator=count_validator())
-    """The stored state of one conversation."""
+    """The size of the stored state of one conversation."""
     max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
-    """What the model reads of one tool call; longer output is cut, with a mark."""
+    """How much of one tool call's output the model reads; longer output is cut, with a mark."""
+    max_unattended_turns: int = attrs.field(default=10, validator=count_validator())
+    """How many turns may follow each other that no person started, because tools or middleware posted their messages. Then the queue waits,
+    with the status PAUSED, until a person posts."""
     lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
-    """How long a lease lasts that is not renewed, where `SessionConfig.leases` is given; of the whole block, not of one session."""
+    """How long a lease lasts that is not renewed, if `SessionConfig.leases` is given. Not for one session: all leases of a block are
+    renewed together."""
+    reauthorize_interval: float = attrs.field(default=60.0, validator=seconds_validator(minimum_open=True))
+    """How often an `Authorizer` of the host's is asked again whether a viewer may still watch; `math.inf` is never. A viewer that may not
+    gets no more events, as if it had been refused at the beginning. An authorizer that raises, or does not answer within 10 seconds, has
+    refused until the next round. Not used with `SameScope`. Not for one session."""
+
+
+OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "start_timeout": "the start that it bounds is already running when the factory returns its options",
+        "subscriber_events": "it is a bound of a subscriber, which may listen to many sessions",
+        "subscriber_text": "it is a bound of a subscriber, which may listen to many sessions",
+        "max_sessions": "it counts the agents of all sessions",
+        "max_sessions_per_scope": "it counts the agents of all sessions of an owner",
+        "lease_ttl": "the leases of all sessions are renewed together",
+        "reauthorize_interval": "the viewers of all sessions are asked about together",
+    }
+)
+"""The fields of `SessionPolicy` that hold for a whole `open_sessions` block, and why one session cannot override them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,22 +180,45 @@ class TurnLimits:
     turn_timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
     """Seconds for the whole turn."""
     tool_timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
-    """Seconds for one tool call; a call over it is answered with an error that the model reads."""
+    """Seconds for one tool call; the model reads an error in the place of the result of a call that takes longer."""
     max_parallel: int = attrs.field(default=8, validator=count_validator())
     """Tool calls that run at once."""
 
 
 FRESH_KEYS: Final = frozenset({"messages", "todos", "metadata"})
-OVERRIDE_KEYS: Final = frozenset({field.name for field in attrs.fields(SessionPolicy)}) | {"inactivity_timeout", "message_preprocessor"}
+_OWN_KEYS: Final = frozenset({"inactivity_timeout", "message_preprocessor"})
+OVERRIDE_KEYS: Final = (frozenset(field.name for field in attrs.fields(SessionPolicy)) - frozenset(OF_THE_BLOCK)) | _OWN_KEYS
 
 
-def _known(name: str, given: object, known: frozenset[str]) -> Mapping[str, JSONValue]:
+def _known(name: str, given: object, known: frozenset[str], refused: Mapping[str, str]) -> Mapping[str, JSONValue]:
+    """Return a copy of a mapping whose keys are all known."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"SessionOpts.{name} must be a mapping, not {given!r}")
+        raise TypeError(f"SessionOpts.{name} must be a mapping, not {shown(given)}")
     for key in given:
+        if key in refused:
+            raise ValueError(
+                f"SessionOpts.{name} cannot set {key!r} for one session, because {refused[key]}; set it for all, in SessionConfig.policy"
+            )
         if key not in known:
-            raise ValueError(f"SessionOpts.{name} has no key {key!r}; it knows {', '.join(sorted(known))}")
+            hint = did_you_mean(key, known) or f"; its keys are {', '.join(sorted(known))}"
+            raise ValueError(f"SessionOpts.{name} has no key {shown(key)}{hint}")
     return dict(given)
+
+
+def _check_override(key: str, value: Opaque) -> None:
+    """Raise unless a session can have this value: TypeError or ValueError, which names the key."""
+    name = f"SessionOpts.supervisor_opts[{key!r}]"
+    match key:
+        case "inactivity_timeout":
+            check_timeout(name, value)
+        case "message_preprocessor":
+            if value is not None and (not callable(value) or is_class_for_instance(value, "__call__")):
+                raise TypeError(f"{name} must be an async function, or None, not {shown(value)}")
+        case _:
+            try:
+                SessionPolicy(**{key: value})
+            except (TypeError, ValueError) as exc:
+                raise type(exc)(str(exc).replace(f"SessionPolicy.{key}", name)) from None
 
 
 @attrs.frozen(init=False)
@@ -152,7 +228,8 @@ class SessionOpts:
     fresh_state_attrs: Options
     """Seeds a fresh state, never a restored one: "messages", "todos", "metadata"."""
     supervisor_opts: Options
-    """Overrides for this session: fields of `SessionPolicy`, "inactivity_timeout", "message_preprocessor"."""
+    """Overrides for this session: "inactivity_timeout", "message_preprocessor", and fields of `SessionPolicy` that do not hold for
+    the whole block."""
     app_internal: Options = attrs.field(repr=False)
     """Everything else, for the host alone: `AgentHandle.options`."""
 
@@ -171,16 +248,15 @@ class SessionOpts:
             app_internal: the host's own; kept as they are.
 
         Raises:
-            TypeError: one of the first two is not a mapping.
-            ValueError: one of them has an unknown key, or a policy value that is out of range.
+            TypeError: one of the first two is not a mapping, or an override has a value of the wrong type.
+            ValueError: one of them has an unknown key, an override cannot be set for one session, or its value is out of range.
         """
-        overrides = _known("supervisor_opts", supervisor_opts, OVERRIDE_KEYS)
-        if overrides:
-            SessionPolicy(**{key: value for key, value in overrides.items() if key not in {"inactivity_timeout", "message_preprocessor"}})
-        if "inactivity_timeout" in overrides:
-            check_timeout("supervisor_opts['inactivity_timeout']", overrides["inactivity_timeout"])
-        self.__attrs_init__(_known("fresh_state_attrs", fresh_state_attrs, FRESH_KEYS), overrides, dict(app_internal))  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        overrides = _known("supervisor_opts", supervisor_opts, OVERRIDE_KEYS, OF_THE_BLOCK)
+        for key, value in overrides.items():
+            _check_override(key, value)
+        fresh = _known("fresh_state_attrs", fresh_state_attrs, FRESH_KEYS, {})
+        self.__attrs_init__(fresh, overrides, dict(app_internal))  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
 
 NO_OPTIONS: Final = SessionOpts()
-"""What a factory means that says nothing."""
+"""What a factory means that returns an agent alone."""

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.cursors import Cursor
+from trio_sagents.data.errors import public_text
 from trio_sagents.data.events import Envelope, Event
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque
@@ -41,10 +42,8 @@ def event_to_dict(event: Event) -> JSON:
 
 
 def error_to_dict(error: BaseException) -> JSON:
-    """Return an error as {"type", "message"}: the message of ours, a general one for any other."""
-    if isinstance(error, SagentsError):
-        return {"type": type(error).__name__, "message": str(error)}
-    return {"type": "Error", "message": "internal error"}
+    """Return an error as {"type", "message"}: the public text of ours, a general one for any other."""
+    return {"type": type(error).__name__ if isinstance(error, SagentsError) else "Error", "message": public_text(error)}
 
 
 def _fields(value: Opaque) -> dict[str, JSONValue]:

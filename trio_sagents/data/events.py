@@ -51,10 +51,20 @@ class Snapshot:
 
 @attrs.frozen
 class Gap:
-    """Events that this subscriber missed because it was too slow, or away too long; a `Snapshot` follows while the agent lives."""
+    """Events that this subscriber missed because it was too slow, or was away for too long.
+
+    A `Snapshot` follows if the agent is up; otherwise the agent's `AgentShutdown` follows. Read the `history()` again: rows of the
+    transcript may have been missed, too.
+    """
 
     first: int
+    """The number of the first event that is missing."""
     last: int
+    """The number of the last event that is missing."""
+    replaces: Cursor | None = None
+    """The last place that this subscriber was given of an earlier agent, if nothing of this agent was given before; else None.
+
+    Everything behind that place is missing up to this event: of this agent, and of any agents between the two."""
 
 
 @attrs.frozen
@@ -63,7 +73,11 @@ class StatusChanged:
 
     status: Status
     data: Interrupt | str | None = None
-    """The interrupt for INTERRUPTED, a text for ERROR, else None."""
+    """The interrupt for INTERRUPTED, a text for ERROR, else None.
+
+    While the status is RUNNING: calls that wait for people while other calls still run, as an interrupt with an empty
+    `interrupt_id`. They can be seen and not decided yet; the status INTERRUPTED follows, with the interrupt that takes decisions.
+    """
     turn_id: str | None = None
 
 

@@ -4,6 +4,8 @@ import secrets
 import unicodedata
 from typing import Final
 
+from trio_sagents._text import shown
+
 MAX_ID_BYTES: Final = 256
 AGENTS_TOPIC: Final = "agent_server:presence"
 """The presence topic on which every agent that is up tracks itself; its key is the agent id."""
@@ -13,21 +15,21 @@ def check_id(name: str, value: object) -> str:
     """Return `value` if it can be an id.
 
     Args:
-        name: what it is called in errors.
+        name: what the value is called in errors.
         value: must be a str of 1 to 256 bytes of UTF-8, in normal form C, without control characters.
 
     Raises:
-        TypeError: it is not a str.
-        ValueError: it breaks one of the rules; the message says which.
+        TypeError: `value` is not a str.
+        ValueError: `value` breaks one of the rules; the message says which.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__}: {value!r}")
+        raise TypeError(f"{name} must be a str, not {shown(value)}")
     if not value:
         raise ValueError(f"{name} must not be empty")
     if value.isascii():
         size = len(value)
         if not value.isprintable():
-            raise ValueError(f"{name} must not have control characters: {value!r}")
+            raise ValueError(f"{name} must not have control characters: {shown(value)}")
     else:
         size = _check_unicode(name, value)
     if size > MAX_ID_BYTES:
@@ -46,9 +48,9 @@ def is_id(value: object) -> bool:
 
 def _check_unicode(name: str, value: str) -> int:
     if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in value):
-        raise ValueError(f"{name} must not have control characters: {value!r}")
+        raise ValueError(f"{name} must not have control characters: {shown(value)}")
     if not unicodedata.is_normalized("NFC", value):
-        raise ValueError(f"{name} must be in Unicode normal form C: {value!r}")
+        raise ValueError(f"{name} must be in Unicode normal form C: {shown(value)}")
     return len(value.encode())
 
 

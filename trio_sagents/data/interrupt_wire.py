@@ -10,10 +10,12 @@ from cattrs.gen import make_dict_structure_fn, override
 from trio_sagents.data.interrupts import RECORD_KINDS, DecisionRecord, Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, plain_json
 from trio_sagents.data.messages import Message
-from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.outcomes import Usage, encode_usage
 from trio_sagents.data.wire import CONVERTER, decode_value, loads
 from trio_sagents.exceptions import StateError
 
+_ALWAYS: Final = frozenset({"interrupt_id", "call_id", "kind", "digest", "content", "text", "by", "at"})
+"""The keys that each record has; older versions knew no others."""
 DECISIONS: Final = "decisions"
 """In the metadata of a tool message: what was decided about its call, and about the calls of its sub-agent."""
 
@@ -33,7 +35,15 @@ def _register() -> None:
         raise TypeError(f"{type(value).__name__} where an owner key is due")
 
     omit_digest = override(omit=True)
-    CONVERTER.register_structure_hook(PendingCall, make_dict_structure_fn(PendingCall, CONVERTER, digest=omit_digest))
+    structure_strictly = make_dict_structure_fn(PendingCall, CONVERTER, digest=omit_digest)
+
+    def structure_pending(value: object, cls: type[PendingCall]) -> PendingCall:
+        # Older versions stored the ids as one text, joined by commas.
+        if isinstance(value, Mapping) and isinstance(value.get("claimed_by"), str):
+            value = {**value, "claimed_by": [one for one in value["claimed_by"].split(", ") if one]}
+        return structure_strictly(value, cls)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # it checks that itself
+
+    CONVERTER.register_structure_hook(PendingCall, structure_pending)
     CONVERTER.register_structure_hook(datetime.datetime, structure_instant)
     CONVERTER.register_structure_hook_func(lambda kind: kind == (str | int | None), structure_key)
 
@@ -42,8 +52,10 @@ _register()
 
 
 def encode_record(record: DecisionRecord) -> JSON:
-    """Return a decision record as JSON."""
-    return attrs.asdict(record)
+    """Return a decision record as JSON; what the record does not say is left out."""
+    fields = attrs.asdict(record)
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    return {name: value for name, value in plain.items() if name in _ALWAYS or value}
 
 
 def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None = None) -> JSON:
@@ -60,7 +72,7 @@ def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None =
     if suspended:
         record["suspended"] = suspended
     if used is not None and used != Usage():
-        record["used"] = attrs.asdict(used)
+        record["used"] = encode_usage(used)
     return record
 
 
@@ -109,7 +121,7 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
 def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
     """Return the usage that a record stands for; StateError if it is none."""
     usage = decode_value(conversation_id, value, Usage)
-    if any(count < 0 for count in attrs.astuple(usage)):
+    if any(count < 0 for count in usage.counts):
         raise StateError(conversation_id, f"{value!r} tokens were used")
     return usage
 
@@ -128,6 +140,8 @@ def _check_record(conversation_id: str, record: DecisionRecord) -> None:
     content = loads(conversation_id, record.content)
     if record.kind not in RECORD_KINDS or not isinstance(content, dict):
         raise StateError(conversation_id, f"the decision about the call {record.call_id!r} is none of ours")
+    if record.arguments and not isinstance(loads(conversation_id, record.arguments), dict):
+        raise StateError(conversation_id, f"the decision about the call {record.call_id!r} has arguments that are not an object")
     if record.kind == "edit" and not isinstance(content.get("arguments"), dict):
         raise StateError(conversation_id, f"the decision about the call {record.call_id!r} has no edited arguments")
 

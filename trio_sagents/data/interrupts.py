@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from trio_sagents.data.json import JSON, canonical
 from trio_sagents.data.messages import ToolCall
 
 InterruptKind: TypeAlias = Literal["approval", "question", "halt"]
@@ -50,9 +51,16 @@ class Question:
     """Whether the person may decline to answer."""
 
 
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(given)
+
+
 @attrs.frozen
 class DecisionRecord:
-    """What was decided about one call, by whom and when. It is kept for ever, and stands."""
+    """What was decided about one call, by whom and when. It is kept for ever, and does not change.
+
+    A call has more than one record if people were asked about it again. Each record names the interrupt that asked.
+    """
 
     interrupt_id: str
     call_id: str
@@ -68,6 +76,19 @@ class DecisionRecord:
     """The owner key of the scope that decided; None where there is none."""
     at: str
     """The instant, ISO 8601 in UTC."""
+    name: str = ""
+    """The tool, if `arguments` has the arguments."""
+    arguments: str = ""
+    """The canonical JSON text of the arguments that were shown, if no message of the history has them: for a call of a sub-agent, and
+    for a call that people were asked about again. Else empty."""
+    tool_digest: str = ""
+    """Of the tool that was shown."""
+    demands: Sequence[str] = attrs.field(default=(), converter=_names)
+    """What the middleware demanded that asked for this decision, as digests."""
+    met: Sequence[str] = attrs.field(default=(), converter=_names)
+    """Demands that earlier decisions about the same arguments had met."""
+    asked_before: int = 0
+    """How often people had been asked about this call before."""
 
 
 def _kinds(given: Iterable[DecisionKind]) -> tuple[DecisionKind, ...]:
@@ -78,18 +99,14 @@ def _seconds(given: float | None) -> float | None:
     return None if given is None or given == math.inf else float(given)
 
 
-def _names(given: Iterable[str]) -> tuple[str, ...]:
-    return tuple(given)
-
-
 @attrs.frozen
 class PendingCall(ToolCall):
     """A call that waits for a person: what its answer has to name, and what may be answered."""
 
     interrupt_id: str = ""
     kind: InterruptKind = "approval"
-    claimed_by: str = ""
-    """The middleware that wants an answer; empty for a tool that halted the turn itself."""
+    claimed_by: Sequence[str] = attrs.field(default=(), converter=_names)
+    """The ids of the middleware that want an answer, outermost first; empty for a tool that halted the turn itself."""
     allowed: Sequence[DecisionKind] = attrs.field(default=APPROVAL_DECISIONS, converter=_kinds)
     question: Question | None = None
     text: str = ""
@@ -98,12 +115,60 @@ class PendingCall(ToolCall):
     """Names of the sub-agents that it comes from, outermost first; empty for the agent itself."""
     timeout: float | None = attrs.field(default=None, converter=_seconds)
     """Seconds after which it is taken as rejected where nobody has decided; None is never."""
+    tool_digest: str = ""
+    """Of the tool as people are shown it: its description, parameters, origin and version. A decision is bound to it."""
+    demands: Sequence[str] = attrs.field(default=(), converter=_names)
+    """What the middleware in `claimed_by` demand, as digests: what a decision about this call meets."""
+    met: Sequence[str] = attrs.field(default=(), converter=_names)
+    """Demands that earlier decisions about the same arguments have met."""
+    asked_before: int = 0
+    """How often people were asked about this call before: they edited it, or its tool changed. If this is not 0, the arguments may be
+    others than those that the model asked for."""
 
 
 def pending(call: ToolCall, **claim: object) -> PendingCall:
     """Return `call` as one that waits; `claim` has the other fields."""
     fields = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "status": "interrupted", **claim}
     return PendingCall(**fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # checked by the callers' types
+
+
+def record_of(call: PendingCall, kind: str, content: JSON, text: str, by: str | int | None, at: str) -> DecisionRecord:
+    """Return what is kept of a decision about a call.
+
+    Args:
+        call: as it was shown.
+        kind: as of `DecisionRecord`, and so are the others.
+        content: what was decided beside the kind; copied.
+        text: what the model reads if the call is not run.
+        by: the owner key of the scope that decided.
+        at: the instant, ISO 8601 in UTC.
+    """
+    is_kept_elsewhere = not call.path and not call.asked_before
+    return DecisionRecord(
+        call.interrupt_id,
+        call.call_id,
+        kind,
+        call.digest,
+        canonical(content),
+        text,
+        by,
+        at,
+        name="" if is_kept_elsewhere else call.name,
+        arguments="" if is_kept_elsewhere else canonical(call.arguments),
+        tool_digest=call.tool_digest,
+        demands=call.demands,
+        met=call.met,
+        asked_before=call.asked_before,
+    )
+
+
+def replaces(record: DecisionRecord, earlier: DecisionRecord | None) -> bool:
+    """Return whether a record about a call takes the place of an earlier one, as what holds for that call now.
+
+    A later decision holds. But a call that has run, and halted the conversation, was approved: that somebody dismissed or
+    superseded the halt changes nothing about the call.
+    """
+    return earlier is None or record.kind not in {"superseded", "dismissed"} or bool(record.demands)
 
 
 def _as_tuple(calls: Iterable[PendingCall]) -> tuple[PendingCall, ...]:

@@ -1,13 +1,16 @@
 """How a turn ended: a closed union of values; match them and end with `assert_never`."""
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 import attrs
 
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import Opaque
+from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.messages import CutReason, Message
 from trio_sagents.data.status import CancelCause, ShutdownReason
+
+COUNT_NAMES: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 @attrs.frozen
@@ -18,22 +21,38 @@ class Usage:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    is_estimated: bool = attrs.field(default=False, kw_only=True)
+    """Whether some of the counts are estimates, because the provider did not report them."""
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """The four counts, in the order of the fields."""
+        return self.input_tokens, self.output_tokens, self.cache_read_tokens, self.cache_write_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-        )
+        counts = (one + two for one, two in zip(self.counts, other.counts, strict=True))
+        return Usage(*counts, is_estimated=self.is_estimated or other.is_estimated)
 
     def __sub__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens - other.input_tokens,
-            self.output_tokens - other.output_tokens,
-            self.cache_read_tokens - other.cache_read_tokens,
-            self.cache_write_tokens - other.cache_write_tokens,
-        )
+        counts = (one - two for one, two in zip(self.counts, other.counts, strict=True))
+        return Usage(*counts, is_estimated=self.is_estimated)
+
+
+def encode_usage(usage: Usage) -> dict[str, JSONValue]:
+    """Return a usage as a stored record; the mark of an estimate is stored only if it is set."""
+    record: dict[str, JSONValue] = dict(zip(COUNT_NAMES, usage.counts, strict=True))
+    return {**record, "is_estimated": True} if usage.is_estimated else record
+
+
+def usage_in(record: JSONValue) -> Usage | None:
+    """Return the usage that a stored record stands for; None if the record is not one."""
+    if not isinstance(record, Mapping) or not {*COUNT_NAMES} <= set(record) <= {*COUNT_NAMES, "is_estimated"}:
+        return None
+    counts = [record[name] for name in COUNT_NAMES]
+    is_estimated = record.get("is_estimated", False)
+    if not isinstance(is_estimated, bool) or any(type(count) is not int or count < 0 for count in counts):
+        return None
+    return Usage(*counts, is_estimated=is_estimated)
 
 
 @attrs.frozen

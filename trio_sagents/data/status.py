@@ -1,6 +1,5 @@
 """The states of an agent, the ways it may leave, and why a turn was cut."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -57,13 +56,3 @@ class CancelCause(StrEnum):
 
 HELD: Final = frozenset({Status.ERROR, Status.INTERRUPTED, Status.PAUSED})
 """Statuses in which the queue waits for the next `post` or `resume`."""
-
-TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
-    Status.IDLE: frozenset({Status.RUNNING}),
-    Status.RUNNING: frozenset(Status),
-    Status.INTERRUPTED: frozenset({Status.RUNNING, Status.IDLE}),
-    Status.PAUSED: frozenset({Status.RUNNING, Status.IDLE}),
-    Status.CANCELLED: frozenset({Status.RUNNING}),
-    Status.ERROR: frozenset({Status.RUNNING, Status.ERROR}),
-}
-"""From each status, those it may change to. RUNNING to RUNNING is a follow-up turn, without an idle between."""

@@ -1,10 +1,10 @@
-"""The files of one scope, for agents and hosts: the operations."""
+"""The operations on the files of one scope, for agents and hosts."""
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 import trio
@@ -12,15 +12,33 @@ import trio
 from trio_sagents.files import _changing as changing
 from trio_sagents.files._changes import FileChanges
 from trio_sagents.files._entry import Entry
-from trio_sagents.files._errors import FileNotFound, FileNotStored, FileRefused, FilesUnsaved, NotText, QuotaExceeded, UnsavedFile
+from trio_sagents.files._errors import (
+    FileError,
+    FileNotFound,
+    FileNotStored,
+    FileRefused,
+    FilesUnsaved,
+    NotText,
+    QuotaExceeded,
+    UnsavedFile,
+)
 from trio_sagents.files._paths import ROOT, ScopeKey, check_path, check_prefix, is_under
-from trio_sagents.files._saving import edit, flush
+from trio_sagents.files._saving import edit, flush, wait_stored
 from trio_sagents.files._text import FileMatch, FileText, cut_lines, encode, find_text, replace_text
 from trio_sagents.files._tree import Tree
 from trio_sagents.files._volume import Volume
 
-if TYPE_CHECKING:
-    from trio_sagents.files._system import FileSystem
+
+class Trees(Protocol):
+    """What an area needs of the file system that it belongs to."""
+
+    def tree(self, key: ScopeKey) -> Tree:
+        """Return the tree of a scope."""
+        ...
+
+    def changes(self, scope: ScopeKey) -> AbstractAsyncContextManager[FileChanges]:
+        """Listen to the changes of a scope."""
+        ...
 
 
 @attrs.frozen
@@ -29,22 +47,22 @@ class FileInfo:
 
     path: str
     size: int
-    """Bytes of UTF-8."""
+    """In bytes of UTF-8."""
     is_read_only: bool
     is_saved: bool
-    """Whether its storage has all that was done to it."""
+    """Whether the storage has all edits of the file."""
 
 
 @attrs.frozen
 class FileMatches:
-    """What a search found."""
+    """The result of a search."""
 
     matches: Sequence[FileMatch]
-    """By path, then by line."""
+    """Ordered by path, then by line."""
     skipped: Sequence[str]
-    """Files below the folder that could not be searched: no text, too large, or no plain files."""
+    """Files below the folder that could not be searched, because they are not text, too large, or not plain files."""
     is_complete: bool
-    """Whether these are all; False where there are more than were asked for."""
+    """Whether these are all matches; False if there are more than the limit."""
 
 
 def _check_count(name: str, value: object, minimum: int, *, finite: bool = False) -> None:
@@ -56,27 +74,27 @@ def _check_count(name: str, value: object, minimum: int, *, finite: bool = False
 
 @attrs.frozen(eq=False)
 class FileArea:
-    """The files of one scope. Any number of agents may share one; each method can be called by all of them at once.
+    """The files of one scope. Any number of agents may share an area, and all of them may call each method at the same time.
 
-    A file that is new, deleted or moved is stored when the call returns. An edit is seen by everybody when the call returns, and
-    stored soon after: `flush()` waits for that.
+    A file that is new, deleted or moved is stored when the call returns. When a call that edits a file returns, everybody sees the
+    edit. It is stored soon after; with `durable=True`, the call returns when the edit is stored.
     """
 
     scope: ScopeKey
-    _system: "FileSystem" = attrs.field(repr=False)
+    _system: Trees = attrs.field(repr=False)
 
     async def list(self, prefix: str = ROOT) -> Sequence[FileInfo]:
-        """Return the files at `prefix` and below it, by path; none is read.
+        """Return the files at `prefix` and below it, ordered by path; none of them is read.
 
         Args:
-            prefix: a file, or a folder; "/" for all.
+            prefix: a file or a folder; "/" for all files.
 
         Raises:
             InvalidPath: there can be no such folder.
             FileNotStored: the index could not be read.
-            FilesClosed: the `open_files` block was left.
+            FilesClosed: the `open_files` block has been left.
 
-        Cancellation: either it returns, or it was cancelled; nothing changes.
+        Cancellation: nothing changes.
         """
         prefix = check_prefix(prefix)
         await trio.lowlevel.checkpoint()
@@ -86,52 +104,54 @@ class FileArea:
                 for volume, entry in await _under(tree, prefix)
             ]
 
-    async def read(self, path: str, *, offset: int = 0, limit: float = math.inf) -> FileText:
-        """Return the text of a file, or some lines of it.
+    async def read(self, path: str, *, offset: int = 0, limit: float = math.inf, fresh: bool = False) -> FileText:
+        """Return the text of a file, or some of its lines.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             offset: how many lines to leave out at the beginning.
-            limit: most lines to return, at least 1.
+            limit: how many lines to return at most; at least 1.
+            fresh: read the file from its storage although it is known here, because others may have changed it; an edit that is not
+                stored yet is kept. If the storage cannot be read, the text is what is known here.
 
         Raises:
             InvalidPath: there can be no such file.
-            FileNotFound: there is none.
-            NotText: it is no UTF-8.
-            FileRefused: it is no plain file.
-            QuotaExceeded: it is longer than `max_file_bytes`.
-            FileNotStored: it could not be read.
-            FilesClosed: the `open_files` block was left.
-            TypeError: `offset` or `limit` is no int.
+            FileNotFound: there is no such file.
+            NotText: the file is not UTF-8.
+            FileRefused: the storage has something else than a plain file there.
+            QuotaExceeded: the file is longer than `max_file_bytes`.
+            FileNotStored: the file could not be read.
+            FilesClosed: the `open_files` block has been left.
+            TypeError: `offset` or `limit` is not an int.
             ValueError: one of them is out of range.
 
-        Cancellation: either it returns, or it was cancelled; nothing changes.
+        Cancellation: nothing changes.
         """
         check_path(path)
         _check_count("offset", offset, 0, finite=True)
         _check_count("limit", limit, 1)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            _, _, content = await _loaded(tree.volume_of(path), path)
+            _, content = await _loaded(tree.volume_of(path), path, fresh=fresh)
         return cut_lines(path, content, offset, limit)
 
     async def create(self, path: str, content: str) -> None:
         """Make a file. It is stored when the call returns.
 
         Args:
-            path: of the file; folders need not be made.
-            content: kept as it is, the empty text and blanks too.
+            path: the path of the file; folders need not be made.
+            content: the text; kept exactly, also if it is empty.
 
         Raises:
             InvalidPath: there can be no such file.
-            FileExists: there is one, or a folder; nothing was changed.
-            FileReadOnly: nothing can be made there.
+            FileExists: there is already a file or a folder; nothing was changed.
+            FileReadOnly: the path is in a read-only mount.
             NotText: the content has lone surrogates.
-            QuotaExceeded: there is no room for it; nothing was changed.
-            FileNotStored: it could not be stored; it is not there.
-            FilesClosed: the `open_files` block was left.
+            QuotaExceeded: there is no room for the file; nothing was changed.
+            FileNotStored: the file could not be stored; it does not exist.
+            FilesClosed: the `open_files` block has been left.
 
-        Cancellation: either nothing was done, or it will be there, if it can be stored.
+        Cancellation: either nothing was done, or the file will be made, if it can be stored.
         """
         check_path(path)
         size = len(encode(path, content))
@@ -140,53 +160,63 @@ class FileArea:
             volume = await _growing(tree, path, size)
             await volume.run(partial(changing.create, volume, path, content, size))
 
-    async def write(self, path: str, content: str) -> None:
-        """Give a file this content, whatever it has, or make it: for hosts, who know what they do.
+    async def write(self, path: str, content: str, *, durable: bool = False) -> None:
+        """Replace the whole content of a file, whatever it is, or make the file. For hosts; the tools of agents use `replace`.
 
         Args:
-            path: of the file.
-            content: kept as it is.
+            path: the path of the file.
+            content: the text; kept exactly.
+            durable: return when the content is stored, instead of soon before.
 
         Raises:
-            FileError: as of `create` where the file is new, as of `replace` where it is there.
+            FileError: as `create` if the file is new, as `replace` if it exists. FileConflict: somebody else has changed the stored
+                file between this call and the save.
 
-        Cancellation: either nothing was done, or it will be done, if it can be stored.
+        Cancellation: either nothing was done, or the content will be stored, if it can be.
         """
         check_path(path)
         size = len(encode(path, content))
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
             volume = await _growing(tree, path, size)
+            await _look_again(volume, path)
             entry = volume.entries.get(path)
-            if entry is not None:
-                edit(volume, entry, content, size)
-            else:
+            if entry is None:
                 await volume.run(partial(changing.write, volume, path, content, size))
+            else:
+                edit(volume, entry, content, size, is_awaited=durable)
+            if durable and (entry := volume.entries.get(path)) is not None:
+                await wait_stored(volume, entry)
 
-    async def replace(self, path: str, old: str, new: str, *, all: bool = False) -> int:  # noqa: A002  # as a host would say it
-        """Replace a text in a file, and return how often it was.
+    async def replace(self, path: str, old: str, new: str, *, all: bool = False, durable: bool = False) -> int:  # noqa: A002  # as a host would say it
+        """Replace a text in a file, and return how often it was replaced.
 
-        Reading and writing is one step, so no edit of anybody is lost. It is seen at once, and stored after `debounce`.
+        Reading and writing are a single step, so no edit of anybody in this process is lost. If another process changes the stored
+        file before the edit is stored, the edit is given up: `durable` calls get FileConflict; otherwise the next `flush` tells it.
 
         Args:
-            path: of the file.
-            old: must be in it exactly once; not empty.
-            new: takes its place.
-            all: replace it as often as it is there.
+            path: the path of the file.
+            old: the text to replace; it must be in the file exactly once, and must not be empty.
+            new: the text that takes its place.
+            all: replace the text as often as it is in the file.
+            durable: return when the edit is stored, instead of soon before.
 
         Raises:
             InvalidPath: there can be no such file.
-            FileNotFound: there is none.
-            TextNotFound: it has no such text.
-            TextNotUnique: it has it more than once.
-            FileReadOnly: it cannot be changed.
-            NotText: it is no UTF-8, or `new` has lone surrogates.
-            QuotaExceeded: it would be too long; nothing was changed.
-            FileNotStored: it could not be read.
-            FilesClosed: the `open_files` block was left.
+            FileNotFound: there is no such file.
+            TextNotFound: the file does not contain `old`.
+            TextNotUnique: the file contains `old` more than once.
+            FileReadOnly: the path is in a read-only mount.
+            NotText: the file is not UTF-8, or `new` has lone surrogates.
+            QuotaExceeded: the file would be too long; nothing was changed.
+            FileNotStored: the file could not be read.
+            FileConflict: `durable`: another process has changed the stored file since it was read; nothing was changed.
+            FilesUnsaved: `durable`: the storage failed, or has not answered within `store_timeout`; the edit is kept, and saving is
+                retried.
+            FilesClosed: the `open_files` block has been left.
             ValueError: `old` is empty.
 
-        Cancellation: either nothing was changed, or the change is in.
+        Cancellation: either nothing was changed, or the edit was made, and will be stored if it can be.
         """
         check_path(path)
         if not encode(path, old):
@@ -194,31 +224,34 @@ class FileArea:
         encode(path, new)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            volume, entry, content = await _loaded(await _growing(tree, path, is_new=False), path)
-            # No checkpoint until it is edited: `content` is what the file has now.
+            volume = await _growing(tree, path, is_new=False)
+            entry, content = await _loaded(volume, path, fresh=volume.is_shared)
+            # No checkpoint until the edit is made: `content` is what the file has now.
             content, count = replace_text(path, content, old, new, all_of_them=all)
-            edit(volume, entry, content, len(content.encode()))
+            edit(volume, entry, content, len(content.encode()), is_awaited=durable)
+            if durable:
+                await wait_stored(volume, entry)
             return count
 
     async def find(self, text: str, prefix: str = ROOT, *, limit: float = 200) -> FileMatches:
-        """Return the lines in which a text begins.
+        """Return the lines in which an occurrence of a text begins.
 
         Args:
-            text: looked for as it is, case and blanks included: no pattern. Not empty.
-            prefix: a file, or a folder; "/" for all.
-            limit: most lines to return, at least 1.
+            text: the text to look for, exactly, case and spaces included; it is not a pattern, and must not be empty.
+            prefix: a file or a folder; "/" for all files.
+            limit: how many lines to return at most; at least 1.
 
         Raises:
             InvalidPath: there can be no such file or folder.
             FileNotFound: there is nothing at `prefix` or below it.
-            NotText: `prefix` is a file, and no UTF-8.
-            FileRefused: it is no plain file.
-            QuotaExceeded: it is longer than `max_file_bytes`.
-            FileNotStored: something could not be read.
-            FilesClosed: the `open_files` block was left.
+            NotText: `prefix` is a file that is not UTF-8.
+            FileRefused: `prefix` is not a plain file in its storage.
+            QuotaExceeded: `prefix` is a file that is longer than `max_file_bytes`.
+            FileNotStored: an index or a file could not be read.
+            FilesClosed: the `open_files` block has been left.
             ValueError: `text` is empty, or `limit` is out of range.
 
-        Cancellation: either it returns, or it was cancelled; nothing changes.
+        Cancellation: nothing changes.
         """
         prefix = check_prefix(prefix)
         _check_count("limit", limit, 1)
@@ -232,19 +265,20 @@ class FileArea:
             return await _search(entries, text, prefix, limit)
 
     async def delete(self, path: str) -> None:
-        """Delete a file. It is gone from the storage when the call returns.
+        """Delete a file. It is deleted from the storage when the call returns.
 
         Args:
-            path: of the file; a folder is gone with its last file.
+            path: the path of the file; a folder is gone with its last file.
 
         Raises:
             InvalidPath: there can be no such file.
-            FileNotFound: there is none.
-            FileReadOnly: it cannot be changed.
-            FileNotStored: it could not be deleted; it is still there.
-            FilesClosed: the `open_files` block was left.
+            FileNotFound: there is no such file.
+            FileReadOnly: the path is in a read-only mount.
+            FileConflict: the stored file has changed since it was read here; it was not deleted.
+            FileNotStored: the file could not be deleted; it still exists.
+            FilesClosed: the `open_files` block has been left.
 
-        Cancellation: either nothing was done, or it will be gone, if that can be stored.
+        Cancellation: either nothing was done, or the file will be deleted, if the storage can do it.
         """
         check_path(path)
         await trio.lowlevel.checkpoint()
@@ -254,24 +288,24 @@ class FileArea:
             await volume.run(partial(changing.delete, volume, path))
 
     async def move(self, old: str, new: str) -> Sequence[str]:
-        """Move a file, or all files of a folder, and return the new paths, sorted. It is stored when the call returns.
+        """Move a file, or all files of a folder, and return the new paths, sorted. The move is stored when the call returns.
 
-        An edit that is not stored yet goes along.
+        An edit that is not stored yet moves with its file.
 
         Args:
-            old: a file, or a folder.
-            new: what it is to be called; nothing may be there.
+            old: a file or a folder.
+            new: its new path; there must be nothing at this path.
 
         Raises:
-            InvalidPath: there can be no such file; also one below the folder.
+            InvalidPath: there can be no such file, or a file below the folder cannot have its new path.
             FileNotFound: there is nothing at `old`.
             FileExists: there is something at `new`; nothing was changed.
-            FileReadOnly: one of the two cannot be changed.
-            MoveRefused: this cannot go there: to another storage, or into itself.
-            FileNotStored: it could not be moved; nothing was changed.
-            FilesClosed: the `open_files` block was left.
+            FileReadOnly: one of the two paths is in a read-only mount.
+            MoveRefused: `new` is in another storage, or inside of `old`.
+            FileNotStored: the move failed; nothing was changed.
+            FilesClosed: the `open_files` block has been left.
 
-        Cancellation: either nothing was done, or all will be moved, if that can be stored.
+        Cancellation: either nothing was done, or everything will be moved, if the storage can do it.
         """
         check_path(old)
         check_path(new)
@@ -285,10 +319,11 @@ class FileArea:
         """Store all edits of this scope now.
 
         Raises:
-            FilesUnsaved: some could not be stored; they are kept, and tried again later.
-            FilesClosed: the `open_files` block was left.
+            FilesUnsaved: some edits could not be stored; they are kept, and saving is retried. Or some edits were given up since the
+                last flush, because somebody else had changed the stored file: their error is a `FileConflict`.
+            FilesClosed: the `open_files` block has been left.
 
-        Cancellation: either it returns, or it was cancelled; what is not stored is stored later.
+        Cancellation: edits that are not stored are stored later.
         """
         await trio.lowlevel.checkpoint()
         left: list[UnsavedFile] = []
@@ -299,13 +334,13 @@ class FileArea:
             raise FilesUnsaved(left)
 
     async def refresh(self) -> None:
-        """Look again at what the storages have, after somebody else has changed them. Edits that are not stored yet win.
+        """Read the indexes of the storages again, after somebody else has changed files. Edits that are not stored yet are kept.
 
         Raises:
             FileNotStored: an index could not be read; what was known of it stays.
-            FilesClosed: the `open_files` block was left.
+            FilesClosed: the `open_files` block has been left.
 
-        Cancellation: either it returns, or it was cancelled; what was not looked at is looked at later.
+        Cancellation: an index that was not read is read later.
         """
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
@@ -317,7 +352,7 @@ class FileArea:
                     raise FileNotStored(volume.mount.prefix, "listing")
 
     def changes(self) -> AbstractAsyncContextManager[FileChanges]:
-        """Listen to this scope's changes: `FileSystem.changes`."""
+        """Listen to the changes of this scope, as `FileSystem.changes` does."""
         return self._system.changes(self.scope)
 
     def _tree(self) -> AbstractContextManager[Tree]:
@@ -329,29 +364,42 @@ async def _under(tree: Tree, prefix: str) -> Sequence[tuple[Volume, Entry]]:
     for volume in volumes:
         await volume.load()
     found = [(volume, entry) for volume in volumes for entry in volume.entries.values() if is_under(entry.path, prefix)]
-    return sorted(found, key=lambda one: one[1].path)
+    return sorted(found, key=lambda pair: pair[1].path)
 
 
 async def _growing(tree: Tree, path: str, size: int = 0, *, is_new: bool = True) -> Volume:
-    """Return the volume in which `path` may grow, when all is known that counts for the quota."""
+    """Return the volume in which `path` may grow, once everything is known that counts for the quota."""
     volume = tree.writable(path, is_new=is_new)
     volume.usage.check_file(path, size)
     await tree.load_writable()
     return volume
 
 
-async def _loaded(volume: Volume, path: str) -> tuple[Volume, Entry, str]:
-    """Return a file and its content, as it is now: no checkpoint since it was looked at."""
+async def _loaded(volume: Volume, path: str, *, fresh: bool = False) -> tuple[Entry, str]:
+    """Return a file and its content as it is now: there is no checkpoint between the last look at the content and the return."""
     await volume.load()
+    if path not in volume.entries and volume.is_shared:
+        volume.is_doubtful = True  # somebody else may have made the file since
+        await volume.load()
     while True:
         entry = volume.find(path)
-        if entry.content is not None:
+        if entry.content is not None and not fresh:
             volume.services.cache.used(entry)
-            return volume, entry, entry.content
+            return entry, entry.content
         with volume.pinned(entry):
-            await volume.read(entry)
+            await volume.read(entry, fresh=fresh)
+            fresh = False
             if entry.content is not None and entry.path == path and not entry.is_gone:
-                return volume, entry, entry.content
+                return entry, entry.content
+
+
+async def _look_again(volume: Volume, path: str) -> None:
+    """Read a file that others may have changed, so that what is written now replaces what is stored now, and nothing later."""
+    entry = volume.entries.get(path)
+    if entry is None or not volume.is_shared or entry.is_dirty:
+        return
+    with suppress(FileError), volume.pinned(entry):  # a file that cannot be read can be written all the same
+        await volume.read(entry, fresh=True)
 
 
 async def _search(entries: Sequence[tuple[Volume, Entry]], text: str, prefix: str, limit: float) -> FileMatches:

@@ -1,4 +1,4 @@
-"""Changes of files, told to whoever listens. The publisher never waits: a listener that is slow is told how much it missed."""
+"""Changes of files, told to listeners. The publisher never waits: a slow listener is told how many changes it missed."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class FileDeleted:
 
 @attrs.frozen
 class FileMoved:
-    """A file has another path. Where a folder was moved there is one of these for each file in it."""
+    """A file has another path. If a folder was moved, there is one such change for each file in it."""
 
     old: str
     new: str
@@ -35,30 +35,40 @@ class FileMoved:
 
 @attrs.frozen
 class FileSaved:
-    """All that was done to a file is in its storage."""
+    """All changes of a file are in its storage."""
 
     path: str
 
 
 @attrs.frozen
 class FileSaveFailed:
-    """The storage did not take an edit. It is kept, and will be offered again."""
+    """The storage did not take an edit. The edit is kept, and saving is retried."""
 
     path: str
     attempt: int
-    """How many attempts have failed, since the last one that did not."""
+    """How many attempts have failed in a row."""
     retry_in: float
-    """Seconds until the next one."""
+    """Seconds until the next attempt."""
+
+
+@attrs.frozen
+class FileEditLost:
+    """An edit was given up: the stored file was not the one that the edit was made of. The file has its stored content again.
+
+    Whoever waits for the edit to be stored gets a `FileConflict`; otherwise the text is in the next `FilesUnsaved`.
+    """
+
+    path: str
 
 
 @attrs.frozen
 class FileChangesLost:
-    """So many changes were not kept for this listener, because it was too slow: list the files anew."""
+    """The listener was too slow, and this many changes were not kept for it: list the files again."""
 
     count: int
 
 
-FileChange: TypeAlias = FileUpdated | FileDeleted | FileMoved | FileSaved | FileSaveFailed | FileChangesLost
+FileChange: TypeAlias = FileUpdated | FileDeleted | FileMoved | FileSaved | FileSaveFailed | FileEditLost | FileChangesLost
 
 
 class FileChanges:
@@ -67,7 +77,8 @@ class FileChanges:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._untaken: deque[FileChange] = deque()
-        # Invariant: at most `limit` changes, and a mark for those lost where it stands; the mark is last while they are being lost.
+        # Invariant: at most `limit` changes, and a mark for each run of lost changes in its place; while changes are being lost,
+        # the mark is the last element.
         self._marks = 0
         self._is_closed = False
         self._changed = trio.Event()
@@ -79,9 +90,9 @@ class FileChanges:
         return self
 
     async def __anext__(self) -> FileChange:
-        """Return the next change; ends when the files are closed.
+        """Return the next change; the iteration ends when the files are closed.
 
-        Cancellation: either a change was taken and is returned, or none was taken.
+        Cancellation: either a change was taken and is returned, or no change was taken.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._untaken:
@@ -90,7 +101,7 @@ class FileChanges:
                 raise StopAsyncIteration
             self._changed = trio.Event()
             await self._changed.wait()
-        # No checkpoint from here that could be cancelled: the change is taken.
+        # No checkpoint that could be cancelled until the return: the change has been taken.
         change = self._untaken.popleft()
         if isinstance(change, FileChangesLost):
             self._marks -= 1
@@ -98,7 +109,7 @@ class FileChanges:
         return change
 
     def put(self, change: FileChange) -> None:
-        """Add a change; where there is no room, one more is lost."""
+        """Add a change; if there is no room, count it as lost."""
         if len(self._untaken) - self._marks < self._limit:
             self._untaken.append(change)
         elif isinstance(last := self._untaken[-1], FileChangesLost):
@@ -109,27 +120,27 @@ class FileChanges:
         self._changed.set()
 
     def close(self) -> None:
-        """End it, after what is untaken."""
+        """End the iteration after the changes that are still untaken."""
         self._is_closed = True
         self._changed.set()
 
 
 @attrs.define(eq=False)
 class Publisher:
-    """Who listens to which scope."""
+    """Knows who listens to which scope."""
 
     limit: float
     _listeners: dict[ScopeKey, dict[FileChanges, None]] = attrs.field(factory=dict)
     _is_closed: bool = False
 
     def publish(self, scope: ScopeKey, change: FileChange) -> None:
-        """Tell all who listen to `scope`; returns at once."""
+        """Tell everybody who listens to `scope`; return at once."""
         for listener in self._listeners.get(scope, ()):
             listener.put(change)
 
     @contextmanager
     def listen(self, scope: ScopeKey) -> Iterator[FileChanges]:
-        """Keep the changes of `scope` from now on, until the block is left."""
+        """Collect the changes of `scope` from now on, until the block is left."""
         changes = FileChanges(self.limit)
         if self._is_closed:
             changes.close()
@@ -143,7 +154,7 @@ class Publisher:
                 del self._listeners[scope]
 
     def close(self) -> None:
-        """End all listeners' iterations."""
+        """End the iterations of all listeners."""
         self._is_closed = True
         for listeners in self._listeners.values():
             for changes in listeners:

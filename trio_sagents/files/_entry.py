@@ -1,6 +1,7 @@
 """One file as it is known in memory, and what all volumes share."""
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Final
 
 import attrs
@@ -13,62 +14,112 @@ from trio_sagents.files._errors import FilesClosed, QuotaExceeded
 
 
 @attrs.define(eq=False)
-class Entry:
-    """A file. It stays the same object when it is moved, so what is pending for it moves with it."""
+class AwaitedEdit:
+    """An edit whose saving a task waits for."""
 
-    path: str
-    size: int
-    content: str | None = None
-    """None where only the index is known. Invariant: not None while it is dirty."""
+    revision: int
+    is_stored: bool = False
+    is_lost: bool = False
+    """Whether the edit was given up, because the stored file is another one."""
+
+
+@attrs.define(eq=False)
+class Saving:
+    """The edits of one file that its backend does not have yet: how many there are, and when they are saved."""
+
     revision: int = 0
-    """Counts the edits."""
+    """How many edits were made."""
     saved: int = 0
-    """The revision that the backend has."""
+    """The last edit that the backend has, or that was given up."""
     taken: int = 0
-    """The revision that the last save has begun with, whatever came of it."""
+    """The last edit that was part of an attempt to save, whatever its result was."""
     edited_at: float = 0.0
-    """Trio time of the last edit."""
+    """The Trio time of the last edit."""
     unsaved_since: float = 0.0
-    """Trio time of the first edit after `taken`."""
+    """The Trio time of the first edit after `taken`."""
     failures: int = 0
-    """How many saves have failed since the last that did not."""
+    """How many attempts have failed in a row."""
     retry_at: float = 0.0
     error: Exception | None = None
-    """Why the last save failed."""
-    is_gone: bool = False
+    """Why the last attempt failed."""
     timer: Timer | None = None
-    # Invariant: at most one for each file, not later than `save_at`. It holds the file, never its path.
+    # Invariant: at most one timer for each file, not later than `due_at`. It refers to the file, never to its path.
     is_queued: bool = False
-    """Whether a save is in the lane, and has not begun."""
-    pins: int = 0
-    """How many tasks wait to use the content; it is not dropped meanwhile."""
+    """Whether a save is in the serial queue and has not begun."""
+    awaited: list[AwaitedEdit] = attrs.field(factory=list)
+    """The edits that tasks wait for, oldest first."""
+    is_unwatched: bool = False
+    """Whether nobody waits for some unsaved edit, so that its loss has to be told in another way."""
 
-    @property
-    def is_dirty(self) -> bool:
-        """Whether there is an edit that the backend does not have."""
-        return self.revision != self.saved and not self.is_gone
-
-    def save_at(self, config: FilesConfig) -> float:
-        """Return the Trio time at which it is to be saved; it is dirty."""
+    def due_at(self, config: FilesConfig) -> float:
+        """Return the Trio time at which the file is to be saved; there is an unsaved edit."""
         if self.failures:
             return self.retry_at
         return min(self.edited_at + config.debounce, self.unsaved_since + config.max_unsaved_period)
 
+    def stored(self, revision: int) -> None:
+        """Note that the backend has all edits up to this one."""
+        self.saved = revision
+        self.failures, self.error = 0, None
+        self.is_unwatched = self.is_unwatched and revision != self.revision
+        for edit in [edit for edit in self.awaited if edit.revision <= revision]:
+            edit.is_stored = True
+            self.awaited.remove(edit)
+
+    def give_up(self) -> None:
+        """Note that all unsaved edits are given up, and tell those who wait for them."""
+        self.saved = self.revision
+        self.failures, self.error = 0, None
+        self.is_unwatched = False
+        for edit in self.awaited:
+            edit.is_lost = True
+        self.awaited.clear()
+        self.stop_timer()
+
+    def stop_timer(self) -> None:
+        """Cancel the timer, if there is one."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+@attrs.define(eq=False)
+class Entry:
+    """A file. It stays the same object when it is moved, so its unsaved edits move with it."""
+
+    path: str
+    size: int
+    content: str | None = None
+    """None if only the index is known. Invariant: not None while there is an unsaved edit."""
+    digests: Collection[bytes] = ()
+    """The digests of the contents that the backend may have, as far as is known here: usually one. Empty if the file was not read."""
+    # Invariant: an edit is made of a content with one of these digests; so a save replaces nothing else.
+    is_gone: bool = False
+    pins: int = 0
+    """How many tasks wait to use the content; the content is not dropped meanwhile."""
+    saving: Saving = attrs.field(factory=Saving)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is an edit that the backend does not have."""
+        return self.saving.revision != self.saving.saved and not self.is_gone
+
 
 class Cache:
-    """Contents that could be read again: the least recently used are dropped when they are too many bytes."""
+    """Contents that could be read again: if they have too many bytes together, the least recently used are dropped."""
 
     def __init__(self, most: float) -> None:
         self._most: Final = most
         self._clean: OrderedDict[Entry, int] = OrderedDict()
-        # Invariant: files with a content that are not dirty, the least recently used first, and the size that each was counted with.
+        # Invariant: the files with a content and without unsaved edits, the least recently used first; and the size of each when it
+        # was counted.
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._clean)
 
     def used(self, entry: Entry) -> None:
-        """A file was read, or saved; what is dirty is not ours to drop."""
+        """Note that a file was read or saved. The content of a file with unsaved edits is never dropped."""
         self.forget(entry)
         if entry.content is None or entry.is_dirty or entry.is_gone:
             return
@@ -77,7 +128,7 @@ class Cache:
         self._trim()
 
     def forget(self, entry: Entry) -> None:
-        """A file is dirty now, or gone."""
+        """Note that a file has unsaved edits now, or is gone."""
         self._bytes -= self._clean.pop(entry, 0)
 
     def _trim(self) -> None:
@@ -92,19 +143,19 @@ class Cache:
 
 @attrs.define(eq=False)
 class Usage:
-    """What the files of one scope take, apart from those in read-only mounts."""
+    """The number and the size of the files of one scope, without those in read-only mounts."""
 
     config: FilesConfig
     files: int = 0
     bytes: int = 0
 
     def check_file(self, path: str, size: int) -> None:
-        """Raise QuotaExceeded where one file would have too many bytes."""
+        """Raise QuotaExceeded if one file would have too many bytes."""
         if size > self.config.max_file_bytes:
             raise QuotaExceeded("max_file_bytes", size, most=self.config.max_file_bytes, path=path)
 
     def grow(self, path: str, *, files: int = 0, size: int = 0) -> None:
-        """Take room; QuotaExceeded, with none taken, where there is not enough. Shrinking is never refused."""
+        """Count more files or bytes; raise QuotaExceeded, and count nothing, if there is no room. Shrinking is never refused."""
         if files > 0 and self.files + files > self.config.max_scope_files:
             raise QuotaExceeded("max_scope_files", self.files + files, most=self.config.max_scope_files, path=path)
         if size > 0 and self.bytes + size > self.config.max_scope_bytes:
@@ -112,24 +163,24 @@ class Usage:
         self.add(files, size)
 
     def add(self, files: int, size: int) -> None:
-        """Count files that are there."""
+        """Count files that exist already."""
         self.files += files
         self.bytes += size
 
 
 @attrs.define(eq=False)
 class Services:
-    """What the trees of one `open_files` share."""
+    """What the trees of one `open_files` block share."""
 
     config: FilesConfig
     nursery: trio.Nursery
-    """Shielded: what ends here is ended by the closing alone."""
+    """Shielded: only the closing ends what runs in it."""
     timers: Timers
     publisher: Publisher
     cache: Cache
     is_closed: bool = False
 
     def check_open(self) -> None:
-        """Raise FilesClosed where the block was left."""
+        """Raise FilesClosed if the block has been left."""
         if self.is_closed:
             raise FilesClosed

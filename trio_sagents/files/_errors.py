@@ -1,19 +1,20 @@
-"""What can go wrong with a file, by meaning.
+"""The errors about files, by meaning.
 
 FileError (SagentsError)
 ├── InvalidPath (ValueError)         no file can have this path
 ├── FileNotFound (LookupError)       there is no such file
-├── FileExists                       the place is taken
-├── FileReadOnly                     the place cannot be changed
-├── MoveRefused                      this cannot go there
+├── FileExists                       the path is taken
+├── FileReadOnly                     the path is in a read-only mount
+├── FileConflict                     the stored file has changed since it was read
+├── MoveRefused                      this file or folder cannot be moved to this path
 ├── TextNotFound (LookupError)       the text to replace is not in the file
-├── TextNotUnique                    it is there more than once
-├── NotText (ValueError)             what is in the file, or was to go there, is no text
-├── FileRefused                      what has that name in the storage is no plain file of this tree
-├── QuotaExceeded (LimitExceeded)    the file, or its scope, would be too large
-├── FileNotStored (PersistenceError) the storage could not do it
-├── FilesUnsaved (PersistenceError)  the storage did not take some edits, and they were given up
-└── FilesClosed                      the `open_files` block was left
+├── TextNotUnique                    the text to replace is in the file more than once
+├── NotText (ValueError)             the content of the file is not UTF-8 text
+├── FileRefused                      the storage has something else than a plain file under this name
+├── QuotaExceeded (LimitExceeded)    the file, or all files of its scope, would be too large
+├── FileNotStored (PersistenceError) the storage failed
+├── FilesUnsaved (PersistenceError)  some edits are not in the storage
+└── FilesClosed                      the `open_files` block has been left
 """
 
 import os
@@ -30,7 +31,7 @@ class FileError(SagentsError):
 
 
 class InvalidPath(FileError, ValueError):
-    """No file can have this path. Nothing was done."""
+    """No file can have this path. Nothing was changed."""
 
     def __init__(self, path: object, why: str) -> None:
         super().__init__(path, why)
@@ -43,7 +44,7 @@ class InvalidPath(FileError, ValueError):
 
 
 class FileNotFound(FileError, LookupError):
-    """There is no file of this path in this scope."""
+    """There is no file with this path in this scope."""
 
     def __init__(self, path: str, *, is_folder: bool = False) -> None:
         super().__init__(path, is_folder)
@@ -52,13 +53,13 @@ class FileNotFound(FileError, LookupError):
         """Whether there are files below the path."""
 
     def __str__(self) -> str:
-        return f"there is no file {self.path!r}" + (", it is a folder; name a file in it" if self.is_folder else "")
+        return f"there is no file {self.path!r}" + ("; it is a folder: name a file in it" if self.is_folder else "")
 
 
 class FileExists(FileError):
-    """The place is taken: by a file, or because a file and a folder would have one name. Nothing was changed."""
+    """The path is taken by a file, or a file and a folder would have the same name. Nothing was changed."""
 
-    def __init__(self, path: str, why: str = "there is a file of that path already; edit it, or use another path") -> None:
+    def __init__(self, path: str, why: str = "there is already a file with that path; edit it, or use another path") -> None:
         super().__init__(path, why)
         self.path: Final = path
         self.why: Final = why
@@ -68,20 +69,34 @@ class FileExists(FileError):
 
 
 class FileReadOnly(FileError):
-    """This part of the tree can be read, and not changed."""
+    """The path is in a read-only mount. Nothing was changed."""
 
     def __init__(self, path: str, prefix: str) -> None:
         super().__init__(path, prefix)
         self.path: Final = path
         self.prefix: Final = prefix
-        """Of the mount that is read-only."""
+        """The prefix of the mount that is read-only."""
 
     def __str__(self) -> str:
-        return f"{self.path!r} cannot be changed: all of {self.prefix!r} is read-only; write elsewhere"
+        return f"{self.path!r} cannot be changed: everything in {self.prefix!r} is read-only; use a path outside of it"
+
+
+class FileConflict(FileError):
+    """The stored file is not the one that the edit was made of: somebody else has changed, deleted or moved it. The edit was not made.
+
+    Nothing of the stored file was changed. The next read returns what is stored now.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path: Final = path
+
+    def __str__(self) -> str:
+        return f"the file {self.path!r} has changed since it was read, so it was not changed now; read it again"
 
 
 class MoveRefused(FileError):
-    """This cannot go there. Nothing was changed."""
+    """This file or folder cannot be moved to this path. Nothing was changed."""
 
     def __init__(self, old: str, new: str, why: str) -> None:
         super().__init__(old, new, why)
@@ -101,7 +116,10 @@ class TextNotFound(FileError, LookupError):
         self.path: Final = path
 
     def __str__(self) -> str:
-        return f"the text to replace is not in {self.path!r}; read the file, and give the text exactly as it is there, blanks included"
+        return (
+            f"the text to replace is not in {self.path!r}; read the file, and give the text exactly as it is in the file, "
+            "spaces and line breaks included"
+        )
 
 
 class TextNotUnique(FileError):
@@ -111,14 +129,14 @@ class TextNotUnique(FileError):
         super().__init__(path, count)
         self.path: Final = path
         self.count: Final = count
-        """How often it is there; of overlapping ones each counts."""
+        """How often the text is in the file; overlapping occurrences count each."""
 
     def __str__(self) -> str:
-        return f"the text to replace is {self.count} times in {self.path!r}; give more of the text around it, or replace all"
+        return f"the text to replace is in {self.path!r} {self.count} times; give more of the text around it, or replace all"
 
 
 class NotText(FileError, ValueError):
-    """What is in the file, or was to go there, is no text."""
+    """The content of the file, or the content that it was to get, is not UTF-8 text."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(path, why)
@@ -126,11 +144,11 @@ class NotText(FileError, ValueError):
         self.why: Final = why
 
     def __str__(self) -> str:
-        return f"{self.path!r} is no text file: {self.why}"
+        return f"{self.path!r} is not a text file: {self.why}"
 
 
 class FileRefused(FileError):
-    """What has that name in the storage is no plain file of this tree: a link, a device, a file with a second name. Left alone."""
+    """The storage has something else than a plain file of this tree under this name: a link, a device, a file with a second name."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(path, why)
@@ -138,11 +156,11 @@ class FileRefused(FileError):
         self.why: Final = why
 
     def __str__(self) -> str:
-        return f"{self.path!r} is left alone: {self.why}"
+        return f"{self.path!r} cannot be used: {self.why}"
 
 
 class QuotaExceeded(FileError, LimitExceeded):
-    """The file, or all files of its scope, would be too large or too many. Nothing was changed."""
+    """The file would be too large, or the files of its scope too large or too many. Nothing was changed."""
 
     def __init__(self, limit: str, value: float, *, most: float, path: str) -> None:
         LimitExceeded.__init__(self, limit, value, most=most)
@@ -154,42 +172,42 @@ class QuotaExceeded(FileError, LimitExceeded):
 
 
 class FileNotStored(FileError, PersistenceError):
-    """The storage failed; its own error is `__cause__`. What the call was to change is as it was."""
+    """The storage failed; its own error is `__cause__`. What the call was to change is unchanged."""
 
     def __init__(self, path: str, doing: str) -> None:
         super().__init__(path, doing)
         self.path: Final = path
         self.doing: Final = doing
-        """What was tried, as in "reading"."""
+        """What was tried, such as "reading"."""
 
     def __str__(self) -> str:
         return f"{self.doing} {self.path!r} failed: {_reason(self)}"
 
 
 def _reason(error: BaseException) -> str:
-    """Return what the system says of a failure, in its own fixed words; what a storage says of itself stays in the traceback."""
+    """Return why a storage failed, in the operating system's fixed words; the words of the storage stay in the traceback."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno is not None:
-            return f"{os.strerror(cause.errno)}; nothing was changed, and it cannot be done before that is mended"
+            return f"{os.strerror(cause.errno)}; nothing was changed, and a retry fails until that is repaired"
         cause = cause.__cause__
     return "the storage did not do it; try again later"
 
 
 @attrs.frozen
 class UnsavedFile:
-    """A file with an edit that the storage did not take."""
+    """A file with an edit that is not in the storage."""
 
     scope: tuple[str, ...]
     path: str
     content: str = attrs.field(repr=False)
     """The whole file as it should be stored."""
     error: Exception | None = None
-    """Why the last attempt failed; None where it had no answer."""
+    """Why the last attempt failed; None if the storage has not answered. After a `FileConflict` the edit is not retried."""
 
 
 class FilesUnsaved(FileError, PersistenceError):
-    """The storage did not take some edits in time. `files` has them, for whoever can put them elsewhere."""
+    """Some edits are not in the storage. `files` has their texts, so that they can be kept elsewhere."""
 
     def __init__(self, files: Sequence[UnsavedFile]) -> None:
         super().__init__(tuple(files))
@@ -197,11 +215,11 @@ class FilesUnsaved(FileError, PersistenceError):
 
     def __str__(self) -> str:
         names = ", ".join(f"{file.path!r} of {'/'.join(file.scope)!r}" for file in self.files)
-        return f"{len(self.files)} files have edits that the storage did not take: {names}; their text is in this error's `files`"
+        return f"edits of {len(self.files)} files are not stored: {names}; their texts are in this error's `files`"
 
 
 class FilesClosed(FileError):
-    """The `open_files` block was left: nothing is done any more."""
+    """The `open_files` block has been left. Nothing was changed."""
 
     def __init__(self) -> None:
-        super().__init__("these files are closed: their open_files block was left")
+        super().__init__("these files are closed: their open_files block has been left")

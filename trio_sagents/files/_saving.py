@@ -1,11 +1,12 @@
-"""From an edit in memory to its backend: when it is saved, and what happens where that fails.
+"""From an edit in memory to its backend: when an edit is saved, and what happens if that fails.
 
-    clean --edit--> dirty --left alone, or dirty for too long--> queued --begun--> saving --done--> clean, or dirty again
-                      ^                                                             |
-                      `-------- retry_interval, doubled each time -------- failed --'
+    clean --edit--> dirty --left alone, or dirty for too long--> queued --begun--> saving --stored--> clean, or dirty again
+                      ^                                                           |  |
+                      `-------- retry_interval, doubled each time ------- failed -'  `-conflict--> clean: the edit is given up
 
-An edit leaves `dirty` when the backend has it, when its file is deleted, or when the files close and nothing helps: then it is
-named, in `FilesUnsaved`. What is pending belongs to the file, not to its path, so a move takes it along.
+A file stops being dirty when the backend has its edits, when the file is deleted, when the edits are given up because the stored file
+is not the one that they were made of, or when the files close although nothing helped: then `FilesUnsaved` names the file. Unsaved
+edits belong to the file, not to its path, so they move with the file.
 """
 
 import logging
@@ -14,25 +15,27 @@ from typing import Final
 
 import trio
 
-from trio_sagents.files._changes import FileSaved, FileSaveFailed, FileUpdated
-from trio_sagents.files._entry import Entry
-from trio_sagents.files._errors import FileError, UnsavedFile
+from trio_sagents.files._changes import FileEditLost, FileSaved, FileSaveFailed, FileUpdated
+from trio_sagents.files._entry import AwaitedEdit, Entry
+from trio_sagents.files._errors import FileConflict, FileError, FilesUnsaved, UnsavedFile
+from trio_sagents.files._text import digest_of
 from trio_sagents.files._volume import Volume
 
 log: Final = logging.getLogger("trio_sagents.files")
 
 
-def edit(volume: Volume, entry: Entry, content: str, size: int) -> None:
-    """Give a file another content, in one step.
+def edit(volume: Volume, entry: Entry, content: str, size: int, *, is_awaited: bool = False) -> None:
+    """Give a file another content in memory, in one step.
 
     Args:
-        volume: where the file is.
+        volume: the volume of the file.
         entry: the file; it is not gone.
         content: valid text.
-        size: its bytes.
+        size: the size of the content in bytes.
+        is_awaited: whether the caller calls `wait_stored` next, without a checkpoint in between.
 
     Raises:
-        QuotaExceeded: it would be too large, or its scope; nothing was changed.
+        QuotaExceeded: the file or its scope would be too large; nothing was changed.
         FilesClosed: nothing is saved any more.
     """
     volume.services.check_open()
@@ -41,61 +44,99 @@ def edit(volume: Volume, entry: Entry, content: str, size: int) -> None:
         return
     volume.usage.grow(entry.path, size=size - entry.size)
     now = trio.current_time()
-    if entry.revision == entry.taken:
-        entry.unsaved_since = now
-    entry.content, entry.size, entry.edited_at = content, size, now
-    entry.revision += 1
+    saving = entry.saving
+    if saving.revision == saving.taken:
+        saving.unsaved_since = now
+    entry.content, entry.size, saving.edited_at = content, size, now
+    saving.revision += 1
+    saving.is_unwatched = saving.is_unwatched or not is_awaited
     volume.unsaved[entry] = None
     volume.services.cache.forget(entry)
     volume.publish(FileUpdated(entry.path))
     schedule(volume, entry)
 
 
+async def wait_stored(volume: Volume, entry: Entry) -> None:
+    """Save a file now, and wait until the backend has all edits that were made before the call.
+
+    Raises:
+        FileConflict: the stored file was not the one that the edits were made of; they are given up.
+        FilesUnsaved: the backend failed, or has not answered within `store_timeout`; the edits are kept, and saving is retried.
+        FilesClosed: the files were closed before.
+
+    Cancellation: the edits are kept, and are saved as others are.
+    """
+    if not entry.is_dirty:
+        await trio.lowlevel.checkpoint()
+        return
+    saving = entry.saving
+    awaited = AwaitedEdit(saving.revision)
+    saving.awaited.append(awaited)
+    try:
+        with trio.move_on_after(volume.services.config.store_timeout):
+            await volume.run(partial(save, volume, entry))
+    finally:
+        if awaited in saving.awaited:
+            saving.awaited.remove(awaited)
+            saving.is_unwatched = True
+    if awaited.is_lost:
+        raise FileConflict(entry.path)
+    if not awaited.is_stored and entry.is_dirty:
+        raise FilesUnsaved([as_unsaved(volume, entry)])
+
+
 def schedule(volume: Volume, entry: Entry) -> None:
-    """See to it that a dirty file is saved when it is due. A timer that is early looks again."""
-    due = entry.save_at(volume.services.config)
-    if entry.timer is not None:
-        if entry.timer.deadline <= due:
+    """Make sure that a dirty file is saved when it is due. A timer that is early looks again."""
+    saving = entry.saving
+    due = saving.due_at(volume.services.config)
+    if saving.timer is not None:
+        if saving.timer.deadline <= due:
             return
-        entry.timer.cancel()
-    entry.timer = volume.services.timers.call_at(due, partial(_look, volume, entry))
+        saving.timer.cancel()
+    saving.timer = volume.services.timers.call_at(due, partial(_look, volume, entry))
 
 
 def _look(volume: Volume, entry: Entry) -> None:
-    entry.timer = None
+    entry.saving.timer = None
     if not entry.is_dirty:
         return
-    if entry.save_at(volume.services.config) > trio.current_time():
+    if entry.saving.due_at(volume.services.config) > trio.current_time():
         schedule(volume, entry)
     else:
         submit(volume, entry)
 
 
 def submit(volume: Volume, entry: Entry) -> None:
-    """Have a file saved in its turn; once until that has begun."""
-    if not entry.is_queued:
-        entry.is_queued = True
-        volume.lane.submit(partial(save, volume, entry))
+    """Queue the save of a file, unless a save is queued already."""
+    if not entry.saving.is_queued:
+        entry.saving.is_queued = True
+        volume.queue.submit(partial(save, volume, entry))
 
 
 async def save(volume: Volume, entry: Entry) -> None:
-    """Write what is unsaved of a file, in the lane. A failure is kept in the file, told, and tried again later.
+    """Write the unsaved edits of a file, in the serial queue. A failure is noted in the file, published, and retried later.
 
-    Cancellation: the files close; it stays dirty.
+    Cancellation: the files close; the file stays dirty.
     """
-    entry.is_queued = False
+    saving = entry.saving
+    saving.is_queued = False
     if not entry.is_dirty:
         return
-    assert entry.content is not None
-    revision = entry.taken = entry.revision
-    writing = volume.mount.backend.write(volume.scope, volume.inner(entry.path), entry.content)
+    content = entry.content
+    assert content is not None
+    revision = saving.taken = saving.revision
     try:
-        await volume.ask("saving", entry.path, writing)
+        await volume.replace_stored(entry, content)
+    except FileConflict as exc:
+        give_up(volume, entry, exc)
+        return
     except FileError as exc:
+        if entry.digests:
+            entry.digests = {*entry.digests, digest_of(content)}  # a call that failed may have done its work
         _failed(volume, entry, exc)
         return
-    entry.saved = revision
-    entry.failures, entry.error = 0, None
+    saving.stored(revision)
+    entry.digests = (digest_of(content),)
     if entry.is_dirty:
         schedule(volume, entry)
         return
@@ -104,44 +145,72 @@ async def save(volume: Volume, entry: Entry) -> None:
     volume.publish(FileSaved(entry.path))
 
 
+def give_up(volume: Volume, entry: Entry, conflict: FileConflict) -> None:
+    """Forget what is known of a file, its unsaved edits included, because the stored file is another one; tell whoever made them."""
+    volume.is_doubtful = True
+    if entry.is_dirty:
+        if entry.saving.is_unwatched:
+            volume.lost[entry.path] = as_unsaved(volume, entry, conflict)
+        log.warning("an edit of file %r of scope %r is lost: somebody else has changed the stored file", entry.path, volume.scope)
+        entry.saving.give_up()
+        volume.unsaved.pop(entry, None)
+        volume.publish(FileEditLost(entry.path))
+    volume.forget_content(entry)
+
+
 def _failed(volume: Volume, entry: Entry, error: FileError) -> None:
-    entry.failures += 1
-    entry.error = error
-    wait = volume.services.config.retry_after(entry.failures)
-    entry.retry_at = trio.current_time() + wait
-    log.warning("file %r of scope %r is not saved after %d attempts: %s", entry.path, volume.scope, entry.failures, error)
-    volume.publish(FileSaveFailed(entry.path, entry.failures, wait))
+    saving = entry.saving
+    saving.failures += 1
+    saving.error = error
+    wait = volume.services.config.retry_after(saving.failures)
+    saving.retry_at = trio.current_time() + wait
+    log.warning(
+        "file %r of scope %r is not saved after %d attempts; the next one is in %g s: %s",
+        entry.path,
+        volume.scope,
+        saving.failures,
+        wait,
+        error,
+    )
+    volume.publish(FileSaveFailed(entry.path, saving.failures, wait))
     schedule(volume, entry)
 
 
 async def flush(volume: Volume) -> list[UnsavedFile]:
-    """Save what is unsaved now, and return what could not be.
+    """Save all unsaved edits now, and return the files whose edits could not be saved, or were given up before.
 
     Cancellation: what was saved is saved, the rest stays dirty.
     """
     entries = list(volume.unsaved)
     for entry in entries:
         await volume.run(partial(save, volume, entry))
-    return [as_unsaved(volume, entry) for entry in entries if entry.is_dirty and entry.failures]
+    return [*take_lost(volume), *(as_unsaved(volume, entry) for entry in entries if entry.is_dirty and entry.saving.failures)]
+
+
+def take_lost(volume: Volume) -> list[UnsavedFile]:
+    """Return the edits that were given up and that nobody has been told of; they count as told now."""
+    lost = list(volume.lost.values())
+    volume.lost.clear()
+    return lost
 
 
 async def settle(volume: Volume) -> None:
-    """Save all that is unsaved, and end when that is done, however often it takes.
+    """Save all unsaved edits, and return when that is done, however many attempts it takes.
 
-    Cancellation: time is up; what is dirty stays dirty.
+    Cancellation: the time is over; what is dirty stays dirty.
     """
     rounds = 0
     while True:
         for entry in list(volume.unsaved):
             submit(volume, entry)
-        await volume.lane.wait_idle()
+        await volume.queue.wait_idle()
         if not volume.unsaved:
             return
         rounds += 1
         await trio.sleep(volume.services.config.retry_after(rounds))
 
 
-def as_unsaved(volume: Volume, entry: Entry) -> UnsavedFile:
-    """Return what is told of a file that could not be saved."""
+def as_unsaved(volume: Volume, entry: Entry, error: Exception | None = None) -> UnsavedFile:
+    """Return what callers are told of a file whose edits are not saved; the error of the last attempt unless another is given."""
     assert entry.content is not None
-    return UnsavedFile(volume.scope, entry.path, entry.content, entry.error)
+    return UnsavedFile(volume.scope, entry.path, entry.content, error or entry.saving.error)

@@ -1,4 +1,4 @@
-"""The tree of one scope: which volume has a path, and what may be done there."""
+"""The tree of one scope: which volume a path belongs to, and what may be done with the path."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,22 +14,22 @@ from trio_sagents.files._volume import Volume
 
 @attrs.define(eq=False)
 class Tree:
-    """The files of one scope, in all mounts."""
+    """All files of one scope, in all mounts."""
 
     scope: ScopeKey
     services: Services
     volumes: Sequence[Volume] = ()
-    """The longest prefix first, so the first that fits has the path; the last one is at "/"."""
+    """Ordered by prefix, the longest first, so a path belongs to the first volume whose prefix fits; the last prefix is "/"."""
     _users: int = 0
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it could be forgotten, and be read again when it is wanted."""
+        """Whether the tree could be forgotten, and be read again when somebody needs it."""
         return not self._users and all(volume.is_at_rest for volume in self.volumes)
 
     @contextmanager
     def used(self) -> Iterator["Tree"]:
-        """Keep it while the block runs."""
+        """Keep the tree while the block runs."""
         self.services.check_open()
         self._users += 1
         try:
@@ -38,22 +38,22 @@ class Tree:
             self._users -= 1
 
     def volume_of(self, path: str) -> Volume:
-        """Return the volume that has `path`."""
+        """Return the volume that `path` belongs to."""
         return next(volume for volume in self.volumes if is_under(path, volume.mount.prefix))
 
     def volumes_under(self, prefix: str) -> Sequence[Volume]:
-        """Return the volumes that can have files at `prefix` or below it, in the order of their prefixes."""
+        """Return the volumes that can have files at `prefix` or below it, ordered by prefix."""
         inside = [volume for volume in self.volumes if is_under(volume.mount.prefix, prefix)]
         around = self.volume_of(prefix)
         return sorted({*inside, around}, key=lambda volume: volume.mount.prefix)
 
     def writable(self, path: str, *, is_new: bool = True) -> Volume:
-        """Return the volume in which the file `path` may be made or, where it is not new, changed.
+        """Return the volume of `path`, if the file may be made there; if it is not new, may be changed.
 
         Raises:
-            FileReadOnly: it may not.
-            FileExists: there is a mount of that path, or below it, so there can be no such file.
-            FileNotFound: likewise, where it is not new.
+            FileReadOnly: the volume is read-only.
+            FileExists: there is a mount at that path or below it, so there can be no such file.
+            FileNotFound: the same, for a file that is not new.
         """
         volume = self.volume_of(path)
         if volume.mount.read_only:
@@ -68,8 +68,8 @@ class Tree:
         """Return the volume in which `old` may be moved to `new`.
 
         Raises:
-            FileReadOnly: one of the two cannot be changed.
-            MoveRefused: they are kept apart, or one of them is a mount or has one below it.
+            FileReadOnly: one of the two paths is in a read-only mount.
+            MoveRefused: they are in different mounts, or one of them is a mount or has a mount below it.
         """
         for path in (old, new):
             volume = self.volume_of(path)
@@ -80,13 +80,13 @@ class Tree:
             raise MoveRefused(old, new, "the two are stored in different places; create the new file, then delete the old one")
         for path in (old, new):
             if self._is_mount_folder(path):
-                raise MoveRefused(old, new, f"{path!r} is a folder that cannot be moved or replaced; move what is in it")
+                raise MoveRefused(old, new, f"{path!r} is a folder that cannot be moved or replaced; move the files in it")
         return volume
 
     async def load_writable(self) -> None:
-        """Know all files that count for the quota.
+        """Read the indexes of all volumes that count for the quota.
 
-        Cancellation: either they are known, or will be, or nothing was begun.
+        Cancellation: either they are known, or they will be, or nothing was begun.
         """
         for volume in self.volumes:
             if not volume.mount.read_only:
@@ -97,12 +97,12 @@ class Tree:
 
 
 def plant(scope: ScopeKey, mounts: Sequence[Mount], services: Services) -> Tree:
-    """Return the tree of a scope, of which nothing is known yet.
+    """Return the tree of a scope; nothing is known of its files yet.
 
     Args:
-        scope: its key.
-        mounts: the longest prefix first, the last one at "/".
-        services: of the file system.
+        scope: the key of the scope.
+        mounts: ordered by prefix, the longest first; the last prefix is "/".
+        services: the services of the file system.
     """
     tree = Tree(scope, services)
     usage = Usage(services.config)
@@ -112,7 +112,7 @@ def plant(scope: ScopeKey, mounts: Sequence[Mount], services: Services) -> Tree:
 
 @attrs.frozen
 class _Hides:
-    """Says of each path in one mount whether another mount has its place."""
+    """Says of each path in one mount whether another mount is in its place."""
 
     mount: Mount
     mounts: Sequence[Mount]

@@ -1,8 +1,11 @@
-"""One mount of one scope: its files in memory, and the lane to its backend.
+"""One mount of one scope: its files in memory, and the serial queue to its backend.
 
-Memory is what everybody sees. It changes in single steps without a checkpoint: an edit at once, and whatever adds, removes or
-moves files when the backend has done it. Edits need no turn in the lane, so a slow backend delays no edit of what is loaded, and no
-edit can fall between the reading and the writing of another.
+Everybody sees what is in memory. Memory changes in single steps without a checkpoint: for an edit at once; when files are added,
+removed or moved, after the backend has done the change. Edits do not wait in the serial queue. So a slow backend does not delay
+the edit of a file that is loaded, and no edit can happen between the reading and the writing of another edit.
+
+Others may use the same storage, such as a second process. So each file remembers the digest of the content that was read, and a
+backend that can compare (`ComparingFiles`) replaces or deletes no other content.
 """
 
 import logging
@@ -13,20 +16,24 @@ from typing import Final, TypeVar
 
 import attrs
 
-from trio_sagents.files._backend import FileRecord
+from trio_sagents.files._backend import ComparingFiles, FileRecord
 from trio_sagents.files._changes import FileChange, FileDeleted, FileUpdated
 from trio_sagents.files._config import Mount
 from trio_sagents.files._entry import Entry, Services, Usage
 from trio_sagents.files._errors import (
+    FileConflict,
+    FileError,
     FileExists,
     FileNotFound,
     FileNotStored,
     FileRefused,
     NotText,
     QuotaExceeded,
+    UnsavedFile,
 )
-from trio_sagents.files._lane import Lane
 from trio_sagents.files._paths import ROOT, ScopeKey, below, is_path, join, parents
+from trio_sagents.files._serial_queue import SerialQueue
+from trio_sagents.files._text import digest_of
 
 T = TypeVar("T")
 log: Final = logging.getLogger("trio_sagents.files")
@@ -39,37 +46,41 @@ class Volume:
     scope: ScopeKey
     mount: Mount
     hides: Callable[[str], bool] = attrs.field(repr=False)
-    """Whether a path of this backend is hidden, because another mount has its place."""
+    """Whether a path of this backend is hidden, because another mount is in its place."""
     services: Services = attrs.field(repr=False)
     usage: Usage = attrs.field(repr=False)
     """Of the whole scope."""
-    lane: Lane = attrs.field(init=False, repr=False, default=attrs.Factory(lambda self: Lane(self.services.nursery), takes_self=True))
+    queue: SerialQueue = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: SerialQueue(self.services.nursery), takes_self=True)
+    )
     entries: dict[str, Entry] = attrs.field(factory=dict, repr=False)
     """By path."""
     unsaved: dict[Entry, None] = attrs.field(factory=dict, repr=False)
-    # Invariant: exactly the dirty ones of `entries`, by their first unsaved edit.
+    # Invariant: exactly those of `entries` with unsaved edits, ordered by their first unsaved edit.
+    lost: dict[str, UnsavedFile] = attrs.field(factory=dict, repr=False)
+    """By path: edits that were given up, and that nobody has been told of."""
     _folders: dict[str, int] = attrs.field(factory=dict, repr=False)
-    # Invariant: how many files there are below each folder that has some.
+    # Invariant: for each folder with files, how many files are below it.
     is_loaded: bool = False
-    """Whether the index was read once."""
+    """Whether the index has been read."""
     is_doubtful: bool = False
-    """Whether the backend may have other files than are known here, because a call failed or found it otherwise."""
+    """Whether the backend may have other files than are known here, because a call failed or found something else."""
 
-    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── lookups ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def find(self, path: str) -> Entry:
-        """Return the file; FileNotFound where there is none."""
+        """Return the file; raise FileNotFound if there is none."""
         entry = self.entries.get(path)
         if entry is None:
             raise FileNotFound(path, is_folder=self.is_folder(path))
         return entry
 
     def is_folder(self, path: str) -> bool:
-        """Whether there are files below `path`."""
+        """Return whether there are files below `path`."""
         return path in {ROOT, self.mount.prefix} or path in self._folders
 
     def check_free(self, path: str) -> None:
-        """Raise FileExists where no file can be made at `path`."""
+        """Raise FileExists if no file can be made at `path`."""
         if path in self.entries:
             raise FileExists(path)
         if self.is_folder(path):
@@ -80,15 +91,20 @@ class Volume:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it could be forgotten, and read again when it is wanted."""
-        return self.lane.is_idle and not self.unsaved
+        """Whether the volume could be forgotten, and be read again when somebody needs it."""
+        return self.queue.is_idle and not self.unsaved and not self.lost
 
-    # ── what the backend has ─────────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may change the same storage, and the backend compares before it replaces."""
+        return isinstance(self.mount.backend, ComparingFiles)
+
+    # ── the backend ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def load(self) -> None:
-        """Know the index. Where the backend fails later on, what was known stays known.
+        """Read the index, if that is necessary. If the backend fails later on, what was known stays known.
 
-        Cancellation: either it is known, or it will be, or nothing was begun.
+        Cancellation: either the index is known, or it will be, or nothing was begun.
         """
         if not self.is_loaded or self.is_doubtful:
             await self.run(self._load)
@@ -110,7 +126,7 @@ class Volume:
         self.is_loaded, self.is_doubtful = True, False
         for path, entry in list(self.entries.items()):
             if entry.is_dirty:
-                continue  # what is in memory is newer, and will be written
+                continue  # the edit in memory is newer, and will be saved
             record = records.get(path)
             if record is None:
                 self.drop(entry)
@@ -118,8 +134,7 @@ class Volume:
             if record.size != entry.size:
                 self.publish(FileUpdated(path))
             self.resize(entry, record.size)
-            entry.content = None
-            self.services.cache.forget(entry)
+            self.forget_content(entry)
         for path, record in records.items():
             if path not in self.entries:
                 self.add(Entry(path, record.size))
@@ -127,13 +142,17 @@ class Volume:
                 if tell:
                     self.publish(FileUpdated(path))
 
-    async def read(self, entry: Entry) -> str | None:
-        """Return the content, read if need be; None where the file was gone by then. A caller that pins it finds it in `entry`, too.
+    async def read(self, entry: Entry, *, fresh: bool = False) -> str | None:
+        """Return the content, read if necessary; None if the file is gone by then.
 
-        Cancellation: either it is known, or will be, or nothing was begun.
+        Args:
+            entry: the file; a caller that pins it finds the content there, too.
+            fresh: read the file again although its content is known, unless it has an unsaved edit.
+
+        Cancellation: either the content is known, or it will be, or nothing was begun.
         """
-        if entry.content is None:
-            await self.run(partial(self._read, entry))
+        if entry.content is None or (fresh and not entry.is_dirty):
+            await self.run(partial(self._read, entry, fresh=fresh))
         return entry.content
 
     @contextmanager
@@ -146,39 +165,51 @@ class Volume:
             entry.pins -= 1
             self.services.cache.used(entry)
 
-    async def _read(self, entry: Entry) -> None:
-        if entry.content is not None or entry.is_gone:
+    async def _read(self, entry: Entry, *, fresh: bool) -> None:
+        if entry.is_gone or entry.is_dirty or (entry.content is not None and not fresh):
             return
         most = self.services.config.max_file_bytes
-        if entry.size > most:
+        if entry.size > most and not fresh:
             raise QuotaExceeded("max_file_bytes", entry.size, most=most, path=entry.path)
         backend = self.mount.backend
         try:
             content = await self.ask("reading", entry.path, backend.read(self.scope, self.inner(entry.path), max_bytes=most))
         except FileNotFound:
             self.is_doubtful = True
-            if entry.content is not None:
-                return  # written meanwhile: it is there again with the next save
+            if entry.is_dirty:
+                return  # edited meanwhile: the next save writes the file again, or tells that it is gone
             self.drop(entry)
             raise
-        if entry.content is None:
+        except FileNotStored:
+            if entry.content is None:
+                raise
+            return  # what was known stays known
+        except FileError:
+            if not entry.is_dirty:
+                self.forget_content(entry)
+            raise
+        if not entry.is_dirty:  # unless it was edited meanwhile
+            if entry.content is not None and entry.content != content:
+                self.publish(FileUpdated(entry.path))
             self.resize(entry, len(content.encode()))
-            entry.content = content
+            entry.content, entry.digests = content, (digest_of(content),)
             self.services.cache.used(entry)
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do `work` in the lane: `Lane.run`; FilesClosed where nothing is done any more."""
+        """Call `work` in the serial queue, as `SerialQueue.run` does; raise FilesClosed if the files are closed."""
         self.services.check_open()
-        return await self.lane.run(work)
+        return await self.queue.run(work)
 
     async def ask(self, doing: str, path: str, asking: Awaitable[T]) -> T:
-        """Wait for the backend; errors name the whole path, and hide what a backend says of itself."""
+        """Wait for the backend; errors name the whole path, and hide what a backend says about itself."""
         try:
             return await asking
         except FileNotFound:
             raise FileNotFound(path) from None
         except FileExists:
             raise FileExists(path) from None
+        except FileConflict:
+            raise FileConflict(path) from None
         except NotText as exc:
             raise NotText(path, exc.why) from None
         except FileRefused as exc:
@@ -189,6 +220,22 @@ class Volume:
             log.warning("the backend failed while %s %r of scope %r", doing, path, self.scope, exc_info=True)
             raise FileNotStored(path, doing) from exc
 
+    async def replace_stored(self, entry: Entry, content: str) -> None:
+        """Give a file this content in the backend, in the serial queue; FileConflict if the stored content is not one that is known."""
+        backend, path = self.mount.backend, self.inner(entry.path)
+        if isinstance(backend, ComparingFiles) and entry.digests:
+            await self.ask("saving", entry.path, backend.write_if(self.scope, path, content, digests=entry.digests))
+        else:
+            await self.ask("saving", entry.path, backend.write(self.scope, path, content))
+
+    async def delete_stored(self, entry: Entry) -> None:
+        """Delete a file in the backend, in the serial queue; FileConflict if the stored content is not one that is known."""
+        backend, path = self.mount.backend, self.inner(entry.path)
+        if isinstance(backend, ComparingFiles) and entry.digests:
+            await self.ask("deleting", entry.path, backend.delete_if(self.scope, path, digests=entry.digests))
+        else:
+            await self.ask("deleting", entry.path, backend.delete(self.scope, path))
+
     def inner(self, path: str) -> str:
         """Return `path` as the backend sees it."""
         return below(self.mount.prefix, path)
@@ -196,13 +243,13 @@ class Volume:
     # ── single steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, entry: Entry) -> None:
-        """Put a file in its place; its room is counted apart."""
+        """Add a file at its path; its size is counted separately."""
         self.entries[entry.path] = entry
         for folder in parents(entry.path):
             self._folders[folder] = self._folders.get(folder, 0) + 1
 
     def remove(self, entry: Entry) -> None:
-        """Take a file from its place; the opposite of `add`."""
+        """Remove a file from its path; the opposite of `add`."""
         del self.entries[entry.path]
         for folder in parents(entry.path):
             self._folders[folder] -= 1
@@ -210,27 +257,31 @@ class Volume:
                 del self._folders[folder]
 
     def drop(self, entry: Entry) -> None:
-        """A file is gone, with all that was pending for it."""
+        """Note that a file is gone, with its unsaved edits."""
         self.remove(entry)
         self.count(-1, -entry.size)
         entry.is_gone = True
         entry.content = None
-        if entry.timer is not None:
-            entry.timer.cancel()
+        entry.saving.stop_timer()
         self.unsaved.pop(entry, None)
         self.services.cache.forget(entry)
         self.publish(FileDeleted(entry.path))
 
+    def forget_content(self, entry: Entry) -> None:
+        """Forget what is known of the content of a file without unsaved edits; the next use reads it again."""
+        entry.content, entry.digests = None, ()
+        self.services.cache.forget(entry)
+
     def count(self, files: int, size: int) -> None:
-        """Count what is there; read-only mounts take no room."""
+        """Count files that exist already; those of read-only mounts are not counted."""
         if not self.mount.read_only:
             self.usage.add(files, size)
 
     def resize(self, entry: Entry, size: int) -> None:
-        """A file has another size."""
+        """Note that a file has another size."""
         self.count(0, size - entry.size)
         entry.size = size
 
     def publish(self, change: FileChange) -> None:
-        """Tell whoever listens to this scope."""
+        """Tell everybody who listens to this scope."""
         self.services.publisher.publish(self.scope, change)

@@ -1,4 +1,4 @@
-"""Files that live as long as their backend's object."""
+"""Files that exist as long as the object of their backend."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from trio_sagents.files._paths import ScopeKey, is_under, parents
 class MemoryFiles:
     """A `FileBackend` in memory: for tests, and for files that need not outlive the process.
 
-    Each method passes one checkpoint, and then acts without another: a cancelled call has done nothing.
+    Each method passes one checkpoint and then acts without another one, so a cancelled call has done nothing.
     """
 
     def __init__(self) -> None:
@@ -22,17 +22,17 @@ class MemoryFiles:
         return f"<MemoryFiles, {len(self._scopes)} scopes>"
 
     async def index(self, scope: ScopeKey) -> Sequence[FileRecord]:
-        """Return all files of `scope`; a new list.
+        """Return all files of `scope`, as a new list.
 
-        Cancellation: either it was cancelled, or it returns; it only reads.
+        Cancellation: nothing changes.
         """
         await trio.lowlevel.checkpoint()
         return [FileRecord(path, len(content.encode())) for path, content in self._scopes.get(scope, {}).items()]
 
     async def read(self, scope: ScopeKey, path: str, *, max_bytes: float) -> str:
-        """Return the content; FileNotFound, or QuotaExceeded where it has more than `max_bytes`.
+        """Return the content; raise FileNotFound, or QuotaExceeded if the content has more than `max_bytes`.
 
-        Cancellation: either it was cancelled, or it returns; it only reads.
+        Cancellation: nothing changes.
         """
         await trio.lowlevel.checkpoint()
         content = self._scopes.get(scope, {}).get(path)
@@ -44,9 +44,9 @@ class MemoryFiles:
         return content
 
     async def create(self, scope: ScopeKey, path: str, content: str) -> None:
-        """Make a file; `FileExists` if the place is taken.
+        """Make a file; raise `FileExists` if the path is taken.
 
-        Cancellation: either nothing was done, or it is there.
+        Cancellation: nothing was done.
         """
         await trio.lowlevel.checkpoint()
         files = self._scopes.setdefault(scope, {})
@@ -54,17 +54,17 @@ class MemoryFiles:
         files[path] = content
 
     async def write(self, scope: ScopeKey, path: str, content: str) -> None:
-        """Give a file this content; make it where it is gone.
+        """Replace the content of a file; make the file if there is none.
 
-        Cancellation: either nothing was done, or it has the content.
+        Cancellation: nothing was done.
         """
         await trio.lowlevel.checkpoint()
         self._scopes.setdefault(scope, {})[path] = content
 
     async def delete(self, scope: ScopeKey, path: str) -> None:
-        """Delete a file; fine where there is none.
+        """Delete a file; do nothing if there is none.
 
-        Cancellation: either nothing was done, or it is gone.
+        Cancellation: nothing was done.
         """
         await trio.lowlevel.checkpoint()
         files = self._scopes.get(scope, {})
@@ -75,7 +75,7 @@ class MemoryFiles:
     async def move(self, scope: ScopeKey, old: str, new: str) -> None:
         """Move a file, or all files below a folder.
 
-        Cancellation: either nothing was done, or all of it.
+        Cancellation: nothing was done.
         """
         await trio.lowlevel.checkpoint()
         files = self._scopes.get(scope, {})

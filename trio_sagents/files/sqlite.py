@@ -1,28 +1,23 @@
-"""Files in one SQLite file, which outlives the process: also one that is killed."""
+"""Files in one SQLite file, which survives the process, also one that is killed."""
 
 import json
-import math
 import os
 import sqlite3
-import stat
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import trio
 
+from trio_sagents._sqlite import DatabaseKind, FileKey, FileWatch, check_busy_timeout, check_path, claim, connect, prepare, release
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.files._backend import FileRecord
-from trio_sagents.files._errors import FileExists, FileNotFound, QuotaExceeded
+from trio_sagents.files._errors import FileConflict, FileExists, FileNotFound, QuotaExceeded
 from trio_sagents.files._paths import ScopeKey, parents
-from trio_sagents.files._text import decode
+from trio_sagents.files._text import decode, digest_of
 
 T = TypeVar("T")
-APPLICATION_ID: Final = 0x54534746
-"""In the header of each file that is ours."""
-FILE_VERSION: Final = 1
 # The content last: a listing then never touches the pages that it fills.
 _TABLE: Final = """CREATE TABLE files (
   number INTEGER PRIMARY KEY,
@@ -32,17 +27,7 @@ _TABLE: Final = """CREATE TABLE files (
   content BLOB NOT NULL,
   UNIQUE (scope, path)
 )"""
-_open_files: Final[set[tuple[int, int]]] = set()
-"""(device, inode) of each file that is open in this process: two backends on one file would not see each other's edits."""
-_open_files_lock: Final = threading.Lock()
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as exc:
-        raise PersistenceError(f"the file database {path!r}: {exc}; see to the file, its folder and its disk") from exc
+FILES_FILE: Final = DatabaseKind("file database", "SqliteFiles", 0x54534746, 1, {"files": _TABLE})
 
 
 class SqliteFiles:
@@ -58,17 +43,9 @@ class SqliteFiles:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0) -> None:
-        name = os.fspath(path) if isinstance(path, os.PathLike) else path
-        if not isinstance(name, str):
-            raise TypeError(f"path must be str or PathLike, not {type(path).__name__}")
-        if not name or "\0" in name or name == ":memory:" or name.startswith("file:"):
-            raise ValueError(f"path must name a file, not {name!r}; for files in memory use MemoryFiles")
-        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, int | float):
-            raise TypeError(f"busy_timeout must be float, not {type(busy_timeout).__name__}")
-        if not 0 < busy_timeout < math.inf:
-            raise ValueError(f"busy_timeout must be finite and > 0, not {busy_timeout}")
-        self._path = str(Path(name).absolute())
-        self._busy_timeout = busy_timeout
+        self._path = str(Path(check_path(path, "MemoryFiles")).absolute())
+        self._busy_timeout = check_busy_timeout(busy_timeout)
+        self._watch: FileWatch | None = None
         self._connection: sqlite3.Connection | None = None
         self._thread = trio.CapacityLimiter(1)
         # Invariant: whoever holds its one token has the connection to itself.
@@ -87,46 +64,43 @@ class SqliteFiles:
         """
         if self._connection is not None:
             raise PersistenceError(f"the file database {self._path!r} is open already; a SqliteFiles serves one open_files at a time")
-        connection, key = await trio.to_thread.run_sync(self._open, limiter=self._thread)
-        self._connection = connection
+        connection, watch, key = await trio.to_thread.run_sync(self._open, limiter=self._thread)
+        self._connection, self._watch = connection, watch
         try:
             yield
         finally:
-            self._connection = None
+            self._connection = self._watch = None
             # Cancellation: what a thread has begun is finished; SQLite's busy timeout bounds it.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._close, connection, key, limiter=self._thread)
 
-    def _open(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
-        with _explained(self._path):
-            key = _claim(self._path)
-            try:
-                connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False)
-                try:
-                    _prepare(connection, self._path)
-                except BaseException:
-                    connection.close()
-                    raise
-            except BaseException:
-                _release(key)
-                raise
-            return connection, key
+    def _open(self) -> tuple[sqlite3.Connection, FileWatch, FileKey]:
+        with FILES_FILE.explained(self._path), ExitStack() as undo:
+            key = claim(FILES_FILE, self._path)
+            undo.callback(release, key)
+            connection = connect(FILES_FILE, self._path, busy_timeout=self._busy_timeout, synchronous="FULL")
+            undo.enter_context(closing(connection))
+            prepare(connection, FILES_FILE, self._path)
+            watch = FileWatch(FILES_FILE, self._path)
+            undo.pop_all()
+        return connection, watch, key
 
-    def _close(self, connection: sqlite3.Connection, key: tuple[int, int]) -> None:
+    def _close(self, connection: sqlite3.Connection, key: FileKey) -> None:
         try:
             connection.close()
         finally:
-            _release(key)
+            release(key)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], *, begin: Literal["BEGIN", "BEGIN IMMEDIATE"] = "BEGIN IMMEDIATE") -> T:
-        """Do `work` in one transaction, in a thread; it is committed when this returns, and undone when this raises."""
-        connection = self._connection
-        if connection is None:
-            raise PersistenceError(f"the file database {self._path!r} is not open; use it inside open_files")
-        return await trio.to_thread.run_sync(self._transact, connection, work, begin, limiter=self._thread)
+        """Call `work` in one transaction, in a thread; the transaction is committed if this returns, and rolled back if this raises."""
+        connection, watch = self._connection, self._watch
+        if connection is None or watch is None:
+            raise PersistenceError(f"the file database {self._path!r} is not open; use it inside of open_files")
+        return await trio.to_thread.run_sync(self._transact, connection, watch, work, begin, limiter=self._thread)
 
-    def _transact(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
-        with _explained(self._path):
+    def _transact(self, connection: sqlite3.Connection, watch: FileWatch, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        watch.check()
+        with FILES_FILE.explained(self._path):
             connection.execute(begin)
             try:
                 result = work(connection)
@@ -134,12 +108,13 @@ class SqliteFiles:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            return result
+        watch.check_written()
+        return result
 
     async def index(self, scope: ScopeKey) -> Sequence[FileRecord]:
-        """Return all files of `scope`; a new list.
+        """Return all files of `scope`, as a new list.
 
-        Cancellation: it only reads; a query that has begun goes to its end.
+        Cancellation: a query that has begun runs to its end; it only reads.
         """
         key = _text(scope)
         query = "SELECT path, size FROM files WHERE scope = ?"
@@ -148,9 +123,9 @@ class SqliteFiles:
         )
 
     async def read(self, scope: ScopeKey, path: str, *, max_bytes: float) -> str:
-        """Return the content; FileNotFound, or QuotaExceeded where it has more than `max_bytes`.
+        """Return the content; raise FileNotFound, or QuotaExceeded if the content has more than `max_bytes`.
 
-        Cancellation: it only reads; a query that has begun goes to its end.
+        Cancellation: a query that has begun runs to its end; it only reads.
         """
 
         def work(connection: sqlite3.Connection) -> bytes:
@@ -166,9 +141,9 @@ class SqliteFiles:
         return decode(path, await self._run(work, begin="BEGIN"))
 
     async def create(self, scope: ScopeKey, path: str, content: str) -> None:
-        """Make a file; `FileExists` if the place is taken.
+        """Make a file; raise `FileExists` if the path is taken.
 
-        Cancellation: either it had not begun, or it is there.
+        Cancellation: either nothing was begun, or the file is made.
         """
         data = content.encode()
 
@@ -179,9 +154,9 @@ class SqliteFiles:
         await self._run(work)
 
     async def write(self, scope: ScopeKey, path: str, content: str) -> None:
-        """Give a file this content; make it where it is gone.
+        """Replace the content of a file; make the file if there is none.
 
-        Cancellation: either it had not begun, or it has the content.
+        Cancellation: either nothing was begun, or the file has the content.
         """
         data = content.encode()
         statement = (
@@ -190,10 +165,39 @@ class SqliteFiles:
         )
         await self._run(lambda connection: _execute(connection, statement, (_text(scope), path, len(data), data)))
 
-    async def delete(self, scope: ScopeKey, path: str) -> None:
-        """Delete a file; fine where there is none.
+    async def write_if(self, scope: ScopeKey, path: str, content: str, *, digests: Collection[bytes]) -> None:
+        """Replace the content of a file if it has one of these digests; raise `FileConflict` otherwise.
 
-        Cancellation: either it had not begun, or it is gone.
+        Cancellation: either nothing was begun, or the file has the content.
+        """
+        data = content.encode()
+
+        def work(connection: sqlite3.Connection) -> None:
+            if _digest(connection, _text(scope), path) not in digests:
+                raise FileConflict(path)
+            statement = "UPDATE files SET size = ?, content = ? WHERE scope = ? AND path = ?"
+            connection.execute(statement, (len(data), data, _text(scope), path))
+
+        await self._run(work)
+
+    async def delete_if(self, scope: ScopeKey, path: str, *, digests: Collection[bytes]) -> None:
+        """Delete a file if it has one of these digests; raise `FileConflict` if it has another content; do nothing if there is none.
+
+        Cancellation: either nothing was begun, or the file is deleted.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            found = _digest(connection, _text(scope), path)
+            if found is not None and found not in digests:
+                raise FileConflict(path)
+            connection.execute("DELETE FROM files WHERE scope = ? AND path = ?", (_text(scope), path))
+
+        await self._run(work)
+
+    async def delete(self, scope: ScopeKey, path: str) -> None:
+        """Delete a file; do nothing if there is none.
+
+        Cancellation: either nothing was begun, or the file is deleted.
         """
         statement = "DELETE FROM files WHERE scope = ? AND path = ?"
         await self._run(lambda connection: _execute(connection, statement, (_text(scope), path)))
@@ -201,7 +205,7 @@ class SqliteFiles:
     async def move(self, scope: ScopeKey, old: str, new: str) -> None:
         """Move a file, or all files below a folder, in one transaction.
 
-        Cancellation: either it had not begun, or all is moved.
+        Cancellation: either nothing was begun, or everything is moved.
         """
         key = _text(scope)
 
@@ -225,73 +229,22 @@ def _execute(connection: sqlite3.Connection, statement: str, values: tuple[str |
     connection.execute(statement, values)
 
 
+def _digest(connection: sqlite3.Connection, key: str, path: str) -> bytes | None:
+    """Return the digest of the content of a file; None if there is no file."""
+    row = connection.execute("SELECT content FROM files WHERE scope = ? AND path = ?", (key, path)).fetchone()
+    return None if row is None else digest_of(row[0])
+
+
 def _is_there(connection: sqlite3.Connection, key: str, path: str) -> bool:
     return connection.execute("SELECT 1 FROM files WHERE scope = ? AND path = ?", (key, path)).fetchone() is not None
 
 
 def _paths_below(connection: sqlite3.Connection, key: str, folder: str) -> list[str]:
-    # A range and no pattern: what is in the folder lies between "folder/" and "folder0", for "0" comes after "/".
+    # A range, not a pattern: the paths in the folder are between "folder/" and "folder0", because "0" follows "/".
     query = "SELECT path FROM files WHERE scope = ? AND path > ? AND path < ?"
     return [path for (path,) in connection.execute(query, (key, f"{folder}/", f"{folder}0"))]
 
 
 def _check_free(connection: sqlite3.Connection, key: str, path: str) -> None:
-    if any(_is_there(connection, key, one) for one in (path, *parents(path))) or _paths_below(connection, key, path):
+    if any(_is_there(connection, key, taken) for taken in (path, *parents(path))) or _paths_below(connection, key, path):
         raise FileExists(path)
-
-
-def _claim(path: str) -> tuple[int, int]:
-    with _open_files_lock:
-        if not Path(path).parent.is_dir():
-            raise PersistenceError(f"the file database {path!r}: there is no folder {str(Path(path).parent)!r}; make it first")
-        with suppress(FileExistsError):  # and then not opened: closing it would drop every lock that this process has on it, SQLite's too
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise PersistenceError(f"the file database {path!r}: this is no file; give another path")
-        key = (status.st_dev, status.st_ino)
-        if key in _open_files:
-            raise PersistenceError(f"the file database {path!r} is open in this process already; share one SqliteFiles, or close the other")
-        _open_files.add(key)
-        return key
-
-
-def _release(key: tuple[int, int]) -> None:
-    with _open_files_lock:
-        _open_files.discard(key)
-
-
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Check that the file is ours, and make the table in an empty one. A file that is not ours is left as it is."""
-    for setting in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON"):
-        connection.execute(f"PRAGMA {setting}")
-    if _is_empty(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        if _is_empty(connection):  # still, now that no other process can write
-            connection.execute(_TABLE)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FILE_VERSION}")
-        connection.execute("COMMIT")
-    if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise PersistenceError(f"the file database {path!r}: it is another program's, or a SqliteStore's; give another path")
-    version = _pragma(connection, "user_version")
-    if version != FILE_VERSION:
-        raise PersistenceError(
-            f"the file database {path!r}: it has file version {version!r}, this library knows {FILE_VERSION}; upgrade the library"
-        )
-    found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-    if found != [("files", _TABLE)]:
-        raise PersistenceError(f"the file database {path!r}: its table is not that of this library; restore it from a backup")
-    mode = _pragma(connection, "journal_mode = WAL")
-    if mode != "wal":
-        raise PersistenceError(f"the file database {path!r}: its disk cannot do write-ahead logging (mode {mode!r}); put it on a local one")
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> object:
-    row: tuple[object, ...] = connection.execute(f"PRAGMA {name}").fetchone()
-    return row[0]
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return count == 0 and _pragma(connection, "application_id") == 0 and _pragma(connection, "user_version") == 0

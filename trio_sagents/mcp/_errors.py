@@ -1,4 +1,4 @@
-"""What goes wrong with a server. No text here ever holds a value of `env` or `headers`, an argument, or a query."""
+"""What goes wrong with a server. No text here ever has a value of `env` or `headers`, an argument, or a query in it."""
 
 from typing import Final
 
@@ -11,11 +11,11 @@ from trio_sagents.exceptions import SagentsError
 from trio_sagents.mcp._servers import HttpServer, Server, StdioServer, redacted
 
 MAX_WORDS: Final = 400
-"""How much of a server's own words goes into a message, in characters."""
+"""Characters of a server's own words that go into a message."""
 
 
 class McpDisconnected(SagentsError):
-    """There is no connection to an MCP server: it could not be made, it was lost, or its owner has ended."""
+    """There is no connection to an MCP server: it could not be opened, it was lost, or its owner has ended."""
 
     def __init__(self, server: str, why: str) -> None:
         super().__init__(server, why)
@@ -28,7 +28,7 @@ class McpDisconnected(SagentsError):
 
 
 def explain(error: BaseException, server: Server) -> str:
-    """Return why a connection failed: a half sentence, without anything that may be a secret."""
+    """Return why a connection failed, as half a sentence, without anything that may be a secret."""
     for leaf in leaves(error):
         match leaf:
             case httpx2.HTTPError():
@@ -46,3 +46,8 @@ def explain(error: BaseException, server: Server) -> str:
             case _:
                 continue
     return f"it failed with {type(leaves(error)[0]).__name__}"
+
+
+def is_worth_another_way(error: BaseException) -> bool:
+    """Return whether a server that could not be connected to may take another first request: it was there, and it did not like ours."""
+    return not any(isinstance(leaf, OSError | httpx2.TransportError) for leaf in leaves(error))

@@ -1,7 +1,8 @@
-"""A server as a child process: three pipes, a process group of its own, and an end that leaves nothing.
+"""A server as a child process: three pipes, a process group of its own, and an end that leaves nothing behind.
 
-The SDK has a transport for this, too. Ours bounds what the server writes, keeps its standard error off the terminal, and ends
-whatever the server itself has started: the group is killed before the child is reaped, so its id cannot be another's.
+The SDK has a transport for this, too. This one bounds what the server writes, reads messages leniently, keeps the server's standard
+error off the terminal, and ends whatever the server itself has started: the group is killed before the child is reaped, so the id of
+the group cannot belong to somebody else.
 """
 
 import logging
@@ -19,22 +20,22 @@ import trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
 
 from trio_sagents.mcp._servers import StdioServer, redacted
+from trio_sagents.mcp._wire import read_messages
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024
-"""Bytes that one message of a server may have; a longer one ends the connection."""
+"""Bytes that one message of a server may have; a longer message ends the connection."""
 MAX_LOG_LINE: Final = 500
-"""How much is logged of a line of standard error."""
+"""Characters that are logged of a line of standard error."""
 MAX_LINE: Final = 64 * 1024
-"""Bytes that are kept of a line of standard error: secrets are struck out of it before it is cut for the log."""
+"""Bytes that are kept of a line of standard error: secrets are struck out of the line before it is cut for the log."""
 MAX_LOG_LINES: Final = 500
-"""Lines of standard error that are logged of one connection; the rest is read and dropped."""
+"""Lines of standard error that are logged of one connection; the other lines are read and dropped."""
 TERMINATE_TIMEOUT: Final = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 DRAIN_TIMEOUT: Final = 0.5
-"""Seconds for the last words on standard error; a process that has left the group may hold the pipe open."""
+"""Seconds for the last lines of standard error; a process that has left the group may hold the pipe open."""
 log: Final = logging.getLogger("trio_sagents.mcp")
 
 Incoming = SessionMessage | Exception
@@ -42,20 +43,20 @@ Incoming = SessionMessage | Exception
 
 @attrs.define(eq=False)
 class StdioPipes:
-    """The running child, and the tasks that carry its messages."""
+    """The running child, and the tasks that carry messages to it and from it."""
 
     server: StdioServer
     name: str
     process: trio.Process
     on_lost: Callable[[], None]
-    """Called when nothing more can come from the child, or be said to it."""
+    """Called when nothing more can come from the child, or be sent to it."""
     drained: trio.Event = attrs.field(factory=trio.Event)
     """Standard error has been read to its end."""
 
     async def carry(
         self, scope: trio.CancelScope, to_session: MemoryObjectSendStream[Incoming], from_session: MemoryObjectReceiveStream[SessionMessage]
     ) -> None:
-        """Carry what is said, both ways, until `scope` is cancelled: a shielded one, for a child can end only while somebody reads."""
+        """Carry messages both ways until `scope` is cancelled. The scope is shielded, for a child can end only while somebody reads."""
         with scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.read, to_session)
@@ -63,7 +64,7 @@ class StdioPipes:
                 nursery.start_soon(self.drain_errors)
 
     async def read(self, messages: MemoryObjectSendStream[Incoming]) -> None:
-        """Hand on what the child writes, until it has closed its output; drained to the end, or the child could not end."""
+        """Hand on what the child writes, until the child has closed its output. All is read: otherwise the child could not end."""
         assert self.process.stdout is not None
         buffer = bytearray()
         async with messages:
@@ -82,18 +83,15 @@ class StdioPipes:
             self.on_lost()
 
     async def _deliver(self, line: bytes, messages: MemoryObjectSendStream[Incoming]) -> None:
-        if not line.strip():
-            return
-        try:
-            message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValueError:
-            log.debug("MCP server %r wrote a line of %d bytes that is no message; ignored", self.name, len(line))
-            return
+        found = read_messages(line)
+        if not found and line.strip():
+            log.debug("MCP server %r wrote a line of %d bytes that is not a message; ignored", self.name, len(line))
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # nobody listens any more: only drain
-            await messages.send(SessionMessage(message))
+            for message in found:
+                await messages.send(SessionMessage(message))
 
     async def write(self, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
-        """Say what the session wants said."""
+        """Write the messages of the session to the child."""
         assert self.process.stdin is not None
         async with messages:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -104,7 +102,7 @@ class StdioPipes:
         self.on_lost()
 
     async def drain_errors(self) -> None:
-        """Read the child's standard error, into the debug log."""
+        """Read the child's standard error into the debug log."""
         assert self.process.stderr is not None
         left = MAX_LOG_LINES
         rest = b""
@@ -124,13 +122,13 @@ class StdioPipes:
         log.debug("MCP server %r: %s", self.name, redacted(text, self.server)[:MAX_LOG_LINE])
 
     async def end(self) -> None:
-        """End the child, and all that it has started. Bounded, so it may be shielded."""
+        """End the child, and all that it has started. This is bounded, so it may be shielded."""
         assert self.process.stdin is not None
         await self.process.stdin.aclose()
         with trio.move_on_after(self.server.exit_timeout) as patience:
             await _exited(self.process)
         if patience.cancelled_caught:
-            log.debug("MCP server %r does not end by itself: terminated", self.name)
+            log.debug("MCP server %r did not end when its input was closed; it is terminated", self.name)
             self._signal(signal.SIGTERM)
             with trio.move_on_after(TERMINATE_TIMEOUT):
                 await _exited(self.process)
@@ -140,12 +138,12 @@ class StdioPipes:
             await self.drained.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left, or (elsewhere than on Linux) only the dead are
+        with suppress(ProcessLookupError, PermissionError):  # no process is left, or (on other systems than Linux) only dead ones
             os.killpg(self.process.pid, number)
 
 
 async def _exited(process: trio.Process) -> None:
-    """Wait until the child is dead, without reaping it where the system can do that: until then its group's id is its own."""
+    """Wait until the child is dead, without reaping it if the system can do that: until then nobody else has the id of its group."""
     if sys.platform == "linux":
         try:
             fd = os.pidfd_open(process.pid)
@@ -164,7 +162,7 @@ async def _exited(process: trio.Process) -> None:
 async def stdio_streams(
     server: StdioServer, name: str, on_lost: Callable[[], None]
 ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]]:
-    """Start a server's program; leaving the context ends it, and all that it has started.
+    """Start a server's program; leaving the context ends the program, and all that it has started.
 
     Args:
         server: what to start.
@@ -172,7 +170,7 @@ async def stdio_streams(
         on_lost: called, perhaps more than once, when the connection has ended.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
 
     Cancellation: the child has ended, and its pipes are closed.
     """
@@ -185,7 +183,7 @@ async def stdio_streams(
         cwd=server.cwd,
         start_new_session=True,
     )
-    # No checkpoint until the `try`: the child lives already.
+    # No checkpoint until the `try`: the child lives from here on.
     assert process.stdout is not None
     assert process.stderr is not None
     pipes = StdioPipes(server, name, process, on_lost)
@@ -198,7 +196,7 @@ async def stdio_streams(
             try:
                 yield heard, said
             finally:
-                heard.close()  # so the reader, which may wait for the session, goes on and drains
+                heard.close()  # so that the reader, which may wait for the session, continues and drains the pipe
                 # Cancellation: the child must be gone when its owner is; `end` is bounded.
                 with trio.CancelScope(shield=True):
                     await pipes.end()

@@ -1,7 +1,5 @@
 """A server's tools as tools of an agent. Names, descriptions and schemas come from outside: they are bounded, or left out."""
 
-import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
@@ -9,25 +7,20 @@ import attrs
 import mcp_types
 
 from trio_sagents.agent import Tool, ToolResult
-from trio_sagents.data.json import JSON, JSONValue, canonical, plain_json
+from trio_sagents.data.json import JSON, JSONValue, digest_of
+from trio_sagents.mcp._schemas import MAX_NAME, Taken, plain_names, take_schema
 
-MAX_NAME: Final = 64
-"""Characters of a tool's name."""
 MAX_DESCRIPTION: Final = 8192
 """Characters that are taken of a tool's description."""
-MAX_SCHEMA: Final = 64 * 1024
-"""Characters that the JSON text of a tool's schema may have; the tool is left out otherwise."""
 MAX_TOOLS: Final = 1000
 """Tools that are taken of one server."""
-_FORBIDDEN: Final = re.compile(r"[^a-zA-Z0-9_-]")
-log: Final = logging.getLogger("trio_sagents.mcp")
 
-Caller = Callable[[str, JSON], Awaitable[ToolResult]]
+Warn = Callable[[str], None]
 
 
 @attrs.frozen
 class McpHints:
-    """What a server says of a tool's effects. Untrusted: show it, but don't let it decide whether a person is asked."""
+    """What a server says of a tool's effects. Untrusted: show the hints to people, but do not let them decide whether people are asked."""
 
     read_only: bool | None = None
     destructive: bool | None = None
@@ -43,76 +36,77 @@ class McpTool(Tool):
     server: str
     """The name of the connection."""
     remote_name: str
-    """What the server calls it; `name` is that, with the prefix, in characters that every provider takes."""
+    """The name that the server calls the tool by; `name` is that, with the prefix, in characters that every provider takes."""
     hints: McpHints = attrs.field(factory=McpHints)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of what a model and a person are told of the tool: a tool with another one is another tool."""
+        return digest_of([self.remote_name, self.description, self.parameters, attrs.astuple(self.hints)])
+
+
+Caller = Callable[[McpTool, JSON], Awaitable[ToolResult]]
+"""Calls a tool of a server, with the names that the server has for the arguments."""
 
 
 def is_mcp_tool(tool: Tool, server: str | None = None) -> bool:
-    """Return whether a tool is run by an MCP server: by any, or by the one of that name."""
+    """Return whether a tool is run by an MCP server: by any, or by the one with the given name."""
     return isinstance(tool, McpTool) and server in {None, tool.server}
 
 
-def make_tools(listed: Iterable[mcp_types.Tool], server: str, prefix: str, call: Caller) -> Sequence[McpTool]:
-    """Return the tools of a listing, in its order: a new sequence. What cannot be a tool is left out, and logged.
+def make_tools(listed: Iterable[mcp_types.Tool], server: str, prefix: str, call: Caller, warn: Warn) -> Sequence[McpTool]:
+    """Return the tools of a listing, in its order: a new sequence.
 
     Args:
-        listed: as the server listed them.
+        listed: as the server listed the tools.
         server: the name of the connection.
-        prefix: stands before each name.
-        call: calls one, by the server's name for it.
+        prefix: what each name begins with.
+        call: calls a tool.
+        warn: is told what was left out, and why.
     """
-    tools: dict[str, McpTool] = {}
+    found: dict[str, tuple[mcp_types.Tool, Taken]] = {}
     for one in listed:
-        if len(tools) == MAX_TOOLS:
-            log.warning("MCP server %r has more than %d tools; the rest is left out", server, MAX_TOOLS)
+        if len(found) == MAX_TOOLS:
+            warn(f"the server has more than {MAX_TOOLS} tools; the others are left out")
             break
-        try:
-            tool = _make_tool(one, server, _free_name(f"{prefix}{one.name}", tools), call)
-        except (TypeError, ValueError) as exc:
-            log.warning("a tool of MCP server %r is left out: %s", server, str(exc)[:200])
+        if one.name in found:
+            warn(f"the tool {one.name[:100]!r} is listed twice; the second is left out")
             continue
-        tools[tool.name] = tool
-    return tuple(tools.values())
+        try:
+            found[one.name] = (one, take_schema(one.input_schema))
+        except (TypeError, ValueError) as exc:
+            warn(f"the tool {one.name[:100]!r} is left out: {str(exc)[:300]}")
+    names = plain_names(f"{prefix}{name}" for name in found)
+    spare = plain_names([server])[server][: MAX_NAME // 2]
+    return [_make_tool(one, taken, server, names[f"{prefix}{one.name}"], spare, call) for one, taken in found.values()]
 
 
-def _make_tool(listed: mcp_types.Tool, server: str, name: str, call: Caller) -> McpTool:
-    if len(canonical(plain_json(listed.input_schema, f"tool {name!r}: the schema"))) > MAX_SCHEMA:
-        raise ValueError(f"tool {name!r}: the schema has more than {MAX_SCHEMA} characters")
-    remote_name = listed.name
-
+def _make_tool(listed: mcp_types.Tool, taken: Taken, server: str, name: str, spare: str, call: Caller) -> McpTool:
     async def run(**arguments: JSONValue) -> ToolResult:
-        return await call(remote_name, arguments)
+        return await call(tool, {taken.keys.get(key, key): value for key, value in arguments.items()})
 
-    description = _storable(listed.description or "")[:MAX_DESCRIPTION]
-    return McpTool(
+    tool = McpTool(
         name=name,
-        description=description,
-        parameters=listed.input_schema,
+        description=_storable(listed.description or "")[:MAX_DESCRIPTION],
+        parameters=taken.schema,
         function=run,
+        origin=f"mcp:{server}",
+        if_taken=f"{spare}_{name}"[:MAX_NAME],
         server=server,
-        remote_name=remote_name,
-        hints=_hints(listed.annotations),
+        remote_name=listed.name,
+        hints=_hints(listed),
     )
+    return tool
 
 
 def _storable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _hints(said: mcp_types.ToolAnnotations | None) -> McpHints:
+def _hints(listed: mcp_types.Tool) -> McpHints:
+    said = listed.annotations
+    title = listed.title if said is None or said.title is None else said.title
+    shown = None if title is None else _storable(title)[:MAX_NAME]
     if said is None:
-        return McpHints()
-    title = None if said.title is None else _storable(said.title)[:MAX_NAME]
-    return McpHints(said.read_only_hint, said.destructive_hint, said.idempotent_hint, said.open_world_hint, title)
-
-
-def _free_name(wanted: str, taken: "dict[str, McpTool]") -> str:
-    """Return a name that providers take, and no other tool has."""
-    name = _FORBIDDEN.sub("_", wanted)[:MAX_NAME] or "_"
-    number = 1
-    free = name
-    while free in taken:
-        number += 1
-        ending = f"_{number}"
-        free = name[: MAX_NAME - len(ending)] + ending
-    return free
+        return McpHints(title=shown)
+    return McpHints(said.read_only_hint, said.destructive_hint, said.idempotent_hint, said.open_world_hint, shown)

@@ -1,4 +1,4 @@
-"""Questions: a tool with which a model asks people, and waits."""
+"""Questions: a tool with which a model asks a person, and waits for the answer."""
 
 import math
 from typing import Final, Literal
@@ -17,10 +17,10 @@ NAME: Final = "ask_user"
 
 @attrs.frozen
 class Choice:
-    """One answer to choose from."""
+    """An answer to choose from."""
 
     value: str
-    """What you read if it is chosen; unique, not empty."""
+    """What you read if the person chooses this answer; unique, not empty."""
     label: str = ""
     """What the person reads; empty for the value itself."""
 
@@ -32,21 +32,21 @@ async def ask_user(  # noqa: ASYNC124  # a tool without a thread
     allow_other: bool = False,  # noqa: FBT001, FBT002  # arguments of a tool come by name
     allow_cancel: bool = True,  # noqa: FBT001, FBT002
 ) -> str:
-    """Ask the person a question and wait for the answer. Use it where only the person can know, or has to choose.
+    """Ask the person a question and wait for the answer. Use this if only the person can know the answer, or has to choose.
 
     Args:
         question: what to ask; one question, complete in itself.
         kind: "single" for one of the options, "multi" for any number of them, "text" for a free answer.
         options: 2 to 10 answers to choose from, for "single" and "multi"; none for "text".
-        allow_other: whether the person may answer with a text that is no option.
+        allow_other: whether the person may answer with a text that is not an option.
         allow_cancel: whether the person may decline to answer.
     """
     return check_question(question, kind, options or [], allow_other, allow_cancel).text
 
 
 def check_question(question: str, kind: str, options: "list[Choice] | list[str]", allow_other: bool, allow_cancel: bool) -> Question:  # noqa: FBT001
-    """Return the question that a call asks; ValueError, for the model to read, where it cannot be asked."""
-    chosen = [Option(one) if isinstance(one, str) else Option(one.value, one.label) for one in options]
+    """Return the question that a call asks; ValueError, for the model to read, if the question cannot be asked."""
+    chosen = [Option(option) if isinstance(option, str) else Option(option.value, option.label) for option in options]
     if not question.strip():
         raise ValueError("question must not be empty")
     if kind == "text":
@@ -55,7 +55,7 @@ def check_question(question: str, kind: str, options: "list[Choice] | list[str]"
         return Question(question, "text", (), allow_other=False, allow_cancel=allow_cancel)
     if not 2 <= len(chosen) <= MAX_OPTIONS:
         raise ValueError(f"a question to choose from has 2 to {MAX_OPTIONS} options, not {len(chosen)}")
-    values = [one.value for one in chosen]
+    values = [option.value for option in chosen]
     if not all(value.strip() for value in values) or len(set(values)) != len(values):
         raise ValueError("the values of the options must be distinct and not empty")
     return Question(question, "single" if kind == "single" else "multi", chosen, allow_other=allow_other, allow_cancel=allow_cancel)
@@ -66,9 +66,9 @@ class AskUser(Middleware):
     """Give the agent the tool `ask_user`: a call of it interrupts the turn until a person answers, by `Answer`."""
 
     allow_other: bool | None = None
-    """What every question allows; None leaves it to the model."""
+    """Whether every question takes another text than its options; None lets the model choose."""
     allow_cancel: bool | None = None
-    """What every question allows; None leaves it to the model."""
+    """Whether the person may decline every question; None lets the model choose."""
     timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
     """Seconds after which a question counts as declined; `math.inf` waits for ever."""
 
@@ -77,7 +77,7 @@ class AskUser(Middleware):
         return [_TOOL]
 
     async def claim(self, context: MiddlewareContext, call: ToolCall, tool: Tool) -> PendingCall | None:
-        """Ask the person; a call that asks nothing sensible runs, which tells the model so."""
+        """Ask the person. A call whose question cannot be asked runs, and the model reads why."""
         if tool.function is not ask_user:
             return None
         question = self._question(call.arguments)

@@ -1,7 +1,10 @@
-"""Files for a model: tools that read and change a tree of virtual files, and events that tell viewers what changed.
+"""Files for a model: tools that read and change a tree of virtual files, and events that tell viewers of changes.
 
-The tree belongs to a scope, not to the agent: agents of the same scope see each other's files, and files outlive every agent.
-What a tool cannot do is a result that the model can read, never the end of a turn.
+The tree belongs to a scope, not to the agent: agents of the same scope see each other's files, and files live longer than any
+agent. If a tool cannot do something, its result says so to the model; the turn continues.
+
+A tool that changes a file returns when the change is stored, so a stored result never speaks of a change that a crash could undo.
+If the storage fails, the result says that the change is not stored yet.
 """
 
 import functools
@@ -16,39 +19,39 @@ from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolResult
 from trio_sagents.data.config import type_validator
 from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.json import JSON, Opaque
-from trio_sagents.files import FileArea, FileChange, FileError, FileSystem
+from trio_sagents.files import FileArea, FileChange, FileError, FilesUnsaved, FileSystem
 
 FileScope: TypeAlias = str | tuple[str, ...]
-"""What names a tree, as "user:42"."""
-_Function: TypeAlias = Callable[..., Awaitable[str | ToolResult]]  # type: ignore[explicit-any]  # each tool has parameters of its own
+"""The name of a tree, such as "user:42"."""
+_Function: TypeAlias = Callable[..., Awaitable[str | ToolResult]]  # type: ignore[explicit-any]  # each tool has its own parameters
 MAX_LISTED: Final = 1000
-"""Files that one listing shows."""
+"""How many files a listing shows."""
 MAX_LINES: Final = 2000
-"""Lines that one reading shows, unless the model wants fewer."""
+"""How many lines `read_file` shows, unless the model asks for fewer."""
 MAX_CHARS: Final = 60_000
-"""Characters that one reading shows."""
+"""How many characters `read_file` shows."""
 MAX_FOUND: Final = 200
-"""Lines that one search shows."""
+"""How many lines a search shows."""
 MAX_SKIPPED: Final = 20
 _SLASHES: Final = re.compile("/{2,}")
 
 PROMPT: Final = """\
-You have files, in a file system of your own: they are not those of a computer. Their paths begin with "/", as in "/notes/plan.md"; \
-folders come and go with the files in them. The files are still there in later conversations, and others may read and change them \
-meanwhile."""
+You have a file system of your own; its files are not those of a computer. Their paths begin with "/", as in "/notes/plan.md". A \
+folder exists as long as there are files in it. The files are still there in later conversations, and others may read and change \
+them meanwhile."""
 _EDITING: Final = """ Read a file before you change it, and replace small pieces of it. \
-To give it another content as a whole, delete it and create it anew."""
+To replace its whole content, delete the file and create it again."""
 
 
 @attrs.frozen
 class FilesChanged(MiddlewareEvent):
-    """Somebody changed a file that the agent has: the agent, another one with the same files, or the host."""
+    """Somebody changed a file of the agent: the agent itself, another agent with the same files, or the host."""
 
     change: FileChange
 
 
 class FileTools:
-    """What a model may do with the files of one area; each method is a tool, its docstring what the model is told."""
+    """The tools for the files of one area. Each method is a tool; its docstring is what the model is told."""
 
     def __init__(self, area: FileArea) -> None:
         self._area = area
@@ -57,49 +60,48 @@ class FileTools:
         """List the files in a folder and in the folders below it, with their sizes.
 
         Args:
-            folder: path of the folder; "/" for all files.
+            folder: The path of the folder; "/" for all files.
         """
         infos = await self._area.list(_path(folder))
         if not infos:
             return f"There are no files in {folder!r}."
         lines = [f"{info.path} ({info.size} bytes{', read-only' if info.is_read_only else ''})" for info in infos[:MAX_LISTED]]
         if len(infos) > MAX_LISTED:
-            lines.append(f"… and {len(infos) - MAX_LISTED} more; list a folder of these")
+            lines.append(f"… and {len(infos) - MAX_LISTED} more; list one of the folders")
         return "\n".join(lines)
 
     async def read_file(self, path: str, first_line: int = 1, line_count: int = MAX_LINES) -> str:
-        """Read a file, or some lines of it. The text is exactly what is in the file.
+        """Read a file, or some of its lines. The text is exactly what is in the file.
 
         Args:
-            path: path of the file.
-            first_line: number of the first line to read; lines count from 1.
-            line_count: how many lines to read at most.
+            path: The path of the file.
+            first_line: The number of the first line to read; lines count from 1.
+            line_count: How many lines to read at most.
         """
         path = _path(path)
         if first_line < 1 or line_count < 1:
             raise ValueError("first_line and line_count must be at least 1")
-        found = await self._area.read(path, offset=first_line - 1, limit=min(line_count, MAX_LINES))
+        found = await self._area.read(path, offset=first_line - 1, limit=min(line_count, MAX_LINES), fresh=True)
         if not found.line_count:
             return f"[{path} is empty]"
         if not found.text:
-            return f"[{path} has {found.line_count} lines, there is nothing from line {first_line} on]"
+            return f"[{path} has only {found.line_count} lines; there is no line {first_line}]"
         text = _cut(found.text)
         if found.is_whole and text == found.text:
             return text
         first = found.offset + 1
         if text != found.text and not text.endswith("\n"):
-            return (
-                f"[{path}, the beginning of line {first} of {found.line_count}, which is too long to be shown; look for text in it]\n{text}"
-            )
+            place = f"{path}, the beginning of line {first} of {found.line_count}"
+            return f"[{place}; the line is too long to be shown, so look for text in it]\n{text}"
         last = found.offset + text.count("\n") + (not text.endswith("\n"))
         return f"[{path}, lines {first} to {last} of {found.line_count}]\n{text}"
 
     async def create_file(self, path: str, content: str) -> str:
-        """Create a new file. It must not exist yet; folders need not be created.
+        """Create a new file. The file must not exist yet; folders need not be created.
 
         Args:
-            path: path of the new file.
-            content: the whole text of the file.
+            path: The path of the new file.
+            content: The whole text of the file.
         """
         path = _path(path)
         await self._area.create(path, content)
@@ -109,48 +111,54 @@ class FileTools:
         """Replace a piece of text in a file.
 
         Args:
-            path: path of the file.
-            old_text: the text to replace, exactly as it is in the file, blanks and line ends included; it must be there once.
-            new_text: the text to put in its place; empty to delete it.
-            replace_all: replace old_text wherever it is in the file, not only where it is there once.
+            path: The path of the file.
+            old_text: The text to replace, exactly as it is in the file, spaces and line breaks included; it must be in the file once.
+            new_text: The text that takes its place; empty to delete old_text.
+            replace_all: Whether to replace old_text everywhere in the file; then it may be there more than once.
         """
         path = _path(path)
-        count = await self._area.replace(path, old_text, new_text, all=replace_all)
-        return f"Replaced it {count} times in {path}." if count > 1 else f"Replaced it in {path}."
+        try:
+            count = await self._area.replace(path, old_text, new_text, all=replace_all, durable=True)
+        except FilesUnsaved:  # the edit was made, so this is not a failure of the tool
+            return (
+                f"Replaced the text in {path}. The storage has not taken the change yet; saving is retried, but the change is lost "
+                "if the program ends before that."
+            )
+        return f"Replaced the text {count} times in {path}." if count > 1 else f"Replaced the text in {path}."
 
     async def find_in_file(self, text: str, path: str = "/") -> str:
-        """Find the lines in which a text is, in a file or in all files of a folder.
+        """Find the lines that contain a text, in a file or in all files of a folder.
 
         Args:
-            text: what to look for, exactly as it is written, capitals and blanks included; no pattern.
-            path: path of the file or folder; "/" for all files.
+            text: The text to look for, exactly as it is written, capitals and spaces included; it is not a pattern.
+            path: The path of the file or folder; "/" for all files.
         """
         path = _path(path)
         found = await self._area.find(text, path, limit=MAX_FOUND)
-        lines = [f"{match.path}:{match.line}: {match.text}" for match in found.matches] or ["It is nowhere."]
+        lines = [f"{match.path}:{match.line}: {match.text}" for match in found.matches] or ["The text was not found."]
         if not found.is_complete:
             lines.append("… and more; look for a longer text, or in fewer files")
         if found.skipped:
             more = f" and {len(found.skipped) - MAX_SKIPPED} more" if len(found.skipped) > MAX_SKIPPED else ""
-            lines.append(f"Not looked into, for they cannot be read: {', '.join(found.skipped[:MAX_SKIPPED])}{more}")
+            lines.append(f"Not searched, because they cannot be read: {', '.join(found.skipped[:MAX_SKIPPED])}{more}")
         return "\n".join(lines)
 
     async def delete_file(self, path: str) -> str:
-        """Delete a file, for good.
+        """Delete a file. This cannot be undone.
 
         Args:
-            path: path of the file.
+            path: The path of the file.
         """
         path = _path(path)
         await self._area.delete(path)
         return f"Deleted {path}."
 
     async def move_file(self, old_path: str, new_path: str) -> str:
-        """Give a file another path, or move a folder with all that is in it. Nothing is overwritten.
+        """Move a file to another path, or move a folder with everything in it. Nothing is overwritten.
 
         Args:
-            old_path: path of the file or folder.
-            new_path: its new path; nothing may be there yet.
+            old_path: The path of the file or folder.
+            new_path: Its new path; there must be nothing at this path yet.
         """
         old_path = _path(old_path)
         moved = await self._area.move(old_path, _path(new_path))
@@ -166,17 +174,17 @@ FILE_TOOLS: Final = (
     "delete_file",
     "move_file",
 )
-"""The names of all tools, in the order in which a model gets them."""
+"""The names of all tools, in the order in which the model gets them."""
 _CHANGING: Final = frozenset({"create_file", "replace_file_text", "delete_file", "move_file"})
 
 
 def _path(path: str) -> str:
-    """Return a path as a model means it: doubled slashes are one. Everything else that is wrong with it is said to the model."""
+    """Return a path as a model means it: several slashes in a row count as one. Every other fault of the path is told to the model."""
     return _SLASHES.sub("/", path)
 
 
 def _cut(text: str) -> str:
-    """Return the whole lines that fit; the beginning of the first one, where not even that does."""
+    """Return the whole lines that fit; if not even the first line fits, its beginning."""
     if len(text) <= MAX_CHARS:
         return text
     end = text.rfind("\n", 0, MAX_CHARS) + 1
@@ -185,7 +193,7 @@ def _cut(text: str) -> str:
 
 def _check_files(_files: object, _field: "attrs.Attribute[Opaque]", files: object) -> None:
     if not isinstance(files, FileSystem):
-        raise TypeError(f"Files takes what open_files gives, as in Files(files, scope='user:42'), not {files!r}")
+        raise TypeError(f"Files takes the FileSystem of open_files, as in Files(files, scope='user:42'), not {files!r}")
 
 
 def _check_scope(_files: object, _field: "attrs.Attribute[Opaque]", scope: object) -> None:
@@ -195,27 +203,28 @@ def _check_scope(_files: object, _field: "attrs.Attribute[Opaque]", scope: objec
 
 def _names(tools: object) -> Sequence[str]:
     if isinstance(tools, str) or not isinstance(tools, Sequence | frozenset | set):
-        raise TypeError(f"Files.tools must be a sequence of names, not {tools!r}")
+        raise TypeError(f"Files.tools must be a sequence of names of tools, not {tools!r}")
     for name in tools:
         if name not in FILE_TOOLS:
-            raise ValueError(f"Files.tools has no tool {name!r}; it knows {', '.join(FILE_TOOLS)}")
+            raise ValueError(f"Files.tools names {name!r}, which is not one of its tools: {', '.join(FILE_TOOLS)}")
     return tuple(name for name in FILE_TOOLS if name in tools)
 
 
 @attrs.frozen(eq=False)
 class Files(Middleware):
-    """Give the agent files: tools to list, read, create, change, find, delete and move them.
+    """Gives the agent files: tools to list, read, create, edit, search, delete and move them.
 
-    `FilesChanged` tells the agent's viewers of every change in the tree, whoever made it.
+    `FilesChanged` tells the agent's viewers of every change in the tree, whoever made the change.
     """
 
     files: FileSystem = attrs.field(validator=_check_files)
-    """From `open_files`; must be open as long as agents use it, so open it around `open_sessions`."""
+    """From `open_files`. It must stay open as long as agents use it, so open it around `open_sessions`."""
     scope: FileScope | Callable[[MiddlewareContext], FileScope] = attrs.field(kw_only=True, validator=_check_scope)
-    """Whose files: one tree for all agents, or a function that says it of each agent, as `lambda context: f"user:{context.scope}"`, so
-    that each tenant has its own. Asked when the agent starts; what it returns must not come from a model."""
+    """Whose files the agent gets: the name of one tree for all agents, or a function from the context of each agent to that name, such
+    as `lambda context: f"user:{context.scope}"`, so that each tenant has its own tree. It is called when the agent starts. Its
+    result must not depend on anything that a model says."""
     tool_names: Sequence[str] = attrs.field(default=FILE_TOOLS, kw_only=True, alias="tools", converter=_names)
-    """The tools that the agent gets; without those that change files it can only read."""
+    """The tools that the agent gets; without those that change files, it can only read."""
     publish_changes: bool = attrs.field(default=True, kw_only=True, validator=type_validator(bool))
     """Whether viewers get `FilesChanged`."""
 
@@ -223,15 +232,15 @@ class Files(Middleware):
         """Return the files of an agent.
 
         Raises:
-            TypeError: `scope` gave something that names no tree.
-            ValueError: likewise.
+            TypeError: `scope` returned something that cannot name a tree.
+            ValueError: the same, for a text or a tuple.
         """
         return self.files.area(self.scope(context) if callable(self.scope) else self.scope)
 
     async def on_start(self, context: MiddlewareContext) -> None:
-        """Look whose files these are, and begin to tell of changes. A sub-agent leaves that to its parent.
+        """Find out whose files the agent gets, and begin to publish changes. For a sub-agent, its parent publishes them.
 
-        Cancellation: the agent's start is given up; nothing is left.
+        Cancellation: the agent does not start; nothing is left.
         """
         area = self.area(context)
         if self.publish_changes and not context.path:
@@ -242,25 +251,26 @@ class Files(Middleware):
     async def tools(self, context: MiddlewareContext) -> Sequence[Tool]:
         """Return the tools.
 
-        Cancellation: nothing was done.
+        Cancellation: nothing changes.
         """
-        tools = FileTools(self.area(context))
+        # The same object as long as the agent lives: a call that was approved runs on the tool that was shown.
+        tools: FileTools = context.memory.setdefault("tools", FileTools(self.area(context)))
         return [Tool.of(_readable(getattr(tools, name))) for name in self.tool_names]
 
     async def system_prompt(self, context: MiddlewareContext) -> str:
-        """Teach the tools.
+        """Return the instructions for the tools.
 
-        Cancellation: nothing was done.
+        Cancellation: nothing changes.
         """
         return PROMPT + (_EDITING if _CHANGING & set(self.tool_names) else " You can only read them.") if self.tool_names else ""
 
     def debug_summary(self) -> JSON:
-        """Return the names of the tools."""
+        """Return the names of the tools, and whether changes are published."""
         return {"tools": list(self.tool_names), "publish_changes": self.publish_changes}
 
 
 def _readable(function: _Function) -> _Function:
-    """Return the function with its errors as results, in words for the model."""
+    """Return the function, with its errors as results that the model can read."""
 
     @functools.wraps(function)
     async def run(**arguments: Opaque) -> str | ToolResult:

@@ -1,7 +1,7 @@
-"""A history that every provider takes, whatever is in it.
+"""A history that every provider accepts, whatever is in it.
 
-What the library stores is valid already. What a host seeds, what another middleware makes of a request, and what an older
-version has stored may not be; providers answer that with a refusal, at each request, for ever.
+The histories that the library stores are valid. A history that a host seeds, that another middleware makes of a request, or that
+an older version has stored may be invalid. Providers refuse such a history, at each request, for ever.
 """
 
 from collections import deque
@@ -23,12 +23,12 @@ CONTINUE_TEXT: Final = "Continue."
 class PatchToolCalls(Middleware):
     """Make the history of each request valid; the stored one is not changed. Put it last among those that change requests.
 
-    Each call is answered exactly once, right behind the answer that made it: a result that is missing says "cancelled", one that
-    is doubled or answers nothing is left out. The roles are in order, nothing is empty, and ids are unique.
+    Each call is answered exactly once, right behind the answer that made the call. A missing result becomes "cancelled"; a duplicate
+    result, and a result of no call, is left out. The roles are in order, nothing is empty, and ids are unique.
     """
 
     async def before_model(self, context: MiddlewareContext, request: ModelRequest) -> ModelRequest:
-        """Return the request with a valid history: the same object where it is valid.
+        """Return the request with a valid history; the same object if the history is valid already.
 
         Cancellation: nothing was done.
         """
@@ -37,10 +37,10 @@ class PatchToolCalls(Middleware):
 
 
 def valid_history(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages in a form that every provider takes: the same object where they are valid.
+    """Return the messages in a form that every provider accepts; the same object if they are valid already.
 
     Args:
-        messages: oldest first; anything.
+        messages: oldest first; with any content.
     """
     patched = _Patch(messages).run()
     is_same = len(patched) == len(messages) and all(new is old for new, old in zip(patched, messages, strict=True))
@@ -49,14 +49,14 @@ def valid_history(messages: Sequence[Message]) -> Sequence[Message]:
 
 @attrs.define(eq=False)
 class _Patch:
-    """A history while it is put together."""
+    """A history while it is built."""
 
     messages: Sequence[Message]
     patched: list[Message] = attrs.field(factory=list)
     ids: set[str] = attrs.field(factory=set)
     call_ids: set[str] = attrs.field(factory=set)
     results: dict[str, deque[tuple[int, Message, ToolResult]]] = attrs.field(factory=dict)
-    """By the id of their call: where they stand, oldest first."""
+    """By call id: the results of the call, each with its message and the place of the message, oldest first."""
 
     def run(self) -> Sequence[Message]:
         for place, message in enumerate(self.messages):
@@ -72,8 +72,8 @@ class _Patch:
                 case "system":
                     self._add_system(message)
                 case _:
-                    pass  # results stand behind their calls by now
-        first = next((place for place, one in enumerate(self.patched) if one.role != "system"), len(self.patched))
+                    pass  # the results are behind their calls already
+        first = next((place for place, message in enumerate(self.patched) if message.role != "system"), len(self.patched))
         if first == len(self.patched) or self.patched[first].role != "user":
             self.patched.insert(first, self._new("begin", "user", BEGIN_TEXT if first < len(self.patched) else CONTINUE_TEXT))
         if self.patched[-1].role == "assistant":
@@ -81,10 +81,10 @@ class _Patch:
         return self.patched
 
     def _add_system(self, message: Message) -> None:
-        """Add instructions: as they are at the beginning; later as words, for no provider takes them there."""
+        """Add instructions: unchanged at the beginning; later as text of the user, because providers accept them only at the beginning."""
         if not message.text.strip():
             return
-        if all(one.role == "system" for one in self.patched):
+        if all(patched.role == "system" for patched in self.patched):
             self._add(message, tuple(part for part in message.parts if isinstance(part, TextPart)))
         else:
             parts = (TextPart(f"<system>\n{message.text}\n</system>"),)
@@ -115,19 +115,19 @@ class _Patch:
         if not parts:
             return
         last = self.patched[-1] if self.patched else None
-        if last is not None and last.role == "assistant":  # two answers in a row are one; the first has no calls
+        if last is not None and last.role == "assistant":  # two answers in a row become one answer; the first has no calls
             self.patched.pop()
             parts, message = (*last.parts, *parts), attrs.evolve(message, message_id=last.message_id)
             self.ids.discard(last.message_id)
         self._add(message, parts)
-        for _, origin, result in sorted(answers, key=lambda one: one[0]):  # in the order in which they were stored
+        for _, origin, result in sorted(answers, key=lambda answer: answer[0]):  # in the order in which they were stored
             if origin is not None and len(origin.parts) == 1 and origin.role == "tool":
                 self._add(origin, origin.parts)
             else:
                 self.patched.append(self._new(f"result-{result.call_id}", "tool", result))
 
     def _result_of(self, call: ToolCall, place: int, callers: "dict[str, list[int]]") -> tuple[int, Message, ToolResult] | None:
-        """Return the first result behind a call, before another call has its id; with the message it stands in, and its place."""
+        """Return the first result behind a call, with its message and place; None if another call with that id comes before it."""
         following = next((later for later in callers[call.call_id] if later > place), len(self.messages))
         waiting = self.results.get(call.call_id)
         while waiting:
@@ -144,7 +144,7 @@ class _Patch:
         return Message(self._free(f"patched-{name}", self.ids), "tool" if role == "tool" else "user", (part,))
 
     def _free(self, wanted: str, taken: set[str]) -> str:
-        """Return `wanted`, or the like, where that is taken; it is taken from now on."""
+        """Return `wanted`, or a similar id if `wanted` is in use; mark the returned id as used."""
         free, number = wanted, 1
         while free in taken:
             number += 1
@@ -169,7 +169,7 @@ def _user_parts(parts: Iterable[Part]) -> Sequence[Part]:
 
 
 def _answer_parts(parts: Iterable[Part], calls: Sequence[ToolCall]) -> Sequence[Part]:
-    """Return the parts of an answer, its calls as renamed; nothing where it says nothing and calls nothing."""
+    """Return the parts of an answer, with its calls as renamed; nothing if the answer has neither text nor calls."""
     renamed = iter(calls)
     kept: list[Part] = []
     for part in parts:

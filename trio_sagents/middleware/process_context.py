@@ -1,6 +1,6 @@
 """Which context variables of the posting call reach tools.
 
-A turn runs in a copy of the context of the call that brought its first message, so without this middleware all of them do.
+A turn runs in a copy of the context of the call that brought its first message. So without this middleware all variables reach tools.
 """
 
 import contextvars
@@ -18,11 +18,11 @@ Variable = contextvars.ContextVar[Opaque]
 
 @attrs.frozen(init=False, eq=False)
 class ProcessContext(Middleware):
-    """Let only these context variables reach tools, their threads and their sub-agents: all others look unset there.
+    """Let only these context variables reach tools, their threads and their sub-agents: all other variables look unset there.
 
-    Without any it lets none through. What a tool sets is its own. The model call is not affected: an adapter may need what it
-    finds in the context, such as the span of a trace. Hooks of middleware that comes before this one in `Agent.middleware` keep
-    all variables, too; what comes behind it sees, around a tool, what the tool sees.
+    Without arguments no variable reaches a tool. A variable that a tool sets is set for that tool alone. The model call is not
+    affected: an adapter may need the context, for example for the span of a trace. Hooks of middleware that comes before this one in
+    `Agent.middleware` keep all variables, too; the `around_tool` of middleware behind this one sees what the tool sees.
     """
 
     allowed: Sequence[Variable]
@@ -34,26 +34,26 @@ class ProcessContext(Middleware):
             allowed: the variables themselves, not their names.
 
         Raises:
-            TypeError: something else is among them.
+            TypeError: an argument is not a ContextVar.
         """
-        for one in allowed:
-            if not isinstance(one, contextvars.ContextVar):
-                raise TypeError(f"ProcessContext takes ContextVars, not {one!r}")
+        for variable in allowed:
+            if not isinstance(variable, contextvars.ContextVar):
+                raise TypeError(f"ProcessContext takes ContextVars, not {variable!r}")
         self.__attrs_init__(allowed)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     async def around_tool(
         self, context: MiddlewareContext, call: ToolCall, call_next: Callable[[ToolCall], Awaitable[ToolResult]]
     ) -> ToolResult:
-        """Run the call in a context that has the allowed variables alone.
+        """Run the call in a context that has only the allowed variables.
 
-        Cancellation: the tool, if it is in a task, has ended.
+        Cancellation: a tool in a task has ended.
         """
         results: list[ToolResult] = []
 
         async def run() -> None:
             results.append(await call_next(call))
 
-        # A task of its own: a task keeps its context for life. Trio itself finds its run in a thread-local.
+        # In a new task, because a task keeps the context that it began with. Trio itself finds its run in a thread-local.
         async with trio.open_nursery() as nursery:
             self._cleared().run(nursery.start_soon, run)
         return results[0]

@@ -1,11 +1,11 @@
-"""Sub-agents: a tool with which an agent hands a task to another one, and reads its answer."""
+"""Sub-agents: a tool with which an agent hands a task to another agent, and reads the answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Agent, Middleware, MiddlewareContext, Model, Tool, ToolContext, ToolLike, ToolResult
+from trio_sagents.agent import Agent, Middleware, MiddlewareContext, Model, Tool, ToolContext, ToolLike, ToolResult, id_of
 from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.json import JSON, Opaque
 
@@ -21,18 +21,18 @@ class Task:
 
     name: str = attrs.field(validator=attrs.validators.matches_re(r"[a-zA-Z0-9_-]{1,64}"))
     description: str = attrs.field(validator=type_validator(str))
-    """What it is good for; the model reads it to choose."""
+    """What the sub-agent is good for; the model reads this to choose."""
     agent: Agent | None = None
-    """A pre-built agent; None builds one from the fields below."""
+    """A pre-built agent; None builds an agent from the fields below."""
     system_prompt: str = ""
     tools: Sequence[ToolLike] = ()
     middleware: Sequence[Opaque] = ()
     model: Model | None = None
-    """None takes the parent's."""
+    """None takes the model of the parent."""
     until_tool: "str | Sequence[str]" = ()
     until_tool_success: "str | Sequence[str]" = ()
     limits: TurnLimits | None = None
-    """None takes the parent's."""
+    """None takes the limits of the parent."""
 
     def __attrs_post_init__(self) -> None:
         own = (self.system_prompt, self.tools, self.middleware, self.model, self.until_tool, self.until_tool_success, self.limits)
@@ -42,7 +42,7 @@ class Task:
             )
 
     def built(self, parent: Agent) -> Agent:
-        """Return the agent that does it."""
+        """Return the agent that does the task."""
         if self.agent is not None:
             return self.agent
         return Agent(
@@ -61,10 +61,10 @@ class Task:
 
 def _tasks(given: "Iterable[Task]") -> tuple[Task, ...]:
     tasks = tuple(given)
-    for one in tasks:
-        if not isinstance(one, Task):
-            raise TypeError(f"SubAgents takes Tasks, not {one!r}")
-    names = [one.name for one in tasks]
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise TypeError(f"SubAgents takes Tasks, not {task!r}")
+    names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1 or name == GENERAL:
             raise ValueError(f"SubAgents has two tasks named {name!r}")
@@ -79,34 +79,34 @@ def _ids(given: Iterable[str]) -> tuple[str, ...]:
 class SubAgents(Middleware):
     """Give the agent the tool `task`, which runs a sub-agent in a nursery inside the call; several calls run in parallel.
 
-    What a sub-agent asks people interrupts the whole turn, as the agent's own questions do; after the answer it goes on where it
-    was, also in another process.
+    A question or an approval inside a sub-agent interrupts the whole turn, as those of the agent itself do. After the answer the
+    sub-agent continues where it was, also in another process.
     """
 
     tasks: Sequence[Task] = attrs.field(default=(), converter=_tasks)
     general_purpose: bool = attrs.field(default=True, kw_only=True)
-    """Whether there is a sub-agent for anything else, with the agent's own prompt, tools and middleware."""
+    """Whether there is a sub-agent for all other tasks, with the agent's own prompt, tools and middleware."""
     blocked: Sequence[str] = attrs.field(default=BLOCKED, kw_only=True, converter=_ids)
-    """Ids of middleware that the general-purpose one does not inherit; gates (`claim`) hold for it all the same."""
+    """Ids of middleware that the general-purpose sub-agent does not inherit; the gates (`claim`) of the agent hold for it all the same."""
     max_depth: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
-    """How deep sub-agents may nest; at the limit there is no tool `task`."""
+    """How deep sub-agents may nest; a sub-agent at this depth has no tool `task`."""
 
     def __attrs_post_init__(self) -> None:
         if not self.tasks and not self.general_purpose:
             raise ValueError("SubAgents has no task and no general_purpose sub-agent, so there is nothing to hand over to")
 
     async def tools(self, context: MiddlewareContext) -> Sequence[Tool]:
-        """Return `task`, unless this is a sub-agent at the limit of depth."""
+        """Return `task`, unless this is a sub-agent at `max_depth`."""
         if len(context.path) >= self.max_depth:
             return ()
-        # The same object as long as the agent lives: another one would be a newcomer to `Approvals`.
+        # The same object as long as the agent lives: a call that was approved runs on the tool that was shown.
         tool: Tool | None = context.memory.get(NAME)
         if tool is None:
             tool = context.memory[NAME] = self._tool(context.agent)
         return (tool,)
 
     def _tool(self, parent: Agent) -> Tool:
-        agents = {one.name: one.built(parent) for one in self.tasks}
+        agents = {task.name: task.built(parent) for task in self.tasks}
         if self.general_purpose:
             agents[GENERAL] = self._general(parent)
 
@@ -127,22 +127,22 @@ class SubAgents(Middleware):
             return ""
         return (
             f"With the tool `{NAME}` you hand a task that stands on its own to a sub-agent. It sees nothing of this conversation but your "
-            "instructions, and answers once. Hand over several tasks in one answer where they do not depend on each other."
+            "instructions, and answers once. Hand over several tasks in one answer if they do not depend on each other."
         )
 
     def _general(self, parent: Agent) -> Agent:
-        middleware = [one for one in parent.middleware if getattr(one, "middleware_id", type(one).__name__) not in self.blocked]
+        middleware = [each for each in parent.middleware if id_of(each) not in self.blocked]
         return attrs.evolve(parent, middleware=tuple(middleware), mode=None, until_tool=(), until_tool_success=(), name=GENERAL)
 
     def _description(self) -> str:
-        lines = [f"- {one.name}: {one.description}" for one in self.tasks]
+        lines = [f"- {task.name}: {task.description}" for task in self.tasks]
         if self.general_purpose:
             lines.append(f"- {GENERAL}: anything else; it has your own tools")
         return "Hand a task to a sub-agent and read its answer. The tasks:\n" + "\n".join(lines)
 
     def debug_summary(self) -> JSON:
         """Return the names of the tasks."""
-        return {"tasks": [one.name for one in self.tasks], "general_purpose": self.general_purpose, "max_depth": self.max_depth}
+        return {"tasks": [task.name for task in self.tasks], "general_purpose": self.general_purpose, "max_depth": self.max_depth}
 
 
 def _parameters(agents: Mapping[str, Agent]) -> JSON:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.outcomes import COUNT_NAMES, Usage
 from trio_sagents.data.requests import UsageChunk
 
 _NOTHING: Final[JSON] = {}
@@ -90,6 +90,6 @@ class UsageMeter:
         growth = {name: max(0, (total or 0) - int(getattr(self._total, name))) for name, total in totals.items()}
         if not any(growth.values()):
             return []
-        piece = Usage(**growth)
+        piece = Usage(*(growth.get(name, 0) for name in COUNT_NAMES))
         self._total += piece
         return [UsageChunk(piece)]

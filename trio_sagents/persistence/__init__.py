@@ -1,4 +1,14 @@
-"""The stores that come with the library: in memory, and in one SQLite file."""
+"""The stores that come with the library: in memory, and in one SQLite file.
+
+The modules, lowest first. Each module imports only modules that come before it in this list:
+
+    _records                what both stores share: checked arguments, encoded commits, cursors
+    _sqlite_schema          the tables of a `SqliteStore`, and how its file is opened
+    _sqlite_tables          what is done inside a transaction
+    _sqlite_group_commit    `GroupCommit`: many tasks, one transaction
+    memory                  `MemoryStore`
+    sqlite                  `SqliteStore`
+"""
 
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.persistence.sqlite import SqliteStore

@@ -1,4 +1,4 @@
-"""What both stores share: commits and arguments checked and encoded before anything is touched, and opaque cursors."""
+"""What both stores share: arguments and commits are checked and encoded before anything is touched; cursors are opaque."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
 
 CursorKind: TypeAlias = Literal["r", "c"]
-"""Of a page of rows, or of a page of conversations."""
+"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations."""
 RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 
@@ -43,23 +43,27 @@ class EncodedCommit(NamedTuple):
     taken: Sequence[str]
     message_ids: Mapping[str, str]
     state: Mapping[str, str | None]
-    """Only the keys that change; None clears one."""
+    """Only the keys that change; None removes a key."""
     rows: Mapping[str, RowFields]
-    """Row id to its fields, in order; of a row given twice, the place is the first one's and the fields are the last one's."""
+    """Row id to its fields, in order. Of a row that is given twice, the first place and the last fields count."""
     titled: bool
     """Whether the title changes."""
     title: str | None
 
 
 def owner_key(owner: Owner) -> str:
-    """Return the text that stands for an owner: another one for each of `1`, `"1"` and None; TypeError for anything else."""
+    """Return the text that stands for an owner: `1`, `"1"` and None have three different texts.
+
+    Raises:
+        TypeError: it is not an owner.
+    """
     if owner is not None and type(owner) is not str and type(owner) is not int:
         raise TypeError(f"an owner must be str, int or None, not {type(owner).__name__}")
     return "null" if owner is None else json.dumps(owner)
 
 
 def wanted_key(owner: Owner | Unchecked) -> str | None:
-    """Return the text of the owner whose conversations alone are to be seen, or None where it does not matter."""
+    """Return the text of the owner whose conversations alone are visible, or None if all conversations are visible."""
     return None if owner is UNCHECKED else owner_key(owner)
 
 
@@ -68,8 +72,8 @@ def encode_value(value: JSONValue, what: str) -> str:
 
     Raises:
         TypeError: something in it has no JSON form.
-        ValueError: a number is not finite, a text has lone surrogates, or it nests without end.
-        PersistenceError: it has more than `MAX_RECORD_BYTES`.
+        ValueError: a number is not finite, a text has lone surrogates, or the value nests too deeply.
+        PersistenceError: the text has more than `MAX_RECORD_BYTES`.
     """
     try:
         text = dumps(value)
@@ -86,8 +90,8 @@ def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
 
     Raises:
         TypeError: a field has the wrong type.
-        ValueError: a field has a value that cannot be stored, or `owner` is given and is not the commit's.
-        PersistenceError: a record is too big.
+        ValueError: a field has a value that cannot be stored, or `owner` is given and is not the commit's owner.
+        PersistenceError: a record has more than `MAX_RECORD_BYTES`.
     """
     check_id("conversation_id", commit.conversation_id)
     check_name("agent_id", commit.agent_id)
@@ -124,7 +128,7 @@ def _encode_state(commit: Commit) -> Mapping[str, str | None]:
 
 
 def check_name(name: str, value: object) -> str:
-    """Return `value`, which is a str that can be stored; TypeError or ValueError if not."""
+    """Return `value`; TypeError or ValueError unless it is a str that can be stored."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
     return value if value.isascii() else check_text(value, name)
@@ -160,7 +164,7 @@ def _encode_row(row: DisplayMessage) -> RowFields:
 
 
 def message_id_of(record: JSONValue) -> str | None:
-    """Return the id in a stored message, or None where there is none."""
+    """Return the id in a stored message, or None if there is none."""
     value = record.get("message_id") if isinstance(record, Mapping) else None
     return value if isinstance(value, str) and value else None
 
@@ -169,8 +173,8 @@ def decode_record(conversation_id: str, text: object) -> JSON:
     """Return the record that a stored text stands for.
 
     Raises:
-        StateFromFuture: a newer version of the library wrote it.
-        StateError: it is no JSON object.
+        StateFromFuture: a later version of the library wrote it.
+        StateError: the text is not a JSON object.
     """
     value = decode_value(conversation_id, text)
     if not isinstance(value, dict):
@@ -182,7 +186,7 @@ def decode_record(conversation_id: str, text: object) -> JSON:
 
 
 def decode_value(conversation_id: str, text: object) -> JSONValue:
-    """Return the JSON value that a stored text stands for; StateError where it stands for none."""
+    """Return the JSON value that a stored text stands for; StateError if it is not JSON."""
     if type(text) is not str:
         raise StateError(conversation_id, f"a record is stored as {type(text).__name__}, not as text")
     return loads(conversation_id, text)
@@ -212,7 +216,7 @@ def encode_cursor(kind: CursorKind, number: int) -> str:
 
 
 def decode_cursor(kind: CursorKind, name: str, text: str | None) -> int | None:
-    """Return the place that a cursor names, None for None; TypeError or ValueError where it is not one of that list."""
+    """Return the place that a cursor names, or None for None; TypeError or ValueError unless it is a cursor of that kind."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -224,7 +228,7 @@ def decode_cursor(kind: CursorKind, name: str, text: str | None) -> int | None:
 
 
 def check_limit(limit: int) -> int:
-    """Return `limit`, which is 1 to `MAX_PAGE`; TypeError or ValueError if not."""
+    """Return `limit`; TypeError or ValueError unless it is an int from 1 to `MAX_PAGE`."""
     if type(limit) is not int:
         raise TypeError(f"limit must be int, not {type(limit).__name__}")
     if not 1 <= limit <= MAX_PAGE:

@@ -1,16 +1,17 @@
 """Group commit: many tasks, one transaction.
 
-There is no writer task and no thread that lives on. A task that submits while nobody leads becomes the leader: it takes all that
-is queued to a thread, which does it in one transaction. What is submitted meanwhile is the next group; when a leader comes back
-it wakes its members, and makes the first of that group the next leader.
+There is no task of its own for writing, and no thread that stays. A task that submits an operation while no task leads becomes
+the leader: it takes all queued operations to a thread, which does them in one transaction. What is submitted meanwhile is the
+next group. When the leader comes back it wakes the members of its group, and makes the first task of the next group the leader.
 
-One failing member does not fail the others. Most are refused before they have changed anything; where one fails later, the
-transaction is rolled back and done again with a savepoint for each member (they would add a quarter to the cost of every commit).
+One failing member does not fail the others. Most members are refused before they have changed anything. If a member fails later,
+the transaction is rolled back and done again with a savepoint for each member. (Savepoints from the start would add a quarter to
+the cost of every commit.)
 
     queued --taken by a leader--> begun --committed or refused--> done
        `--cancelled--> withdrawn
 
-Invariant: `_led` is true exactly while one task leads or was made the leader and has not run yet; nothing is queued otherwise.
+Invariant: `_led` is true exactly while one task leads, or was made the leader and has not run yet. Otherwise nothing is queued.
 """
 
 import datetime
@@ -22,13 +23,14 @@ from typing import Final, Generic, TypeVar
 import attrs
 import trio
 
+from trio_sagents._sqlite import FileWatch
 from trio_sagents.exceptions import PersistenceError, SagentsError
-from trio_sagents.persistence._sqlite_schema import explain
+from trio_sagents.persistence._sqlite_schema import STORE_FILE
 from trio_sagents.persistence._sqlite_tables import last_change
 
 T = TypeVar("T")
 MAX_GROUP: Final = 1000
-"""The most members of one transaction, so that none waits long for the others of its group."""
+"""The most members of one transaction, so that no member waits long for the others of its group."""
 
 
 class Transaction:
@@ -39,11 +41,11 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.now = datetime.datetime.now(datetime.UTC).isoformat()
-        """When it began, as text."""
+        """When the transaction began, as text."""
         self._change: int | None = None
 
     def next_change(self) -> int:
-        """Return a number above all those given before, by any process."""
+        """Return a number that is larger than all numbers that any process has got before."""
         if self._change is None:
             self._change = last_change(self.connection)
         self._change += 1
@@ -55,12 +57,12 @@ class _Job(Generic[T]):
     """One submitted operation."""
 
     operation: Callable[[Transaction], T]
-    """Called in the thread, perhaps twice: then nothing of the first call is left."""
+    """Called in the thread, perhaps twice: then the first call was undone."""
     task: trio.lowlevel.Task | None = None
-    """Who waits for it; None for the leader itself."""
+    """Who waits for the operation; None for the leader."""
     begun: bool = False
     results: list[T] = attrs.field(factory=list)
-    """The result, when it is done and has succeeded."""
+    """The result, when the operation is done and has succeeded; otherwise empty."""
     error: Exception | None = None
 
     @property
@@ -68,7 +70,7 @@ class _Job(Generic[T]):
         return bool(self.results) or self.error is not None
 
     def take(self) -> T:
-        """Return the result or raise the error, and keep neither: the frames of an error hold this job."""
+        """Return the result or raise the error, and drop both: the frames of an error hold this job."""
         if self.error is None:
             return self.results.pop()
         try:
@@ -80,11 +82,12 @@ class _Job(Generic[T]):
 class GroupCommit:
     """Runs operations one after the other on one connection, grouped into transactions."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, watch: FileWatch) -> None:
         self._connection = connection
         self._path = path
+        self._watch = watch
         self._queued: dict[_Job[object], None] = {}
-        """In order; a dict, so that one can be withdrawn at once."""
+        """In order; a dict, so that a job can be withdrawn in one step."""
         self._led = False
         self._idle = trio.lowlevel.ParkingLot()
         self._thread = trio.CapacityLimiter(1)
@@ -93,18 +96,19 @@ class GroupCommit:
 
     @trio.lowlevel.enable_ki_protection
     async def submit(self, operation: Callable[[Transaction], T]) -> T:
-        """Do one operation, and return its result when the transaction it was in is committed.
+        """Do one operation, and return its result when its transaction is committed.
 
         Raises:
-            PersistenceError: it could not be done, or the transaction could not be committed; nothing of it is stored.
+            PersistenceError: the operation could not be done, or the transaction could not be committed; nothing of it is stored, or
+                the file has gone, and nobody will find it.
             BaseException: what the operation raised; nothing of it is stored.
 
-        Cancellation: either it had not begun, and is withdrawn; or it goes to its end, which SQLite's busy timeout bounds,
-            and its result is returned.
+        Cancellation: either the operation had not begun, and is withdrawn; or it runs to its end, which SQLite's busy timeout
+            bounds, and its result is returned.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         job = _Job(operation)
-        # No checkpoint until it is queued: whoever stops leading looks at the queue in the same step.
+        # No checkpoint until the job is queued: a leader that stops looks at the queue in the same step.
         self._queued[job] = None  # type: ignore[index]  # a queue of jobs of all kinds
         if self._led:
             await self._wait(job)
@@ -115,7 +119,7 @@ class GroupCommit:
         return job.take()
 
     async def wait_idle(self) -> None:
-        """Wait until nobody leads; what was submitted before is done then."""
+        """Wait until no task leads: then everything that was submitted is done."""
         while self._led:
             await self._idle.park()
 
@@ -133,7 +137,7 @@ class GroupCommit:
         job.task = None
 
     async def _lead(self) -> None:
-        # Cancellation: others wait for this task. One pass of the event loop lets all who are about to submit join the group.
+        # Cancellation: others wait for this task. One pass of the event loop lets all tasks that are about to submit join the group.
         await trio.lowlevel.cancel_shielded_checkpoint()
         group = list(islice(self._queued, MAX_GROUP))
         for job in group:
@@ -141,19 +145,19 @@ class GroupCommit:
             job.begun = True
         self.groups += 1
         try:
-            # Cancellation: a group that has begun is always reported, and others wait for it. Bounded by the busy timeout of
-            # SQLite, not by a deadline: a thread cannot be abandoned, and a virtual clock would jump over a deadline.
+            # Cancellation: a group that has begun is always reported, and others wait for it. SQLite's busy timeout bounds this,
+            # and not a deadline: a thread cannot be abandoned, and a virtual clock would jump over a deadline.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._run, group, limiter=self._thread)
         finally:
-            # No checkpoint until somebody leads, or nobody has to.
+            # No checkpoint until another task leads, or nothing is queued.
             for job in group:
                 if not job.is_done:
                     job.error = PersistenceError(f"the database {self._path!r}: the transaction was given up; nothing of it is stored")
                 if job.task is not None:
                     trio.lowlevel.reschedule(job.task)
             for job in self._queued:
-                # Whoever is queued behind a leader waits, in the same step.
+                # A task that queues a job behind a leader waits from that step on.
                 if job.task is not None:  # pragma: no branch
                     trio.lowlevel.reschedule(job.task)
                 break
@@ -162,14 +166,16 @@ class GroupCommit:
                 self._idle.unpark_all()
 
     def _run(self, group: Sequence[_Job[object]]) -> None:
-        """Do a group in one transaction (in the thread)."""
+        """Do a group in one transaction (in the thread). Nothing of it is acknowledged unless the file is there before and after."""
         try:
+            self._watch.check()
             if not self._attempt(group, savepoints=False):
                 self._attempt(group, savepoints=True)
-        except sqlite3.Error as exc:
+            self._watch.check_written()
+        except (sqlite3.Error, PersistenceError) as exc:
             for job in group:
                 job.results.clear()
-                job.error = explain(self._path, exc)
+                job.error = STORE_FILE.explain(self._path, exc) if isinstance(exc, sqlite3.Error) else PersistenceError(str(exc))
                 job.error.__cause__ = exc
         except BaseException:
             for job in group:
@@ -178,9 +184,9 @@ class GroupCommit:
             raise
 
     def _attempt(self, group: Sequence[_Job[object]], *, savepoints: bool) -> bool:
-        """Give each job its result and commit; without savepoints return False, with nothing done, where one has to be undone.
+        """Give each job its result, and commit. Without savepoints, return False and do nothing if a job has to be undone.
 
-        An error is never a local variable: its frames hold this one.
+        An error is never kept in a local variable: the frames of the error hold this frame.
 
         Raises:
             sqlite3.Error: the transaction is lost, with all its members.
@@ -214,7 +220,7 @@ class GroupCommit:
         except sqlite3.Error as exc:
             if not self._connection.in_transaction:
                 raise
-            job.error = explain(self._path, exc)
+            job.error = STORE_FILE.explain(self._path, exc)
             job.error.__cause__ = exc
         except (SagentsError, TypeError, ValueError, OverflowError) as exc:
             job.error = exc

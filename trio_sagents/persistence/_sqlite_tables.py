@@ -1,4 +1,4 @@
-"""What is done inside a transaction: plain functions on a connection. They never begin nor end a transaction themselves."""
+"""What is done inside a transaction: plain functions on a connection. They never begin or end a transaction themselves."""
 
 import datetime
 import sqlite3
@@ -31,7 +31,7 @@ PAGE_OF_ROWS: Final = """SELECT place, row_id, message_id, role, content_type, c
 WHERE conversation = ? AND place < ? ORDER BY place DESC LIMIT ?"""
 PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
 """The tables that hold what belongs to a conversation."""
-_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)  # noqa: S608  # names of our own
+_DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)  # noqa: S608  # the library's own names
 _NO_END: Final = 1 << 62
 LIST_ALL: Final = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations
 WHERE change < ? ORDER BY change DESC LIMIT ?"""
@@ -51,9 +51,9 @@ class _Head:
 
 @contextmanager
 def _reading(connection: sqlite3.Connection, conversation_id: str, query: str, arguments: tuple[object, ...]) -> Iterator[sqlite3.Cursor]:
-    """Run a query; what Python's and SQLite's readers say about damaged values becomes StateError.
+    """Run a query; an error of Python or SQLite about a damaged value becomes a StateError.
 
-    The cursor is closed at once: the frames of an error would keep it, and with it the lock of a reader.
+    The cursor is closed at once: otherwise the frames of an error would keep it open, and with it the lock of a reader.
     """
     try:
         with closing(connection.execute(query, arguments)) as cursor:
@@ -70,7 +70,7 @@ def _decode_owner(conversation_id: str, text: object) -> Owner:
 
 
 def _find(connection: sqlite3.Connection, conversation_id: str) -> tuple[object, ...] | None:
-    """Return the stored head as it is: its owner is compared before anything in it is read."""
+    """Return the stored row of a conversation, undecoded: its owner is compared before anything else in it is read."""
     try:
         row: tuple[object, ...] | None = connection.execute(_FIND, (conversation_id,)).fetchone()
     except (UnicodeDecodeError, sqlite3.DataError) as exc:
@@ -92,11 +92,11 @@ def _decode_head(conversation_id: str, row: tuple[object, ...]) -> _Head:
 
 
 def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, check: Check = accept_all) -> Conversation | None:
-    """Return the conversation with its epoch raised, or None where there is none.
+    """Return the conversation with its epoch raised, or None if there is none.
 
     Raises:
-        ConversationNotFound: somebody else owns it; nothing was changed.
-        StateError: it is damaged; what was changed is to be rolled back.
+        ConversationNotFound: another owner has the conversation; nothing was changed.
+        StateError: the conversation is damaged; the caller rolls the transaction back.
     """
     row = _find(connection, conversation_id)
     if row is None:
@@ -160,13 +160,13 @@ def _load_state(connection: sqlite3.Connection, conversation_id: str, number: in
 
 
 def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None, change: int, now: str) -> int:
-    """Make one commit, and return its revision. On any error what it did so far is to be rolled back.
+    """Make one commit, and return its revision. On any error the caller rolls the transaction back.
 
     Raises:
-        Conflict: the conversation is elsewhere, or somebody else's.
+        Conflict: the stored conversation is not at the revision before the commit, or another owner has it.
         PersistenceError: a message id is used already, or a taken message is not in the queue.
     """
-    one = encoded.commit
+    made = encoded.commit
     head = _compare(connection, encoded, wanted) or _create(connection, encoded, change)
     if encoded.messages:
         connection.executemany(
@@ -180,31 +180,31 @@ def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str |
         _patch_state(connection, encoded, head.number)
     if encoded.rows:
         connection.executemany(_PUT_ROW, [(head.number, row_id, *fields) for row_id, fields in encoded.rows.items()])
-    connection.execute(_CHANGE, (one.revision, change, head.message_count + len(encoded.messages), now, head.number))
-    return one.revision
+    connection.execute(_CHANGE, (made.revision, change, head.message_count + len(encoded.messages), now, head.number))
+    return made.revision
 
 
 def _compare(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None) -> _Head | None:
-    """Return the head that the commit builds on, None for a first commit; Conflict where it is another one."""
-    one = encoded.commit
-    expected = (one.epoch, one.revision - 1)
-    row = _find(connection, one.conversation_id)
-    if row is None and one.revision == 1:
+    """Return the row that the commit builds on, or None for a first commit; Conflict if the stored row is another one."""
+    made = encoded.commit
+    expected = (made.epoch, made.revision - 1)
+    row = _find(connection, made.conversation_id)
+    if row is None and made.revision == 1:
         return None
     if row is None or _is_foreign(row, wanted):
-        raise Conflict(one.conversation_id, expected=expected, found=None)
-    head = _decode_head(one.conversation_id, row)
+        raise Conflict(made.conversation_id, expected=expected, found=None)
+    head = _decode_head(made.conversation_id, row)
     found = (head.epoch, head.revision)
     if found != expected or head.owner_key != encoded.owner_key:
-        raise Conflict(one.conversation_id, expected=expected, found=found)
+        raise Conflict(made.conversation_id, expected=expected, found=found)
     return head
 
 
 def _create(connection: sqlite3.Connection, encoded: EncodedCommit, change: int) -> _Head:
-    one = encoded.commit
-    fields = (one.conversation_id, one.agent_id, encoded.owner_key, one.epoch, 0, change, 0, None, "")
+    made = encoded.commit
+    fields = (made.conversation_id, made.agent_id, encoded.owner_key, made.epoch, 0, change, 0, None, "")
     number = connection.execute(_INSERT, fields).lastrowid or 0
-    return _Head(encoded.owner_key, number, one.epoch, 0, 0)
+    return _Head(encoded.owner_key, number, made.epoch, 0, 0)
 
 
 def _add_message_ids(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
@@ -243,7 +243,7 @@ def _patch_state(connection: sqlite3.Connection, encoded: EncodedCommit, number:
 
 
 def delete(connection: sqlite3.Connection, conversation_id: str, wanted: str | None) -> bool:
-    """Delete all there is of a conversation, damaged or not; False where there is none, or somebody else owns it."""
+    """Delete everything of a conversation, damaged or not; return False if there is none, or if another owner has it."""
     found = connection.execute(
         "SELECT number FROM conversations WHERE conversation_id = ? AND owner = ifnull(?, owner)", (conversation_id, wanted)
     ).fetchone()
@@ -256,7 +256,7 @@ def delete(connection: sqlite3.Connection, conversation_id: str, wanted: str | N
 
 
 def last_change(connection: sqlite3.Connection) -> int:
-    """Return the number of the last change of any conversation, 0 where there was none."""
+    """Return the number of the last change of any conversation, or 0 if there was none."""
     (change,) = connection.execute("SELECT max(change) FROM conversations").fetchone()
     return change if type(change) is int else 0
 
@@ -265,7 +265,7 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
     """Return a page of the transcript.
 
     Raises:
-        ConversationNotFound: there is none, or somebody else owns it.
+        ConversationNotFound: there is no such conversation, or another owner has it.
         StateError: a row is damaged.
     """
     row = _find(connection, conversation_id)
@@ -282,7 +282,7 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
 
 
 def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
-    """Return a page of the list, the one changed last first; StateError where a line of it is damaged."""
+    """Return a page of the list; the conversation that changed last comes first. StateError if an item is damaged."""
     older_than = _NO_END if after is None else after
     place = (older_than, limit + 1)
     query, arguments = (LIST_ALL, place) if wanted is None else (LIST_OWNED, (wanted, *place))

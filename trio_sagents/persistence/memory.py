@@ -1,7 +1,7 @@
 """A store that lives as long as its object: for tests, and for conversations that need not outlive the process.
 
-What is kept are texts, so nothing is shared with a caller. Each method checks its arguments, passes one checkpoint, and then
-acts without another: a cancelled call has done nothing, and a finished one is never reported as cancelled.
+The store keeps texts, so nothing is shared with a caller. Each method checks its arguments, passes one checkpoint, and then
+acts without another checkpoint: a cancelled call has done nothing, and a call that has acted is never reported as cancelled.
 """
 
 import datetime
@@ -67,12 +67,15 @@ class _Stored:
 
 
 class _Order:
-    """Conversations by their last change. Changed ones are appended; what they left behind is dropped now and then."""
+    """Conversations in the order of their last change.
+
+    A conversation that changes is appended again; its earlier entry is dropped now and then, together with others.
+    """
 
     __slots__ = ("_changes", "_live", "_rows")
 
     def __init__(self) -> None:
-        # Invariant: _changes rises; an entry is alive where its conversation still has that change number.
+        # Invariant: _changes rises; an entry is current if its conversation still has that change number.
         self._changes: list[int] = []
         self._rows: list[_Stored] = []
         self._live = 0
@@ -80,9 +83,9 @@ class _Order:
     def append(self, row: _Stored, *, new: bool) -> None:
         self._live += new
         if len(self._changes) >= 2 * self._live + 64:
-            alive = [(change, one) for change, one in zip(self._changes, self._rows, strict=True) if one.change == change]
-            self._changes = [change for change, _ in alive]
-            self._rows = [one for _, one in alive]
+            current = [(change, row) for change, row in zip(self._changes, self._rows, strict=True) if row.change == change]
+            self._changes = [change for change, _ in current]
+            self._rows = [row for _, row in current]
         self._changes.append(row.change)
         self._rows.append(row)
 
@@ -104,8 +107,8 @@ class _Order:
 class MemoryStore:
     """A `ConversationStore` in memory.
 
-    It may serve several `open_sessions` blocks one after the other. Every method takes `owner`: a conversation of another
-    one is like a missing one, and is not touched; `UNCHECKED`, the default, means anybody's.
+    The store may serve several `open_sessions` blocks one after the other. Every method takes `owner`: a conversation of another
+    owner is like a missing one, and is not touched. `UNCHECKED`, the default, stands for any owner.
     """
 
     checks_owner: Literal[True] = True
@@ -122,20 +125,20 @@ class MemoryStore:
     async def load(
         self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED, check: Check = accept_all
     ) -> Conversation | None:
-        """Return the conversation, or None where there is none, and raise its epoch.
+        """Return the conversation, or None if there is none, and raise its epoch.
 
         Args:
-            scope: not looked at.
+            scope: ignored.
             conversation_id: of the conversation.
-            owner: who must own it.
-            check: looks at it before anything is changed; what it raises leaves the row as it is.
+            owner: who must own it; `UNCHECKED` for anybody.
+            check: looks at the conversation before anything is changed; if it raises, nothing is changed.
 
         Returns:
             A new object, which shares nothing with the store.
 
         Raises:
-            ConversationNotFound: somebody else owns it; nothing was changed.
-            StateFromFuture: a newer version of the library wrote it; nothing was changed.
+            ConversationNotFound: another owner has the conversation; nothing was changed.
+            StateFromFuture: a later version of the library wrote it; nothing was changed.
 
         Cancellation: either nothing was changed, or the conversation is returned.
         """
@@ -163,14 +166,14 @@ class MemoryStore:
         """Store a commit, all of it or none, and return its revision.
 
         Args:
-            scope: not looked at.
+            scope: ignored.
             commit: what changes; copied.
-            owner: who must own the conversation; the commit's owner, where given.
+            owner: if given, must be the commit's owner, and own the conversation.
 
         Raises:
-            TypeError: something in it has no JSON form.
-            ValueError: something in it cannot be stored, or the owners differ.
-            Conflict: the store is not at (commit.epoch, commit.revision - 1), or somebody else owns it; nothing was changed.
+            TypeError: a value in the commit has no JSON form.
+            ValueError: a value in the commit cannot be stored, or the owners differ.
+            Conflict: the store is not at (commit.epoch, commit.revision - 1), or another owner has the conversation; nothing was changed.
             PersistenceError: a message id is used already, or a taken message is not in the queue; nothing was changed.
 
         Cancellation: either nothing was stored, or the revision is returned.
@@ -234,20 +237,20 @@ class MemoryStore:
         """Return a page of the transcript.
 
         Args:
-            scope: not looked at.
+            scope: ignored.
             conversation_id: of the conversation.
-            before: a page's `before`, for the next older page; None for the newest.
-            limit: most rows on the page, 1 to 1000.
-            owner: who must own it.
+            before: `before` of a page, for the next older page; None for the newest page.
+            limit: the most rows on the page, 1 to 1000.
+            owner: who must own it; `UNCHECKED` for anybody.
 
         Returns:
-            A new page; rows oldest first.
+            A new page; its rows are in order, the oldest first.
 
         Raises:
-            ConversationNotFound: there is none, or somebody else owns it.
-            ValueError: `before` is no cursor of a transcript, or `limit` is out of range.
+            ConversationNotFound: there is no such conversation, or another owner has it.
+            ValueError: `before` is not a cursor of a transcript, or `limit` is out of range.
 
-        Cancellation: it only reads.
+        Cancellation: nothing is changed.
         """
         place = decode_cursor("r", "before", before)
         check_limit(limit)
@@ -262,18 +265,19 @@ class MemoryStore:
         return HistoryPage(rows, encode_cursor("r", start) if start else None)
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
-        """Return a page of the conversations, the one changed last first.
+        """Return a page of the conversations; the one that changed last comes first.
 
         Args:
-            scope: not looked at.
-            after: a page's `after`, for the next page; None for the first. What changes meanwhile moves to the first page.
-            limit: most items on the page, 1 to 1000.
-            owner: whose conversations.
+            scope: ignored.
+            after: `after` of a page, for the next page; None for the first page. A conversation that changes meanwhile moves to the
+                first page.
+            limit: the most items on the page, 1 to 1000.
+            owner: whose conversations; `UNCHECKED` for all.
 
         Raises:
-            ValueError: `after` is no cursor of this list, or `limit` is out of range.
+            ValueError: `after` is not a cursor of this list, or `limit` is out of range.
 
-        Cancellation: it only reads.
+        Cancellation: nothing is changed.
         """
         place = decode_cursor("c", "after", after)
         check_limit(limit)
@@ -285,12 +289,12 @@ class MemoryStore:
         return ConversationPage(items, encode_cursor("c", found[limit - 1].change) if len(found) > limit else None)
 
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
-        """Delete the conversation and its transcript; False where there is none, or where somebody else owns it.
+        """Delete the conversation and its transcript; return False if there is none, or if another owner has it.
 
         Args:
-            scope: not looked at.
+            scope: ignored.
             conversation_id: of the conversation.
-            owner: who must own it.
+            owner: who must own it; `UNCHECKED` for anybody.
 
         Cancellation: either nothing was deleted, or the answer is returned.
         """

@@ -1,22 +1,41 @@
-"""The boot of one agent: route, build, load, restore or seed. It runs in the agent's own task; each stage names itself."""
+"""How an agent starts: route, build, load, start, and then what callers wait for. Each step gets values and returns values.
 
+All of it runs in the agent's own task, which calls `boot` (see `_task`). Nothing here is called back from below. A step writes its name
+into `Entry.stage` before it begins, so that a failure says how far the start came. Whatever raises here ends this start and no other
+agent: the code of a host that runs in a start (the router, the factory, `from_inputs`, the store, start hooks, `SameScope.key`) is
+contained by that.
+"""
+
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
 
+from trio_sagents._text import shown
 from trio_sagents.agent import Agent
+from trio_sagents.conversation.closing import close_after_crash
+from trio_sagents.conversation.codec import restored, seeded
+from trio_sagents.conversation.ids import Ids
+from trio_sagents.conversation.limits import Limits
+from trio_sagents.conversation.pending import Pending
+from trio_sagents.conversation.state import ConversationState
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
-from trio_sagents.data.json import Opaque, Options, plain_json
+from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.messages import Message
-from trio_sagents.data.rows import closing_rows, closing_updates
+from trio_sagents.data.records import Conversation
+from trio_sagents.data.scopes import Scope
+from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
+from trio_sagents.sessions._admission import is_stored
+from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
-from trio_sagents.sessions._routing import Built
-from trio_sagents.storage import Asker, CommitQueue
-from trio_sagents.supervisor import Blueprint, Change, Entry, LeaseKeeper, Ledger, LiveAgent, Runtime, await_host, wall_clock
+from trio_sagents.sessions._routing import Factory, FactoryRouter
+from trio_sagents.storage import Asker
+from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, LeaseKeeper, OwnedAgent, Services, await_host, compose_agent
+from trio_sagents.supervisor._bell import Bell
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
 MIN_SLACK = 32 * 1024
@@ -26,134 +45,90 @@ _BUILT = "an Agent, or (Agent, SessionOpts)"
 
 
 @attrs.frozen
-class Booter:
-    """Makes live agents."""
+class Seed:
+    """What a fresh conversation begins with."""
 
-    config: SessionConfig
-    runtime: Runtime
-
-    async def boot(self, entry: Entry, nursery: trio.Nursery) -> LiveAgent:
-        """Return the agent of a reservation, ready to go live.
-
-        Raises:
-            TypeError: the router or the factory returned something else; the message shows what is expected.
-            ConversationNotFound: the stored conversation belongs to another scope; it was not touched.
-            StateError: what is stored cannot be used; it was not touched.
-            RunsElsewhere, RegistryUnavailable: another process has its lease, or nobody could say; nothing was loaded.
-
-        Cancellation: nothing is left; at most the stored epoch was raised.
-        """
-        entry.stage = "route"
-        router = self.config.factory_router
-        routed: object = await await_host(router.resolve, entry.scope, entry.conversation_id, entry.request_opts)
-        if not (isinstance(routed, tuple) and len(routed) == 2 and callable(getattr(routed[0], "create_agent", None))):
-            raise TypeError(f"{type(router).__name__}.resolve must return {_ROUTED}, not {type(routed).__name__}")
-        factory, factory_config = routed
-        entry.stage = "build"
-        built = await await_host(factory.create_agent, entry.agent_id, factory_config)
-        agent, options = _checked(type(factory).__name__, built)
-        blueprint = self._blueprint(entry, agent, options)
-        entry.stage = "load"
-        if self.runtime.leases is not None:
-            await acquire_lease(self.runtime, self.runtime.leases, entry)
-        ledger = await self._load(entry, blueprint, options)
-        entry.stage = "start"
-        live = LiveAgent(entry, self.runtime, blueprint, ledger, nursery)
-        await live.pipeline.start(live.home)
-        due = ledger.interrupt
-        if due is not None and due.expires_at is not None and due.expires_at <= wall_clock():
-            await live.answering.expire(due)
-        return live
-
-    def _blueprint(self, entry: Entry, agent: Agent, options: SessionOpts) -> Blueprint:
-        overrides = dict(options.supervisor_opts)
-        timeout = overrides.pop("inactivity_timeout", self.config.inactivity_timeout)
-        preprocessor: MessagePreprocessor | None = overrides.pop("message_preprocessor", None)
-        if preprocessor is not None and not callable(preprocessor):
-            raise TypeError(f"supervisor_opts['message_preprocessor'] must be an async function, not {type(preprocessor).__name__}")
-        policy: SessionPolicy = attrs.evolve(self.config.policy, **overrides) if overrides else self.config.policy
-        return Blueprint(agent, entry.scope, policy, timeout, preprocessor, options.app_internal)
-
-    async def _load(self, entry: Entry, blueprint: Blueprint, options: SessionOpts) -> Ledger:
-        conversation_id = entry.conversation_id
-        runtime = self.runtime
-        ledger = Ledger(
-            conversation_id,
-            entry.agent_id,
-            entry.scope,
-            entry.owner,
-            runtime.new_incarnation(),
-            runtime.commits,
-            blueprint.policy.max_state_bytes,
-            max(2 * blueprint.policy.max_message_bytes, MIN_SLACK),
-        )
-        asker = runtime.access.asker(entry.scope)
-        # What is stored is looked at before it is touched: a state that cannot be used is left as it is.
-        stored = await runtime.commits.load(asker, conversation_id, entry.agent_id, ledger.restore)
-        if stored is None:
-            # Later than any epoch of a conversation that had this id and was deleted: who still writes to that one is refused.
-            ledger.epoch = time.time_ns() // 1000
-            if options.fresh_state_attrs:
-                ledger.seed(*_seed(options.fresh_state_attrs))
-            return ledger
-        if not runtime.access.owns(entry.scope, stored.owner):
-            raise ConversationNotFound(conversation_id)
-        ledger.owner = stored.owner
-        if closing := ledger.closing():
-            # A crash cut the last turn: it is closed before anybody sees it, and not run again.
-            change = Change(
-                lifecycle="on_error",
-                actor=entry.scope,
-                messages=closing,
-                draft=None,
-                standing={} if ledger.taken else None,
-                shown=closing,
-                rows=closing_rows(ledger.messages_as_run(), closing, wall_clock()),
-                tool_updates=closing_updates(closing),
-            )
-            await ledger.submit(change, lambda _saved, _error: None).wait()
-        return ledger
+    messages: Sequence[Message] = ()
+    todos: Sequence[Todo] = ()
+    metadata: JSON = attrs.field(factory=dict)
 
 
-async def acquire_lease(runtime: Runtime, leases: LeaseKeeper, entry: Entry) -> None:
-    """Get the lease of a conversation for an entry.
+async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
+    """Return the agent of a reservation, ready to go live.
+
+    Args:
+        config: the settings of the block.
+        runtime: the shared services.
+        entry: the reservation.
+        actions: what callers want done before anybody sees the agent.
+        nursery: the agent's own.
 
     Raises:
-        RunsElsewhere: another process has it.
-        RegistryUnavailable: nobody could say.
-        ConversationNotFound: another process has it, and the conversation is another scope's: that looks as if it were not there.
+        TypeError: the router or the factory returned something else; the message shows what is expected.
+        ConversationNotFound: the stored conversation belongs to another scope; it was not changed.
+        StateError: the stored state is unusable; it was not changed.
+        RunsElsewhere, RegistryUnavailable: another process holds its lease, or that is unknown; nothing was loaded.
 
-    Cancellation: what may have been got is given back.
+    Cancellation: nothing is left; at most the stored epoch was raised.
     """
-    try:
-        await leases.acquire(entry)
-    except RunsElsewhere as exc:
-        elsewhere = exc
-    else:
-        return
-    # It cannot be loaded to see whose it is: that would fence the agent that runs there.
-    asker, commits = runtime.access.asker(entry.scope), runtime.commits
-    if not await _is_stored(commits, asker, entry) and await _is_stored(commits, Asker(entry.scope), entry):
-        raise ConversationNotFound(entry.conversation_id)
-    raise elsewhere
+    entry.stage = "route"
+    factory, factory_config = await route(config.factory_router, entry.scope, entry.conversation_id, entry.request_opts)
+    entry.stage = "build"
+    agent, options = await build(factory, factory_config, entry.agent_id)
+    blueprint, seed = blueprint_of(config, entry.scope, agent, options), seed_of(options.fresh_state_attrs)
+    entry.stage = "load"
+    if runtime.leases is not None:
+        await acquire_lease(runtime, runtime.leases, entry)
+    journal = await load(runtime, entry, blueprint.policy, seed)
+    entry.stage = "start"
+    live = compose_agent(entry, runtime, blueprint, journal, nursery)
+    await live.start_middleware()
+    while (action := actions.next_of(entry)) is not None:
+        await action.run(live)
+    return live
 
 
-async def _is_stored(commits: CommitQueue, asker: Asker, entry: Entry) -> bool:
-    return await commits.read(commits.store.exists(asker, entry.conversation_id))
+async def route(router: FactoryRouter, scope: Scope, conversation_id: str, request_opts: Options) -> tuple[Factory, Opaque]:
+    """Ask the router for the factory of a conversation, and for the config that the factory gets."""
+    routed: object = await await_host(router.resolve, scope, conversation_id, request_opts)
+    if not (isinstance(routed, tuple) and len(routed) == 2 and callable(getattr(routed[0], "create_agent", None))):
+        raise TypeError(f"{type(router).__name__}.resolve must return {_ROUTED}, not {_found(routed)}")
+    factory: Factory = routed[0]
+    return factory, routed[1]
 
 
-def _checked(factory: str, built: Built) -> tuple[Agent, SessionOpts]:
+async def build(factory: Factory, factory_config: Opaque, agent_id: str) -> tuple[Agent, SessionOpts]:
+    """Have the factory build an agent, and the options of its session."""
+    built: object = await await_host(factory.create_agent, agent_id, factory_config)
     match built:
         case Agent():
             return built, NO_OPTIONS
         case (Agent() as agent, SessionOpts() as options):
             return agent, options
         case _:
-            raise TypeError(f"{factory}.create_agent must return {_BUILT}, not {type(built).__name__}")
+            raise TypeError(f"{type(factory).__name__}.create_agent must return {_BUILT}, not {_found(built)}")
 
 
-def _seed(fresh: Options) -> tuple[list[Message], Sequence[Todo], Opaque]:
-    """Return the beginning of a fresh conversation, checked."""
+def _found(value: object) -> str:
+    """Return the type of what a host returned; the value is not shown, for it may hold secrets."""
+    if isinstance(value, tuple):
+        return f"({', '.join(type(part).__name__ for part in value[:4])})"
+    return shown(value) if isinstance(value, type) else type(value).__name__
+
+
+def blueprint_of(config: SessionConfig, scope: Scope, agent: Agent, options: SessionOpts) -> Blueprint:
+    """Return an agent with the settings of its session: those of the block, with the overrides of the session."""
+    overrides = dict(options.supervisor_opts)
+    timeout = overrides.pop("inactivity_timeout", config.inactivity_timeout)
+    preprocessor: MessagePreprocessor | None = overrides.pop("message_preprocessor", None)
+    policy: SessionPolicy = attrs.evolve(config.policy, **overrides) if overrides else config.policy
+    return Blueprint(agent, scope, policy, timeout, preprocessor, options.app_internal)
+
+
+def seed_of(fresh: Options) -> Seed | None:
+    """Return what a fresh conversation begins with, checked; None if it begins empty."""
+    if not fresh:
+        return None
     messages: list[Message] = []
     for given in fresh.get("messages", ()):
         if not isinstance(given, Message):
@@ -165,7 +140,77 @@ def _seed(fresh: Options) -> tuple[list[Message], Sequence[Todo], Opaque]:
         if not isinstance(todo, Todo):
             raise TypeError(f"fresh_state_attrs['todos'] must be Todos or texts, not {type(given).__name__}")
         todos.append(todo)
-    metadata = plain_json(fresh.get("metadata", {}))
-    if not isinstance(metadata, dict):
+    metadata = plain_json(fresh.get("metadata", {}), "fresh_state_attrs['metadata']")
+    if not isinstance(metadata, Mapping):
         raise TypeError(f"fresh_state_attrs['metadata'] must be a mapping, not {type(metadata).__name__}")
-    return messages, checked_todos(todos, "fresh_state_attrs['todos']"), metadata
+    return Seed(messages, checked_todos(todos, "fresh_state_attrs['todos']"), metadata)
+
+
+async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: Seed | None) -> Journal:
+    """Restore what is stored, or begin a fresh conversation; close a turn that a crash has cut."""
+    conversation_id, owner, epoch, revision = entry.conversation_id, entry.owner, time.time_ns() // 1000, 0
+    ids = Ids(runtime.new_incarnation())
+    limits = Limits(policy.max_state_bytes, max(2 * policy.max_message_bytes, MIN_SLACK))
+    found: list[ConversationState] = []
+
+    def check(stored: Conversation) -> None:
+        """Decode what is stored, before it is touched: a state that is unusable is left as it is."""
+        found[:] = [restored(stored, ids, limits)]
+
+    stored = await runtime.commits.load(runtime.access.asker(entry.scope), conversation_id, entry.agent_id, check)
+    if stored is None:
+        # The epoch is later than that of any deleted conversation that had this id: whoever still writes to that one is refused.
+        state = ConversationState()
+        if seed is not None:
+            state = seeded(conversation_id, seed.messages, seed.todos, seed.metadata, limits)
+            ids.claim(seed.messages)
+    else:
+        if not runtime.access.owns(entry.scope, stored.owner):
+            raise ConversationNotFound(conversation_id)
+        (state,), owner, epoch, revision = found, stored.owner, stored.epoch, stored.revision
+    identity = Identity(conversation_id, entry.agent_id, entry.scope, owner, ids.incarnation, epoch)
+    journal = Journal(
+        identity,
+        runtime.commits,
+        state,
+        ids,
+        limits,
+        Bell(),
+        fence=functools.partial(_fence, entry),
+        pending=Pending.of(state, revision),
+        replay_events=policy.replay_events,
+    )
+    closing = close_after_crash(journal.moment())
+    if closing is not None:
+        # A crash cut the last turn: it is closed before anybody sees it, and it does not run again.
+        await journal.submit(attrs.evolve(closing, actor=entry.scope)).wait()
+    return journal
+
+
+def _fence(entry: Entry) -> None:
+    """Another writer took over the conversation: this agent has no business here any more."""
+    entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+
+
+async def acquire_lease(runtime: Services, leases: LeaseKeeper, entry: Entry) -> None:
+    """Get the lease of a conversation for an entry.
+
+    Raises:
+        RunsElsewhere: another process holds it.
+        RegistryUnavailable: it is unknown whether another process holds it.
+        ConversationNotFound: another process holds it, and the conversation is another scope's: that looks as if it did not exist.
+
+    Cancellation: a lease that may have been acquired is given back.
+    """
+    try:
+        await leases.acquire(entry)
+    except RunsElsewhere as exc:
+        elsewhere = exc
+    else:
+        return
+    # The conversation cannot be loaded to see whose it is: that would fence the agent that runs there.
+    conversation_id = entry.conversation_id
+    is_seen = await is_stored(runtime, runtime.access.asker(entry.scope), conversation_id)
+    if not is_seen and await is_stored(runtime, Asker(entry.scope), conversation_id):
+        raise ConversationNotFound(conversation_id)
+    raise elsewhere

@@ -1,49 +1,60 @@
 """The composition root: what is opened, in which order, and how it ends.
 
-    store
-    └── services nursery      store writer, timers and leases, each in a shielded scope
+    store, leases
+    └── services nursery      writes to the store, timers and leases, in a shielded scope
         └── supervisor nursery
             └── one nursery per agent
 
-The services are shielded, so that what ending agents save still lands, and they end after the supervisor nursery has ended.
-Every wait on a service is bounded (`settle_timeout`), so the shield is, too.
+The services are shielded, so that what ending agents save is still written, and they end after the supervisor nursery has ended.
+Every wait on a service is bounded by `settle_timeout`, so the time under the shield is bounded too.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
 import trio
 
+from trio_sagents._text import shown
 from trio_sagents._trio.groups import is_cancelled, split_cancelled
+from trio_sagents._trio.place import require_trio
 from trio_sagents._trio.timers import Timers
-from trio_sagents.sessions._boot import Booter
+from trio_sagents.sessions._admission import Admission
 from trio_sagents.sessions._closing import close_agents
-from trio_sagents.sessions._config import SessionConfig
+from trio_sagents.sessions._config import SessionConfig, router_hint
+from trio_sagents.sessions._mailboxes import Mailboxes
 from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
+from trio_sagents.sessions._task import Setup
 from trio_sagents.storage import CommitQueue, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import OpenableStore
-from trio_sagents.supervisor import Access, LeaseKeeper, Registry, Runtime
+from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Services, ViewerAdmission
 
 
 @asynccontextmanager
 async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
     """Open the sessions of one host; leaving the block ends every agent.
 
-    Left normally: nothing starts any more, turns may finish for `policy.grace_period`, the rest is cut and settled. Left by an
-    error, or cancelled from outside: turns are cut and settled at once. Whatever the block raised leaves as it is; if an agent
-    raised `KeyboardInterrupt` or `SystemExit`, that leaves, in a group with the block's own error where there is one.
+    If the block is left normally, no agent starts any more, turns may finish for `policy.grace_period`, and the others are cut and
+    settled. If the block raised, or was cancelled from outside, turns are cut and settled at once. Whatever the block raised leaves
+    `open_sessions` as that object. If an agent raised `KeyboardInterrupt` or `SystemExit`, that leaves, in a group with what the
+    block raised.
 
     Args:
         config: the settings.
 
     Raises:
+        RuntimeError: Trio is not running here; the message says what to do.
+        TypeError: `config` is not a SessionConfig.
         PersistenceError: the store could not be opened; nothing was started.
 
     Cancellation: every agent has ended and every turn is settled when the block is left.
     """
+    require_trio("open_sessions")
     if not isinstance(config, SessionConfig):
-        raise TypeError(f"open_sessions takes a SessionConfig, not {config!r}")
+        router = "router" if callable(getattr(config, "resolve", None)) else router_hint(config)
+        hint = f"; did you mean SessionConfig(factory_router={router})?" if router else ""
+        raise TypeError(f"open_sessions takes a SessionConfig, not {shown(config)}{hint}")
     adapter = config.store_adapter()
     async with AsyncExitStack() as stack:
         for store in (*_stores(adapter), config.leases):
@@ -58,7 +69,7 @@ def _stores(adapter: StoreAdapter) -> tuple[object, ...]:
         case UnifiedStore(store=store):
             return (store,)
         case SplitStore(states=states, display=display):
-            distinct: dict[int, object] = {id(one): one for one in (states, display)}
+            distinct: dict[int, object] = {id(store): store for store in (states, display)}
             return tuple(distinct.values())
         case _:
             return ()
@@ -67,28 +78,28 @@ def _stores(adapter: StoreAdapter) -> tuple[object, ...]:
 @asynccontextmanager
 async def _run_sessions(config: SessionConfig, adapter: StoreAdapter) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
-    sessions: Sessions | None = None
+    block: Block | None = None
     try:
         async with trio.open_nursery() as services:
             scope = trio.CancelScope()
             writing = await services.start(_open_service_nursery, scope)
-            # Cancellation: the host's cancellation must not reach the writer, or the last saves would be lost. Not before it has
-            # started: a starter that is cancelled starts nothing, and nobody would end what sleeps in a shield.
+            # Cancellation: a cancellation of the host must not reach the writes, or the last saves would be lost. The scope is shielded
+            # only once its task has started: if `start` is cancelled, nothing would cancel a shielded task.
             scope.shield = True
             timers = Timers()
             writing.start_soon(timers.run, name="timers")
             try:
                 async with trio.open_nursery() as supervisor:
-                    sessions = _compose(config, adapter, writing, timers, supervisor)
+                    block = Block.of(config, adapter, writing, timers, supervisor)
                     try:
-                        yield sessions
+                        yield block.sessions
                     except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is
                         host = exc
-                    await close_agents(sessions, host)
+                    await close_agents(block.close(), host)
             finally:
                 scope.cancel()
-                if sessions is not None:
-                    sessions.hang_up()
+                if block is not None:
+                    block.mailboxes.hang_up()
     except BaseException as exc:  # noqa: ASYNC103, BLE001  # raised again, together with the host's
         _raise_both(host, exc)
     if host is not None:
@@ -102,20 +113,55 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
             await trio.sleep_forever()
 
 
-def _compose(config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> Sessions:
-    runtime = Runtime(
-        Registry(config.policy.max_sessions, config.policy.max_sessions_per_scope),
-        CommitQueue(adapter, writing),
-        timers,
-        config.presence,
-        Access(config.authorizer),
-        supervisor,
-        config.agent_id_fun,
-        None if config.leases is None else LeaseKeeper(config.leases, config.policy.lease_ttl, config.policy.settle_timeout),
-    )
-    if runtime.leases is not None:
-        writing.start_soon(runtime.leases.run, name="leases")
-    return Sessions(config, runtime, Starter(runtime, Booter(config, runtime), config.policy.start_timeout))
+@attrs.frozen(eq=False)
+class Block:
+    """The parts of one block, put together."""
+
+    runtime: Services
+    admission: Admission
+    starter: Starter
+    mailboxes: Mailboxes
+    sessions: Sessions
+
+    @classmethod
+    def of(cls, config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> "Block":
+        """Put the parts together, and start the service of the leases.
+
+        Args:
+            config: the settings.
+            adapter: of the store.
+            writing: the nursery of the services.
+            timers: the service that keeps the time.
+            supervisor: the parent of every agent.
+        """
+        policy, access = config.policy, Access(config.authorizer)
+        runtime = Services(
+            Registry(policy.max_sessions, policy.max_sessions_per_scope),
+            CommitQueue(adapter, writing),
+            timers,
+            config.presence,
+            access,
+            supervisor,
+            config.agent_id_fun,
+            ViewerAdmission(access, policy.reauthorize_interval, writing),
+            None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout),
+        )
+        if runtime.leases is not None:
+            writing.start_soon(runtime.leases.run, name="leases")
+        if config.presence.pubsub is not None:
+            writing.start_soon(config.presence.run, name="presence")
+        if not access.is_synchronous:
+            writing.start_soon(runtime.viewer_admission.run, runtime.subscriptions, runtime.enrol, name="viewers")
+        admission = Admission(runtime)
+        starter = Starter(Setup(config, runtime))
+        mailboxes = Mailboxes(runtime, policy)
+        return cls(runtime, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
+
+    def close(self) -> tuple[Entry, ...]:
+        """Refuse every entry from now on, and return the agents that are left."""
+        self.admission.is_over = True
+        self.starter.is_closed = True
+        return tuple(self.runtime.registry)
 
 
 def _raise_both(host: BaseException | None, exc: BaseException) -> None:

@@ -14,7 +14,7 @@ class SessionInfo:
     agent: AgentHandle
     """Bound to the scope of the call."""
     started: bool
-    """Whether this call is the one that started it: exactly one call per boot."""
+    """Whether this call started the agent. Exactly one call per start gets True."""
 
 
 @attrs.frozen
@@ -22,26 +22,30 @@ class DrainReport:
     """What became of the agents when they were drained."""
 
     idle: int
-    """Ended at once: they had nothing to do."""
+    """Agents that had nothing to do, and ended at once."""
     finished: int
-    """Ended their turn within `grace_period`."""
+    """Agents that finished their turn within `grace_period`."""
     cancelled: int
-    """Their turn was cut, and settled."""
+    """Agents whose turn was cut, and settled."""
     queued: int
     """Accepted messages that wait for the next start, over all agents."""
 
 
 @attrs.frozen
 class SessionsStatistics:
-    """Counts at one moment."""
+    """Counts of one moment, over all scopes."""
 
     agents: int
-    """Ids that are taken: agents that boot, live or end."""
+    """Agent ids in use: `booting`, `stopping`, and those that accept commands."""
     booting: int
+    """Agents that are starting."""
     running: int
-    """Turns that run."""
+    """Turns that are running."""
     stopping: int
+    """Agents that are ending, and conversations that are being deleted."""
     subscriptions: int
+    """Open subscriptions, whether an agent is running or not."""
     pending_writes: int
-    """Conversations with writes at the store."""
+    """Conversations with writes that the store has not answered."""
     timers: int
+    """Timers that are set."""

@@ -1,38 +1,75 @@
-"""The front door. Each method: check the arguments, ask the authorizer, decide in one step, then wait."""
+"""The front door, from top to bottom: lifecycle, messages, decisions, viewers, looking, what is stored.
 
+Each method checks its arguments, asks the authorizer, decides in one step, and only then waits. It is short: what it does is in the
+modules above it. `Admission` lets callers in, `Starter` has an agent running exactly once, and the agent itself does the rest.
+"""
+
+import fnmatch
+import functools
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar
 
 import attrs
 import trio
 
-from trio_sagents._trio.tree import is_inside
-from trio_sagents.broadcast import Presence, Subscriber, Subscription
+from trio_sagents._text import shown
+from trio_sagents.broadcast import Presence, Subscriber
 from trio_sagents.data.cursors import Cursor
+from trio_sagents.data.decisions import Decision
 from trio_sagents.data.ids import check_id, conversation_topic
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.records import ConversationPage, HistoryPage
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.exceptions import AgentNotRunning
-from trio_sagents.sessions._asking import Opts, check_opts
+from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
 from trio_sagents.sessions._closing import drain_agents
-from trio_sagents.sessions._deciding import Deciding
-from trio_sagents.sessions._reports import DrainReport, SessionInfo
+from trio_sagents.sessions._commands import Dismiss, Post, Resume
+from trio_sagents.sessions._config import SessionConfig
+from trio_sagents.sessions._deleting import delete_conversation
+from trio_sagents.sessions._mailboxes import Mailboxes
+from trio_sagents.sessions._page import Page, ReadHistory, open_page
+from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
+from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._watch import Watch
-from trio_sagents.supervisor import Phase, Posted, Receipt, cancel_turn, check_grace, handle_of, stop_entry
-
-S = TypeVar("S", bound=Subscriber)
+from trio_sagents.supervisor import (
+    AgentHandle,
+    AgentInfo,
+    Phase,
+    Posted,
+    Receipt,
+    Services,
+    check_decisions,
+    check_grace,
+    handle_of,
+    stop_entry,
+)
 
 
 @attrs.define(eq=False)
-class Sessions(Deciding):
-    """All conversations of one `open_sessions` block. Every entry takes the caller's scope, and asks who that is."""
+class Sessions:
+    """All conversations of one `open_sessions` block. Every entry takes the caller's scope, and asks the authorizer about it.
+
+    Use it in the run of Trio that opened it: every method raises RuntimeError in another thread or another run.
+
+    Cancellation: a method that only looks changes nothing. The others say what they leave behind.
+    """
+
+    _config: SessionConfig = attrs.field(repr=False)
+    _admission: Admission = attrs.field(repr=False)
+    _starter: Starter = attrs.field(repr=False)
+    _mailboxes: Mailboxes = attrs.field(repr=False)
 
     @property
     def presence(self) -> Presence:
-        """Who watches what, and which agents are up."""
+        """Who watches what, and which agents are running."""
         return self._config.presence
+
+    @property
+    def runtime(self) -> Services:
+        """The shared services; for the library itself."""
+        return self._admission.runtime
 
     # ── lifecycle
 
@@ -44,77 +81,45 @@ class Sessions(Deciding):
         request_opts: Opts | None = None,
         initial_subscribers: Sequence[Subscriber] = (),
     ) -> SessionInfo:
-        """Have the agent of a conversation up. Any number of callers boot it once.
+        """Have the agent of a conversation running. Any number of callers start it once.
 
         Args:
             conversation_id: 1 to 256 bytes of UTF-8, normal form C, no control characters.
             scope: the caller's.
-            request_opts: for the router, as they are; kept, not copied. Ignored where the agent is up.
-            initial_subscribers: see all of it from the first event on: subscribed before the agent can do anything.
+            request_opts: for the router, as they are; kept, not copied. Ignored if the agent is running.
+            initial_subscribers: get every event from the first one on: they are subscribed before the agent can do anything.
 
         Returns:
-            The agent; `started` is True for exactly one call per boot: the first that returns.
+            The agent; `started` is True for exactly one call per start: the first that returns.
 
         Raises:
-            ConversationNotFound: it is not this scope's.
-            StartFailed: router, factory or store failed, or the boot was aborted by a stop; nothing is left.
+            ConversationNotFound: the conversation is not this scope's.
+            StartFailed: the router, the factory or the store failed, or a stop aborted the start; nothing is left.
             LimitExceeded: there are too many agents.
             SessionsClosed: the block was left, or is draining.
+            ValueError: `agent_id_fun` gives the conversation the agent id of another running one.
 
-        Cancellation: the boot goes on; the initial subscribers that were new are withdrawn.
+        Cancellation: the start continues; the initial subscriptions that this call made are withdrawn.
         """
-        agent_id = self._agent_id(conversation_id, scope)
+        agent_id = self._admission.agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
-        for subscriber in initial_subscribers:
+        subscribers = tuple(initial_subscribers)
+        for subscriber in subscribers:
             if not isinstance(subscriber, Subscriber):
-                raise TypeError(f"initial_subscribers must be Subscribers, from open_subscriber; not {subscriber!r}")
-        await self._ask_to_start(scope, conversation_id)
+                raise TypeError(f"initial_subscribers must be Subscribers, from open_subscriber; not {shown(subscriber)}")
+        await self._admission.require_start(scope, conversation_id)
         admitted: list[Subscriber] = []
-        for subscriber in initial_subscribers:
-            if await self._runtime.access.allows(subscriber.scope, conversation_id, "view"):
+        for subscriber in subscribers:
+            if await self.runtime.access.allows(subscriber.scope, conversation_id, "view"):
                 admitted.append(subscriber)
             else:
-                await subscriber.subscribe(conversation_id)  # stays pending, as a refused one does
-        return await self._start(agent_id, conversation_id, scope, opts, tuple(admitted), None)
-
-    async def _start(  # the one place where a start meets its subscribers
-        self,
-        agent_id: str,
-        conversation_id: str,
-        scope: Scope,
-        opts: Opts,
-        subscribers: tuple[Subscriber, ...],
-        after: Cursor | str | None,
-    ) -> SessionInfo:
-        added: list[tuple[Subscriber, Subscription]] = []
-        for subscriber in subscribers:
-            subscription = subscriber.reserve(conversation_id, after=after)
-            if subscription is not None:
-                self._runtime.keep(subscription)
-                added.append((subscriber, subscription))
-        wanted = [subscriber.subscription(conversation_id) for subscriber in subscribers]
-        for one in wanted:
-            one.is_admitted = True
-        try:
-            entry = await self._starter.ensure(agent_id, conversation_id, scope, opts)
-        except BaseException:
-            for subscriber, subscription in added:
-                subscriber.drop(subscription)
-            raise
-        # No checkpoint to the return: the first call that returns a boot is the one that started it.
-        assert entry.live is not None
-        for subscriber, one in zip(subscribers, wanted, strict=True):
-            if one.is_closed and (again := subscriber.reserve(conversation_id, after=after)) is not None:
-                self._runtime.keep(again)  # another call that shared it was cancelled, and took it away
-        wanted = [subscriber.subscription(conversation_id) for subscriber in subscribers]
-        self._starter.enrol(entry.live, wanted)
-        started, entry.started_is_taken = not entry.started_is_taken, True
-        return SessionInfo(entry.agent_id, conversation_id, handle_of(entry.live, scope), started)
+                await subscriber.subscribe(conversation_id)  # stays pending, as for a conversation that does not exist
+        return await self._starter.start(agent_id, conversation_id, scope, opts, admitted)
 
     async def ensure_running(
         self, conversation_id: str, subscriber: Subscriber, *, request_opts: Opts | None = None, after: Cursor | str | None = None
     ) -> SessionInfo:
-        """Have the agent up and the subscriber subscribed to it, in one step: no event falls in between. Twice is once.
+        """Have the agent running and the subscriber subscribed to it, in one step: no event is lost in between. Twice is once.
 
         Args:
             conversation_id: the conversation.
@@ -124,21 +129,21 @@ class Sessions(Deciding):
 
         Returns, raises: as `start`.
 
-        Cancellation: the boot goes on; a subscription that this call made is withdrawn.
+        Cancellation: the start continues; a subscription that this call made is withdrawn.
         """
         if not isinstance(subscriber, Subscriber):
-            raise TypeError(f"subscriber must be a Subscriber, from open_subscriber; not {subscriber!r}")
-        agent_id = self._agent_id(conversation_id, subscriber.scope)
+            raise TypeError(f"subscriber must be a Subscriber, from open_subscriber; not {shown(subscriber)}")
+        agent_id = self._admission.agent_id(conversation_id, subscriber.scope)
         opts = check_opts(request_opts)
         place = Cursor.of(after)
-        await self._ask_to_start(subscriber.scope, conversation_id)
-        await self._runtime.access.require(subscriber.scope, conversation_id, "view")
-        return await self._start(agent_id, conversation_id, subscriber.scope, opts, (subscriber,), place)
+        await self._admission.require_start(subscriber.scope, conversation_id)
+        await self.runtime.access.require(subscriber.scope, conversation_id, "view")
+        return await self._starter.start(agent_id, conversation_id, subscriber.scope, opts, (subscriber,), place)
 
     async def stop(self, conversation_id: str, *, scope: Scope = None, grace_period: float = 0.0) -> bool:
         """Stop the agent of a conversation, and return when it has ended: its turn settled, its writes ended, its id free.
 
-        From inside the agent's own task tree it only asks, and returns at once: the agent ends when its tool has.
+        From inside the agent's own task tree it only asks, and returns at once: the agent ends when its tool has ended.
 
         Args:
             conversation_id: the conversation; what is stored of it stays.
@@ -146,15 +151,15 @@ class Sessions(Deciding):
             grace_period: seconds that a running turn may take to finish first; 0 cuts it at once.
 
         Returns:
-            True if there was an agent, or a boot that was aborted; False if there was none for this scope.
+            True if there was an agent, or a start that was aborted; False if there was none for this scope.
 
         Cancellation: the agent is stopped all the same.
         """
-        agent_id = self._agent_id(conversation_id, scope)
+        agent_id = self._admission.agent_id(conversation_id, scope)
         check_grace(grace_period)
         await trio.lowlevel.checkpoint_if_cancelled()
-        allowed = await self._runtime.access.allows(scope, conversation_id, "stop")
-        entry = self._entry(agent_id, conversation_id, scope) if allowed else None
+        allowed = await self.runtime.access.allows(scope, conversation_id, "stop")
+        entry = self._admission.entry_of(agent_id, conversation_id, scope) if allowed else None
         if entry is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
@@ -162,7 +167,7 @@ class Sessions(Deciding):
         return True
 
     async def drain(self) -> DrainReport:
-        """Accept no more starts, let running turns finish until `grace_period`, and settle the rest.
+        """Start no agent any more, let running turns finish until their `grace_period` is over, and settle the others.
 
         Returns:
             What became of the agents. From inside an agent's own task tree, without waiting for that agent.
@@ -170,10 +175,11 @@ class Sessions(Deciding):
         Raises:
             SessionsClosed: the block was left.
 
-        Cancellation: nothing starts any more all the same; the agents end in their own time.
+        Cancellation: no agent starts any more all the same; the agents end in their own time.
         """
-        self._check_open()
-        return await drain_agents(self)
+        self._admission.check_open()
+        self._starter.is_closed = True
+        return await drain_agents(tuple(self.runtime.registry))
 
     # ── messages
 
@@ -187,15 +193,15 @@ class Sessions(Deciding):
         overlap: Overlap = "queue",
         request_opts: Opts | None = None,
     ) -> Receipt:
-        """Hand a conversation a message; wake its agent where it sleeps. Returns when the message is durable, not when answered.
+        """Hand a conversation a message; start its agent if it is not running. Returns when the message is durable, not when answered.
 
         Args:
             conversation_id: the conversation.
             message: a text, or a `UserMessage`.
             scope: the caller's.
             message_id: unique in the conversation for ever; posting the same again gives the same receipt, `duplicate=True`.
-            overlap: while a turn runs: "queue" answers in a turn after it, "steer" at its next model call, "interrupt" cuts it,
-                "reject" raises `AgentBusy`.
+            overlap: while a turn is running: "queue" answers the message in a turn after it, "steer" at the running turn's next model
+                call, "interrupt" cuts the running turn, "reject" raises `AgentBusy`.
             request_opts: as in `start`.
 
         Returns:
@@ -204,47 +210,100 @@ class Sessions(Deciding):
         Raises:
             ConversationNotFound, StartFailed, SessionsClosed: as `start`; nothing was done.
             AgentBusy, QueueFull, MessageConflict, LimitExceeded: as their names say; nothing was done.
-            PersistenceError: it could not be stored; it is not acknowledged.
+            PersistenceError: the message could not be stored; it is not acknowledged.
 
         Ordering: messages are answered in the order of their commits.
 
         Cancellation: either nothing was submitted, or the message is accepted and will be answered.
         """
-        agent_id = self._agent_id(conversation_id, scope)
+        agent_id = self._admission.agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
         posted = Posted.of(message, message_id, overlap)
-        self._check_open()
         await trio.lowlevel.checkpoint()
-        await self._runtime.access.require(scope, conversation_id, "post")
-        while True:
-            entry = await self._starter.ensure(agent_id, conversation_id, scope, opts)
-            assert entry.live is not None
-            try:
-                return await entry.live.intake.post(posted, scope)
-            except AgentNotRunning:
-                # Race: the agent closed between the look and the reservation, with nothing done; the next one takes it.
-                if entry.phase is Phase.LIVE or is_inside(entry.task):
-                    raise  # the host's preprocessor raised it; or the agent cannot end while its own tool waits for that
-                await entry.wait_ended()
+        await self.runtime.access.require(scope, conversation_id, "post")
+        receipt = await self._starter.carry_out(agent_id, conversation_id, scope, opts, Post(posted, scope))
+        assert receipt is not None
+        return receipt
 
     async def cancel_turn(self, conversation_id: str, *, scope: Scope = None, turn_id: str | None = None) -> TurnOutcome | None:
-        """Cut the running turn of a conversation; what was said is kept, and its agent stays up.
+        """Cut the running turn of a conversation; what was said is kept, and its agent keeps running.
 
         Args:
             conversation_id: the conversation.
             scope: the caller's.
-            turn_id: only if this turn runs; None is whichever runs.
+            turn_id: cut only this turn; None cuts whichever is running.
 
         Returns:
-            The settled outcome; `Completed` where it had just finished; None where nothing ran.
+            The settled outcome; `Completed` if the turn had just finished; None if no such turn was running.
 
         Raises:
-            ConversationNotFound: it is not there for this scope.
+            ConversationNotFound: there is no such conversation for this scope.
 
         Cancellation: the turn is cut all the same.
         """
-        live = await self._find(conversation_id, scope, "cancel")
-        return None if live is None else await cancel_turn(live, turn_id)
+        live = await self._admission.find(conversation_id, scope, "cancel")
+        return None if live is None else await live.cancel_turn(turn_id)
+
+    # ── decisions
+
+    async def resume(
+        self, conversation_id: str, decisions: Sequence[Decision], *, scope: Scope = None, request_opts: Opts | None = None
+    ) -> Receipt:
+        """Decide calls that wait; start the agent if it is not running. Returns when the decisions are durable.
+
+        The turn continues when every call of the interrupt is decided; until then the decisions are kept. No call runs before its
+        decision is on record, and it runs with the arguments that were shown, or with the edited ones.
+
+        Args:
+            conversation_id: the conversation.
+            decisions: `Approve(call)`, `Edit(call, arguments)`, `Reject(call, reason)`, `Answer(call, value)`, for calls of the
+                interrupt; one or more. All of them are recorded, or none.
+            scope: the caller's.
+            request_opts: as in `start`.
+
+        Returns:
+            The receipt; its `message_id` is the interrupt's id, `duplicate` says that all decisions were on record already. Wait on
+            it for the outcome of the turn; `Interrupted` at once if other calls still wait.
+
+        Raises:
+            ConversationNotFound, StartFailed, SessionsClosed: as `start`; nothing was done.
+            AlreadyDecided: a call has another decision on record; nothing was done.
+            InvalidDecision: a decision does not fit any call that waits; nothing was done.
+            NotInterrupted: nothing waits; nothing was done.
+            LimitExceeded: what the decisions say is too large to be kept; nothing was done.
+            PersistenceError: the decisions could not be stored; nothing runs.
+
+        If a stop aborts the start (`StartFailed`), the decisions may be on record: decide again, the same decision is a duplicate.
+
+        Cancellation: either nothing was submitted, or the decisions are recorded, and the turn continues.
+        """
+        decided = check_decisions(decisions)
+        agent_id = self._admission.agent_id(conversation_id, scope)
+        opts = check_opts(request_opts)
+        await self._admission.require_decision(agent_id, conversation_id, scope)
+        receipt = await self._starter.carry_out(agent_id, conversation_id, scope, opts, Resume(decided, scope))
+        assert receipt is not None
+        return receipt
+
+    async def dismiss(self, conversation_id: str, *, scope: Scope = None, request_opts: Opts | None = None) -> None:
+        """Acknowledge a halt; start the agent if it is not running. The halted turn is over, and waiting messages are answered.
+
+        Args:
+            conversation_id: the conversation.
+            scope: the caller's.
+            request_opts: as in `start`.
+
+        Raises:
+            ConversationNotFound, StartFailed, SessionsClosed: as `start`; nothing was done.
+            NotInterrupted: the turn is not halted; nothing was done. Use `resume` to answer a call that waits.
+            PersistenceError: the acknowledgement could not be stored.
+
+        Cancellation: either nothing was submitted, or the halt is acknowledged.
+        """
+        agent_id = self._admission.agent_id(conversation_id, scope)
+        opts = check_opts(request_opts)
+        await self._admission.require_decision(agent_id, conversation_id, scope)
+        await self._starter.carry_out(agent_id, conversation_id, scope, opts, Dismiss(scope))
 
     # ── viewers
 
@@ -252,15 +311,15 @@ class Sessions(Deciding):
     async def open_subscriber(self, *, scope: Scope = None) -> AsyncIterator[Subscriber]:
         """Open a mailbox of events for one task of the host; all its subscriptions end with the block.
 
-        Cancellation: either the mailbox is open, or nothing was done; leaving the block ends all of it.
+        Cancellation: either the mailbox is open, or nothing was done; leaving the block closes it.
         """
-        self._check_open()
-        subscriber = self._new(Subscriber, scope)
+        self._admission.check_open()
+        subscriber = self._mailboxes.open(Subscriber, scope)
         try:
             await trio.lowlevel.checkpoint()
             yield subscriber
         finally:
-            self._close(subscriber)
+            self._mailboxes.close(subscriber)
 
     def watch(
         self,
@@ -271,7 +330,7 @@ class Sessions(Deciding):
         after: Cursor | str | None = None,
         request_opts: Opts | None = None,
     ) -> AbstractAsyncContextManager[Watch]:
-        """Watch a conversation: a subscriber, its agent up, and the viewer present while the block is open.
+        """Watch a conversation: a subscriber, its agent running, and the viewer present while the block is open.
 
         Args:
             conversation_id: the conversation.
@@ -282,19 +341,53 @@ class Sessions(Deciding):
 
         Raises: as `start`.
 
-        Cancellation: nothing is left but the agent, which goes on.
+        Cancellation: the agent keeps running; nothing else is left.
         """
-        self._agent_id(conversation_id, scope)
+        self._admission.agent_id(conversation_id, scope)
         if viewer is not None:
             check_id("viewer", viewer)
         return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts))
+
+    def page(
+        self,
+        conversation_id: str,
+        *,
+        scope: Scope = None,
+        viewer: str | None = None,
+        after: Cursor | str | None = None,
+        limit: int = 100,
+        history: ReadHistory | None = None,
+        request_opts: Opts | None = None,
+    ) -> AbstractAsyncContextManager[Page]:
+        """Open a page of a conversation: its transcript and its present, merged, while the block is open. The agent is started.
+
+        Args:
+            conversation_id: the conversation.
+            scope: the caller's.
+            viewer: who watches, as in `watch`.
+            after: the last place that whoever draws the page has seen. `PageChange.events` then go on from there. The page itself is
+                complete in any case.
+            limit: how many of the newest rows to read, 1 to 1000.
+            history: reads the transcript: an async function `(*, before, limit)` that returns a `HistoryPage`. Only for a host with a
+                `display_message_persistence` of its own, whose rows `Sessions.history` does not know.
+            request_opts: as in `start`.
+
+        Raises:
+            PersistenceError: the history could not be read; nothing is left but the agent.
+            TypeError, ValueError, ConversationNotFound, StartFailed, SessionsClosed: as `watch`.
+
+        Cancellation: nothing is left but the agent, which goes on.
+        """
+        check_limit(limit)
+        watching = self.watch(conversation_id, scope=scope, viewer=viewer, after=after, request_opts=request_opts)
+        return open_page(watching, conversation_id, history or functools.partial(self.history, conversation_id, scope=scope), limit)
 
     @asynccontextmanager
     async def _watch(
         self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts
     ) -> AsyncIterator[Watch]:
-        self._check_open()
-        watch = self._new(Watch, scope)
+        self._admission.check_open()
+        watch = self._mailboxes.open(Watch, scope)
         try:
             watch.info = await self.ensure_running(conversation_id, watch, request_opts=opts, after=after)
             if viewer is None:
@@ -303,27 +396,123 @@ class Sessions(Deciding):
                 async with self.presence.track(conversation_topic(conversation_id), viewer):
                     yield watch
         finally:
-            self._close(watch)
+            self._mailboxes.close(watch)
 
-    def _new(self, kind: type[S], scope: Scope) -> S:
-        policy = self._config.policy
-        owner = self._runtime.access.owner_of(scope)  # a scope without an owner key is refused here
-        subscriber = kind(self._runtime, scope, owner, policy.subscriber_events, policy.subscriber_text)
-        self._subscribers[subscriber] = None
-        return subscriber
+    # ── looking at agents
 
-    def _close(self, subscriber: Subscriber) -> None:
-        self._subscribers.pop(subscriber, None)
-        subscriber.close()
+    async def running(self, conversation_id: str, *, scope: Scope = None) -> bool:
+        """Return whether the agent is running and accepts commands. False for a conversation that is not this scope's."""
+        agent_id = self._admission.agent_id(conversation_id, scope)
+        await trio.lowlevel.checkpoint()
+        if not await self.runtime.access.allows(scope, conversation_id, "view"):
+            return False
+        entry = self._admission.entry_of(agent_id, conversation_id, scope)
+        return entry is not None and entry.phase is Phase.LIVE
 
-    # ── closing, for the composition root
+    async def get(self, conversation_id: str, *, scope: Scope = None) -> AgentHandle:
+        """Return a handle of the running agent.
 
-    def close(self) -> None:
-        """Refuse every entry from now on."""
-        self._is_over = True
-        self._starter.is_closed = True
+        Raises:
+            ConversationNotFound: there is no such conversation for this scope.
+            AgentNotRunning: its agent is not running.
+        """
+        live = await self._admission.find(conversation_id, scope, "view")
+        if live is None:
+            raise AgentNotRunning(conversation_id)
+        return handle_of(live, self.runtime.access, scope)
 
-    def hang_up(self) -> None:
-        """Tell whoever still reads that the last event is out."""
-        for subscriber in self._subscribers:
-            subscriber.hang_up()
+    async def agent_info(self, conversation_id: str, *, scope: Scope = None) -> AgentInfo:
+        """Return a picture of the running agent; raises as `get`."""
+        live = await self._admission.find(conversation_id, scope, "view")
+        if live is None:
+            raise AgentNotRunning(conversation_id)
+        return live.info(with_middleware=True)
+
+    async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
+        """Return the running agents that this scope may list, in the order of their starts; may be empty."""
+        return [live.info() for live in await self._admission.running(scope)]
+
+    async def list_matching(self, pattern: str, *, scope: Scope = None) -> Sequence[AgentInfo]:
+        """Return those of `list_running` whose agent id matches a glob pattern: `*`, `?` and `[...]`, case-sensitive, anchored."""
+        if not isinstance(pattern, str):
+            raise TypeError(f"pattern must be a str, not {shown(pattern)}")
+        match = re.compile(fnmatch.translate(pattern)).match
+        return [info for info in await self.list_running(scope=scope) if match(info.agent_id)]
+
+    async def agent_count(self, *, scope: Scope = None) -> int:
+        """Return how many running agents this scope may list."""
+        return len(await self._admission.running(scope))
+
+    def statistics(self) -> SessionsStatistics:
+        """Return counts, over all scopes: for operators."""
+        self._admission.check_place()
+        runtime = self.runtime
+        entries = tuple(runtime.registry)
+        return SessionsStatistics(
+            len(entries),
+            sum(entry.phase is Phase.BOOTING for entry in entries),
+            sum(entry.live is not None and entry.live.is_running for entry in entries),
+            sum(entry.phase is Phase.STOPPING for entry in entries),
+            sum(len(table) for table in runtime.subscriptions.values()),
+            len(runtime.commits),
+            len(runtime.timers),
+        )
+
+    # ── what is stored
+
+    async def history(self, conversation_id: str, *, scope: Scope = None, before: str | None = None, limit: int = 100) -> HistoryPage:
+        """Return a page of the transcript, oldest row first; the newest page if `before` is None.
+
+        Args:
+            conversation_id: the conversation; its agent need not be running.
+            scope: the caller's.
+            before: from an earlier page, for the next older one.
+            limit: rows in the page, 1 to 1000.
+
+        Raises:
+            ConversationNotFound: there is no such conversation for this scope.
+            PersistenceError: the store failed.
+        """
+        self._admission.agent_id(conversation_id, scope)
+        check_limit(limit)
+        await trio.lowlevel.checkpoint()
+        access, commits = self.runtime.access, self.runtime.commits
+        await access.require(scope, conversation_id, "view")
+        return await commits.read(commits.store.history(access.asker(scope), conversation_id, before=before, limit=limit))
+
+    async def conversations(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> ConversationPage:
+        """Return a page of the stored conversations that this scope may list; the one that changed last comes first.
+
+        Args:
+            scope: the caller's.
+            after: from an earlier page, for the next one.
+            limit: conversations in the page, 1 to 1000; with an `Authorizer` of the host's, a page may hold fewer.
+        """
+        check_limit(limit)
+        self._admission.check_open()
+        await trio.lowlevel.checkpoint()
+        access, commits = self.runtime.access, self.runtime.commits
+        page: ConversationPage = await commits.read(commits.store.conversations(access.asker(scope), after=after, limit=limit))
+        if access.is_synchronous:
+            return page
+        items = [item for item in page.items if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list")]
+        return ConversationPage(tuple(items), page.after)
+
+    async def delete(self, conversation_id: str, *, scope: Scope = None) -> bool:
+        """Delete a conversation and its transcript.
+
+        Returns:
+            False if there is none for this scope.
+
+        Raises:
+            AgentBusy: its agent is running, here or in another process; stop it first.
+            RegistryUnavailable: it is unknown whether its agent is running in another process; nothing was deleted.
+            PersistenceError: the store failed, or did not answer within `start_timeout`.
+
+        Cancellation: the conversation is deleted, or as before.
+        """
+        agent_id = self._admission.agent_id(conversation_id, scope)
+        await trio.lowlevel.checkpoint()
+        if not await self.runtime.access.allows(scope, conversation_id, "delete"):
+            return False
+        return await delete_conversation(self.runtime, self._config.policy.start_timeout, agent_id, conversation_id, scope)

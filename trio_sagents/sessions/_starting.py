@@ -1,56 +1,60 @@
-"""Starting an agent exactly once, under any number of callers."""
+"""Starting an agent exactly once, under any number of callers; and doing something by an agent that may have to be started for it."""
 
 import functools
+from collections.abc import Sequence
 
 import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
-from trio_sagents.broadcast import Subscription
+from trio_sagents.broadcast import Subscriber, Subscription
+from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.json import Options
 from trio_sagents.data.scopes import Scope
-from trio_sagents.exceptions import AgentBusy, AgentStopped, ConversationNotFound, PersistenceError, RunsElsewhere, SessionsClosed
-from trio_sagents.sessions._boot import Booter, acquire_lease
-from trio_sagents.supervisor import Entry, LiveAgent, Opening, Phase, Runtime, run_agent
+from trio_sagents.exceptions import AgentNotRunning, AgentStopped, ConversationNotFound, SessionsClosed
+from trio_sagents.sessions._commands import BootAction, Command, Post, carry_out
+from trio_sagents.sessions._reports import SessionInfo
+from trio_sagents.sessions._task import Setup, run_agent
+from trio_sagents.supervisor import Entry, Phase, Receipt, RunningAgent, Services, handle_of
 
 
 @attrs.define(eq=False)
 class Starter:
     """Single flight over the registry."""
 
-    runtime: Runtime
-    booter: Booter
-    start_timeout: float
+    setup: Setup
     is_closed: bool = False
-    """Whether nothing may start any more."""
+    """Whether no agent may start any more."""
+
+    @property
+    def runtime(self) -> Services:
+        """The shared services."""
+        return self.setup.runtime
 
     async def ensure(
-        self,
-        agent_id: str,
-        conversation_id: str,
-        scope: Scope,
-        request_opts: Options,
-        opening: Opening | None = None,
+        self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options, action: BootAction | None = None
     ) -> Entry:
-        """Return the entry of a live agent; boot it where there is none.
+        """Return the entry of a live agent; start the agent if it is not running.
 
         Args:
             agent_id: of the conversation.
             conversation_id: as in `Sessions.start`; checked.
             scope: the caller's.
             request_opts: the caller's.
-            opening: is done before the agent goes live, where this call waits for its boot; else it is left to the caller.
+            action: is carried out before the agent goes live, if this call waits for its start; otherwise it is left to the caller.
+                An action that was carried out has its outcome, whether the agent is still live or not.
 
         Raises:
-            StartFailed: the boot failed; nothing of it is left.
+            StartFailed: the start failed; nothing of it is left.
             ConversationNotFound: the conversation is another scope's.
-            SessionsClosed: nothing starts any more.
+            SessionsClosed: no agent starts any more.
             LimitExceeded: there are too many agents.
+            ValueError: another conversation has this agent id.
 
-        Cancellation: a boot that has begun goes on, for the other callers.
+        Cancellation: a start that has begun continues, for the other callers.
         """
         while True:
-            # No checkpoint from the look to the reservation: of any number of callers, one finds no entry.
+            # No checkpoint from the look to the reservation: of any number of callers, exactly one finds no entry.
             entry = self.runtime.registry.find(agent_id, conversation_id)
             if entry is None:
                 entry = self._reserve(agent_id, conversation_id, scope, request_opts)
@@ -66,87 +70,110 @@ class Starter:
                 continue
             if entry.phase is Phase.BOOTING:
                 if is_inside(entry.task):
-                    raise AgentStopped(conversation_id)  # a boot cannot wait for itself
-                await self._wait_ready(entry, opening)
+                    raise AgentStopped(conversation_id)  # a start cannot wait for itself
+                await self._wait_ready(entry, action)
                 if not entry.has_booted or entry.failure is not None:
-                    self._raise_failure(entry)
+                    _raise_failure(entry)
+                if action is not None and action.is_done:
+                    return entry
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()  # others get a turn; then the look holds, or is taken again
             if entry.phase is Phase.LIVE:
                 return entry
 
-    async def _wait_ready(self, entry: Entry, opening: Opening | None) -> None:
-        """Wait for the end of a boot, and have something done before it."""
-        if opening is None:
+    async def _wait_ready(self, entry: Entry, action: BootAction | None) -> None:
+        """Wait for the end of a start, and have an action carried out before it."""
+        if action is None:
             await entry.wait_ready()
             return
-        entry.openings = (*entry.openings, opening)
+        self.setup.actions.add(entry, action)
         try:
             await entry.wait_ready()
         finally:
-            entry.openings = tuple(one for one in entry.openings if one is not opening)
+            self.setup.actions.remove(entry, action)
 
     def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options) -> Entry:
         if self.is_closed:
             raise SessionsClosed
-        runtime = self.runtime
-        entry = Entry(agent_id, conversation_id, scope, runtime.access.owner_of(scope), request_opts)
-        runtime.registry.reserve(entry)
-        # In the context of open_sessions, not the first caller's: its variables are none of the agent's business.
-        run = functools.partial(run_agent, runtime, entry, self.booter.boot, self.start_timeout)
-        runtime.registry.context.run(functools.partial(runtime.nursery.start_soon, run, name=agent_id))
+        registry = self.runtime.registry
+        scope = self.runtime.scope_for_start(conversation_id, scope)
+        entry = Entry(agent_id, conversation_id, scope, self.runtime.access.owner_of(scope), request_opts)
+        registry.reserve(entry)
+        # In the context of open_sessions, not of the first caller: the caller's context variables are not meant for the agent.
+        run = functools.partial(run_agent, self.setup, entry)
+        registry.context.run(functools.partial(self.runtime.nursery.start_soon, run, name=agent_id))
         return entry
 
-    def _raise_failure(self, entry: Entry) -> None:
-        failure = entry.failure
-        if failure is not None and isinstance(failure.error, ConversationNotFound):
-            raise ConversationNotFound(entry.conversation_id)  # a foreign row: as if it were not there
-        error = entry.start_failed()
-        raise error from error.__cause__
+    async def start(
+        self,
+        agent_id: str,
+        conversation_id: str,
+        scope: Scope,
+        request_opts: Options,
+        subscribers: Sequence[Subscriber] = (),
+        after: Cursor | None = None,
+    ) -> SessionInfo:
+        """Have an agent running, with subscribers that were allowed to see it. The one place where a start meets its subscribers.
 
-    async def delete(self, agent_id: str, conversation_id: str, scope: Scope) -> bool:
-        """Delete a stored conversation; nothing starts meanwhile. AgentBusy where its agent is up."""
-        runtime = self.runtime
-        entry = runtime.registry.find(agent_id, conversation_id)
-        if entry is not None:
-            if not runtime.access.owns(scope, entry.owner):
-                return False
-            raise AgentBusy(conversation_id, "it is up; stop it first")
-        # No checkpoint from the look to the reservation: a start from here on waits until the deletion has ended.
-        entry = Entry(agent_id, conversation_id, scope, runtime.access.owner_of(scope), {}, Phase.STOPPING)
-        runtime.registry.reserve(entry)
-        try:
-            with trio.move_on_after(self.start_timeout) as bound, entry.cancel_scope:
-                return await self._delete(entry)
-        finally:
-            runtime.registry.release(entry)
-        if entry.failure is not None:
-            raise entry.failure.error  # its lease was lost meanwhile
-        if not bound.cancelled_caught:
-            raise SessionsClosed
-        raise PersistenceError(
-            f"the store did not answer within {self.start_timeout:g} seconds whether conversation {conversation_id!r} is deleted; "
-            "call delete again once it works"
-        )
+        Raises: as `ensure`; SessionsClosed also if a subscriber was closed. The subscriptions that this call made are withdrawn.
 
-    async def _delete(self, entry: Entry) -> bool:
-        runtime, conversation_id = self.runtime, entry.conversation_id
-        asker = runtime.access.asker(entry.scope)
-        if runtime.leases is None:
-            return await runtime.commits.delete(asker, conversation_id)
+        Cancellation: as `ensure`; the subscriptions that this call made are withdrawn.
+        """
+        added: list[tuple[Subscriber, Subscription]] = []
         try:
-            await acquire_lease(runtime, runtime.leases, entry)
-        except RunsElsewhere as exc:
-            raise AgentBusy(conversation_id, "it is up in another process; stop it there first") from exc
-        except ConversationNotFound:
-            return False
-        try:
-            return await runtime.commits.delete(asker, conversation_id)
-        finally:
-            await runtime.leases.release(entry)  # noqa: ASYNC102  # it shields itself, for a bounded time
+            for subscriber in subscribers:
+                if (subscription := subscriber.reserve(conversation_id, after=after)) is not None:
+                    added.append((subscriber, subscription))
+                    self.runtime.keep(subscription)
+            for subscriber in subscribers:
+                subscriber.subscription(conversation_id).is_admitted = True
+            wanted = [subscriber.subscription(conversation_id) for subscriber in subscribers]
+            entry = await self.ensure(agent_id, conversation_id, scope, request_opts)
+        except BaseException:
+            for subscriber, subscription in added:
+                subscriber.drop(subscription)
+            raise
+        # No checkpoint to the return: the first call that returns a start is the one that started the agent.
+        assert entry.live is not None
+        for subscriber, subscription in zip(subscribers, wanted, strict=True):
+            if subscription.is_closed and (again := subscriber.reserve(conversation_id, after=after)) is not None:
+                self.runtime.keep(again)  # another call that shared it was cancelled, and took it away
+        self._enrol(entry.live, [subscriber.subscription(conversation_id) for subscriber in subscribers])
+        started, entry.started_is_taken = not entry.started_is_taken, True
+        return SessionInfo(entry.agent_id, conversation_id, handle_of(entry.live, self.runtime.access, scope), started)
 
-    def enrol(self, live: LiveAgent, subscriptions: "list[Subscription]") -> None:
-        """Enrol subscriptions whose caller was allowed to see the agent, where its boot has not done it."""
+    def _enrol(self, live: RunningAgent, subscriptions: Sequence[Subscription]) -> None:
+        """Enrol subscriptions whose caller was allowed to see the agent, unless its start has enrolled them."""
         for subscription in subscriptions:
-            if subscription.state == "pending" and not live.has_ended and self.runtime.access.sees(subscription.owner, live.entry.owner):
-                subscription.enrol(live.feed(subscription.channel))
+            if subscription.state == "pending" and self.runtime.access.sees(subscription.owner, live.entry.owner):
+                live.enrol(subscription)
+
+    async def carry_out(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options, command: Command) -> Receipt | None:
+        """Have an agent do what a command says, and start the agent if it is not running. Decisions are recorded before it goes live.
+
+        Raises: as `ensure`, and what the agent raises.
+
+        Cancellation: either nothing was submitted, or the command is carried out.
+        """
+        action = None if isinstance(command, Post) else BootAction(command)
+        while True:
+            entry = await self.ensure(agent_id, conversation_id, scope, request_opts, action)
+            if action is not None and action.is_done:
+                return action.outcome()
+            assert entry.live is not None
+            try:
+                return await carry_out(command, entry.live)
+            except AgentNotRunning:
+                # Race: the agent closed between the look and the command, with nothing done; the next agent does it.
+                if entry.phase is Phase.LIVE or is_inside(entry.task):
+                    raise  # host code raised it; or the agent cannot end while its own tool waits for that
+                await entry.wait_ended()
+
+
+def _raise_failure(entry: Entry) -> None:
+    """Raise a new error for one caller of a start that failed."""
+    failure = entry.failure
+    if failure is not None and isinstance(failure.error, ConversationNotFound):
+        raise ConversationNotFound(entry.conversation_id)  # the stored conversation is another scope's: as if it did not exist
+    error = entry.start_failed()
+    raise error from error.__cause__

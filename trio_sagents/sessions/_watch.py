@@ -1,4 +1,4 @@
-"""Watching: a subscriber that is subscribed to one conversation, with its agent up."""
+"""Watching: a subscriber for one conversation, whose agent is running."""
 
 import attrs
 
@@ -8,13 +8,13 @@ from trio_sagents.sessions._reports import SessionInfo
 
 @attrs.define(eq=False)
 class Watch(Subscriber):
-    """A subscriber for one conversation; more can be subscribed to."""
+    """A subscriber that is subscribed to one conversation; subscribe it to more as you like."""
 
     _info: SessionInfo | None = attrs.field(default=None, init=False)
 
     @property
     def info(self) -> SessionInfo:
-        """The agent that was up, or was started, when the watch began."""
+        """The agent that was running, or was started, when the watch began."""
         assert self._info is not None
         return self._info
 

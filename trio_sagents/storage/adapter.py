@@ -77,6 +77,23 @@ class StoreAdapter(Protocol):
         ...
 
 
+def place_of(name: str, cursor: str | None) -> int | None:
+    """Return the place that the cursor of an earlier page names, or None for None.
+
+    Args:
+        name: what errors call the cursor.
+        cursor: digits, as a page of this library's own has them.
+
+    Raises:
+        ValueError: it does not come from an earlier page.
+    """
+    if cursor is None:
+        return None
+    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) < 20):
+        raise ValueError(f"{name} must come from an earlier page, not {cursor!r}")
+    return int(cursor)
+
+
 def same_owner(left: object, right: object) -> bool:
     """Return whether two owner keys are the same: `1`, `"1"` and `None` are three different keys."""
     return type(left) is type(right) and left == right

@@ -2,8 +2,11 @@
 
 `submit` is synchronous, and first in, first out within a conversation; conversations do not wait for each other. What follows a
 commit, in memory and to the outside, runs in the continuation, which the queue's own task calls. It does not run in the task of
-the caller, because that task may be cancelled at any time. After a failed commit the commits that were submitted behind it fail
-with it, because each builds on the one before.
+the caller, because that task may be cancelled at any time: then a message could be durable and never be answered. After a failed
+commit the commits that were submitted behind it fail with it, because each builds on the one before.
+
+    submitted --the earlier ones have ended--> at work --> durable, or failed
+        `--an earlier one failed--> failed
 
 This is not the group commit of SQLite (`persistence/_sqlite_group_commit.py`), which lets the commits of many conversations
 share a transaction.
@@ -17,6 +20,7 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
+from trio_sagents._trio.groups import split
 from trio_sagents._trio.hosts import PlainFunction
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
@@ -45,37 +49,38 @@ class PendingCommit:
     scope: Scope = attrs.field(repr=False)
     commit: Commit
     shown: Sequence[Message]
+    """The messages that are new in the transcript, oldest first."""
     _then: Continuation
-    """Called once, synchronously, when the outcome is known: (what was saved, None) or (None, why not)."""
+    """Called once, synchronously, when the outcome is known: (what was saved, None), or (None, the error)."""
     error: PersistenceError | None = None
     _ended: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the outcome is known."""
+        """Whether the outcome is known, or was given up."""
         return self._ended.is_set()
 
     def finish(self, saved: Saved | None, error: PersistenceError | None) -> None:
-        """Record the outcome, and do what follows. No checkpoint from the store's answer to here."""
+        """Record the outcome, and call the continuation. There is no checkpoint between the store's answer and this call."""
         self.error = error
-        then, self._then = self._then, _nothing  # it holds whoever submitted this, and is called once
+        then, self._then = self._then, _nothing  # it holds whoever submitted this commit, and is called once
         try:
             then(saved, error)
         finally:
             self._ended.set()
 
     def give_up(self, error: PersistenceError) -> None:
-        """Tell whoever waits that the outcome is unknown; what follows the store's answer is done when it comes."""
+        """Tell whoever waits that the outcome is unknown. The continuation is still called when the store answers."""
         if not self._ended.is_set():
             self.error = error
             self._ended.set()
 
     async def wait_ended(self) -> None:
-        """Wait until the outcome is known, whatever it is."""
+        """Wait until the outcome is known, or given up. Cancellation: the commit continues."""
         await self._ended.wait()
 
     async def wait(self) -> None:
-        """Wait until it is durable; raise the `PersistenceError` where it is not. Cancellation: the write goes on."""
+        """Wait until the commit is durable; raise the `PersistenceError` if it failed. Cancellation: the commit continues."""
         await self._ended.wait()
         if self.error is not None:
             raise self.error
@@ -83,55 +88,63 @@ class PendingCommit:
 
 @attrs.define(eq=False)
 class CommitQueue:
-    """A service: its tasks live in the services' nursery, so the last writes of ending agents land."""
+    """A service: its tasks live in the services' nursery, so that the last commits of ending agents are made."""
 
     store: StoreAdapter
     nursery: trio.Nursery
     _queues: dict[str, deque[PendingCommit]] = attrs.field(factory=dict)
-    # Invariant: a conversation is here exactly while a task works on its writes; the one at work is the first of its deque.
+    # Invariant: a conversation is here exactly while a task works on its commits; the commit at work is the first of its deque.
     _free: dict[str, trio.Event] = attrs.field(factory=dict)
-    """Set when the queue of a conversation that somebody waits for is empty."""
+    """By conversation: set when its queue is empty. Only for conversations that somebody waits for."""
 
-    def submit(self, write: PendingCommit) -> PendingCommit:
-        """Put a write behind the earlier ones of its conversation, and return it."""
-        conversation_id = write.commit.conversation_id
+    def submit(self, pending: PendingCommit) -> PendingCommit:
+        """Put a commit behind the earlier ones of its conversation, and return it."""
+        conversation_id = pending.commit.conversation_id
         queue = self._queues.get(conversation_id)
         if queue is not None:
-            queue.append(write)
-            return write
-        queue = self._queues[conversation_id] = deque([write])
-        self.nursery.start_soon(self._work, conversation_id, queue, name="store writer")
-        return write
+            queue.append(pending)
+            return pending
+        queue = self._queues[conversation_id] = deque([pending])
+        self.nursery.start_soon(self._work, conversation_id, queue, name="commit queue")
+        return pending
 
     def __len__(self) -> int:
+        """Return how many conversations have commits that have not ended."""
         return len(self._queues)
 
     async def read(self, reading: Coroutine[Opaque, Opaque, T]) -> T:
-        """Wait for a read of the store; what a host's store raises becomes a `PersistenceError`."""
+        """Wait for a read of the store, as long as the caller does.
+
+        Raises:
+            PersistenceError: the host's store raised anything else than the errors below.
+            SagentsError, ValueError, TypeError: as the store raised it; the latter two are about the caller's arguments.
+
+        Cancellation: nothing is changed.
+        """
         try:
             return await reading
         except (SagentsError, ValueError, TypeError):
             raise
         except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"reading failed: the store raised {type(exc).__name__}") from exc
+            raise PersistenceError(f"could not read from the store: it raised {type(exc).__name__}") from exc
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
-        """Load, behind the conversation's pending writes. Cancellation: at most the epoch was raised."""
+        """Load, behind the conversation's pending commits. Cancellation: at most the epoch was raised."""
         await self._wait_free(conversation_id)
         return await self.store.load(asker, conversation_id, agent_id, check)
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
-        """Delete, behind the conversation's pending writes. Cancellation: deleted, or as before."""
+        """Delete, behind the conversation's pending commits. Cancellation: deleted, or as before."""
         await self._wait_free(conversation_id)
         try:
             return await self.store.delete(asker, conversation_id)
         except (SagentsError, PlainFunction):
             raise
         except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"deleting conversation {conversation_id!r} failed: the store raised {type(exc).__name__}") from exc
+            raise PersistenceError(f"could not delete conversation {conversation_id!r}: the store raised {type(exc).__name__}") from exc
 
     def forget(self, conversation_id: str) -> None:
-        """The agent of a conversation has ended: the store may drop what it keeps of it in memory, unless a commit is still at work."""
+        """Let the store drop what it keeps in memory of a conversation whose agent has ended, unless a commit of it is at work."""
         if conversation_id not in self._queues:
             self.store.forget(conversation_id)
 
@@ -142,15 +155,15 @@ class CommitQueue:
     async def _work(self, conversation_id: str, queue: deque[PendingCommit]) -> None:
         try:
             while queue:
-                write = queue[0]
-                saved, error = await self._save(write)
+                pending = queue[0]
+                saved, error = await self._save(pending)
                 queue.popleft()
                 behind: tuple[PendingCommit, ...] = ()
                 if error is not None:
                     behind = tuple(queue)
                     queue.clear()
                 # Invariant: a continuation submits nothing, so what is submitted next builds on what is committed.
-                write.finish(saved, error)
+                pending.finish(saved, error)
                 for failed in behind:
                     failed.finish(None, error)
         except BaseException:
@@ -164,17 +177,24 @@ class CommitQueue:
             if (free := self._free.pop(conversation_id, None)) is not None:
                 free.set()
 
-    async def _save(self, write: PendingCommit) -> tuple[Saved | None, PersistenceError | None]:
+    async def _save(self, pending: PendingCommit) -> tuple[Saved | None, PersistenceError | None]:
+        conversation_id = pending.commit.conversation_id
         try:
-            return await self.store.save(write.scope, write.commit, write.shown), None
+            return await self.store.save(pending.scope, pending.commit, pending.shown), None
         except PersistenceError as exc:
             return None, exc
         except PlainFunction as exc:
             return None, StoreIsPlain(str(exc))
-        except Exception as exc:  # noqa: BLE001  # the boundary to the host's store: whatever it raises, the write did not succeed
-            error = PersistenceError(
-                f"saving conversation {write.commit.conversation_id!r} failed: the store raised {type(exc).__name__}; what was not saved "
-                "is not acknowledged, post again once the store works"
-            )
-            error.__cause__ = exc
-            return None, error
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  # the boundary to the host's store: whatever it raises, the commit has failed
+            raised = exc
+        contained, onward = split(raised)
+        if onward is not None:
+            if contained is not None:  # beside a cancellation, in a group: it is not to end the other conversations
+                log.error("the store failed for conversation %r while it was closed", conversation_id, exc_info=contained)
+            raise onward
+        error = PersistenceError(
+            f"could not save conversation {conversation_id!r}: the store raised {type(raised).__name__}; nothing of this was "
+            "acknowledged, post again once the store works"
+        )
+        error.__cause__ = raised
+        return None, error

@@ -1,4 +1,8 @@
-"""What a host may implement to keep conversations."""
+"""What a host may implement to keep conversations.
+
+The library checks what each method returns. A value of another type than the one that is declared here is treated as if the
+method had raised: a `PersistenceError` that names the class and the method. A method that declares None may return anything.
+"""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -6,7 +10,16 @@ from typing import Literal, Protocol, runtime_checkable
 
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, DisplayMessage, HistoryPage, PersistContext, StoredState
+from trio_sagents.data.records import (
+    Commit,
+    Conversation,
+    ConversationPage,
+    DisplayMessage,
+    HistoryPage,
+    Owner,
+    PersistContext,
+    StoredState,
+)
 from trio_sagents.data.scopes import Scope
 
 
@@ -14,93 +27,163 @@ from trio_sagents.data.scopes import Scope
 class ConversationStore(Protocol):
     """Keeps conversations: state and transcript as one unit.
 
-    Owners are compared by the library: with what `load` and `commit` have told, or, for a conversation that was not touched since
-    the process began, with the store's list. A store that compares them itself (`OwnedStore`) is spared that.
+    The library compares owners, unless the store does (`OwnedStore`). Before it loads, reads or deletes a conversation it asks
+    who owns that conversation: by `get_owner` if the store has it (`OwnerLookup`), otherwise by reading the store's list, newest
+    first, until the conversation appears. A store of many conversations should have one of the two.
+
+    The library does not bound these calls. A public method of `Sessions` waits for them as long as its caller does; a start is
+    bounded by `start_timeout`, and the end of an agent by `settle_timeout`.
 
     Cancellation: either the whole change is durable, or nothing was changed. The library itself cancels a commit only when the
     sessions close and `settle_timeout` is over.
     """
 
     async def load(self, scope: Scope, conversation_id: str) -> Conversation | None:
-        """Return the conversation, or None where there is none, and raise its epoch in the same transaction.
+        """Return the conversation, or None if there is none, and raise its epoch in the same transaction.
 
         From then on a commit with an older epoch is refused.
         """
         ...
 
     async def commit(self, scope: Scope, commit: Commit) -> int:
-        """Make a commit durable, all of it or none, and return its revision.
+        """Make a commit durable, all of it or none, and return `commit.revision`.
 
         Raises:
             Conflict: the store is not at (commit.epoch, commit.revision - 1); nothing was changed.
-            PersistenceError: it could not be done.
+            PersistenceError: the commit could not be stored; nothing was changed.
         """
         ...
 
     async def history(self, scope: Scope, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
-        """Return a page of the transcript, the newest page where `before` is None; ConversationNotFound where there is none."""
+        """Return a page of the transcript.
+
+        Args:
+            scope: who asks.
+            conversation_id: of the conversation.
+            before: `HistoryPage.before` of a page, for the next older page; None for the newest page.
+            limit: the most rows on the page, > 0.
+
+        Raises:
+            ConversationNotFound: there is no such conversation.
+            ValueError: `before` does not come from a page of this store.
+        """
         ...
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int) -> ConversationPage:
-        """Return a page of the conversations that `scope` may list, the one changed last first."""
+        """Return a page of the conversations that `scope` may list; the one that changed last comes first.
+
+        Unless the store is an `OwnedStore` or an `OwnerLookup`, all conversations of an owner have to be listed for the scopes of
+        that owner: one that is not listed is taken for another owner's. A store that cannot list raises NotImplementedError; then
+        the owner is compared only after a load.
+
+        Args:
+            scope: who asks.
+            after: `ConversationPage.after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, > 0.
+
+        Raises:
+            ValueError: `after` does not come from a page of this store.
+        """
         ...
 
     async def delete(self, scope: Scope, conversation_id: str) -> bool:
-        """Delete the conversation and its transcript; False where there is none."""
+        """Delete the conversation and its transcript; return False if there is none."""
         ...
 
 
 @runtime_checkable
 class OwnedStore(Protocol):
-    """A `ConversationStore` that compares the owner inside its own transactions: each method takes `owner`, too.
+    """A `ConversationStore` that compares the owner inside its own transactions: each of its methods takes `owner`, too.
 
-    A foreign conversation is like a missing one there, and is not touched. `load` takes `check`, too: a function that looks at
-    the conversation inside the loading transaction, perhaps in a thread; what it raises undoes the transaction. The stores of
-    this library are such.
+    In such a store a conversation of another owner is like a missing one, and is not touched. `load` takes `check`, too: a
+    function that looks at the conversation inside the loading transaction, perhaps in a thread. What `check` raises undoes the
+    transaction. The stores of this library are such stores.
     """
 
     checks_owner: Literal[True]
 
 
 @runtime_checkable
+class OwnerLookup(Protocol):
+    """A `ConversationStore` that can say who owns a conversation, without loading it.
+
+    Cancellation: nothing is changed.
+    """
+
+    async def get_owner(self, scope: Scope, conversation_id: str) -> Owner:
+        """Return the owner that the first commit of the conversation had; nothing is changed.
+
+        Raises:
+            ConversationNotFound: there is no such conversation.
+        """
+        ...
+
+
+@runtime_checkable
 class OpenableStore(Protocol):
-    """A store that holds something open: `open_sessions` opens it, and closes it after the last write."""
+    """A store that holds something open: `open_sessions` opens it first, and closes it after the last write."""
 
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Open it; PersistenceError where it cannot be used, naming the file and what to do."""
+        """Open the store; raise a PersistenceError that says what to do if the store cannot be used."""
         ...
 
 
 class AgentPersistence(Protocol):
     """A host's own store of states, as whole snapshots: each write costs as much as the conversation is long.
 
-    `state_data` is {"version", "messages", "queue" (accepted, not yet taken), "todos", "metadata", "interrupt"}: plain JSON.
-    Optional: `async def set_interrupted(self, scope, context, interrupted: bool) -> None`, called when that changes.
+    `state_data` is a JSON object:
 
-    Cancellation: as of `ConversationStore`.
+    - "version": the schema version, an int.
+    - "messages": the history, a list of records, oldest first.
+    - "queue": accepted messages that no turn has taken yet, a list of records, oldest first.
+    - "todos": a list of records.
+    - "metadata": an object. Keys that begin with "trio_sagents." are the library's own.
+    - "interrupt": what waits for people, an object, or None.
+
+    A new object comes with each write, and the library does not change it afterwards.
+
+    Optional: `async def set_interrupted(self, scope, context, interrupted: bool) -> None` is called after a write with which
+    the conversation began or ceased to wait for people. A call that fails, or takes longer than half of
+    `SessionPolicy.settle_timeout`, is made again with the next write, and with each load.
+
+    Cancellation: as for `ConversationStore`.
     """
 
     async def load_state(self, scope: Scope, context: PersistContext) -> StoredState | None:
-        """Return the stored state, or None where there is none. Anything raised ends the start and leaves the row alone."""
+        """Return the stored state, or None if there is none. An error ends the start and leaves the stored state as it is."""
         ...
 
     async def persist_state(self, scope: Scope, state_data: JSON, context: PersistContext) -> None:
-        """Store the state, with `context.owner` beside it, if the store is at `context.revision - 1`; else raise `Conflict`."""
+        """Store the state, with `context.owner`, `context.epoch` and `context.revision` beside it.
+
+        Raises:
+            Conflict: the store is not at `context.revision - 1`, or it is at a later epoch; nothing was changed.
+        """
         ...
 
 
 class DisplayMessagePersistence(Protocol):
-    """A host's own store of the transcript. Idempotent by row id: a message may be offered again after a crash.
+    """A host's own store of the transcript.
 
-    Optional: `resolve_tool_result`, `save_synthetic_message`.
+    A call that fails never stops the conversation: the error is logged, and the call is made again. It fails if it raises, if it
+    returns something else than rows, or if the calls of one write have not returned within half of `SessionPolicy.settle_timeout`.
+    Failed calls are made again after each later write, the oldest one first, until one fails again; when the conversation is next
+    loaded all of them are made again. So both methods have to be idempotent: by row id, and by call id and status.
 
-    Cancellation: as of `ConversationStore`; the rows are offered again.
+    Cancellation: as for `ConversationStore`; a cancelled call is made again.
     """
 
     async def save_message(self, scope: Scope, message: Message, context: PersistContext) -> Sequence[DisplayMessage]:
-        """Store the rows that show `message`, and return them."""
+        """Store the rows that show `message`, and return them: a list or another sequence, in order; may be empty."""
         ...
 
     async def update_tool_status(self, scope: Scope, status: str, tool_info: JSON, context: PersistContext) -> DisplayMessage | None:
-        """Store a step in the life of a tool call; return the changed row, or None where there is none."""
+        """Store a step in the life of a tool call; return the changed row, or None if there is no such row.
+
+        Args:
+            scope: the agent's.
+            status: a `ToolStatus`. For one call the statuses come in order; one that failed is left out if a later one was stored.
+            tool_info: {"call_id", "name"}, and "arguments", "result" or "error", depending on the status.
+            context: which write this is.
+        """
         ...

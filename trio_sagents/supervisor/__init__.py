@@ -1,27 +1,45 @@
-"""Who owns whom: the registry, each agent's task, its books, and the handle on it."""
+"""Who runs whom: the registry, each agent's task, its journal, and the handle on it.
+
+The modules, lowest first; each imports only earlier ones:
+
+    _bell            wakes the agent's task
+    _blueprint       what a boot decided about an agent
+    _access          who may do what
+    _admission       which viewers may follow an agent
+    _info            a picture of a running agent
+    _receipts        what `post` gives back, and who waits for which answer
+    _registry        which agents there are; agents as the registry sees them
+    _leases          which process runs a conversation's agent
+    _services        what all agents of one block share
+    _rows            rows of the transcript, as middleware wants them shown
+    _journal         order, store, apply, publish, continue: the only writer of a conversation's state
+    _lifetime        when an agent may leave by itself
+    _status_board    the status of an agent, and who is told of it
+    _drafts          what a kill may cost of the answer that is being spoken
+    _host            the middleware host
+    _live_turn       a turn, as the agent layer sees it
+    _turns           how a turn begins, runs, is settled, and ends
+    _inbox           how messages get in
+    _approvals       how decisions get in
+    _agent           composes the parts; it alone knows all of them
+    _release         the end of one agent's task
+    _handle          what a caller holds of a live agent
+"""
 
 from trio_sagents._trio.hosts import await_host
+from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.supervisor._access import Access, Authorizer, SameScope
-from trio_sagents.supervisor._agent_task import run_agent
+from trio_sagents.supervisor._admission import ViewerAdmission
+from trio_sagents.supervisor._agent import compose_agent
 from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
-from trio_sagents.supervisor._change import Change
-from trio_sagents.supervisor._handle import (
-    AgentHandle,
-    AgentInfo,
-    cancel_turn,
-    check_decisions,
-    check_grace,
-    handle_of,
-    info_of,
-    stop_entry,
-)
-from trio_sagents.supervisor._intake import Posted
+from trio_sagents.supervisor._handle import AgentHandle, check_decisions, check_grace, handle_of, stop_entry
+from trio_sagents.supervisor._info import AgentInfo
+from trio_sagents.supervisor._journal import Identity, Journal, wall_clock
 from trio_sagents.supervisor._leases import LeaseKeeper, Leases
-from trio_sagents.supervisor._ledger import Ledger
-from trio_sagents.supervisor._live import LiveAgent
-from trio_sagents.supervisor._receipt import Receipt
-from trio_sagents.supervisor._registry import Entry, Opening, Phase, Registry
-from trio_sagents.supervisor._runtime import Runtime, wall_clock
+from trio_sagents.supervisor._receipts import Receipt
+from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase, Registry, RunningAgent
+from trio_sagents.supervisor._release import release_agent
+from trio_sagents.supervisor._services import Services
 
 __all__ = (
     "Access",
@@ -29,27 +47,28 @@ __all__ = (
     "AgentInfo",
     "Authorizer",
     "Blueprint",
-    "Change",
     "Entry",
+    "Failure",
+    "Identity",
+    "Journal",
     "LeaseKeeper",
     "Leases",
-    "Ledger",
-    "LiveAgent",
     "MessagePreprocessor",
-    "Opening",
+    "OwnedAgent",
     "Phase",
     "Posted",
     "Receipt",
     "Registry",
-    "Runtime",
+    "RunningAgent",
     "SameScope",
+    "Services",
+    "ViewerAdmission",
     "await_host",
-    "cancel_turn",
     "check_decisions",
     "check_grace",
+    "compose_agent",
     "handle_of",
-    "info_of",
-    "run_agent",
+    "release_agent",
     "stop_entry",
     "wall_clock",
 )

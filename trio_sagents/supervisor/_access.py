@@ -1,7 +1,13 @@
-"""Who may do what. Asked at every entry, warm or cold; the owner is compared once more where the registry is read."""
+"""Who may do what. The authorizer is asked at every entry; the owner is compared once more where the registry is read.
 
+The functions of a host that run here (`authorize`, `owner_of`, `SameScope.key`, `actor_of`) may raise, and what they raise leaves as it
+is. So they are called before a caller marks or reserves anything, or where whoever calls undoes its marks (see each call). What they
+return is checked, and kept as a plain value: no object of a host gets into the registry or into a record.
+"""
+
+import inspect
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -12,11 +18,14 @@ from trio_sagents.data.scopes import Action, Scope
 from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.storage import Asker, same_owner
 
+_PLAIN: Final = frozenset({str, int, type(None)})
+
 
 class Authorizer(Protocol):
-    """Says who may do what. Asked at every entry, warm or cold, and again at every command of a handle.
+    """Says who may do what. Asked at every entry, whether the agent is running or not, and again at every command of a handle.
 
-    Optional: `def actor_of(self, scope) -> str | int | None`, synchronous: who that is, for the record of a decision.
+    Optional: `def actor_of(self, scope) -> str | int | None`, synchronous: who that is, for the record of a decision. If it raises, the
+    decision is refused, and nothing is done.
 
     Cancellation: the caller has gone; either it answers, or nothing was done.
     """
@@ -40,7 +49,7 @@ class SameScope:
     """The scope whose agent first stored a conversation owns it; nobody else can tell that it exists.
 
     Args:
-        key: a function from a scope to what is stored of it: a str, an int or None. Without one, a scope must be such.
+        key: a function from a scope to what is stored of it: a str, an int or None. Without a function, a scope must be such a value.
 
     Cancellation: either it answers, or nothing was done.
     """
@@ -48,18 +57,12 @@ class SameScope:
     key: Callable[[Scope], Owner] = attrs.field(default=_as_it_is, validator=function_validator())
 
     async def authorize(self, scope: Scope, conversation_id: str, action: Action) -> bool:
-        """Return True: who owns what is compared where it is known, in the registry and in the store."""
+        """Return True: the owner is compared where it is known, in the registry and in the store."""
         return True
 
     def owner_of(self, scope: Scope) -> Owner:
-        """Return the owner key of a scope; TypeError where it is none."""
-        owner = self.key(scope)
-        if owner is None or type(owner) in {str, int}:
-            return owner
-        if isinstance(owner, bool) or not isinstance(owner, str | int):
-            raise TypeError(f"SameScope.key must return a str, an int or None, not {type(owner).__name__}")
-        # A StrEnum, say: the plain value, for that is what a store gives back.
-        return str.__str__(owner) if isinstance(owner, str) else int(owner)
+        """Return the owner key of a scope; TypeError if it is not a str, an int or None."""
+        return _plain_key(self.key(scope), "SameScope.key")
 
 
 @attrs.frozen
@@ -69,37 +72,39 @@ class Access:
     authorizer: Authorizer
 
     def owner_of(self, scope: Scope) -> Owner:
-        """Return the owner key to store; None where the authorizer has no notion of owners."""
-        return self.authorizer.owner_of(scope) if isinstance(self.authorizer, SameScope) else None
+        """Return the owner key to store; None if the authorizer has no notion of owners."""
+        if not isinstance(self.authorizer, SameScope):
+            return None
+        return _plain_key(self.authorizer.owner_of(scope), f"{type(self.authorizer).__name__}.owner_of")
 
     def actor_of(self, scope: Scope) -> Owner:
-        """Return who that is, for the record of a decision: what the authorizer's `actor_of(scope)` says, or the owner key."""
+        """Return who that is, for the record of a decision: what the authorizer's `actor_of(scope)` returns, or the owner key.
+
+        Whatever the host's function raises leaves as it is, so nothing may be marked or reserved yet.
+        """
         name_of: Callable[[Scope], Owner] | None = getattr(self.authorizer, "actor_of", None)
-        actor = self.owner_of(scope) if name_of is None else name_of(scope)
-        if isinstance(actor, bool) or not (actor is None or isinstance(actor, str | int)):
-            raise TypeError(f"{type(self.authorizer).__name__}.actor_of must return a str, an int or None, not {type(actor).__name__}")
-        return actor
+        return self.owner_of(scope) if name_of is None else _plain_key(name_of(scope), f"{type(self.authorizer).__name__}.actor_of")
 
     def asker(self, scope: Scope) -> Asker:
         """Return who asks the store."""
-        owner: Owner | Unchecked = self.authorizer.owner_of(scope) if isinstance(self.authorizer, SameScope) else UNCHECKED
+        owner: Owner | Unchecked = self.owner_of(scope) if isinstance(self.authorizer, SameScope) else UNCHECKED
         return Asker(scope, owner)
 
     def owns(self, scope: Scope, owner: Owner) -> bool:
-        """Return whether `scope` has that owner key; True where owners are not compared. Synchronous: no window."""
-        return not isinstance(self.authorizer, SameScope) or same_owner(self.authorizer.owner_of(scope), owner)
+        """Return whether `scope` has that owner key; True if owners are not compared. Synchronous: there is no window."""
+        return not isinstance(self.authorizer, SameScope) or same_owner(self.owner_of(scope), owner)
 
     def sees(self, owner: Owner, other: Owner) -> bool:
-        """Return whether an owner key taken before is that one; True where owners are not compared. Cannot fail."""
+        """Return whether two owner keys are the same; True if owners are not compared. No host code runs, so this cannot fail."""
         return not isinstance(self.authorizer, SameScope) or same_owner(owner, other)
 
     @property
     def is_synchronous(self) -> bool:
-        """Whether the owner says it all, so nobody has to be asked."""
+        """Whether the comparison of owners decides everything, so that nobody has to be asked."""
         return type(self.authorizer) is SameScope
 
     async def allows(self, scope: Scope, conversation_id: str, action: Action) -> bool:
-        """Ask the authorizer."""
+        """Ask the authorizer. Whatever it raises leaves as it is; TypeError if it does not return a bool."""
         if self.is_synchronous:
             return True
         verdict = await await_host(self.authorizer.authorize, scope, conversation_id, action)
@@ -108,6 +113,24 @@ class Access:
         return verdict
 
     async def require(self, scope: Scope, conversation_id: str, action: Action) -> None:
-        """Ask the authorizer; ConversationNotFound where it refuses."""
+        """Ask the authorizer; ConversationNotFound if it refuses."""
         if not await self.allows(scope, conversation_id, action):
             raise ConversationNotFound(conversation_id)
+
+
+def _plain_key(key: object, where: str) -> Owner:
+    """Return what a host's function gave as a plain str, int or None, as a store gives it back; TypeError if that is impossible.
+
+    Args:
+        key: anything.
+        where: the function, for the message.
+    """
+    if type(key) in _PLAIN:
+        return key  # type: ignore[return-value]  # its type was just compared
+    if inspect.iscoroutine(key):
+        key.close()  # or Python warns that nobody awaited it
+        raise TypeError(f"{where} must be a plain function, not `async def`")
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        raise TypeError(f"{where} must return a str, an int or None, not {type(key).__name__}")
+    # A StrEnum, say. The methods of the base class are called, for those of the host's class may return anything.
+    return str.__str__(key) if isinstance(key, str) else int.__int__(key)

@@ -1,24 +1,20 @@
 """Drafts: what a kill may cost of the answer that is being spoken.
 
-The text so far is kept at most every `draft_interval`, or every 4,096 characters, one write at a time. The timer runs from the
-first character that no draft has, so a stream that pauses is kept, too.
+The text so far is kept at most every `draft_interval`, or every 4,096 characters, one write at a time. The timer runs from the first
+character that no draft has, so a stream that pauses is kept, too.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import trio
 
-from trio_sagents._trio.timers import TICK, Timer
+from trio_sagents._trio.timers import TICK, Timer, Timers
 from trio_sagents.agent import Progress
-from trio_sagents.data.records import Saved
-from trio_sagents.exceptions import PersistenceError
+from trio_sagents.conversation.state import Step
+from trio_sagents.data.scopes import Scope
 from trio_sagents.storage import PendingCommit
-from trio_sagents.supervisor._change import Change
-
-if TYPE_CHECKING:
-    from trio_sagents.data.scopes import Scope
-    from trio_sagents.supervisor._live import LiveAgent
+from trio_sagents.supervisor._journal import Journal
 
 DRAFT_SIZE: Final = 4096
 """Characters of streamed text after which a draft is saved, however little time has passed."""
@@ -28,12 +24,15 @@ DRAFT_SIZE: Final = 4096
 class Drafter:
     """Keeps the message that a turn is speaking."""
 
-    live: "LiveAgent" = attrs.field(repr=False)
-    actor: "Scope" = attrs.field(repr=False)
+    journal: Journal
+    timers: Timers
+    interval: float
+    """Seconds between two drafts."""
+    actor: Scope = attrs.field(repr=False)
     progress: Progress
     _timer: Timer | None = None
     _drafted: int = 0
-    """Characters of the message that a draft has, or will have once its write lands."""
+    """Characters of the message that a draft has, or will have once its write is durable."""
     _write: PendingCommit | None = None
 
     def note(self) -> None:
@@ -50,8 +49,8 @@ class Drafter:
         was_kept = self._drafted > 0
         self.stop()
         if was_kept:
-            # One order for all writes of a conversation: it lands behind the draft, and before whatever the turn keeps next.
-            self._write = self.live.ledger.submit(Change(lifecycle="on_step", actor=self.actor, draft=None), self._landed)
+            # One order for all writes of a conversation: this one comes behind the draft, and before whatever the turn keeps next.
+            self._write = self.journal.submit(Step(lifecycle="on_step", actor=self.actor, draft=None))
 
     def stop(self) -> None:
         """The message is whole, or cut: another write keeps it."""
@@ -61,9 +60,9 @@ class Drafter:
             self._timer = None
 
     def _arm(self) -> None:
-        # A timer may be late by a tick, and a draft is not: what it says is what a kill may cost.
-        deadline = trio.current_time() + max(0.0, self.live.policy.draft_interval - TICK)
-        self._timer = self.live.runtime.timers.call_at(deadline, self._due)
+        # A timer may be late by a tick, and a draft is not: `draft_interval` is what a kill may cost.
+        deadline = trio.current_time() + max(0.0, self.interval - TICK)
+        self._timer = self.timers.call_at(deadline, self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -74,14 +73,9 @@ class Drafter:
         if draft is None or draft.size == self._drafted:
             return
         if self._write is not None and not self._write.has_ended:
-            # The store is slower than the model: the next draft once this one has landed.
+            # The store is slower than the model: the next draft is saved once this write has ended.
             if self._timer is None:
                 self._arm()
             return
         self._drafted = draft.size
-        change = Change(lifecycle="on_step", actor=self.actor, draft=draft.message("crashed"))
-        self._write = self.live.ledger.submit(change, self._landed)
-
-    def _landed(self, saved: Saved | None, error: PersistenceError | None) -> None:
-        if error is not None:
-            self.live.write_failed(error)
+        self._write = self.journal.submit(Step(lifecycle="on_step", actor=self.actor, draft=draft.message("crashed")))

@@ -1,77 +1,24 @@
 """The handle: what a caller holds of a live agent. Bound to the scope that obtained it; every command asks the authorizer again."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
+from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.scopes import Action, Overlap, Scope
 from trio_sagents.data.state import State
-from trio_sagents.data.status import CancelCause, ShutdownReason, Status
+from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import ConversationNotFound
-from trio_sagents.supervisor._intake import Posted
-from trio_sagents.supervisor._receipt import Receipt
-from trio_sagents.supervisor._registry import Entry
-
-if TYPE_CHECKING:
-    import datetime
-
-    from trio_sagents.supervisor._live import LiveAgent
-
-
-@attrs.frozen
-class AgentInfo:
-    """A picture of a running agent."""
-
-    agent_id: str
-    conversation_id: str
-    status: Status
-    message_count: int
-    """Messages in the history."""
-    queued: int
-    """Accepted messages that wait for a turn."""
-    viewers: int
-    interrupt: Interrupt | None
-    started_at: "datetime.datetime"
-    last_activity_at: "datetime.datetime"
-
-
-def info_of(live: "LiveAgent") -> AgentInfo:
-    """Return a picture of an agent."""
-    ledger = live.ledger
-    return AgentInfo(
-        live.entry.agent_id,
-        live.entry.conversation_id,
-        live.status,
-        len(ledger.messages),
-        len(ledger.queue),
-        live.viewers,
-        ledger.interrupt,
-        live.started_at,
-        live.last_activity_at,
-    )
-
-
-async def cancel_turn(live: "LiveAgent", turn_id: str | None) -> TurnOutcome | None:
-    """Cut the running turn, wait until it is settled, and return its outcome; None where nothing (or another turn) runs."""
-    live.touch()
-    turn = live.turn
-    if turn is None or (turn_id is not None and turn.turn_id != turn_id):
-        await trio.lowlevel.checkpoint()
-        return None
-    turn.cancel(CancelCause.USER)
-    if is_inside(live.entry.task):
-        await trio.lowlevel.checkpoint()  # the turn cannot end before its own tool has
-        return turn.outcome
-    await turn.ended.wait()
-    return turn.outcome
+from trio_sagents.supervisor._access import Access
+from trio_sagents.supervisor._info import AgentInfo
+from trio_sagents.supervisor._receipts import Receipt
+from trio_sagents.supervisor._registry import Entry, RunningAgent
 
 
 async def stop_entry(entry: Entry, grace_period: float) -> None:
@@ -90,50 +37,57 @@ class AgentHandle:
     Once the agent has ended, every command raises `AgentNotRunning`; `Sessions` wakes it again.
     """
 
-    _live: "LiveAgent" = attrs.field(repr=False)
+    _entry: Entry = attrs.field(repr=False)
+    _agent: RunningAgent = attrs.field(repr=False)
+    _access: Access = attrs.field(repr=False)
     _scope: Scope = attrs.field(repr=False)
 
     def __init__(self) -> None:
         raise TypeError("handles are made by Sessions: start, ensure_running, get")
 
     @classmethod
-    def _of(cls, live: "LiveAgent", scope: Scope) -> "AgentHandle":
+    def _of(cls, entry: Entry, agent: RunningAgent, access: Access, scope: Scope) -> "AgentHandle":
         handle: AgentHandle = object.__new__(cls)
-        handle.__attrs_init__(live, scope)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        handle.__attrs_init__(entry, agent, access, scope)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
         return handle
 
     def __eq__(self, other: object) -> bool:
-        return self._live is other._live if isinstance(other, AgentHandle) else NotImplemented
+        return self._agent is other._agent if isinstance(other, AgentHandle) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(id(self._live))
+        return hash(id(self._agent))
 
     @property
     def agent_id(self) -> str:
         """The agent's id."""
-        return self._live.entry.agent_id
+        return self._entry.agent_id
 
     @property
     def conversation_id(self) -> str:
         """The conversation's id."""
-        return self._live.entry.conversation_id
+        return self._entry.conversation_id
 
     @property
     def options(self) -> Options:
         """The host's own options of this session: `SessionOpts.app_internal`."""
-        return self._live.blueprint.options
+        return self._agent.options
 
-    async def _ask(self, action: Action) -> "LiveAgent":
+    async def _ask(self, action: Action) -> RunningAgent:
         """Ask the authorizer, and return the agent if it takes commands."""
-        live = self._live
-        access = live.runtime.access
-        await access.require(self._scope, live.entry.conversation_id, action)
+        entry = self._entry
+        await self._require(action)
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not access.owns(self._scope, live.entry.owner):
-            raise ConversationNotFound(live.entry.conversation_id)
-        if not live.is_accepting and (action != "cancel" or live.has_ended):
-            raise live.entry.not_running()
-        return live
+        self._require_owner()
+        if not entry.is_accepting and (action != "cancel" or entry.has_ended):
+            raise entry.not_running()
+        return self._agent
+
+    async def _require(self, action: Action) -> None:
+        await self._access.require(self._scope, self.conversation_id, action)
+
+    def _require_owner(self) -> None:
+        if not self._access.owns(self._scope, self._entry.owner):
+            raise ConversationNotFound(self.conversation_id)
 
     async def post(self, message: str | UserMessage, *, message_id: str | None = None, overlap: Overlap = "queue") -> Receipt:
         """Hand the agent a message; as `Sessions.post`, but a sleeping agent is not woken.
@@ -146,8 +100,8 @@ class AgentHandle:
         Cancellation: either nothing was submitted, or the message is accepted and will be answered.
         """
         posted = Posted.of(message, message_id, overlap)
-        live = await self._ask("post")
-        return await live.intake.post(posted, self._scope)
+        agent = await self._ask("post")
+        return await agent.post(posted, self._scope)
 
     async def resume(self, decisions: Sequence[Decision]) -> Receipt:
         """Decide what waits; as `Sessions.resume`, but a sleeping agent is not woken.
@@ -161,8 +115,8 @@ class AgentHandle:
         Cancellation: either nothing was submitted, or the decisions are recorded, and the turn goes on.
         """
         decided = check_decisions(decisions)
-        live = await self._ask("decide")
-        return await live.answering.resume(decided, self._scope)
+        agent = await self._ask("decide")
+        return await agent.resume(decided, self._scope)
 
     async def dismiss(self) -> None:
         """Acknowledge a halt; as `Sessions.dismiss`, but a sleeping agent is not woken.
@@ -174,8 +128,8 @@ class AgentHandle:
 
         Cancellation: either nothing was submitted, or it is acknowledged.
         """
-        live = await self._ask("decide")
-        await live.answering.dismiss(self._scope)
+        agent = await self._ask("decide")
+        await agent.dismiss(self._scope)
 
     async def notify_middleware(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to one middleware of the agent, and wait until it has taken it.
@@ -191,8 +145,8 @@ class AgentHandle:
 
         Cancellation: either nothing was done, or the middleware goes on with the message.
         """
-        live = await self._ask("post")
-        await live.home.notify(middleware_id, message)
+        agent = await self._ask("post")
+        await agent.notify(middleware_id, message)
 
     async def cancel_turn(self, *, turn_id: str | None = None) -> TurnOutcome | None:
         """Cut the running turn; what was said is kept. The agent goes on.
@@ -205,7 +159,7 @@ class AgentHandle:
 
         Cancellation: the turn is cut all the same.
         """
-        return await cancel_turn(await self._ask("cancel"), turn_id)
+        return await (await self._ask("cancel")).cancel_turn(turn_id)
 
     async def touch(self) -> None:
         """Renew the idle clock. Cancellation: renewed, or not."""
@@ -214,15 +168,15 @@ class AgentHandle:
 
     async def info(self) -> AgentInfo:
         """Return a picture of the agent. Cancellation: either it returns, or nothing was done; it changes nothing."""
-        live = await self._ask("view")
+        agent = await self._ask("view")
         await trio.lowlevel.cancel_shielded_checkpoint()
-        return info_of(live)
+        return agent.info(with_middleware=True)
 
     async def state(self) -> State:
         """Return the last committed state, immutable. Cancellation: either it returns, or nothing was done; it changes nothing."""
-        live = await self._ask("view")
+        agent = await self._ask("view")
         await trio.lowlevel.cancel_shielded_checkpoint()
-        return live.ledger.state()
+        return agent.state()
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs, nothing runnable is queued, and nothing is being accepted.
@@ -232,21 +186,18 @@ class AgentHandle:
 
         Cancellation: either it returns, or nothing was done; the agent goes on.
         """
-        live = await self._ask("view")
-        await live.wait_idle()
+        agent = await self._ask("view")
+        await agent.wait_idle()
 
     async def wait_ended(self) -> ShutdownReason:
         """Wait until the agent has ended, and return why. Fine where it has ended already.
 
         Cancellation: either it returns, or nothing was done; the agent goes on.
         """
-        live = self._live
-        access = live.runtime.access
-        await access.require(self._scope, live.entry.conversation_id, "view")
-        if not access.owns(self._scope, live.entry.owner):
-            raise ConversationNotFound(live.entry.conversation_id)
-        await live.entry.wait_ended()
-        return live.shutdown_reason
+        await self._require("view")
+        self._require_owner()
+        await self._entry.wait_ended()
+        return self._entry.shutdown_reason
 
     async def stop(self, *, grace_period: float = 0.0) -> bool:
         """Stop the agent; as `Sessions.stop`, but never one that came after this.
@@ -256,19 +207,17 @@ class AgentHandle:
 
         Cancellation: either nothing was asked, or the agent is stopped all the same.
         """
-        live = self._live
-        access = live.runtime.access
         check_grace(grace_period)
-        allowed = await access.allows(self._scope, live.entry.conversation_id, "stop")
-        if not allowed or live.has_ended or not access.owns(self._scope, live.entry.owner):
+        allowed = await self._access.allows(self._scope, self.conversation_id, "stop")
+        if not allowed or self._entry.has_ended or not self._access.owns(self._scope, self._entry.owner):
             await trio.lowlevel.checkpoint()
             return False
-        await stop_entry(live.entry, grace_period)
+        await stop_entry(self._entry, grace_period)
         return True
 
 
 def check_decisions(decisions: Sequence[Decision]) -> Sequence[Decision]:
-    """Return the decisions as a tuple; TypeError or ValueError where they cannot be meant."""
+    """Return the decisions as a tuple; TypeError or ValueError if they have a wrong type or value."""
     if isinstance(decisions, str) or not isinstance(decisions, Sequence):
         raise TypeError(f"decisions must be a sequence of Approve, Edit, Reject, Answer; not {decisions!r}")
     for one in decisions:
@@ -280,13 +229,13 @@ def check_decisions(decisions: Sequence[Decision]) -> Sequence[Decision]:
 
 
 def check_grace(grace_period: float) -> None:
-    """Raise where it is no duration."""
+    """Raise unless `grace_period` is a non-negative number of seconds."""
     if isinstance(grace_period, bool) or not isinstance(grace_period, int | float):
         raise TypeError(f"grace_period must be seconds as a number, not {grace_period!r}")
     if not grace_period >= 0:
         raise ValueError(f"grace_period must be >= 0 seconds, not {grace_period!r}")
 
 
-def handle_of(live: "LiveAgent", scope: Scope) -> AgentHandle:
+def handle_of(agent: RunningAgent, access: Access, scope: Scope) -> AgentHandle:
     """Return a handle of a live agent for one scope."""
-    return AgentHandle._of(live, scope)  # the one place where handles are made
+    return AgentHandle._of(agent.entry, agent, access, scope)  # the one place where handles are made

@@ -1,21 +1,25 @@
 """Which agents there are: looked up and reserved in one synchronous step, so there are never two for one conversation."""
 
 import contextvars
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 import trio
 
+from trio_sagents.broadcast import Subscription
+from trio_sagents.conversation.messages_in import Posted
+from trio_sagents.data.decisions import Decision
 from trio_sagents.data.json import Opaque, Options
+from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
+from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason
-from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, SagentsError, StartFailed
-
-if TYPE_CHECKING:
-    from trio_sagents.supervisor._live import LiveAgent
+from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, StartFailed
+from trio_sagents.supervisor._info import AgentInfo
+from trio_sagents.supervisor._receipts import Receipt
 
 
 class Phase(Enum):
@@ -36,32 +40,111 @@ class Failure:
         self.error: BaseException = error
 
 
-@attrs.define(eq=False)
-class Opening:
-    """What a caller wants an agent to do before anybody sees it."""
+class RunningAgent(Protocol):
+    """An agent that is live, as the registry, handles and sessions see it. What composes an agent implements it."""
 
-    _act: "Callable[[LiveAgent], Awaitable[Opaque]]"
-    is_done: bool = False
-    _result: Opaque = None
-    _error: SagentsError | None = None
+    @property
+    def entry(self) -> "Entry":
+        """Its reservation."""
+        ...
 
-    async def act(self, live: "LiveAgent") -> Opaque:
-        """Do it, by an agent that is live."""
-        return await self._act(live)
+    @property
+    def options(self) -> Options:
+        """The host's own options of this session: `SessionOpts.app_internal`."""
+        ...
 
-    async def run(self, live: "LiveAgent") -> None:
-        """Do it, at the end of the boot; what fails is the caller's to hear."""
-        try:
-            self._result = await self._act(live)
-        except SagentsError as exc:
-            self._error = exc
-        self.is_done = True
+    @property
+    def grace_period(self) -> float:
+        """Seconds that its turn may take to finish if the sessions close, or drain."""
+        ...
 
-    def outcome(self) -> Opaque:
-        """Return what came of it, or raise that."""
-        if self._error is not None:
-            raise self._error
-        return self._result
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing runs, nothing runnable is queued, and nothing is being accepted."""
+        ...
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a turn runs."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """How many accepted messages wait for a turn."""
+        ...
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether its last turn was cut."""
+        ...
+
+    async def post(self, posted: Posted, actor: Scope) -> Receipt:
+        """Accept a message; see `Inbox.post`."""
+        ...
+
+    async def resume(self, decisions: Sequence[Decision], actor: Scope) -> Receipt:
+        """Record decisions; see `Approvals.resume`."""
+        ...
+
+    async def dismiss(self, actor: Scope) -> None:
+        """Acknowledge a halt; see `Approvals.dismiss`."""
+        ...
+
+    async def notify(self, middleware_id: str, message: Opaque) -> None:
+        """Hand a message to a middleware; see `Host.notify`."""
+        ...
+
+    async def cancel_turn(self, turn_id: str | None) -> TurnOutcome | None:
+        """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs."""
+        ...
+
+    def touch(self) -> None:
+        """Renew the idle clock."""
+        ...
+
+    def info(self, *, with_middleware: bool = False) -> AgentInfo:
+        """Return a picture of the agent; with the settings of its middleware, if they are asked for."""
+        ...
+
+    def state(self) -> State:
+        """Return the last committed state."""
+        ...
+
+    async def wait_idle(self) -> None:
+        """Wait until the agent is at rest; raise AgentNotRunning if it ended first."""
+        ...
+
+    def enrol(self, subscription: Subscription) -> None:
+        """Let a subscription follow the agent."""
+        ...
+
+    def wake(self) -> None:
+        """Have the agent's task look whether it has work, or may leave."""
+        ...
+
+    def finish_work(self) -> None:
+        """The agent was asked to leave, with grace: what was accepted, and what no turn runs for yet, gets its turn."""
+        ...
+
+
+class OwnedAgent(RunningAgent, Protocol):
+    """An agent, as the task sees it that owns it."""
+
+    def go_live(self) -> None:
+        """Accept commands, and enrol whoever waits."""
+        ...
+
+    async def serve(self) -> None:
+        """Answer what is queued until it is time to leave."""
+        ...
+
+    async def wait_settled(self) -> None:
+        """Wait, for a bounded time, until the last submitted write has ended."""
+        ...
+
+    def end(self, reason: ShutdownReason) -> None:
+        """Publish the last event."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -75,10 +158,8 @@ class Entry:
     owner: Owner
     request_opts: Options = attrs.field(repr=False)
     phase: Phase = Phase.BOOTING
-    live: "LiveAgent | None" = attrs.field(default=None, repr=False)
+    live: "RunningAgent | None" = attrs.field(default=None, repr=False)
     """The agent, from the end of its boot until its own end."""
-    openings: Sequence[Opening] = ()
-    """In order; done before the agent goes live."""
     has_booted: bool = False
     failure: Failure | None = None
     """Why the boot failed."""
@@ -96,6 +177,18 @@ class Entry:
     _ready: trio.Event | None = None
     _ended: trio.Event | None = None
     has_ended: bool = False
+    shutdown_reason: ShutdownReason = ShutdownReason.CRASHED
+    """Why the agent has ended, once it has."""
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether the agent takes commands."""
+        return self.phase is Phase.LIVE
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the agent was asked to leave, or has left."""
+        return self.phase is Phase.STOPPING
 
     def request_stop(self, reason: ShutdownReason, cause: CancelCause, *, deadline: float) -> None:
         """Ask the agent to leave: it accepts nothing from now on, and is cancelled at `deadline`. The earliest deadline counts."""
@@ -172,25 +265,26 @@ class Registry:
         return iter(tuple(self._entries.values()))
 
     def find(self, agent_id: str, conversation_id: str) -> Entry | None:
-        """Return the entry of an agent id, or None.
-
-        Raises:
-            ValueError: the id belongs to another conversation: the host's `agent_id_fun` gives one id to two.
-        """
+        """Return the entry of a conversation; None if it has none, also if the host's `agent_id_fun` gave its id to another one."""
         entry = self._entries.get(agent_id)
-        if entry is not None and entry.conversation_id != conversation_id:
-            raise ValueError(
-                f"agent_id_fun gives {agent_id!r} for conversation {conversation_id!r}, "
-                f"and for {entry.conversation_id!r}, which is running; it must give each conversation an id of its own"
-            )
-        return entry
+        return entry if entry is not None and entry.conversation_id == conversation_id else None
+
+    def is_taken(self, agent_id: str) -> bool:
+        """Return whether any conversation has this agent id."""
+        return agent_id in self._entries
 
     def reserve(self, entry: Entry) -> None:
         """Put a new entry in. No checkpoint between `find` and here.
 
         Raises:
+            ValueError: another conversation has this agent id: the host's `agent_id_fun` gives one id to two. Whose it is, is not told.
             LimitExceeded: there are `max_sessions` agents, or the owner has `max_sessions_per_scope`.
         """
+        if entry.agent_id in self._entries:
+            raise ValueError(
+                f"agent_id_fun gives conversation {entry.conversation_id!r} the agent id {entry.agent_id!r}, which another conversation "
+                "has now; it must give each conversation an id of its own"
+            )
         if len(self._entries) >= self.max_sessions:
             raise LimitExceeded("max_sessions", len(self._entries) + 1, most=self.max_sessions)
         own = self._by_owner.get((type(entry.owner), entry.owner), {})

@@ -1,244 +1,85 @@
-"""One turn of a live agent: the books side of `agent.run_turn`, and the settling of a turn that was cut.
+"""The turns of one agent, one after the other: how a turn begins, runs, is cut and settled, and ends.
 
 Whatever ends it, a turn ends once: with one outcome, in the continuation of its last commit. A turn whose model and tools had
-finished is completed, even where a cancel came during that commit.
+finished is completed, even if a cancellation came during that commit. When a turn is cut, what was said and done is kept in one
+commit, in bounded time: if the store does not answer within `settle_timeout`, the turn ends as failed, and what the store says later
+is shown when it comes.
 """
 
+import contextvars
+import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import Final
 
 import attrs
 import trio
 
 from trio_sagents._trio.groups import leaves, must_exit, split
 from trio_sagents._trio.timers import Timer
-from trio_sagents.agent import EXPECTED, AsyncFunction, Progress, run_turn
-from trio_sagents.agent._progress import OpenCall
-from trio_sagents.data.cursors import Channel
+from trio_sagents.agent import EXPECTED, Pipeline, run_turn
+from trio_sagents.conversation.status import Happening, happening_of
+from trio_sagents.conversation.turn_steps import TurnRecord
 from trio_sagents.data.errors import public_text
-from trio_sagents.data.events import (
-    DisplayMessageSaved,
-    DisplayMessageUpdated,
-    Event,
-    MessageCompleted,
-    TodosUpdated,
-    ToolIgnoresCancellation,
-)
-from trio_sagents.data.history import open_calls, with_gated
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
-from trio_sagents.data.json import JSON, Opaque
-from trio_sagents.data.messages import Message, ToolCall, ToolResult
-from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
-from trio_sagents.data.records import Saved
-from trio_sagents.data.rows import closing_rows, closing_updates
-from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
-from trio_sagents.data.status import CancelCause, Status
-from trio_sagents.data.todos import Todo
+from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
+from trio_sagents.data.interrupts import Interrupt
+from trio_sagents.data.json import JSON
+from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.status import HELD, CancelCause
 from trio_sagents.exceptions import PersistenceError
-from trio_sagents.storage import PendingCommit
-from trio_sagents.supervisor._change import NO_CHANGE, Change
-from trio_sagents.supervisor._drafts import Drafter
-from trio_sagents.supervisor._expiry import expiry_of
-from trio_sagents.supervisor._home import lifecycle_of
-from trio_sagents.supervisor._runtime import wall_clock
-from trio_sagents.supervisor._turn_changes import TurnBooks, usage_of, with_usage
+from trio_sagents.supervisor._host import Host
+from trio_sagents.supervisor._live_turn import LiveTurn
+from trio_sagents.supervisor._receipts import Accepted, Receipts
+from trio_sagents.supervisor._services import Origin
+from trio_sagents.supervisor._status_board import StatusBoard
 
-if TYPE_CHECKING:
-    from trio_sagents.supervisor._live import LiveAgent
+log: Final = logging.getLogger("trio_sagents")
+THREADS: Final = 40
+"""Threads that one agent may have at once."""
+
+
+def _nothing(_error: PersistenceError | None) -> None:
+    """Stands for the end of a turn that has ended."""
 
 
 @attrs.define(eq=False)
 class Turn:
-    """A turn that runs; implements `agent.TurnContext`."""
+    """A turn that runs: a task in the agent's nursery."""
 
-    live: "LiveAgent" = attrs.field(repr=False)
-    turn_id: str
-    actor: Scope = attrs.field(repr=False)
-    """Of the call that brought its first message."""
-    goes_on: bool = False
-    """Whether it goes on behind an interrupt that was answered."""
-    message_ids: list[str] = attrs.field(factory=list)
-    """The messages it took, and will answer; or what its receipts are kept under."""
-    progress: Progress = attrs.field(factory=Progress)
+    work: LiveTurn
+    pipeline: Pipeline
+    context: contextvars.Context
+    """The context variables with which the turn runs."""
     cancel_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Around the turn alone: the agent survives it."""
     cause: CancelCause | None = None
-    """Why it is being cancelled; the first cause wins."""
-    outcome: TurnOutcome | None = None
-    """Decided when the write that makes it true is submitted."""
+    """Why the turn is being cancelled; the first cause wins."""
     ended: trio.Event = attrs.field(factory=trio.Event)
+    told: TurnOutcome | None = None
+    """The outcome as everybody was told; it differs from that of `work` if the store did not answer in time."""
     settle_deadline: float = math.inf
-    """Until when its end may take to be saved, once it has come to its end."""
-    _last_write: PendingCommit | None = None
-    _failed: PersistenceError | None = None
-    """Why a step of this turn could not be saved; nothing of it is saved behind that."""
-    _asking: Message | None = None
-    """The answer whose calls are open."""
-    _is_watched: bool = False
-    _watch: Timer | None = None
-    _drafts: Drafter = attrs.field(init=False)
-    _books: TurnBooks = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._drafts = Drafter(self.live, self.actor, self.progress)
-        self._books = TurnBooks(self.live.ledger, self.turn_id, self.actor)
-
-    def open_again(self, records: Mapping[str, JSON], used: Usage) -> None:
-        """Go on where an interrupt left the turn.
-
-        Args:
-            records: by call id, the sub-agents that waited in it.
-            used: what it had used: its answers say only what they cost themselves, not what sub-agents and middleware used.
-        """
-        messages = self.live.ledger.messages
-        self.goes_on = True
-        self._asking = next((one for one in reversed(messages) if one.role == "assistant"), None)
-        for call in open_calls(messages):
-            record = records.get(call.call_id)
-            self.progress.open_calls[call.call_id] = OpenCall(call, "pending" if record is None else "interrupted", record=record)
-        for message in reversed(messages):
-            if message.turn_id != self.turn_id:
-                break
-            if message.role == "assistant":
-                self.progress.rounds += 1
-                self.progress.calls += len(message.calls)
-                self.progress.usage += usage_of(message)
-        if used != Usage():  # else it was stored before that was kept
-            self.progress.usage = used
-
-    # ── what the turn asks for (agent.TurnContext)
+    """Until when the end of the turn may take to be saved, once the turn has come to its end."""
+    _stuck_timer: Timer | None = None
+    """Names the tools that ignore the cancellation."""
 
     @property
-    def conversation_id(self) -> str:
-        return self.live.ledger.conversation_id
+    def turn_id(self) -> str:
+        """The turn's id."""
+        return self.work.turn_id
 
     @property
-    def scope(self) -> Scope:
-        return self.live.blueprint.scope
+    def continues(self) -> bool:
+        """Whether the turn continues after an interrupt that was decided."""
+        return self.work.continues
 
     @property
-    def max_message_bytes(self) -> int:
-        return self.live.policy.max_message_bytes
+    def message_ids(self) -> list[str]:
+        """The messages that the turn took; or, if it continues, the id of the interrupt."""
+        return self.work.message_ids
 
     @property
-    def max_tool_output_bytes(self) -> int:
-        return self.live.policy.max_tool_output_bytes
-
-    @property
-    def threads(self) -> trio.CapacityLimiter:
-        return self.live.threads
-
-    @property
-    def agent_id(self) -> str:
-        return self.live.entry.agent_id
-
-    @property
-    def has_ended(self) -> bool:
-        return self.outcome is not None
-
-    def messages(self) -> Sequence[Message]:
-        return self.live.ledger.messages_as_run()
-
-    def decision_of(self, call_id: str) -> DecisionRecord | None:
-        return self.live.ledger.decisions.get(call_id)
-
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        change = Change(lifecycle=lifecycle_of(metadata), actor=self.actor, todos=todos, metadata=metadata)
-
-        def then(_saved: Saved | None, error: PersistenceError | None) -> None:
-            # Not a step of the turn: where it fails whoever asked for it hears that, and the steps on record still stand.
-            if error is not None:
-                self.live.write_failed(error)
-            elif todos is not None:
-                self.publish(TodosUpdated(tuple(todos), self.turn_id))
-
-        await self.live.ledger.submit(change, then).wait()
-
-    @property
-    def usage(self) -> Usage:
-        return self.progress.usage
-
-    def add_usage(self, usage: Usage) -> None:
-        self.progress.usage += usage
-
-    def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
-        self.live.home.start_soon(function, *args)
-
-    def state(self) -> State:
-        return self.live.ledger.state()
-
-    def publish(self, event: Event, channel: Channel = "main") -> None:
-        self.live.publish(event, channel)
-
-    def note_draft(self) -> None:
-        self._drafts.note()
-
-    def new_id(self) -> str:
-        return self.live.ledger.new_id()
-
-    def is_used(self, made: str) -> bool:
-        return self.live.ledger.is_used(made)
-
-    def knows_call(self, call_id: str) -> bool:
-        return call_id in self.live.ledger.ids
-
-    async def take_steered(self) -> None:
-        # Without those whose commit is on its way: a loop may ask twice at once.
-        queue = tuple(one for one in self.live.ledger.queue.values() if one.message_id not in self.message_ids)
-        steered = [index for index, one in enumerate(queue) if self._is_steered(one.message_id)]
-        if steered:
-            await self._take(queue[: steered[-1] + 1])
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
-
-    def _is_steered(self, message_id: str) -> bool:
-        accepted = self.live.intake.accepted.get(message_id)
-        return accepted is not None and accepted.overlap == "steer"
-
-    async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
-        message = with_gated(with_usage(message, usage), waiting)
-        self.live.ledger.check_room(message)
-        self._drafts.stop()
-        # Open from the moment this is submitted: a turn that is cut now closes them behind this commit.
-        self.progress.open(message.calls, waiting)
-        self._asking = message
-        await self._submit(*self._books.answer(message, usage, waiting)).wait()
-
-    async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
-        message = self._books.result_message(result)
-        self.live.ledger.check_room(message)
-        self.progress.open_calls.pop(call.call_id, None)
-        await self._submit(*self._books.results(((call, message, result),), self._asking, "on_step")).wait()
-
-    def may_act(self) -> bool:
-        leases = self.live.runtime.leases
-        return leases is None or leases.may_act(self.live.entry)
-
-    def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
-        interrupt_id = self.new_id()
-        calls = [attrs.evolve(one, interrupt_id=interrupt_id) for opened in waiting for one in opened.requests]
-        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expiry_of(calls, wall_clock())))
-
-    async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
-        change, events = self._books.waiting(waiting, self._asking)
-        suspended = {one.call.call_id: one.record for one in waiting if one.record is not None}
-        change = attrs.evolve(change, interrupt=outcome.interrupt, suspended=suspended, used=self.progress.usage, draft=None)
-        self.live.ledger.check_suspended(outcome.interrupt, suspended)
-        self.outcome = outcome
-        await self._submit(change, events, ends=True).wait()
-
-    async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
-        message = with_usage(message, usage)
-        self.live.ledger.check_room(message)
-        self._drafts.stop()
-        self.progress.draft = None
-        outcome = self.outcome = Completed(message, self.progress.usage, value)
-        await self._submit(*self._books.completion(message, usage), ends=True).wait()
-        return outcome
-
-    # ── running and settling
+    def outcome(self) -> TurnOutcome | None:
+        """How the turn ends, once that is decided."""
+        return self.work.outcome if self.told is None else self.told
 
     async def run(self) -> None:
         """Run to the end and settle; a task in the agent's nursery."""
@@ -247,17 +88,14 @@ class Turn:
         try:
             try:
                 with self.cancel_scope:
-                    if not self.goes_on:
-                        await self._take(tuple(self.live.ledger.queue.values()))
-                    await run_turn(self.live.pipeline, self)
+                    if not self.continues:
+                        await self.work.take(tuple(self.work.journal.state.queue.values()), is_first=True)
+                    await run_turn(self.pipeline, self.work)
             except BaseException as exc:  # noqa: ASYNC103, BLE001  # settled below, then raised again unless it is an expected outcome
                 error, onward = split(exc)
                 if error is not None and all(isinstance(leaf, EXPECTED) for leaf in leaves(error)):
                     error = leaves(error)[0]  # of several tools that could not be kept, the first tells enough
-            # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
-            self.settle_deadline = trio.current_time() + self.live.policy.settle_timeout
-            with trio.CancelScope(shield=True, deadline=self.settle_deadline):
-                await self._settle(error, onward)
+            await self._settle(error, onward)
             if onward is not None:
                 raise onward
             if error is not None and not isinstance(error, EXPECTED):
@@ -274,126 +112,235 @@ class Turn:
 
     def watch_stuck_tools(self) -> None:
         """Name the tools that still run `cancel_grace` after the turn was cut."""
-        if not self._is_watched:
-            self._is_watched = True
-            deadline = trio.current_time() + self.live.policy.cancel_grace
-            self._watch = self.live.runtime.timers.call_at(deadline, self._name_stuck_tools)
+        if self._stuck_timer is None:
+            deadline = trio.current_time() + self.work.blueprint.policy.cancel_grace
+            self._stuck_timer = self.work.services.timers.call_at(deadline, self._name_stuck_tools)
 
     def _name_stuck_tools(self) -> None:
         # The end of the turn takes its timer away.
         if not self.ended.is_set():  # pragma: no branch
-            for one in self.progress.open_calls.values():
-                if one.status == "executing" and not one.in_thread and one.result is None:
-                    self.publish(ToolIgnoresCancellation(attrs.evolve(one.call, status="executing"), self.turn_id))
+            for opened in self.work.progress.open_calls.values():
+                if opened.status == "executing" and not opened.in_thread and opened.result is None:
+                    self.work.publish(ToolIgnoresCancellation(attrs.evolve(opened.call, status="executing"), self.turn_id))
 
-    def abandon(self) -> None:
-        """The store did not answer within `settle_timeout`, and the agent must end: nobody knows whether the turn is on record."""
-        # A turn that has ended is its agent's no more.
-        if not self.ended.is_set():  # pragma: no branch
-            error = PersistenceError(f"the store did not answer while a turn of conversation {self.conversation_id!r} was settled")
-            self.outcome = Failed(error)
-            self._finish(unsaved=error)
+    def stop_watching(self) -> None:
+        """The turn has ended."""
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
 
     async def _settle(self, error: BaseException | None, onward: BaseException | None) -> None:
-        self._drafts.stop()
-        if self.outcome is None:
-            if self._failed is not None:
+        work = self.work
+        work.stop_drafts()
+        if work.outcome is None:
+            if work.failed is not None:
                 # Memory is back at the last commit: what would close the turn closes steps that do not exist.
-                self.outcome = Failed(self._failed)
-                self._finish(unsaved=self._failed)
+                work.outcome = Failed(work.failed)
+                work.on_end(work.failed)
                 return
             if must_exit(onward):
                 self.cause = self.cause or CancelCause.HOST_FAILED
             self.close(error)
         # A turn has an outcome by its last write alone.
-        if self._last_write is not None:  # pragma: no branch
-            await self._last_write.wait_ended()
+        if work.last_write is None or work.last_write.has_ended:
+            return
+        # Cancellation: the host's, a stop's or the turn's own; what was said and done is kept all the same, in bounded time.
+        self.settle_deadline = trio.current_time() + work.blueprint.policy.settle_timeout
+        with trio.CancelScope(shield=True, deadline=self.settle_deadline):
+            await work.last_write.wait_ended()
+        self.give_up()
 
     def close(self, error: BaseException | None = None) -> None:
         """Submit what closes the turn as it is now: as cut, or as failed by `error`."""
-        self.outcome = self._outcome_of(error)
-        change, events = self._books.closing(self.outcome, self.progress, self._asking)
-        self.progress.open_calls = {}
-        self._submit(change, events, ends=True)
-
-    def _outcome_of(self, error: BaseException | None) -> TurnOutcome:
         if error is None:
-            return Cancelled(self.cause or self.live.entry.cause or CancelCause.HOST_CANCELLED)
-        return Failed(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            self.work.close(Cancelled(self.cause or self.work.entry.cause or CancelCause.HOST_CANCELLED))
+        else:
+            self.work.close(Failed(error if isinstance(error, Exception) else RuntimeError(repr(error))))
 
-    # ── the books
+    def give_up(self) -> None:
+        """The store did not answer within `settle_timeout`: nobody knows whether the end of the turn is on record."""
+        # A turn that has ended is its agent's no more.
+        if not self.ended.is_set():  # pragma: no branch
+            conversation_id = self.work.conversation_id
+            error = PersistenceError(
+                f"the store did not answer within settle_timeout while a turn of conversation {conversation_id!r} was settled; what the "
+                "turn said last may be stored, or not"
+            )
+            self.work.on_end(error)
 
-    async def _take(self, messages: Sequence[Message]) -> None:
-        """Move messages from the queue into the history, in one commit."""
-        ledger = self.live.ledger
-        ids = [message.message_id for message in messages]
-        self.message_ids.extend(ids)
-        closing = ledger.closing() if self.live.needs_repair else ()
-        taken = tuple(attrs.evolve(message, turn_id=self.turn_id) for message in messages)
-        change = Change(
-            lifecycle="on_step",
-            actor=self.actor,
-            messages=(*closing, *taken),
-            taken=ids,
-            draft=None if closing else NO_CHANGE,
-            shown=closing,
-            rows=closing_rows(ledger.messages_as_run(), closing, wall_clock()),
-            tool_updates=closing_updates(closing),
-            standing={} if closing and ledger.taken else None,
-        )
-        events = tuple(MessageCompleted(message, message.turn_id) for message in change.messages)
-        await self._submit(change, events).wait()
-        self.live.needs_repair = False
 
-    def _submit(self, change: Change, events: Sequence[Event], *, ends: bool = False) -> PendingCommit:
-        def then(saved: Saved | None, error: PersistenceError | None) -> None:
-            live = self.live
-            if saved is None:
-                assert error is not None
-                self._failed = error
-                live.write_failed(error)
-                if ends:
-                    self.outcome = Failed(error)
-                    self._finish(unsaved=error)
-                return
-            for row in saved.new:
-                live.publish(DisplayMessageSaved(row))
-            for row in saved.changed:
-                live.publish(DisplayMessageUpdated(row))
-            for event in events:
-                live.publish(event)
-            if ends:
-                self._finish()
+@attrs.define(eq=False)
+class Turns:
+    """The turn that runs, and how the next one begins."""
 
-        self._last_write = self.live.ledger.submit(change, then)
-        return self._last_write
+    host: Host
+    pipeline: Pipeline
+    board: StatusBoard
+    receipts: Receipts
+    turn: Turn | None = None
+    """The turn that runs, until its last commit is durable."""
+    was_cut: bool = False
+    """Whether the last turn was cut."""
+    has_last_turn: bool = False
+    """Whether one more turn may begin before the agent leaves: for what was accepted before it was asked to leave, with grace."""
+    unattended: int = 0
+    """How many turns have followed each other that no person started."""
+    patience: float = math.inf
+    """Until when the store was waited for at the end of a turn that was given up; `math.inf` once it has answered."""
+    _untold: Happening | None = None
+    """How the last turn ended, if a follow-up turn begins at once: viewers see no other status between the two."""
+    _threads: trio.CapacityLimiter | None = None
 
-    def _finish(self, unsaved: PersistenceError | None = None) -> None:
-        """The one end of the turn. Synchronous: outcome, status, events and answers are one step."""
-        if self.ended.is_set():
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no turn runs, and none may begin."""
+        return self.turn is None and not self.may_begin
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a turn may begin with what is queued."""
+        return self.board.may_begin(self.host.journal.state)
+
+    def threads(self) -> trio.CapacityLimiter:
+        """Return the limiter of tools that are plain functions. The agent's own: stuck threads keep no other agent waiting."""
+        if self._threads is None:
+            self._threads = trio.CapacityLimiter(THREADS)
+        return self._threads
+
+    def begin(self) -> None:
+        """Begin a turn with what is queued."""
+        journal = self.host.journal
+        if not self._may_attend():
+            self._untold = None
+            self.board.tell(Happening.PAUSED)
             return
-        outcome = self.outcome
+        first = next(iter(journal.state.queue))
+        accepted = self.receipts.accepted.get(first)
+        actor = self.host.scope if accepted is None else accepted.actor
+        context = self.host.services.registry.context if accepted is None else accepted.context
+        turn = self._new(TurnRecord(journal.ids.new(), actor), context)
+        self.board.is_released = False
+        self._start(turn)
+
+    def _may_attend(self) -> bool:
+        """Count a turn that no person started; return False if there were too many of them."""
+        queue = self.host.journal.state.queue
+        accepted = [self.receipts.accepted.get(message_id) for message_id in queue]
+        if any(each is None or not each.is_unattended for each in accepted):
+            self.unattended = 0
+            return True
+        if self.unattended >= self.host.blueprint.policy.max_unattended_turns:
+            log.warning(
+                "conversation %r waits for a person: %d turns in a row were started by tools or middleware (max_unattended_turns)",
+                self.host.conversation_id,
+                self.unattended,
+            )
+            return False
+        self.unattended += 1
+        return True
+
+    def carry_on(self, interrupt: Interrupt, suspended: JSON, used: Usage, accepted: Accepted) -> None:
+        """An interrupt is decided, and that is on record: its turn continues; or it is over, if the agent leaves without grace."""
+        self.receipts.accepted[interrupt.interrupt_id] = accepted
+        self.board.lifetime.touch()
+        # It continues as the turn of whoever began it. Whoever decided is on record, and nothing runs in their name. After a restart
+        # nobody knows who that was: then the turn is the agent's own.
+        origin = self.host.services.origins.get(self.host.conversation_id)
+        actor, context = self.host.scope, self.host.services.registry.context
+        if origin is not None and origin.turn_id == interrupt.turn_id:
+            actor, context = origin.actor, origin.context
+        turn = self._new(TurnRecord(interrupt.turn_id, actor), context)
+        turn.work.message_ids.append(interrupt.interrupt_id)
+        turn.work.open_again(suspended, used)
+        may_begin = self.has_last_turn or not self.host.entry.is_leaving
+        self.has_last_turn = False
+        if not (may_begin and self._start(turn)):
+            self.turn = turn
+            turn.close()
+
+    def _new(self, record: TurnRecord, context: contextvars.Context) -> Turn:
+        host = self.host
+        work = LiveTurn(
+            host.entry,
+            host.services,
+            host.blueprint,
+            host.journal,
+            host.nursery,
+            record=record,
+            receipts=self.receipts,
+            limiter=self.threads,
+            on_end=lambda error: self._ended(turn, error),
+        )
+        turn = Turn(work, self.pipeline, context)
+        return turn
+
+    def _start(self, turn: Turn) -> bool:
+        """Start a turn; False if the nursery is closed: the agent was cancelled, and waits for its last write alone."""
+        try:
+            turn.context.run(self.host.nursery.start_soon, turn.run)
+        except RuntimeError:
+            return False
+        # No checkpoint until the status is told: the task has not begun.
+        self.turn = turn
+        self._untold = None
+        self.host.publish(TurnStarted(turn.turn_id))
+        self.board.tell(Happening.BEGAN, turn.turn_id)
+        return True
+
+    def _ended(self, turn: Turn, unsaved: PersistenceError | None) -> None:
+        """The one end of a turn. Synchronous: outcome, status, events and answers are one step."""
+        if turn.ended.is_set():
+            self._stored_late(turn, unsaved)
+            return
+        work = turn.work
+        outcome = Failed(unsaved) if unsaved is not None else work.outcome
         assert outcome is not None
-        self.progress.draft = None
-        self.progress.open_calls = {}
-        self.ended.set()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        self.live.pipeline.turn_ended(outcome, self, self.turn_id)
-        status, data = _status_after(outcome)
-        self.live.turn_ended(self, outcome, status, data, unsaved)
+        work.progress.draft = None
+        work.progress.open_calls = {}
+        turn.told = outcome
+        turn.ended.set()
+        turn.stop_watching()
+        if work.last_write is not None and not work.last_write.has_ended and unsaved is not None:
+            self.patience = turn.settle_deadline
+        else:
+            work.on_end = _nothing  # it holds the turn, which holds the work
+        self.pipeline.turn_ended(outcome, work, turn.turn_id)
+        self.turn = None
+        self.was_cut = isinstance(outcome, Cancelled)
+        self.board.lifetime.touch()
+        self._tell_end(turn, outcome, unsaved)
+        self.receipts.settle(work.message_ids, outcome)
+        self.host.journal.bell.ring()
 
+    def _tell_end(self, turn: Turn, outcome: TurnOutcome, unsaved: PersistenceError | None) -> None:
+        host, journal = self.host, self.host.journal
+        if isinstance(outcome, Interrupted):
+            origin = Origin(turn.turn_id, host.scope, turn.work.record.actor, turn.context)
+            host.services.remember_origin(host.conversation_id, origin)
+        else:
+            host.services.origins.pop(host.conversation_id, None)
+        if isinstance(outcome, Failed):
+            host.publish(ChainError(outcome.error, unsaved=unsaved is not None, turn_id=turn.turn_id))
+        if unsaved is not None:
+            journal.publish_snapshot()
+        host.publish(TurnEnded(turn.turn_id, outcome))
+        happening = happening_of(outcome)
+        self.board.is_released = False  # what came during a turn that failed is held until the next message
+        if journal.state.queue and self.board.following(happening) not in HELD and host.entry.is_accepting:
+            self._untold = happening  # a follow-up turn begins at once
+        else:
+            self.board.tell(happening, turn.turn_id, public_text(outcome.error) if isinstance(outcome, Failed) else None)
+        journal.publish_debug(lambda: AgentStateUpdated(host.state()))
 
-def _status_after(outcome: TurnOutcome) -> tuple[Status, str | None]:
-    match outcome:
-        case Completed() | Unanswered():
-            return Status.IDLE, None
-        case Interrupted():
-            return Status.INTERRUPTED, None
-        case Cancelled():
-            return Status.CANCELLED, None
-        case Failed(error=error):
-            return Status.ERROR, public_text(error)
-        case _:
-            assert_never(outcome)
+    def _stored_late(self, turn: Turn, unsaved: PersistenceError | None) -> None:
+        """The end of a turn that was given up is on record after all: show what there is, unless something else runs by now."""
+        turn.work.on_end = _nothing
+        self.patience = math.inf
+        if unsaved is None and self.turn is None and turn.work.outcome is not None:
+            self.board.tell(happening_of(turn.work.outcome), turn.turn_id)
+
+    def tell_untold(self) -> None:
+        """The agent ends, and the follow-up turn does not begin: tell how the last turn ended."""
+        if self._untold is not None:
+            happening, self._untold = self._untold, None
+            self.board.tell(happening)

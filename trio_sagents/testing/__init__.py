@@ -8,6 +8,7 @@ invariants                         what must hold after any run
 conformance_store, _lease          the tests that every store, and every `Leases`, must pass (need pytest)
 providers                          servers that speak the protocols of providers, each in its dialect
 machines                           Hypothesis state machines over Trio (needs hypothesis)
+mcp_server                         an MCP server with the quirks of real ones, as a child process (needs mcp)
 """
 
 from trio_sagents.testing._crash import CrashStore

@@ -11,10 +11,10 @@ import trio
 
 from trio_sagents.agent import Model
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, Owner
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 from trio_sagents.data.scopes import Scope
-from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore
+from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore, OwnerLookup
 from trio_sagents.supervisor._leases import Leases
 from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
@@ -99,6 +99,8 @@ class FaultyStore:
         # Set where the store behind it is such a one: the library asks whether they are there.
         if isinstance(inner, OwnedStore):
             self.checks_owner: bool = True
+        if isinstance(inner, OwnerLookup):
+            self.get_owner = self._get_owner
         if isinstance(inner, OpenableStore):
             self.open: Callable[[], AbstractAsyncContextManager[None]] = inner.open
 
@@ -134,6 +136,9 @@ class FaultyStore:
             return is_deleted
 
         return await self.faults.call("store.delete", effect)
+
+    async def _get_owner(self, scope: Scope, conversation_id: str) -> Owner:
+        return await self.faults.call("store.get_owner", functools.partial(self._inner.get_owner, scope, conversation_id))
 
     @property
     def _inner(self) -> Opaque:

@@ -6,7 +6,11 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.apps.cli._kit import RUN, Chat
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_conversation_at_pipes(chat: Chat) -> None:
@@ -23,7 +27,7 @@ def test_a_conversation_at_pipes(chat: Chat) -> None:
 
 
 def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
-    """By number and by id; the tail of the history is shown; without a name the last one is opened."""
+    """A conversation is opened by number or by id, with the end of its history. Without a name the last conversation is opened."""
     chat.run("--conversation", "one", said="what is 1+1?\n")
     chat.run("--conversation", "two", said="what is 2+2?\n")
     done = chat.run(said="/list\n/open 2\n/open two\n/open three\n/open\n/list\n/quit\nnot read\n")
@@ -42,7 +46,7 @@ def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
 
 
 def test_new_begins_a_conversation(chat: Chat) -> None:
-    """/new and --new leave the old one as it is."""
+    """/new and --new leave the old conversation unchanged."""
     done = chat.run(
         "--conversation", "old", said="remember that my cat is Tom\n/new\nwhat do you remember?\n/open old\nwhat do you remember?\n"
     )
@@ -62,7 +66,7 @@ def test_commands_that_are_none_are_told(chat: Chat) -> None:
 
 
 def test_a_broken_conversation_does_not_take_the_others_along(chat: Chat) -> None:
-    """It is named, and another one can be opened."""
+    """A broken conversation is named, and another one can be opened."""
     chat.run("--conversation", "good", said="what is 1+1?\n")
     chat.run("--conversation", "bad", said="what is 2+2?\n")
     _damage(chat.folder / "chat.db", "bad")
@@ -82,7 +86,7 @@ def _damage(path: Path, conversation_id: str) -> None:
 
 
 def test_a_reader_that_goes_away_ends_the_chat_quietly(chat: Chat) -> None:
-    """A broken pipe is no traceback."""
+    """A broken pipe gives no traceback."""
     with subprocess.Popen(
         [*RUN], cwd=chat.folder, env=chat.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.apps.cli._kit import READERS, Chat, leave
 
+pytestmark = pytest.mark.slow
+
 ECHO = Path(__file__).with_name("echo_server.py")
 HELLO = "write a file hello.txt that says hi\r"
 CHOOSE = r"\[r\]eject:"
@@ -36,7 +38,7 @@ def test_an_approved_call_runs_as_it_was_shown(chat: Chat, arguments: tuple[str,
 
 @READERS
 def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """What is no JSON is told, and asked for again; so is what does not fit the tool."""
+    """A text that is not a JSON object is reported, and asked for again; so are arguments that do not fit the tool."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send(HELLO)
@@ -50,7 +52,7 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
         child.expect("the arguments are a JSON object")
         child.expect("arguments:")
         child.send('\x15{"file": "/other.txt"}\r')
-        child.expect("cannot be taken: .*file")
+        child.expect("was not accepted: .*file")
         child.expect(CHOOSE)
         child.send("e\r")
         child.expect("arguments:")
@@ -62,7 +64,7 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
 
 @READERS
 def test_an_edit_begins_with_what_the_model_wrote(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """With prompt_toolkit the arguments stand there to be edited; else they are shown above the line."""
+    """With prompt_toolkit the arguments can be edited in the line; without it they are shown above the line."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("send 20 euros to Ann\r")
@@ -81,7 +83,7 @@ def test_an_edit_begins_with_what_the_model_wrote(chat: Chat, arguments: tuple[s
 
 @READERS
 def test_several_calls_are_decided_one_after_the_other(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Each by itself; a reason goes to the model; an empty line, or a word that means nothing, decides nothing."""
+    """Each call is decided alone. A reason goes to the model. An empty line, or an unknown word, decides nothing."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("send 20 euros to Ann and send 5 euros to Bob\r")
@@ -102,7 +104,7 @@ def test_several_calls_are_decided_one_after_the_other(chat: Chat, arguments: tu
 
 @READERS
 def test_ctrl_c_leaves_a_call_open(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """The prompt is gone and the program is not; /decide asks again, and a new message goes on without it."""
+    """The prompt is gone and the program is not. /decide asks again, and a new message continues without the call."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send(HELLO)
@@ -128,7 +130,7 @@ def test_ctrl_c_leaves_a_call_open(chat: Chat, arguments: tuple[str, ...], promp
 
 @READERS
 def test_an_open_call_survives_a_kill(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """The next run shows what waits, without what was decided before, and it runs once."""
+    """The next run shows the pending calls without those decided before, and the approved call runs once."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("send 5 euros to Bob and write a file b.txt that says two\r")
@@ -157,7 +159,7 @@ def test_an_open_call_survives_a_kill(chat: Chat, arguments: tuple[str, ...], pr
 
 
 def test_a_script_is_told_what_waits(chat: Chat) -> None:
-    """At pipes nobody can be asked: the lines to come are not read, and the status is 3; a new message goes on without it."""
+    """At pipes nobody can be asked: further lines are not read, and the status is 3. A new message continues without the call."""
     done = chat.run("--conversation", "c", said=HELLO.replace("\r", "\n") + "delete everything\n")
     again = chat.run("--conversation", "c")
     other = chat.run("--conversation", "c", said="what is 2+2?\n")
@@ -186,7 +188,7 @@ def test_what_was_typed_before_the_question_is_no_answer(chat: Chat, key: str) -
 
 @READERS
 def test_questions_are_answered_by_number_word_or_text(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """One option, several, one's own words, or none; what answers nothing is told."""
+    """A question is answered by one option, several, a free text, or nothing; an invalid answer is reported."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("ask me for my favourite colour\r")
@@ -221,7 +223,7 @@ def test_questions_are_answered_by_number_word_or_text(chat: Chat, arguments: tu
 
 @READERS
 def test_a_halt_is_acknowledged_by_enter(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Its words are shown; afterwards the conversation goes on, without going over it again."""
+    """The words of the halt are shown. Afterwards the conversation continues, without repeating the history."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("halt: there is smoke\r")
@@ -236,7 +238,7 @@ def test_a_halt_is_acknowledged_by_enter(chat: Chat, arguments: tuple[str, ...],
 
 @READERS
 def test_a_sub_agents_progress_is_one_line(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Each has its line, which is drawn again; what it asks shows where it comes from. (Its last word before that may never be drawn.)"""
+    """Each sub-agent has a line that is redrawn. A question shows which sub-agent asks it. (The last line before may never be drawn.)"""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("hand two tasks to sub-agents\r")
@@ -290,7 +292,7 @@ def test_todos_are_a_list_that_changes(chat: Chat) -> None:
 
 @READERS
 def test_a_title_comes_by_itself_and_can_be_set(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """It is shown when it is there, in the list, and when the conversation is opened again."""
+    """The title is shown when it is there, in the list, and when the conversation is opened again."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("please tell me what 2+2 makes\r")
@@ -308,7 +310,7 @@ def test_a_title_comes_by_itself_and_can_be_set(chat: Chat, arguments: tuple[str
 
 
 def test_the_files_of_the_folder(chat: Chat) -> None:
-    """/files lists them as they are now; the agent changes them behind an approval, link and database left alone."""
+    """/files lists the files as they are now. The agent changes them after an approval; link and database stay as they are."""
     (chat.folder / "link").symlink_to("/etc")
     with chat.terminal("--plain") as child:
         child.expect("> ")
@@ -343,7 +345,6 @@ def test_the_files_of_the_folder(chat: Chat) -> None:
 
 def test_mcp_servers_are_tools_behind_approvals(chat: Chat) -> None:
     """Named on the command line; each call asks, and says whose tool it is."""
-    pytest.importorskip("mcp")
     server = f"{sys.executable} -I '{shutil.copy(ECHO, chat.folder / 'echo server.py')}'"
     with chat.terminal("--plain", "--mcp", server, "--mcp", server) as child:
         child.expect("> ")
@@ -366,7 +367,6 @@ def test_mcp_servers_are_tools_behind_approvals(chat: Chat) -> None:
 
 def test_a_server_that_cannot_be_started_is_named(chat: Chat) -> None:
     """The conversation does not open, and the reason is a line."""
-    pytest.importorskip("mcp")
     done = chat.run("--once", "hi", "--mcp", "nowhere/server")
 
     assert (1, "") == (done.returncode, done.stdout)
@@ -374,7 +374,7 @@ def test_a_server_that_cannot_be_started_is_named(chat: Chat) -> None:
 
 
 def test_a_long_conversation_is_summed_up(chat: Chat) -> None:
-    """The model reads a summary, and goes on; the transcript is whole."""
+    """The model reads a summary, and continues. The transcript is whole."""
     (chat.folder / "big.txt").write_text("all-work-and-no-play-makes-Jack-a-dull-boy\n" * 250)
     done = chat.run("--conversation", "c", said="read big.txt\n" * 4 + "what is 2+2?\n")
 

@@ -25,21 +25,19 @@ from trio_sagents.cli._servers import mcp_servers, server_name, split_command
     ],
 )
 def test_a_server_has_a_short_name(command: str, name: str) -> None:
-    """What is left of its command without the words that only say how it is run."""
+    """The name is what is left of the command without the words that only say how to run it."""
     assert name == server_name(split_command(command))
 
 
 def test_two_servers_of_one_name_are_told_apart() -> None:
     """And each tool has the name of its server before it."""
-    pytest.importorskip("mcp")
     servers = mcp_servers(["uvx mcp-server-time", "uvx mcp-server-time"], frozenset())
 
-    assert ["Mcp:time", "Mcp:time2"] == [one.middleware_id for one in servers.middleware]
+    assert ["Mcp:time", "Mcp:time2"] == [hook.middleware_id for hook in servers.middleware]
 
 
 def test_which_tools_ask() -> None:
-    """Those of servers, but for the allowed ones; no others."""
-    pytest.importorskip("mcp")
+    """The tools of servers ask, except for those that are allowed; no other tool does."""
     from trio_sagents.mcp import McpTool
 
     def tool(name: str) -> McpTool:
@@ -55,7 +53,6 @@ def test_which_tools_ask() -> None:
 @pytest.mark.parametrize("command", ["", " ", "''", "a 'b"])
 def test_a_command_that_cannot_be_read_is_a_usage_error(command: str) -> None:
     """Before anything is started."""
-    pytest.importorskip("mcp")
     with pytest.raises(UsageError, match="--mcp"):
         mcp_servers([command], frozenset())
 
@@ -69,9 +66,9 @@ def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.Mo
         mcp_servers(["a"], frozenset())
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_is_no_fault_of_the_database(chat: Chat) -> None:
     """The line names the server, and how to see what it said; another database is not recommended."""
-    pytest.importorskip("mcp")
     given = ("--once", "hi", "--mcp", "sh -c 'echo out of tea >&2; exit 1'")
 
     done, verbose = chat.run(*given), chat.run(*given, "--verbose")

@@ -11,6 +11,8 @@ import pytest
 
 from tests.apps.cli._kit import PLAIN_PROMPT, PROMPT, READERS, Chat, leave
 
+pytestmark = pytest.mark.slow
+
 
 @READERS
 def test_ctrl_c_cancels_the_answer_and_stays(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
@@ -65,7 +67,7 @@ def test_a_signal_ends_the_chat_in_mid_answer(chat: Chat, arguments: tuple[str, 
 
 @READERS
 def test_a_signal_ends_the_chat_at_the_prompt(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Also a reader that waits in a thread lets go."""
+    """A reader that waits in a thread ends as well."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.kill(signal.SIGTERM)
@@ -114,7 +116,7 @@ def test_colours_and_control_characters(chat: Chat) -> None:
 
 
 def test_two_programs_at_one_conversation(chat: Chat) -> None:
-    """The chat learns what the other one wrote, shows it, and goes on from there."""
+    """The chat notices what the other program wrote, shows it, and continues from there."""
     with chat.terminal("--plain", "--conversation", "c") as child:
         child.expect(PLAIN_PROMPT)
         child.send("what is 1+1?\r")
@@ -133,7 +135,7 @@ def test_two_programs_at_one_conversation(chat: Chat) -> None:
 
 
 def test_two_programs_at_one_decision(chat: Chat) -> None:
-    """What the older one decides is refused, for it writes no more; it says how to decide all the same, and the call runs once."""
+    """The decision in the older program is refused, because it may no longer write. It says how to decide, and the call runs once."""
     with chat.terminal("--plain", "--conversation", "c") as child:
         child.expect(PLAIN_PROMPT)
         child.send("write a file hello.txt that says hi\r")
@@ -156,7 +158,7 @@ def test_two_programs_at_one_decision(chat: Chat) -> None:
 @READERS
 @pytest.mark.parametrize("night", [1, 8])
 def test_killed_in_mid_answer(chat: Chat, arguments: tuple[str, ...], prompt: str, night: int) -> None:
-    """The command again shows every acknowledged message and the marked partial answer, and goes on."""
+    """The next run shows every acknowledged message and the marked partial answer, and continues."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("remember that my cat is Tom\r")
@@ -183,7 +185,7 @@ def test_killed_in_mid_answer(chat: Chat, arguments: tuple[str, ...], prompt: st
 
 
 def test_killed_again_and_again(chat: Chat) -> None:
-    """Whenever it happens, what was acknowledged is there, and the conversation goes on."""
+    """Whenever the program is killed, what was acknowledged is there, and the conversation continues."""
     for round_ in range(4):
         with chat.terminal("--plain", "--conversation", "c") as child:
             child.expect(PLAIN_PROMPT)

@@ -1,4 +1,4 @@
-"""A server over streamable HTTP: the SDK's own, in a process on this machine, and an old one in ours, which can do wrong."""
+"""A server over streamable HTTP: the SDK's own server in a process on this machine, and an old server of ours that misbehaves on demand."""
 
 import contextlib
 import faulthandler
@@ -33,7 +33,7 @@ def modern() -> Iterator[str]:
         fd = listener.fileno()
         command = [sys.executable, str(SERVER), str(fd)]
         with subprocess.Popen(command, pass_fds=[fd], stderr=subprocess.DEVNULL) as process:
-            faulthandler.dump_traceback_later(90, exit=True)  # the start of an interpreter on a busy machine is no hang
+            faulthandler.dump_traceback_later(90, exit=True)  # starting an interpreter on a busy machine is not a hang
             with contextlib.suppress(urllib.error.HTTPError):  # any answer means that it is there
                 urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=60)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
@@ -49,7 +49,7 @@ class OldServer:
     known: str = ""
     """The session that it knows."""
     hanging: trio.Event = attrs.field(factory=trio.Event)
-    """It has got a call that it does not answer."""
+    """Set when a call has come that gets no answer."""
 
     @property
     def url(self) -> str:
@@ -187,7 +187,7 @@ async def _hold(server: OldServer, *, task_status: trio.TaskStatus[Any]) -> None
 
 
 async def test_start_when_nobody_listens() -> None:
-    """An address where nobody listens is an error without the secrets in it."""
+    """An address without a server is an error that contains no secrets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(McpDisconnected) as caught:
@@ -199,7 +199,7 @@ async def test_start_when_nobody_listens() -> None:
 
 
 async def test_call_when_answer_is_endless() -> None:
-    """An answer over the limit is an error of the call, and no more of it is read; the connection goes on."""
+    """An answer over the limit is an error of the call, and no more of it is read. The connection continues."""
     server = OldServer()
     async with server.run(), open_mcp(HttpServer(server.url)) as connection:
         answer = await connection.call("big", {})
@@ -210,7 +210,7 @@ async def test_call_when_answer_is_endless() -> None:
 
 
 async def test_session_when_the_server_forgets_it() -> None:
-    """A server that does not know our session any more loses the call; the next one has a new session."""
+    """If the server no longer knows the session, the call is lost, and the next call has a new session."""
     server = OldServer()
     async with server.run(), open_mcp(HttpServer(server.url)) as connection:
         first = await connection.call("session", {})

@@ -15,6 +15,8 @@ from trio_sagents.data.requests import ModelRequest
 from trio_sagents.mcp import Mcp, open_mcp
 from trio_sagents.testing import Call, ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 ASK = Call("time_convert_time", source_timezone="UTC", time="12:00", target_timezone="Asia/Tokyo")
 SESSIONS = int(os.environ.get("TRIO_SAGENTS_MCP_SESSIONS", "10"))
 """Each starts an interpreter that imports the SDK, which takes a processor for two seconds: a hundred are for the nightly run."""
@@ -36,7 +38,7 @@ def reply(request: ModelRequest) -> Any:
 
 
 async def converse(sessions: Sessions, conversation_id: str, limit: trio.CapacityLimiter, said: list[str]) -> None:
-    """Have one session use the server, and stop it."""
+    """Let one session use the server, and stop it."""
     async with limit:
         outcome = await (await sessions.post(conversation_id, "What time is it in Tokyo at noon?")).wait()
         assert isinstance(outcome, Completed), outcome
@@ -45,7 +47,7 @@ async def converse(sessions: Sessions, conversation_id: str, limit: trio.Capacit
 
 
 async def test_server_when_asked() -> None:
-    """Its tools are there, and what they return is read."""
+    """The server's tools are there, and their results are read."""
     async with open_mcp(time_server(), name="time") as connection:
         right = await connection.call("get_current_time", {"timezone": "UTC"})
         wrong = await connection.call("get_current_time", {"timezone": "Atlantis"})

@@ -1,4 +1,4 @@
-"""What is mutated, and which tests are asked."""
+"""Which modules are mutated, and which tests are run."""
 
 from pathlib import Path
 from typing import Final
@@ -11,9 +11,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "agent task": ("supervisor/_agent_task.py", "supervisor/_live.py", "supervisor/_turns.py"),
     "stores": (
         "persistence/*.py",
-        "supervisor/_writer.py",
-        "supervisor/_flat_vault.py",
-        "supervisor/_vaults.py",
+        "storage/*.py",
         "supervisor/_ledger.py",
     ),
     "approvals": (
@@ -43,7 +41,7 @@ TESTS: Final = (
     "tests/hostile/test_secrets.py",
     "tests/hostile/test_tenants.py",
 )
-"""Those that are quick, and look at these modules; the long searches have planted bugs of their own."""
+"""Quick tests of these modules. The long searches have planted bugs of their own."""
 SLOW: Final = ("tests/search/people/test_machine.py", "tests/scenarios/test_crashes.py")
 """Asked last: each takes seconds."""
 

@@ -1,4 +1,4 @@
-"""The mutants that survive, and may: each is equivalent to what stands there, or told apart by nothing that is promised.
+"""The mutants that may survive: each is equivalent to the original, or differs in nothing that is promised.
 
 By the key of the mutant (`Mutant.key`), the reason. A key that no mutant has any more is a mistake; a test says so.
 """
@@ -32,17 +32,17 @@ EXPLAINED: Final[dict[str, str]] = {
     ' + accepted = Accepted(actor, "XXqueueXX", contextvars.copy_context(), answer)': (
         "how it overlaps is asked of messages that wait in the queue; this stands for decisions, which never do"
     ),
-    "trio_sagents/persistence/_sqlite_writer.py::Writer._lead: - self._led = False + self._led = None": (
+    "trio_sagents/persistence/_sqlite_group_commit.py::GroupCommit._lead: - self._led = False + self._led = None": (
         "it is only asked whether somebody leads"
     ),
-    "trio_sagents/supervisor/_vaults.py::SplitVault._offer_again:"
-    " - message = decode_message(context.conversation_id, _without_mark(record)) + message = decode_message(None, _without_mark(record))": (
+    "trio_sagents/storage/split.py::SplitStore._offer_again:"
+    " - message = decode_message(context.conversation_id, without_marks(record)) + message = decode_message(None, without_marks(record))": (
         "the id stands in the error for a record that cannot be read, and all were read by the check of the load, right before"
     ),
     "trio_sagents/supervisor/_answering.py::Answering._let_go: - self.live.is_released = True + self.live.is_released = None": (
         "the status below is one that holds no queue, and whatever gives another one sets this anew"
     ),
-    "trio_sagents/persistence/_sqlite_writer.py::Writer.submit:"
+    "trio_sagents/persistence/_sqlite_group_commit.py::GroupCommit.submit:"
     " - self._queued[job] = None # type: ignore[index] # a queue of jobs of all kinds"
     ' + self._queued[job] = "" # type: ignore[index] # a queue of jobs of all kinds': "the dict is a set with an order",
     "trio_sagents/persistence/memory.py::_Order.append:"

@@ -1,8 +1,7 @@
-"""Planted bugs, kept beside the tests that find them: `python -m tests.mutation.planted` prints the score."""
+"""Planted bugs, and the tests that find them: `python -m tests.mutation.planted` prints the score; the README has the rest."""
 
 from typing import Final
 
-from tests.mutation.planted._planting import Mutant
 from tests.mutation.planted.broadcast import BROADCAST
 from tests.mutation.planted.files import FILES
 from tests.mutation.planted.leases import LEASES
@@ -10,5 +9,6 @@ from tests.mutation.planted.life import LIFE
 from tests.mutation.planted.people import PEOPLE
 from tests.mutation.planted.stores import STORES
 from tests.mutation.planted.turns import TURNS
+from tests.support.planting import PlantedBug
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES)
+BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES)

@@ -2,54 +2,61 @@
 
 from typing import Final
 
-from tests.mutation.planted._planting import Mutant
+from tests.support.planting import PlantedBug
 
 BROADCAST: Final = (
-    Mutant(
+    PlantedBug(
         "a subscription is kept when its admission is cancelled",
         "broadcast/_subscriber.py",
+        "Subscriber.subscribe",
         "        except BaseException:\n            self.drop(subscription)\n            raise\n",
         "        except BaseException:\n            raise\n",
-        ("scenarios/test_holes.py::test_subscribe_that_is_cancelled_while_the_authorizer_is_asked",),
+        ("scenarios/test_subscribing.py::test_subscribe_that_is_cancelled_while_the_authorizer_is_asked",),
     ),
-    Mutant(
+    PlantedBug(
         "a cancelled start keeps its subscribers",
         "sessions/_sessions.py",
+        "Sessions._start",
         "                subscriber.drop(subscription)\n",
         "                pass\n",
         ("scenarios/test_starting.py::test_start_when_the_caller_is_cancelled_withdraws_its_subscribers",),
     ),
-    Mutant(
+    PlantedBug(
         "sending to a subscriber may block",
         "broadcast/_subscriber.py",
+        "Subscriber.__attrs_post_init__",
         "trio.open_memory_channel[Subscription](math.inf)",
         "trio.open_memory_channel[Subscription](1)",
         ("scenarios/test_viewers.py::test_two_conversations_in_one_mailbox",),
     ),
-    Mutant(
+    PlantedBug(
         "a buffer of events has no bound",
         "broadcast/_subscription.py",
+        "Subscription._collect",
         "        if events is None or len(events) > self.most_events:\n",
         "        if events is None:\n",
         ("scenarios/test_viewers.py::test_slow_subscriber_gets_a_gap_and_the_present",),
     ),
-    Mutant(
+    PlantedBug(
         "a buffer of text has no bound",
         "broadcast/_subscription.py",
+        "Subscription._collect",
         "            if text_size(events) > self.most_text:\n",
         "            if False:\n",
         ("scenarios/test_viewers.py::test_slow_subscriber_by_text",),
     ),
-    Mutant(
+    PlantedBug(
         "a gap is not reported",
         "broadcast/_subscription.py",
+        "Subscription._lagged",
         "if untaken is None and self._seen < last else ()",
         "if False else ()",
         ("scenarios/test_viewers.py::test_slow_subscriber_gets_a_gap_and_the_present",),
     ),
-    Mutant(
+    PlantedBug(
         "the snapshot comes after the events",
         "broadcast/_subscription.py",
+        "Subscription._collect",
         "            batch = events if first is None else (first, *events)\n",
         "            batch = events if first is None else (*events, first)\n",
         (
@@ -57,135 +64,154 @@ BROADCAST: Final = (
             "scenarios/test_viewers.py::test_events_of_a_turn_in_order",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "there is no snapshot on enrolment",
         "broadcast/_subscription.py",
+        "Subscription.enrol",
         "            self._first = feed.present(replaces=place)\n",
         "            feed.present(replaces=place)\n",
         ("scenarios/test_starting.py::test_initial_subscribers_see_the_snapshot_first",),
     ),
-    Mutant(
+    PlantedBug(
         "a cursor of another agent is followed",
         "broadcast/_subscription.py",
+        "Subscription.enrol",
         "place is not None and place.incarnation == feed.incarnation and",
         "place is not None and",
         ("scenarios/test_viewers.py::test_cursor_of_another_incarnation",),
     ),
-    Mutant(
+    PlantedBug(
         "a cursor from the future is followed",
         "broadcast/_subscription.py",
+        "Subscription.enrol",
         " and place.seq <= feed.seq:\n",
         ":\n",
         ("scenarios/test_viewers.py::test_cursor_from_the_future_of_this_incarnation",),
     ),
-    Mutant(
+    PlantedBug(
         "the last word is lost in a gap",
         "broadcast/_subscription.py",
+        "Subscription._lagged",
         "shutdown_in(feed.since(feed.seq - 1) or ()) if ended else ()",
         "()",
         ("scenarios/test_viewers.py::test_gap_with_a_shutdown_in_it",),
     ),
-    Mutant(
+    PlantedBug(
         "the last word is not said",
         "supervisor/_live.py",
+        "LiveAgent.end",
         "            say_last_word(self, self._feeds, reason)\n",
         "            pass\n",
         ("scenarios/test_stopping.py::test_stop_tells_the_subscribers_once",),
     ),
-    Mutant(
+    PlantedBug(
         "every tenth event is dropped",
         "broadcast/_feed.py",
+        "Feed.publish",
         "        seq = self.seq = self.seq + 1\n",
         "        seq = self.seq = self.seq + 1\n        if not seq % 10:\n            return\n",
         ("scenarios/test_viewers.py::test_cursor_at_every_place", "scenarios/test_viewers.py::test_events_of_a_turn_in_order"),
     ),
-    Mutant(
+    PlantedBug(
         "joined deltas have the number of the first",
         "broadcast/_feed.py",
+        "_as_one",
         "attrs.evolve(run[0], seq=run[-1].seq, event",
         "attrs.evolve(run[0], event",
         ("scenarios/test_viewers.py::test_cursor_at_every_place",),
     ),
-    Mutant(
+    PlantedBug(
         "deltas are joined over a place that was handed out",
         "broadcast/_feed.py",
+        "Feed.publish",
         "            if log and log[-1].seq > self._sealed:\n",
         "            if log:\n",
         ("scenarios/test_viewers.py::test_cursor_at_every_place", "scenarios/test_viewers.py::test_cursor_replay"),
     ),
-    Mutant(
+    PlantedBug(
         "a closed subscription stays in the table",
         "broadcast/_subscriber.py",
+        "Subscriber.drop",
         "        self._switchboard.withdraw(subscription)\n",
         "",
         ("scenarios/test_viewers.py::test_a_subscriber_is_withdrawn_when_its_block_ends",),
     ),
-    Mutant(
+    PlantedBug(
         "the last words of all agents pile up for a viewer that does not read",
         "broadcast/_subscription.py",
+        "Subscription.end",
         "            kept = self._left[:-1] if len(shutdown_in(self._left[:-1])) else self._left\n",
         "            kept = self._left\n",
-        ("scenarios/test_holes.py::test_subscription_when_agents_come_and_go",),
+        ("scenarios/test_subscribing.py::test_subscription_when_agents_come_and_go",),
     ),
-    Mutant(
+    PlantedBug(
         "who was admitted to one agent is admitted to the next",
         "broadcast/_subscription.py",
+        "Subscription._detach",
         "        self.is_admitted = False\n",
         "",
-        ("scenarios/test_holes.py::test_subscription_when_its_starter_may_see_no_more",),
+        ("scenarios/test_tenants.py::test_subscription_when_its_starter_may_see_no_more",),
     ),
-    Mutant(
+    PlantedBug(
         "a log of events forgets half of what it is to keep",
         "broadcast/_feed.py",
+        "Feed.publish",
         "del log[: len(log) - self.kept]",
         "del log[: len(log) - (self.kept >> 1)]",
-        ("scenarios/test_holes.py::test_feed_when_it_drops_old_events",),
+        ("unit/broadcast/test_feed.py::test_feed_when_it_drops_old_events",),
     ),
-    Mutant(
+    PlantedBug(
         "a cursor of another channel is followed",
         "broadcast/_subscription.py",
+        "Subscription.enrol",
         " and place.channel == feed.channel",
         "",
-        ("scenarios/test_holes.py::test_subscribe_with_a_place_of_the_other_channel",),
+        ("scenarios/test_subscribing.py::test_subscribe_with_a_place_of_the_other_channel",),
     ),
-    Mutant(
+    PlantedBug(
         "an old subscription takes the place of a new one away",
         "broadcast/_subscriber.py",
+        "Subscriber.drop",
         "        if self._subscriptions.get(key) is subscription:\n            del",
         "        if key in self._subscriptions:\n            del",
-        ("scenarios/test_holes.py::test_subscribe_that_is_cancelled_when_another_has_taken_its_place",),
+        ("scenarios/test_subscribing.py::test_subscribe_that_is_cancelled_when_another_has_taken_its_place",),
     ),
-    Mutant(
+    PlantedBug(
         "events of a subscription that was ended are read",
         "broadcast/_subscriber.py",
+        "Subscriber.drop",
         "            self._ready = deque(kept)\n",
         "",
         ("scenarios/test_viewers.py::test_unsubscribe_ends_it_at_once",),
     ),
-    Mutant(
+    PlantedBug(
         "debug events are on the main channel",
         "supervisor/_live.py",
+        "LiveAgent.publish",
         "            self.feed(channel).publish(event)\n",
         '            self.feed("main").publish(event)\n',
         ("scenarios/test_viewers.py::test_debug_channel",),
     ),
-    Mutant(
+    PlantedBug(
         "who leaves stays present",
         "broadcast/_presence.py",
+        "Presence.track",
         "            yield\n        finally:\n            tracked.leave()\n",
         "            yield\n        finally:\n            pass\n",
         ("unit/broadcast/test_presence.py::test_track_when_cancelled", "unit/broadcast/test_presence.py::test_track_when_open"),
     ),
-    Mutant(
+    PlantedBug(
         "an old topic is dropped in place of a new one",
         "broadcast/_presence.py",
+        "Presence._drop_if_empty",
         " and self._topics.get(topic.name) is topic:\n",
         ":\n",
         ("unit/broadcast/test_presence_counts.py::test_watch_count_when_a_callback_starts_the_topic_anew",),
     ),
-    Mutant(
+    PlantedBug(
         "an entry that left before it was seen is told as gone",
         "broadcast/_presence.py",
+        "_Listener.note_leave",
         "        if tracked in self.joined:\n            del self.joined[tracked]\n        else:\n",
         "        if True:\n            self.joined.pop(tracked, None)\n",
         ("unit/broadcast/test_presence.py::test_changes_when_nobody_looks",),

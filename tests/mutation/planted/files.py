@@ -2,19 +2,21 @@
 
 from typing import Final
 
-from tests.mutation.planted._planting import Mutant
+from tests.support.planting import MODULE, PlantedBug
 
 FILES: Final = (
-    Mutant(
+    PlantedBug(
         "links to folders are followed",
         "files/_walk.py",
+        MODULE,
         "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         ("unit/files/test_directory.py::test_folder_when_it_is_a_link",),
     ),
-    Mutant(
+    PlantedBug(
         "links to files are followed",
         "files/_walk.py",
+        MODULE,
         "_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK",
         "_FILE: Final = os.O_RDONLY | os.O_NONBLOCK",
         (
@@ -22,37 +24,42 @@ FILES: Final = (
             "unit/files/test_directory.py::test_operation_when_a_link_is_planted_meanwhile",
         ),  # test ids
     ),
-    Mutant(
+    PlantedBug(
         "a path may lead up",
         "files/_paths.py",
+        "_fault",
         '    if name.strip(".") == "":\n',
         "    if False:\n",
         ("unit/files/test_paths.py::test_path_when_it_leads_astray",),
     ),
-    Mutant(
+    PlantedBug(
         "a path that only looks like another is taken",
         "files/_paths.py",
+        "_unicode_fault",
         '    if "/" in plain or "\\\\" in plain or',
         "    if",
         ("unit/files/test_paths.py::test_path_when_it_leads_astray",),
     ),
-    Mutant(
+    PlantedBug(
         "scopes share a directory: their keys are joined as they are",
         "files/directory.py",
+        "_escaped",
         'return chr(byte) if chr(byte) in _PLAIN else f"%{byte:02x}"',
         'return chr(byte) if chr(byte) in _PLAIN or chr(byte) == "+" else f"%{byte:02x}"',
         ("unit/files/test_directory.py::test_scopes_when_their_names_are_odd",),
     ),
-    Mutant(
+    PlantedBug(
         "any scope writes where only one may",
         "files/directory.py",
+        "DirectoryFiles._check_writer",
         "        elif self._writer != scope:\n",
         "        elif False:\n",
         ("unit/files/test_directory.py::test_single_scope_when_two_write",),
     ),
-    Mutant(
+    PlantedBug(
         "a file may be read whatever its size",
         "files/_walk.py",
+        "read",
         "        if read > max_bytes:\n",
         "        if False:\n",
         (
@@ -60,60 +67,68 @@ FILES: Final = (
             "unit/files/test_directory.py::test_read_when_the_file_grows",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "what is edited during a save counts as saved",
         "files/_saving.py",
+        "save",
         "    entry.saved = revision\n",
         "    entry.saved = entry.revision\n",
         ("unit/files/test_saving.py::test_edit_when_a_save_is_at_work",),
     ),
-    Mutant(
+    PlantedBug(
         "a save that failed is not tried again",
         "files/_saving.py",
+        "_failed",
         "    volume.publish(FileSaveFailed(entry.path, entry.failures, wait))\n    schedule(volume, entry)\n",
         "    volume.publish(FileSaveFailed(entry.path, entry.failures, wait))\n",
         ("unit/files/test_saving.py::test_save_when_it_fails",),
     ),
-    Mutant(
+    PlantedBug(
         "the saves of the closing are not shielded",
         "files/_system.py",
+        "FileSystem.close",
         "services.config.settle_timeout, shield=True)",
         "services.config.settle_timeout)",
         ("unit/files/test_saving.py::test_close_when_cancelled",),
     ),
-    Mutant(
+    PlantedBug(
         "the shield of the closing has no deadline",
         "files/_system.py",
+        "FileSystem.close",
         "trio.move_on_after(services.config.settle_timeout, shield=True)",
         "trio.CancelScope(shield=True)",
         ("unit/files/test_saving.py::test_close_when_nothing_helps",),
     ),
-    Mutant(
+    PlantedBug(
         "what could not be saved is not named",
         "files/_system.py",
+        "FileSystem.unsaved",
         "        return FilesUnsaved(left) if left else None\n",
         "        return None\n",
         ("unit/files/test_saving.py::test_close_when_nothing_helps",),
     ),
-    Mutant(
+    PlantedBug(
         "what is pending stays behind when its file is deleted",
         "files/_volume.py",
+        "Volume.drop",
         "        self.unsaved.pop(entry, None)\n        self.services.cache.forget(entry)\n        self.publish(FileDeleted(",
         "        self.services.cache.forget(entry)\n        self.publish(FileDeleted(",
         ("unit/files/test_saving.py::test_delete_when_an_edit_is_unsaved",),
     ),
-    Mutant(
+    PlantedBug(
         "a create replaces what is there",
         "files/memory.py",
+        "MemoryFiles.create",
         "        _check_free(files, path)\n        files[path] = content\n",
         "        files[path] = content\n",
         ("contracts/files/test_backends.py::test_backend_when_the_place_is_taken",),
     ),
-    Mutant(
+    PlantedBug(
         "a new name of a file is not flushed",
         "files/_walk.py",
+        "write",
         "            os.rename(temporary, names[-1], src_dir_fd=folder, dst_dir_fd=folder)\n        os.fsync(folder)\n",
         "            os.rename(temporary, names[-1], src_dir_fd=folder, dst_dir_fd=folder)\n",
-        ("scenarios/test_holes.py::test_write_when_the_power_fails",),
+        ("unit/files/test_directory.py::test_write_when_the_power_fails",),
     ),
 )

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from tests.mutation.planted._planting import Mutant
+from tests.support.planting import PlantedBug
 
 PEOPLE: Final = (
-    Mutant(
+    PlantedBug(
         "decisions are taken by position",
         "supervisor/_answering.py",
+        "Answering.resume",
         "            verdicts = [await self._verdict(call, decision) for call, decision in fresh]\n",
         "            places = live.ledger.interrupt.calls\n            verdicts = [await self._verdict(places[index], decision) for index, (_, decision) in enumerate(fresh)]\n",  # noqa: E501  # library text
         (
@@ -15,16 +16,18 @@ PEOPLE: Final = (
             "scenarios/test_approvals.py::test_partial_answers_are_kept",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "the digest of a decision is not compared",
         "supervisor/_decisions.py",
+        "_waiting",
         "    if decision.digest != call.digest:\n",
         "    if False:\n",
         ("hostile/test_decisions.py::test_digest_of_other_arguments",),
     ),
-    Mutant(
+    PlantedBug(
         "the gate does not compare the digest again",
         "agent/_gate.py",
+        "decided_call",
         "    if record.call_id != call.call_id or record.digest != digest_now(call):\n",
         "    if record.call_id != call.call_id:\n",
         (
@@ -32,37 +35,42 @@ PEOPLE: Final = (
             "hostile/test_decisions.py::test_stored_state_that_is_forged",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "the digest is that of the arguments as they came",
         "agent/_gate.py",
+        "digest_now",
         "    return digest_of([call.name, call.arguments])\n",
         "    return call.digest\n",
         ("hostile/test_decisions.py::test_arguments_that_change_after_they_were_shown",),
     ),
-    Mutant(
+    PlantedBug(
         "an edit is dropped",
         "agent/_gate.py",
+        "decided_call",
         '    if record.kind != "edit":\n        return attrs',
         "    if True:\n        return attrs",
         ("scenarios/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",),
     ),
-    Mutant(
+    PlantedBug(
         "the model reads the arguments from before an edit",
         "agent/_gate.py",
+        "as_run",
         "    return call if edited is None else attrs.evolve(edited, status=call.status)\n",
         "    return call\n",
         ("scenarios/test_approvals.py::test_model_reads_what_ran_when_a_call_was_edited",),
     ),
-    Mutant(
+    PlantedBug(
         "an edit is not checked against the tool",
         "supervisor/_answering.py",
+        "Answering._verdict",
         "                    if tool is not None:\n",
         "                    if False:\n",
         ("scenarios/test_approvals.py::test_edit_when_the_tool_cannot_take_it",),
     ),
-    Mutant(
+    PlantedBug(
         "a rejected call runs",
         "agent/_gate.py",
+        "runs",
         '    return record.kind in {"approve", "edit"}\n',
         '    return record.kind in {"approve", "edit", "reject"}\n',
         (
@@ -70,23 +78,26 @@ PEOPLE: Final = (
             "scenarios/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "a rejection has its result in a later commit",
         "supervisor/_decisions.py",
+        "whole_change",
         '        if one.call_id in calls and one.kind not in {"approve", "edit"}\n',
         '        if one.call_id in calls and one.kind not in {"approve", "edit", "reject"}\n',
-        ("scenarios/test_holes_people.py::test_process_dies_behind_a_rejection",),
+        ("scenarios/test_crashes.py::test_process_dies_behind_a_rejection",),
     ),
-    Mutant(
+    PlantedBug(
         "the tool starts before its decision is durable",
         "supervisor/_answering.py",
+        "Answering._submit",
         "        await live.ledger.submit(change, landed).wait()\n",
         "        write = live.ledger.submit(change, landed)\n        begin, then = then, lambda: None\n        begin()\n        await write.wait()\n",  # noqa: E501  # library text
         ("scenarios/test_approvals.py::test_decision_is_durable_before_the_tool_starts",),
     ),
-    Mutant(
+    PlantedBug(
         "what is to run is not on record as taken",
         "supervisor/_decisions.py",
+        "whole_change",
         "    return attrs.evolve(change, actor=actor, interrupt=None, standing=left, decided=records), events\n",
         "    return attrs.evolve(change, actor=actor, interrupt=None, standing={}, decided=records), events\n",
         (
@@ -94,37 +105,42 @@ PEOPLE: Final = (
             "scenarios/test_crashes.py::test_process_dies_between_the_decision_and_the_tool",
         ),  # test ids
     ),
-    Mutant(
+    PlantedBug(
         "a sub-agent passes its parent's gate by",
         "agent/_gate.py",
+        "_outermost_first",
         "        chain.insert(0, chain[0].parent)\n",
         "        return chain\n",
         ("scenarios/test_sub_agents.py::test_gate_of_the_parent_holds_for_its_sub_agents",),
     ),
-    Mutant(
+    PlantedBug(
         "a decision is refused nothing once it is on record",
         "supervisor/_decisions.py",
+        "new_ones",
         "        elif not one.same_as(known):\n",
         "        elif False:\n",
         ("scenarios/test_decisions.py::test_other_decision_is_refused",),
     ),
-    Mutant(
+    PlantedBug(
         "a decision is applied twice",
         "supervisor/_decisions.py",
+        "new_ones",
         "        known = ledger.decisions.get(one.call_id)\n",
         "        known = None\n",
         ("scenarios/test_decisions.py::test_same_decision_again_returns_the_recorded_answer",),
     ),
-    Mutant(
+    PlantedBug(
         "two people who decide at once are both recorded",
         "supervisor/_answering.py",
+        "Answering.resume",
         "            if self.live.landing is None and not live.intake.is_superseding and new_ones(live.ledger, decisions) == fresh:\n",
         "            if True:\n",
-        ("scenarios/test_holes_people.py::test_people_who_decide_at_once_when_the_gate_is_slow",),
+        ("scenarios/test_decisions_at_once.py::test_people_who_decide_at_once_when_the_gate_is_slow",),
     ),
-    Mutant(
+    PlantedBug(
         "who decides does not wait for who decides",
         "supervisor/_answering.py",
+        "Answering._wait_for_others",
         "        while self.live.landing is not None or self.live.intake.is_superseding:\n",
         "        while False:\n",
         (
@@ -132,30 +148,34 @@ PEOPLE: Final = (
             "scenarios/test_decisions.py::test_batch_decided_by_two_people_at_once",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "a decision is not compared with the open interrupt",
         "supervisor/_decisions.py",
+        "_waiting",
         "    if decision.interrupt_id != interrupt.interrupt_id:\n",
         "    if False:\n",
         ("scenarios/test_decisions.py::test_decision_when_it_names_something_else",),
     ),
-    Mutant(
+    PlantedBug(
         "every kind of decision is allowed",
         "supervisor/_decisions.py",
+        "_waiting",
         "    if decision.kind not in call.allowed:\n",
         "    if False:\n",
         ("scenarios/test_approvals.py::test_policy_when_it_limits_the_decisions",),
     ),
-    Mutant(
+    PlantedBug(
         "a superseded interrupt is still open",
         "supervisor/_intake.py",
+        "Intake._change",
         "        if live.ledger.interrupt is not None and not self.is_superseding:\n",
         "        if False:\n",
         ("scenarios/test_decisions.py::test_message_instead_of_an_answer",),
     ),
-    Mutant(
+    PlantedBug(
         "a superseded call is not on record as decided",
         "supervisor/_decisions.py",
+        "closing_change",
         "        standing={} if ledger.taken else None,\n        decided=records,\n",
         "        standing={} if ledger.taken else None,\n",
         (
@@ -163,58 +183,66 @@ PEOPLE: Final = (
             "scenarios/test_halts.py::test_halt_when_a_message_comes_instead",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "earlier partial answers are lost",
         "supervisor/_decisions.py",
+        "partial_change",
         "        decided=(*interrupt.decided, *records),\n",
         "        decided=tuple(records),\n",
         ("scenarios/test_approvals.py::test_partial_answers_are_kept",),
     ),
-    Mutant(
+    PlantedBug(
         "a half answered interrupt goes on",
         "supervisor/_answering.py",
+        "Answering._record",
         "        if len(records) < len(interrupt.calls):\n",
         "        if False:\n",
         ("scenarios/test_approvals.py::test_partial_answers_are_kept",),
     ),
-    Mutant(
+    PlantedBug(
         "a deadline rejects calls that have none",
         "supervisor/_expiry.py",
+        "due_calls",
         "if call.timeout is not None and call.timeout <= passed]\n",
         "if call.timeout is None or call.timeout <= passed]\n",
         ("scenarios/test_deadlines.py::test_deadline_when_only_some_calls_have_one",),
     ),
-    Mutant(
+    PlantedBug(
         "the deadline of a call that was decided rejects another one",
         "supervisor/_answering.py",
+        "Answering.expire",
         "        if (interrupt.interrupt_id, interrupt.expires_at) != (due.interrupt_id, due.expires_at):\n",
         "        if interrupt.interrupt_id != due.interrupt_id:\n",
-        ("scenarios/test_rare_decisions.py::test_expiry_while_the_call_that_is_due_is_decided",),
+        ("scenarios/test_decisions_at_once.py::test_expiry_while_the_call_that_is_due_is_decided",),
     ),
-    Mutant(
+    PlantedBug(
         "a deadline that passed while nobody was there is forgotten",
         "sessions/_boot.py",
+        "Booter.boot",
         "            await live.answering.expire(due)\n",
         "            ledger.interrupt = attrs.evolve(ledger.interrupt, expires_at=None)\n",
         ("scenarios/test_deadlines.py::test_deadline_passes_while_nobody_is_there",),
     ),
-    Mutant(
+    PlantedBug(
         "newcomers among tools run without asking",
         "middleware/approvals.py",
+        "Approvals._kinds",
         '        if self.newcomers == "allow":\n',
         "        if True:\n",
         ("scenarios/test_approvals.py::test_newcomers_follow_the_stated_default",),
     ),
-    Mutant(
+    PlantedBug(
         "the policy goes by the name of a tool alone",
         "middleware/approvals.py",
+        "Approvals._kinds",
         "tool.name in bound and (bound[tool.name]",
         "tool.name in bound and (True or bound[tool.name]",
         ("scenarios/test_approvals.py::test_tool_that_takes_the_place_of_another_is_a_newcomer",),
     ),
-    Mutant(
+    PlantedBug(
         "another name for a gated function is no gate",
         "middleware/approvals.py",
+        "Approvals._listed",
         "            listed = next((one for one in aliases if one), None)\n",
         "            pass\n",
         (
@@ -222,58 +250,66 @@ PEOPLE: Final = (
             "scenarios/test_sub_agents.py::test_gated_tool_in_a_sub_agent_under_any_name",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "the record names the agent's scope as who decided",
         "supervisor/_answering.py",
+        "Answering._record",
         "        by = live.runtime.access.actor_of(actor)\n        records",
         "        by = None\n        records",
         ("scenarios/test_approvals.py::test_record_says_who_and_when",),
     ),
-    Mutant(
+    PlantedBug(
         "a call of a sub-agent may have an id that is known",
         "agent/_nested.py",
+        "NestedTurn.knows_call",
         "        return True  # so each of its calls",
         "        return False  # so each of its calls",
         ("hostile/test_decisions.py::test_call_id_of_a_call_inside_a_sub_agent",),
     ),
-    Mutant(
+    PlantedBug(
         "a sub-agent that waited begins anew",
         "agent/_nested.py",
+        "CallHost.run_agent",
         "record, opened.record = opened.record, None\n",
         "record = opened.record = None\n",
         ("scenarios/test_sub_agents.py::test_sub_agent_goes_on_where_it_was",),
     ),
-    Mutant(
+    PlantedBug(
         "a sub-agent that waited has its rounds again",
         "agent/_nested.py",
+        "NestedTurn.wake",
         '        self.progress.rounds, self.progress.calls = record["rounds"], record["calls"]\n',
         "",
         ("scenarios/test_sub_agents.py::test_limits_count_over_an_interrupt",),
     ),
-    Mutant(
+    PlantedBug(
         "what a sub-agent used before it waited counts twice",
         "agent/_nested.py",
+        "CallHost.run_agent.run",
         "context.progress.usage += nested.progress.usage - nested.counted\n",
         "context.progress.usage += nested.progress.usage\n",
-        ("scenarios/test_holes_people.py::test_usage_of_a_sub_agent_that_waits_in_a_sub_agent",),
+        ("scenarios/test_usage.py::test_usage_of_a_sub_agent_that_waits_in_a_sub_agent",),
     ),
-    Mutant(
+    PlantedBug(
         "what was done by a sub-agent outlives its call",
         "agent/_nested.py",
+        "NestedTurn.start_soon",
         "        self.nursery.start_soon(function, *args)\n",
         "        trio.lowlevel.spawn_system_task(function, *args)\n",
         ("scenarios/test_sub_agents.py::test_sub_agent_is_a_nursery_inside_the_call",),
     ),
-    Mutant(
+    PlantedBug(
         "middleware may hand on a changed call",
         "agent/_tool_chain.py",
+        "_Once.__call__",
         "        _check_same(call, self.allowed)\n",
         "",
         ("hostile/test_decisions.py::test_around_tool_that_changes_the_call",),
     ),
-    Mutant(
+    PlantedBug(
         "middleware may run a call twice",
         "agent/_tool_chain.py",
+        "_Once.__call__",
         "        if self.has_run:\n",
         "        if False:\n",
         (
@@ -281,30 +317,34 @@ PEOPLE: Final = (
             "scenarios/middleware/test_hooks.py::test_around_tool_may_answer_without_running",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "a halt is answered like a question",
         "supervisor/_decisions.py",
+        "_waiting",
         '    if interrupt.kind == "halt":\n        raise InvalidDecision',
         "    if False:\n        raise InvalidDecision",
         ("scenarios/test_halts.py::test_halt_takes_no_decision",),
     ),
-    Mutant(
+    PlantedBug(
         "a gate may claim another call than it was shown",
         "agent/_gate.py",
+        "_check",
         "(wanted.call_id, digest_now(wanted)) != (call.call_id, digest_now(call))",
         "False",
-        ("scenarios/test_holes_people.py::test_gate_that_asks_about_another_call",),
+        ("scenarios/test_gates.py::test_gate_that_asks_about_another_call",),
     ),
-    Mutant(
+    PlantedBug(
         "an answer may be no option",
         "data/decisions.py",
+        "answer_text",
         "    if others and not question.allow_other:\n",
         "    if False:\n",
         ("scenarios/test_questions.py::test_answer_when_it_does_not_fit",),
     ),
-    Mutant(
+    PlantedBug(
         "an approved call is asked about again",
         "agent/_tool_calls.py",
+        "ToolRun._pass_gate",
         "        decision = self.context.decision_of(call.call_id)\n",
         "        decision = None\n",
         ("scenarios/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",),

@@ -2,135 +2,153 @@
 
 from typing import Final
 
-from tests.mutation.planted._planting import Mutant
+from tests.support.planting import PlantedBug
 
 # The conformance kit that hosts use for their stores.
 _SQLITE: Final = "contracts/stores/test_sqlite.py::TestFull::"
 _MEMORY: Final = "contracts/stores/test_memory.py::TestConformance::"
 
 STORES: Final = (
-    Mutant(
+    PlantedBug(
         "a load does not raise the epoch (memory)",
         "persistence/memory.py",
+        "MemoryStore.load",
         "        row.epoch += 1\n",
         "",
         (f"{_MEMORY}test_load_fences",),
     ),
-    Mutant(
+    PlantedBug(
         "a load does not raise the epoch (SQLite)",
         "persistence/_sqlite_tables.py",
+        "load",
         '    connection.execute("UPDATE conversations SET epoch = ? WHERE number = ?", (head.epoch + 1, head.number))\n',
         "",
         (f"{_SQLITE}test_load_fences",),
     ),
-    Mutant(
+    PlantedBug(
         "the revision is not compared (memory)",
         "persistence/memory.py",
+        "MemoryStore._compare",
         "        if foreign or found != expected:\n",
         "        if foreign or found[0] != expected[0]:\n",
         (f"{_MEMORY}test_commit_at_another_revision",),
     ),
-    Mutant(
+    PlantedBug(
         "the revision is not compared (SQLite)",
         "persistence/_sqlite_tables.py",
+        "_compare",
         "    if found != expected or head.owner_key",
         "    if found[0] != expected[0] or head.owner_key",
         (f"{_SQLITE}test_commit_at_another_revision",),
     ),
-    Mutant(
+    PlantedBug(
         "the epoch is not compared (SQLite)",
         "persistence/_sqlite_tables.py",
+        "_compare",
         "    if found != expected or head.owner_key",
         "    if found[1] != expected[1] or head.owner_key",
         (f"{_SQLITE}test_load_fences",),
     ),
-    Mutant(
+    PlantedBug(
         "a commit is two transactions",
         "persistence/_sqlite_tables.py",
+        "commit",
         "    if encoded.message_ids:\n        _add",
         '    connection.execute("COMMIT")\n    connection.execute("BEGIN IMMEDIATE")\n    if encoded.message_ids:\n        _add',
         (f"{_SQLITE}test_commit_that_cannot_be",),
     ),
-    Mutant(
+    PlantedBug(
         "a commit is half stored before it is checked (memory)",
         "persistence/memory.py",
+        "MemoryStore.commit",
         "        _check_ids(row, encoded)\n        self._store(row, encoded)\n",
         "        self._store(row, encoded)\n        _check_ids(row, encoded)\n",
         (f"{_MEMORY}test_commit_that_cannot_be",),
     ),
-    Mutant(
+    PlantedBug(
         "the disk is not flushed, whatever was asked for",
         "persistence/_sqlite_schema.py",
+        "connect",
         'f"synchronous = {synchronous}"',
         '"synchronous = NORMAL"',
         ("contracts/stores/test_sqlite.py::test_modes",),
     ),
-    Mutant(
+    PlantedBug(
         "the disk is not flushed by default",
         "persistence/sqlite.py",
+        "SqliteStore.__init__",
         'synchronous: Synchronous = "FULL", busy_timeout: float = 5.0)',
         'synchronous: Synchronous = "NORMAL", busy_timeout: float = 5.0)',
-        ("scenarios/test_holes.py::test_store_when_nothing_is_said_about_flushing",),
+        ("contracts/stores/test_sqlite.py::test_store_when_nothing_is_said_about_flushing",),
     ),
-    Mutant(
+    PlantedBug(
         "the owner is not compared at a load (memory)",
         "persistence/memory.py",
+        "MemoryStore.load",
         "        if owner is not UNCHECKED and wanted_key(owner) != row.owner_key:\n",
         "        if False:\n",
         (f"{_MEMORY}test_foreign_is_like_missing",),
     ),
-    Mutant(
+    PlantedBug(
         "the owner is not compared at all (SQLite)",
         "persistence/_sqlite_tables.py",
+        "_is_foreign",
         "    return wanted is not None and row[0] != wanted\n",
         "    return False\n",
         (f"{_SQLITE}test_foreign_is_like_missing",),
     ),
-    Mutant(
+    PlantedBug(
         "the number 1 owns what the text 1 owns",
         "persistence/_records.py",
+        "owner_key",
         '    return "null" if owner is None else json.dumps(owner)\n',
         '    return "null" if owner is None else str(owner)\n',
-        ("scenarios/test_holes.py::test_owners_that_look_alike",),
+        ("unit/persistence/test_records.py::test_owners_that_look_alike",),
     ),
-    Mutant(
+    PlantedBug(
         "a delete leaves what was said (SQLite)",
         "persistence/_sqlite_tables.py",
+        "delete",
         "    for statement in _DELETE:\n        connection.execute(statement, found)\n",
         "",
-        ("scenarios/test_holes.py::test_delete_of_the_conversation_that_came_last",),
+        ("contracts/stores/test_sqlite.py::test_delete_of_the_conversation_that_came_last",),
     ),
-    Mutant(
+    PlantedBug(
         "a message id may be used twice (SQLite)",
         "persistence/_sqlite_tables.py",
+        "_add_message_ids",
         "    if added != len(new):\n",
         "    if False:\n",
         (f"{_SQLITE}test_commit_that_cannot_be",),
     ),
-    Mutant(
+    PlantedBug(
         "a member that fails is committed with its group",
-        "persistence/_sqlite_writer.py",
+        "persistence/_sqlite_group_commit.py",
+        "GroupCommit._attempt",
         '                    connection.execute("ROLLBACK TO member")\n',
         "                    pass\n",
         ("contracts/stores/test_sqlite.py::test_one_member_fails",),
     ),
-    Mutant(
+    PlantedBug(
         "a commit that failed is reported as done",
-        "persistence/_sqlite_writer.py",
+        "persistence/_sqlite_group_commit.py",
+        "GroupCommit._run",
         "        except sqlite3.Error as exc:\n            for job in group:\n                job.results.clear()\n                job.error = explain(self._path, exc)\n                job.error.__cause__ = exc\n",  # noqa: E501  # library text
         "        except sqlite3.Error as exc:\n            pass\n",
         ("contracts/stores/test_sqlite.py::test_commit_of_the_group_fails",),
     ),
-    Mutant(
+    PlantedBug(
         "a commit that has begun is withdrawn",
-        "persistence/_sqlite_writer.py",
+        "persistence/_sqlite_group_commit.py",
+        "GroupCommit._wait.withdraw",
         "            if job.begun:\n                return trio.lowlevel.Abort.FAILED\n            del self._queued[job]",
         "            self._queued.pop(job, None)",
         ("contracts/stores/test_sqlite.py::test_cancelled_while_it_runs",),
     ),
-    Mutant(
+    PlantedBug(
         "the group of a cancelled leader is given up",
-        "persistence/_sqlite_writer.py",
+        "persistence/_sqlite_group_commit.py",
+        "GroupCommit._lead",
         "        await trio.lowlevel.cancel_shielded_checkpoint()\n        group",
         "        await trio.lowlevel.checkpoint()\n        group",
         (
@@ -138,86 +156,98 @@ STORES: Final = (
             "contracts/stores/test_sqlite.py::test_cancelled_while_it_runs",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "two stores may have one file open",
         "persistence/sqlite.py",
+        "_claim",
         "        if key in _open_files:\n",
         "        if False:\n",
         ("hostile/test_paths.py::test_one_file_by_two_names",),
     ),
-    Mutant(
+    PlantedBug(
         "the file is for everybody to read",
         "persistence/_sqlite_schema.py",
+        "create_file",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644",
         ("contracts/stores/test_sqlite.py::test_file_is_private",),
     ),
-    Mutant(
+    PlantedBug(
         "a file of a later version is opened",
         "persistence/_sqlite_schema.py",
+        "_check",
         "    if type(version) is not int or version > FILE_VERSION:\n",
         "    if False:\n",
         ("contracts/stores/test_sqlite.py::test_file_that_cannot_be_used",),
     ),
-    Mutant(
+    PlantedBug(
         "a record of a later version is read",
         "persistence/_records.py",
+        "decode_record",
         "    if type(version) is int and version > SCHEMA_VERSION:\n",
         "    if False:\n",
         ("contracts/stores/test_sqlite.py::test_load_of_a_newer_record", "contracts/stores/test_memory.py::test_load_of_a_newer_record"),
     ),
-    Mutant(
+    PlantedBug(
         "a record of an unknown version is decoded",
         "data/wire.py",
+        "upgrade",
         "    if version > newest:\n",
         "    if False:\n",
-        ("scenarios/test_holes.py::test_record_of_a_later_version_in_a_hosts_store",),
+        ("unit/data/test_wire.py::test_record_of_a_later_version_in_a_hosts_store",),
     ),
-    Mutant(
+    PlantedBug(
         "the decoder coerces",
         "data/wire.py",
+        "_strict.structure",
         '            raise TypeError(f"{type(value).__name__} where {kind.__name__} is due")\n        if isinstance',
         "            value = kind(value)\n        if isinstance",
         ("scenarios/test_host_stores.py::test_damaged_rows", "hostile/test_blobs.py::test_found_case"),
     ),
-    Mutant(
+    PlantedBug(
         "of a key that stands twice the last one counts",
         "data/wire.py",
+        "_no_duplicates",
         "    if len(fields) != len(pairs):\n",
         "    if False:\n",
-        ("scenarios/test_holes.py::test_stored_text_with_more_than_one_reading",),
+        ("unit/data/test_wire.py::test_stored_text_with_more_than_one_reading",),
     ),
-    Mutant(
+    PlantedBug(
         "what an old writer of a deleted conversation says is stored",
         "sessions/_boot.py",
+        "Booter._load",
         "            ledger.epoch = time.time_ns() // 1000\n",
         "",
-        ("scenarios/test_found_by_review.py::test_deleted_and_begun_anew_elsewhere",),
+        ("scenarios/test_deleting.py::test_deleted_and_begun_anew_elsewhere",),
     ),
-    Mutant(
+    PlantedBug(
         "rows are stored by nobody",
         "supervisor/_ledger.py",
+        "Ledger._commit",
         "            rows=transformed(change.rows, self.transforms) if self.transforms else change.rows,\n",
         "            rows=(),\n",
         ("scenarios/test_durability.py::test_history_pages",),
     ),
-    Mutant(
+    PlantedBug(
         "a host's rows are not offered again",
-        "supervisor/_vaults.py",
-        "        await self._offer_again(asker.scope, document, context)\n",
+        "storage/split.py",
+        "SplitStore.load",
+        "        await self._offer_again(asker.scope, kept, context)\n",
         "",
         ("scenarios/test_host_stores.py::test_rows_are_offered_again_at_the_next_load",),
     ),
-    Mutant(
+    PlantedBug(
         "the fence of a host's store is not raised",
-        "supervisor/_vaults.py",
-        "_Document(data, stored.epoch + 1,",
-        "_Document(data, stored.epoch,",
+        "storage/split.py",
+        "SplitStore.load",
+        "_KeptState(data, stored.epoch + 1,",
+        "_KeptState(data, stored.epoch,",
         ("scenarios/test_host_stores.py::test_contexts",),
     ),
-    Mutant(
+    PlantedBug(
         "the pages of a host's own store are everybody's",
-        "supervisor/_flat_vault.py",
+        "storage/unified.py",
+        "UnifiedStore._require_owner",
         "        if not same_owner(self._owners[conversation_id], asker.owner):\n",
         "        if False:\n",
         ("hostile/test_tenants.py::test_foreign_is_like_missing_in_a_plain_store",),

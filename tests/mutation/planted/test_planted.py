@@ -1,15 +1,15 @@
-"""Every planted bug can be planted in today's library; some are hunted in CI, all of them at night."""
+"""Every planted bug fits today's library; some bugs are hunted in CI, and all of them at night."""
 
 import faulthandler
 import os
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.mutation.planted import MUTANTS
-from tests.mutation.planted._planting import ROOT, Mutant, check_sound, hunt, planted
+from tests.mutation.planted import BUGS
+from tests.mutation.planted.hunting import check_sound, hunt
 from tests.mutation.planted.nightly import rows
+from tests.support.planting import LIBRARY, MODULE, ROOT, NotPlantable, PlantedBug
 
 NIGHTLY: Final = os.environ.get("TRIO_SAGENTS_NIGHTLY") == "1"
 LEAST: Final = 40
@@ -21,84 +21,138 @@ SAMPLE: Final = frozenset(
         "the digest of a decision is not compared",
     }
 )
-"""One of each kind, whose tests are quick."""
-HUNTED: Final = [one for one in MUTANTS if NIGHTLY or one.name in SAMPLE]
+"""One bug of each kind, with quick tests."""
+HUNTED: Final = [bug for bug in BUGS if NIGHTLY or bug.name in SAMPLE]
+NO_BUG: Final = PlantedBug(
+    "no bug", "files/_paths.py", MODULE, "ROOT: Final = ", "ROOT: Final = ", ("unit/files/test_paths.py::test_paths_when_compared",)
+)
+SOURCE: Final = """
+LIMIT = 5
 
 
-def _text_of(mutant: Mutant) -> str:
-    return (ROOT / "trio_sagents" / mutant.path).read_text(encoding="utf-8")
+class Account:
+    @property
+    def limit(self):
+        return self._limit
+
+    @limit.setter
+    def limit(self, value):
+        self._limit = value
+
+    def pay(self, amount):
+        def later():
+            return amount
+
+        return amount
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_when_planted(mutant: Mutant) -> None:
-    """Its place is still in the library, once; what stands there instead is Python, and something else."""
-    text = planted(mutant, _text_of(mutant))
-    compile(text, mutant.path, "exec")
-
-    assert text != _text_of(mutant)
+def pay(amount):
+    return amount
+"""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_when_it_names_tests(mutant: Mutant) -> None:
-    """It names one to three tests, which are there."""
-    assert 1 <= len(mutant.found_by) <= 3
-    for name in mutant.found_by:
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bug_when_planted(bug: PlantedBug) -> None:
+    """The text is in the function once, and the module with the bug in it is Python, and another text."""
+    text = bug.planted()
+    compile(text, bug.module, "exec")
+
+    assert text != (LIBRARY / bug.module).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bug_when_it_names_tests(bug: PlantedBug) -> None:
+    """A bug names one to three tests, and these tests exist."""
+    assert 1 <= len(bug.found_by) <= 3
+    for name in bug.found_by:
         path, *_, function = name.split("::")
         texts = [(ROOT / "tests" / path).read_text(encoding="utf-8")]
-        if name.count("::") > 1:  # of the kit that both stores pass
-            texts += [kit.read_text(encoding="utf-8") for kit in (ROOT / "trio_sagents" / "testing").glob("*_[sl]*.py")]
+        if name.count("::") > 1:  # a test of the kit that every store passes
+            texts += [kit.read_text(encoding="utf-8") for kit in (LIBRARY / "testing").glob("*_[sl]*.py")]
 
         assert any(f"def {function.split('[')[0]}(" in text for text in texts), name
 
 
-def test_mutants_when_counted() -> None:
-    """There are enough, each has a name of its own, and those of the sample are among them."""
-    names = [one.name for one in MUTANTS]
+def test_bugs_when_counted() -> None:
+    """There are enough bugs, each has a name of its own, and those of the sample are among them."""
+    names = [bug.name for bug in BUGS]
 
     assert len(names) >= LEAST
     assert len(set(names)) == len(names)
     assert set(names) >= SAMPLE
 
 
-def test_place_when_it_is_gone(tmp_path: Path) -> None:
-    """A mutant whose place the library has no more, or twice, fails loudly."""
-    mutant = Mutant("a bug", "abc.py", "here\n", "there\n", ("unit/test_x.py::test_x",))
-    for text in ("", "here\nhere\n"):
-        with pytest.raises(ValueError, match=r"its text stands [02] times in abc\.py"):
-            planted(mutant, text)
+@pytest.mark.parametrize(
+    ("function", "old", "line"),
+    [
+        (MODULE, "LIMIT = 5", 1),
+        ("pay", "return amount", 21),
+        ("Account.pay.later", "return amount", 15),
+        ("Account.limit", "= value", 11),
+        ("Account", "class Account:", 4),
+    ],
+)
+def test_bug_when_its_function_has_the_text_once(function: str, old: str, line: int) -> None:
+    """The text in the named function is replaced, and the same text elsewhere in the module stays."""
+    lines = PlantedBug("a bug", "abc.py", function, old, "HERE").planted_in(SOURCE).splitlines()
+
+    assert [line] == [number for number, text in enumerate(lines) if "HERE" in text]
 
 
+@pytest.mark.parametrize(
+    ("bug", "message"),
+    [
+        (PlantedBug("a bug", "abc.py", "Account.charge", "x", "y"), "'a bug': abc.py has no Account.charge"),
+        (PlantedBug("a bug", "abc.py", "pay", "absent text", "y"), "'a bug': the text occurs 0 times in pay of abc.py"),
+        (PlantedBug("a bug", "abc.py", "Account.pay", "return amount", "y"), "the text occurs 2 times in Account.pay of abc.py"),
+        (PlantedBug("a bug", "abc.py", "wall_clock", "x_yz", "y"), "abc.py has no wall_clock; there is a wall_clock of supervisor/"),
+    ],
+)
+def test_bug_when_its_place_is_gone(bug: PlantedBug, message: str) -> None:
+    """The error names the bug, the module and the function, and says where the function is today if another module has it."""
+    with pytest.raises(NotPlantable) as caught:
+        bug.planted_in(SOURCE)
+
+    assert message in str(caught.value)
+
+
+def test_bug_when_its_module_is_gone() -> None:
+    """The error names the module."""
+    with pytest.raises(NotPlantable, match=r"there is no module gone\.py"):
+        PlantedBug("a bug", "gone.py", "pay", "absent text", "y").planted()
+
+
+@pytest.mark.slow
 def test_hunt_when_there_is_no_bug() -> None:
-    """A mutant that changes nothing survives: what finds the others is the bug, and not the copying."""
-    faulthandler.cancel_dump_traceback_later()  # a process with a limit of its own
-    place = "ROOT: Final = "
-    mutant = Mutant("no bug", "files/_paths.py", place, place, ("unit/files/test_paths.py::test_paths_when_compared",))
+    """A bug that changes nothing survives: what finds the other bugs is their text, and not the copying."""
+    faulthandler.cancel_dump_traceback_later()  # the hunt has a time limit of its own
 
-    assert not hunt(mutant).is_found
+    assert not hunt(NO_BUG).is_found
 
 
-@pytest.mark.parametrize("mutant", HUNTED, ids=lambda mutant: mutant.name)
-def test_mutant_when_hunted(mutant: Mutant) -> None:
-    """The tests that it names find it."""
-    faulthandler.cancel_dump_traceback_later()  # a process with a limit of its own
-    hunted = hunt(mutant)
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", HUNTED, ids=lambda bug: bug.name)
+def test_bug_when_hunted(bug: PlantedBug) -> None:
+    """The tests that the bug names find it."""
+    faulthandler.cancel_dump_traceback_later()  # the hunt has a time limit of its own
+    hunted = hunt(bug)
 
     assert hunted.is_found, hunted.how
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="minutes: TRIO_SAGENTS_NIGHTLY=1, or python -m tests.mutation.planted")
-def test_tests_when_there_is_no_mutant() -> None:
-    """All that find mutants pass without one."""
-    faulthandler.cancel_dump_traceback_later()  # a process with a limit of its own
+@pytest.mark.slow
+@pytest.mark.skipif(not NIGHTLY, reason="takes minutes: TRIO_SAGENTS_NIGHTLY=1, or python -m tests.mutation.planted")
+def test_tests_when_there_is_no_bug() -> None:
+    """All tests that find bugs pass without a bug."""
+    faulthandler.cancel_dump_traceback_later()  # the run has a time limit of its own
 
-    assert check_sound(MUTANTS) is None
+    assert check_sound(BUGS) is None
 
 
+@pytest.mark.slow
 def test_rows_when_few_are_hunted() -> None:
-    """The nightly line counts the survivors."""
-    faulthandler.cancel_dump_traceback_later()  # a process with a limit of its own
-    place = "ROOT: Final = "
-    survivor = Mutant("no bug", "files/_paths.py", place, place, ("unit/files/test_paths.py::test_paths_when_compared",))
-    (row,) = rows([survivor])
+    """The nightly row counts the survivors."""
+    faulthandler.cancel_dump_traceback_later()  # the hunt has a time limit of its own
+    (row,) = rows([NO_BUG])
 
     assert ("planted bugs", 1, 1) == row[:3]

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from tests.mutation.planted._planting import Mutant
+from tests.support.planting import PlantedBug
 
 TURNS: Final = (
-    Mutant(
+    PlantedBug(
         "acknowledged before the commit",
         "supervisor/_intake.py",
+        "Intake.post",
         "        await write.wait()\n",
         "        await trio.lowlevel.checkpoint()\n",
         (
@@ -15,65 +16,74 @@ TURNS: Final = (
             "scenarios/test_durability.py::test_store_that_fails_at_the_post",
         ),  # test ids
     ),
-    Mutant(
+    PlantedBug(
         "a cancelled caller withdraws what is submitted",
         "supervisor/_intake.py",
+        "Intake.post",
         "        await write.wait()\n",
         "        try:\n            await write.wait()\n        except trio.Cancelled:\n            write._then = lambda saved, error: None\n            raise\n",  # noqa: E501  # library text
         ("scenarios/test_overlap.py::test_post_when_its_caller_is_cancelled",),
     ),
-    Mutant(
+    PlantedBug(
         "a duplicate is not detected",
         "supervisor/_intake.py",
+        "Intake._claim",
         "            if known is not None:\n                return",
         "            if False:\n                return",
         ("scenarios/test_overlap.py::test_message_id_posted_twice",),
     ),
-    Mutant(
+    PlantedBug(
         "a message id with other content is a duplicate",
         "supervisor/_intake.py",
+        "Intake._claim",
         "            if digest != posted.digest:\n",
         "            if False:\n",
         ("scenarios/test_overlap.py::test_message_id_with_other_content",),
     ),
-    Mutant(
+    PlantedBug(
         "the queue has no limit",
         "supervisor/_intake.py",
+        "Intake._claim",
         "len(ledger.queue) + len(self.flights) >= live.policy.queue_limit",
         "False",
         ("scenarios/test_overlap.py::test_queue_full",),
     ),
-    Mutant(
+    PlantedBug(
         "a place in the queue is not reserved",
         "supervisor/_intake.py",
+        "Intake._claim",
         "len(ledger.queue) + len(self.flights) >= live.policy.queue_limit",
         "len(ledger.queue) >= live.policy.queue_limit",
         ("scenarios/test_overlap.py::test_queue_full", "hostile/test_limits.py::test_limit"),
     ),
-    Mutant(
+    PlantedBug(
         "an interrupting message does not cut the turn",
         "supervisor/_live.py",
+        "LiveAgent.message_came",
         "        if interrupts and self.turn is not None:\n",
         "        if False:\n",
         ("scenarios/test_overlap.py::test_interrupt_commits_then_cancels",),
     ),
-    Mutant(
+    PlantedBug(
         "a message does not release the queue",
         "supervisor/_live.py",
+        "LiveAgent.message_came",
         "        self.touch()\n        self.is_released = True\n        if self.status",
         "        self.touch()\n        if self.status",
         ("scenarios/test_overlap.py::test_queue_after_an_error_is_held",),
     ),
-    Mutant(
+    PlantedBug(
         "what a turn takes stays in the queue",
         "supervisor/_turns.py",
+        "Turn._take",
         "            taken=ids,\n",
         "            taken=(),\n",
         ("scenarios/test_overlap.py::test_queue_is_one_follow_up_turn",),
     ),
-    Mutant(
+    PlantedBug(
         "a steering message overtakes those before it",
         "supervisor/_turns.py",
+        "Turn.take_steered",
         "            await self._take(queue[: steered[-1] + 1])\n",
         "            await self._take([queue[index] for index in steered])\n",
         (
@@ -81,9 +91,10 @@ TURNS: Final = (
             "scenarios/test_overlap.py::test_steer_leaves_what_came_after_it",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "an event goes out before its commit",
         "supervisor/_turns.py",
+        "Turn._submit",
         "        self._last_write = self.live.ledger.submit(change, then)\n",
         "        for event in events:\n            self.live.publish(event)\n        events = ()\n        self._last_write = self.live.ledger.submit(change, then)\n",  # noqa: E501  # library text
         (
@@ -91,9 +102,10 @@ TURNS: Final = (
             "scenarios/test_durability.py::test_events_of_a_failed_commit_do_not_go_out",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "memory is ahead of the store",
         "supervisor/_ledger.py",
+        "Ledger.submit",
         "        self._promised += grown\n",
         "        self._promised += grown\n        self.queue.update((one.message_id, one) for one in change.queued)\n",
         (
@@ -101,16 +113,18 @@ TURNS: Final = (
             "scenarios/test_durability.py::test_store_that_fails_at_every_commit",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "writes behind a failed one are tried all the same",
-        "supervisor/_writer.py",
-        "                    behind = tuple(lane)\n                    lane.clear()\n",
+        "storage/commit_queue.py",
+        "CommitQueue._work",
+        "                    behind = tuple(queue)\n                    queue.clear()\n",
         "                    pass\n",
-        ("scenarios/test_holes.py::test_post_behind_one_that_failed",),
+        ("scenarios/test_durability.py::test_post_behind_one_that_failed",),
     ),
-    Mutant(
+    PlantedBug(
         "a failed write is taken as done",
         "supervisor/_ledger.py",
+        "Ledger.submit.finish",
         "            if error is None:\n                self._committed",
         "            if True:\n                self._committed",
         (
@@ -118,16 +132,18 @@ TURNS: Final = (
             "scenarios/test_durability.py::test_store_that_fails_in_mid_turn",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "the status is not reset after a failure",
         "supervisor/_live.py",
+        "LiveAgent.turn_ended",
         "        if not (self.ledger.queue and status not in HELD and self.is_accepting):\n",
         "        if status is not Status.ERROR and not (self.ledger.queue and status not in HELD and self.is_accepting):\n",
         ("scenarios/test_turns.py::test_model_failure_in_the_status",),
     ),
-    Mutant(
+    PlantedBug(
         "Cancelled is swallowed at the tool boundary",
         "agent/_tool_calls.py",
+        "_contained",
         "        raise onward from None  # the Cancelled in it, without what came beside\n",
         "        if not isinstance(onward, trio.Cancelled):\n            raise onward\n        contained = RuntimeError()\n",
         (
@@ -135,9 +151,10 @@ TURNS: Final = (
             "scenarios/test_stopping.py::test_stop_cuts_the_turn_at_once",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "what must go on is dropped from a group",
         "_trio/groups.py",
+        "split",
         "    return unwrap(contained), unwrap(rest)\n",
         "    return unwrap(contained), None\n",
         (
@@ -145,51 +162,58 @@ TURNS: Final = (
             "scenarios/test_turns.py::test_tool_that_raises_a_group",
         ),
     ),
-    Mutant(
+    PlantedBug(
         "KeyboardInterrupt is contained",
         "_trio/groups.py",
+        "split",
         "    onward = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)\n",
         "    onward = (trio.Cancelled, SystemExit, GeneratorExit)\n",
         ("scenarios/test_leaving.py::test_keyboard_interrupt_in_a_tool_leaves_open_sessions",),
     ),
-    Mutant(
+    PlantedBug(
         "the last cause of a cancellation wins",
         "supervisor/_turns.py",
+        "Turn.cancel",
         "        self.cause = self.cause or cause\n        if not",
         "        self.cause = cause\n        if not",
-        ("scenarios/test_holes.py::test_cancelled_turn_when_it_is_superseded_as_well",),
+        ("scenarios/test_cut_turns.py::test_cancelled_turn_when_it_is_superseded_as_well",),
     ),
-    Mutant(
+    PlantedBug(
         "a cancellation for another turn cuts this one",
         "supervisor/_handle.py",
+        "cancel_turn",
         "    if turn is None or (turn_id is not None and turn.turn_id != turn_id):\n",
         "    if turn is None:\n",
         ("scenarios/test_turns.py::test_cancel_turn_when_nothing_runs", "scenarios/test_turns.py::test_cancel_turn_keeps_the_partial_text"),
     ),
-    Mutant(
+    PlantedBug(
         "a cut turn leaves its calls open",
         "supervisor/_turn_changes.py",
+        "TurnBooks.closing",
         "for one in opened.values() if one.result is None]\n        draft",
         "for one in opened.values() if False]\n        draft",
         ("scenarios/test_turns.py::test_cancel_turn_cuts_tools_and_closes_their_calls",),
     ),
-    Mutant(
+    PlantedBug(
         "what tools had returned is dropped when their turn is cut",
         "supervisor/_turn_changes.py",
+        "TurnBooks.closing",
         " for one in opened.values() if one.result]\n",
         " for one in opened.values() if False]\n",
-        ("scenarios/test_holes.py::test_result_that_does_not_fit_into_the_state",),
+        ("scenarios/test_limits.py::test_result_that_does_not_fit_into_the_state",),
     ),
-    Mutant(
+    PlantedBug(
         "what was said is dropped when the turn is cut",
         "supervisor/_turn_changes.py",
+        "TurnBooks.closing",
         "            None if draft is None else draft.message(stop_reason),\n",
         "            None,\n",
         ("scenarios/test_turns.py::test_cancel_turn_keeps_the_partial_text",),
     ),
-    Mutant(
+    PlantedBug(
         "a turn that a crash cut is not closed",
         "sessions/_boot.py",
+        "Booter._load",
         "        if closing := ledger.closing():\n",
         "        if closing := ():\n",
         (
@@ -197,72 +221,82 @@ TURNS: Final = (
             "scenarios/test_durability.py::test_crash_in_mid_answer_leaves_the_marked_draft",
         ),  # test ids
     ),
-    Mutant(
+    PlantedBug(
         "a history that is whole is closed again at each boot",
         "data/history.py",
+        "close_after_crash",
         "    if not is_cut(messages):\n        return ()\n",
         "    if not messages:\n        return ()\n",
         ("scenarios/test_durability.py::test_a_whole_life_over_ten_hosts", "scenarios/test_stopping.py::test_stop_then_start_restores"),
     ),
-    Mutant(
+    PlantedBug(
         "a call that a crash cut is said to be cancelled",
         "data/history.py",
+        "close_after_crash",
         'calls.append((call, "unknown" if has_begun else "interrupted"))',
         'calls.append((call, "cancelled" if has_begun else "interrupted"))',
         ("scenarios/test_durability.py::test_crash_with_open_tool_calls",),
     ),
-    Mutant(
+    PlantedBug(
         "a call that waited when a crash cut it is said to have begun",
         "data/history.py",
+        "close_after_crash",
         " or not is_gated(asking, call.call_id)",
         " or asking is not None",
-        ("scenarios/test_found_by_review_2.py::test_crash_before_the_interrupt_is_stored",),
+        ("scenarios/test_crashes.py::test_crash_before_the_interrupt_is_stored",),
     ),
-    Mutant(
+    PlantedBug(
         "the queue that a crash left is not answered",
         "supervisor/_ledger.py",
+        "Ledger.restore",
         "        self.queue = {message.message_id: message for message in queue}\n",
         "        self.queue = {}\n",
         ("scenarios/test_durability.py::test_queue_left_by_a_crash_runs_at_boot",),
     ),
-    Mutant(
+    PlantedBug(
         "the draft of an answer is kept beside it",
         "supervisor/_turn_changes.py",
+        "TurnBooks.completion",
         'lifecycle="on_completion",\n            actor=self.actor,\n            messages=(message,),\n            draft=None,\n',
         'lifecycle="on_completion",\n            actor=self.actor,\n            messages=(message,),\n',
         ("scenarios/test_durability.py::test_draft_is_gone_when_the_answer_is_there",),
     ),
-    Mutant(
+    PlantedBug(
         "the state may grow over its limit",
         "supervisor/_ledger.py",
+        "Ledger.check_room",
         "        size = self.size + self._promised + size_of(encode_message(message))\n        if size > self.max_bytes:\n",
         "        size = self.size + self._promised + size_of(encode_message(message))\n        if False:\n",
         ("scenarios/test_durability.py::test_state_that_grows_too_large",),
     ),
-    Mutant(
+    PlantedBug(
         "messages at once are each measured alone",
         "supervisor/_ledger.py",
+        "Ledger.check_room",
         "        size = self.size + self._promised + size_of(encode_message(message))\n        if size > self.max_bytes:\n",
         "        size = self.size + size_of(encode_message(message))\n        if size > self.max_bytes:\n",
-        ("scenarios/test_found_by_review.py::test_posts_at_once_that_are_too_much_together",),
+        ("scenarios/test_limits.py::test_posts_at_once_that_are_too_much_together",),
     ),
-    Mutant(
+    PlantedBug(
         "two changes of the metadata undo each other",
         "supervisor/_ledger.py",
+        "Ledger._patched",
         "        now = self.metadata if self._coming is None else self._coming\n",
         "        now = self.metadata\n",
         ("scenarios/middleware/test_hooks.py::test_update_is_durable_and_two_do_not_undo_each_other",),
     ),
-    Mutant(
+    PlantedBug(
         "calls run one after the other",
         "agent/_tool_calls.py",
+        "run_open_calls",
         "    limiter = trio.CapacityLimiter(most) if len(opened) > most else None\n",
         "    limiter = trio.CapacityLimiter(1)\n",
         ("scenarios/test_turns.py::test_tools_of_one_answer_run_in_parallel",),
     ),
-    Mutant(
+    PlantedBug(
         "a tool may take for ever",
         "agent/_tool_calls.py",
+        "ToolRun._invoke",
         "            with trio.move_on_after(limits.tool_timeout) as timeout:\n",
         "            with trio.CancelScope() as timeout:\n",
         ("scenarios/test_turns.py::test_tool_timeout",),

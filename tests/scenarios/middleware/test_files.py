@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.support.files import FaultyFiles
+from tests.support.files import FaultyFiles, SharedFiles
 from trio_sagents import Agent, Completed, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.files import (
@@ -81,15 +81,15 @@ async def test_tools_when_used(files: FileSystem, autojump_clock: object) -> Non
     assert [
         "There are no files in '/'.",
         "Created /m/notes/a.md.",
-        "Replaced it in /m/notes/a.md.",
-        "Replaced it 2 times in /m/notes/a.md.",
+        "Replaced the text in /m/notes/a.md.",
+        "Replaced the text 2 times in /m/notes/a.md.",
         "three\n2\n2\n",
         "[/m/notes/a.md, lines 2 to 2 of 3]\n2\n",
         "/m/notes/a.md:2: 2\n/m/notes/a.md:3: 2",
         "Moved /m/notes to /m/old/a.md.",
         "/m/old/a.md (10 bytes)",
         "Deleted /m/old/a.md.",
-        "It is nowhere.",
+        "The text was not found.",
     ] == [text for text, _ in said]
     assert not any(is_error for _, is_error in said)
 
@@ -137,6 +137,80 @@ async def test_tools_when_the_storage_fails(files: FileSystem, backend: FaultyFi
     assert "canary" not in text
 
 
+async def test_edit_when_its_result_is_there(files: FileSystem, backend: FaultyFiles, autojump_clock: object) -> None:
+    """An edit of a tool is stored when the model reads its result, whatever `debounce` is."""
+    stored: list[str | None] = []
+
+    def reply(_request: object) -> Any:
+        stored.append(backend.stored("/a"))
+        calls = [
+            Call("create_file", path="/m/a", content="one"),
+            Call("replace_file_text", path="/m/a", old_text="one", new_text="two"),
+        ]
+        return calls[len(stored) - 1] if len(stored) <= len(calls) else "done"
+
+    agent = Agent(model=ScriptedModel(reply), middleware=[Files(files, scope="s")])
+    async with open_sessions(config(agent)) as sessions:
+        await (await sessions.post("c", "go", scope="alice")).wait()
+
+    assert [None, "one", "two"] == stored
+
+
+async def test_edit_when_the_storage_fails(files: FileSystem, backend: FaultyFiles, autojump_clock: object) -> None:
+    """An edit that was made and is not stored is told as that: it is not a failure, and the model need not repeat it."""
+    backend.faults.failing["write"] = 1
+    _, (text, is_error) = await run(
+        files,
+        Call("create_file", path="/m/a", content="one"),
+        Call("replace_file_text", path="/m/a", old_text="one", new_text="two"),
+    )
+
+    assert not is_error
+    assert "has not taken the change yet" in text
+    await trio.sleep(2)
+    assert "two" == backend.stored("/a")
+
+
+async def test_edit_when_the_storage_does_not_answer(files: FileSystem, backend: FaultyFiles, autojump_clock: object) -> None:
+    """A storage that hangs does not hold up the tool for longer than `store_timeout`; the model reads that the edit is not stored."""
+    await files.area("s").create("/m/a", "one")
+    backend.faults.hanging["write"] = trio.Event()
+    start = trio.current_time()
+    ((text, is_error),) = await run(files, Call("replace_file_text", path="/m/a", old_text="one", new_text="two"))
+
+    assert not is_error
+    assert "has not taken the change yet" in text
+    assert 10.0 == trio.current_time() - start
+    backend.faults.hanging["write"].set()
+
+
+async def test_edit_when_somebody_else_changed_the_file(autojump_clock: object) -> None:
+    """An edit that would replace what another process has stored meanwhile is refused: the model is told to read the file again."""
+    backend = SharedFiles()
+    async with open_files(FilesConfig(mounts=[Mount("/m", backend)])) as files:
+        await files.area("s").create("/m/a", "one")
+        backend.meanwhile = lambda: backend.put("/a", "one, or more")
+        ((text, is_error),) = await run(files, Call("replace_file_text", path="/m/a", old_text="one", new_text="two"))
+        (read,) = await run(files, Call("read_file", path="/m/a"))
+
+    assert is_error
+    assert "the file '/m/a' has changed since it was read, so it was not changed now; read it again" == text
+    assert ("one, or more", False) == read
+    assert "one, or more" == backend.stored("/a")
+
+
+async def test_read_when_somebody_else_changed_the_file(autojump_clock: object) -> None:
+    """A model reads what is stored, not what was known of it here."""
+    backend = SharedFiles()
+    async with open_files(FilesConfig(mounts=[Mount("/m", backend)])) as files:
+        await files.area("s").create("/m/a", "one")
+        backend.put("/a", "two")
+
+        assert [("two", False)] == await run(files, Call("read_file", path="/m/a"))
+        backend.put("/new", "made elsewhere")
+        assert [("made elsewhere", False)] == await run(files, Call("read_file", path="/m/new"))
+
+
 async def test_tools_when_texts_are_long(files: FileSystem, autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model reads is bounded, always says where it stands, and can be read on from there."""
     monkeypatch.setattr(module, "MAX_CHARS", 10)
@@ -149,14 +223,14 @@ async def test_tools_when_texts_are_long(files: FileSystem, autojump_clock: obje
 
     assert "[/lines, lines 1 to 2 of 4]\n123\n456\n" == await tools.read_file("/lines")
     assert "[/lines, lines 3 to 4 of 4]\n789\n0" == await tools.read_file("/lines", 3)
-    assert "[/lines has 4 lines, there is nothing from line 5 on]" == await tools.read_file("/lines", 5)
+    assert "[/lines has only 4 lines; there is no line 5]" == await tools.read_file("/lines", 5)
     assert (
-        "[/long, the beginning of line 1 of 2, which is too long to be shown; look for text in it]\n" + "a" * 10
+        "[/long, the beginning of line 1 of 2; the line is too long to be shown, so look for text in it]\n" + "a" * 10
         == await tools.read_file("/long")
     )
     assert "[/long, lines 2 to 2 of 2]\nb" == await tools.read_file("/long", 2)
     assert "[/empty is empty]" == await tools.read_file("/empty")
-    assert "/empty (0 bytes)\n/lines (13 bytes)\n… and 1 more; list a folder of these" == await tools.list_files()
+    assert "/empty (0 bytes)\n/lines (13 bytes)\n… and 1 more; list one of the folders" == await tools.list_files()
     for name in "xyz":
         await tools.create_file(f"/f/{name}", "needle")
     assert "/f/x:1: needle\n/f/y:1: needle\n… and more; look for a longer text, or in fewer files" == await tools.find_in_file("needle")
@@ -170,7 +244,7 @@ async def test_tools_when_files_cannot_be_searched(backend: FaultyFiles, autojum
     async with open_files(FilesConfig(mounts=[Mount("/", backend)], max_file_bytes=1)) as files:
         text = await FileTools(files.area("s")).find_in_file("x")
 
-    assert text.startswith("It is nowhere.\nNot looked into, for they cannot be read: /00, /01")
+    assert text.startswith("The text was not found.\nNot searched, because they cannot be read: /00, /01")
     assert text.endswith("/19 and 2 more")
 
 
@@ -222,7 +296,7 @@ async def test_scope_when_two_agents_share_it(files: FileSystem, autojump_clock:
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [
-        ({"tools": ["list_files", "rm"]}, ValueError, "no tool 'rm'; it knows list_files, read_file"),
+        ({"tools": ["list_files", "rm"]}, ValueError, "'rm', which is not one of its tools: list_files, read_file"),
         ({"tools": "list_files"}, TypeError, "sequence of names"),
         ({"tools": None}, TypeError, "sequence of names"),
         ({"scope": None}, TypeError, "Files.scope"),
@@ -301,8 +375,8 @@ async def test_viewers_when_the_agent_changes_files(files: FileSystem, backend: 
         FileUpdated("/m/a"),
         FileSaved("/m/a"),
         FileUpdated("/m/a"),
+        FileSaveFailed("/m/a", 1, 1.0),
         FileMoved("/m/a", "/m/b"),
-        FileSaveFailed("/m/b", 1, 1.0),
         FileSaved("/m/b"),
         FileDeleted("/m/b"),
     ] == await heard(files, story, [*calls, "done"])

@@ -1,20 +1,36 @@
 """Middleware: in which order hooks run, what they may do, and what becomes of those that raise."""
 
 import contextvars
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 
-from tests.support.scenarios import ask, make_agent, opened, read_all
+from tests.support.payments import Purse, paying, split
+from tests.support.scenarios import (
+    FaultyStore,
+    answer_to,
+    ask,
+    make_agent,
+    of_kind,
+    opened,
+    read_all,
+    state_of,
+)
 from trio_sagents import (
     Agent,
+    AgentNotRunning,
+    AgentStopped,
     Approve,
+    CancelCause,
     Cancelled,
     Completed,
     DisplayMessage,
+    DisplayMessageSaved,
     Failed,
     Interrupted,
     InvalidDecision,
@@ -25,18 +41,23 @@ from trio_sagents import (
     MiddlewareError,
     MiddlewareEvent,
     ModelAnswer,
+    ModelFailed,
     ModelRequest,
     PendingCall,
     Reject,
     StartFailed,
     Status,
     StatusChanged,
+    SubAgents,
+    Task,
     TextPart,
+    Todo,
     Tool,
     ToolCall,
     ToolResultPart,
     TurnOutcome,
     TurnSteps,
+    Usage,
     converse,
 )
 from trio_sagents.data.interrupts import pending
@@ -409,7 +430,7 @@ async def test_claim_and_answer_of_a_host(autojump_clock: Any) -> None:
         outcome = await ask(sessions, "add")
         assert isinstance(outcome, Interrupted)
         (call,) = outcome.interrupt.calls
-        assert ("TwoEyes", "somebody else has to look") == (call.claimed_by, call.text)
+        assert (("TwoEyes",), "somebody else has to look") == (call.claimed_by, call.text)
         handle = await sessions.get("c")
         await handle.notify_middleware("TwoEyes", True)
         with pytest.raises(InvalidDecision, match="not at night"):
@@ -591,3 +612,217 @@ async def test_until_tool_beside_a_call_that_waited(how: Any, autojump_clock: An
         outcome = await (await sessions.resume("c", [how(one) for one in outcome.interrupt.calls])).wait()
         assert isinstance(outcome, Completed)
         assert ("the end", "the end") == (outcome.result, outcome.message.text)
+
+
+async def test_transform_row_with_a_hosts_own_stores(autojump_clock: Any) -> None:
+    """What a middleware hides or changes, viewers see so, wherever rows are kept; the host's store keeps what it made."""
+
+    class Show(Middleware):
+        def transform_row(self, row: Any) -> Any:
+            return attrs.evolve(row, content={"text": "***"}) if row.role == "user" else None
+
+    settings = split()
+    async with opened(paying(Purse(), "hi", middleware=[Show()]), **settings) as sessions, sessions.watch("c") as watch:
+        await ask(sessions)
+        rows = [event.row for event in of_kind(await read_all(watch), DisplayMessageSaved)]
+
+    assert [("user", {"text": "***"})] == [(row.role, row.content) for row in rows]
+    kept = settings["display_message_persistence"].rows.values()
+    assert [("user", {"text": "hi"}), ("assistant", {"text": "hi"})] == [(row.role, row.content) for row in kept]
+
+
+async def test_background_task_that_fails_is_named(autojump_clock: Any) -> None:
+    """A turn that is cut because a middleware's task failed says so."""
+
+    class Bad(Middleware):
+        async def before_turn(self, context: Any) -> None:
+            async def fail() -> None:
+                raise ValueError("no")
+
+            context.start_soon(fail)
+
+    async with opened(paying(Purse(), "hi", middleware=[Bad()])) as sessions:
+        assert Cancelled(CancelCause.HOST_CANCELLED) != await ask(sessions)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content": {"text": object()}},
+        {"content": "text"},
+        {"status": "seen"},
+        {"role": "robot"},
+        {"content_type": ""},
+        {"created_at": None},
+    ],
+    ids=lambda change: ", ".join(change),
+)
+async def test_transformed_row_that_no_store_takes(autojump_clock: Any, change: Any) -> None:
+    """It is hidden, as one whose transformation raised; no post fails for it, and nobody blames the store."""
+
+    class Spoil(Middleware):
+        def transform_row(self, row: Any) -> Any:
+            return attrs.evolve(row, **change) if row.role == "user" else row
+
+    async with opened(Agent(model=ScriptedModel(["hi"]), middleware=[Spoil()])) as sessions:
+        assert isinstance(await ask(sessions), Completed)
+
+        shown = [(row.content_type, row.content["text"]) for row in (await sessions.history("c")).rows]
+        assert [("notification", "(this cannot be shown)"), ("text", "hi")] == shown
+
+
+class Nursery(Middleware):
+    """Asks the model in a nursery of its own, so that what comes out is in a group."""
+
+    async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+        async with trio.open_nursery():
+            return await call_next(request)
+
+
+class Spoiler(Middleware):
+    """Fails behind the model."""
+
+    async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
+        raise KeyError("password")
+
+
+@pytest.mark.parametrize("where", ["agent", "sub-agent"])
+async def test_error_of_a_middleware_that_comes_through_a_nursery(autojump_clock: Any, where: str) -> None:
+    """It still has its cause, for whoever has to find out, and says its kind."""
+    inner = Agent(model=ScriptedModel(["never"]), middleware=[Nursery(), Spoiler()])
+    handing = ScriptedModel([Call("task", instructions="do it", name="t"), "end"])
+    outer = Agent(model=handing, middleware=[SubAgents([Task(name="t", description="t", agent=inner)])])
+    async with opened(inner if where == "agent" else outer) as sessions:
+        outcome: Any = await ask(sessions)
+        results = [one.content for message in (await state_of(sessions)).messages for one in message.results]
+
+    said = "the middleware 'Spoiler' failed in around_model with KeyError"
+    if where == "agent":
+        assert (said, "'password'") == (str(outcome.error), str(outcome.error.__cause__))
+    else:
+        assert [f"MiddlewareError: {said}"] == results
+
+
+async def test_error_of_a_model_that_comes_through_a_nursery(autojump_clock: Any) -> None:
+    """The adapter has said why it failed; that stands."""
+
+    class Adapter:
+        name = "adapter"
+
+        @asynccontextmanager
+        async def stream(self, request: Any) -> AsyncIterator[Any]:
+            async with trio.open_nursery():
+                raise ModelFailed("no answer") from OSError("the line is dead")
+            yield
+
+    async with opened(Agent(model=Adapter())) as sessions:
+        outcome: Any = await ask(sessions)
+
+    assert isinstance(outcome.error.__cause__, OSError)
+
+
+class Changing(Middleware):
+    """Brings a tool more when it was told to, and fails or hangs the first time that it is asked for it."""
+
+    def __init__(self, trouble: str) -> None:
+        self.trouble: str | None = trouble
+        self.is_more = False
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        self.is_more = True
+        context.refresh_tools()
+
+    async def tools(self, context: Any) -> Any:
+        async def more() -> str:
+            return "more"
+
+        if not self.is_more:
+            return []
+        trouble, self.trouble = self.trouble, None
+        if trouble == "fails":
+            raise OSError("the server of the tools is down")
+        if trouble == "hangs":
+            await trio.sleep_forever()
+        return [more]
+
+
+@pytest.mark.parametrize("trouble", ["fails", "hangs"])
+async def test_tools_that_could_not_be_asked_for_are_asked_for_again(autojump_clock: Any, trouble: str) -> None:
+    """The turn fails, or is cancelled; the next one has them, though nobody asked for a refresh again."""
+    model = ScriptedModel(["hi", "hi again"])
+    async with opened(Agent(model=model, middleware=[Changing(trouble)])) as sessions:
+        await (await sessions.start("c")).agent.notify_middleware("Changing", None)
+        receipt = await sessions.post("c", "one")
+        with trio.move_on_after(1):
+            await receipt.wait()
+        await sessions.cancel_turn("c")
+        assert isinstance(await receipt.wait(), Failed if trouble == "fails" else Cancelled)
+
+        assert isinstance(await ask(sessions), Completed)
+        assert ["more"] == [tool.name for tool in model.requests[-1].tools]
+
+
+async def test_middleware_home_when_no_turn_runs(autojump_clock: Any) -> None:
+    """Between turns a middleware is told the conversation, the agent and the scope, and changes todos and metadata as in a turn."""
+
+    class Looking(Middleware):
+        async def on_message(self, context: Any, message: Any) -> None:
+            seen.append((context.conversation_id, context.agent_id, context.scope, context.usage))
+            await context.update(todos=[Todo(1, "look")], metadata={"looked": message})
+
+    seen: list[Any] = []
+    async with opened(make_agent(middleware=[Looking()])) as sessions:
+        await answer_to(sessions, scope="alice")
+        handle = (await sessions.start("c", scope="alice")).agent
+        await handle.notify_middleware("Looking", 5)
+
+        assert [("c", handle.agent_id, "alice", Usage())] == seen
+        assert [Todo(1, "look")] == list((await handle.state()).todos)
+        assert 5 == (await handle.state()).metadata["looked"]
+        assert "c" == handle.conversation_id
+
+
+class Keeps(Middleware):
+    """Keeps its context, and what it does with a message takes its time."""
+
+    context: Any = None
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        self.context = context
+        await trio.sleep(message)
+
+
+async def test_update_by_a_middleware_whose_agent_has_ended(autojump_clock: Any) -> None:
+    """What is to be kept for an agent that is gone is refused, and nothing is stored: the conversation may be another's by now."""
+    store, keeps = FaultyStore(), Keeps()
+    async with opened(make_agent(middleware=[keeps]), store=store) as sessions:
+        await ask(sessions)
+        await (await sessions.start("c")).agent.notify_middleware("Keeps", 0)
+        await sessions.stop("c")
+        commits = len(store.commits)
+        with pytest.raises(AgentStopped):
+            await keeps.context.update(metadata={"note": "late"})
+
+        assert commits == len(store.commits)
+
+
+async def test_hook_of_an_agent_that_waits_for_its_last_write_alone(autojump_clock: Any) -> None:
+    """Nothing of an agent begins any more once all its tasks have ended, though its last write has not."""
+    store, begun = FaultyStore(), []
+
+    async def hook() -> None:
+        begun.append("hook")
+
+    async with opened(store=store, policy={"settle_timeout": 100.0}) as sessions, trio.open_nursery() as nursery:
+        agent = (await sessions.start("c")).agent
+        store.faults.latency["commit"] = 50.0
+        nursery.start_soon(sessions.post, "c", "hi")
+        await trio.sleep(1)
+        nursery.start_soon(sessions.stop, "c")
+        await trio.testing.wait_all_tasks_blocked()
+        live = agent._agent
+        with pytest.raises(AgentNotRunning):
+            await live.hooks.call(hook)
+
+        assert not live.entry.has_ended
+        assert (1, []) == (live.lifetime.holds, begun)  # the message that is on its way

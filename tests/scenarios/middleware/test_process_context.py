@@ -13,6 +13,7 @@ from tests.support.scenarios import ask, opened, state_of
 from trio_sagents import Cancelled, Completed, Middleware, ModelRequest, ToolContext
 from trio_sagents.middleware import ProcessContext, SubAgents, Task
 from trio_sagents.testing import Call
+from trio_sagents.testing._threads import lockstep_threads
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 secret: contextvars.ContextVar[str] = contextvars.ContextVar("secret")
@@ -100,7 +101,9 @@ async def test_variables_when_allowed(autojump_clock: Any, database: Path) -> No
             ("thread", name, "unset"),
         } == set(seen)
         assert {(place, name, f"secret of {name}") for place in ("model", "around tool", "after tool")} == set(before)
-        assert {("model", name, f"secret of {name}"), ("around tool", name, "unset")} == {one for one in behind if one[0] != "after tool"}
+        assert {("model", name, f"secret of {name}"), ("around tool", name, "unset")} == {
+            place for place in behind if place[0] != "after tool"
+        }
 
 
 @pytest.mark.parametrize(
@@ -118,18 +121,19 @@ async def test_variables_when_lists_differ(middleware: list[Any], expected: tupl
     async with opened(agent) as sessions:
         await post_as(sessions, "alice")
 
-    assert {("task", *expected), ("thread", *expected)} == {one for one in seen if one[0] in {"task", "thread"}}
+    assert {("task", *expected), ("thread", *expected)} == {entry for entry in seen if entry[0] in {"task", "thread"}}
 
 
 async def test_variables_when_another_one_posts(autojump_clock: Any) -> None:
     """Each turn has those of the call that brought its first message."""
     seen: Seen = []
     replies = [Call("in_task"), "ok", Call("in_task"), "ok"]
-    async with opened(agent_with(ProcessContext(tenant), replies=replies, tools=lookers(seen))) as sessions:
-        await post_as(sessions, "alice")
-        await post_as(sessions, "bob")
+    with lockstep_threads():
+        async with opened(agent_with(ProcessContext(tenant), replies=replies, tools=lookers(seen))) as sessions:
+            await post_as(sessions, "alice")
+            await post_as(sessions, "bob")
 
-    assert ["alice", "bob"] == [one[1] for one in seen if one[0] == "task"]
+    assert ["alice", "bob"] == [entry[1] for entry in seen if entry[0] == "task"]
 
 
 async def test_variables_when_a_sub_agent_runs(autojump_clock: Any) -> None:
@@ -141,8 +145,9 @@ async def test_variables_when_a_sub_agent_runs(autojump_clock: Any) -> None:
         SubAgents((task,), general_purpose=False),
         replies=[Call("task", name="look", instructions="Look."), "ok"],
     )
-    async with opened(agent) as sessions:
-        await post_as(sessions, "alice")
+    with lockstep_threads():
+        async with opened(agent) as sessions:
+            await post_as(sessions, "alice")
 
     assert ("task", "alice", "unset") in seen
 
@@ -179,7 +184,7 @@ async def test_tool_when_it_is_cancelled_raises_or_is_refused(autojump_clock: An
         await sessions.cancel_turn("c")
         outcome = await receipt.wait()
         state = await state_of(sessions)
-        results = {one.name: one for message in state.messages for one in message.results}
+        results = {result.name: result for message in state.messages for result in message.results}
         with trio.fail_after(10):
             left = await ask(sessions, "leave")
 

@@ -28,8 +28,9 @@ from trio_sagents import (
     envelope_to_dict,
 )
 from trio_sagents import ToolResultPart as Result
+from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.middleware import Summarization, SummaryFailed, SummaryMade, SummaryStarted, _own_calls
-from trio_sagents.middleware._transcripts import as_text, cut_places, estimate_tokens
+from trio_sagents.middleware._transcripts import as_text, cut_places
 from trio_sagents.testing import Call, Hang
 
 

@@ -1,5 +1,6 @@
 """`TodoList`: a durable list that the model keeps, and that no two calls spoil."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,24 @@ from hypothesis import strategies as st
 
 from tests.support.middleware import agent_with, asked, on_file
 from tests.support.scenarios import FaultyStore, ask, opened, read_all, state_of
-from trio_sagents import Todo, TodosUpdated, ToolResultPart, TurnLimits
+from trio_sagents import (
+    Agent,
+    Middleware,
+    MiddlewareError,
+    SessionConfig,
+    SessionOpts,
+    SingleFactoryRouter,
+    StartFailed,
+    Todo,
+    TodosUpdated,
+    ToolContext,
+    ToolResultPart,
+    TurnLimits,
+    open_sessions,
+)
 from trio_sagents.middleware import TodoList
 from trio_sagents.middleware.todo_list import TodoItem, TodosInvalid, Writing, write
-from trio_sagents.testing import Call
+from trio_sagents.testing import Call, ScriptedModel
 
 
 def item(content: str, status: Any = None, number: Any = None) -> TodoItem:
@@ -100,20 +115,20 @@ _ITEMS = st.builds(
     st.none() | st.integers(1, 5),
 )
 _WRITINGS = st.lists(
-    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda one: one.id or one.content), st.booleans()), min_size=1
+    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda todo: todo.id or todo.content), st.booleans()), min_size=1
 )
 
 
 @given(_WRITINGS)
 @settings(deadline=None)
 def test_write_when_calls_are_parallel(writings: list[Writing]) -> None:
-    """What any call of an answer wrote is in the list, unless a later one changed it by merging, or all of it is done."""
+    """The list has what any call of an answer wrote, unless a later call changed it by merging, or everything is done."""
     todos = write((), writings, 1000)
 
     assert sorted(todo.id for todo in todos) == [todo.id for todo in todos]
     if todos:
-        for one in writings:
-            for wanted in one.items:
+        for written in writings:
+            for wanted in written.items:
                 assert any(wanted.content == todo.content for todo in todos)
 
 
@@ -159,7 +174,7 @@ async def test_todos_when_the_process_is_restarted(autojump_clock: Any, database
 @pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("max_parallel", [1, 8])
 async def test_todos_when_calls_are_parallel(autojump_clock: Any, database: Path, merge: bool, max_parallel: int) -> None:
-    """Calls of one answer lose nothing of one another, in whichever order they run; their order in the answer decides."""
+    """Parallel calls of one answer lose none of each other's todos, and the order of the calls in the answer decides."""
     calls = [Call("write_todos", merge=merge, todos=[{"content": f"todo {n}"}]) for n in range(8)]
     agent = agent_with(TodoList(), replies=[calls, "written"], limits=TurnLimits(max_parallel=max_parallel))
     async with on_file(database, agent) as sessions:
@@ -185,15 +200,17 @@ async def test_todos_when_a_call_is_wrong(autojump_clock: Any) -> None:
         await ask(sessions)
         state = await state_of(sessions)
 
-    results: list[ToolResultPart] = sorted((one for message in state.messages for one in message.results), key=lambda one: one.call_id)
-    assert ["completed", "failed", "failed", "failed"] == [one.status for one in results]
+    results: list[ToolResultPart] = sorted(
+        (result for message in state.messages for result in message.results), key=lambda result: result.call_id
+    )
+    assert ["completed", "failed", "failed", "failed"] == [result.status for result in results]
     assert "TodosInvalid: todos[0]: the content must not be empty" in results[1].content
     assert "someday" in results[2].content
     assert ["good"] == [todo.content for todo in state.todos]
 
 
 async def test_todos_when_the_write_fails(autojump_clock: Any) -> None:
-    """A list that could not be kept is not shown as if it were, and the next call builds on what is kept."""
+    """A list that could not be stored is not shown, and the next call builds on the stored list."""
     store = FaultyStore()
     write_x = Call("write_todos", todos=[{"content": "x"}])
     write_y = Call("write_todos", merge=True, todos=[{"content": "y"}])
@@ -203,7 +220,7 @@ async def test_todos_when_the_write_fails(autojump_clock: Any) -> None:
         await ask(sessions)
         state = await state_of(sessions)
 
-    first, second = (one for message in state.messages for one in message.results)
+    first, second = (result for message in state.messages for result in message.results)
     assert ("failed", "completed") == (first.status, second.status)
     assert first.content.startswith("PersistenceError")
     assert "x" not in second.content
@@ -224,7 +241,7 @@ async def test_todos_when_a_call_times_out(autojump_clock: Any) -> None:
 
 
 async def test_todos_when_agents_share_the_middleware(autojump_clock: Any) -> None:
-    """One instance serves many conversations, each with a list of its own."""
+    """One instance serves many conversations, each with its own list."""
 
     def reply(request: Any) -> Any:
         if request.messages[-1].role == "user":
@@ -246,3 +263,67 @@ def test_max_items_when_wrong(value: Any) -> None:
     """A limit is a positive integer."""
     with pytest.raises((TypeError, ValueError), match="TodoList.max_items"):
         TodoList(max_items=value)
+
+
+UNKEPT: Mapping[str, Sequence[Any]] = {
+    "doubled id": [Todo(1, "a"), Todo(1, "b")],
+    "id zero": [Todo(0, "a")],
+    "no int": [Todo("1", "a")],  # type: ignore[arg-type]  # wrong on purpose, as the others
+    "bool": [Todo(True, "a")],
+    "no text": [Todo(1, 3)],  # type: ignore[arg-type]  # as above
+    "no status": [Todo(1, "a", "done")],  # type: ignore[arg-type]  # as above
+}
+
+
+class Keeper(Middleware):
+    """Keeps as todos what the host says."""
+
+    async def on_message(self, context: Any, message: Any) -> None:
+        await context.update(todos=message)
+
+
+@pytest.mark.parametrize("wrong", [*UNKEPT, "no todo"])
+async def test_todos_of_a_middleware_that_could_not_be_loaded_again(autojump_clock: Any, wrong: str) -> None:
+    """Todos that could not be loaded again are refused before anything is stored, so the conversation starts again."""
+    async with opened(Agent(model=ScriptedModel(["hi"]), middleware=[Keeper()])) as sessions:
+        handle = (await sessions.start("c")).agent
+        await handle.notify_middleware("Keeper", [Todo(2, "b"), Todo(1, "a")])
+        with pytest.raises(MiddlewareError) as caught:
+            await handle.notify_middleware("Keeper", UNKEPT.get(wrong, ["a"]))
+        await sessions.stop("c")
+        await sessions.start("c")
+
+        assert "todos[" in str(caught.value.__cause__)
+        assert (Todo(1, "a"), Todo(2, "b")) == (await state_of(sessions)).todos
+
+
+async def test_todos_of_a_tool_that_could_not_be_loaded_again(autojump_clock: Any) -> None:
+    """The model reads why; nothing was stored."""
+
+    async def note(context: ToolContext) -> str:
+        await context.update(todos=[Todo(1, "a"), Todo(1, "b")])
+        return "noted"
+
+    async with opened(Agent(model=ScriptedModel([Call("note"), "hi"]), tools=[note])) as sessions:
+        await ask(sessions)
+        await sessions.stop("c")
+        await sessions.start("c")
+        state = await state_of(sessions)
+
+        assert () == state.todos
+        assert ["failed"] == [result.status for message in state.messages for result in message.results]
+
+
+@pytest.mark.parametrize("wrong", UNKEPT)
+async def test_todos_of_a_seed_that_could_not_be_loaded_again(autojump_clock: Any, wrong: str) -> None:
+    """The start fails, and nothing was stored."""
+
+    async def build(_agent_id: str, _config: Any) -> tuple[Agent, SessionOpts]:
+        return Agent(model=ScriptedModel(["hi"])), SessionOpts(fresh_state_attrs={"todos": UNKEPT[wrong]})
+
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(build))) as sessions:
+        with pytest.raises(StartFailed) as caught:
+            await sessions.post("c", "Hello")
+
+        assert "fresh_state_attrs['todos']" in str(caught.value.__cause__)
+        assert [] == list((await sessions.conversations()).items)

@@ -1,4 +1,4 @@
-"""What must hold of a file after a crash, whatever the process was doing: read with plain SQL, compared with what was acknowledged."""
+"""What must hold of a file after a crash, whatever the process was doing: read with plain SQL, compared with the acknowledgements."""
 
 import datetime
 import functools
@@ -13,15 +13,15 @@ import attrs
 
 from tests.search.crashes.notes import Log, Notes
 from tests.search.crashes.workload import text_of
-from trio_sagents.data.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
+from trio_sagents.conversation.history import CLOSING_TEXT, close_after_crash, is_cut, is_gated
+from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
-from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
 
 State: TypeAlias = Literal["crashed", "left", "closed"]
-"""As a crash left it; or as a life did that ended by itself, which has closed all that was cut; or did when all was answered, too."""
+"""The file after a crash; or after a life that ended normally, which has closed what was cut; or after everything was answered."""
 _NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -46,7 +46,7 @@ def _answered(body: str) -> Sequence[ToolResult]:
 
 @functools.lru_cache(maxsize=50_000)
 def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, str]]]:
-    """Return the rows that show a message: the row id, the call where it shows one, and what the row should have."""
+    """Return the rows that show a message: the row id, the call if it shows one, and the expected content."""
     found = []
     for row in rows_of(_decoded(body), _NO_TIME):
         call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
@@ -55,7 +55,7 @@ def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, st
 
 
 def forget() -> None:
-    """Drop what was decoded, behind the last look at a file: no other file says the same, and a process that is large is slow to fork."""
+    """Drop the decoded records after the last look at a file: no other file has the same, and a large process is slow to fork."""
     for known in (_decoded, _asked, _answered, _shown, text_of):
         known.cache_clear()
 
@@ -125,7 +125,7 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
 
 @attrs.define
 class Oracle:
-    """Compares, life after life, one file with what was noted about it."""
+    """Compares one file, life after life, with what was noted about it."""
 
     log: Log = attrs.field(factory=Log)
     _before: dict[str, Stored] = attrs.field(factory=dict)
@@ -183,7 +183,7 @@ class Oracle:
 
 @attrs.define
 class _Conversation:
-    """One conversation in one look, and what most questions about it ask again, made once."""
+    """One conversation in one look, and what most checks need of it, computed once."""
 
     name: str
     stored: Stored
@@ -241,7 +241,7 @@ class _Conversation:
         return wrong
 
     def _order(self) -> list[str]:
-        """Return where what one person posted, one after the other, stands in another order than it was acknowledged in."""
+        """Return where the messages that one person posted in sequence are in another order than they were acknowledged in."""
         places = {message.message_id: place for place, message in enumerate((*self.history, *self.queue))}
         last: dict[str, str] = {}
         wrong = []
@@ -254,7 +254,7 @@ class _Conversation:
         return wrong
 
     def _transcript(self) -> list[str]:
-        """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
+        """Return where the transcript does not show exactly the messages of the history and the queue."""
         results = {result.call_id: result.status for result in self.results}
         edits = {record["call_id"]: json.loads(record["content"]) for record in self.records if record["kind"] == "edit"}
         not_begun = set(self.not_begun())
@@ -263,7 +263,7 @@ class _Conversation:
             for row_id, call_id, (message_id, role, asked, final) in _shown(body):
                 content, status = asked, final
                 there = self.stored.rows.get(row_id)
-                if call_id is not None:  # without a result it is to wait for a person, waits for one, or runs
+                if call_id is not None:  # a call without a result has to wait for a person, waits for a person, or runs
                     is_waiting = there is not None and there[3] == "interrupted"
                     status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")
                 if call_id in edits:
@@ -277,10 +277,10 @@ class _Conversation:
             for row_id in sorted(differing)[:3]
         ]
 
-    # ── what was acknowledged
+    # ── acknowledgements
 
     def acknowledged(self) -> list[str]:
-        """Return what was acknowledged and is not there."""
+        """Return what was acknowledged and is missing."""
         there = {message.message_id: message for message in (*self.history, *self.queue)}
         wrong = [f"the message {one} was acknowledged, and is lost" for one in (*self.notes.posted, *self.notes.again) if one not in there]
         last = {message.turn_id: message for message in self.history if message.role == "assistant" and message.turn_id}
@@ -305,7 +305,7 @@ class _Conversation:
     def _records(self) -> list[JSON]:
         """Return all decisions on record: of the open interrupt, of calls that are taken, of calls that have their result."""
         interrupt = self.stored.state.get("interrupt") or {}
-        taken = self.stored.state.get("taken") or {}
+        taken = self.stored.state.get("open_decisions") or {}
         records = [*interrupt.get("decided", ()), *(record for some in taken.values() for record in some)]
         for message in self.history:
             records += message.metadata.get("decisions", ())
@@ -333,10 +333,10 @@ class _Conversation:
         """Whether a turn waits for a person."""
         return self.stored.state.get("interrupt") is not None
 
-    # ── after a life that ended by itself
+    # ── after a life that ended normally
 
     def not_begun(self) -> Sequence[str]:
-        """Return the calls without a result whose answer says that they are to wait for a person, while there is no interrupt yet."""
+        """Return the calls without a result whose answer says that they wait for a person, while there is no interrupt yet."""
         undecided = {*self.open_calls} - {record["call_id"] for record in self.records}
         if not undecided:
             return ()
@@ -344,12 +344,12 @@ class _Conversation:
         return [one for one in self.open_calls if one in undecided and is_gated(asking[one], one)]
 
     def cut_calls(self) -> Mapping[str, ToolStatus]:
-        """Return what a crash has cut, and what is known of each: one that was to wait for a person has not begun."""
+        """Return the calls that a crash has cut, and what is known of each. A call that had to wait for a person has not begun."""
         not_begun = set(self.not_begun())
         return {one: "interrupted" if one in not_begun else "unknown" for one in self.open_calls}
 
     def closed(self, cut: Mapping[str, ToolStatus]) -> list[str]:
-        """Return what is not as a life that ended by itself leaves it."""
+        """Return what differs from the state that a life which ended normally leaves."""
         wrong = []
         if self.is_interrupted:
             pass  # a turn that waits for a person outlives its process

@@ -1,31 +1,36 @@
-"""Planted bugs: each breaks the library in one place, in the process that calls it. The tests must find every one of them."""
+"""Planted bugs that kills, losses of power and SIGTERM have to find.
+
+Each bug replaces one or two functions of the library in the process that calls it.
+"""
 
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
 
-from trio_sagents.agent import Progress
-from trio_sagents.data.history import close_after_crash
-from trio_sagents.data.json import Opaque
-from trio_sagents.data.messages import Message, ToolCall, ToolResult
+from tests.support.planting import Target
+from trio_sagents.data.messages import Message, ToolResult
 from trio_sagents.data.outcomes import Cancelled
-from trio_sagents.data.records import Conversation
 from trio_sagents.data.status import CancelCause
-from trio_sagents.middleware import Approvals
-from trio_sagents.persistence import _sqlite_schema
-from trio_sagents.storage import commit_queue
-from trio_sagents.supervisor import _answering, _ledger, _turns
-from trio_sagents.supervisor._decisions import whole_change
-from trio_sagents.supervisor._turn_changes import TurnBooks
+
+WAIT: Final = Target("storage/commit_queue.py", "PendingCommit.wait")
+CLOSE_AFTER_CRASH: Final = Target("supervisor/_ledger.py", "close_after_crash")
+RESTORE: Final = Target("supervisor/_ledger.py", "Ledger.restore")
+WHOLE_CHANGE: Final = Target("supervisor/_answering.py", "whole_change")
+SETTLE: Final = Target("supervisor/_turns.py", "Turn._settle")
+COMMIT_RESULT: Final = Target("supervisor/_turns.py", "Turn.commit_result")
+OUTCOME_OF: Final = Target("supervisor/_turns.py", "Turn._outcome_of")
+CLOSING: Final = Target("supervisor/_turn_changes.py", "TurnBooks.closing")
+CLAIM: Final = Target("middleware/approvals.py", "Approvals.claim")
+SQLITE3: Final = Target("persistence/_sqlite_schema.py", "sqlite3")
+TARGETS: Final = (WAIT, CLOSE_AFTER_CRASH, RESTORE, WHOLE_CHANGE, SETTLE, COMMIT_RESULT, OUTCOME_OF, CLOSING, CLAIM, SQLITE3)
 
 
 def _connect_with(factory: type[sqlite3.Connection]) -> None:
-    plain = functools.partial(sqlite3.connect, factory=factory)
-    vars(_sqlite_schema)["sqlite3"] = _Module(plain)
+    SQLITE3.replace(_Module(functools.partial(sqlite3.connect, factory=factory)))
 
 
 class _Module:
@@ -39,13 +44,13 @@ class _Module:
 
 
 class _Lazy(sqlite3.Connection):
-    """Commits every fifth time, and says that it does so each time."""
+    """Commits every fifth time, and reports a commit each time."""
 
     is_ready = False
     commits = 0
 
-    def execute(self, sql: str, parameters: Sequence[Opaque] = ()) -> sqlite3.Cursor:  # type: ignore[override]
-        self.is_ready = self.is_ready or "journal_size_limit" in sql  # the last setting
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        self.is_ready = self.is_ready or "journal_size_limit" in sql  # the last setting of a new connection
         if self.is_ready and sql in {"COMMIT", "ROLLBACK"} and self.in_transaction:
             self.commits += 1
             sql = "COMMIT" if self.commits % 5 == 0 else "SELECT 1"
@@ -62,7 +67,7 @@ class _Lazy(sqlite3.Connection):
 class _Halving(sqlite3.Connection):
     """Puts the rows of the transcript into a transaction of their own."""
 
-    def executemany(self, sql: str, parameters: Iterable[Opaque]) -> sqlite3.Cursor:
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:
         if sql.startswith("INSERT INTO transcript"):
             self.execute("COMMIT")
             self.execute("BEGIN IMMEDIATE")
@@ -70,129 +75,131 @@ class _Halving(sqlite3.Connection):
 
 
 def acknowledge_first() -> None:
-    """Nobody waits for a write: `post` returns when it is submitted, and tools run before they are on record."""
+    """Nobody waits for a write: `post` returns when the message is submitted, and tools run before the call is on record."""
 
-    async def wait(self: commit_queue.PendingCommit) -> None:
+    async def wait(self: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    commit_queue.PendingCommit.wait = wait  # type: ignore[method-assign]
+    WAIT.replace(wait)
 
 
 def run_first() -> None:
     """Tools run before the call is on record."""
-    waited = commit_queue.PendingCommit.wait
+    plain = WAIT.get()
 
-    async def wait(self: commit_queue.PendingCommit) -> None:
+    async def wait(self: Any) -> None:
         if any(update.status == "executing" for update in self.commit.tool_updates):
             await trio.lowlevel.checkpoint()
         else:
-            await waited(self)
+            await plain(self)
 
-    commit_queue.PendingCommit.wait = wait  # type: ignore[method-assign]
+    WAIT.replace(wait)
 
 
 def leave_cut() -> None:
-    """What a crash cut is not closed."""
-    vars(_ledger)["close_after_crash"] = lambda messages, draft, message_ids, decided: ()
+    """A history that a crash cut is not closed."""
+    CLOSE_AFTER_CRASH.replace(lambda *args: ())
 
 
 def hide_unknown() -> None:
-    """A call that a crash cut is said to have been cancelled."""
+    """The result of a call that a crash cut says that the call was cancelled."""
+    plain = CLOSE_AFTER_CRASH.get()
 
-    def close(messages: Sequence[Message], draft: Message | None, message_ids: Opaque, decided: Opaque) -> Sequence[Message]:
-        closing = close_after_crash(messages, draft, message_ids, decided)
+    def close(*args: Any) -> Sequence[Message]:
         return [
             attrs.evolve(
-                one, parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in one.parts]
+                message,
+                parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in message.parts],
             )
-            for one in closing
+            for message in plain(*args)
         ]
 
-    vars(_ledger)["close_after_crash"] = close
+    CLOSE_AFTER_CRASH.replace(close)
 
 
 def forget_queue() -> None:
-    """What a crash left in the queue is not answered."""
-    restore = _ledger.Ledger.restore
+    """The queue that a crash left is not answered."""
+    plain = RESTORE.get()
 
-    def forgetful(self: _ledger.Ledger, stored: Conversation) -> None:
-        restore(self, stored)
+    def restore(self: Any, stored: Any) -> None:
+        plain(self, stored)
         self.queue.clear()
 
-    _ledger.Ledger.restore = forgetful  # type: ignore[method-assign]
+    RESTORE.replace(restore)
 
 
 def ask_nobody() -> None:
-    """Calls that need an approval run without one."""
+    """Calls that need an approval run without an approval."""
 
-    async def claim(self: Approvals, context: Opaque, call: ToolCall, tool: Opaque) -> None:
+    async def claim(self: Any, context: Any, call: Any, tool: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    Approvals.claim = claim  # type: ignore[method-assign]
+    CLAIM.replace(claim)
 
 
 def forget_taken() -> None:
-    """That a call was approved is not on record while it runs."""
+    """The approval of a call is not on record while the call runs."""
+    plain = WHOLE_CHANGE.get()
 
-    def forgetful(*args: Opaque) -> Opaque:
-        change, events = whole_change(*args)
+    def whole_change(*args: Any) -> Any:
+        change, events = plain(*args)
         return attrs.evolve(change, standing=None), events
 
-    vars(_answering)["whole_change"] = forgetful
+    WHOLE_CHANGE.replace(whole_change)
 
 
 # ── for SIGTERM
 
 
 def settle_nothing() -> None:
-    """A cut turn is told as settled, and is not on record."""
+    """A turn that is cut is reported as settled, and is not on record."""
 
-    async def settle(self: _turns.Turn, error: BaseException | None, onward: BaseException | None) -> None:
+    async def settle(self: Any, error: BaseException | None, onward: BaseException | None) -> None:
         if self.outcome is None:
             self.outcome = Cancelled(self.cause or CancelCause.HOST_CANCELLED)
             self._finish()
         await trio.lowlevel.checkpoint()
 
-    _turns.Turn._settle = settle  # type: ignore[method-assign]
+    SETTLE.replace(settle)
 
 
 def drop_results() -> None:
-    """What a tool returned is dropped if its turn is cut before that is submitted."""
-    commit_result, closing = _turns.Turn.commit_result, TurnBooks.closing
+    """The result of a tool is dropped if the turn is cut before the result is submitted."""
+    commit_result, closing = COMMIT_RESULT.get(), CLOSING.get()
 
-    async def slow(self: _turns.Turn, call: ToolCall, result: ToolResult) -> None:
+    async def slow(self: Any, call: Any, result: Any) -> None:
         await trio.sleep(0.03)
         await commit_result(self, call, result)
 
-    def dropping(self: TurnBooks, outcome: Opaque, progress: Progress, asking: Message | None) -> Opaque:
-        for one in progress.open_calls.values():
-            one.result = None
+    def dropping(self: Any, outcome: Any, progress: Any, asking: Any) -> Any:
+        for opened in progress.open_calls.values():
+            opened.result = None
         return closing(self, outcome, progress, asking)
 
-    _turns.Turn.commit_result = slow  # type: ignore[method-assign]
-    TurnBooks.closing = dropping  # type: ignore[method-assign]
+    COMMIT_RESULT.replace(slow)
+    CLOSING.replace(dropping)
 
 
 def drop_text() -> None:
-    """What the model had said when its turn was cut is dropped."""
-    closing = TurnBooks.closing
+    """The text that the model had sent is dropped when the turn is cut."""
+    plain = CLOSING.get()
 
-    def dropping(self: TurnBooks, outcome: Opaque, progress: Progress, asking: Message | None) -> Opaque:
+    def closing(self: Any, outcome: Any, progress: Any, asking: Any) -> Any:
         progress.draft = None
-        return closing(self, outcome, progress, asking)
+        return plain(self, outcome, progress, asking)
 
-    TurnBooks.closing = dropping  # type: ignore[method-assign]
+    CLOSING.replace(closing)
 
 
 def blame_the_user() -> None:
-    """Every cut turn is said to have been cut by the user."""
-    outcome_of = _turns.Turn._outcome_of
+    """Every turn that is cut says that the user cut it."""
+    plain = OUTCOME_OF.get()
 
-    def blaming(self: _turns.Turn, error: BaseException | None) -> Opaque:
-        outcome = outcome_of(self, error)
+    def outcome_of(self: Any, error: BaseException | None) -> Any:
+        outcome = plain(self, error)
         return Cancelled(CancelCause.USER) if isinstance(outcome, Cancelled) else outcome
 
-    _turns.Turn._outcome_of = blaming  # type: ignore[method-assign]
+    OUTCOME_OF.replace(outcome_of)
 
 
 PLANTED: Final[Mapping[str, Callable[[], None]]] = {

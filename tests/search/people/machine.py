@@ -34,7 +34,7 @@ TOOLS = st.sampled_from(
 FAULTS = st.lists(st.sampled_from([None, "before", "after", "slow", "slow", "late"]), min_size=1, max_size=3)
 MOST_LIVES = 5
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where the files are: what dies in these histories is never the machine."""
+"""Where the files are. No history kills the machine itself, so they need no real disk."""
 BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 INDEX = st.integers(0, 5)
 
@@ -94,7 +94,7 @@ class PeopleMachine(TrioStateMachine):
         return self.process.plain
 
     def pause(self, rounds: int) -> None:
-        """Let the run go on."""
+        """Let the run continue."""
         if rounds < 0:
             self.settle()
         else:
@@ -118,7 +118,7 @@ class PeopleMachine(TrioStateMachine):
 
     @rule(plan=PLANS, overlap=st.sampled_from(["queue", "queue", "queue", "steer", "interrupt"]), cancel=CANCELS, pause=PAUSES)
     def post(self, plan: Any, overlap: str, cancel: int | None, pause: int) -> None:
-        """Ask for work; where somebody is asked already, it comes instead of an answer."""
+        """Ask for work. If a person is being asked already, the message supersedes the answer."""
         text = json.dumps(self._numbered(plan))
         self.process.call("post", lambda: self.process.post(text, overlap), cancel)
         self.pause(pause)
@@ -134,7 +134,7 @@ class PeopleMachine(TrioStateMachine):
     # ── decisions
 
     def _choose(self, picks: list[tuple[int, str]], *, errs: bool = True) -> list[Any]:
-        """Return decisions about some of the calls that wait; now and then, where people err, one that the call does not take."""
+        """Return decisions about some pending calls; sometimes, if people err, a decision that the call does not allow."""
         waiting = list(self.plain.waiting.values())
         chosen = {}
         for index, how in picks:
@@ -160,7 +160,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.plain.waiting)
     @rule(picks=st.lists(HOW, min_size=6, max_size=6))
     def decide_all(self, picks: Any) -> None:
-        """Decide every call, and let the turn go on."""
+        """Decide every call, and let the turn continue."""
         self._decide(self._choose(list(enumerate(picks))))
         self.advance(1.5)
 
@@ -197,7 +197,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.plain.waiting)
     @rule(picks=st.lists(HOW, min_size=6, max_size=6), lives=st.sampled_from(["", "crash", "restart", "stop", "sleep"]))
     def decide_one_by_one(self, picks: Any, lives: str) -> None:
-        """Decide every call, each by itself, with a life in between."""
+        """Decide every call alone, with a life in between."""
         for how in picks:
             if not self.plain.waiting or self.plain.is_halted:
                 return
@@ -235,7 +235,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.sent)
     @rule(index=st.integers(0, 30), count=st.integers(1, 3), pause=PAUSES)
     def decide_again(self, index: int, count: int, pause: int) -> None:
-        """Send old decisions again: in this life or another, of this interrupt or one that is closed."""
+        """Send old decisions again: in this life or another, for this interrupt or a closed one."""
         start = index % len(self.sent)
         for _ in range(2):
             self._decide(self.sent[start : start + count])
@@ -244,7 +244,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.plain.shown)
     @rule(index=st.integers(0, 30), how=HOW, pause=PAUSES)
     def decide_what_was_shown_once(self, index: int, how: str, pause: int) -> None:
-        """Decide what was shown at any time, whether it waits or not."""
+        """Decide a call that was shown at any time, whether it is pending or not."""
         every = list(self.plain.shown.values())
         shown = every[index % len(every)]
         self.number += 1
@@ -351,7 +351,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: len(self.processes) < MOST_LIVES)
     @rule(rounds=st.integers(0, 12))
     def crash(self, rounds: int) -> None:
-        """Die at any moment; another process begins with what is stored."""
+        """Die at any moment. Another process begins with what is stored."""
         self.tick(rounds)
         disk = self.process.disk
         backend = disk.backend.clone()
@@ -368,7 +368,7 @@ class PeopleMachine(TrioStateMachine):
 
     @invariant()
     def check_all(self) -> None:
-        """Raise what the models complained about, and compare memory with the store where nothing is on its way."""
+        """Raise the violations that the models found, and compare memory with the store if no write is pending."""
         if not self._is_begun or self.has_failed:
             return
         try:
@@ -385,37 +385,37 @@ class PeopleMachine(TrioStateMachine):
         runtime = process.sessions.runtime  # type: ignore[attr-defined]  # looked at from inside
         entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
         live = None if entry is None else entry.live
-        if live is None or live.has_ended or process.disk.busy or not live.ledger.is_at_rest or process.disk.lies:
+        if live is None or live.entry.has_ended or process.disk.busy or not live.journal.is_at_rest or process.disk.lies:
             return
-        ledger = live.ledger
+        ledger = live.journal.state
         interrupt = ledger.interrupt
         check(
             (None if interrupt is None else interrupt.interrupt_id) == plain.open_id, "I11", "memory has another interrupt than the store"
         )
         if interrupt is not None:
             check([one.call_id for one in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
-            check(live.turn is None, "I25", "a turn runs while its interrupt is open")
+            check(live.turns.turn is None, "I25", "a turn runs while its interrupt is open")
         decided = {call_id: known[0]["kind"] for call_id, known in plain.records.items()}
         check(
             {call_id: one.kind for call_id, one in ledger.decisions.items()} == decided, "I11", "memory has other decisions than the store"
         )
-        if live.turn is None and live.is_accepting and live.status is not Status.RUNNING:
+        if live.turns.turn is None and live.entry.is_accepting and live.board.status is not Status.RUNNING:
             check(
-                (live.status is Status.INTERRUPTED) == (interrupt is not None),
+                (live.board.status is Status.INTERRUPTED) == (interrupt is not None),
                 "I7",
-                f"it is {live.status}, and the interrupt is {interrupt}",
+                f"it is {live.board.status}, and the interrupt is {interrupt}",
             )
-            process.disk.book.check_history(is_whole=interrupt is None and not live.needs_repair)
+            process.disk.book.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
 
     def finish(self) -> None:
-        """Let everything go its way: each interrupt can be answered, and then the conversation goes on."""
+        """Let everything finish: each interrupt can be answered, and then the conversation continues."""
         self.process.disk.armed.clear()
         self.advance(60.0)
         self._answer_all(lambda tab: self.plain.open_id is None and tab.error is None)
         last = self.process.call("post", self._say_last_word)
-        self._answer_all(lambda _: last.is_done)  # it may stand behind others that were held, and ask
+        self._answer_all(lambda _: last.is_done)  # the message may be queued after held messages, and lead to a question
         if self.process.disk.lies and isinstance(last.error, PersistenceError):
-            # An agent that was lied to finds a stranger's write, which is its own, at the next one, and starts anew.
+            # An agent that got a false report finds a foreign write, which is its own, at the next write, and starts again.
             last = self.process.call("post", self._say_last_word)
             self._answer_all(lambda _: last.is_done)
         check(isinstance(last.result, Completed), "I14", f"the conversation does not go on: {last.result} {last.error}")

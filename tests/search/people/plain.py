@@ -1,4 +1,4 @@
-"""The plain model of a conversation with people in it: what was shown, what was decided, what ran. No Trio, no library code."""
+"""The plain model of a conversation with people in it: what was shown, decided and run. No Trio, no library code."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ class Plain:
     shown: dict[tuple[str, str], Shown] = attrs.field(factory=dict)
     """By interrupt and call."""
     records: dict[str, list[Record]] = attrs.field(factory=dict)
-    """By call id: the decisions on record; the first one is what counts, a second one closes a halt."""
+    """By call id: the decisions on record. The first one counts; a second one closes a halt."""
     taken: dict[str, Record] = attrs.field(factory=dict)
     """By call id: the decisions that let a call run, now."""
     ran: dict[str, tuple[str, int]] = attrs.field(factory=dict)
@@ -72,19 +72,19 @@ class Plain:
     # ── what is stored
 
     def apply(self, commit: Any) -> None:
-        """Write one commit down."""
+        """Record one commit."""
         state = plain(dict(commit.state))
         before = self.open_id, dict(self.waiting)
         for record in self._records_in(commit, state):
             self._note(record, has_message=bool(commit.queued))
         if "interrupt" in state:
             self._see_interrupt(state["interrupt"], before)
-        if "taken" in state:
-            self.taken = {one["call_id"]: one for some in (state["taken"] or {}).values() for one in some if one["kind"] in RUNS}
+        if "open_decisions" in state:
+            self.taken = {one["call_id"]: one for some in (state["open_decisions"] or {}).values() for one in some if one["kind"] in RUNS}
 
     def _records_in(self, commit: Any, state: Record) -> Iterator[Record]:
         yield from ((state.get("interrupt") or {}).get("decided")) or ()
-        for some in (state.get("taken") or {}).values():
+        for some in (state.get("open_decisions") or {}).values():
             yield from some
         for message in map(plain, commit.messages):
             if message["role"] == "tool":
@@ -162,7 +162,7 @@ class Plain:
         arguments = shown.arguments if record["kind"] == "approve" else json.loads(record["content"])["arguments"]
         check((name, {"amount": amount}) == (shown.name, arguments), "I24", f"{where} runs, shown was {shown}, allowed {arguments}")
 
-    # ── what a decision will lead to, where nothing else happens
+    # ── what a decision will lead to if nothing else happens
 
     def predict(self, decisions: Sequence[Any]) -> str:
         """Return "recorded", "duplicate", or the name of the error."""

@@ -10,6 +10,8 @@ from hypothesis.stateful import get_state_machine_test
 
 from tests.search.people.machine import PeopleMachine, SqlitePeopleMachine
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = os.environ.get("TRIO_SAGENTS_NIGHTLY") == "1"
 SHARDS = 100 if NIGHTLY else 4
 EXAMPLES = 50 if NIGHTLY else 10

@@ -8,6 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.search.people import nightly
 from tests.search.people.machine import PeopleMachine
 
+pytestmark = pytest.mark.slow
+
 
 class _Broken(PeopleMachine):
     @invariant()
@@ -19,7 +21,7 @@ class _Broken(PeopleMachine):
 class _Spinning(RuleBasedStateMachine):
     @rule()
     def spin(self) -> None:
-        """Go on for ever, whatever fails."""
+        """Continue for ever, whatever fails."""
         while True:
             with suppress(Exception):
                 continue

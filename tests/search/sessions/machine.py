@@ -39,7 +39,7 @@ from tests.support.logs import quiet_log
 from tests.support.records import Violation, check
 from tests.support.stores import MemoryBackend, SqliteBackend, WatchedStore
 from trio_sagents import Completed
-from trio_sagents.supervisor import LiveAgent
+from trio_sagents.supervisor._agent import LiveAgent
 from trio_sagents.testing.machines import MODES, TrioStateMachine
 
 CONVERSATIONS = st.sampled_from(["a", "a", "b"])
@@ -95,7 +95,7 @@ class SessionMachine(TrioStateMachine):
         self._seat(audience)
 
     def _seat(self, audience: bool) -> None:
-        """Open the mailbox of one who reads all the time, and of one who does not."""
+        """Open a mailbox for a reader who reads all the time, and one for a reader who does not."""
         if audience:
             self.open_reader("alice")
             self.open_reader("alice")
@@ -120,11 +120,11 @@ class SessionMachine(TrioStateMachine):
         check(world.is_open, "opening", "the block did not open")
 
     def _watch_agents(self) -> None:
-        """Have the machine called in the step in which an agent goes live, and in the one in which it decides to leave."""
+        """Call the machine in the step in which an agent goes live, and in the step in which it decides to leave."""
         serve = LiveAgent.serve
 
         async def watched(live: LiveAgent) -> Any:
-            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.runtime)
+            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.services)
             world.agent_begins(live)
             reason = await serve(live)
             world.agent_leaves(live, reason)
@@ -134,7 +134,7 @@ class SessionMachine(TrioStateMachine):
         self._undo.callback(setattr, LiveAgent, "serve", serve)
 
     def pause(self, rounds: int) -> None:
-        """Let the run go on."""
+        """Let the run continue."""
         if rounds < 0:
             self.settle()
             if not any(world.is_dead for world in self.worlds):
@@ -173,7 +173,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(conversation_id=CONVERSATIONS, index=INDEX, same=st.sampled_from([True, True, False]), times=st.integers(1, 3), pause=PAUSES)
     def post_again(self, conversation_id: str, index: int, same: bool, times: int, pause: int) -> None:
-        """Post a message again, or another one under its id."""
+        """Post a message again, or another message under its id."""
         earlier = [(key[1], texts[0]) for key, texts in self.world.attempts.items() if key[0] == conversation_id]
         if not earlier:
             return
@@ -257,7 +257,7 @@ class SessionMachine(TrioStateMachine):
             seconds = self.seconds_to_deadline()
         if 0 < seconds < 1e6:
             self.jump(seconds)
-            self.world.store.dawdled += 1  # whoever was at work is late now
+            self.world.store.dawdled += 1  # every pending operation is late now
         self.pause(max(pause, 0))
 
     @rule(
@@ -268,14 +268,14 @@ class SessionMachine(TrioStateMachine):
         pause=PAUSES,
     )
     def come_late(self, conversation_id: str, early: float, slow: bool, what: str, pause: int) -> None:
-        """Come at the end of the idle time of an agent, or at that very moment; with a commit that goes on beyond it."""
+        """Post at the end of an agent's idle time, or at that very moment, with a commit that lasts beyond it."""
         world = self.world
         world.call("start", conversation_id, "alice", world.start, None)
         self.settle()
         live = Inside(world).live(conversation_id)
-        if live is None or live.turn is not None:
+        if live is None or live.turns.turn is not None:
             return
-        left = live.last_activity + INACTIVITY - self.clock.current_time()
+        left = live.lifetime.last_activity + INACTIVITY - self.clock.current_time()
         if left > early:
             self.advance(left - early - 0.01)
             self.jump(0.01)
@@ -292,7 +292,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(conversation_id=CONVERSATIONS, behaviour=BEHAVIOURS, first=st.integers(0, 8), seconds=st.sampled_from([0.0, 0.1]), pause=PAUSES)
     def stop_in_the_middle(self, conversation_id: str, behaviour: str, first: int, seconds: float, pause: int) -> None:
-        """Stop an agent while a commit of it is on its way."""
+        """Stop an agent while one of its commits is pending."""
         world = self.world
         world.store.armed[conversation_id] = [*[None] * (first % 3), "slow"]
         self._post(conversation_id, "alice", f"{behaviour} {self._count()}", None, "queue", None)
@@ -325,7 +325,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(conversation_id=CONVERSATIONS, stays=st.sampled_from([1, 3, 9]), others=st.integers(0, 1), seconds=SECONDS)
     def visit(self, conversation_id: str, stays: int, others: int, seconds: float) -> None:
-        """Somebody looks at an agent for a while, and leaves; perhaps another one stays, or comes late."""
+        """Watch an agent for a while, and leave. Another viewer may stay, or come late."""
         world = self.world
         world.call("start", conversation_id, "alice", world.start, None)
         self.settle()
@@ -381,7 +381,7 @@ class SessionMachine(TrioStateMachine):
         pause=PAUSES,
     )
     def change_reader(self, index: int, conversation_id: str, channel: Any, what: str, pause: int) -> None:
-        """Subscribe, anew or from the last place; unsubscribe; do both; close the mailbox."""
+        """Subscribe, from now or from the last place; unsubscribe; do both; close the mailbox."""
         readers = self._readers()
         reader = readers[index % len(readers)]
         if what == "close":
@@ -463,12 +463,12 @@ class SessionMachine(TrioStateMachine):
     def _check_readers(self) -> None:
         world = self.world
         inside = Inside(world)
-        up = {entry.live.ledger.incarnation for entry in inside.entries() if entry.live is not None}
+        up = {entry.live.journal.identity.incarnation for entry in inside.entries() if entry.live is not None}
         for reader in self._readers():
             for (conversation_id, _), stream in reader.streams.items():
                 book = world.store.book(conversation_id)
                 live = inside.live(conversation_id)
-                if live is not None and live.ledger.is_at_rest and not world.store.busy:
+                if live is not None and live.journal.is_at_rest and not world.store.busy:
                     stream.check_up_to_date(live, [one["message_id"] for one in book.history], list(book.queue))
                 silent = {one for one in stream.whole if one not in up and one not in stream.ended and one in world.begun}
                 if not stream.is_resumed:
@@ -478,7 +478,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(how=st.sampled_from(["leave", "raise", "cancel", "kill"]), pause=PAUSES)
     def restart(self, how: str, pause: int) -> None:
-        """Leave the block, in one of the ways there are, and open one on the same store; or kill it, and open one on a copy."""
+        """Leave the block in one of the possible ways, and open one on the same store; or kill it, and open one on a copy."""
         world = self.world
         if how == "kill":
             following = world.reborn()
@@ -535,7 +535,7 @@ class SessionMachine(TrioStateMachine):
         for conversation_id, message_id in world.acked:
             book = world.store.book(conversation_id)
             in_history = sum(one["message_id"] == message_id for one in book.history)
-            # The store may be a step ahead of the books, never behind: `WatchedStore.commit`.
+            # The store may be a step ahead of the model, never behind it: see `WatchedStore.commit`.
             if world.store.busy and not in_history and message_id not in book.queue:
                 continue
             check(
@@ -593,7 +593,7 @@ class SessionMachine(TrioStateMachine):
             client = world.call("post queue", conversation_id, scope, call, None)
             self.advance(TURN_TIMEOUT + 5.0)
             self._check_all()
-            # A turn over what was left before may have failed meanwhile: then ours is held, until the next post.
+            # A turn over messages from before may have failed meanwhile: then the new message is held until the next post.
             if answers and isinstance(answers[0], Completed) and not world.store.book(conversation_id).queue:
                 return
         raise Violation(

@@ -1,4 +1,4 @@
-"""The plain model of a reader: what may come next on one subscription, given all that came before."""
+"""The plain model of a reader: what may come next on one subscription, given everything that came before."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from trio_sagents import (
     TurnEnded,
     TurnStarted,
 )
-from trio_sagents.data.status import TRANSITIONS
+from trio_sagents.conversation.status import follows
 
 
 @attrs.define(eq=False)
@@ -32,7 +32,7 @@ class Stream:
     channel: str
     scope: str
     cursor: Cursor | None = None
-    """The last place given, here or on the subscription that this one goes on from."""
+    """The last cursor that was given, here or on the subscription that this one continues."""
     incarnation: str | None = None
     seq: int = 0
     is_gapped: bool = False
@@ -89,18 +89,16 @@ class Stream:
             self.incarnation = None
 
     def _see_first(self, envelope: Envelope, where: str) -> None:
-        """Another agent's first event: a snapshot; its last word alone where it is over already."""
+        """Another agent's first event: a snapshot, or a gap if the agent ended before it was read."""
         event = envelope.event
         check(
             self.incarnation is None or self.is_gapped or self.is_resumed,
             "I19",
             f"{where}: agent {self.incarnation} had no last word before {envelope.incarnation}: {self.log[-6:]}",
         )
-        check(isinstance(event, Snapshot | AgentShutdown), "I18", f"{where}: the first event of an agent: {self.log[-6:]}")
-        if isinstance(event, Snapshot):
-            check(
-                event.replaces == self.cursor, "I18", f"{where}: the snapshot replaces {event.replaces}, the last place was {self.cursor}"
-            )
+        check(isinstance(event, Snapshot | Gap), "I18", f"{where}: the first event of an agent: {self.log[-6:]}")
+        if isinstance(event, Snapshot | Gap):
+            check(event.replaces == self.cursor, "I18", f"{where}: {event!r} replaces not {self.cursor}, the last place")
         self.incarnation, self.is_gapped, self.is_rewritten = envelope.incarnation, False, False
         self.turn, self.is_turn_known, self.status = None, False, None
         self.texts.clear()
@@ -129,7 +127,7 @@ class Stream:
                 self._restart(event)
             case StatusChanged(status=status):
                 if self.status is not None:
-                    check(status in TRANSITIONS[self.status], "I7", f"{where}: {self.status} -> {status}: {log}")
+                    check(follows(self.status, status), "I7", f"{where}: {self.status} -> {status}: {log}")
                 self.status = status
                 if self.is_turn_known:
                     check(
@@ -177,11 +175,17 @@ class Stream:
 
     def check_up_to_date(self, live: Any, history: list[str], queue: list[str]) -> None:
         """Check that a reader who has read everything knows everything: nothing is on its way."""
-        if self.incarnation is None or live is None or live.ledger.incarnation != self.incarnation or self.channel != "main":
+        if self.incarnation is None or live is None or live.journal.identity.incarnation != self.incarnation or self.channel != "main":
             return
         where = f"{self.conversation_id}/{self.channel}"
-        check(self.seq == live.feed("main").seq, "I17", f"{where}: read up to {self.seq}, published up to {live.feed('main').seq}")
-        check(self.status is live.status, "I7", f"{where}: the reader knows {self.status}, it is {live.status}: {self.log[-8:]}")
+        check(
+            self.seq == live.journal.feed("main").seq,
+            "I17",
+            f"{where}: read up to {self.seq}, published up to {live.journal.feed('main').seq}",
+        )
+        check(
+            self.status is live.board.status, "I7", f"{where}: the reader knows {self.status}, it is {live.board.status}: {self.log[-8:]}"
+        )
         if self.completed:
             first = history.index(self.completed[0]) if self.completed[0] in history else 0
             check(self.completed == history[first:], "I17", f"{where}: completed {self.completed}, committed {history[first:]}")

@@ -1,29 +1,29 @@
-"""Planted bugs: they can all be planted in today's library, and (nightly) the machine finds each of them."""
+"""Every planted bug fits today's library, and the machine finds each of them (at night)."""
 
 import faulthandler
 import os
-from pathlib import Path
 
 import pytest
 
-from tests.search.sessions.planted import MUTANTS, Mutant, hunt, plant
+from tests.search.hunting import hunt
+from tests.search.sessions.planted import BUGS
+from tests.support.planting import PlantedBug
 
 NIGHTLY = os.environ.get("TRIO_SAGENTS_NIGHTLY") == "1"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_can_be_planted(mutant: Mutant, tmp_path: Path) -> None:
-    """Its place is still in the library, once, and what stands there instead is Python."""
-    plant(mutant, tmp_path)
-
-    compile((tmp_path / "trio_sagents" / mutant.path).read_text(), mutant.path, "exec")
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bug_when_planted(bug: PlantedBug) -> None:
+    """The text is in the function once, and the module with the bug in it is Python."""
+    compile(bug.planted(), bug.module, "exec")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NIGHTLY, reason="half a minute for each: TRIO_SAGENTS_NIGHTLY=1, or python -m tests.search.sessions.planted")
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_is_found(mutant: Mutant) -> None:
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bug_when_hunted(bug: PlantedBug) -> None:
     """The examples that CI runs find the planted bug."""
-    faulthandler.cancel_dump_traceback_later()
-    found, how = hunt(mutant)
+    faulthandler.cancel_dump_traceback_later()  # the hunt has a time limit of its own
+    is_found, how = hunt(bug, "tests.search.sessions.planted")
 
-    assert found, how
+    assert is_found, how

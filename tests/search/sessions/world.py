@@ -1,4 +1,4 @@
-"""One `open_sessions` block under the machine: who calls it, what they were told, and what must be true of that.
+"""One `open_sessions` block under the machine: who calls it, what the callers were told, and what must be true of that.
 
 What is looked at from inside the library is in `Inside`, and nowhere else.
 """
@@ -41,7 +41,8 @@ from trio_sagents import (
 )
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.status import HELD
-from trio_sagents.supervisor import LiveAgent, Phase
+from trio_sagents.supervisor import Phase
+from trio_sagents.supervisor._agent import LiveAgent
 
 INACTIVITY = 10.0
 VIEWER_GRACE = 1.0
@@ -253,7 +254,7 @@ class World:
                 self.note(self.is_leaving or kind == "ensure", "errors", f"{kind}: SessionsClosed while open")  # or its mailbox is closed
             case StartFailed():
                 cause = error.__cause__
-                fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right behind the boot
+                fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right after the boot
                 self.note(fine and kind.split()[0] in {"start", "ensure", "post"}, "I5", f"{kind}: {error!r} from {cause!r}")
             case AgentBusy():
                 self.note(kind == "post reject", "errors", f"{kind}: {error!r}")
@@ -381,13 +382,13 @@ class World:
         return outcome
 
     async def stop(self, client: Client, grace_period: float) -> bool:
-        """stop; what was there when it was called is gone when it returns."""
+        """stop: the agent that was there when it was called is gone when it returns."""
         inside = Inside(self)
         before = inside.entry(client.conversation_id)
         stopped = await self.sessions.stop(client.conversation_id, scope=client.scope, grace_period=grace_period)
         if before is not None and inside.owned_by(before, client.scope):
             self.note(inside.is_gone_entry(before), "I3", f"stop of {client.conversation_id} returned {stopped}, and the agent is there")
-            written = before.live is None or before.live.ledger.is_at_rest or self.store.dawdled
+            written = before.live is None or before.live.journal.is_at_rest or self.store.dawdled
             self.note(written, "I3", f"stop of {client.conversation_id} returned, and the agent's last write has not ended")
         return stopped
 
@@ -408,7 +409,7 @@ class World:
                 self._check_error(client, exc)
 
     async def look(self, client: Client) -> None:
-        """running and list_running agree with what is there."""
+        """running and list_running agree with the agents that are there."""
         inside = Inside(self)
         running = await self.sessions.running(client.conversation_id, scope=client.scope)
         infos = {info.conversation_id for info in await self.sessions.list_running(scope=client.scope)}
@@ -418,7 +419,7 @@ class World:
         info = await self.sessions.agent_info(client.conversation_id, scope=client.scope)
         entry = inside.entry(client.conversation_id)
         if entry is not None and entry.live is not None and entry.phase is Phase.LIVE:
-            self.note(info.queued == len(entry.live.ledger.queue), "I11", "agent_info tells another queue")
+            self.note(info.queued == len(entry.live.journal.state.queue), "I11", "agent_info tells another queue")
 
     async def use_handle(self, client: Client, what: str) -> None:
         """get, and a command."""
@@ -505,7 +506,7 @@ class World:
 
     def agent_begins(self, live: Any) -> None:
         """An agent went live."""
-        incarnation = live.ledger.incarnation
+        incarnation = live.journal.identity.incarnation
         self.owners[incarnation] = live.entry.owner
         self.begun[incarnation] = trio.current_time()
 
@@ -516,27 +517,27 @@ class World:
             return
         book = self.store.book(conversation_id)
         where = f"{conversation_id} leaves for {reason}"
-        self.note(live.turn is None and not self.streams.get(conversation_id), "I22", f"{where} while a turn runs")
-        self.note(not live.intake.flights, "I22", f"{where} while a message is being accepted")
-        # A commit whose answer was lost may have queued what nobody was told of, the agent neither: the next one answers it.
-        queue = live.ledger.queue if self.store.faults else book.queue
-        self.note(not queue or live.status in HELD, "I22", f"{where} with runnable messages: {list(queue)}")
-        active = max(self.begun[live.ledger.incarnation], book.last_change)
+        self.note(live.turns.turn is None and not self.streams.get(conversation_id), "I22", f"{where} while a turn runs")
+        self.note(not live.inbox.reserved, "I22", f"{where} while a message is being accepted")
+        # A commit whose answer was lost may have queued a message that nobody knows of, not even the agent. The next agent answers it.
+        queue = live.journal.state.queue if self.store.faults else book.queue
+        self.note(not queue or live.board.status in HELD, "I22", f"{where} with runnable messages: {list(queue)}")
+        active = max(self.begun[live.journal.identity.incarnation], book.last_change)
         if reason is ShutdownReason.NO_VIEWERS:
             present = [viewer.key for viewer in self.viewers if viewer.conversation_id == conversation_id and viewer.is_present]
             self.note(not present, "I22", f"{where}, and {present} watch")
             left = max(self.viewers_left.get(conversation_id, -1e9), active)
             self.note(now - left >= VIEWER_GRACE - 1e-6, "I22", f"{where} {now - left} s after the last viewer or activity")
-            self.note(live.status not in {Status.INTERRUPTED, Status.RUNNING}, "I22", f"{where} while {live.status}")
+            self.note(live.board.status not in {Status.INTERRUPTED, Status.RUNNING}, "I22", f"{where} while {live.board.status}")
         else:
             active = max(active, self.touched.get(conversation_id, -1e9))
-            what = f"{now - active} s after the last activity ({live.last_activity} for itself, {book.last_change} for us, faults {self.store.faults})"  # noqa: E501  # one message
+            what = f"{now - active} s after the last activity ({live.lifetime.last_activity} for itself, {book.last_change} for us, faults {self.store.faults})"  # noqa: E501  # one message
             self.note(now - active >= INACTIVITY - 1e-6, "I22", f"{where} {what}")
 
 
 @attrs.frozen
 class Inside:
-    """What is looked at from inside the library: all of it is here."""
+    """All access to the inside of the library is here."""
 
     world: World
 
@@ -545,7 +546,7 @@ class Inside:
         return list(self.world.sessions.runtime.registry)
 
     def entry(self, conversation_id: str) -> Any:
-        """One entry, or None."""
+        """Return an entry, or None."""
         runtime = self.world.sessions.runtime
         return runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
 
@@ -557,7 +558,7 @@ class Inside:
     def turn(self, conversation_id: str) -> Any:
         """The running turn, or None."""
         entry = self.entry(conversation_id)
-        return None if entry is None or entry.live is None else entry.live.turn
+        return None if entry is None or entry.live is None else entry.live.turns.turn
 
     def owned_by(self, entry: Any, scope: str) -> bool:
         """Whether the scope sees it."""
@@ -566,33 +567,33 @@ class Inside:
     def is_gone_entry(self, entry: Any) -> bool:
         """Whether nothing of an entry is left."""
         tasks = self.world.sessions.runtime.nursery.child_tasks
-        return entry not in self.entries() and entry.task not in tasks and (entry.live is None or entry.live.turn is None)
+        return entry not in self.entries() and entry.task not in tasks and (entry.live is None or entry.live.turns.turn is None)
 
     @staticmethod
     def is_gone(handle: Any) -> bool:
         """Whether the agent of a handle has ended, or is about to."""
-        live: LiveAgent = handle._live
+        live: LiveAgent = handle._agent
         return live.entry.phase is Phase.STOPPING
 
     def is_ignored(self, conversation_id: str, message_id: str) -> bool:
-        """Whether a turn goes on that a message should have interrupted."""
+        """Whether a turn runs on that a message should have interrupted."""
         turn = self.turn(conversation_id)
         if turn is None or not turn.message_ids or message_id in turn.message_ids:
             return False
         return message_id in self.world.store.book(conversation_id).queue and not turn.cancel_scope.cancel_called
 
     def describe(self, conversation_id: str) -> str:
-        """Say how a conversation stands, for a message."""
+        """Describe the state of a conversation, for an error message."""
         entry = self.entry(conversation_id)
         live = None if entry is None else entry.live
         if live is None:
             return f"entry {entry}"
-        turn = live.turn
+        turn = live.turns.turn
         took = None if turn is None else (turn.message_ids, turn.cause, turn.cancel_scope.cancel_called)
         return (
-            f"{entry.phase} {live.status}, turn {took}, queue {[(one, m.text) for one, m in live.ledger.queue.items()]}, "
-            f"flights {list(live.intake.flights)}, at rest {live.ledger.is_at_rest}, store busy {self.world.store.busy}, "
-            f"history ends {[(m.role, m.text, m.stop_reason) for m in live.ledger.messages[-4:]]}"
+            f"{entry.phase} {live.board.status}, turn {took}, queue {[(one, m.text) for one, m in live.journal.state.queue.items()]}, "
+            f"flights {list(live.inbox.reserved)}, at rest {live.journal.is_at_rest}, store busy {self.world.store.busy}, "
+            f"history ends {[(m.role, m.text, m.stop_reason) for m in live.journal.state.messages[-4:]]}"
         )
 
     def check(self) -> None:
@@ -617,60 +618,78 @@ class Inside:
             if live is None:
                 check(entry.phase is not Phase.LIVE, "I2", f"{entry.agent_id} is live without an agent")
                 continue
-            if live.status is Status.RUNNING and entry.phase is Phase.LIVE:
-                runs = live.turn is not None or bool(live.ledger.queue)
+            if live.board.status is Status.RUNNING and entry.phase is Phase.LIVE:
+                runs = live.turns.turn is not None or bool(live.journal.state.queue)
                 check(runs, "I7", f"{entry.agent_id} is running, and no turn is")
-            if live.turn is not None:
-                check(live.status is Status.RUNNING, "I7", f"{entry.agent_id} has a turn, and is {live.status}")
-            check(len(live.ledger.queue) <= POLICY.queue_limit, "I28", f"{entry.agent_id} has {len(live.ledger.queue)} messages waiting")
+            if live.turns.turn is not None:
+                check(live.board.status is Status.RUNNING, "I7", f"{entry.agent_id} has a turn, and is {live.board.status}")
+            check(
+                len(live.journal.state.queue) <= POLICY.queue_limit,
+                "I28",
+                f"{entry.agent_id} has {len(live.journal.state.queue)} messages waiting",
+            )
             present = sum(one.is_present for one in world.viewers if one.conversation_id == entry.conversation_id)
-            check(live.has_ended or live.viewers == present, "I23", f"{entry.agent_id} sees {live.viewers} viewers, there are {present}")
+            check(
+                live.entry.has_ended or live.lifetime.viewers == present,
+                "I23",
+                f"{entry.agent_id} sees {live.lifetime.viewers} viewers, there are {present}",
+            )
             self._check_memory(live)
 
     def _check_memory(self, live: Any) -> None:
         book = self.world.store.book(live.entry.conversation_id)
-        ledger = live.ledger
-        if ledger.epoch != book.epoch or self.world.store.lies:
-            return  # fenced, or told of a failure that was none
+        state = live.journal.state
+        if live.journal.identity.epoch != book.epoch or self.world.store.lies:
+            return  # fenced, or told of a failure that did not happen
         where = f"{live.entry.agent_id} has in memory"
         stored = [one["message_id"] for one in book.history]
-        known = [one.message_id for one in ledger.messages]
-        if not ledger.is_at_rest or self.world.store.busy:
-            # Memory may lag behind the store while a write is on its way, and is never ahead of it.
+        known = [one.message_id for one in state.messages]
+        if not live.journal.is_at_rest or self.world.store.busy:
+            # Memory may lag behind the store while a write is pending, and is never ahead of it.
             check(known == stored[: len(known)], "I11", f"{where} what is not stored: {known}, {stored}")
-            ahead = set(ledger.queue) - set(book.queue) - set(stored)
+            ahead = set(state.queue) - set(book.queue) - set(stored)
             check(not ahead, "I11", f"{where} a queue that is not stored: {ahead}")
             return
         check(known == stored, "I11", f"{where} the history {known}, stored is {stored}")
-        check(list(ledger.queue) == list(book.queue), "I11", f"{where} the queue {list(ledger.queue)}, stored is {list(book.queue)}")
-        check(ledger.message_ids == book.ids, "I11", f"{where} other message ids")
-        book.check_history(is_whole=live.turn is None and not live.needs_repair)
+        check(list(state.queue) == list(book.queue), "I11", f"{where} the queue {list(state.queue)}, stored is {list(book.queue)}")
+        check(state.message_ids == book.ids, "I11", f"{where} other message ids")
+        book.check_history(is_whole=live.turns.turn is None and live.board.status is not Status.ERROR)
 
     def check_at_rest(self) -> None:
         """Check what must hold when every task waits: nobody is between two states without something to wait for."""
         for entry in self.entries():
-            waits = entry.live is not None and (entry.live.turn is not None or not entry.live.ledger.is_at_rest)
+            waits = entry.live is not None and (entry.live.turns.turn is not None or not entry.live.journal.is_at_rest)
             check(entry.phase is Phase.LIVE or waits or self.world.store.busy, "I2", f"{entry.agent_id} hangs: {entry.phase}")
             live = entry.live
-            if entry.phase is Phase.LIVE and live is not None and live.turn is None and live.ledger.is_at_rest:
-                check(not live.ledger.queue or live.status in HELD, "I15", f"{entry.agent_id} is {live.status}, its queue waits")
-                check(live.status is not Status.RUNNING, "I7", f"{entry.agent_id} is running, and no turn is")
+            if entry.phase is Phase.LIVE and live is not None and live.turns.turn is None and live.journal.is_at_rest:
+                check(
+                    not live.journal.state.queue or live.board.status in HELD,
+                    "I15",
+                    f"{entry.agent_id} is {live.board.status}, its queue waits",
+                )
+                check(live.board.status is not Status.RUNNING, "I7", f"{entry.agent_id} is running, and no turn is")
                 book = self.world.store.book(entry.conversation_id)
                 held = not book.queue or not book.since_end or self.world.store.faults or self.world.store.dawdled
                 check(held, "I15", f"{entry.agent_id} holds its queue, though {book.since_end} messages came since the last turn")
 
     def check_due(self, now: float) -> None:
-        """Check that whoever is idle for long enough is gone."""
+        """Check that every agent that was idle for long enough is gone."""
         for entry in self.entries():
             live = entry.live
-            if entry.phase is not Phase.LIVE or live is None or live.turn is not None or live.intake.flights or not live.ledger.is_at_rest:
+            if (
+                entry.phase is not Phase.LIVE
+                or live is None
+                or live.turns.turn is not None
+                or live.inbox.reserved
+                or not live.journal.is_at_rest
+            ):
                 continue
-            idle = now - live.last_activity
+            idle = now - live.lifetime.last_activity
             check(idle <= INACTIVITY + LATE, "idle", f"{entry.agent_id} is idle for {idle} s, and stays")
             left = self.world.viewers_left.get(entry.conversation_id)
-            begun = self.world.begun[live.ledger.incarnation]
-            if left is not None and left > begun and not live.viewers:
-                alone = now - max(left, live.last_activity)
+            begun = self.world.begun[live.journal.identity.incarnation]
+            if left is not None and left > begun and not live.lifetime.viewers:
+                alone = now - max(left, live.lifetime.last_activity)
                 check(alone <= VIEWER_GRACE + LATE, "idle", f"{entry.agent_id} is alone for {alone} s, and stays")
 
     def check_closed(self) -> None:

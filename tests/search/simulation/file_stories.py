@@ -1,4 +1,4 @@
-"""Stories of files: each backend by itself, an area over one that fails on plan, and an agent with file tools."""
+"""Stories of files: each backend alone, an area over a backend that fails as planned, and an agent with file tools."""
 
 import functools
 from contextlib import suppress
@@ -61,7 +61,7 @@ async def _use_backend(world: World, backend: Any) -> None:
     kind="bare",
 )
 async def memory_files(world: World) -> None:
-    """Each method, called by itself."""
+    """Each method, called alone."""
     await _use_backend(world, MemoryFiles())
 
 
@@ -78,14 +78,14 @@ async def _use_opened(world: World, make: Any) -> None:
 
 @story("SqliteFiles.open", *(f"SqliteFiles.{name}" for name in BACKEND), kind="bare")
 async def sqlite_files(world: World) -> None:
-    """Each method, called by itself; and opening it."""
+    """Each method, called alone, and opening the backend."""
     with new_folder() as folder:
         await _use_opened(world, lambda name: SqliteFiles(folder / f"{name}.db"))
 
 
 @story("DirectoryFiles.open", *(f"DirectoryFiles.{name}" for name in BACKEND), kind="bare")
 async def directory_files(world: World) -> None:
-    """Each method, called by itself; and opening it."""
+    """Each method, called alone, and opening the backend."""
     with new_folder() as folder:
         for name in ("first", "second"):
             (folder / name).mkdir()
@@ -140,7 +140,7 @@ AREA = ("changes", "create", "delete", "find", "flush", "list", "move", "read", 
     without=("wrong",),
 )
 async def filing(world: World) -> None:
-    """Files of one scope, used by two at once; what was acknowledged is in the backend once the files are closed."""
+    """Two callers use the files of one scope. Acknowledged edits are in the backend once the files are closed."""
     backend = FaultyFiles(world.simulation.faults)
     created: list[str] = []
 

@@ -2,13 +2,16 @@
 
 import inspect
 import types
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, get_origin
 
 import trio_sagents
 import trio_sagents.files
+from trio_sagents.agent._steps import Steps
 
+IMPLEMENTED: Final[Mapping[str, type]] = {"TurnSteps": Steps}
+"""Protocols that the library implements, and a host calls: their methods are public, and run in the class that implements them."""
 READERS: Final = ("__anext__",)
 """What `async for` calls: public, whatever its name."""
 
@@ -53,6 +56,6 @@ def public_waits() -> frozenset[str]:
     for name, value in [(name, getattr(module, name)) for module in FACADES for name in module.__all__]:
         if isinstance(value, types.FunctionType) and waits(value):
             names.add(name)
-        if isinstance(value, type) and not _is_protocol(value):
+        if isinstance(value, type) and (name in IMPLEMENTED or not _is_protocol(value)):
             names.update(f"{name}.{method}" for method in _methods(value))
     return frozenset(names)

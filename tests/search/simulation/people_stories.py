@@ -77,14 +77,14 @@ async def halt() -> Halt:
 
 
 async def interrupt_of(world: World, text: str = "pay them") -> Any:
-    """Ask, and return what is to be decided; None where the turn did not come that far."""
+    """Ask, and return the interrupt; None if the turn did not come that far."""
     outcome = await world.strike(world.ask, text, "asked", name="asker")
     return outcome.interrupt if isinstance(outcome, Interrupted) else None
 
 
 @story("Sessions.resume", "Approvals.on_start", "Approvals.tools", "Approvals.claim", follows=True)
 async def resume(world: World) -> None:
-    """Two people decide at once, and then a third one again."""
+    """Two people decide at once, and then a third person decides again."""
     paid: list[int] = []
     world.make_agent = with_payments(world, paid)
     interrupt = await interrupt_of(world)
@@ -105,7 +105,7 @@ async def resume(world: World) -> None:
 
 @story("Sessions.resume")
 async def resume_one_by_one(world: World) -> None:
-    """Each call is decided by itself; the agent is stopped in between."""
+    """Each call is decided alone, and the agent is stopped in between."""
     paid: list[int] = []
     world.make_agent = with_payments(world, paid)
     interrupt = await interrupt_of(world)
@@ -245,7 +245,7 @@ class Hooks(Middleware):
     follows=True,
 )
 async def hooks(world: World) -> None:
-    """A turn with a tool and one that asks, through every hook; and a message to the middleware."""
+    """A turn with a tool and a turn that asks, through every hook; and a message to the middleware."""
     paid: list[int] = []
     own = Hooks(world)
     world.make_agent = with_payments(world, paid, own)
@@ -260,7 +260,7 @@ async def hooks(world: World) -> None:
 
 @story("SubAgents.tools", "SubAgents.system_prompt", "ToolContext.run_agent", "ToolContext.update", follows=True)
 async def delegating(world: World) -> None:
-    """A sub-agent by the library's tool, then one by a tool of the host's, which also keeps a note."""
+    """Run a sub-agent by the library's tool, then one by a host's tool, which also keeps a note."""
 
     def make(model: Any, tools: list[Any]) -> Agent:
         model.inner.is_alone = False
@@ -284,7 +284,6 @@ async def delegating(world: World) -> None:
     "converse",
     "TurnSteps.ask_model",
     "TurnSteps.complete",
-    "TurnSteps.go_on",
     "TurnSteps.run_tools",
     "TurnSteps.take_steered",
     follows=True,
@@ -306,7 +305,7 @@ async def stepping(world: World) -> None:
 
         if not world.started:
             return await converse(turn)
-        ended = await whole(turn.go_on)
+        ended = None
         while ended is None:
             await whole(turn.take_steered)
             answer = await whole(turn.ask_model)
@@ -365,7 +364,7 @@ async def stacked(world: World) -> None:
 
 @attrs.define
 class Weather:
-    """What is extracted."""
+    """The value that is extracted."""
 
     city: str
     degrees: int

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import attrs
 import pytest
 
+from trio_sagents.agent import _tools
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext
 from trio_sagents.data.events import Event
 from trio_sagents.data.requests import ToolSpec
@@ -67,7 +68,7 @@ class Notes:
 
 
 class AsyncNotes:
-    """Stands for the missing docstring of its call."""
+    """A callable whose call has no docstring, so this docstring counts."""
 
     async def __call__(self, text: str) -> str:
         return text
@@ -102,7 +103,7 @@ def test_of_when_given_a_function() -> None:
     """Name, description and schema come from the function; the context is not shown."""
     expected = ToolSpec(
         "weather",
-        "Tell the weather.",
+        "Tell the weather.\n\nIt is always good.",
         {
             "type": "object",
             "properties": {
@@ -118,6 +119,7 @@ def test_of_when_given_a_function() -> None:
 
     assert expected == tool.spec
     assert tool.function is weather
+    assert f"{__name__}.weather" == tool.origin
     assert not tool.is_async
 
 
@@ -133,7 +135,7 @@ def test_of_when_given_a_tool() -> None:
 
 
 def test_of_when_given_twice() -> None:
-    """Two tools of one function are equal, and can stand in a set."""
+    """Two tools of one function are equal, and can be in a set."""
     assert Tool.of(search) == Tool.of(search)
     assert 1 == len({Tool.of(search), Tool.of(search)})
 
@@ -206,7 +208,7 @@ def star(*cities: str) -> None: ...
 def stars(**cities: str) -> None: ...
 def positional(city: str, /) -> None: ...
 def two_contexts(a: ToolContext, b: ToolContext) -> None: ...
-def unsupported(raw: bytes) -> None: ...
+def unsupported(raw: complex) -> None: ...
 def in_context(raw: list[ToolContext]) -> None: ...
 def unresolved(raw: "Nowhere") -> None: ...  # type: ignore[name-defined]  # the point
 def broken(raw: "not valid!") -> None: ...  # type: ignore[valid-type]  # the point
@@ -227,14 +229,14 @@ async def async_generator(text: str) -> AsyncIterator[str]:
         (stars, r"^tool 'stars': parameter 'cities' takes any number of values"),
         (positional, r"^tool 'positional': parameter 'city' is positional-only"),
         (two_contexts, r"^tool 'two_contexts': the parameters 'a', 'b' are all annotated ToolContext"),
-        (unsupported, r"^tool 'unsupported': parameter 'raw': bytes is no type that a model can be asked for; use str, int"),
-        (in_context, r"^tool 'in_context': parameter 'raw', items, field 'publish': .* is no type"),
+        (unsupported, r"^tool 'unsupported': parameter 'raw': unsupported parameter type complex; use str, int"),
+        (in_context, r"^tool 'in_context': parameter 'raw', items, field 'publish': unsupported parameter type"),
         (unresolved, r"^tool 'unresolved': its annotations cannot be resolved: name 'Nowhere'"),
         (broken, r"^tool 'broken': its annotations cannot be resolved"),
         (generator, r"^tool 'generator': a generator cannot be a tool"),
         (async_generator, r"^tool 'async_generator': a generator cannot be a tool"),
         (Notes, r"^a tool is a function or a Tool, not the class Notes$"),
-        (Notes(), r"is a callable object, which has no name of its own: use Tool.of\(it, name=...\)$"),
+        (Notes(), r"is a callable object, which has no name of its own: use Tool.of\(object, name=...\)$"),
         ("weather", r"^a tool is a function or a Tool, not 'weather'$"),
         (dict.fromkeys, r"^tool 'fromkeys': "),
     ],
@@ -260,9 +262,59 @@ def test_of_when_given_a_lambda() -> None:
 
 @pytest.mark.parametrize("given", [5, Notes])
 def test_of_when_it_is_named_but_no_function(given: Any) -> None:
-    """A name does not make a tool of it."""
-    with pytest.raises(TypeError, match=r"^tool 'note': .* is no function$"):
+    """A name alone does not make an object a tool."""
+    with pytest.raises(TypeError, match=r"^tool 'note': .* is not a function$"):
         Tool.of(given, name="note")
+
+
+@pytest.mark.parametrize(
+    ("function", "origin"),
+    [
+        (search, f"{__name__}.search"),
+        (Notes().add, f"{__name__}.Notes.add"),
+        (functools.partial(Notes().find), f"{__name__}.Notes.find"),
+        (dict[str, int]().get, "dict.get"),
+    ],
+)
+def test_origin_when_a_function_is_read(function: Any, origin: str) -> None:
+    """A tool says where its function was written, for the people who are asked about it."""
+    tool = Tool(name="t", function=function, origin=_tools.origin_of(function))
+
+    assert origin == tool.origin
+
+
+def test_origin_when_a_callable_object_is_read() -> None:
+    """A callable object has the origin of its class."""
+    assert f"{__name__}.Notes" == Tool.of(Notes(), name="note").origin
+
+
+def test_of_when_there_is_no_docstring(caplog: pytest.LogCaptureFixture) -> None:
+    """A tool without a docstring logs one warning that names the function. A tool with a description logs none."""
+
+    def bare(text: str) -> str:
+        return text
+
+    def described(text: str) -> str:
+        return text
+
+    def only_parameters(text: str) -> str:
+        """
+        Args:
+            text: what to say
+        """
+        return text
+
+    for _ in range(2):
+        Tool.of(bare)
+        Tool.of(described, description="Says it.")
+        Tool.of(only_parameters)
+
+    name = f"{__name__}.test_of_when_there_is_no_docstring.<locals>"
+    words = "is not described by a docstring: a model is told only its name and its parameters"
+    assert [
+        f"the tool 'bare' ({name}.bare) {words}",
+        f"the tool 'only_parameters' ({name}.only_parameters) {words}",
+    ] == [record.getMessage() for record in caplog.records]
 
 
 # ── with a schema of its own ──────────────────────────────────────────────────────────────────────────────────────────
@@ -287,7 +339,7 @@ def test_tool_when_given_a_schema() -> None:
 
 
 def test_tool_when_a_raw_function_wants_the_context() -> None:
-    """It gets it, and a model cannot put something else in its place."""
+    """The function gets the context, and a model cannot put anything in its place."""
 
     async def remote(context: ToolContext, **arguments: Any) -> Any:
         return context, arguments
@@ -296,7 +348,7 @@ def test_tool_when_a_raw_function_wants_the_context() -> None:
 
     assert tool.is_async
     assert {"a": 1, "context": CONTEXT} == tool.bind({"a": 1}, CONTEXT)
-    assert "The arguments of 'remote' cannot be used: context: is not for you to give" == refusal(tool, {"context": "mine"})
+    assert "The arguments of 'remote' cannot be used: context: is not an argument that you can give" == refusal(tool, {"context": "mine"})
 
 
 @pytest.mark.parametrize(
@@ -320,10 +372,10 @@ def test_tool_when_raw_arguments_are_no_object(arguments: object, words: str) ->
         ({"parameters": {"type": "array"}}, ValueError, "tool 't': parameters must be a JSON schema of type \"object\""),
         ({"parameters": []}, ValueError, "tool 't': parameters must be a JSON schema"),
         ({"parameters": {"type": "object", "x": {1}}}, TypeError, r"tool 't': parameters\.x: set has no JSON form"),
-        ({"function": 5}, TypeError, "tool 't': 5 is no function"),
+        ({"function": 5}, TypeError, "tool 't': 5 is not a function"),
         ({"function": generator}, TypeError, "tool 't': a generator cannot be a tool"),
         ({"function": two_contexts}, TypeError, "tool 't': the parameters 'a', 'b' are all annotated ToolContext"),
-        ({"function": type}, TypeError, "is no function"),
+        ({"function": type}, TypeError, "is not a function"),
         ({"function": dict.fromkeys}, None, ""),
         ({"function": min}, TypeError, "has no signature that can be read"),
     ],
@@ -339,7 +391,7 @@ def test_tool_when_a_field_is_wrong(fields: dict[str, Any], error: type[Exceptio
 
 
 def test_tool_when_its_function_is_replaced() -> None:
-    """A wrapper put in the place of the function keeps the schema; whether it is async is read anew."""
+    """A wrapper that replaces the function keeps the schema. Whether the function is async is determined again."""
 
     async def remote(**arguments: Any) -> str:
         return weather(**arguments)

@@ -1,4 +1,4 @@
-"""What is no record, no message and no history is refused by name, and nothing else is raised."""
+"""Records, messages and histories that are wrong are refused by name, and no other error is raised."""
 
 import datetime
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import attrs
 import pytest
 
+from trio_sagents.conversation.history import open_calls
+from trio_sagents.conversation.rows import closing_rows, rows_of
+from trio_sagents.conversation.validity import check_answer, check_history
 from trio_sagents.data.config import SessionOpts
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated
-from trio_sagents.data.history import open_calls
 from trio_sagents.data.interrupt_wire import decode_interrupt, decode_records, encode_interrupt
 from trio_sagents.data.interrupts import Interrupt, pending
 from trio_sagents.data.messages import ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult, UserMessage
-from trio_sagents.data.rows import closing_rows, rows_of
 from trio_sagents.data.state import State
-from trio_sagents.data.validity import check_answer, check_history
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, decode_metadata, decode_todos, encode_message, upgrade
 from trio_sagents.exceptions import StateError, StateFromFuture
 
@@ -48,7 +48,7 @@ def interrupt(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_message_when_the_record_is_none(record: Any) -> None:
-    """A stored message that is none is a StateError that names the conversation."""
+    """A stored record that is not a message is a StateError that names the conversation."""
     with pytest.raises(StateError) as caught:
         decode_message("c", record)
 
@@ -118,7 +118,7 @@ def test_interrupt_when_the_record_is_none(changes: Any) -> None:
     ],
 )
 def test_value_when_it_is_none(make: Any, error: type[Exception]) -> None:
-    """What cannot be a value is refused where it is made."""
+    """An invalid value is refused where it is made."""
     with pytest.raises(error):
         make()
 
@@ -148,7 +148,7 @@ def test_history_when_no_provider_takes_it(history: Any, why: str) -> None:
 
 
 def test_open_calls_when_there_are_none() -> None:
-    """Calls are open where an answer asked for them and no result came: not behind a message, and not in nothing."""
+    """A call is open if an answer asked for it and no result came. After a later message, or in an empty history, none is open."""
     first, second = ToolCall("c1", "pay", {}), ToolCall("c2", "pay", {})
 
     assert () == open_calls([])
@@ -158,7 +158,7 @@ def test_open_calls_when_there_are_none() -> None:
 
 
 def test_rows_when_a_part_is_empty() -> None:
-    """A text or a thought without letters is no row."""
+    """A text or a thought without letters gives no row."""
     empty = Message("a1", "assistant", (TextPart(""), ThinkingPart(""), TextPart("x")), "stop", "t")
 
     assert ["text"] == [row.content_type for row in rows_of(empty, NOW)]
@@ -173,7 +173,7 @@ def test_closing_rows_when_the_call_is_of_nobody() -> None:
 
 
 def test_last_text_when_there_is_none() -> None:
-    """The last text of an assistant, whatever stands behind it; empty where there is none."""
+    """The last text of an assistant, whatever comes after it; empty if there is none."""
     said = Message("a1", "assistant", (TextPart("so"),), "stop", "t")
 
     assert "" == State().last_text == State([Message("u1", "user", (TextPart("x"),))]).last_text

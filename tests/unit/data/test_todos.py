@@ -10,7 +10,7 @@ from trio_sagents.data.todos import checked_todos
 
 def test_checked_todos_when_they_are_in_any_order() -> None:
     """They are sorted by their ids; whatever can be iterated over will do."""
-    assert (Todo(1, "a"), Todo(3, "b", "completed")) == checked_todos(one for one in (Todo(3, "b", "completed"), Todo(1, "a")))
+    assert (Todo(1, "a"), Todo(3, "b", "completed")) == checked_todos(todo for todo in (Todo(3, "b", "completed"), Todo(1, "a")))
     assert () == checked_todos([])
 
 

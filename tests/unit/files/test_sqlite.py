@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from trio_sagents._sqlite import opening
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.files import DirectoryFiles, FilesConfig, FilesUnsaved, Mount, SqliteFiles, open_files
-from trio_sagents.files import sqlite as module
 from trio_sagents.persistence import SqliteStore
 
 S = ("s",)
@@ -35,7 +35,7 @@ async def fails_to_open(path: Path, says: str) -> None:
     with pytest.raises(PersistenceError, match=says):
         async with SqliteFiles(path).open():
             pass
-    assert set() == module._open_files
+    assert set() == opening._open_files
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ async def test_open_when_the_file_is_not_ours(path: Path, tmp_path: Path) -> Non
     path.unlink()
     async with SqliteStore(path).open():
         pass
-    await fails_to_open(path, "SqliteStore")
-    await fails_to_open(tmp_path, "no file")
+    await fails_to_open(path, "is not a SqliteFiles file")
+    await fails_to_open(tmp_path, "this is a folder")
     await fails_to_open(tmp_path / "missing" / "files.db", "make it first")
 
 
@@ -89,7 +89,7 @@ async def test_open_when_the_version_is_later(path: Path) -> None:
 
 
 async def test_open_when_open_elsewhere(path: Path) -> None:
-    """Two backends on one file would not see each other's edits: the second is refused, until the first is closed."""
+    """Two backends on one file would not see each other's edits, so the second is refused until the first is closed."""
     async with SqliteFiles(path).open():
         with pytest.raises(PersistenceError, match="in this process already"):
             async with SqliteFiles(path).open():
@@ -130,7 +130,7 @@ async def test_write_when_another_process_holds_the_file(path: Path) -> None:
 
 
 async def test_move_when_names_are_like_patterns(path: Path) -> None:
-    """A folder is no pattern: "%" and "_" in names mean themselves."""
+    """A folder is not a pattern: "%" and "_" in names mean themselves."""
     backend = SqliteFiles(path)
     async with backend.open():
         for name in ("/a%/x", "/ab/x", "/a_/x", "/a%0", "/a%"):
@@ -142,7 +142,7 @@ async def test_move_when_names_are_like_patterns(path: Path) -> None:
 
 
 async def test_file_when_damaged(path: Path) -> None:
-    """A content that is no text any more is a named error."""
+    """A content that is no longer text is a named error."""
     async with open_files(FilesConfig(mounts=[Mount("/", SqliteFiles(path))])) as files:
         await files.area("s").create("/a", "one")
     with raw(path) as other:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from tests.support.providers.adapter import KEY, ask, chunks_of
@@ -226,6 +227,7 @@ async def test_body_arrives_as_it_was_built() -> None:
     assert (provider.exchanges[0].method, provider.exchanges[0].path) == ("POST", "/v1/messages")
 
 
+@pytest.mark.slow
 @given(histories(), tool_specs())
 def test_valid_histories_become_valid_bodies(history: list[Message], tools: list[ToolSpec]) -> None:
     """Every history of ours is a valid request, and says all that was said, in order, and nothing that another provider sealed."""
@@ -244,6 +246,7 @@ def test_valid_histories_become_valid_bodies(history: list[Message], tools: list
     assert {item.call_id: item.content for message in history for item in message.results} == results
 
 
+@pytest.mark.slow
 @given(wild_histories(), tool_specs())
 def test_any_history_becomes_a_valid_body(history: list[Message], tools: list[ToolSpec]) -> None:
     """Whatever a history lacks, doubles or mixes up, the request is valid."""

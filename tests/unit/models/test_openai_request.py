@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from tests.support.providers.adapter import ask, chunks_of
@@ -144,6 +145,7 @@ async def test_simplest_request_is_plain_text() -> None:
     assert provider.bodies[0]["messages"] == [{"role": "user", "content": "Hi"}]
 
 
+@pytest.mark.slow
 @given(histories(), tool_specs())
 def test_valid_histories_become_valid_bodies(history: list[Message], tools: list[ToolSpec]) -> None:
     """Every history of ours is a valid request, and says all that was said, in order, and nothing that another provider sealed."""
@@ -160,6 +162,7 @@ def test_valid_histories_become_valid_bodies(history: list[Message], tools: list
     assert all(results[item.call_id].endswith(item.content) for message in history for item in message.results)
 
 
+@pytest.mark.slow
 @given(wild_histories(), tool_specs())
 def test_any_history_becomes_a_valid_body(history: list[Message], tools: list[ToolSpec]) -> None:
     """Whatever a history lacks, doubles or mixes up, the request is valid."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from trio_sagents import PersistenceError, SqliteStore
-from trio_sagents.persistence import _sqlite_schema
-from trio_sagents.persistence._sqlite_schema import TABLES, connect, create_file, prepare
+from trio_sagents._sqlite import create_file, opening
+from trio_sagents.persistence._sqlite_schema import STORE_FILE, TABLES, connect, prepare
 
 
 @pytest.fixture
@@ -32,28 +32,28 @@ def test_create_file_when_another_process_is_quicker(path: str, monkeypatch: pyt
         return make(name, *args)
 
     monkeypatch.setattr(os, "open", slowly)
-    create_file(path)
+    create_file(STORE_FILE, path)
     monkeypatch.undo()
 
     assert b"made by another" == Path(path).read_bytes()
 
 
 def test_prepare_when_another_process_makes_the_tables_first(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two processes that find an empty file one makes the tables; the other sees that when its turn to write has come."""
-    look = _sqlite_schema._is_empty
+    """If two processes find an empty file, one of them makes the tables. The other one sees this when it is its turn to write."""
+    look = opening.is_empty
     looks: list[bool] = []
 
     def is_empty(connection: sqlite3.Connection) -> bool:
         looks.append(look(connection))
         if len(looks) == 1:
-            monkeypatch.setattr(_sqlite_schema, "_is_empty", look)
+            monkeypatch.setattr(opening, "is_empty", look)
             with closing(connect(path, busy_timeout=1, synchronous="FULL")) as other:
                 prepare(other, path)
-            monkeypatch.setattr(_sqlite_schema, "_is_empty", is_empty)
+            monkeypatch.setattr(opening, "is_empty", is_empty)
         return looks[-1]
 
-    monkeypatch.setattr(_sqlite_schema, "_is_empty", is_empty)
-    create_file(path)
+    monkeypatch.setattr(opening, "is_empty", is_empty)
+    create_file(STORE_FILE, path)
     with closing(connect(path, busy_timeout=1, synchronous="FULL")) as connection:
         prepare(connection, path)
         assert not connection.in_transaction
@@ -64,12 +64,12 @@ def test_prepare_when_another_process_makes_the_tables_first(path: str, monkeypa
 
 def test_prepare_when_the_disk_cannot_do_write_ahead_logging(path: str) -> None:
     """A disk without shared memory is refused, and the error says what to do; here SQLite is told to lock as on such a disk."""
-    create_file(path)
+    create_file(STORE_FILE, path)
     with closing(sqlite3.connect(f"file:{path}?vfs=unix-dotfile", uri=True, isolation_level=None)) as connection:
         with pytest.raises(PersistenceError) as caught:
             prepare(connection, path)
 
-    assert f"the database {path!r}: its disk cannot do write-ahead logging (mode 'delete'); put it on a local one" == str(caught.value)
+    assert f"the database {path!r}: its disk cannot do write-ahead logging (mode 'delete'); put it on a local disk" == str(caught.value)
 
 
 async def test_history_when_somebody_took_a_table_away(path: str) -> None:
@@ -81,5 +81,5 @@ async def test_history_when_somebody_took_a_table_away(path: str) -> None:
         with pytest.raises(PersistenceError) as caught:
             await store.history(None, "c", before=None, limit=1)
 
-    advice = "its tables are not those of this library any more; restore it from a backup"
+    advice = "its tables are no longer those of this library; restore it from a backup"
     assert f"the database {path!r}: {advice} (no such table: conversations)" == str(caught.value)

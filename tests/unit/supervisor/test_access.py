@@ -1,4 +1,4 @@
-"""Who owns what, and who decided: what a host's functions may return, and what is kept of it."""
+"""Owners and actors: what a host's functions may return, and what is kept of it."""
 
 import enum
 from typing import Any
@@ -25,7 +25,7 @@ class Number(enum.IntEnum):
     [("alice", "alice"), (7, 7), (None, None), (Plain.ALICE, "alice"), (Mixed.ALICE, "alice"), (Number.SEVEN, 7)],
 )
 def test_owner_of_when_it_is_text_or_a_number(given: Any, owner: Any) -> None:
-    """What is kept of an owner is the plain value, which is what a store gives back."""
+    """An owner is kept as its plain value, as a store gives it back."""
     found = SameScope(lambda scope: scope).owner_of(given)
 
     assert owner == found
@@ -64,7 +64,7 @@ def test_actor_of_when_it_can_be_no_name(name: Any, kind: str) -> None:
 
 
 def test_actor_of_when_nobody_names_it() -> None:
-    """Without such a function the owner decided, where there are owners."""
+    """Without such a function the owner is the actor, if there are owners."""
     assert "red" == Access(SameScope(lambda scope: scope["team"])).actor_of({"team": "red"})
 
 
@@ -75,3 +75,49 @@ async def test_allows_when_the_authorizer_inherits_from_same_scope() -> None:
     assert not access.is_synchronous
     assert await access.allows("alice", "c", "post")
     assert (True, False) == (access.owns("alice", "alice"), access.owns("alice", "bob"))
+
+
+class Owning(SameScope):
+    """An authorizer that says itself who owns what."""
+
+    def owner_of(self, scope: Any) -> Any:
+        return scope["owner"]
+
+
+class Lying(int):
+    """A number that claims to be another number."""
+
+    def __int__(self) -> int:
+        return 8
+
+
+@pytest.mark.parametrize(
+    ("given", "owner"), [(Plain.ALICE, "alice"), (Mixed.ALICE, "alice"), (Number.SEVEN, 7), (Lying(7), 7), (None, None)]
+)
+def test_owner_and_actor_when_the_authorizer_names_them(given: Any, owner: Any) -> None:
+    """Whichever function of a host says it, a plain value gets into the registry and the record, and no object of the host."""
+    found = [Access(Owning()).owner_of({"owner": given}), Access(Naming(lambda scope: None)).actor_of({"name": given})]
+
+    assert [owner, owner] == found
+    assert {type(owner)} == {type(one) for one in found}
+    assert Access(Owning()).owns({"owner": given}, owner)
+
+
+def test_owner_of_when_an_authorizer_returns_what_can_be_no_key() -> None:
+    """What no store could compare is refused before anything is reserved, and the error names the function."""
+    with pytest.raises(TypeError) as caught:
+        Access(Owning()).asker({"owner": ["alice"]})
+
+    assert "Owning.owner_of must return a str, an int or None, not list" == str(caught.value)
+
+
+def test_owner_of_when_the_key_is_async() -> None:
+    """A coroutine function is refused with what to do, and its coroutine is closed."""
+
+    async def key(scope: Any) -> str:
+        return "alice"
+
+    with pytest.raises(TypeError) as caught:
+        Access(SameScope(key)).owner_of("alice")  # type: ignore[arg-type]  # that is the mistake
+
+    assert "SameScope.key must be a plain function, not `async def`" == str(caught.value)

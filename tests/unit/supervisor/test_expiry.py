@@ -1,4 +1,4 @@
-"""When what nobody decides is decided by itself: which calls are due, and when the others are."""
+"""Expiry: which calls are due, and when the others are."""
 
 import datetime
 
@@ -22,14 +22,14 @@ def interrupt_of(*calls: PendingCall) -> Interrupt:
     ("seconds", "due"), [(0.0, ["a", "b"]), (10.0, ["a", "b"]), (19.0, ["a", "b"]), (20.0, ["a", "b", "c"]), (9e9, ["a", "b", "c"])]
 )
 def test_due_calls_when_each_has_a_time_of_its_own(seconds: float, due: list[str]) -> None:
-    """Due are those with the shortest time, whatever the clock says, and those whose own time is over; never one without."""
+    """The calls with the shortest time are due, whatever the clock says, and those whose time is over. A call without a time never is."""
     interrupt = interrupt_of(call("a", 10.0), call("b", 10.0), call("c", 20.0), call("d", None))
 
-    assert due == [one.call_id for one in due_calls(interrupt, NOW + datetime.timedelta(seconds=seconds))]
+    assert due == [call.call_id for call in due_calls(interrupt, NOW + datetime.timedelta(seconds=seconds))]
 
 
 def test_due_calls_when_the_interrupt_has_no_deadline() -> None:
-    """What may wait for ever is never due."""
+    """A call that may wait for ever is never due."""
     interrupt = interrupt_of(call("a", None), call("b", None))
 
     assert interrupt.expires_at is None

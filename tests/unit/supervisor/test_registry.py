@@ -1,6 +1,5 @@
-"""The registry and its entries, as plain data: one entry for an id, limits, the first reason wins."""
+"""The registry and its entries, as plain data: one entry for an id, limits, and the first reason wins."""
 
-import contextlib
 import math
 from typing import Any
 
@@ -10,7 +9,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import AgentNotRunning, AgentStopped, LimitExceeded, StartFailed
-from trio_sagents.supervisor._registry import Entry, Failure, Opening, Phase, Registry
+from trio_sagents.supervisor._registry import Entry, Failure, Phase, Registry
 
 
 def entry_of(conversation_id: str = "c", owner: Any = None, agent_id: str = "") -> Entry:
@@ -98,12 +97,22 @@ def test_reserve_when_an_owner_has_as_many_as_may_be() -> None:
 
 
 def test_find_when_an_id_is_of_two_conversations() -> None:
-    """One agent id for two conversations is the host's mistake, and the error names all three."""
+    """A conversation whose agent id another conversation has is not there: who has it is nobody else's business."""
     registry = registry_of(entry_of("c", agent_id="same"))
-    with pytest.raises(ValueError, match="'same' for conversation 'd', and for 'c'"):
-        registry.find("same", "d")
 
-    assert registry.find("other", "d") is None
+    assert registry.find("same", "d") is None
+    assert registry.find("same", "c") is not None
+    assert (True, False) == (registry.is_taken("same"), registry.is_taken("other"))
+
+
+def test_reserve_when_an_id_is_of_two_conversations() -> None:
+    """One agent id for two conversations is the host's mistake. The error names the caller's conversation, and not the other one."""
+    registry = registry_of(entry_of("c", owner="alice", agent_id="same"))
+    with pytest.raises(ValueError, match="agent_id_fun gives conversation 'd' the agent id 'same', which another") as caught:
+        registry.reserve(entry_of("d", owner="bob", agent_id="same"))
+
+    assert "'c'" not in str(caught.value)
+    assert (1, ()) == (len(registry), registry.owned_by("bob"))
 
 
 def test_become_ready_when_nobody_waits() -> None:
@@ -183,35 +192,3 @@ def test_not_running_when_it_says_why(reason: ShutdownReason | None) -> None:
 
     assert (AgentStopped if stopped else AgentNotRunning) is type(entry.not_running())
     assert "c" == entry.not_running().conversation_id
-
-
-async def test_opening_when_it_is_done() -> None:
-    """What an opening came to is its caller's to hear: a value, or the library's own error; others are the agent's."""
-    live: Any = object()
-
-    async def act(given: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return given, outcome
-
-    outcome: Any = "done"
-    opening = Opening(act)
-    assert not opening.is_done
-    await opening.run(live)
-    assert opening.is_done
-    assert (live, "done") == opening.outcome() == await opening.act(live)
-
-    outcome = LimitExceeded("max_sessions", 2, most=1)
-    opening = Opening(act)
-    await opening.run(live)
-    assert opening.is_done
-    with pytest.raises(LimitExceeded) as caught:
-        opening.outcome()
-    assert outcome is caught.value
-
-    outcome = OSError("the host's")
-    opening = Opening(act)
-    with contextlib.suppress(OSError):
-        await opening.run(live)
-    assert not opening.is_done

@@ -12,11 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sagents.data.messages import Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Unanswered
 from trio_sagents.data.records import (
-    UNCHECKED,
     Commit,
     Conversation,
-    ConversationItem,
-    ConversationPage,
     DisplayMessage,
     PersistContext,
     Saved,
@@ -26,7 +23,7 @@ from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import Conflict, ConversationNotFound, LimitExceeded, PersistenceError, StateError
 from trio_sagents.persistence import MemoryStore
 from trio_sagents.persistence._records import decode_row
-from trio_sagents.storage import Asker, CommitQueue, PendingCommit, SplitStore, UnifiedStore, same_owner, unified
+from trio_sagents.storage import Asker, CommitQueue, PendingCommit, SplitStore, UnifiedStore, same_owner
 from trio_sagents.supervisor._change import Change
 from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.supervisor._ledger_checks import cut_to, size_of, transformed
@@ -307,91 +304,13 @@ async def test_writer_when_a_write_raises_what_is_not_ours() -> None:
     assert error is caught.value.__cause__
 
 
-# ── vaults
-
-
-class Listing:
-    """A host's store that compares no owners, and lists in short pages."""
-
-    def __init__(self, **owners: Any) -> None:
-        self.owners = owners
-        self.pages = 0
-        self.deleted: list[str] = []
-
-    async def conversations(self, scope: Any, *, after: str | None, limit: int) -> ConversationPage:
-        self.pages += 1
-        names = list(self.owners)
-        place = 0 if after is None else int(after)
-        await trio.lowlevel.checkpoint()
-        items = [ConversationItem(name, self.owners[name], None, 0, NOW) for name in names[place : place + 1]]
-        return ConversationPage(items, str(place + 1) if place + 1 < len(names) else None)
-
-    async def history(self, scope: Any, conversation_id: str, *, before: str | None, limit: int) -> str:
-        await trio.lowlevel.checkpoint()
-        return f"history of {conversation_id}"
-
-    async def delete(self, scope: Any, conversation_id: str) -> bool:
-        await trio.lowlevel.checkpoint()
-        self.deleted.append(conversation_id)
-        return True
-
-    async def load(self, scope: Any, conversation_id: str) -> Conversation | None:
-        await trio.lowlevel.checkpoint()
-        return conversation_of(conversation_id, self.owners[conversation_id]) if conversation_id in self.owners else None
-
-
-async def test_unified_store_when_the_owner_stands_on_a_later_page() -> None:
-    """The owner of a conversation that nobody has touched is looked up page by page, once; one that is listed nowhere is not found."""
-    store: Any = Listing(c="alice", d="bob", e="carol")
-    vault = UnifiedStore(store)
-
-    assert "history of e" == await vault.history(Asker(None, "carol"), "e", before=None, limit=5)
-    assert 3 == store.pages
-    await vault.history(Asker(None, "carol"), "e", before=None, limit=5)
-    assert 3 == store.pages
-    for name in ("d", "nowhere"):
-        with pytest.raises(ConversationNotFound):
-            await vault.history(Asker(None, "carol"), name, before=None, limit=5)
-    assert "history of d" == await vault.history(Asker(None, UNCHECKED), "d", before=None, limit=5)
-    assert not await vault.delete(Asker(None, "carol"), "d")
-    assert await vault.delete(Asker(None, "carol"), "e")
-    assert ["e"] == store.deleted
-
-
-async def test_unified_store_when_it_knows_too_many_owners(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most so many owners are remembered: the one used longest ago is looked up anew."""
-    monkeypatch.setattr(unified, "MAX_OWNERS", 2)
-    store: Any = Listing(c="alice", d="alice", e="alice")
-    vault, alice = UnifiedStore(store), Asker(None, "alice")
-    for name in ("c", "d", "c", "e"):
-        await vault.load(alice, name, "a", lambda _: None)
-    assert ["c", "e"] == list(vault._owners)
-
-    for name in ("c", "e"):
-        await vault.history(alice, name, before=None, limit=5)
-    assert 0 == store.pages
-    await vault.history(alice, "d", before=None, limit=5)
-    assert 2 == store.pages
-
-
-async def test_unified_store_when_a_load_is_looked_at() -> None:
-    """What is loaded is compared and looked at before it is given to anybody; what is not there is not."""
-    store: Any = Listing(c="alice")
-    seen: list[Any] = []
-    vault = UnifiedStore(store)
-    with pytest.raises(ConversationNotFound):
-        await vault.load(Asker(None, "bob"), "c", "a", seen.append)
-    assert [] == seen
-    found = await vault.load(Asker(None, "alice"), "c", "a", seen.append)
-    assert [found] == seen
-    assert await vault.load(Asker(None, "alice"), "d", "a", seen.append) is None
-    assert await vault.load(Asker(None), "c", "a", seen.append) == found
+# ── stores
 
 
 async def test_unified_store_when_rows_are_new_or_changed() -> None:
     """Rows of messages that are new in the transcript are new, all others are changes of what stands there."""
-    vault = UnifiedStore(MemoryStore())
-    saved = await vault.save(None, commit_of(rows=(row(1), row(2), row(3))), (Message("m2", "user", (TextPart("x"),)),))
+    adapter = UnifiedStore(MemoryStore())
+    saved = await adapter.save(None, commit_of(rows=(row(1), row(2), row(3))), (Message("m2", "user", (TextPart("x"),)),))
 
     assert (["r2"], ["r1", "r3"]) == ([one.row_id for one in saved.new], [one.row_id for one in saved.changed])
 
@@ -407,8 +326,8 @@ def test_same_owner_when_they_look_alike(first: Any, second: Any, *, same: bool)
 async def test_split_store_when_it_is_asked_what_a_state_store_cannot() -> None:
     """A host's `AgentPersistence` lists nothing and deletes nothing, and says what can."""
     states: Any = object()
-    vault = SplitStore(states, None)
-    for call in (vault.conversations(Asker(None), after=None, limit=1), vault.delete(Asker(None), "c")):
+    adapter = SplitStore(states, None)
+    for call in (adapter.conversations(Asker(None), after=None, limit=1), adapter.delete(Asker(None), "c")):
         with pytest.raises(PersistenceError, match="a ConversationStore can"):
             await call
 

@@ -1,4 +1,4 @@
-"""The books of a conversation: how much may stand in them."""
+"""The state of a conversation: how large it may become."""
 
 import pytest
 import trio
@@ -14,7 +14,7 @@ from trio_sagents.supervisor._ledger_checks import size_of
 
 
 async def test_metadata_when_they_are_as_large_as_may_be() -> None:
-    """Metadata are taken up to the last byte, beside what is stored and what is on its way; more is refused, and nothing changes."""
+    """Metadata are accepted up to the last byte, counting what is stored and what is pending. More is refused, and nothing changes."""
     stored, coming = (Message(f"u{number}", "user", (TextPart("hi"),), turn_id="t") for number in (1, 2))
     metadata = {"note": "x" * 50}
     whole = size_of(encode_message(stored)) + size_of(encode_message(coming)) + size_of(metadata)

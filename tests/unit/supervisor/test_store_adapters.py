@@ -8,7 +8,16 @@ import pytest
 import trio
 
 from trio_sagents.data.messages import Message, TextPart
-from trio_sagents.data.records import Commit, Conversation, ConversationItem, ConversationPage, PersistContext, StoredState, ToolUpdate
+from trio_sagents.data.records import (
+    Commit,
+    Conversation,
+    ConversationItem,
+    ConversationPage,
+    HistoryPage,
+    PersistContext,
+    StoredState,
+    ToolUpdate,
+)
 from trio_sagents.data.wire import encode_message
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.storage import Asker, SplitStore, UnifiedStore
@@ -46,9 +55,9 @@ class Flat:
         await self._note("load", scope, {"conversation_id": conversation_id, **more})
         return None
 
-    async def history(self, scope: Any, conversation_id: str, **more: Any) -> str:
+    async def history(self, scope: Any, conversation_id: str, **more: Any) -> HistoryPage:
         await self._note("history", scope, {"conversation_id": conversation_id, **more})
-        return "a page"
+        return HistoryPage(())
 
     async def conversations(self, scope: Any, **more: Any) -> ConversationPage:
         await self._note("conversations", scope, more)
@@ -74,25 +83,32 @@ def check(_: Conversation) -> None:
 
 @pytest.mark.parametrize(
     ("store", "owner", "inside"),
-    [(Flat(), {}, {}), (Owned(), {"owner": "alice"}, {"owner": "alice", "check": check})],
+    [(Flat(), {}, []), (Owned(), {"owner": "alice"}, ["check", "owner"])],
     ids=["flat", "owned"],
 )
 async def test_unified_store_when_it_asks(store: Any, owner: Any, inside: Any) -> None:
-    """Each method is told who asks and for what, and the owner where it compares owners; else the list is asked who it is."""
-    vault = UnifiedStore(store)
-    await vault.history(ALICE, "c", before="r5", limit=7)
-    await vault.conversations(ALICE, after="c3", limit=9)
-    await vault.delete(ALICE, "c")
-    await vault.load(ALICE, "c", "agent", check)
+    """Each method is told who asks and for what, and the owner if the store compares owners; if not, the list says whose it is."""
+    adapter = UnifiedStore(store)
+    await adapter.history(ALICE, "c", before="r5", limit=7)
+    await adapter.conversations(ALICE, after="c3", limit=9)
+    await adapter.delete(ALICE, "c")
+    await adapter.load(ALICE, "c", "agent", check)
 
-    looked_up = [] if owner else [("conversations", SCOPE, {"after": None, "limit": 1000})]
+    *asked, (method, scope, named) = store.asked
+    looked_up = [] if owner else [("conversations", SCOPE, {"after": None, "limit": 100})]
     assert [
         *looked_up,
         ("history", SCOPE, {"conversation_id": "c", "before": "r5", "limit": 7, **owner}),
         ("conversations", SCOPE, {"after": "c3", "limit": 9, **owner}),
+        *looked_up,
         ("delete", SCOPE, {"conversation_id": "c", **owner}),
-        ("load", SCOPE, {"conversation_id": "c", **inside}),
-    ] == store.asked
+        *looked_up,
+    ] == asked
+    assert ("load", SCOPE, ["conversation_id", *inside]) == (
+        method,
+        scope,
+        sorted(named, key=lambda name: (name != "conversation_id", name)),
+    )
 
 
 # ── an AgentPersistence, and a DisplayMessagePersistence

@@ -1,4 +1,4 @@
-"""The simulator itself: one seed is one schedule, and it finds what it is there to find."""
+"""The simulator: one seed gives one schedule, and the simulator finds what it is made to find."""
 
 import subprocess
 import sys
@@ -66,6 +66,7 @@ def test_simulate_with_one_seed_twice(mode: Mode) -> None:
     assert 10 < len(set(results))
 
 
+@pytest.mark.slow
 def test_simulate_in_another_process() -> None:
     """A seed is the same schedule in another process, whatever its hash seed."""
     program = "from tests.unit.testing.test_simulate import *; print([simulate(race, seed)[1] for seed in range(12)])"
@@ -249,6 +250,7 @@ def test_failure_when_explained() -> None:
     assert f"python -m trio_sagents.testing replay --seed {seed} --mode pct tests.unit.testing.test_simulate:broken" in notes
 
 
+@pytest.mark.slow
 def test_replay_when_it_fails() -> None:
     """The command fails the same way, prints the story with places, and ends with status 1; a seed that is fine ends with 0."""
     command = [
@@ -282,6 +284,7 @@ def fine_seed() -> int:
     raise AssertionError("all schedules fail")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["nothing", "tests.unit.testing.test_simulate:nothing", "no_such_module:x", "no_such_file.py:x"])
 def test_replay_when_there_is_no_program(program: str) -> None:
     """A program that is not there is refused in words."""
@@ -320,7 +323,7 @@ def test_plan_when_it_is_a_command() -> None:
 
 
 def test_plan_when_its_mode_is_unknown() -> None:
-    """A mode that is none is refused."""
+    """An unknown mode is refused."""
     with pytest.raises(ValueError, match="shuffle, delay, pct"):
         Plan(seed=0, mode="random")  # type: ignore[arg-type]
 
@@ -340,7 +343,7 @@ def test_deadlock_when_explained() -> None:
 
 
 def test_deadlock_when_the_program_raises_then() -> None:
-    """The deadlock is what is reported, whatever the program raises while it is cut."""
+    """The deadlock is reported, whatever the program raises while it is cut."""
 
     async def main(simulation: Simulation) -> None:
         try:
@@ -357,7 +360,7 @@ def test_deadlock_when_the_program_raises_then() -> None:
 
 
 def test_simulate_many_when_one_fails() -> None:
-    """The first schedule that fails raises, with its notes; or all go on, and are counted."""
+    """The first schedule that fails raises, with its notes. On request all schedules run, and the failures are counted."""
     with pytest.raises(ValueError) as found:
         simulate_many(broken, range(100))
     assert any("replay" in note for note in found.value.__notes__)

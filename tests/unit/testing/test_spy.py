@@ -31,7 +31,7 @@ NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 def envelope(first: int, event: Any, last: int | None = None, incarnation: str = "i") -> Envelope:
-    """Return one envelope."""
+    """Return an envelope."""
     return Envelope("a", "c", "main", first, first if last is None else last, event, incarnation)
 
 
@@ -65,9 +65,9 @@ def delta(seq: int, offset: int, text: str) -> Envelope:
         [snapshot(0), envelope(1, Gap(1, 9), 9), ended(10)],
         [snapshot(0), ended(1), snapshot(0, "j"), attrs.evolve(turn(1), incarnation="j")],
         [snapshot(3, text="ab"), delta(4, 2, "cd"), delta(5, 4, "e")],
-        [ended(9)],
+        [envelope(1, Gap(1, 8), 8), ended(9)],
     ],
-    ids=["plain", "second snapshot", "gap", "gap at the end", "next agent", "text", "end alone"],
+    ids=["plain", "second snapshot", "gap", "gap at the end", "next agent", "text", "an agent that was missed"],
 )
 def test_spy_when_all_is_well(envelopes: list[Envelope]) -> None:
     """What the rules allow passes."""
@@ -82,6 +82,7 @@ def test_spy_when_all_is_well(envelopes: list[Envelope]) -> None:
     ("invariant", "envelopes"),
     [
         ("I18", [turn(1)]),
+        ("I18", [ended(9)]),
         ("I17", [snapshot(0), turn(2)]),
         ("I17", [snapshot(0), turn(1), turn(1)]),
         ("I17", [snapshot(0), envelope(1, Gap(1, 9), 9), turn(10)]),
@@ -115,7 +116,7 @@ def test_spy_when_no_end_was_seen() -> None:
 
 
 async def test_spy_when_it_reads(autojump_clock: trio.testing.MockClock) -> None:
-    """It reads a real viewer to its end."""
+    """The spy reads a real viewer to its end."""
     agent = Agent(model=ScriptedModel(["the answer"]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         async with sessions.watch("c") as watch, EventSpy().reading(watch) as spy:

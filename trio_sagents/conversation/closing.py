@@ -1,0 +1,127 @@
+"""The closing of open calls.
+
+A turn may end before its calls have results, for five causes:
+
+    cut           the turn was cancelled or failed while it ran
+    crashed       its process died, or its last write failed
+    superseded    a message came instead of a decision
+    dismissed     a person acknowledged a halt
+    expired       nobody decided in time (`decisions.expire`: the other calls of the turn continue)
+
+Whatever the cause, every open call gets one result that says what is known of it, and the turn ends with an assistant message
+whose stop reason is its mark. A history is only ever appended to. A provider takes it afterwards, and no call runs again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.history import is_cut, is_gated, open_calls
+from trio_sagents.conversation.limits import fit
+from trio_sagents.conversation.outcomes import with_usage
+from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step, with_message
+from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, with_decisions
+from trio_sagents.data.messages import Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.records import Lifecycle
+
+CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
+    "pending": "This call was not run: the turn was cut before it began.",
+    "cancelled": "This call was cancelled while it ran; it may have had some effect.",
+    "interrupted": "This call was not run: nobody decided on it.",
+    "unknown": "The outcome of this call is unknown: it had begun, and may have had its effect. Do not assume either.",
+}
+"""What the model reads of a call that was closed, by what is known of the call."""
+
+
+@attrs.frozen
+class Closing:
+    """How a turn is closed."""
+
+    turn_id: str | None
+    stop_reason: StopReason
+    """The mark of the turn's last answer: "cancelled", "stream_error" or "crashed"."""
+    lifecycle: Lifecycle
+    cause: str | None = None
+    """Kept in the metadata of that answer."""
+    texts: Mapping[str, str] = attrs.field(factory=dict)
+    """By call id: what the model reads instead of the usual text."""
+
+
+def closed_result(call: ToolCall, known: ToolStatus, text: str | None = None) -> ToolResult:
+    """Return the result of a call that is closed.
+
+    Args:
+        call: the open call.
+        known: what is known of it: "pending" (not begun), "interrupted" (not decided), "cancelled" or "unknown".
+        text: what the model reads; None is the usual text.
+    """
+    status: ToolStatus = "unknown" if known == "unknown" else "cancelled"
+    usual = CLOSING_TEXT.get(known, CLOSING_TEXT["unknown"])
+    return ToolResult(call.call_id, call.name, usual if text is None else text, status)
+
+
+def marked_answer(partial: Message | None, closing: Closing, new_ids: Iterator[str]) -> Message:
+    """Return the last answer of a closed turn: text and thinking so far are kept; its calls are dropped, for they never began."""
+    parts = () if partial is None else tuple(part for part in partial.parts if isinstance(part, TextPart | ThinkingPart) and part.text)
+    message_id = next(new_ids) if partial is None else partial.message_id
+    metadata = {} if closing.cause is None else {"cause": closing.cause}
+    return Message(message_id, "assistant", parts, closing.stop_reason, closing.turn_id, metadata)
+
+
+def close_turn(
+    moment: Moment,
+    calls: Sequence[tuple[ToolCall, ToolResult]],
+    partial: Message | None,
+    closing: Closing,
+    *,
+    asking: Message | None = None,
+    decided: OpenDecisions | None = None,
+    usage: Usage | None = None,
+) -> Step:
+    """Return the step that closes a turn: the results, then the marked answer. Texts are cut so that the state can be loaded again.
+
+    Args:
+        moment: the conversation.
+        calls: the calls without a stored result, each with its result, in the order in which they are stored.
+        partial: the answer so far, or None.
+        closing: how.
+        asking: the answer that asked for the calls, if its commit is still on its way; None is the last one of the state.
+        decided: what was decided about the open calls; None is what the state has.
+        usage: what the turn has used, for the marked answer.
+    """
+    state, new_ids = moment.state, moment.ids.source()
+    decided = state.open_decisions if decided is None else decided
+    results = [result_message(result, closing.turn_id, new_ids) for _, result in calls]
+    messages = (*with_decisions(results, decided), marked_answer(partial, closing, new_ids))
+    limits = moment.limits
+    fitted = fit(messages, limits.max_state_bytes + limits.slack_bytes - state.size)
+    ran = [as_run(call, state.decisions.get(call.call_id)) for call, _ in calls]
+    answered = [Answered(call, message) for call, message in zip(ran, fitted[:-1], strict=True)]
+    step = results_step(answered, asking or asking_in(state.messages), closing.lifecycle, moment.now)
+    answer = fitted[-1] if usage is None else with_usage(fitted[-1], usage)
+    step = with_message(step, answer, moment.now)
+    return attrs.evolve(step, draft=None, open_decisions={} if state.open_decisions else None)
+
+
+def close_after_crash(moment: Moment) -> Step | None:
+    """Return the step that closes a history which a crash or a failed write cut; None if the history is whole.
+
+    A call that is open had been stored before it began, so it may have run: its outcome is "unknown", and nobody runs it again.
+    A call that was stored as waiting for a person, and that nobody decided on, has not begun.
+    """
+    state = moment.state
+    if state.waiting is not None or not is_cut(state.messages):
+        return None
+    turn_id = state.messages[-1].turn_id
+    partial = state.draft if state.draft is not None and state.draft.turn_id == turn_id else None
+    closed = [(call, closed_result(call, _known_after_crash(state, call))) for call in open_calls(state.messages)]
+    return close_turn(moment, closed, partial, Closing(turn_id, "crashed", "on_error"))
+
+
+def _known_after_crash(state: ConversationState, call: ToolCall) -> ToolStatus:
+    asking = asking_in(state.messages)
+    has_begun = asking is None or call.call_id in state.open_decisions or not is_gated(asking, call.call_id)
+    return "unknown" if has_begun else "interrupted"

@@ -1,0 +1,63 @@
+"""Which ids of messages and of tool calls are in use.
+
+Messages and calls have separate spaces: the host names its messages, the model names its calls, and neither knows the other's
+names. An id is in use from the moment at which it is handed out or claimed, so that two writes on their way to the store cannot
+both use it.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from trio_sagents.data.messages import Message
+
+
+@attrs.define(eq=False)
+class Ids:
+    """The ids of one conversation."""
+
+    incarnation: str
+    """Names the agent among all that ever ran for this conversation; the ids that this agent makes begin with it."""
+    messages: set[str] = attrs.field(factory=set, repr=False)
+    """The ids of all messages, also of those on their way to the store."""
+    calls: set[str] = attrs.field(factory=set, repr=False)
+    """The ids of all tool calls, likewise."""
+    _unused: set[str] = attrs.field(factory=set, repr=False)
+    """New ids that no message and no call has yet."""
+    _made: int = 0
+
+    def new(self) -> str:
+        """Return an id that no message and no call of this conversation has."""
+        while True:
+            self._made += 1
+            made = f"{self.incarnation}-{self._made}"
+            if made not in self.messages and made not in self.calls:  # a caller may have guessed the id, and used it
+                self.messages.add(made)
+                self.calls.add(made)
+                self._unused.add(made)
+                return made
+
+    def source(self) -> Iterator[str]:
+        """Return an endless source of new ids."""
+        while True:
+            yield self.new()
+
+    def is_used(self, made: str) -> bool:
+        """Return whether a message or a call has this id, on record or on its way there."""
+        return (made in self.messages or made in self.calls) and made not in self._unused
+
+    def claim(self, messages: Iterable[Message]) -> "tuple[frozenset[str], frozenset[str]]":
+        """Mark the ids of these messages and of their calls as used; return those that are new, for `release`."""
+        messages = tuple(messages)
+        new_messages = frozenset(message.message_id for message in messages) - self.messages
+        new_calls = frozenset(call.call_id for message in messages for call in message.calls) - self.calls
+        self.messages |= new_messages
+        self.calls |= new_calls
+        self._unused.difference_update(message.message_id for message in messages)
+        self._unused.difference_update(call.call_id for message in messages for call in message.calls)
+        return new_messages, new_calls
+
+    def release(self, claimed: "tuple[frozenset[str], frozenset[str]]") -> None:
+        """Take a claim back: its write has failed."""
+        self.messages -= claimed[0]
+        self.calls -= claimed[1]

@@ -1,0 +1,183 @@
+"""How a message gets into a conversation.
+
+A post is looked at twice. `examine` decides at once, before the host's preprocessor runs, whether the message is a duplicate, is
+refused, or has a place in the queue. `accept` then gives the step that queues the message, and that closes what waits for people.
+Between the two the place is reserved, so nothing that was decided by the first look changes before the second.
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+import attrs
+
+from trio_sagents.conversation.decisions import close_waiting
+from trio_sagents.conversation.ids import Ids
+from trio_sagents.conversation.limits import content_digest
+from trio_sagents.conversation.rows import rows_of
+from trio_sagents.conversation.state import ConversationState, Moment, Step
+from trio_sagents.data.config import SessionPolicy
+from trio_sagents.data.events import MessageQueued
+from trio_sagents.data.ids import check_id
+from trio_sagents.data.json import canonical
+from trio_sagents.data.messages import Message, UserMessage
+from trio_sagents.data.records import Owner
+from trio_sagents.data.scopes import Overlap, Scope
+from trio_sagents.data.status import CancelCause
+from trio_sagents.data.wire import encode_part
+from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, QueueFull, SagentsError
+
+OVERLAPS: Final = ("queue", "steer", "interrupt", "reject")
+
+
+@attrs.frozen
+class Posted:
+    """One `post`, checked."""
+
+    message: UserMessage
+    message_id: str | None
+    overlap: Overlap
+    digest: str
+    """Of the content as the caller gave it."""
+    size: int
+    """Bytes of the content, in UTF-8."""
+
+    @classmethod
+    def of(cls, message: str | UserMessage, message_id: str | None, overlap: Overlap) -> "Posted":
+        """Check what a caller hands in.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or an invalid value.
+        """
+        if not isinstance(message, UserMessage):
+            if not isinstance(message, str):
+                raise TypeError(f"message must be a str or a UserMessage, not {type(message).__name__}")
+            message = UserMessage(message)
+        if message_id is not None:
+            check_id("message_id", message_id)
+        if overlap not in OVERLAPS:
+            raise ValueError(f"overlap must be one of {', '.join(map(repr, OVERLAPS))}, not {overlap!r}")
+        parts = [encode_part(part) for part in message.parts]
+        return cls(message, message_id, overlap, content_digest(parts, message.metadata), message_size(message))
+
+
+def message_size(message: UserMessage) -> int:
+    """Return the bytes of the content of a message, in UTF-8."""
+    said = sum(len(value.encode()) for part in message.parts for value in attrs.astuple(part) if value is not None)
+    return said + (len(canonical(message.metadata).encode()) if message.metadata else 0)
+
+
+@attrs.frozen
+class Situation:
+    """What the agent is doing when a message comes."""
+
+    is_at_rest: bool
+    """Whether nothing runs and nothing runnable is queued."""
+    reserved: Mapping[str, str]
+    """By message id: the digests of the messages whose place is reserved, and that are not queued yet."""
+    is_superseding: bool
+    """Whether a message on its way closes the open interrupt."""
+
+
+@attrs.frozen
+class Duplicate:
+    """The same message was accepted before."""
+
+    message_id: str
+
+
+@attrs.frozen
+class OnItsWay:
+    """The same message is being accepted for another caller: wait for that, and look again."""
+
+    message_id: str
+
+
+@attrs.frozen
+class Refused:
+    """The message is not accepted; nothing was done."""
+
+    error: SagentsError
+
+
+@attrs.frozen
+class Place:
+    """The message has a place in the queue, under this id; None is a new id."""
+
+    message_id: str | None
+
+
+Examined: TypeAlias = Duplicate | OnItsWay | Refused | Place
+
+
+def examine(
+    conversation_id: str, state: ConversationState, ids: Ids, posted: Posted, situation: Situation, policy: SessionPolicy
+) -> Examined:
+    """Return whether a posted message has a place in the queue."""
+    message_id = posted.message_id
+    if message_id is not None:
+        known = state.message_ids.get(message_id)
+        digest = known if known is not None else situation.reserved.get(message_id)
+        if digest is not None and digest != posted.digest:
+            return Refused(MessageConflict(conversation_id, message_id))
+        if known is not None:
+            return Duplicate(message_id)
+        if digest is not None:
+            return OnItsWay(message_id)
+        if message_id in ids.messages:
+            return Refused(MessageConflict(conversation_id, message_id))  # an answer or a tool message has this id
+    if posted.overlap == "reject" and not situation.is_at_rest:
+        return Refused(AgentBusy(conversation_id))
+    # What waits behind an interrupt is let go by the message that supersedes it, so that message finds a place in a full queue.
+    supersedes = state.waiting is not None and not situation.is_superseding and not situation.reserved
+    if len(state.queue) + len(situation.reserved) >= policy.queue_limit and not supersedes:
+        return Refused(QueueFull(conversation_id, policy.queue_limit))
+    return check_message_size(posted.size, policy) or Place(message_id)
+
+
+def check_message_size(size: int, policy: SessionPolicy) -> Refused | None:
+    """Return a refusal if a message is too large; else None."""
+    if size > policy.max_message_bytes:
+        return Refused(LimitExceeded("max_message_bytes", size, most=policy.max_message_bytes))
+    return None
+
+
+def queued_message(message_id: str, seen: UserMessage, digest: str) -> Message:
+    """Return the message as it is queued: `seen` is what the model sees."""
+    return Message(message_id, "user", seen.parts, None, None, seen.metadata, digest)
+
+
+def accept(moment: Moment, message: Message, shown: UserMessage, actor: Scope) -> Step:
+    """Return the step that queues a message.
+
+    Args:
+        moment: the conversation.
+        message: from `queued_message`.
+        shown: what people see of it.
+        actor: the scope of whoever posted it.
+    """
+    return _queue(Step(lifecycle="on_message"), moment, message, shown, actor)
+
+
+def supersede(moment: Moment, message: Message, shown: UserMessage, actor: Scope, by: Owner) -> Step:
+    """Return the step that queues a message which comes instead of a decision: it also closes what waits for people.
+
+    Args:
+        moment: the conversation; it has an interrupt.
+        message: from `queued_message`.
+        shown: what people see of it.
+        actor: the scope of whoever posted it.
+        by: the owner key of that scope, for the record.
+    """
+    return _queue(close_waiting(moment, "superseded", CancelCause.SUPERSEDED, by), moment, message, shown, actor)
+
+
+def _queue(step: Step, moment: Moment, message: Message, shown: UserMessage, actor: Scope) -> Step:
+    seen_by_people = Message(message.message_id, "user", shown.parts, None, None, shown.metadata)
+    return attrs.evolve(
+        step,
+        actor=actor,
+        queued=(message,),
+        shown=(*step.shown, seen_by_people),
+        rows=(*step.rows, *rows_of(seen_by_people, moment.now)),
+        events=(*step.events, MessageQueued(message)),
+    )

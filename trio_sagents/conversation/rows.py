@@ -1,0 +1,104 @@
+"""The transcript: how a message looks to people, as rows with deterministic ids."""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+import attrs
+
+from trio_sagents.data.json import JSON
+from trio_sagents.data.messages import (
+    FINISH_REASONS,
+    FilePart,
+    ImagePart,
+    MediaPart,
+    Message,
+    OpaquePart,
+    Part,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    ToolResult,
+    ToolStatus,
+)
+from trio_sagents.data.records import DisplayMessage
+
+
+def call_row_id(call_id: str, turn_id: str | None) -> str:
+    """Return the id of the row that shows a tool call: of the turn too, as providers repeat call ids."""
+    return f"c:{turn_id}:{call_id}"
+
+
+def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolStatus = "pending") -> Sequence[DisplayMessage]:
+    """Return the rows that show `message`, in order.
+
+    Args:
+        message: any message; one without visible parts gives one notification if it was cut, else nothing.
+        created_at: aware UTC; kept in each row.
+        call_status: the status of the rows of its tool calls.
+    """
+    rows = [
+        DisplayMessage(
+            call_row_id(part.call_id, message.turn_id) if isinstance(part, ToolCall) else f"m:{message.message_id}:{index}",
+            message.message_id,
+            message.role,
+            content_type,
+            content,
+            call_status if isinstance(part, ToolCall) else "completed",
+            created_at,
+        )
+        for index, (part, content_type, content) in enumerate(_shown(message.parts))
+    ]
+    if message.role != "assistant" or message.stop_reason in FINISH_REASONS - {"length", "content_filtered"}:
+        return rows
+    if not rows:
+        return [_notification(message, created_at)] if message.stop_reason is not None else []
+    rows[-1] = attrs.evolve(rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason})
+    return rows
+
+
+def _notification(message: Message, created_at: datetime.datetime) -> DisplayMessage:
+    content = {"text": f"no answer: {message.stop_reason}", "stop_reason": message.stop_reason}
+    return DisplayMessage(f"m:{message.message_id}:0", message.message_id, "system", "notification", content, "completed", created_at)
+
+
+def _shown(parts: Sequence[Part]) -> Iterator[tuple[Part, str, JSON]]:
+    for part in parts:
+        match part:
+            case TextPart(text=text):
+                if text:
+                    yield part, "text", {"text": text}
+            case ThinkingPart(text=text):
+                if text:
+                    yield part, "thinking", {"text": text}
+            case OpaquePart():
+                pass  # only its provider can read it
+            case ImagePart() | FilePart():
+                yield (part, *_shown_media(part))
+            case ToolCall():
+                yield part, "tool_call", {"call_id": part.call_id, "name": part.name, "arguments": part.arguments}
+            case ToolResult():
+                yield (
+                    part,
+                    "tool_result",
+                    {"tool_call_id": part.call_id, "name": part.name, "content": part.content, "is_error": part.is_error},
+                )
+                for item in part.media:
+                    content_type, content = _shown_media(item)
+                    yield part, content_type, {**content, "tool_call_id": part.call_id}
+            case _:
+                assert_never(part)
+
+
+def _shown_media(part: MediaPart) -> tuple[str, JSON]:
+    """Return the content type and the content of the row of an image or a file."""
+    if isinstance(part, FilePart):
+        return "file_reference", {"name": part.name, "mime_type": part.media_type}
+    return "image", {"url": part.url} if part.url is not None else {"data": part.data, "mime_type": part.media_type}
+
+
+def call_row(call: ToolCall, message: Message, status: ToolStatus, created_at: datetime.datetime) -> DisplayMessage:
+    """Return the row of one tool call of `message`, with another status."""
+    content = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+    row_id = call_row_id(call.call_id, message.turn_id)
+    return DisplayMessage(row_id, message.message_id, "assistant", "tool_call", content, status, created_at)

@@ -1,0 +1,108 @@
+"""What `post` and `resume` give back, and what is kept until the answer is known."""
+
+import contextvars
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+import trio
+
+from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.scopes import Overlap, Scope
+
+KEPT_OUTCOMES: Final = 64
+"""Outcomes that an agent remembers; of an older turn, its history tells."""
+
+
+@attrs.define(eq=False)
+class PendingOutcome:
+    """The outcome of a turn, once it is known. All receipts of one message share it."""
+
+    outcome: TurnOutcome | None = None
+    _known: trio.Event | None = None
+
+    def settle(self, outcome: TurnOutcome) -> None:
+        """Make the outcome known; the first outcome stands."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self._known is not None:
+                self._known.set()
+
+    async def wait(self) -> TurnOutcome:
+        """Wait for the outcome."""
+        if self.outcome is None:
+            if self._known is None:
+                self._known = trio.Event()
+            await self._known.wait()
+            assert self.outcome is not None
+            return self.outcome
+        await trio.lowlevel.checkpoint()
+        return self.outcome
+
+
+@attrs.frozen(eq=False)
+class Receipt:
+    """The message, or the decision, is durable."""
+
+    message_id: str
+    duplicate: bool
+    """Whether an earlier call had brought the same; this call did nothing then."""
+    _pending: PendingOutcome = attrs.field(alias="pending", repr=False)
+
+    async def wait(self) -> TurnOutcome:
+        """Wait for the outcome of the turn that takes the message.
+
+        Returns:
+            The outcome; `Unanswered` if the agent ended first. The message is durable all the same, and the next start of the agent
+            may answer it.
+
+        Cancellation: the turn continues; wait again whenever you like.
+        """
+        return await self._pending.wait()
+
+
+@attrs.define(eq=False)
+class Accepted:
+    """What is not stored of a message in the queue, or of a decision that lets a turn continue."""
+
+    actor: Scope = attrs.field(repr=False)
+    overlap: Overlap
+    context: contextvars.Context
+    """Of the call that brought it."""
+    is_unattended: bool = False
+    """Whether no person posted the message, but a tool or a middleware."""
+    may_decide: bool = False
+    """Whether whoever posted the message may also decide: then the message may come instead of a decision."""
+    pending: PendingOutcome = attrs.field(factory=PendingOutcome)
+
+
+@attrs.define(eq=False)
+class Receipts:
+    """What was accepted and no turn has brought to its end, by message id or interrupt id; and the last outcomes."""
+
+    accepted: dict[str, Accepted] = attrs.field(factory=dict)
+    _settled: dict[str, TurnOutcome] | None = None
+    """The outcomes that were told last, by message id: the same message posted again is told the same. Made when there is one."""
+
+    def settle(self, message_ids: Iterable[str], outcome: TurnOutcome) -> None:
+        """Tell whoever waits for the answers to these messages."""
+        for message_id in message_ids:
+            accepted = self.accepted.pop(message_id, None)
+            if accepted is not None:
+                accepted.pending.settle(outcome)
+            if self._settled is None:
+                self._settled = {}
+            self._settled[message_id] = outcome
+            if len(self._settled) > KEPT_OUTCOMES:
+                del self._settled[next(iter(self._settled))]
+
+    def settle_all(self, outcome: TurnOutcome) -> None:
+        """Tell everybody: the agent has ended."""
+        for accepted in self.accepted.values():
+            accepted.pending.settle(outcome)
+        self.accepted.clear()
+        self._settled = None
+
+    def outcome_of(self, message_id: str) -> TurnOutcome | None:
+        """Return the outcome that was told of a message; None if it is not among the last ones."""
+        return None if self._settled is None else self._settled.get(message_id)

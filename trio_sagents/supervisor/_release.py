@@ -1,0 +1,47 @@
+"""The end of one agent's task: its writes have ended, its last event is published, and its id is free.
+
+The task itself is in `trio_sagents.sessions`, for it starts the agent before it serves.
+"""
+
+import logging
+from typing import Final
+
+from trio_sagents.data.status import ShutdownReason
+from trio_sagents.exceptions import AgentStopped
+from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase
+from trio_sagents.supervisor._services import Services
+
+log: Final = logging.getLogger("trio_sagents")
+
+
+async def release_agent(services: Services, entry: Entry, live: OwnedAgent | None, crash: BaseException | None) -> None:
+    """End an entry, whether its agent has started or not: settle, give the lease back, publish the last event, and free the id.
+
+    Args:
+        services: the shared services.
+        entry: the reservation; the caller is its task, and everything else in that task has ended.
+        live: the agent; None if it never went live.
+        crash: what the agent or its start raised; None if it raised nothing.
+
+    Cancellation: the id is released all the same.
+    """
+    entry.phase = Phase.STOPPING
+    reason = ShutdownReason.CRASHED if crash is not None else entry.reason or ShutdownReason.HOST_CANCELLED
+    if live is None:
+        if entry.failure is None:
+            entry.failure = Failure(entry.stage, crash if crash is not None else AgentStopped(entry.conversation_id))
+    else:
+        if crash is not None:
+            entry.failure = Failure(entry.stage, crash)  # for whoever waits for the boot still
+            log.error("the agent of conversation %r crashed", entry.conversation_id, exc_info=crash)
+        await live.wait_settled()
+    if services.leases is not None:
+        await services.leases.release(entry)  # its writes have ended: another process may load
+    # No checkpoint until the id is free: the last event, the end of the entry and the release are one step.
+    try:
+        if live is not None:
+            live.end(reason)
+    finally:
+        services.commits.forget(entry.conversation_id)
+        services.registry.release(entry)
+        entry.become_ready()

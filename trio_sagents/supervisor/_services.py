@@ -1,0 +1,115 @@
+"""What all agents of one `open_sessions` block share."""
+
+import contextvars
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import trio
+
+from trio_sagents._trio.timers import Timers
+from trio_sagents.broadcast import Presence, Subscription
+from trio_sagents.data.ids import check_id, default_agent_id, new_token
+from trio_sagents.data.scopes import Scope
+from trio_sagents.storage import CommitQueue
+from trio_sagents.supervisor._access import Access
+from trio_sagents.supervisor._admission import ViewerAdmission
+from trio_sagents.supervisor._leases import LeaseKeeper
+from trio_sagents.supervisor._registry import Registry
+
+MAX_ORIGINS: Final = 10_000
+
+
+@attrs.frozen
+class Origin:
+    """Who began a turn that waits for people: it continues as theirs, whoever decides, and whichever call woke the agent."""
+
+    turn_id: str
+    scope: Scope = attrs.field(repr=False)
+    """The agent's scope, in that turn."""
+    actor: Scope = attrs.field(repr=False)
+    """The scope of the call that brought the turn's first message."""
+    context: contextvars.Context = attrs.field(repr=False)
+    """The context variables of that call."""
+
+
+@attrs.define(eq=False)
+class Services:
+    """The services, and the tables that are not any agent's own."""
+
+    registry: Registry
+    commits: CommitQueue
+    timers: Timers
+    presence: Presence
+    access: Access
+    nursery: trio.Nursery
+    """The supervisor nursery: the parent of every agent."""
+    agent_id_fun: Callable[[str], str]
+    viewer_admission: ViewerAdmission
+    leases: LeaseKeeper | None = None
+    """None where no other process is heeded."""
+    subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
+    # Invariant: every open subscription, by conversation, in the order of subscribing, whether an agent is up or not.
+    origins: dict[str, Origin] = attrs.field(factory=dict)
+    """By conversation: who began the turn that waits there, also while its agent sleeps; at most `MAX_ORIGINS`, the oldest first."""
+    _token: str = attrs.field(factory=new_token)
+    _boots: int = 0
+
+    def new_incarnation(self) -> str:
+        """Return a name for one agent that no other agent, in any process, has."""
+        self._boots += 1
+        return f"{self._token}-{self._boots}"
+
+    def agent_id_of(self, conversation_id: str) -> str:
+        """Return the agent id of a conversation; TypeError or ValueError where the host's function gives none."""
+        if self.agent_id_fun is default_agent_id:
+            return default_agent_id(conversation_id)
+        return check_id("the result of agent_id_fun", self.agent_id_fun(conversation_id))
+
+    def remember_origin(self, conversation_id: str, origin: Origin) -> None:
+        """A turn begins to wait for people."""
+        self.origins.pop(conversation_id, None)
+        self.origins[conversation_id] = origin
+        if len(self.origins) > MAX_ORIGINS:
+            del self.origins[next(iter(self.origins))]
+
+    def scope_for_start(self, conversation_id: str, scope: Scope) -> Scope:
+        """Return the scope with which an agent starts: the caller's; or that of the turn that waits, if the caller has the same owner.
+
+        So an approved call runs as the one who asked for it, whoever wakes the agent.
+        """
+        origin = self.origins.get(conversation_id)
+        if origin is None or not self.access.owns(scope, self.access.owner_of(origin.scope)):
+            return scope
+        return origin.scope
+
+    def keep(self, subscription: Subscription) -> None:
+        """Remember a subscription."""
+        self.subscriptions.setdefault(subscription.conversation_id, {})[subscription] = None
+        self.viewer_admission.wake()
+
+    def withdraw(self, subscription: Subscription) -> None:
+        """Forget a subscription."""
+        table = self.subscriptions.get(subscription.conversation_id)
+        if table is not None:
+            table.pop(subscription, None)
+            if not table:
+                del self.subscriptions[subscription.conversation_id]
+
+    async def admit(self, subscription: Subscription) -> None:
+        """Keep a subscription, and enrol it where its scope may see the conversation and an agent is up."""
+        allowed = await self.viewer_admission.may_see(subscription)
+        await trio.lowlevel.checkpoint()
+        if subscription.is_closed:
+            return  # its mailbox was closed meanwhile
+        # No checkpoint until it is enrolled: an agent that comes alive after this finds it in the table.
+        self.keep(subscription)
+        if allowed:
+            self.enrol(subscription)
+
+    def enrol(self, subscription: Subscription) -> None:
+        """Enrol an admitted subscription with the agent that is up, if there is one, and if the owner is the same."""
+        conversation_id = subscription.conversation_id
+        entry = self.registry.find(self.agent_id_of(conversation_id), conversation_id)
+        if entry is not None and entry.live is not None and self.access.sees(subscription.owner, entry.owner):
+            entry.live.enrol(subscription)
