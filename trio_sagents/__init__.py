@@ -34,7 +34,19 @@ from trio_sagents.abc import (
     PubSub,
     Scope,
 )
-from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse, extract
+from trio_sagents.agent import (
+    Agent,
+    Halt,
+    MiddlewareContext,
+    ModelAnswer,
+    RequestShortened,
+    Tool,
+    ToolContext,
+    ToolResult,
+    TurnSteps,
+    converse,
+    extract,
+)
 from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
@@ -288,6 +300,7 @@ __all__ = (
     "Receipt",
     "RegistryUnavailable",
     "Reject",
+    "RequestShortened",
     "RetryPolicy",
     "RunsElsewhere",
     "SagentsError",

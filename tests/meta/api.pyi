@@ -69,6 +69,7 @@ class SessionPolicy:
         subscriber_text: int = 262144,
         replay_events: int = 1024,
         reauthorize_interval: float = 60.0,
+        blocking_warning: float = 0.5,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -442,6 +443,8 @@ class StateRestored: ...
 class ChainError:
     error: Exception
     unsaved: bool
+    turn_id: str | None
+    source: str
 
 class ToolIgnoresCancellation:
     call: ToolCall
@@ -459,6 +462,7 @@ class AgentStateUpdated:
     state: State
 
 class MiddlewareAction: ...
+class RequestShortened: ...
 class SubAgentEvent: ...
 
 class ModelError:
@@ -560,6 +564,8 @@ class DisplayMessage:
     content: JSON
     status: str
     created_at: datetime.datetime
+    turn_id: str | None
+    is_final: bool
 
 # The agent.
 

@@ -99,7 +99,7 @@ async def test_tools_of_one_answer_run_in_parallel(autojump_clock: Any) -> None:
         state = await state_of(sessions)
         check_valid(state.messages)
 
-        assert {"3.0 done", "1.0 done", "2.0 done"} == {one.content for message in state.messages for one in message.results}
+        assert {"3.0 done", "1.0 done", "2.0 done"} == {result.content for message in state.messages for result in message.results}
         assert ["user", "assistant", "tool", "tool", "tool", "assistant"] == [message.role for message in state.messages]
         check_valid(agent.model.requests[-1].messages)
         assert 2 == len(agent.model.requests)
@@ -369,10 +369,10 @@ async def test_tool_in_a_thread_that_returns_anything_after_its_effect() -> None
     agent = make_agent([Call("pay", kind=kind) for kind in RETURNED], "done", tools=[pay])
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert sorted(RETURNED) == sorted(paid)
-        assert {"completed"} == {one.status for one in results}
+        assert {"completed"} == {result.status for result in results}
 
 
 async def test_tool_that_returns_a_coroutine() -> None:
@@ -393,7 +393,7 @@ async def test_tool_that_returns_a_coroutine() -> None:
     agent = make_agent([Call("wrapped", amount=5), Call("wrapped", amount=6)], "done", tools=[wrapped])
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == sorted((one.status, one.content) for one in results)
         assert [5] == paid
@@ -419,7 +419,7 @@ async def test_tool_that_returns_images_and_files(autojump_clock: Any) -> None:
         (model,) = [agent.model]
         assert isinstance(model, ScriptedModel)
         for request in model.requests[1:]:
-            results = {one.name: one for message in request.messages for one in message.results}
+            results = {result.name: result for message in request.messages for result in message.results}
             assert [(picture, sheet), (picture,)] == [results["look"].media, results["shoot"].media]
             assert '{"size": 3, "shot": "[image: image/png, 3 bytes]"}' == results["shoot"].content
         rows = (await sessions.history("c")).rows

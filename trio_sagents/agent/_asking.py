@@ -6,7 +6,7 @@ import attrs
 
 from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._middleware import Pipeline, around_calls
 from trio_sagents.agent._model import ModelAnswer
 from trio_sagents.agent._shortening import ask_fitting
 from trio_sagents.agent._tools import Tool
@@ -26,7 +26,7 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
 
     Cancellation: the text so far stays in `context.progress.draft`.
     """
-    for middleware, hook_context in pipeline.around_calls("before_model", context, context.turn_id):
+    for middleware, hook_context in around_calls(pipeline, "before_model", context, context.turn_id):
         request = await pipeline.call(middleware, "before_model", hook_context, request)
         if not isinstance(request, ModelRequest):
             raise MiddlewareError(id_of(middleware), "before_model") from TypeError(
@@ -41,7 +41,7 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
         return answer
 
     step: Ask = innermost
-    for middleware, hook_context in reversed(pipeline.around_calls("around_model", context, context.turn_id)):
+    for middleware, hook_context in reversed(around_calls(pipeline, "around_model", context, context.turn_id)):
         step = _around(pipeline, middleware, step, hook_context)
     answer = await step(request)
     for middleware in reversed(pipeline.having("after_model")):

@@ -6,32 +6,41 @@ request first (`shorten_request`, as `Summarization` does by a summary); what is
 refused request costs nothing, so it is made shorter in steps, and as much of the conversation stays as fits. The size that the model
 took is kept in the metadata of the conversation, and the next requests are shortened before they are sent.
 
-If the provider refuses a request for its content, and messages of earlier turns have images or files, it is asked once more without
-those: the address of an image that was fetched once may be gone. If that helps, they are not sent any more.
+If the provider refuses a request for its content, something in the earlier turns may be the reason: the address of an image that was
+fetched once may be gone, or a rule of the provider may be new. So the provider is asked again without the images and files of earlier
+turns, and then without those turns. If it helps to leave out images and files, they are not sent any more. If nothing helps, what is
+new was refused: the turn fails, and its messages are not sent any more (`conversation.turn_steps.cut`).
 
 The stored history is not changed by any of this.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
 from trio_sagents.agent._attempts import ask_models
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._middleware import Pipeline, around_calls
 from trio_sagents.agent._model import ModelAnswer, name_of
 from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.json import JSON
-from trio_sagents.data.reading import LIMITS, UNSENT_MEDIA, has_media, known_limit, shortened, unread, without_media_of
+from trio_sagents.data.reading import (
+    LIMITS,
+    REFUSED,
+    UNSENT_MEDIA,
+    has_media,
+    known_limit,
+    shortened,
+    unread,
+    without_history,
+    without_media_of,
+)
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import MiddlewareError, ModelFailed
 
 SHARES: Final = (0.7, 0.35, 0.15, 0.05)
 """Which share of a refused request the next ones may have, one after the other."""
-REFUSED: Final = frozenset({"refused_content", "invalid_request"})
-"""Kinds of failures that the content of the request may have caused."""
 
 
 @attrs.frozen
@@ -84,29 +93,42 @@ async def ask_fitting(pipeline: Pipeline, request: ModelRequest, context: TurnCo
 
 
 async def _ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -> ModelAnswer:
-    """Ask the models; once more without the media of earlier turns if the provider refuses the content of the request."""
+    """Ask the models; if the provider refuses the content, ask once more without the media of earlier turns, then without those turns.
+
+    A refusal of all these requests is about what is new; the error is that of the first request.
+    """
     try:
         return await ask_models(pipeline.agent, request, context)
     except ModelFailed as exc:
-        read = _with_old_media(request)
-        if exc.kind not in REFUSED or not read:
+        if exc.kind not in REFUSED:
             raise
         failed = exc
-    messages = tuple(without_media_of(message) if message.message_id in read else message for message in request.messages)
+    answer: ModelAnswer | None = None
+    fresh = set(unread(request.messages))
+    shown = tuple(message.message_id for message in request.messages if message.message_id not in fresh and has_media(message))
+    if shown:
+        messages = tuple(without_media_of(message) if message.message_id in shown else message for message in request.messages)
+        answer = await _ask_again(pipeline, attrs.evolve(request, messages=messages), context)
+        if answer is not None:
+            message = attrs.evolve(answer.message, metadata={**answer.message.metadata, UNSENT_MEDIA: list(shown)})
+            return attrs.evolve(answer, message=message)
+    alone = without_history(request)
+    if alone is not request:
+        answer = await _ask_again(pipeline, alone, context)
+    if answer is None:
+        raise failed
+    context.publish(RequestShortened(context.turn_id, estimate_tokens(request), estimate_tokens(alone)))
+    return answer
+
+
+async def _ask_again(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -> ModelAnswer | None:
+    """Return an answer to a request with less content; None if the provider refuses its content, too."""
     try:
-        answer = await ask_models(pipeline.agent, attrs.evolve(request, messages=messages), context)
+        return await ask_models(pipeline.agent, request, context)
     except ModelFailed as exc:
         if exc.kind in REFUSED:
-            raise failed from exc
+            return None
         raise
-    message = attrs.evolve(answer.message, metadata={**answer.message.metadata, UNSENT_MEDIA: list(read)})
-    return attrs.evolve(answer, message=message)
-
-
-def _with_old_media(request: ModelRequest) -> Sequence[str]:
-    """Return the ids of the messages with images or files that an earlier answer has read."""
-    fresh = set(unread(request.messages))
-    return tuple(message.message_id for message in request.messages if message.message_id not in fresh and has_media(message))
 
 
 async def _shorter(
@@ -114,7 +136,7 @@ async def _shorter(
 ) -> ModelRequest:
     """Return a request of at most about this many tokens, as far as that is possible."""
     if asks_middleware:
-        for middleware, hook_context in pipeline.around_calls("shorten_request", context, context.turn_id):
+        for middleware, hook_context in around_calls(pipeline, "shorten_request", context, context.turn_id):
             if estimate_tokens(request) <= most:
                 break
             found = await pipeline.call(middleware, "shorten_request", hook_context, request, most)

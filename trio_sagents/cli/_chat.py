@@ -28,7 +28,8 @@ from trio_sagents import (
 from trio_sagents.cli._catalogue import Catalogue
 from trio_sagents.cli._commands import Commands, todos_text
 from trio_sagents.cli._deciding import Deciding, waiting_pieces
-from trio_sagents.cli._keyboard import PROMPT, Keyboard, Line, Read, Signal, open_keyboard
+from trio_sagents.cli._keyboard import open_keyboard
+from trio_sagents.cli._lines import PROMPT, Keyboard, Line, Read, Signal
 from trio_sagents.cli._render import TurnView
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Opened, Options, Setup

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from trio_sagents import Approve, Decision, Edit, PendingCall, Reject
-from trio_sagents.cli._keyboard import Line, Read, Signal
+from trio_sagents.cli._lines import Line, Read, Signal
 from trio_sagents.cli._preview import MAX_LINES, arguments_text, asking, call_lines, parse_answer, parse_arguments
 from trio_sagents.cli._words import Piece
 

@@ -1,6 +1,6 @@
 """What the middleware of the chat tells its viewers, as lines."""
 
-from trio_sagents import MiddlewareEvent
+from trio_sagents import MiddlewareEvent, RequestShortened
 from trio_sagents.cli._words import Kind, error_text
 from trio_sagents.files import FileChange, FileChangesLost, FileDeleted, FileEditLost, FileMoved, FileSaved, FileSaveFailed, FileUpdated
 from trio_sagents.middleware import SummaryFailed, SummaryMade, SummaryStarted, TitleGenerated
@@ -18,6 +18,8 @@ def news_text(event: MiddlewareEvent) -> tuple[str, Kind]:
             return f"[summed up: the model reads about {tokens} tokens; nothing is lost here]", "note"
         case SummaryFailed(error=error):
             return f"[no summary: {error_text(error)}; the model reads all of it]", "note"
+        case RequestShortened(tokens=tokens):
+            return f"[too long for the model: it reads about {tokens} tokens of the conversation now; nothing is lost here]", "note"
         case FilesChanged(change=change):
             return _change_text(change)
         case _:

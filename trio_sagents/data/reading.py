@@ -21,6 +21,8 @@ from trio_sagents.data.requests import ModelRequest
 
 LIMITS: Final = "context_limits"
 """In the metadata of a conversation: by the name of the model, the estimated tokens of a request that the model takes."""
+REFUSED: Final = frozenset({"refused_content", "invalid_request"})
+"""The kinds of `ModelFailed` that the content of a request may have caused: the same content would be refused again."""
 UNSENT: Final = "unsent"
 UNSENT_MEDIA: Final = "unsent_media"
 NOT_SENT: Final = "[A message of the person was here. The provider of the model refused it, so you cannot see it.]"
@@ -87,6 +89,16 @@ def without_media_of(message: Message) -> Message:
     return attrs.evolve(message, parts=parts)
 
 
+def without_history(request: ModelRequest) -> ModelRequest:
+    """Return a request with nothing of the turns before the last message of a person; the same request if there is nothing before."""
+    messages = request.messages
+    leading, asked = _leading(messages), _questions(messages)
+    if not asked or asked[0] == leading:
+        return request
+    kept = messages[asked[0] :]
+    return attrs.evolve(request, messages=(*messages[:leading], *_note(messages, kept), *kept))
+
+
 # ── what is too long
 
 
@@ -104,19 +116,32 @@ def shortened(request: ModelRequest, most_tokens: float) -> ModelRequest:
     """
     messages = list(request.messages)
     most = most_tokens - estimate_tokens(attrs.evolve(request, messages=()))
-    answered = _question(messages)
+    asked = _questions(messages)
     fresh = _fresh(messages)
-    _cut_largest(messages, lambda place: place < fresh and (place < answered or messages[place].role != "user"), most)
-    rest = _leave_out(messages, most, answered)
+    _cut_largest(messages, lambda place: place < fresh and place not in asked, most)
+    rest = _leave_out(messages, most, asked)
     if messages_tokens(rest) > most:
         _cut_largest(messages, lambda place: messages[place].role == "tool", most)
-        rest = _leave_out(messages, most, answered)
+        rest = _leave_out(messages, most, asked)
     return attrs.evolve(request, messages=rest)
 
 
-def _question(messages: Sequence[Message]) -> int:
-    """Return the place of the last message of a person; the number of the messages if there is none."""
-    return next((place for place in range(len(messages) - 1, -1, -1) if messages[place].role == "user"), len(messages))
+def _leading(messages: Sequence[Message]) -> int:
+    """Return how many instructions are at the beginning."""
+    return next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
+
+
+def _questions(messages: Sequence[Message]) -> Sequence[int]:
+    """Return the places of the messages that the turn answers: those of people in the turn of the last message, or at the end."""
+    turn_id = messages[-1].turn_id if messages else None
+    people = [place for place, message in enumerate(messages) if message.role == "user"]
+    of_turn = [place for place in people if turn_id is not None and messages[place].turn_id == turn_id]
+    if of_turn or not people:
+        return of_turn
+    first = last = people[-1]
+    while first > 0 and messages[first - 1].role == "user":
+        first -= 1
+    return range(first, last + 1)
 
 
 def _fresh(messages: Sequence[Message]) -> int:
@@ -177,21 +202,21 @@ def _middle_out(text: str, note: str) -> str:
     return f"{text[:HEAD]}\n[{len(text) - HEAD - TAIL} characters {note}]\n{text[-TAIL:]}"
 
 
-def _leave_out(messages: Sequence[Message], most: float, answered: int) -> Sequence[Message]:
-    """Return the messages without the oldest, as few of them as will do; instructions and the message that is answered stay."""
-    leading = next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
+def _leave_out(messages: Sequence[Message], most: float, asked: Sequence[int]) -> Sequence[Message]:
+    """Return the messages without the oldest, as few of them as will do; instructions and the messages that are answered stay."""
+    leading = _leading(messages)
     weights = [messages_tokens((message,)) for message in messages]
+    if sum(weights) <= most:
+        return tuple(messages)
     around = sum(weights[:leading]) + messages_tokens(_note(messages, messages))  # what is before the first message that stays
     left = sum(weights[leading:])
-    if around + left <= most:
-        return tuple(messages)
     cut, passed = leading, leading
     for place in cut_places(messages, leading, len(messages) - 1):
         left -= sum(weights[passed:place])
         cut = passed = place
-        if around + left + (weights[answered] if place > answered else 0) <= most:
+        if around + left + sum(weights[question] for question in asked if question < cut) <= most:
             break
-    kept = messages[cut:] if cut <= answered else (messages[answered], *messages[cut:])
+    kept = (*(messages[question] for question in asked if question < cut), *messages[cut:])
     return tuple(messages) if cut == leading else (*messages[:leading], *_note(messages, kept), *kept)
 
 

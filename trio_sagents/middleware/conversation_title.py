@@ -7,13 +7,14 @@ from typing import Final
 import attrs
 import trio
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Model
+from trio_sagents.agent import MiddlewareContext, Model
 from trio_sagents.data.config import count_validator, seconds_validator
 from trio_sagents.data.events import MiddlewareAction, MiddlewareEvent
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.outcomes import Completed, TurnOutcome
 from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.exceptions import ModelFailed, SagentsError
+from trio_sagents.middleware._built_in import BuiltIn
 from trio_sagents.middleware._own_calls import Spent, ask_text, check_model, spent_patch
 
 KEY: Final = "title"
@@ -39,7 +40,7 @@ class TitleGenerated(MiddlewareEvent):
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class ConversationTitle(Middleware):
+class ConversationTitle(BuiltIn):
     """Give the conversation a title behind its first completed turn; `TitleGenerated` tells it, lists of conversations show it.
 
     Where no model gives one, the next completed turn tries again. A title that is there is kept. People set one by

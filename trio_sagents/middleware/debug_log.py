@@ -19,12 +19,13 @@ from typing import Final, TypeAlias, cast
 import attrs
 import trio
 
-from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer
+from trio_sagents.agent import MiddlewareContext, ModelAnswer
 from trio_sagents.data.config import count_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome
 from trio_sagents.data.requests import ModelRequest
+from trio_sagents.middleware._built_in import BuiltIn
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 MAX_LINES: Final = 1000
@@ -59,7 +60,7 @@ class _Lines:
 
 
 @attrs.frozen(eq=False)
-class DebugLog(Middleware):
+class DebugLog(BuiltIn):
     """Write what an agent does to a file of its own: turns, model calls, tool calls, with ids, sizes and seconds.
 
     Contents (what people, models and tools say, and the text of errors) are written only with `contents`: they may hold secrets.

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Model, name_of
+from trio_sagents.agent import MiddlewareContext, Model, name_of
 from trio_sagents.data.config import count_validator, function_validator, seconds_validator, type_validator
 from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.data.events import MiddlewareAction, MiddlewareEvent
@@ -23,6 +23,7 @@ from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.reading import cut_places, free_id
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ModelFailed
+from trio_sagents.middleware._built_in import BuiltIn
 from trio_sagents.middleware._own_calls import Spent, ask_text, check_model
 from trio_sagents.middleware._transcripts import MAX_PART, as_text
 
@@ -89,7 +90,7 @@ class _NotShorter(ModelFailed):
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Summarization(Middleware):
+class Summarization(BuiltIn):
     """Has the model read a summary of the older part of a conversation that has become too long.
 
     If a summary cannot be made, cannot be stored, or would not be shorter, nothing changes: the turn continues with the whole history.

@@ -10,16 +10,16 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolContext
+from trio_sagents.agent import MiddlewareContext, Tool, ToolContext
 from trio_sagents.data.config import count_validator
 from trio_sagents.data.json import JSON
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.todos import Todo, TodoStatus
+from trio_sagents.middleware._built_in import BuiltIn
 
 MAX_CONTENT: Final = 1000
 """Characters that a todo may have."""
 MAX_ID: Final = 10**9
-RESOLVED: Final = frozenset({"completed", "cancelled"})
 _KEY: Final = "answer"
 _NUMBER: Final = re.compile(r"\s*0*([1-9][0-9]{0,9})\s*")
 
@@ -84,7 +84,7 @@ def write(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> 
         _add(todos, writers, place, writing)
     if len(todos) > max_items:
         raise TodosInvalid(f"there would be {len(todos)} todos; {max_items} is the limit: join some, or leave out what is done")
-    if all(todo.status in RESOLVED for todo in todos.values()):
+    if not any(todo.is_open for todo in todos.values()):
         return ()
     return tuple(todos[number] for number in sorted(todos))
 
@@ -137,7 +137,7 @@ def listed(todos: Sequence[Todo]) -> str:
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class TodoList(Middleware):
+class TodoList(BuiltIn):
     """Give the agent the tool `write_todos`, and show it its list with each request.
 
     The list is durable; viewers get `TodosUpdated`, and `State.todos` has it.

@@ -17,6 +17,7 @@ from opentelemetry.trace import Span, SpanKind, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.data.outcomes import TurnOutcome
@@ -36,17 +37,31 @@ class Tracing(Middleware):
     its first message was posted. Spans hold no contents, and of errors only the type, unless `contents` is set.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None, *, contents: bool = False, provider_name: str | None = None) -> None:
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        *,
+        contents: bool = False,
+        provider_name: str | None = None,
+        id: str | None = None,  # noqa: A002  # as of all middleware of the library
+    ) -> None:
         """Take what is needed for spans.
 
         Args:
             tracer_provider: None takes the global one.
             contents: whether spans hold prompts, messages, arguments and results: whoever reads the traces reads them.
             provider_name: for "gen_ai.provider.name"; None takes what is known of the model's class.
+            id: the id of the middleware; None is the name of the class.
         """
+        self._id = None if id is None else check_id("id", id)
         self._tracer = trace.get_tracer("trio_sagents", tracer_provider=tracer_provider)
         self._contents = contents
         self._provider_name = provider_name
+
+    @property
+    def middleware_id(self) -> str:
+        """The id that was given; else the name of the class."""
+        return type(self).__name__ if self._id is None else self._id
 
     async def on_start(self, context: MiddlewareContext) -> None:
         """Start the session's span.

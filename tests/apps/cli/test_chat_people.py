@@ -322,7 +322,7 @@ def test_the_files_of_the_folder(chat: Chat) -> None:
         child.expect(r"replace_file_text /docs/a.txt\r\n  - world\r\n  \+ moon\r\n")
         child.expect(CHOOSE)
         child.send("a\r")
-        child.expect(r"Replaced it in /docs/a.txt\.\r\n.*> ")
+        child.expect(r"Replaced the text in /docs/a.txt\.\r\n.*> ")
         assert (chat.folder / "docs" / "a.txt").read_text() == "hello\nmoon\n"
         child.send("move docs/a.txt to b.txt\r")
         child.expect("move_file /docs/a.txt → /b.txt\r\n")

@@ -202,3 +202,39 @@ def test_killed_again_and_again(chat: Chat) -> None:
     assert "(offline) 9+9 = 18\n" in done.stdout
     assert done.stdout.count("[cut by a crash]") >= 1
     assert check == ("ok",)
+
+
+def test_a_line_that_the_terminal_cuts_is_not_sent(chat: Chat) -> None:
+    """Of a very long line the plain reader gets only the beginning: the person is told, nothing is sent, and the next line is."""
+    with chat.terminal("--plain") as child:
+        child.expect(PLAIN_PROMPT)
+        for _ in range(60):
+            child.send("x" * 100)
+            child.expect([r"x{50}|\a", pexpect.TIMEOUT], timeout=0.05)  # what a terminal echoes is read, or it takes no more
+        child.send("END\r")
+        child.expect("not sent: this line is too long")
+        child.expect(PLAIN_PROMPT)
+        child.send("what is 3+4?\r")
+        child.expect(r"3\+4 = 7")
+        child.expect(PLAIN_PROMPT)
+        child.send("/quit\r")
+
+        assert leave(child) == 0
+    tail = chat.run(said="").stdout
+    assert "xxx" not in tail
+
+
+def test_a_long_line_is_sent_whole(chat: Chat) -> None:
+    """A line that just fits is sent, and so is a longer one from a pipe."""
+    with chat.terminal("--plain") as child:
+        child.expect(PLAIN_PROMPT)
+        for _ in range(40):
+            child.send("y" * 100)
+            child.expect("y{50}")
+        child.send("END\r")
+        child.expect(r"\(offline\)")
+        child.expect(PLAIN_PROMPT)
+        child.send("/quit\r")
+
+        assert leave(child) == 0
+    assert "z" * 6000 + "END" in chat.run(said="z" * 6000 + "END\n").stdout

@@ -87,8 +87,8 @@ async def quirky_streams(server: QuirkyServer, mutate: Mutate, on_lost: Callable
                 try:
                     for text in server.answer(line):
                         for data in mutate(text):
-                            for each in read_messages(data.encode(errors="surrogatepass")):
-                                await to_session.send(SessionMessage(each))
+                            for parsed in read_messages(data.encode(errors="surrogatepass")):
+                                await to_session.send(SessionMessage(parsed))
                 except Ended:
                     on_lost()
                     return

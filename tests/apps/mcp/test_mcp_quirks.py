@@ -444,7 +444,7 @@ async def test_server_with_a_tool_of_a_taken_name(monkeypatch: pytest.MonkeyPatc
         async with opened(agent) as sessions:
             await told(sessions)
             await told(sessions)
-    results = {each.name: each.content for message in model.requests[-1].messages for each in message.results}
+    results = {result.name: result.content for message in model.requests[-1].messages for result in message.results}
 
     assert (["a"], {"echo": "here", "memory_echo": '{"text": "b"}'}) == (own, results)
     assert ["echo", "memory_echo"] == [tool.name for tool in model.requests[0].tools]
