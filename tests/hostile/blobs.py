@@ -45,10 +45,10 @@ def _text(value: object) -> str:
 
 def _blob(messages: Sequence[Message], queue: Sequence[Message] = (), **state: Any) -> Blob:
     return Blob(
-        tuple(_text(encode_message(one)) for one in messages),
-        tuple(_text(encode_message(one)) for one in queue),
+        tuple(_text(encode_message(message)) for message in messages),
+        tuple(_text(encode_message(message)) for message in queue),
         tuple((name, _text(value)) for name, value in state.items()),
-        tuple((one.message_id, one.digest) for one in (*messages, *queue) if one.digest),
+        tuple((message.message_id, message.digest) for message in (*messages, *queue) if message.digest),
     )
 
 
@@ -497,8 +497,8 @@ def _wrong_again(ledger: Ledger, messages: Sequence[Message], stored: Conversati
         again = restored(
             attrs.evolve(
                 stored,
-                messages=[json.loads(_text(encode_message(one))) for one in messages],
-                queue=[json.loads(_text(encode_message(one))) for one in ledger.queue.values()],
+                messages=[json.loads(_text(encode_message(message))) for message in messages],
+                queue=[json.loads(_text(encode_message(message))) for message in ledger.queue.values()],
                 message_ids=ledger.message_ids,
                 state=json.loads(_text(state)),
             )
@@ -532,9 +532,9 @@ def as_json(blob: Blob) -> dict[str, Any]:
         return {"hex": text.hex()} if isinstance(text, bytes) else text
 
     return {
-        "messages": [plain(one) for one in blob.messages],
-        "queue": [plain(one) for one in blob.queue],
-        "state": {name: plain(one) for name, one in blob.state},
+        "messages": [plain(message) for message in blob.messages],
+        "queue": [plain(message) for message in blob.queue],
+        "state": {name: plain(body) for name, body in blob.state},
         "ids": dict(blob.ids),
         "counters": [blob.epoch, blob.revision],
     }

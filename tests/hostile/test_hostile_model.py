@@ -390,9 +390,9 @@ async def test_ids_repeated_over_turns(autojump_clock: Any) -> None:
         messages = (await state_of(sessions)).messages
 
         assert wrong_order(messages, frozenset()) is None
-        assert 24 == len({one.call_id for message in messages for one in message.calls}) == len(set(ran))
+        assert 24 == len({asked.call_id for message in messages for asked in message.calls}) == len(set(ran))
         answers = {result.call_id: result.content for message in messages for result in message.results}
-        assert all(one.arguments["what"] == answers[one.call_id] for message in messages for one in message.calls)
+        assert all(asked.arguments["what"] == answers[asked.call_id] for message in messages for asked in message.calls)
 
 
 # ── on the wire ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -422,7 +422,9 @@ def _damaged(events: list[bytes], how: str) -> Reply:
         case "a number without end":
             return Reply([events[0], sse('{"type": "ping", "x": ' + "9" * 100_000 + "}"), *events[1:]])
         case "other types":
-            return Reply([events[0], *[sse(one) for one in ("null", "[]", "1", '"x"', "{}", '{"type": 7}', '{"choices": 7}')], *events[1:]])
+            return Reply(
+                [events[0], *[sse(data) for data in ("null", "[]", "1", '"x"', "{}", '{"type": 7}', '{"choices": 7}')], *events[1:]]
+            )
         case "a page of HTML":
             return Reply([b"<html>" * 100_000], headers={"content-type": "text/html"})
         case _:
@@ -477,7 +479,7 @@ async def test_hostile_calls_on_the_wire(kind: str) -> None:
         asked = Reply(anthropic_events(*blocks, stop_reason="tool_use"))
         fine = Reply(anthropic_events(text("fine")))
     else:
-        deltas = [one for index in range(4) for one in call_deltas(index, "same", names[index], pieces[index])]
+        deltas = [delta for index in range(4) for delta in call_deltas(index, "same", names[index], pieces[index])]
         asked = Reply(openai_events(*deltas, finish_reason="tool_calls"))
         fine = Reply(openai_events({"content": "fine"}))
 

@@ -40,19 +40,19 @@ REFUSED: Final = (
 def test_lists_are_what_they_say() -> None:
     """Similar ids are different texts in normal form C; each of the others breaks a rule."""
     assert len(set(ALIKE)) == len(ALIKE)
-    for one in ALIKE:
-        composed = unicodedata.normalize("NFC", one)
+    for identifier in ALIKE:
+        composed = unicodedata.normalize("NFC", identifier)
         assert composed == check_id("id", composed)
-    for one in REFUSED:
+    for identifier in REFUSED:
         with pytest.raises(ValueError, match="id must"):
-            check_id("id", one)
+            check_id("id", identifier)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_alike_is_not_the_same(kind: str, tmp_path: Path) -> None:
     """Each of the ids that are alike has its own agent, history, list entry and deletion; none reaches another."""
     store: Any = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "chat.db", synchronous="NORMAL")
-    ids = sorted({unicodedata.normalize("NFC", one) for one in ALIKE})
+    ids = sorted({unicodedata.normalize("NFC", identifier) for identifier in ALIKE})
     async with opened(make_agent(), store=store) as sessions:
         for number, name in enumerate(ids):
             assert f"re: {number}" == await answer_to(sessions, str(number), name)

@@ -4,6 +4,7 @@ The fields are read from the classes: one that is new has no row here, and fails
 """
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -47,6 +48,7 @@ from trio_sagents import (
     TurnLimits,
     UserMessage,
 )
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.data.ids import check_id
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
@@ -424,6 +426,31 @@ async def reauthorize_interval(limit: float, amount: float) -> str:
             return "fine" if await read_all(watch) else "silent"
 
 
+class _Words(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.words.append(record.getMessage())
+
+
+async def blocking_warning(limit: float, amount: float) -> str:
+    """A tool blocks the event loop for so long: "fine" if the log does not say so."""
+    watch, heard, log = LoopWatch(limit, iter((0.0, amount)).__next__), _Words(), logging.getLogger("trio_sagents")
+    log.addHandler(heard)
+    try:
+        with watch.label("tool 'slow'", "c"):
+            pass
+    finally:
+        log.removeHandler(heard)
+    await trio.lowlevel.checkpoint()
+    return "named" if any("blocked the event loop" in words for words in heard.words) else "fine"
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
@@ -444,6 +471,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),
+    "SessionPolicy.blocking_warning": (blocking_warning, 10.0, "named"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
     "TurnLimits.max_calls": (max_calls, 6, "max_calls"),
     "TurnLimits.turn_timeout": (turn_timeout, 10.0, "turn_timeout"),

@@ -87,9 +87,9 @@ SHOWN: Final = {"event", "debug event", "file"}
 HOSTS: Final = {"raised", "traceback"}
 ALLOWED: Final[Mapping[str, set[str]]] = {
     # The messages belong to the conversation: its viewers see them, and its file holds them.
-    "arguments": SHOWN,
+    "arguments": {*SHOWN, "traceback"},  # the tool that fails puts its arguments into its own words
     "result": SHOWN,
-    "tool_error": SHOWN,  # the model reads it, and so do people
+    "tool_error": {*SHOWN, "traceback"},  # the model reads it, so do people, and the host reads it in its log
     "user": SHOWN,
     "seen": {"debug event", "file", "event"},
     # A host's own errors are for the host: it gets them raised, and has the traceback in its log. Viewers get "internal error".
@@ -133,7 +133,7 @@ class Findings:
 
     def error(self, exc: BaseException) -> None:
         """Keep all that an error tells: to the host, and to a browser through the host."""
-        self.put("raised", *(f"{one!s} {one!r}" for one in _chain(exc)))
+        self.put("raised", *(f"{cause!s} {cause!r}" for cause in _chain(exc)))
         if isinstance(exc, SagentsError):
             self.put("raised, as a browser sees it", json.dumps(error_to_dict(exc)))
 
@@ -253,7 +253,7 @@ class Host:
             self.findings.error(exc)
             return exc
         if (error := getattr(outcome, "error", None)) is not None:
-            self.findings.put("raised", *(f"{one!s} {one!r}" for one in _chain(error)))
+            self.findings.put("raised", *(f"{cause!s} {cause!r}" for cause in _chain(error)))
             self.findings.put("raised, as a browser sees it", json.dumps(error_to_dict(error)))
         return outcome
 
@@ -328,7 +328,7 @@ async def cancelled_tools(host: Host) -> None:
     host.model, host.tools = ScriptedModel([Call("stubborn", path=secret("arguments")), "done"]), [stubborn]
     async with host.sessions() as sessions, trio.open_nursery() as nursery:
         nursery.start_soon(host.talk, sessions)
-        while not any("executing" in one for one in host.findings.texts["event"]):
+        while not any("executing" in entry for entry in host.findings.texts["event"]):
             await trio.sleep(0.01)
         await sessions.cancel_turn("c", scope=Login("alice"))
 
@@ -341,7 +341,7 @@ async def crash(host: Host) -> None:
         await host.talk(sessions)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(host.talk, sessions, "again")
-            while sum("TurnStarted" in one for one in host.findings.texts["event"]) < 2:
+            while sum("TurnStarted" in entry for entry in host.findings.texts["event"]) < 2:
                 await trio.sleep(0.01)
             await sessions.stop("c", scope=Login("alice"))
 
@@ -431,8 +431,8 @@ async def test_oracle_sees(host: Host, caplog: pytest.LogCaptureFixture) -> None
     everywhere = "\n".join(findings.texts["event"])
     assert secret("arguments") in everywhere
     assert secret("user") in everywhere
-    assert any(secret("arguments") in one for one in findings.texts["file"])
-    assert any(secret("seen") in one for one in findings.texts["file"])
+    assert any(secret("arguments") in entry for entry in findings.texts["file"])
+    assert any(secret("seen") in entry for entry in findings.texts["file"])
     findings.put("log", f"started with {Login('alice')!r}")
     findings.put("event", base64.b64encode(secret("api_key").encode()).decode())
 
@@ -539,7 +539,7 @@ async def test_host_stores_of_two_kinds(host: Host, caplog: pytest.LogCaptureFix
     collect_logs(host.findings, caplog.records)
 
     assert set() == host.findings.leaks()
-    assert any(secret("rows_error") in one for one in host.findings.texts["traceback"])
+    assert any(secret("rows_error") in entry for entry in host.findings.texts["traceback"])
 
 
 class _Reprs:
@@ -586,7 +586,7 @@ async def test_repr_of_what_lives(name: str, host: Host) -> None:
             }
             shown = repr(held[name])
 
-    assert [] == [one for one in NAMES if secret(one) in shown]
+    assert [] == [name for name in NAMES if secret(name) in shown]
     assert len(shown) < 1000
 
 

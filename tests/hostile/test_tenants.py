@@ -55,7 +55,7 @@ async def _subscribed(attempt: Attempt, channel: Any) -> Any:
     async with attempt.sessions.open_subscriber(scope=attempt.scope) as subscriber:
         await subscriber.subscribe(attempt.conversation_id, channel=channel)
         state = list(subscriber.subscriptions.values())
-        return state, [type(one.event).__name__ for one in await read_all(subscriber)]
+        return state, [type(envelope.event).__name__ for envelope in await read_all(subscriber)]
 
 
 async def _heard(attempt: Attempt) -> Any:
@@ -63,7 +63,7 @@ async def _heard(attempt: Attempt) -> Any:
         await subscriber.subscribe(attempt.conversation_id)
         with trio.move_on_after(1):
             async for batch in subscriber.batches():
-                return [type(one.event).__name__ for one in batch]
+                return [type(envelope.event).__name__ for envelope in batch]
         return []
 
 
@@ -93,24 +93,24 @@ def _approval() -> Any:
 
 
 LOOKS: Final[Mapping[str, Entry]] = {
-    "Sessions.running": lambda one: one.sessions.running(one.conversation_id, scope=one.scope),
-    "Sessions.stop": lambda one: one.sessions.stop(one.conversation_id, scope=one.scope),
-    "Sessions.cancel_turn": lambda one: one.sessions.cancel_turn(one.conversation_id, scope=one.scope),
-    "Sessions.get": lambda one: one.sessions.get(one.conversation_id, scope=one.scope),
-    "Sessions.agent_info": lambda one: one.sessions.agent_info(one.conversation_id, scope=one.scope),
-    "Sessions.history": lambda one: one.sessions.history(one.conversation_id, scope=one.scope),
-    "Sessions.delete": lambda one: one.sessions.delete(one.conversation_id, scope=one.scope),
-    "Sessions.dismiss": lambda one: one.sessions.dismiss(one.conversation_id, scope=one.scope),
-    "Sessions.resume": lambda one: one.sessions.resume(one.conversation_id, [_approval()], scope=one.scope),
-    "Subscriber.subscribe": lambda one: _subscribed(one, "main"),
-    "Subscriber.subscribe to debug": lambda one: _subscribed(one, "debug"),
+    "Sessions.running": lambda at: at.sessions.running(at.conversation_id, scope=at.scope),
+    "Sessions.stop": lambda at: at.sessions.stop(at.conversation_id, scope=at.scope),
+    "Sessions.cancel_turn": lambda at: at.sessions.cancel_turn(at.conversation_id, scope=at.scope),
+    "Sessions.get": lambda at: at.sessions.get(at.conversation_id, scope=at.scope),
+    "Sessions.agent_info": lambda at: at.sessions.agent_info(at.conversation_id, scope=at.scope),
+    "Sessions.history": lambda at: at.sessions.history(at.conversation_id, scope=at.scope),
+    "Sessions.delete": lambda at: at.sessions.delete(at.conversation_id, scope=at.scope),
+    "Sessions.dismiss": lambda at: at.sessions.dismiss(at.conversation_id, scope=at.scope),
+    "Sessions.resume": lambda at: at.sessions.resume(at.conversation_id, [_approval()], scope=at.scope),
+    "Subscriber.subscribe": lambda at: _subscribed(at, "main"),
+    "Subscriber.subscribe to debug": lambda at: _subscribed(at, "debug"),
     "Subscriber.batches": _heard,
     "Subscriber.unsubscribe": _unsubscribed,
 }
 """These start nothing, so what they say of a conversation that is missing can be had."""
 STARTS: Final[Mapping[str, Entry]] = {
-    "Sessions.start": lambda one: one.sessions.start(one.conversation_id, scope=one.scope),
-    "Sessions.post": lambda one: one.sessions.post(one.conversation_id, "let me in", scope=one.scope),
+    "Sessions.start": lambda at: at.sessions.start(at.conversation_id, scope=at.scope),
+    "Sessions.post": lambda at: at.sessions.post(at.conversation_id, "let me in", scope=at.scope),
     "Sessions.ensure_running": _ensured,
     "Sessions.watch": _watched,
     "Sessions.page": _paged,
@@ -123,17 +123,17 @@ LISTS: Final[Mapping[str, Callable[[Sessions, Any], Awaitable[Any]]]] = {
     "Sessions.conversations": lambda sessions, scope: sessions.conversations(scope=scope),
 }
 HANDLE: Final[Mapping[str, Entry]] = {
-    "AgentHandle.post": lambda one: one.agent.post("let me in"),
-    "AgentHandle.cancel_turn": lambda one: one.agent.cancel_turn(),
-    "AgentHandle.touch": lambda one: one.agent.touch(),
-    "AgentHandle.info": lambda one: one.agent.info(),
-    "AgentHandle.state": lambda one: one.agent.state(),
-    "AgentHandle.wait_idle": lambda one: one.agent.wait_idle(),
-    "AgentHandle.wait_ended": lambda one: one.agent.wait_ended(),
-    "AgentHandle.stop": lambda one: one.agent.stop(),
-    "AgentHandle.resume": lambda one: one.agent.resume([_approval()]),
-    "AgentHandle.dismiss": lambda one: one.agent.dismiss(),
-    "AgentHandle.notify_middleware": lambda one: one.agent.notify_middleware("Files", {}),
+    "AgentHandle.post": lambda at: at.agent.post("let me in"),
+    "AgentHandle.cancel_turn": lambda at: at.agent.cancel_turn(),
+    "AgentHandle.touch": lambda at: at.agent.touch(),
+    "AgentHandle.info": lambda at: at.agent.info(),
+    "AgentHandle.state": lambda at: at.agent.state(),
+    "AgentHandle.wait_idle": lambda at: at.agent.wait_idle(),
+    "AgentHandle.wait_ended": lambda at: at.agent.wait_ended(),
+    "AgentHandle.stop": lambda at: at.agent.stop(),
+    "AgentHandle.resume": lambda at: at.agent.resume([_approval()]),
+    "AgentHandle.dismiss": lambda at: at.agent.dismiss(),
+    "AgentHandle.notify_middleware": lambda at: at.agent.notify_middleware("Files", {}),
 }
 NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Sessions.open_subscriber": "opens a mailbox; each subscription is asked for",
@@ -431,7 +431,7 @@ async def test_events_reach_their_own_tenant_alone(autojump_clock: Any) -> None:
             heard = {"a": await read_all(alice), "b": await read_all(bob)}
 
         for conversation_id, envelopes in heard.items():
-            assert {conversation_id} == {one.conversation_id for one in envelopes}
+            assert {conversation_id} == {envelope.conversation_id for envelope in envelopes}
             assert len(envelopes) > 10
             other = "bob" if conversation_id == "a" else "alice"
-            assert not any(f"{other}'s word" in repr(one) for one in envelopes)
+            assert not any(f"{other}'s word" in repr(envelope) for envelope in envelopes)

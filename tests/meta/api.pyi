@@ -69,6 +69,7 @@ class SessionPolicy:
         subscriber_text: int = 262144,
         replay_events: int = 1024,
         reauthorize_interval: float = 60.0,
+        blocking_warning: float = 0.5,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -442,6 +443,8 @@ class StateRestored: ...
 class ChainError:
     error: Exception
     unsaved: bool
+    turn_id: str | None
+    source: str
 
 class ToolIgnoresCancellation:
     call: ToolCall
@@ -561,6 +564,8 @@ class DisplayMessage:
     content: JSON
     status: str
     created_at: datetime.datetime
+    turn_id: str | None
+    is_final: bool
 
 # The agent.
 
@@ -619,6 +624,9 @@ class Tool:
     name: str
     description: str
     parameters: JSON
+    origin: str
+    if_taken: str
+    def tidied(self, arguments: JSON) -> JSON: ...
     version: str
     check: Callable[..., Any] | None
     recovery: Literal["unknown", "repeat"]
@@ -642,7 +650,12 @@ class ToolContext:
     state: State
     publish: Callable[[Event], None]
 
-class ToolResult: ...
+class ToolResult:
+    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ...) -> None: ...
+    content: str
+    is_error: bool
+    value: object
+    media: Sequence[ImagePart | FilePart]
 
 class Message:
     message_id: str

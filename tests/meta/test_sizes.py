@@ -21,9 +21,6 @@ LARGE: Final[Mapping[str, str]] = {
     "data.config.SessionPolicy": "each field is a setting that a host may want to change, and none depends on another",
     "agent._nested.NestedTurn": "it implements the turn's context for a sub-agent, which has as many members as the context",
     "cli._chat.Chat": "to be split: the state of the prompt, the screen and the conversation are in one class",
-    "agent._middleware.Pipeline": "one place knows the middleware of an agent, its tools, and what waits in its calls",
-    "broadcast._exchange.Exchange": "one protocol with the other blocks: what this block tells, what it was told, and when that expires",
-    "broadcast._subscription.Subscription": "one reader's place in the events of all agents of a conversation, and its bounds",
     "supervisor._registry.Entry": "one reservation: its boot, its end, and who waits for either of them",
     "supervisor._live_turn.LiveTurn": "it implements the turn's context, which lists everything that a turn may ask for",
 }

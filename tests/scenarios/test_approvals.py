@@ -410,7 +410,7 @@ async def test_approved_tool_when_it_fails(autojump_clock: Any, backend: Backend
         assert first.calls[0].call_id != second.calls[0].call_id
         assert "sorry" == text_of(await world.decide(Reject(second.calls[0])))
         assert [1] == effects.of("pay")
-        assert ["failed", "cancelled"] == [one.status for message in await world.messages() for one in message.results]
+        assert ["failed", "cancelled"] == [result.status for message in await world.messages() for result in message.results]
 
 
 @pytest.mark.parametrize("arguments", [{"amount": "much"}, {}, {"amount": 1, "to": "me"}, {"amount": None}])

@@ -558,7 +558,7 @@ async def test_documents_of_agents_that_have_ended(autojump_clock: Any) -> None:
         await sessions.stop("c")
         gc.collect()
 
-        assert [] == [one for one in gc.get_objects() if isinstance(one, dict) and one.get("message_id") == "a name of its own"]
+        assert [] == [item for item in gc.get_objects() if isinstance(item, dict) and item.get("message_id") == "a name of its own"]
 
 
 @pytest.mark.parametrize("before", ["-2", " 3 ", "1_0", 3], ids=repr)

@@ -159,10 +159,10 @@ async def test_page_when_a_tool_asks_a_person(autojump_clock: Any) -> None:
         async with sessions.page("c") as other:
             assert other.interrupt == page.interrupt
             await (await sessions.resume("c", [Approve(call) for call in page.interrupt.calls])).wait()
-            for one in (page, other):
-                await drawn(one)
-                assert (None, Status.IDLE, ()) == (one.interrupt, one.status, one.tool_calls)
-                assert await stored(sessions) == list(one.rows)
+            for shown in (page, other):
+                await drawn(shown)
+                assert (None, Status.IDLE, ()) == (shown.interrupt, shown.status, shown.tool_calls)
+                assert await stored(sessions) == list(shown.rows)
 
 
 async def test_page_when_a_tool_runs(autojump_clock: Any) -> None:
@@ -178,8 +178,8 @@ async def test_page_when_a_tool_runs(autojump_clock: Any) -> None:
         await trio.sleep(1)
         await drawn(page)
         async with sessions.page("c") as other:
-            for one in (page, other):
-                assert [("wait", "executing")] == [(call.name, call.status) for call in one.tool_calls]
+            for shown in (page, other):
+                assert [("wait", "executing")] == [(call.name, call.status) for call in shown.tool_calls]
         await trio.sleep(20)
         assert "tool_calls" in parts_in(await drawn(page))
 

@@ -159,8 +159,8 @@ async def test_start_when_the_boot_fails(autojump_clock: Any, stage: str) -> Non
             for _ in range(3):
                 nursery.start_soon(call)
 
-        assert [("c", stage)] * 3 == [(one.conversation_id, one.stage) for one in failures]
-        assert 3 == len({id(one) for one in failures})
+        assert [("c", stage)] * 3 == [(failure.conversation_id, failure.stage) for failure in failures]
+        assert 3 == len({id(failure) for failure in failures})
         assert 0 == sessions.statistics().agents
         assert [] == host.store.commits
         host.mend()
@@ -582,7 +582,7 @@ async def test_initial_subscribers_when_one_is_closed(autojump_clock: Any) -> No
 async def test_initial_subscribers_when_they_come_from_a_generator(autojump_clock: Any) -> None:
     """Whatever can be iterated will do, once."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
-        await sessions.start("c", initial_subscribers=(one for one in [subscriber]))  # type: ignore[arg-type]  # not promised
+        await sessions.start("c", initial_subscribers=(each for each in [subscriber]))  # type: ignore[arg-type]  # not promised
 
         assert {("c", "main"): "subscribed"} == subscriber.subscriptions
 

@@ -30,11 +30,14 @@ from trio_sagents import (
     Cancelled,
     ChainError,
     Completed,
+    Edit,
     Failed,
     FilePart,
     FinishChunk,
     ImagePart,
+    Interrupted,
     LimitExceeded,
+    Middleware,
     ModelFailed,
     RetryPolicy,
     Status,
@@ -55,6 +58,7 @@ from trio_sagents import (
     Usage,
     UsageChunk,
 )
+from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
@@ -95,7 +99,7 @@ async def test_tools_of_one_answer_run_in_parallel(autojump_clock: Any) -> None:
         state = await state_of(sessions)
         check_valid(state.messages)
 
-        assert {"3.0 done", "1.0 done", "2.0 done"} == {one.content for message in state.messages for one in message.results}
+        assert {"3.0 done", "1.0 done", "2.0 done"} == {result.content for message in state.messages for result in message.results}
         assert ["user", "assistant", "tool", "tool", "tool", "assistant"] == [message.role for message in state.messages]
         check_valid(agent.model.requests[-1].messages)
         assert 2 == len(agent.model.requests)
@@ -265,6 +269,36 @@ async def test_tool_results_of_all_kinds(autojump_clock: Any) -> None:
         assert results["odd"][1]
 
 
+class AboveThousand(Middleware):
+    """Has people decide about amounts above 1000, and looks at the arguments as they are."""
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+        amount = call.arguments.get("amount", 0)
+        assert isinstance(amount, int)
+        return pending(call, allowed=("approve", "edit", "reject")) if amount > 1000 else None
+
+
+async def test_gate_when_a_model_writes_loosely(autojump_clock: Any) -> None:
+    """A gate sees the arguments as the function gets them, whatever form the model wrote them in; so do people, and so does an edit."""
+    paid: list[int] = []
+
+    async def pay(amount: int, note: str = "") -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    loose = [Call("pay", amount="5000", note=None), Call("pay", amount=7.0)]
+    async with opened(make_agent(loose, "done", tools=[pay], middleware=[AboveThousand()])) as sessions:
+        outcome = await ask(sessions)
+        assert isinstance(outcome, Interrupted)
+        (call,) = outcome.interrupt.calls
+
+        assert ({"amount": 5000}, [7]) == (call.arguments, paid)
+        outcome = await (await sessions.resume("c", [Edit(call, {"amount": "6000"})])).wait()
+        assert isinstance(outcome, Completed)
+    assert [7, 6000] == paid
+
+
 class Proxy:
     """A proxy of an object that is gone: asking for its class raises an error."""
 
@@ -335,10 +369,10 @@ async def test_tool_in_a_thread_that_returns_anything_after_its_effect() -> None
     agent = make_agent([Call("pay", kind=kind) for kind in RETURNED], "done", tools=[pay])
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert sorted(RETURNED) == sorted(paid)
-        assert {"completed"} == {one.status for one in results}
+        assert {"completed"} == {result.status for result in results}
 
 
 async def test_tool_that_returns_a_coroutine() -> None:
@@ -359,9 +393,9 @@ async def test_tool_that_returns_a_coroutine() -> None:
     agent = make_agent([Call("wrapped", amount=5), Call("wrapped", amount=6)], "done", tools=[wrapped])
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
-        assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == [(one.status, one.content) for one in results]
+        assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == sorted((one.status, one.content) for one in results)
         assert [5] == paid
 
 
@@ -385,7 +419,7 @@ async def test_tool_that_returns_images_and_files(autojump_clock: Any) -> None:
         (model,) = [agent.model]
         assert isinstance(model, ScriptedModel)
         for request in model.requests[1:]:
-            results = {one.name: one for message in request.messages for one in message.results}
+            results = {result.name: result for message in request.messages for result in message.results}
             assert [(picture, sheet), (picture,)] == [results["look"].media, results["shoot"].media]
             assert '{"size": 3, "shot": "[image: image/png, 3 bytes]"}' == results["shoot"].content
         rows = (await sessions.history("c")).rows

@@ -66,8 +66,8 @@ class ProbeFailed(AssertionError):
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the errors in a group, however deep."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
+        for exception in error.exceptions:
+            yield from leaves(exception)
     else:
         yield error
 
@@ -80,7 +80,7 @@ def hold(probe: Probe, seeds: int = SEEDS, cancels: Callable[[int], list[CancelA
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            what = "; ".join(sorted({f"{type(one).__name__}: {one}"[:200] for one in leaves(error)}))
+            what = "; ".join(sorted({f"{type(leave).__name__}: {leave}"[:200] for leave in leaves(error)}))
             raise ProbeFailed(f"{getattr(probe, '__name__', probe)}, seed {seed}: {what}") from error  # noqa: ASYNC104  # the wrong way, on purpose
 
 
@@ -461,7 +461,7 @@ class Reader:
                     batch = list(await batches.__anext__())
                 else:
                     batch = [await self.subscriber.__anext__()]
-                counts = collections.Counter(one.conversation_id for one in batch)
+                counts = collections.Counter(envelope.conversation_id for envelope in batch)
                 if max(counts.values()) > 2 * (CAP + 3):
                     self.problems.append(f"a batch of {counts}")
                 for envelope in batch:
@@ -1041,8 +1041,8 @@ def acknowledge_in_the_caller(patch: Patch) -> None:
             raise
         finally:
             if trio.current_effective_deadline() != -math.inf:
-                for one in waiting.pop(id(self), []):
-                    plain_landed(self, *one)
+                for event in waiting.pop(id(self), []):
+                    plain_landed(self, *event)
         return receipt
 
     patch.setattr(_intake.Intake, "_landed", landed)
@@ -1160,7 +1160,7 @@ def no_gap(patch: Patch) -> None:
     plain = _subscription.Subscription._lagged
 
     def lagged(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return tuple(one for one in plain(self, *args, **kwargs) if not isinstance(one.event, Gap))
+        return tuple(envelope for envelope in plain(self, *args, **kwargs) if not isinstance(envelope.event, Gap))
 
     patch.setattr(_subscription.Subscription, "_lagged", lagged)
 
@@ -1192,7 +1192,7 @@ def one_bounded_channel(patch: Patch) -> None:
     plain = _subscription.Subscription.announce
 
     def announce(self: Any) -> None:
-        if self._announce.__self__.statistics().current_buffer_used < 1:
+        if self._mailbox.announce.__self__.statistics().current_buffer_used < 1:
             plain(self)
 
     patch.setattr(_subscription.Subscription, "announce", announce)

@@ -25,7 +25,7 @@ def plain(value: object) -> Any:
 
 
 @attrs.define
-class Book:
+class ExpectedConversation:
     """One conversation, as its commits tell."""
 
     conversation_id: str

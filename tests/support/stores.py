@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import attrs
 import trio
 
-from tests.support.records import Book, Record, Violation, check, plain
+from tests.support.records import ExpectedConversation, Record, Violation, check, plain
 from trio_sagents import MemoryStore, PersistenceError, SqliteStore
 from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage, Owner
 
@@ -34,10 +34,10 @@ class Picture:
     rows: dict[str, str]
 
 
-def book_of(conversation_id: str, picture: Picture) -> Book:
+def expected_of(conversation_id: str, picture: Picture) -> ExpectedConversation:
     """Return the model of a conversation that is stored already."""
     queue = {record["message_id"]: record for record in picture.queue}
-    return Book(
+    return ExpectedConversation(
         conversation_id, picture.owner, picture.epoch, picture.revision, picture.history, queue, dict(picture.ids), dict(picture.rows)
     )
 
@@ -128,9 +128,9 @@ class WatchedStore:
 
     checks_owner: Literal[True] = True
 
-    def __init__(self, backend: Backend, books: dict[str, Book]) -> None:
+    def __init__(self, backend: Backend, expectations: dict[str, ExpectedConversation]) -> None:
         self.backend = backend
-        self.books = books
+        self.expectations = expectations
         self.armed: dict[str, list[Fault | None]] = {}
         """By conversation: what happens to its next commits, in order; None is nothing."""
         self.armed_loads: dict[str, int] = {}
@@ -145,9 +145,9 @@ class WatchedStore:
         self.violations: list[Violation] = []
         self._pictures: dict[str, tuple[tuple[int, int], Picture]] = {}
 
-    def book(self, conversation_id: str) -> Book:
+    def expected(self, conversation_id: str) -> ExpectedConversation:
         """Return the model of a conversation."""
-        return self.books.setdefault(conversation_id, Book(conversation_id))
+        return self.expectations.setdefault(conversation_id, ExpectedConversation(conversation_id))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -170,11 +170,13 @@ class WatchedStore:
         try:
             found: Conversation | None = await self.backend.store.load(scope, conversation_id, **inside)
             if found is not None:
-                book = self.book(conversation_id)
-                self._note(lambda: check(found.epoch == book.epoch + 1, "I10", f"a load gave epoch {found.epoch} after {book.epoch}"))
-                self._note(lambda: check(plain(found.messages) == book.history, "I11", "a load gave another history"))
-                self._note(lambda: check(plain(found.queue) == list(book.queue.values()), "I15", "a load gave another queue"))
-                book.epoch = found.epoch
+                expected = self.expected(conversation_id)
+                self._note(
+                    lambda: check(found.epoch == expected.epoch + 1, "I10", f"a load gave epoch {found.epoch} after {expected.epoch}")
+                )
+                self._note(lambda: check(plain(found.messages) == expected.history, "I11", "a load gave another history"))
+                self._note(lambda: check(plain(found.queue) == list(expected.queue.values()), "I15", "a load gave another queue"))
+                expected.epoch = found.epoch
         finally:
             self.busy -= 1
         return found
@@ -195,7 +197,7 @@ class WatchedStore:
             # No checkpoint from the effect to the model: MemoryStore and the lockstep threads answer at once.
             revision: int = await self.backend.store.commit(scope, commit, **({} if owner is UNCHECKED else {"owner": owner}))
             heard = None if fault == "after" else trio.current_time()
-            self._note(lambda: self.book(commit.conversation_id).apply(commit, heard))
+            self._note(lambda: self.expected(commit.conversation_id).apply(commit, heard))
             if fault == "after":
                 self.faults += 1
                 self.lies += 1
@@ -230,20 +232,20 @@ class WatchedStore:
         """Look into the real store. An unchanged conversation is not read again."""
         return self.backend.look(conversation_id)
 
-    def check_books(self) -> None:
+    def check_expectations(self) -> None:
         """Compare the real store with the models. Only while no call is on its way."""
-        for book in self.books.values():
-            seen = self._pictures.get(book.conversation_id)
-            if seen is not None and seen[0] == (book.epoch, book.revision):
+        for expected in self.expectations.values():
+            seen = self._pictures.get(expected.conversation_id)
+            if seen is not None and seen[0] == (expected.epoch, expected.revision):
                 continue
-            picture = self.look(book.conversation_id)
+            picture = self.look(expected.conversation_id)
             if picture is None:
-                check(not book.is_stored, "I13", f"conversation {book.conversation_id} is gone from the store")
+                check(not expected.is_stored, "I13", f"conversation {expected.conversation_id} is gone from the store")
                 continue
-            self._pictures[book.conversation_id] = ((book.epoch, book.revision), picture)
-            check(picture.revision == book.revision, "I10", f"the store is at {picture.revision}, the commits at {book.revision}")
-            check(picture.epoch == book.epoch, "I10", f"the store has epoch {picture.epoch}, the loads gave {book.epoch}")
-            check(picture.history == book.history, "I12", "the stored history is not what was committed")
-            check(picture.queue == list(book.queue.values()), "I12", "the stored queue is not what was committed")
-            check(picture.ids == book.ids, "I12", "the stored message ids are not those that were committed")
-            check(picture.rows == book.rows, "I12", "the stored rows are not those that were committed")
+            self._pictures[expected.conversation_id] = ((expected.epoch, expected.revision), picture)
+            check(picture.revision == expected.revision, "I10", f"the store is at {picture.revision}, the commits at {expected.revision}")
+            check(picture.epoch == expected.epoch, "I10", f"the store has epoch {picture.epoch}, the loads gave {expected.epoch}")
+            check(picture.history == expected.history, "I12", "the stored history is not what was committed")
+            check(picture.queue == list(expected.queue.values()), "I12", "the stored queue is not what was committed")
+            check(picture.ids == expected.ids, "I12", "the stored message ids are not those that were committed")
+            check(picture.rows == expected.rows, "I12", "the stored rows are not those that were committed")

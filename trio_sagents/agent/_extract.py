@@ -76,7 +76,7 @@ async def extract(
     async def run(nursery: trio.Nursery) -> T:
         nested = NestedTurn(_Nowhere(), "extract", "extract", (), nursery)
         nested.ask(text)
-        pipeline = Pipeline(agent)
+        pipeline = Pipeline(agent, conversation_id="extract")
         await pipeline.start(nested)
         outcome = await run_turn(pipeline, nested)
         assert isinstance(outcome, Completed)

@@ -131,7 +131,7 @@ async def claim(
                 )
                 claimed = own if claimed is None else both(claimed, own)
     if claimed is not None:
-        _outermost_first(pipeline)[0].note_waiting_tool(call.call_id, pipeline.known_tool(tool))
+        _outermost_first(pipeline)[0].remembered.tools[call.call_id] = pipeline.known_tool(tool)
     return claimed
 
 
@@ -219,7 +219,9 @@ async def pass_decided(
     decided = decided_call(call, record)
     if decided is None:
         return NotRun("Not run: the decision is about other arguments.")
-    known = _outermost_first(pipeline)[0].waiting_tool(call.call_id)
+    if edits(record):
+        decided = attrs.evolve(decided, arguments=tool.tidied(decided.arguments))  # as the gates have to see them
+    known = _outermost_first(pipeline)[0].remembered.tools.get(call.call_id)
     digest = pipeline.digest_of(tool)
     changed = differences(record.tool_digest, known if pipeline.keeps_objects(tool) else None, tool, digest)
     if not changed and not edits(record):
@@ -232,7 +234,7 @@ async def pass_decided(
     if changed:
         # Somebody decides about the tool as it is now, whether or not a middleware asks for that.
         wanted = wanted or pending(decided, allowed=("approve", "reject"), path=pipeline.path, tool_digest=digest)
-        _outermost_first(pipeline)[0].note_waiting_tool(call.call_id, pipeline.known_tool(tool))
+        _outermost_first(pipeline)[0].remembered.tools[call.call_id] = pipeline.known_tool(tool)
     if wanted is None:
         return decided
     refusal = await refusal_of(tool, decided, context, pipeline.agent.limits.tool_timeout)

@@ -134,7 +134,7 @@ class Steps:
         values = {**self.pipeline.take_values(), **await run_open_calls(self.pipeline, invalid, context, self.run_turn)}
         waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
         if waiting:
-            self.pipeline.keep_values(values)
+            self.pipeline.remembered.values = values
             interrupted = context.interrupt_of(waiting)
             await self._after_turn(Interrupted(copy_of(interrupted.interrupt)))
             await context.interrupt(interrupted, waiting)

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._checks import ERROR_BYTES, context_of, refusal_of
 from trio_sagents.agent._context import TurnContext
@@ -181,7 +182,7 @@ class ToolRun:
         opened.in_thread = not tool.is_async
         context.publish(ToolExecutionUpdated(call, "executing", context.turn_id))
         try:
-            with trio.move_on_after(limits.tool_timeout) as timeout:
+            with self.pipeline.labelled(f"tool {tool.name!r}"), trio.move_on_after(limits.tool_timeout) as timeout:
                 value = await _call(tool, arguments, context.threads)
                 if is_awaitable(value):
                     opened.in_thread = False
@@ -248,12 +249,16 @@ def _contained(error: BaseException, tool: Tool, call: ToolCall, context: TurnCo
     if suspended is not None:
         raise suspended from None
     contained, onward = split(error)
+    where = (tool.name, call.call_id, context.turn_id, context.conversation_id)
     if onward is not None:
         if contained is not None:
-            log.warning("tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained)
+            message = "tool %r raised while it was cancelled, in call %r of turn %r of conversation %r"
+            log_failure(logging.WARNING, contained, message, *where)
         raise onward from None  # the Cancelled in it, without the errors beside it
     if not isinstance(contained, Exception):
+        context.progress.culprit = f"tool {tool.name!r}"  # it crashes the agent, which is logged there
         raise error
+    log_failure(logging.WARNING, contained, "tool %r raised, in call %r of turn %r of conversation %r", *where)
     text, _ = render_output(describe(contained), min(ERROR_BYTES, context.max_tool_output_bytes))
     return _result(call, text, "failed")
 

@@ -10,6 +10,8 @@ The modules, lowest first. Each module imports only modules that come before it 
     _page_view       what a page shows, and when the history has to be read again
     _pubsub          the port for a bus, and the bus inside one process
     _presence_wire   what presences say to each other on a bus
+    _differences     what one presence tells the others of its entries
+    _peers           what is known of the other presences
     _exchange        how the presences on a bus learn each other's entries
     _presence        who is where
 """
@@ -20,11 +22,12 @@ from trio_sagents.broadcast._page_view import PageChange, PageView
 from trio_sagents.broadcast._presence import Presence, PresenceDiff, Tracked
 from trio_sagents.broadcast._pubsub import LocalPubSub, PubSub
 from trio_sagents.broadcast._subscriber import Subscriber
-from trio_sagents.broadcast._subscription import Subscription
+from trio_sagents.broadcast._subscription import Mailbox, Subscription
 
 __all__ = (
     "Feed",
     "LocalPubSub",
+    "Mailbox",
     "PageChange",
     "PagePart",
     "PageView",

@@ -28,7 +28,7 @@ class Backlog:
     is_continued: bool
     """Whether the reader already has something of this agent, so that no event has to say which place the agent's events follow."""
     events: Sequence[Envelope]
-    """In order. The last one is the agent's `AgentShutdown`. May be empty if the reader has taken everything."""
+    """In order; not empty. The last event is the agent's `AgentShutdown`."""
 
 
 def missed(feed: Feed, before: Cursor | None, first: int, *, is_continued: bool) -> Sequence[Envelope]:

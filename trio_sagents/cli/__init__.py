@@ -27,6 +27,7 @@ The modules, lowest first; each one imports only modules that come before it:
     _chat        the interactive chat
     _once        one message, one answer
     _main        the command `trio-sagents`
+    __main__     `python -m trio_sagents.cli`
 """
 
 from trio_sagents.cli._main import main

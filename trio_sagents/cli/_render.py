@@ -292,6 +292,8 @@ class TurnView:
                 yield from self._whole_line(f"[{text}]", "note")
             case "notification" if row.content.get("stop_reason") in CUTS:
                 yield from self._whole_line(f"[no answer] {CUTS[str(row.content['stop_reason'])]}", "note")
+            case "error":
+                yield from self._whole_line(f"error: {one_line(text)}", "error")
             case other:
                 yield from self._whole_line(f"[{other}] {one_line(text)}".rstrip(), "note")
 

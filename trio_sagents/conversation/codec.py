@@ -78,7 +78,7 @@ def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) 
     interrupt, suspended, used = decode_interrupt(known, stored.get("interrupt"))
     state.waiting = None if interrupt is None else Waiting(interrupt, suspended, used)
     state.has_former_keys = FORMER_OPEN_DECISIONS in stored
-    state.open_decisions = _open_decisions(known, stored.get(OPEN_DECISIONS) or stored.get(FORMER_OPEN_DECISIONS) or {})
+    state.open_decisions = _open_decisions(known, stored)
     records = [record for message in state.messages for record in records_of(known, message)]
     records += [record for some in state.open_decisions.values() for record in some]
     if interrupt is not None:
@@ -87,10 +87,15 @@ def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) 
     state.note_decisions(records)
 
 
-def _open_decisions(known: str, stored: JSONValue) -> OpenDecisions:
-    if not isinstance(stored, dict):
-        raise StateError(known, f"the decisions are {type(stored).__name__}, not an object")
-    return {call_id: decode_records(known, records) for call_id, records in stored.items()}
+def _open_decisions(known: str, stored: JSON) -> OpenDecisions:
+    decisions = stored.get(OPEN_DECISIONS)
+    if decisions is None:
+        decisions = stored.get(FORMER_OPEN_DECISIONS)
+    if decisions is None:
+        return {}
+    if not isinstance(decisions, dict):
+        raise StateError(known, f"the decisions are {type(decisions).__name__}, not an object")
+    return {call_id: decode_records(known, records) for call_id, records in decisions.items()}
 
 
 def _suspended(state: ConversationState) -> JSON:

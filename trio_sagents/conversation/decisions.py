@@ -18,6 +18,7 @@ from trio_sagents.conversation.decided import as_run, runs
 from trio_sagents.conversation.expiry import expiry_of_rest
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.conversation.limits import Limits, size_of
+from trio_sagents.conversation.outcomes import totals_of
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step
 from trio_sagents.conversation.rows import call_row
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, Waiting, with_decisions
@@ -26,6 +27,7 @@ from trio_sagents.data.interrupt_wire import encode_record
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind, record_of
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Owner, ToolUpdate
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
@@ -254,7 +256,8 @@ def close_waiting(
     said = {**_had_begun(waiting), **(texts or {})}
     known: ToolStatus = "interrupted"
     closed = [(call, closed_result(call, known, said.get(call.call_id))) for call in open_calls(state.messages)]
-    closing = Closing(interrupt.turn_id, "cancelled", "on_message", cause)
+    totals = totals_of(state.messages, interrupt.turn_id, waiting.used if waiting.used != Usage() else None)
+    closing = Closing(interrupt.turn_id, "cancelled", "on_message", cause, totals=totals)
     step = close_turn(moment, closed, None, closing, decided=_by_open_call(state, waiting, records))
     return attrs.evolve(step, waiting=None, decided=records)
 

@@ -154,6 +154,10 @@ class SessionPolicy:
     gets no more events, as if it had been refused at the beginning. An authorizer that raises, or does not answer within 10 seconds, has
     refused until the next round. Not used with `SameScope`. Not for one session."""
 
+    blocking_warning: float = attrs.field(default=0.5, validator=seconds_validator(minimum_open=True))
+    """How long an `async def` tool or hook may run without a checkpoint before the log names it; `math.inf` turns the watch off. Not for
+    one session: one watch looks at the event loop for all of them."""
+
 
 OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -164,6 +168,7 @@ OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
         "max_sessions_per_scope": "it counts the agents of all sessions of an owner",
         "lease_ttl": "the leases of all sessions are renewed together",
         "reauthorize_interval": "the viewers of all sessions are asked about together",
+        "blocking_warning": "one watch looks at the event loop for all sessions",
     }
 )
 """The fields of `SessionPolicy` that hold for a whole `open_sessions` block, and why one session cannot override them."""

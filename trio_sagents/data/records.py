@@ -27,6 +27,10 @@ UNCHECKED: Final = Unchecked.UNCHECKED
 """Given to a store in the place of an owner: whoever owns the conversation."""
 
 
+OPEN_STATUSES: Final = frozenset({"pending", "executing", "interrupted"})
+"""Statuses of a row that may still change."""
+
+
 @attrs.frozen
 class DisplayMessage:
     """One row of the transcript: what people see of a message."""
@@ -38,9 +42,14 @@ class DisplayMessage:
     content_type: str
     """ "text", "thinking", "image", "file_reference", "tool_call", "tool_result", "notification" or "error"."""
     content: JSON
-    """By content type, such as {"text": ...}; its last row carries "stop_reason" where an answer was cut."""
+    """By content type, such as {"text": ...}; of an "error" {"kind", "text"}, with a kind of `TurnErrorKind`. The last row of an answer
+    that was cut carries "stop_reason"."""
     status: ToolStatus
     created_at: datetime.datetime
+    turn_id: str | None = None
+    """The turn that the row belongs to; None for a message that no turn had taken yet when it was stored, and for older rows."""
+    is_final: bool = True
+    """Whether the row stays as it is; False while a tool call runs, or waits for people."""
 
 
 @attrs.frozen

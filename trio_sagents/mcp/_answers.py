@@ -18,8 +18,9 @@ from mcp_types import (
     JSONRPCRequest,
     JSONRPCResponse,
     RequestId,
+    methods,
 )
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.mcp._wire import UNREADABLE, unwrapped
@@ -31,6 +32,8 @@ MAX_KEPT: Final = 1000
 MAX_TEXT: Final = 64 * 1024
 """Characters that are kept of a text that describes a server or a tool."""
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PAGE: Final[JSON] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+"""What the newest revision wants in a list."""
 _FLAGS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 Warn = Callable[[str], None]
@@ -170,7 +173,7 @@ def repaired_list(result: JSON, warn: Warn) -> JSON:
         listed = []
     tools = [tool for place, entry in enumerate(listed) if (tool := _repaired_tool(entry, place, warn)) is not None]
     cursor = result.get("nextCursor")
-    page: dict[str, JSONValue] = {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    page = {"tools": tools, **_PAGE}
     return {**page, "nextCursor": cursor} if isinstance(cursor, str) and cursor else page
 
 
@@ -184,6 +187,8 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         warn(f"the tool {name[:100]!r} is left out: its schema is not one of an object")
         return None
     tool: dict[str, JSONValue] = {"name": name, "inputSchema": {**schema, "type": "object"}}
+    if isinstance(properties := schema.get("properties"), Mapping):
+        tool["inputSchema"]["properties"] = {key: {} if one is True else one for key, one in properties.items() if one is not False}
     if isinstance(description := entry.get("description"), str):
         tool["description"] = description[:MAX_TEXT]
     if isinstance(title := entry.get("title"), str):
@@ -192,7 +197,21 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         tool["annotations"] = {key: notes[key] for key in _FLAGS if isinstance(notes.get(key), bool)}
         if isinstance(title := notes.get("title"), str):
             tool["annotations"]["title"] = title[:MAX_TEXT]
+    if not _is_taken(tool):
+        warn(f"the tool {name[:100]!r} is left out: its schema is not valid")
+        return None
     return tool
+
+
+def _is_taken(tool: JSON) -> bool:
+    """Return whether the SDK takes a list with this tool alone, in each form that the protocol has had."""
+    page = {"tools": [tool], **_PAGE}
+    try:
+        for version in (HANDSHAKE_PROTOCOL_VERSIONS[-1], MODERN_PROTOCOL_VERSIONS[-1]):
+            methods.validate_server_result("tools/list", version, page)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _kind(value: JSONValue) -> str:

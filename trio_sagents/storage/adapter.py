@@ -26,6 +26,11 @@ class StoreAdapter(Protocol):
     Cancellation: a write is either durable as a whole or changed nothing; a read changes nothing.
     """
 
+    @property
+    def name(self) -> str:
+        """The class of the host's store, for errors and the log."""
+        ...
+
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Return the conversation with its epoch raised, or None if there is none.
 

@@ -82,6 +82,11 @@ class SplitStore:
     `set_interrupted`. Whoever waits for the write waits for them, too."""
     _kept: dict[str, _KeptState] = attrs.field(factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The class of the store of states."""
+        return type(self.states).__name__
+
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the state, and tell the host what it may not know yet."""
         stored = await self._load_state(asker, conversation_id, agent_id)

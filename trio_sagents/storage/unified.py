@@ -61,6 +61,11 @@ class UnifiedStore:
     def _store_compares(self) -> bool:
         return isinstance(self.store, OwnedStore)
 
+    @property
+    def name(self) -> str:
+        """The class of the store."""
+        return type(self.store).__name__
+
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the conversation; nothing is changed if another owner has it, or if `check` refuses it.
 

@@ -270,7 +270,8 @@ class LiveAgent:
 
 def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journal: Journal, nursery: trio.Nursery) -> LiveAgent:
     """Compose an agent. `nursery` is the agent's own: its turns live there, and end with it."""
-    pipeline = Pipeline(blueprint.agent, tools=blueprint.agent.own_tools)
+    agent = blueprint.agent
+    pipeline = Pipeline(agent, tools=agent.own_tools, conversation_id=entry.conversation_id, watch=services.watch)
     journal.transforms = tuple((id_of(middleware), middleware.transform_row) for middleware in pipeline.having("transform_row"))
     lifetime = Lifetime(journal, blueprint, services.timers, services.presence)
     board = StatusBoard(journal=journal, lifetime=lifetime)

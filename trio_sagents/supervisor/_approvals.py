@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
 from trio_sagents.conversation.decisions import (
@@ -219,14 +220,17 @@ class Approvals:
     async def _answer(self, middleware: Opaque, call: PendingCall, decision: Decision) -> str | None:
         """Ask one middleware. An error of the middleware names it; a ValueError refuses the decision."""
         try:
-            text: object = await middleware.answer(self.pipeline.context(middleware, self.turns.host), call, decision)
+            with self.pipeline.labelled(f"middleware {id_of(middleware)!r} (answer)"):
+                text: object = await middleware.answer(self.pipeline.context(middleware, self.turns.host), call, decision)
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"answer must return a str or None, not {type(text).__name__}")
             return None if text is None else check_text(text, "the answer")
         except (ValueError, *EXPECTED):
             raise
         except Exception as exc:
-            raise MiddlewareError(id_of(middleware), "answer") from exc
+            where = (id_of(middleware), self.turns.host.conversation_id)
+            failed = MiddlewareError(id_of(middleware), "answer")
+            raise logged(failed, exc, "the middleware %r failed in answer, in conversation %r", *where) from exc
 
     # ── recording
 

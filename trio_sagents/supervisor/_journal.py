@@ -24,7 +24,7 @@ from trio_sagents.conversation.state import ConversationState, Moment, Step, Unc
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
 from trio_sagents.data.messages import Message
-from trio_sagents.data.records import Commit, Owner, Saved
+from trio_sagents.data.records import Commit, DisplayMessage, Owner, Saved
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import Conflict, PersistenceError
 from trio_sagents.storage import CommitQueue, PendingCommit
@@ -170,9 +170,12 @@ class Journal:
             taken=step.taken,
             message_ids={message.message_id: message.digest or "" for message in step.queued},
             state=encoded.state,
-            rows=transformed(step.rows, self.transforms) if self.transforms else step.rows,
+            rows=self._transformed(step.rows) if self.transforms else step.rows,
             tool_updates=step.tool_updates,
         )
+
+    def _transformed(self, rows: Sequence[DisplayMessage]) -> Sequence[DisplayMessage]:
+        return transformed(rows, self.transforms, self.identity.conversation_id)
 
     def give_up(self) -> None:
         """The agent ends, and the store has not answered: whoever waits for a step learns that nobody knows its outcome."""
@@ -248,7 +251,7 @@ class Journal:
         if saved is not None:
             shown = saved.new, saved.changed
             if saved.by_host and self.transforms:  # the rows of our own stores were transformed before they were stored
-                shown = transformed(saved.new, self.transforms), transformed(saved.changed, self.transforms)
+                shown = self._transformed(saved.new), self._transformed(saved.changed)
             for row in shown[0]:
                 self.publish(DisplayMessageSaved(row))
             for row in shown[1]:

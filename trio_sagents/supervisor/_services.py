@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.timers import Timers
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
 from trio_sagents.data.scopes import Scope
@@ -48,6 +49,8 @@ class Services:
     viewer_admission: ViewerAdmission
     leases: LeaseKeeper | None = None
     """None where no other process is heeded."""
+    watch: LoopWatch | None = None
+    """Names what blocks the event loop; None if nobody watches."""
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
     # Invariant: every open subscription, by conversation, in the order of subscribing, whether an agent is up or not.
     origins: dict[str, Origin] = attrs.field(factory=dict)

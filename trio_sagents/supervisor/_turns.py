@@ -14,18 +14,19 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, must_exit, split
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, Pipeline, run_turn
 from trio_sagents.conversation.status import Happening, happening_of
 from trio_sagents.conversation.turn_steps import TurnRecord
-from trio_sagents.data.errors import public_text
+from trio_sagents.data.errors import public_text, source_of
 from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
 from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.status import HELD, CancelCause
-from trio_sagents.exceptions import PersistenceError
+from trio_sagents.exceptions import MiddlewareError, PersistenceError
 from trio_sagents.supervisor._host import Host
 from trio_sagents.supervisor._live_turn import LiveTurn
 from trio_sagents.supervisor._receipts import Accepted, Receipts
@@ -95,6 +96,7 @@ class Turn:
                 error, onward = split(exc)
                 if error is not None and all(isinstance(leaf, EXPECTED) for leaf in leaves(error)):
                     error = leaves(error)[0]  # of several tools that could not be kept, the first tells enough
+            self._log(error, onward)
             await self._settle(error, onward)
             if onward is not None:
                 raise onward
@@ -102,6 +104,14 @@ class Turn:
                 raise error
         finally:
             del error, onward  # they hold this frame, which holds them
+
+    def _log(self, error: BaseException | None, onward: BaseException | None) -> None:
+        """Log what ended the turn, unless it was logged where it was raised, or crashes the agent, which is logged there."""
+        where = (self.turn_id, self.work.conversation_id)
+        if isinstance(error, MiddlewareError):
+            log_failure(logging.ERROR, error, "a middleware failed in turn %r of conversation %r", *where)
+        elif error is not None and onward is not None:
+            log_failure(logging.ERROR, error, "turn %r of conversation %r raised while it was cancelled", *where)
 
     def cancel(self, cause: CancelCause) -> None:
         """Cut the turn; the agent survives. The first cause wins."""
@@ -166,6 +176,7 @@ class Turn:
                 f"the store did not answer within settle_timeout while a turn of conversation {conversation_id!r} was settled; what the "
                 "turn said last may be stored, or not"
             )
+            error.source = f"store {self.work.services.commits.store.name}"
             self.work.on_end(error)
 
 
@@ -320,7 +331,8 @@ class Turns:
         else:
             host.services.origins.pop(host.conversation_id, None)
         if isinstance(outcome, Failed):
-            host.publish(ChainError(outcome.error, unsaved=unsaved is not None, turn_id=turn.turn_id))
+            source = source_of(outcome.error) or turn.work.progress.culprit
+            host.publish(ChainError(outcome.error, unsaved=unsaved is not None, turn_id=turn.turn_id, source=source))
         if unsaved is not None:
             journal.publish_snapshot()
         host.publish(TurnEnded(turn.turn_id, outcome))

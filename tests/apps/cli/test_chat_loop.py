@@ -26,7 +26,7 @@ from trio_sagents import (
     SingleFactoryRouter,
 )
 from trio_sagents.cli._chat import Chat
-from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal
+from trio_sagents.cli._lines import PROMPT, Line, Read, Signal
 from trio_sagents.cli._models import Choice
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Setup

@@ -63,7 +63,7 @@ Mutate = Callable[[str], Iterable[str]]
 
 
 @asynccontextmanager
-async def _quirky_streams(server: QuirkyServer, mutate: Mutate, on_lost: Callable[[], None]) -> AsyncIterator[Any]:
+async def quirky_streams(server: QuirkyServer, mutate: Mutate, on_lost: Callable[[], None]) -> AsyncIterator[Any]:
     to_session, heard = anyio.create_memory_object_stream[Any](math.inf)
     said, from_session = anyio.create_memory_object_stream[SessionMessage](0)
 
@@ -74,8 +74,8 @@ async def _quirky_streams(server: QuirkyServer, mutate: Mutate, on_lost: Callabl
                 try:
                     for text in server.answer(line):
                         for data in mutate(text):
-                            for one in read_messages(data.encode(errors="surrogatepass")):
-                                await to_session.send(SessionMessage(one))
+                            for parsed in read_messages(data.encode(errors="surrogatepass")):
+                                await to_session.send(SessionMessage(parsed))
                 except Ended:
                     on_lost()
                     return
@@ -93,7 +93,7 @@ async def quirky(
     server: QuirkyServer, monkeypatch: Any, *, mutate: Mutate = lambda line: [line], required: bool = True, **settings: Any
 ) -> AsyncIterator[McpConnection]:
     """Open a connection to a quirky server in this process, in virtual time; its lines are read as those of a child process."""
-    monkeypatch.setattr("trio_sagents.mcp._opening.transport_to", lambda _server, _name, on_lost: _quirky_streams(server, mutate, on_lost))
+    monkeypatch.setattr("trio_sagents.mcp._opening.transport_to", lambda _server, _name, on_lost: quirky_streams(server, mutate, on_lost))
     async with _owned(required=required, **settings) as connection:
         yield connection
 

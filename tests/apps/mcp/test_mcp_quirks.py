@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.apps.mcp._kit import quirky
+from tests.apps.mcp._kit import quirky, quirky_streams
 from tests.apps.mcp.test_mcp_results import PNG
 from trio_sagents import (
     Agent,
@@ -443,7 +444,7 @@ async def test_server_with_a_tool_of_a_taken_name(monkeypatch: pytest.MonkeyPatc
         async with opened(agent) as sessions:
             await told(sessions)
             await told(sessions)
-    results = {one.name: one.content for message in model.requests[-1].messages for one in message.results}
+    results = {result.name: result.content for message in model.requests[-1].messages for result in message.results}
 
     assert (["a"], {"echo": "here", "memory_echo": '{"text": "b"}'}) == (own, results)
     assert ["echo", "memory_echo"] == [tool.name for tool in model.requests[0].tools]
@@ -477,3 +478,79 @@ async def test_memory_when_noted_by_another_clock(autojump_clock: Any) -> None:
     memory._retry_at = trio.current_time() + 1e6
 
     assert 0.0 == memory.delay()
+
+
+# ── agents and their servers ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_post_when_a_shared_server_was_lost(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared server that ended while no agent was up is opened again for the next agent that starts, new or old."""
+    server = QuirkyServer(tools=[{"name": "die"}, ECHO], ends=["die"])
+    async with quirky(server, monkeypatch) as connection:
+        agent = Agent(model=ScriptedModel(use_if_there), middleware=[Mcp(connection)])
+        async with opened(agent) as sessions:
+            for _ in range(2):
+                await told(sessions, "old")
+                await sessions.stop("old")
+                with pytest.raises(McpDisconnected):
+                    await connection.call("die", {})
+                assert not connection.is_connected
+                await told(sessions, "new")
+                await sessions.stop("new")
+
+                assert connection.is_connected
+
+
+async def test_turns_when_a_server_adds_a_tool_of_a_taken_name(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversation goes on, also after a restart: the agent's own tool keeps its name, and the server's gets another one."""
+    own: list[str] = []
+
+    async def order(item: str) -> str:
+        """Order an item."""
+        own.append(item)
+        return "ordered"
+
+    def reply(request: Any) -> Any:
+        return "done" if request.messages[-1].role == "tool" else Call("order", item="tea")
+
+    changed = {"method": "notifications/tools/list_changed"}
+    server = QuirkyServer(notices={"echo": [changed]})
+    async with quirky(server, monkeypatch) as connection:
+        model = ScriptedModel(reply)
+        async with opened(Agent(model=model, tools=[order], middleware=[Mcp(connection)])) as sessions:
+            await told(sessions)
+            server.tools = [ECHO, {"name": "order"}]
+            await connection.call("echo", {})
+            for _ in range(2):
+                await told(sessions)
+                await sessions.stop("c")
+            await told(sessions)
+
+    assert (["tea"] * 4, ["echo"]) == (own, [name for name, _ in server.calls])
+    assert ["order", "echo", "memory_order"] == [tool.name for tool in model.requests[-1].tools]
+
+
+async def test_names_when_two_servers_have_one(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had a name keeps it when another server comes: a name never changes hands in a conversation."""
+    first, second = QuirkyServer(silent=["initialize", "server/discover"]), QuirkyServer()
+    servers = {"first": first, "second": second}
+
+    @asynccontextmanager
+    async def streams(server: StdioServer, name: str, on_lost: Any) -> Any:
+        async with quirky_streams(servers[server.command], lambda line: [line], on_lost) as found:
+            yield found
+
+    monkeypatch.setattr("trio_sagents.mcp._opening.transport_to", streams)
+    model = ScriptedModel(lambda _: "done")
+    middleware = [Mcp(StdioServer(name), name=name) for name in servers]
+    async with opened(Agent(model=model, middleware=middleware)) as sessions:
+        await told(sessions)
+        first.silent = frozenset()
+        await trio.sleep(100)
+        for _ in range(2):
+            await told(sessions)
+            await trio.testing.wait_all_tasks_blocked()
+
+    assert [["echo"], ["first_echo", "echo"]] == [
+        [tool.name for tool in request.tools] for request in (model.requests[0], model.requests[-1])
+    ]

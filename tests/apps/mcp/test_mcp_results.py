@@ -272,7 +272,7 @@ def test_names_when_none_is_given() -> None:
         (lambda: HttpServer("http://[bad"), ValueError, "cannot be read"),
         (lambda: HttpServer(b"http://host"), TypeError, "must be a str"),  # type: ignore[arg-type]
         (lambda: Mcp(StdioServer("x"), start_timeout=0), ValueError, "start_timeout must be > 0"),
-        (lambda: Mcp(StdioServer("x"), call_timeout="1"), TypeError, "call_timeout must be seconds"),  # type: ignore[arg-type]
+        (lambda: Mcp(StdioServer("x"), call_timeout="1"), TypeError, "call_timeout must be a number of seconds"),  # type: ignore[arg-type]
         (lambda: Mcp(StdioServer("x"), reconnects=-1), ValueError, "reconnects must be at least 0"),
         (lambda: Mcp(StdioServer("x"), reconnects=True), TypeError, "reconnects must be an int"),
         (lambda: Mcp(StdioServer("x"), reconnects=0.5), TypeError, "reconnects must be an int"),

@@ -4,13 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import mcp_types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, methods
 
 from trio_sagents.mcp._answers import Answers, repaired_initialize, repaired_list
 from trio_sagents.mcp._schemas import plain_names, take_schema
+from trio_sagents.mcp._tools import make_tools
 from trio_sagents.mcp._wire import PARSE_ERROR, UNREADABLE, WRAPPED, read_messages, unwrapped
 
 
@@ -289,6 +291,27 @@ def test_list_when_it_is_none(result: Any, words: str) -> None:
     warnings: list[str] = []
 
     assert ([], [words]) == (repaired_list(result, warnings.append)["tools"], warnings)
+
+
+KEYS = st.sampled_from(["name", "inputSchema", "type", "properties", "required", "annotations", "title", "$ref", "anyOf", "description"])
+JSONS: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+GOOD = [{"name": f"good-{number}", "inputSchema": {"type": "object", "properties": {"a": {"type": "string"}}}} for number in range(3)]
+
+
+@given(JSONS | st.fixed_dictionaries({"name": st.just("bad"), "inputSchema": JSONS}), st.integers(0, 3))
+def test_list_when_one_entry_is_anything(bad: Any, place: int) -> None:
+    """Whatever one entry is, the others are tools, and the SDK takes the list."""
+    page = repaired_list({"tools": [*GOOD[:place], bad, *GOOD[place:]]}, [].append)
+    for version in ("2024-11-05", "2025-11-25", "2026-07-28"):
+        methods.validate_server_result("tools/list", version, page)
+    listed = mcp_types.ListToolsResult.model_validate(page, by_name=False).tools
+    tools = make_tools(listed, "server", "", lambda *_: None, [].append)  # type: ignore[arg-type, return-value]  # nobody calls
+
+    assert [one["name"] for one in GOOD] == [tool.name for tool in tools if tool.name.startswith("good")]
 
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -132,10 +132,10 @@ async def test_file_is_private(path: Path) -> None:
     store = SqliteStore(path)
     async with store.open():
         await store.commit(None, change())
-        modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
         assert {"chat.db": 0o600, "chat.db-wal": 0o600, "chat.db-shm": 0o600} == modes
 
-    assert ["chat.db"] == [one.name for one in path.parent.iterdir()]
+    assert ["chat.db"] == [file.name for file in path.parent.iterdir()]
 
 
 async def test_use_while_closed(path: Path) -> None:

@@ -94,7 +94,7 @@ async def test_tools_when_tokens_are_used_up(autojump_clock: Any, max_tokens: in
         state = await state_of(sessions)
 
     assert "budget_tokens" == limit_of(outcome)
-    assert statuses == [one.status for message in state.messages for one in message.results]
+    assert statuses == [result.status for message in state.messages for result in message.results]
 
 
 async def test_next_turn_when_budgets_are_per_turn(autojump_clock: Any) -> None:
@@ -212,7 +212,7 @@ async def test_sub_agent_when_it_has_a_budget_of_its_own(autojump_clock: Any) ->
         state = await state_of(sessions)
 
     assert isinstance(outcome, Completed)
-    (result,) = (one for message in state.messages for one in message.results)
+    (result,) = (result for message in state.messages for result in message.results)
     assert "budget_calls exceeded: 3, the limit is 2" in result.content
 
 
@@ -343,9 +343,9 @@ async def test_siblings_when_a_call_is_refused(autojump_clock: Any, limits: Any)
 
     assert limit_of(outcome).startswith("budget_")
     assert ["paid", "paid"] == log
-    results = {one.call_id: one for message in state.messages for one in message.results}
-    assert ["cancelled", "completed", "completed"] == sorted(one.status for one in results.values())
-    refused = next(one for one in results.values() if one.status == "cancelled")
+    results = {result.call_id: result for message in state.messages for result in message.results}
+    assert ["cancelled", "completed", "completed"] == sorted(result.status for result in results.values())
+    refused = next(result for result in results.values() if result.status == "cancelled")
     assert refused.content.startswith("This call was not run: budget_")
 
 
@@ -393,7 +393,7 @@ async def test_tokens_when_nobody_reports_them(autojump_clock: Any, caplog: pyte
         outcomes = [await ask(sessions) for _ in range(4)]
         state = await state_of(sessions)
 
-    assert [Completed, Completed, Failed, Failed] == [type(one) for one in outcomes]
+    assert [Completed, Completed, Failed, Failed] == [type(outcome) for outcome in outcomes]
     assert "budget_tokens" == limit_of(outcomes[2])
     # Two answers of 1,000 tokens, and the first of them read again.
     assert 3000 <= state.metadata["Budget:session"]["spent"]["tokens"] <= 3100
@@ -444,7 +444,7 @@ async def test_tokens_when_middleware_uses_them(autojump_clock: Any) -> None:
 
     assert "S" == state.metadata["title"]
     # Turn 0: 100, and the title's 700. Turn 1: 100. Turn 2: a summary, 700, and 100. Turn 3: a summary, and no answer any more.
-    assert [True, True, True, False, False] == [isinstance(one, Completed) for one in outcomes]
+    assert [True, True, True, False, False] == [isinstance(outcome, Completed) for outcome in outcomes]
     assert ("budget_tokens", 2400) == (limit_of(outcomes[3]), outcomes[3].error.value)  # type: ignore[union-attr]
     assert 3 == len(writer.requests)
 
@@ -511,7 +511,7 @@ async def test_account_when_what_is_stored_is_wrong(autojump_clock: Any, stored:
     async with opened(Router(agent, SessionOpts(fresh_state_attrs={"metadata": metadata}))) as sessions:
         outcomes = [await ask(sessions) for _ in range(3)]
 
-    assert [Completed, Completed, Failed] == [type(one) for one in outcomes]
+    assert [Completed, Completed, Failed] == [type(outcome) for outcome in outcomes]
 
 
 async def test_account_when_it_cannot_be_kept(autojump_clock: Any) -> None:

@@ -117,7 +117,7 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
         message_count,
         [body for (body,) in rows("body FROM messages WHERE conversation = ? ORDER BY place")],
         [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
-        frozenset(one for (one,) in rows("message_id FROM message_ids WHERE conversation = ?")),
+        frozenset(row for (row,) in rows("message_id FROM message_ids WHERE conversation = ?")),
         {key: json.loads(body) for key, body in rows("name, body FROM state WHERE conversation = ?")},
         {row_id: (message_id, role, content, status) for row_id, message_id, role, content, status in rows(shown)},
     )
@@ -216,7 +216,7 @@ class _Conversation:
         if len(self.history) != self.stored.message_count:
             wrong.append(f"{len(self.history)} messages, and should have {self.stored.message_count}")
         everything = [message.message_id for message in (*self.history, *self.queue)]
-        if twice := [one for one, count in Counter(everything).items() if count > 1]:
+        if twice := [item for item, count in Counter(everything).items() if count > 1]:
             wrong.append(f"the messages {twice[:3]} stand twice")
         accepted = {message.message_id for message in (*self.history, *self.queue) if message.role == "user"}
         if accepted != self.stored.message_ids:
@@ -234,7 +234,7 @@ class _Conversation:
         wrong = []
         asked = Counter(call.call_id for call in self.calls)
         answered = Counter(result.call_id for result in self.results)
-        if twice := [one for one, count in (asked + answered).items() if count > 2 or answered[one] > 1]:
+        if twice := [call_id for call_id, count in (asked + answered).items() if count > 2 or answered[call_id] > 1]:
             wrong.append(f"the calls {twice[:3]} have more than one answer")
         if strays := set(answered) - set(asked):
             wrong.append(f"the results {sorted(strays)[:3]} answer no call")
@@ -282,7 +282,11 @@ class _Conversation:
     def acknowledged(self) -> list[str]:
         """Return what was acknowledged and is missing."""
         there = {message.message_id: message for message in (*self.history, *self.queue)}
-        wrong = [f"the message {one} was acknowledged, and is lost" for one in (*self.notes.posted, *self.notes.again) if one not in there]
+        wrong = [
+            f"the message {message_id} was acknowledged, and is lost"
+            for message_id in (*self.notes.posted, *self.notes.again)
+            if message_id not in there
+        ]
         last = {message.turn_id: message for message in self.history if message.role == "assistant" and message.turn_id}
         for message_id, (kind, detail) in self.notes.outcomes.items():
             if message_id in there and not _has_outcome(last.get(there[message_id].turn_id), kind, detail):
@@ -294,9 +298,9 @@ class _Conversation:
         return [*wrong, *self._tools(), *self._decisions()]
 
     def _tools(self) -> list[str]:
-        wrong = [f"the call {one} was run {count} times" for one, count in self.notes.started.items() if count > 1]
+        wrong = [f"the call {call_id} was run {count} times" for call_id, count in self.notes.started.items() if count > 1]
         asked = {call.call_id for call in self.calls}
-        wrong += [f"the call {one} was run, and is not on record" for one in self.notes.started if one not in asked]
+        wrong += [f"the call {call_id} was run, and is not on record" for call_id in self.notes.started if call_id not in asked]
         for result in self.results:
             if result.status == "completed" and result.call_id not in self.notes.finished:
                 wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
@@ -321,7 +325,9 @@ class _Conversation:
             if kinds.get(call_id) != kind:
                 wrong.append(f"the decision {kind} about {call_id} was acknowledged, and {kinds.get(call_id)} is on record")
         for call_id, amount in self.notes.paid.items():
-            allowed = {one for one in self.notes.deciding.get(call_id, ()) if one[0] == self.notes.decided.get(call_id, one[0])}
+            allowed = {
+                decision for decision in self.notes.deciding.get(call_id, ()) if decision[0] == self.notes.decided.get(call_id, decision[0])
+            }
             if not any(kind != "reject" and approved == amount for kind, approved in allowed):
                 wrong.append(f"the call {call_id} paid {amount}, and what was decided is {sorted(allowed)}")
             if kinds.get(call_id) not in {"approve", "edit"}:
@@ -341,12 +347,12 @@ class _Conversation:
         if not undecided:
             return ()
         asking = {call.call_id: message for message in self.history for call in message.calls}
-        return [one for one in self.open_calls if one in undecided and is_gated(asking[one], one)]
+        return [call for call in self.open_calls if call in undecided and is_gated(asking[call], call)]
 
     def cut_calls(self) -> Mapping[str, ToolStatus]:
         """Return the calls that a crash has cut, and what is known of each. A call that had to wait for a person has not begun."""
         not_begun = set(self.not_begun())
-        return {one: "interrupted" if one in not_begun else "unknown" for one in self.open_calls}
+        return {call: "interrupted" if call in not_begun else "unknown" for call in self.open_calls}
 
     def closed(self, cut: Mapping[str, ToolStatus]) -> list[str]:
         """Return what differs from the state that a life which ended normally leaves."""

@@ -1,8 +1,9 @@
-"""The state machine of people in the loop: batches of all kinds, people at several tabs, forgers, crashes and a failing disk.
+"""The state machine of people who decide: all kinds of batches, people at several tabs, forgers, crashes and a failing disk.
 
-After every rule: I24 (what ran is what was allowed), I25 (a decision counts once, for the open interrupt that it names), I26 (taken is
-durable before the first tool starts, and nothing runs twice), I27 (undecided and rejected calls never run, sub-agents' included, and
-no approval outlives its interrupt), all in `Plain`; and the history is valid always (`Book`, `check_request`).
+After every rule these invariants are checked, in `Plain`: I24, only allowed calls ran; I25, a decision counts once, for the open
+interrupt that it names; I26, an approval is durable before the first tool starts, and nothing runs twice; I27, undecided and rejected
+calls never run, those of sub-agents included, and no approval outlives its interrupt. The history is always valid
+(`ExpectedConversation`, `check_request`).
 """
 
 import datetime
@@ -20,7 +21,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from tests.search.people.plain import Plain
 from tests.search.people.world import CONVERSATION, DEADLINE, INACTIVITY, Disk, Process, decision_on
 from tests.support.logs import quiet_log
-from tests.support.records import Book, check
+from tests.support.records import ExpectedConversation, check
 from tests.support.stores import MemoryBackend, SqliteBackend
 from trio_sagents import Answer, Approve, Completed, PersistenceError, Status
 from trio_sagents.testing.machines import MODES, TrioStateMachine
@@ -68,7 +69,7 @@ class PeopleMachine(TrioStateMachine):
             backend: Any = SqliteBackend(Path(folder))
         else:
             backend = MemoryBackend()
-        self._enter(Disk(backend, Plain(), Book(CONVERSATION)))
+        self._enter(Disk(backend, Plain(), ExpectedConversation(CONVERSATION)))
 
     def _bend_the_wall_clock(self) -> None:
         """Have instants follow the virtual time."""
@@ -107,12 +108,12 @@ class PeopleMachine(TrioStateMachine):
         numbered = []
         for batch in rounds:
             calls: list[Any] = []
-            for one in batch:
-                if isinstance(one, list):
-                    calls.append(["sub", self._numbered(one)])
+            for step in batch:
+                if isinstance(step, list):
+                    calls.append(["sub", self._numbered(step)])
                 else:
                     self.number += 1
-                    calls.append([one, self.number])
+                    calls.append([step, self.number])
             numbered.append(calls)
         return numbered
 
@@ -263,7 +264,7 @@ class PeopleMachine(TrioStateMachine):
         """Decide what waits, with something in it that is wrong: alone, or beside a good decision, which must not count either."""
         waiting, every = list(self.plain.waiting.values()), list(self.plain.shown.values())
         if forgery == "kind":
-            waiting = [one for one in waiting if one.kind == "question"] or waiting
+            waiting = [waiter for waiter in waiting if waiter.kind == "question"] or waiting
         shown, another = waiting[index % len(waiting)], every[other % len(every)]
         named = {"interrupt_id": shown.interrupt_id, "call_id": shown.call_id, "digest": shown.digest}
         how = "answer" if (shown.kind == "question") != (forgery == "kind") else "approve"
@@ -286,7 +287,7 @@ class PeopleMachine(TrioStateMachine):
             decisions.append(self.sent[old % len(self.sent)])
         if not decisions or self.process.disk.lies:
             return
-        may_expire = any(one.timeout is not None for one in self.plain.waiting.values())
+        may_expire = any(waiter.timeout is not None for waiter in self.plain.waiting.values())
         expected = self.plain.predict(decisions)
         tab = self._decide(decisions)
         self.settle()
@@ -346,7 +347,7 @@ class PeopleMachine(TrioStateMachine):
         check(self.process.is_over, "I29", "the block does not end")
         self._check_answered()
         disk = self.process.disk
-        self._enter(Disk(disk.backend, disk.plain, disk.book))
+        self._enter(Disk(disk.backend, disk.plain, disk.expected))
 
     @precondition(lambda self: len(self.processes) < MOST_LIVES)
     @rule(rounds=st.integers(0, 12))
@@ -358,7 +359,7 @@ class PeopleMachine(TrioStateMachine):
         self.process.kill(backend)
         self.settle()
         self.advance(60.0)
-        self._enter(Disk(backend, disk.plain, disk.book))
+        self._enter(Disk(backend, disk.plain, disk.expected))
 
     def _check_answered(self) -> None:
         waiting = [tab.kind for tab in self.process.tabs if not tab.is_done]
@@ -393,11 +394,13 @@ class PeopleMachine(TrioStateMachine):
             (None if interrupt is None else interrupt.interrupt_id) == plain.open_id, "I11", "memory has another interrupt than the store"
         )
         if interrupt is not None:
-            check([one.call_id for one in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
+            check([call.call_id for call in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
             check(live.turns.turn is None, "I25", "a turn runs while its interrupt is open")
         decided = {call_id: known[0]["kind"] for call_id, known in plain.records.items()}
         check(
-            {call_id: one.kind for call_id, one in ledger.decisions.items()} == decided, "I11", "memory has other decisions than the store"
+            {call_id: decision.kind for call_id, decision in ledger.decisions.items()} == decided,
+            "I11",
+            "memory has other decisions than the store",
         )
         if live.turns.turn is None and live.entry.is_accepting and live.board.status is not Status.RUNNING:
             check(
@@ -405,7 +408,7 @@ class PeopleMachine(TrioStateMachine):
                 "I7",
                 f"it is {live.board.status}, and the interrupt is {interrupt}",
             )
-            process.disk.book.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
+            process.disk.expected.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
 
     def finish(self) -> None:
         """Let everything finish: each interrupt can be answered, and then the conversation continues."""
@@ -421,7 +424,7 @@ class PeopleMachine(TrioStateMachine):
         check(isinstance(last.result, Completed), "I14", f"the conversation does not go on: {last.result} {last.error}")
         self._check_answered()
         for receipt in self.process.receipts:
-            outcome = receipt._answer
+            outcome = receipt._pending
             check(outcome is not None, "I14", "a receipt without an answer")
         self.process.leave()
         self.advance(60.0)

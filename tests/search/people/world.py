@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from tests.search.people.plain import GATED, Plain, Shown, canonical
-from tests.support.records import Book, Violation, check, check_request
+from tests.support.records import ExpectedConversation, Violation, check, check_request
 from tests.support.stores import Backend
 from trio_sagents import (
     Agent,
@@ -50,8 +50,8 @@ class Dead(Exception):
 class Disk:
     """A host's `ConversationStore` around a real store: fails as armed, freezes with its process, and tells the models what was stored."""
 
-    def __init__(self, backend: Backend, plain: Plain, book: Book) -> None:
-        self.backend, self.plain, self.book = backend, plain, book
+    def __init__(self, backend: Backend, plain: Plain, expected: ExpectedConversation) -> None:
+        self.backend, self.plain, self.expected = backend, plain, expected
         self.armed: list[str | None] = []
         self.is_dead = False
         self.faults = self.lies = self.busy = 0
@@ -73,7 +73,7 @@ class Disk:
             raise Dead
         found = await self.backend.store.load(scope, conversation_id)
         if found is not None and not self.is_dead:
-            self.book.epoch = found.epoch
+            self.expected.epoch = found.epoch
         return found
 
     async def commit(self, scope: Any, commit: Any) -> int:
@@ -106,12 +106,12 @@ class Disk:
         """The process dies now, and leaves `clone`: the commit that is at work is in it, or will never be."""
         self.is_dead = True
         commit, found = self._at_work, clone.look(CONVERSATION)
-        if commit is not None and found is not None and found.revision == commit.revision == self.book.revision + 1:
+        if commit is not None and found is not None and found.revision == commit.revision == self.expected.revision + 1:
             self._write_down(commit)
 
     def _write_down(self, commit: Any) -> None:
         self._at_work = None
-        self.note(lambda: self.book.apply(commit, None))
+        self.note(lambda: self.expected.apply(commit, None))
         self.note(lambda: self.plain.apply(commit))
 
     def note(self, step: Callable[[], object]) -> None:

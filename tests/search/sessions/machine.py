@@ -1,28 +1,31 @@
-"""The state machine: rules over the front door of the library, in any order, overlapping as the drawn schedule has it.
+"""The state machine of the sessions: its rules call the library's front door in any order, and overlap as the drawn schedule says.
 
-After every rule the invariants are checked, on a run that stands still. Which check covers which (RELIABILITY.md section 7):
+After every rule the run stands still, and the invariants are checked. `check_...` names below are methods of `SessionMachine`; `Expected`
+stands for `ExpectedConversation`. Each invariant, and the code that checks it:
 
-I1   one agent per conversation: `Inside.check` (tasks by name), `MachineModel.stream` (who talks at once)
-I2   registered exactly while it lives: `Inside.check`, `Inside.check_at_rest`, `World.look`
+I1   one agent for each conversation: `Inside.check` (tasks by name), `MachineModel.stream` (who talks at once)
+I2   an agent is registered exactly while it lives: `Inside.check`, `Inside.check_at_rest`, `World.look`
 I3   stopped means gone: `World.stop`, `World.cancel_turn`, `World.use_handle`
-I4   one factory call, one `started=True` per agent: `World._check_started`, `SessionMachine.check_all` (boots)
+I4   one factory call and one `started=True` for each agent: `World._check_started`, `check_all` (boots)
 I5   a failed start leaves nothing: `Inside.check`, `check_at_rest`; it fails only for a reason: `World._check_error`
-I6   does not apply: there is no registry that can be out of reach in one process
+I6   does not apply: in one process there is no registry that can be out of reach
 I7   legal transitions, "running" exactly while a turn runs, never at the end: `Stream._understand`, `Inside.check`, `check_at_rest`
-I8   append-only, each call answered once, valid for a provider: `Book.check_history`, `check_request`, `WatchedStore.check_books`
-I9   in the form: nothing of a turn stands, or is heard, behind a later one: `Book.check_history`, `Stream._understand`
-I13  acknowledged is durable, at that very step and for ever: `World._acknowledge`, `SessionMachine.check_acknowledged`
-I14  an error means nothing was done, and silence never lasts: `World.post`, `Inside.check_closed`
-I15  count in = count out: `Book.apply`, `check_acknowledged`, `finish`
+I8   append-only, each call answered once, valid for a provider: `Expected.check_history`, `check_request`,
+     `WatchedStore.check_expectations`
+I9   nothing of a turn is stored or published after a later turn: `Expected.check_history`, `Stream._understand`
+I13  what is acknowledged is durable, at that very step and for ever: `World._acknowledge`, `check_acknowledged`
+I14  an error means that nothing was done, and silence never lasts: `World.post`, `Inside.check_closed`
+I15  every accepted message is answered once: `Expected.apply`, `check_acknowledged`, `finish`
 I16  the table of subscriptions: `Inside.check`
-I17  no holes but `Gap`s, also in the text: `Stream`
-I18  snapshot first, and what it replaces: `Stream._see_first`
-I19  the last word once per agent that was seen, and last: `Stream.see`, `SessionMachine.drain`
-I20  in the form: no answer, no event, no commit for another scope: `Stream.see`, `World._check_error`, `World._acknowledge`
-I21  does not apply as a step: `publish` is synchronous; that a reader who never reads holds nobody up is part of `finish`
-I22  nobody leaves with something to do, nor NO_VIEWERS with a viewer: `World.agent_leaves`, in the step of the decision
-I23  in the form: presence is exactly who is there: `Inside.check`
-besides: I10, I11, I12 `Book.apply`, `check_books`, `_check_memory`; I29 `check_closed`. I24 to I28 and I30, I31: not yet in the library.
+I17  no gaps without a `Gap`, in the text too: `Stream`
+I18  a snapshot comes first, and says what it replaces: `Stream._see_first`
+I19  the last event comes once for each agent that was seen, and last: `Stream.see`, `drain`
+I20  no answer, event or commit reaches another scope: `Stream.see`, `World._check_error`, `World._acknowledge`
+I21  does not apply as a step: `publish` is synchronous; `finish` shows that a reader who never reads delays nobody
+I22  no agent leaves with work to do, nor for NO_VIEWERS with a viewer: `World.agent_leaves`, in the step of the decision
+I23  presence is exactly who is there: `Inside.check`
+
+Also I10, I11 and I12: `Expected.apply`, `WatchedStore.check_expectations`, `Inside._check_memory`; I29: `Inside.check_closed`.
 """
 
 import tempfile
@@ -110,7 +113,7 @@ class SessionMachine(TrioStateMachine):
         for reader in self._readers():
             if reader.is_eager and not reader.is_reading:
                 reader.is_reading = True
-                world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None)  # type: ignore[misc]
+                world.call("read", "-", reader.scope, lambda _, mailbox=reader: world.read(mailbox, 10**6, batches=False), None)  # type: ignore[misc]
 
     def _enter(self, world: World) -> None:
         self.world = world
@@ -124,7 +127,7 @@ class SessionMachine(TrioStateMachine):
         serve = LiveAgent.serve
 
         async def watched(live: LiveAgent) -> Any:
-            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.services)
+            world = next(world for world in self.worlds if world.is_open and world.sessions.runtime is live.services)
             world.agent_begins(live)
             reason = await serve(live)
             world.agent_leaves(live, reason)
@@ -452,7 +455,7 @@ class SessionMachine(TrioStateMachine):
         self.settle()
         for reader in self._readers():
             reader.is_reading = True
-            clients.append(world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None))  # type: ignore[misc]
+            clients.append(world.call("read", "-", reader.scope, lambda _, mailbox=reader: world.read(mailbox, 10**6, batches=False), None))  # type: ignore[misc]
         self.settle()
         self._check(self._check_readers)
         for client in clients:
@@ -466,11 +469,11 @@ class SessionMachine(TrioStateMachine):
         up = {entry.live.journal.identity.incarnation for entry in inside.entries() if entry.live is not None}
         for reader in self._readers():
             for (conversation_id, _), stream in reader.streams.items():
-                book = world.store.book(conversation_id)
+                expected = world.store.expected(conversation_id)
                 live = inside.live(conversation_id)
                 if live is not None and live.journal.is_at_rest and not world.store.busy:
-                    stream.check_up_to_date(live, [one["message_id"] for one in book.history], list(book.queue))
-                silent = {one for one in stream.whole if one not in up and one not in stream.ended and one in world.begun}
+                    stream.check_up_to_date(live, [message["message_id"] for message in expected.history], list(expected.queue))
+                silent = {place for place in stream.whole if place not in up and place not in stream.ended and place in world.begun}
                 if not stream.is_resumed:
                     check(not silent, "I19", f"agents of {conversation_id} that ended without a last word: {silent}: {stream.log[-6:]}")
 
@@ -503,7 +506,7 @@ class SessionMachine(TrioStateMachine):
         for reader in world.readers:
             reader.leave.set()
         self.settle()
-        world.store.check_books()
+        world.store.check_expectations()
         Inside(world).check_closed()
 
     # ── what must hold
@@ -527,19 +530,21 @@ class SessionMachine(TrioStateMachine):
         check(world.most_streams <= 1, "I1", f"{world.most_streams} model streams of one conversation at once")
         Inside(world).check()
         if not world.store.busy:
-            world.store.check_books()
+            world.store.check_expectations()
         self._check_acknowledged()
 
     def _check_acknowledged(self) -> None:
         world = self.world
         for conversation_id, message_id in world.acked:
-            book = world.store.book(conversation_id)
-            in_history = sum(one["message_id"] == message_id for one in book.history)
+            expected = world.store.expected(conversation_id)
+            in_history = sum(message["message_id"] == message_id for message in expected.history)
             # The store may be a step ahead of the model, never behind it: see `WatchedStore.commit`.
-            if world.store.busy and not in_history and message_id not in book.queue:
+            if world.store.busy and not in_history and message_id not in expected.queue:
                 continue
             check(
-                in_history + (message_id in book.queue) == 1, "I15", f"{message_id} of {conversation_id}: in the history {in_history} times"
+                in_history + (message_id in expected.queue) == 1,
+                "I15",
+                f"{message_id} of {conversation_id}: in the history {in_history} times",
             )
 
     # ── the end
@@ -559,9 +564,9 @@ class SessionMachine(TrioStateMachine):
         self.drain()
         self._check_all()
         for conversation_id in ("a", "b"):
-            book = world.store.book(conversation_id)
-            check(not book.queue, "I15", f"{conversation_id}: never answered: {list(book.queue)}")
-            book.check_history(is_whole=True)
+            expected = world.store.expected(conversation_id)
+            check(not expected.queue, "I15", f"{conversation_id}: never answered: {list(expected.queue)}")
+            expected.check_history(is_whole=True)
         for viewer in world.viewers:
             viewer.leave.set()
         self.advance(INACTIVITY + 3.0)
@@ -576,7 +581,7 @@ class SessionMachine(TrioStateMachine):
 
     def _revive(self, conversation_id: str) -> None:
         world = self.world
-        owner = world.store.book(conversation_id).owner
+        owner = world.store.expected(conversation_id).owner
         entry = Inside(world).entry(conversation_id)
         scope = str(owner if owner is not None else entry.owner if entry is not None else "alice")
         client: Client | None = None
@@ -594,7 +599,7 @@ class SessionMachine(TrioStateMachine):
             self.advance(TURN_TIMEOUT + 5.0)
             self._check_all()
             # A turn over messages from before may have failed meanwhile: then the new message is held until the next post.
-            if answers and isinstance(answers[0], Completed) and not world.store.book(conversation_id).queue:
+            if answers and isinstance(answers[0], Completed) and not world.store.expected(conversation_id).queue:
                 return
         raise Violation(
             f"liveness: no post to {conversation_id} is answered: {client and client.error!r}, {Inside(world).describe(conversation_id)}"

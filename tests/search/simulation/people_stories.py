@@ -82,7 +82,7 @@ async def interrupt_of(world: World, text: str = "pay them") -> Any:
     return outcome.interrupt if isinstance(outcome, Interrupted) else None
 
 
-@story("Sessions.resume", "Approvals.on_start", "Approvals.tools", "Approvals.claim", follows=True)
+@story("Sessions.resume", "Approvals.on_tools", "Approvals.before_turn", "Approvals.after_turn", "Approvals.claim", follows=True)
 async def resume(world: World) -> None:
     """Two people decide at once, and then a third person decides again."""
     paid: list[int] = []
@@ -178,6 +178,10 @@ class Hooks(Middleware):
         await self._point("tools", context)
         return ()
 
+    async def on_tools(self, context: Any) -> None:
+        """Look at the tools."""
+        await self._point("on_tools", context)
+
     async def on_start(self, context: Any) -> None:
         """Keep a note."""
         await self._point("on_start", context)
@@ -239,6 +243,7 @@ class Hooks(Middleware):
     "Middleware.claim",
     "Middleware.on_message",
     "Middleware.on_start",
+    "Middleware.on_tools",
     "Middleware.system_prompt",
     "Middleware.tools",
     "MiddlewareContext.update",

@@ -229,7 +229,7 @@ async def paging(world: World) -> None:
             with trio.move_on_after(5):
                 async for change in page:
                     check(not change.replaces_rows or change.rows == page.rows, "I17", "a change that replaces all rows has some of them")
-                    if Snapshot in {type(one.event) for one in change.events}:
+                    if Snapshot in {type(event.event) for event in change.events}:
                         await page.older(2)
             stored = await world.sessions.history("c", scope=ALICE, limit=1000)
             ids = [row.row_id for row in page.rows]

@@ -417,7 +417,7 @@ def fits(schema: Mapping[str, Any], value: Any) -> bool:
     if isinstance(value, list):
         checks.append(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)))
         checks.extend(fits(schema.get("items", {}), item) for item in value)
-        checks.extend(fits(item, one) for item, one in zip(schema.get("prefixItems", ()), value, strict=False))
+        checks.extend(fits(item, inner) for item, inner in zip(schema.get("prefixItems", ()), value, strict=False))
         if schema.get("uniqueItems"):
             checks.append(not any(same(value[i], value[j]) for i in range(len(value)) for j in range(i)))
     if isinstance(value, dict):
@@ -438,21 +438,23 @@ def tidied(schema: Mapping[str, Any], value: Any) -> Any:
             if wanted:
                 return next((tidied(member, given) for member in wanted if fits(member, tidied(member, given))), given)
         return value
-    types = {schema["type"]} if "type" in schema else {kind for kind in KINDS if any(has_type(kind, one) for one in schema.get("enum", ()))}
+    types = (
+        {schema["type"]} if "type" in schema else {kind for kind in KINDS if any(has_type(kind, inner) for inner in schema.get("enum", ()))}
+    )
     if isinstance(value, str) and types and "string" not in types and fits(schema, unquoted(value)):
         return unquoted(value)
     if isinstance(value, list) and "items" in schema:
-        return [tidied(schema["items"], one) for one in value]
+        return [tidied(schema["items"], inner) for inner in value]
     if isinstance(value, list) and "prefixItems" in schema and len(value) == len(schema["prefixItems"]):
-        return [tidied(item, one) for item, one in zip(schema["prefixItems"], value, strict=True)]
+        return [tidied(item, inner) for item, inner in zip(schema["prefixItems"], value, strict=True)]
     if isinstance(value, dict) and schema.get("type") == "object":
         known = schema.get("properties", {})
         kept = {
-            key: one
-            for key, one in value.items()
-            if one is not None or key not in known or key in schema["required"] or may_be(known[key], None)
+            key: inner
+            for key, inner in value.items()
+            if inner is not None or key not in known or key in schema["required"] or may_be(known[key], None)
         }
-        return {key: tidied(known.get(key, schema.get("additionalProperties") or {}), one) for key, one in kept.items()}
+        return {key: tidied(known.get(key, schema.get("additionalProperties") or {}), inner) for key, inner in kept.items()}
     return value
 
 
@@ -474,7 +476,7 @@ def may_be(schema: Mapping[str, Any], value: Any) -> bool:
     if "anyOf" in schema:
         return any(may_be(member, value) for member in schema["anyOf"])
     if "enum" in schema:
-        return any(type(one) is type(value) or (has_type("number", one) and has_type("number", value)) for one in schema["enum"])
+        return any(type(inner) is type(value) or (has_type("number", inner) and has_type("number", value)) for inner in schema["enum"])
     return "type" not in schema or has_type(schema["type"], value)
 
 
@@ -506,10 +508,10 @@ def _wider(inner: st.SearchStrategy[Annotation]) -> st.SearchStrategy[Annotation
 
     return st.one_of(
         put_in(list, inner),
-        put_in(tuple, inner.map(lambda one: (one, ...))),
+        put_in(tuple, inner.map(lambda kind: (kind, ...))),
         put_in(tuple, st.lists(inner, min_size=1, max_size=3).map(tuple)),
-        put_in(dict, inner.map(lambda one: (str, one))),
-        put_in(dict, inner.map(lambda one: (Color, one))),
+        put_in(dict, inner.map(lambda kind: (str, kind))),
+        put_in(dict, inner.map(lambda kind: (Color, kind))),
         st.tuples(inner, inner).map(made_class),
         put_in(Union, st.lists(inner, min_size=2, max_size=3).map(tuple)),
         put_in(set, FLAT),
@@ -517,7 +519,7 @@ def _wider(inner: st.SearchStrategy[Annotation]) -> st.SearchStrategy[Annotation
 
 
 ANNOTATIONS: Final = st.recursive(FLAT | CLASSES | st.just(Any), _wider, max_leaves=5)
-SHOWN: Final = st.recursive(FLAT | CLASSES.filter(lambda one: one is not Trip), _wider, max_leaves=5)
+SHOWN: Final = st.recursive(FLAT | CLASSES.filter(lambda kind: kind is not Trip), _wider, max_leaves=5)
 """Annotations of values that are made of what can be given, and of nothing else."""
 
 
@@ -546,7 +548,7 @@ def valid_values(draw: st.DrawFn, schema: Mapping[str, Any]) -> Any:  # a table,
             return [draw(valid_values(item)) for item in schema.get("prefixItems", ())]
         case "array":
             items = draw(st.lists(valid_values(schema["items"]), max_size=3))
-            return [one for index, one in enumerate(items) if one not in items[:index]] if "uniqueItems" in schema else items
+            return [item for index, item in enumerate(items) if item not in items[:index]] if "uniqueItems" in schema else items
         case "object" if "properties" in schema:
             keys = [key for key in schema["properties"] if key in schema["required"] or draw(st.booleans())]
             return {key: draw(valid_values(schema["properties"][key])) for key in keys}

@@ -96,7 +96,7 @@ def test_bind_when_a_model_writes_loosely() -> None:
     assert {"city": "Rome", "days": 5, "context": CONTEXT} == tool.bind(arguments, CONTEXT)
     assert {"city": "Rome", "days": "5.0", "unit": None} == arguments
     assert arguments == Tool(name="raw", function=lambda **given: given).tidied(arguments)
-    tool.check(arguments)
+    tool.check_arguments(arguments)
 
 
 def test_bind_when_a_class_raises() -> None:

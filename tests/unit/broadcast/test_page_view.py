@@ -253,7 +253,7 @@ def test_rows_when_their_events_are_older_than_the_history() -> None:
     assert change is not None
 
     assert ((row("e"),), False) == (change.rows, change.replaces_rows)
-    assert ["z", "a", "b", "c", "d", "e"] == [one.row_id for one in made.rows]
+    assert ["z", "a", "b", "c", "d", "e"] == [shown.row_id for shown in made.rows]
 
 
 def test_rows_when_the_history_has_all_that_their_events_tell() -> None:

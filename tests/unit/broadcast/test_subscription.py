@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_sagents.broadcast import Feed, Subscription
+from trio_sagents.broadcast import Feed, Mailbox, Subscription
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.events import AgentShutdown, Snapshot, TextDelta, TurnStarted
 from trio_sagents.data.status import ShutdownReason, Status
@@ -23,7 +23,7 @@ def feed_of(incarnation: str = "one") -> Feed:
 
 
 def subscription_of(announce: Any, place: Cursor | None = None) -> Subscription:
-    return Subscription("c", "main", None, None, 10, 10_000, announce, place)
+    return Subscription("c", "main", None, None, 10, 10_000, Mailbox(announce), place)
 
 
 def kinds(envelopes: Any) -> list[str]:
@@ -41,9 +41,9 @@ async def test_publish_when_nobody_reads_any_more(end: str) -> None:
     told: list[Subscription] = []
     feed = feed_of()
     gone, other = subscription_of(send.send_nowait), subscription_of(told.append)
-    for one in (gone, other):
-        one.enrol(feed)
-        one.take()
+    for subscription in (gone, other):
+        subscription.enrol(feed)
+        subscription.take()
     told.clear()
     if end == "reading":
         receive.close()
@@ -319,7 +319,7 @@ def test_suspend_when_there_is_a_backlog() -> None:
 def test_suspend_when_the_subscriber_gives_something_back(given: int, place: Cursor | None) -> None:
     """What the subscriber took and did not hand over yet was not given: the place is the one before it."""
     back: list[Any] = []
-    one = Subscription("c", "main", None, None, 10, 10_000, lambda _: None, None, lambda _: back)
+    one = Subscription("c", "main", None, None, 10, 10_000, Mailbox(lambda _: None, lambda _: back))
     live_and_end(one, "one", turns=2)
     live_and_end(one, "two", turns=20)
     back.extend(one.take()[given:])
@@ -331,7 +331,7 @@ def test_suspend_when_the_subscriber_gives_something_back(given: int, place: Cur
 def test_suspend_when_a_notice_comes_back() -> None:
     """The gap of an agent of which nothing was given knows the place before it."""
     back: list[Any] = []
-    one = Subscription("c", "main", None, None, 10, 10_000, lambda _: None, Cursor("zero", "main", 7), lambda _: back)
+    one = Subscription("c", "main", None, None, 10, 10_000, Mailbox(lambda _: None, lambda _: back), Cursor("zero", "main", 7))
     live_and_end(one, "one", turns=20)
     back.extend(one.take())
     one.suspend()

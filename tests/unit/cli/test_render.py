@@ -237,8 +237,8 @@ def test_an_answer_cut_before_its_first_word_is_marked() -> None:
 
 
 def test_other_rows_are_named() -> None:
-    """What this screen cannot show leaves a trace."""
-    assert rows_shown(TurnView(), row("image", {"url": "x"}), row("error", {"text": "oh"}, row_id="b:0")) == "[image]\n[error] oh\n"
+    """What this screen cannot show leaves a trace; why a turn failed is shown as when it happened."""
+    assert rows_shown(TurnView(), row("image", {"url": "x"}), row("error", {"text": "oh"}, row_id="b:0")) == "[image]\nerror: oh\n"
 
 
 def test_rows_after_a_gap_show_only_what_was_missed() -> None:

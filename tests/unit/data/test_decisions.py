@@ -7,13 +7,9 @@ import attrs
 import pytest
 
 from trio_sagents.data.decisions import MAX_REASON, Answer, Approve, Decision, Edit, Reject, answer_text
-from trio_sagents.data.interrupt_wire import encode_interrupt, encode_record
-from trio_sagents.data.interrupts import Interrupt, Option, PendingCall, Question, pending
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question, pending
+from trio_sagents.data.json import canonical
 from trio_sagents.data.messages import ToolCall
-from trio_sagents.exceptions import LimitExceeded
-from trio_sagents.supervisor._decisions import Verdict, check_size
-from trio_sagents.supervisor._ledger import Ledger
-from trio_sagents.supervisor._ledger_checks import size_of
 
 
 def call_of(question: Question | None = None, call_id: str = "c1") -> PendingCall:
@@ -40,7 +36,7 @@ COLOURS = (Option("red", "Rouge"), Option("blue"), Option("Rouge"))
     ],
 )
 def test_answer_text_when_it_answers(question: Question, answer: Any, text: str) -> None:
-    """The model reads values, never labels. A value wins over the label of another option, and a text that is not an option is marked."""
+    """The model reads values, never labels; a value wins over the label of another option; what is no option is marked."""
     call = call_of(question)
 
     assert text == answer_text(call, Answer(call, **answer) if "value" not in answer else Answer("i1", "c1", call.digest, **answer))
@@ -84,7 +80,7 @@ def test_answer_text_when_it_answers_nothing(question: Question | None, answer: 
     ],
 )
 def test_decision_when_it_goes_through_json(decision: Decision) -> None:
-    """A decision survives the way to a browser and back; both forms of making it give the same decision."""
+    """What a browser sends back is the decision; both forms of making it are one."""
     data = decision.to_dict()
 
     assert decision == Decision.from_dict(data)
@@ -92,7 +88,7 @@ def test_decision_when_it_goes_through_json(decision: Decision) -> None:
 
 
 def test_decision_when_it_is_made_of_names() -> None:
-    """The long form, made of names alone, equals the short form, made of a call."""
+    """The long form, of names alone, is the short one, of a call."""
     call = call_of()
     names = ("i1", "c1", call.digest)
 
@@ -105,32 +101,12 @@ def test_decision_when_it_is_made_of_names() -> None:
 
 @pytest.mark.parametrize("changes", [{"interrupt_id": "x"}, {"call_id": "x"}, {"digest": "x"}, {"kind": "approve"}, {"content": "{}"}])
 def test_same_as_when_one_thing_differs(changes: Any) -> None:
-    """A decision is the same as a recorded one only if every field is the same."""
+    """A decision is the recorded one if all of its fields are equal."""
     decision = Reject(call_of(), "no")
-    record = Verdict(call_of(), "reject", decision.content).record("alice")
+    record = DecisionRecord("i1", "c1", "reject", call_of().digest, canonical({"reason": "no"}), "", "alice", "2024-01-01T00:00:00+00:00")
 
     assert decision.same_as(record)
     assert not decision.same_as(attrs.evolve(record, **changes))
-
-
-def test_check_size_when_it_is_just_enough() -> None:
-    """Decisions are accepted up to the last byte of both limits. Pending and recorded decisions count."""
-    interrupt = Interrupt("i1", "t", [call_of(), call_of(call_id="c2")])
-    verdict = Verdict(call_of(), "approve", {})
-    said = size_of(encode_record(verdict.record(None)))
-    earlier = Verdict(call_of(call_id="c0"), "approve", {}).record("alice")
-    writer: Any = None  # nothing is written here
-    ledger = Ledger("c", "agent", None, None, "new", writer, 0, 0)
-    ledger.size, ledger.suspended, ledger.taken = 100, {"c2": {"a": 1}}, {"c0": [earlier]}
-    whole = 100 + size_of(encode_interrupt(interrupt, ledger.suspended)) + size_of(encode_record(earlier)) + 2 * said
-    ledger.max_bytes = whole
-    check_size(ledger, interrupt, [verdict], said)
-
-    for most, max_bytes, limit, value in ((said - 1, whole, "max_message_bytes", said), (said, whole - 1, "max_state_bytes", whole)):
-        ledger.max_bytes = max_bytes
-        with pytest.raises(LimitExceeded) as caught:
-            check_size(ledger, interrupt, [verdict], most)
-        assert (limit, value) == (caught.value.limit, caught.value.value)
 
 
 @pytest.mark.parametrize(
@@ -157,14 +133,14 @@ def test_check_size_when_it_is_just_enough() -> None:
     ],
 )
 def test_decision_when_it_is_none(make: Any, error: type[Exception]) -> None:
-    """A value that is not a decision is refused where it is made."""
+    """What is no decision is refused where it is made."""
     with pytest.raises(error):
         make()
 
 
 @pytest.mark.parametrize("name", ["interrupt_id", "call_id", "digest"])
 def test_decision_when_one_name_is_none(name: str) -> None:
-    """The error says which name is not text, or cannot be stored."""
+    """The error says which of the names is no text, or cannot be stored."""
     names: dict[str, Any] = {"interrupt_id": "i", "call_id": "c", "digest": "d"}
     with pytest.raises(TypeError, match=f"^{name} must be a str"):
         Approve(**{**names, name: 5})
@@ -179,7 +155,7 @@ def test_decision_when_it_says_nothing_of_its_own() -> None:
 
 @pytest.mark.parametrize(("given", "kept"), [(None, None), (math.inf, None), (5, 5.0)])
 def test_pending_when_it_has_a_timeout(given: Any, kept: Any) -> None:
-    """Seconds are a float; None means for ever, and is stored."""
+    """Seconds are a float; for ever is None, which is stored."""
     call = pending(ToolCall("c1", "pay", {}), timeout=given)
 
     assert kept == call.timeout

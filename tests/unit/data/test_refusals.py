@@ -1,4 +1,4 @@
-"""Records, messages and histories that are wrong are refused by name, and no other error is raised."""
+"""Records and values that cannot be used are refused by name, and nothing else is raised."""
 
 import datetime
 from typing import Any
@@ -6,14 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_sagents.conversation.history import open_calls
-from trio_sagents.conversation.rows import closing_rows, rows_of
-from trio_sagents.conversation.validity import check_answer, check_history
 from trio_sagents.data.config import SessionOpts
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated
 from trio_sagents.data.interrupt_wire import decode_interrupt, decode_records, encode_interrupt
 from trio_sagents.data.interrupts import Interrupt, pending
-from trio_sagents.data.messages import ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult, UserMessage
+from trio_sagents.data.messages import ImagePart, Message, TextPart, ThinkingPart, ToolCall, UserMessage
+from trio_sagents.data.records import DisplayMessage
 from trio_sagents.data.state import State
 from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, decode_metadata, decode_todos, encode_message, upgrade
 from trio_sagents.exceptions import StateError, StateFromFuture
@@ -48,7 +46,7 @@ def interrupt(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_message_when_the_record_is_none(record: Any) -> None:
-    """A stored record that is not a message is a StateError that names the conversation."""
+    """A stored message that is none is a StateError that names the conversation."""
     with pytest.raises(StateError) as caught:
         decode_message("c", record)
 
@@ -112,76 +110,26 @@ def test_interrupt_when_the_record_is_none(changes: Any) -> None:
         (lambda: UserMessage([ThinkingPart("hm")]), TypeError),  # type: ignore[list-item]  # refused
         (lambda: UserMessage([ImagePart("image/png")]), ValueError),
         (lambda: SessionOpts(supervisor_opts=[]), TypeError),  # type: ignore[arg-type]  # refused
-        (lambda: check_answer(Message("a", "assistant", (TextPart("x"),), stop_reason="tool_calls")), ValueError),
-        (lambda: check_answer(Message("a", "user", (TextPart("x"),), stop_reason="stop")), ValueError),
-        (lambda: check_answer(Message("a", "assistant", (ToolCall("c", "t", {}),), stop_reason="stop")), ValueError),
     ],
 )
 def test_value_when_it_is_none(make: Any, error: type[Exception]) -> None:
-    """An invalid value is refused where it is made."""
+    """What cannot be a value is refused where it is made."""
     with pytest.raises(error):
         make()
 
 
-def asking(*calls: ToolCall, message_id: str = "a1") -> Message:
-    return Message(message_id, "assistant", calls, "tool_calls", "t")
-
-
-def answering(*call_ids: str, message_id: str = "r1") -> Message:
-    return Message(message_id, "tool", [ToolResult(one, "pay", "ok") for one in call_ids], None, "t")
-
-
-@pytest.mark.parametrize(
-    ("history", "why"),
-    [
-        ([asking(ToolCall("c1", "pay", {}), ToolCall("c1", "pay", {}))], "stands twice"),
-        ([asking(ToolCall("c1", "pay", {})), answering("c1"), asking(ToolCall("c1", "pay", {}), message_id="a2")], "stands twice"),
-        ([asking(ToolCall("c1", "", {}))], "names no tool"),
-        ([asking(ToolCall("c1", "pay", {})), Message("u1", "user", (TextPart("x"),))], "not answered before"),
-        ([answering("c1")], "which is not open"),
-    ],
-)
-def test_history_when_no_provider_takes_it(history: Any, why: str) -> None:
-    """A history that no provider would take is refused, with what is wrong in it."""
-    with pytest.raises(StateError, match=why):
-        check_history("c", history)
-
-
-def test_open_calls_when_there_are_none() -> None:
-    """A call is open if an answer asked for it and no result came. After a later message, or in an empty history, none is open."""
-    first, second = ToolCall("c1", "pay", {}), ToolCall("c2", "pay", {})
-
-    assert () == open_calls([])
-    assert () == open_calls([answering("c1")])
-    assert () == open_calls([asking(first), Message("u1", "user", (TextPart("x"),))])
-    assert (second,) == open_calls([asking(first, second), answering("c1")])
-
-
-def test_rows_when_a_part_is_empty() -> None:
-    """A text or a thought without letters gives no row."""
-    empty = Message("a1", "assistant", (TextPart(""), ThinkingPart(""), TextPart("x")), "stop", "t")
-
-    assert ["text"] == [row.content_type for row in rows_of(empty, NOW)]
-
-
-def test_closing_rows_when_the_call_is_of_nobody() -> None:
-    """A result whose call is not of the last turn has its own row, and no call's row changes."""
-    call = ToolCall("c1", "pay", {})
-
-    assert ["tool_result"] == [row.content_type for row in closing_rows([asking(call)], [answering("c2")], NOW)]
-    assert ["tool_result", "tool_call"] == [row.content_type for row in closing_rows([asking(call)], [answering("c1")], NOW)]
-
-
 def test_last_text_when_there_is_none() -> None:
-    """The last text of an assistant, whatever comes after it; empty if there is none."""
+    """The last text of an assistant is found, whatever follows it; without any the text is empty."""
+    asked = Message("u1", "user", (TextPart("x"),))
     said = Message("a1", "assistant", (TextPart("so"),), "stop", "t")
+    asking = Message("a2", "assistant", (ToolCall("c1", "pay", {}),), "tool_calls", "t")
 
-    assert "" == State().last_text == State([Message("u1", "user", (TextPart("x"),))]).last_text
-    assert "so" == State([said, asking(ToolCall("c1", "pay", {}), message_id="a2"), Message("u1", "user", (TextPart("x"),))]).last_text
+    assert "" == State().last_text == State([asked]).last_text
+    assert "so" == State([said, asking, asked]).last_text
 
 
 def test_row_event_when_asked_for_its_message() -> None:
-    """An event of a row names the message that it shows."""
-    (row,) = rows_of(Message("u1", "user", (TextPart("x"),)), NOW)
+    """An event of a row names the message that the row shows."""
+    row = DisplayMessage("m:u1:0", "u1", "user", "text", {"text": "x"}, "completed", NOW)
 
     assert ["u1", "u1"] == [DisplayMessageSaved(row).message_id, DisplayMessageUpdated(row).message_id]

@@ -1,17 +1,13 @@
-"""Images and files in a tool result: as values, on the wire, in rows, and where there is no room for them."""
+"""Images and files in a tool result: as values, and as stored records."""
 
-import datetime
 from typing import Any
 
 import pytest
 
 from trio_sagents import FilePart, ImagePart, Message, StateError, TextPart, ToolResultPart
 from trio_sagents.data.json import plain_json
-from trio_sagents.data.rows import rows_of
 from trio_sagents.data.wire import decode_message, encode_message
-from trio_sagents.supervisor._ledger_checks import cut_to
 
-NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 PICTURE = ImagePart("image/png", data="QUJD")
 LINK = ImagePart("image/png", url="https://example.org/a.png")
 SHEET = FilePart("a.pdf", "application/pdf", "QUJD")
@@ -67,22 +63,3 @@ def test_result_when_media_are_wrong(media: Any, error: type[Exception]) -> None
     """What is not an image or a file is refused when the result is made."""
     with pytest.raises(error):
         ToolResultPart("1", "look", "seen", media=media)
-
-
-def test_rows_when_a_result_has_media() -> None:
-    """People see a row for each image and file, after the row of the result, which it names."""
-    rows = rows_of(message(PICTURE, LINK, SHEET), NOON)
-
-    assert [
-        ("m:m:0", "tool_result", {"tool_call_id": "1", "name": "look", "content": "seen", "is_error": False}),
-        ("m:m:1", "image", {"data": "QUJD", "mime_type": "image/png", "tool_call_id": "1"}),
-        ("m:m:2", "image", {"url": "https://example.org/a.png", "tool_call_id": "1"}),
-        ("m:m:3", "file_reference", {"name": "a.pdf", "mime_type": "application/pdf", "tool_call_id": "1"}),
-    ] == [(row.row_id, row.content_type, row.content) for row in rows]
-
-
-def test_media_when_there_is_no_room() -> None:
-    """Where a conversation has no room for a result, its media go first, and the text says so."""
-    cut = cut_to(message(ImagePart("image/png", data="A" * 5000)), 1000)
-
-    assert message(content="seen\n[left out: 1 images or files; the conversation has no room for them]") == cut

@@ -689,7 +689,7 @@ async def test_backend_when_somebody_else_changed_it(area: FileArea, backend: Fa
         await area.refresh()
         told = list(changes._untaken)
 
-    assert [FileDeleted("/m/gone"), FileUpdated("/m/longer"), FileUpdated("/m/new")] == sorted(told, key=lambda one: one.path)
+    assert [FileDeleted("/m/gone"), FileUpdated("/m/longer"), FileUpdated("/m/new")] == sorted(told, key=lambda change: change.path)
     assert ["longer", "mine", "mine", "new"] == [
         await text(area, f"/m/{name}") for name in ("longer", "edited", "deleted-and-edited", "new")
     ]

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from trio_sagents.data.messages import Message, TextPart
-from trio_sagents.data.records import Commit, Conversation, StoredState, ToolUpdate
+from trio_sagents.data.records import Commit, Conversation, PersistContext, StoredState, ToolUpdate
 from trio_sagents.data.wire import encode_message
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
 from trio_sagents.storage import Asker, MemoryStates, SplitStore
@@ -291,3 +291,120 @@ async def test_load_state_when_it_returns_junk(stored: Any) -> None:
     ):
         with pytest.raises(PersistenceError, match=r"States\.load_state"):
             await call()
+
+
+# ── what the host's stores are told
+
+
+def commit_of(revision: int = 1, epoch: int = 1, **parts: Any) -> Commit:
+    first = Commit(
+        conversation_id="c", agent_id="agent", owner="alice", epoch=epoch, revision=revision, lifecycle="on_step", actor="an actor"
+    )
+    return attrs.evolve(first, **parts)
+
+
+class Both:
+    """States and transcript in one, which note what they were asked; `rows_fail` says whether the transcript fails."""
+
+    def __init__(self, stored: StoredState | None = None) -> None:
+        self.stored = stored
+        self.rows_fail = False
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def load_state(self, scope: Any, context: Any) -> StoredState | None:
+        self.asked.append(("load_state", scope, context))
+        await trio.lowlevel.checkpoint()
+        return self.stored
+
+    async def persist_state(self, scope: Any, state_data: Any, context: Any) -> None:
+        self.asked.append(("persist_state", scope, context))
+        await trio.lowlevel.checkpoint()
+        self.stored = StoredState(state_data, context.owner, context.epoch, context.revision)
+
+    async def set_interrupted(self, scope: Any, context: Any, interrupted: bool) -> None:
+        self.asked.append(("set_interrupted", scope, context, interrupted))
+        await trio.lowlevel.checkpoint()
+
+    async def save_message(self, scope: Any, message: Message, context: Any) -> Any:
+        self.asked.append(("save_message", scope, message.message_id, context))
+        await trio.lowlevel.checkpoint()
+        if self.rows_fail:
+            raise OSError("the transcript is down")
+        return []
+
+    async def update_tool_status(self, scope: Any, status: str, tool_info: Any, context: Any) -> None:
+        self.asked.append(("update_tool_status", scope, status, tool_info, context))
+        await trio.lowlevel.checkpoint()
+
+
+async def test_save_when_both_stores_are_told() -> None:
+    """State and transcript are told the scope and which commit it is: who owns it, who caused it, and the numbers that it establishes."""
+    host: Any = Both()
+    info = {"call_id": "c1", "name": "pay"}
+    commit = commit_of(
+        5, 3, messages=[encode_message(said("u1"))], state={"interrupt": {"any": 1}}, tool_updates=[ToolUpdate("executing", info)]
+    )
+    await SplitStore(host, host).save("alice", commit, [said("u1")])
+
+    context = PersistContext("agent", "c", "on_step", "an actor", "alice", 3, 5)
+    assert [
+        ("persist_state", "alice", context),
+        ("set_interrupted", "alice", context, True),
+        ("save_message", "alice", "u1", context),
+        ("update_tool_status", "alice", "executing", info, context),
+    ] == host.asked
+
+
+async def test_load_when_the_host_is_told_again() -> None:
+    """What the host is told again at a load names the state as it is: its owner, its revision, and the epoch that begins."""
+    host: Any = Both()
+    host.rows_fail = True
+    first = SplitStore(host, host)
+    await first.save("alice", commit_of(messages=[encode_message(said("u1"))], state={"interrupt": {"any": 1}}), [said("u1")])
+    host.rows_fail = False
+    host.asked.clear()
+    seen: list[Any] = []
+    found = await SplitStore(host, host).load(Asker("alice"), "c", "agent", seen.append)
+
+    assert [found] == seen
+    assert found is not None
+    assert (2, 1, "alice") == (found.epoch, found.revision, found.owner)
+    context = PersistContext("agent", "c", "on_message", "alice", "alice", 2, 1)
+    assert [
+        ("load_state", "alice", attrs.evolve(context, owner=None, epoch=0, revision=0)),
+        ("set_interrupted", "alice", context, True),
+        ("save_message", "alice", "u1", context),
+    ] == host.asked
+
+
+async def test_load_when_metadata_have_changed() -> None:
+    """The metadata and the todos are those of the last commit that had them; they come back as they were given."""
+    host: Any = Both()
+    store = SplitStore(host, None)
+    for revision, state in enumerate(({"metadata": {"title": "one"}, "todos": []}, {"metadata": {"title": "two"}}, {}), start=1):
+        await store.save("alice", commit_of(revision, state=state), ())
+    found = await SplitStore(host, None).load(ALICE, "c", "agent", accept)
+
+    assert found is not None
+    assert ({"title": "two"}, []) == (found.state["metadata"], found.state["todos"])
+
+
+async def test_load_when_owners_are_not_compared() -> None:
+    """If owners are not compared, the host is told no owner, neither at a load nor for a page."""
+    host: Any = Both()
+    await SplitStore(host, None).save("alice", commit_of(), ())
+    host.asked.clear()
+    store, anybody = SplitStore(host, None), Asker("alice")
+    await store.load(anybody, "c", "agent", accept)
+    await store.history(anybody, "c", before=None, limit=1)
+
+    assert [None, None] == [context.owner for _, _, context in host.asked]
+
+
+async def test_conversations_when_the_states_cannot_list() -> None:
+    """A host's `AgentPersistence` lists nothing and deletes nothing; the error says what can."""
+    states: Any = object()
+    adapter = SplitStore(states, None)
+    for call in (adapter.conversations(Asker(None), after=None, limit=1), adapter.delete(Asker(None), "c")):
+        with pytest.raises(PersistenceError, match="a ConversationStore can"):
+            await call

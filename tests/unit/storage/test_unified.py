@@ -8,13 +8,15 @@ import attrs
 import pytest
 import trio
 
-from trio_sagents.data.records import Commit, Conversation, ConversationItem, ConversationPage, HistoryPage
+from trio_sagents.data.messages import Message, TextPart
+from trio_sagents.data.records import Commit, Conversation, ConversationItem, ConversationPage, DisplayMessage, HistoryPage
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.storage import Asker, UnifiedStore, unified
 
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
-ALICE, BOB, ANYBODY = Asker(None, "alice"), Asker(None, "bob"), Asker(None)
+SCOPE = object()
+ALICE, BOB, ANYBODY = Asker(SCOPE, "alice"), Asker(SCOPE, "bob"), Asker(SCOPE)
 
 
 def accept(_: Conversation) -> None:
@@ -265,3 +267,89 @@ async def test_load_when_the_store_forgets_to_check(shown: Any) -> None:
     found = await adapter.load(ALICE, "c", "a", seen.append)
 
     assert seen[-1] is found
+
+
+# ── asking and saving
+
+
+class Flat:
+    """A host's store that notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any, Any]] = []
+
+    async def _note(self, method: str, scope: Any, named: Any) -> None:
+        self.asked.append((method, scope, named))
+        await trio.lowlevel.checkpoint()
+
+    async def load(self, scope: Any, conversation_id: str, **more: Any) -> Conversation | None:
+        await self._note("load", scope, {"conversation_id": conversation_id, **more})
+        return None
+
+    async def history(self, scope: Any, conversation_id: str, **more: Any) -> HistoryPage:
+        await self._note("history", scope, {"conversation_id": conversation_id, **more})
+        return HistoryPage(())
+
+    async def conversations(self, scope: Any, **more: Any) -> ConversationPage:
+        await self._note("conversations", scope, more)
+        return ConversationPage([ConversationItem("c", "alice", None, 0, NOW)], None)
+
+    async def delete(self, scope: Any, conversation_id: str, **more: Any) -> bool:
+        await self._note("delete", scope, {"conversation_id": conversation_id, **more})
+        return True
+
+
+class Owned(Flat):
+    """A store that compares owners."""
+
+    checks_owner = True
+
+    async def commit(self, scope: Any, commit: Commit) -> int:
+        raise AssertionError("nothing is committed here")
+
+
+@pytest.mark.parametrize(
+    ("store", "owner", "inside"),
+    [(Flat(), {}, []), (Owned(), {"owner": "alice"}, ["check", "owner"])],
+    ids=["flat", "owned"],
+)
+async def test_methods_when_the_store_is_asked(store: Any, owner: Any, inside: Any) -> None:
+    """Each method is told who asks and for what, and the owner if the store compares owners; otherwise its list is asked."""
+    adapter = UnifiedStore(store)
+    await adapter.history(ALICE, "c", before="r5", limit=7)
+    await adapter.conversations(ALICE, after="c3", limit=9)
+    await adapter.delete(ALICE, "c")
+    await adapter.load(ALICE, "c", "agent", accept)
+
+    *asked, (method, scope, named) = store.asked
+    looked_up = [] if owner else [("conversations", SCOPE, {"after": None, "limit": 100})]
+    assert [
+        *looked_up,
+        ("history", SCOPE, {"conversation_id": "c", "before": "r5", "limit": 7, **owner}),
+        ("conversations", SCOPE, {"after": "c3", "limit": 9, **owner}),
+        *looked_up,
+        ("delete", SCOPE, {"conversation_id": "c", **owner}),
+        *looked_up,
+    ] == asked
+    assert ("load", SCOPE, ["conversation_id", *inside]) == (
+        method,
+        scope,
+        sorted(named, key=lambda name: (name != "conversation_id", name)),
+    )
+
+
+FIRST = Commit(conversation_id="c", agent_id="a", owner=None, epoch=1, revision=1, lifecycle="on_step")
+
+
+def row_of(number: int = 1) -> DisplayMessage:
+    return DisplayMessage(f"r{number}", f"m{number}", "user", "text", {"text": "hi"}, "completed", NOW)
+
+
+async def test_save_when_rows_are_new_or_changed() -> None:
+    """Rows of messages that are new in the transcript are new; all others are changes."""
+    adapter = UnifiedStore(MemoryStore())
+    saved = await adapter.save(
+        None, attrs.evolve(FIRST, rows=(row_of(1), row_of(2), row_of(3))), (Message("m2", "user", (TextPart("x"),)),)
+    )
+
+    assert (["r2"], ["r1", "r3"]) == ([row.row_id for row in saved.new], [row.row_id for row in saved.changed])

@@ -99,7 +99,7 @@ def test_owner_and_actor_when_the_authorizer_names_them(given: Any, owner: Any) 
     found = [Access(Owning()).owner_of({"owner": given}), Access(Naming(lambda scope: None)).actor_of({"name": given})]
 
     assert [owner, owner] == found
-    assert {type(owner)} == {type(one) for one in found}
+    assert {type(owner)} == {type(owner_found) for owner_found in found}
     assert Access(Owning()).owns({"owner": given}, owner)
 
 

@@ -38,7 +38,7 @@ async def swallows_cancelled(simulation: Simulation) -> None:
     while True:
         try:
             await trio.sleep(1)
-        except trio.Cancelled:
+        except trio.Cancelled:  # noqa: ASYNC103  # on purpose
             simulation.say("what was that?")
 
 
@@ -60,8 +60,8 @@ async def swallows_everything(simulation: Simulation) -> None:
     while True:
         try:
             await trio.lowlevel.checkpoint()
-        except BaseException:  # that is what it is about
-            continue
+        except BaseException:  # that is what it is about  # noqa: ASYNC103  # on purpose
+            continue  # noqa: ASYNC104  # likewise
 
 
 @pytest.mark.parametrize("program", [swallows_cancelled, swallows_in_a_task, runs_in_a_shield])
@@ -94,7 +94,7 @@ def test_deadlock_when_it_cannot_be_cancelled(how: str) -> None:
             with trio.CancelScope(shield=how == "in a shield"):
                 try:
                     await trio.sleep_forever()
-                except trio.Cancelled:
+                except trio.Cancelled:  # noqa: ASYNC103  # on purpose
                     simulation.say("what was that?")
 
     with pytest.raises(Deadlock, match="in wait"):

@@ -72,8 +72,8 @@ def delta(seq: int, offset: int, text: str) -> Envelope:
 def test_spy_when_all_is_well(envelopes: list[Envelope]) -> None:
     """What the rules allow passes."""
     spy = EventSpy()
-    for one in envelopes:
-        spy.add(one)
+    for seen in envelopes:
+        spy.add(seen)
 
     assert envelopes == spy.envelopes
 
@@ -100,8 +100,8 @@ def test_spy_when_something_is_wrong(invariant: str, envelopes: list[Envelope]) 
     spy = EventSpy()
 
     with pytest.raises(Violation, match=invariant):
-        for one in envelopes:
-            spy.add(one)
+        for seen in envelopes:
+            spy.add(seen)
 
 
 def test_spy_when_no_end_was_seen() -> None:

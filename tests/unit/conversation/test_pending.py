@@ -1,0 +1,147 @@
+"""What is submitted and not committed yet: each step builds on those that are on their way."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.conversation.making import call, record_of, said, state_of
+from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, OPEN_DECISIONS, encode_open_decisions
+from trio_sagents.conversation.limits import Limits, size_of
+from trio_sagents.conversation.pending import Encoded, Pending
+from trio_sagents.conversation.state import ConversationState, Step
+from trio_sagents.data.todos import Todo
+from trio_sagents.data.wire import encode_message, encode_todo
+from trio_sagents.exceptions import LimitExceeded
+
+LIMITS = Limits(10_000)
+DRAFT = Step(lifecycle="on_step", draft=None)
+
+
+def metadata_step(**metadata: Any) -> Step:
+    """Return a step that changes metadata."""
+    return Step(lifecycle="on_step", metadata=metadata)
+
+
+def restored_state(**more: Any) -> ConversationState:
+    """Return a state that a store has at revision 5."""
+    return state_of(said(), **more)
+
+
+def commit(pending: Pending, state: ConversationState, step: Step, encoded: Encoded) -> None:
+    """Make a step durable, as the journal does."""
+    pending.commit(encoded)
+    state.apply(step, encoded.metadata, encoded.grown)
+
+
+def test_add_when_several_steps_are_on_their_way() -> None:
+    """Each step has the next revision and adds its own size; a commit gives its size back."""
+    pending, state = Pending.of(restored_state(), 5), restored_state()
+    message, queued = said("u2"), said("u3", turn_id=None)
+    first = pending.add(Step(lifecycle="on_step", messages=[message], queued=[queued]), state, LIMITS)
+    second = pending.add(DRAFT, state, LIMITS)
+
+    size = size_of(encode_message(message)) + size_of(encode_message(queued))
+    assert (6, 7, 5) == (first.revision, second.revision, pending.committed)
+    assert (size, 0, size) == (first.grown, second.grown, pending.size)
+    assert ([encode_message(message)], [encode_message(queued)]) == (first.messages, first.queued)
+    assert ({}, {"draft": None}) == (first.state, second.state)
+    pending.commit(first)
+    assert (6, 7, 0) == (pending.committed, pending.revision, pending.size)
+
+
+def test_add_when_it_is_the_first_step_of_a_fresh_conversation() -> None:
+    """The first commit stores what the fresh state began with; a step that is submitted behind it does not store that again."""
+    state = ConversationState([said()], todos=(Todo(1, "look"),), metadata={"lang": "de"})
+    pending = Pending.of(state, 0)
+    first = pending.add(Step(lifecycle="on_message", messages=[said("u2")]), state, LIMITS)
+    second = pending.add(Step(lifecycle="on_message", messages=[said("u3")]), state, LIMITS)
+
+    assert [encode_message(said()), encode_message(said("u2"))] == first.messages
+    assert {"todos": [encode_todo(Todo(1, "look"))], "metadata": {"lang": "de"}} == first.state
+    assert ([encode_message(said("u3"))], {}) == (second.messages, second.state)
+    assert size_of(encode_message(said("u2"))) == first.grown
+
+
+def test_add_when_the_first_step_changes_what_the_fresh_state_had() -> None:
+    """Todos and metadata of the first step win over those of the fresh state."""
+    state = ConversationState([], todos=(Todo(1, "look"),), metadata={"lang": "de"})
+    pending = Pending.of(state, 0)
+    first = pending.add(Step(lifecycle="on_step", todos=[], metadata={"title": "x"}), state, LIMITS)
+
+    assert {"todos": [], "metadata": {"lang": "de", "title": "x"}} == first.state
+
+
+def test_add_when_the_first_step_failed() -> None:
+    """What a fresh state began with is offered again by the next step, until a commit has stored it."""
+    state = ConversationState([said()])
+    pending = Pending.of(state, 0)
+    pending.fail(pending.add(DRAFT, state, LIMITS))
+    again = pending.add(DRAFT, state, LIMITS)
+
+    assert (1, [encode_message(said())]) == (again.revision, again.messages)
+
+
+def test_add_when_the_state_was_restored() -> None:
+    """What is stored already is not stored again."""
+    pending = Pending.of(restored_state(), 0)
+
+    assert [] == pending.add(DRAFT, restored_state(), LIMITS).messages
+
+
+def test_metadata_when_two_steps_change_them_at_once() -> None:
+    """A step builds on the metadata that are submitted, not on those that are committed: the two do not undo each other."""
+    state = restored_state(metadata={"kept": 1, "gone": 2})
+    pending = Pending.of(state, 5)
+    steps = [metadata_step(title="x"), metadata_step(gone=None), metadata_step(title="y")]
+    added = [pending.add(step, state, LIMITS) for step in steps]
+
+    assert [{"kept": 1, "gone": 2, "title": "x"}, {"kept": 1, "title": "x"}, {"kept": 1, "title": "y"}] == [
+        encoded.metadata for encoded in added
+    ]
+    for step, encoded in zip(steps, added, strict=True):
+        commit(pending, state, step, encoded)
+    assert {"kept": 1, "title": "y"} == state.metadata == pending.add(metadata_step(), state, LIMITS).metadata
+
+
+def test_metadata_when_a_step_failed() -> None:
+    """After a failed step the next one builds on the last commit: nothing of the failed step comes back."""
+    state = restored_state(metadata={"kept": 1})
+    pending = Pending.of(state, 5)
+    first = pending.add(metadata_step(title="x"), state, LIMITS)
+    second = pending.add(metadata_step(more=1), state, LIMITS)
+    pending.fail(first)
+    pending.fail(second)
+    again = pending.add(metadata_step(other=2), state, LIMITS)
+
+    assert (6, {"kept": 1, "other": 2}, 0) == (again.revision, again.metadata, pending.size)
+
+
+def test_metadata_when_they_are_as_large_as_may_be() -> None:
+    """Metadata are accepted up to the last byte, beside what is stored and what is on its way; more is refused and changes nothing."""
+    state, coming, metadata = restored_state(), said("u2"), {"note": "x" * 50}
+    whole = state.size + size_of(encode_message(coming)) + size_of(metadata)
+    pending = Pending.of(state, 5)
+    pending.add(Step(lifecycle="on_message", messages=[coming]), state, LIMITS)
+    with pytest.raises(LimitExceeded) as caught:
+        pending.add(metadata_step(**metadata), state, Limits(whole - 1))
+
+    assert ("max_state_bytes", whole, whole - 1) == (caught.value.limit, caught.value.value, caught.value.most)
+    assert (6, whole - state.size - size_of(metadata)) == (pending.revision, pending.size)
+    assert metadata == pending.add(metadata_step(**metadata), state, Limits(whole)).metadata
+
+
+def test_former_key_when_the_open_decisions_change() -> None:
+    """If a state was stored under the former key, the commit that writes the present key removes the former one, and no other does."""
+    state = restored_state(has_former_keys=True)
+    pending = Pending.of(state, 5)
+    decisions = {"c1": [record_of(call())]}
+    first = pending.add(Step(lifecycle="on_step", open_decisions=decisions), state, LIMITS)
+
+    assert {OPEN_DECISIONS: encode_open_decisions(decisions), FORMER_OPEN_DECISIONS: None} == first.state
+    assert {OPEN_DECISIONS: None, FORMER_OPEN_DECISIONS: None} == pending.add(
+        Step(lifecycle="on_step", open_decisions={}), state, LIMITS
+    ).state
+    assert {"draft": None} == pending.add(DRAFT, state, LIMITS).state
+    assert {OPEN_DECISIONS: None} == Pending.of(restored_state(), 5).add(
+        Step(lifecycle="on_step", open_decisions={}), restored_state(), LIMITS
+    ).state
