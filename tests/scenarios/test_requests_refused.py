@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from tests.support.middleware import StrictModel, agent_with, asked, on_file
 from tests.support.scenarios import ask, opened, read_all, state_of
@@ -25,7 +26,7 @@ from trio_sagents import (
 from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.data.reading import LEFT_OUT, MEDIA_NOT_SENT, NOT_SENT, RESULT_NOT_SENT
-from trio_sagents.middleware import SummaryFailed, SummaryMade
+from trio_sagents.middleware import ConversationTitle, SummaryFailed, SummaryMade
 from trio_sagents.testing import Call, Hang
 from trio_sagents.testing._threads import lockstep_threads
 
@@ -339,3 +340,17 @@ async def test_history_when_it_is_refused_later(autojump_clock: Any) -> None:
 
     assert ["Completed"] * 3 == kinds(outcomes)
     assert ["poison", "ok", "and?", "ok", "again?", "ok", "now?"] == [message.text for message in asked(agent)[-1].messages]
+
+
+async def test_title_when_the_first_message_was_refused(autojump_clock: Any) -> None:
+    """A title is made of what was not refused."""
+    writer = StrictModel(["T"])
+    agent = agent_with(ConversationTitle(model=writer), model=refusing("poison"))
+    async with opened(agent) as sessions:
+        for text in ("poison", "the weather"):
+            await ask(sessions, text)
+        await trio.sleep(1)
+
+    assert 1 == len(writer.requests)
+    assert "poison" not in str(writer.requests)
+    assert "the weather" in str(writer.requests)

@@ -40,7 +40,7 @@ def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
         '  · calculate(expression="1+1") completed\n  · calculate completed: 2\n(offline) 1+1 = 2\n' in done.stdout
     )
     assert "no conversation 'three'" in done.stdout
-    assert "Which one?" in done.stdout
+    assert "Which conversation?" in done.stdout
     assert "--conversation two" in done.stdout
     assert "not read" not in done.stdout
 
@@ -60,7 +60,7 @@ def test_commands_that_are_none_are_told(chat: Chat) -> None:
     """A line that begins with a space is said, whatever it looks like."""
     done = chat.run(said="/what\n/help\n /quit\n")
 
-    assert "/what is no command" in done.stdout
+    assert "/what is not a command" in done.stdout
     assert "/open N or ID" in done.stdout
     assert "I have no rule for “/quit”" in done.stdout
 

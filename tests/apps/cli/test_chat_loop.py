@@ -378,4 +378,4 @@ async def test_a_model_that_is_asked_again_is_told(autojump_clock: MockClock) ->
     model = ScriptedModel([ModelFailed("overloaded", retryable=True), "Here I am."])
     await talk(set_up(model), page, Script(Line("hello")))
 
-    assert "failed: overloaded; asked again in 1 s]\nHere I am.\n" in page.text
+    assert "failed: overloaded; retrying in 1 s]\nHere I am.\n" in page.text

@@ -46,10 +46,10 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
         child.send("e\r")
         child.expect("arguments:")
         child.send("\x15{bad\r")
-        child.expect("this is no JSON: .* at character 2")
+        child.expect("this is not JSON: .* at character 2")
         child.expect("arguments:")
         child.send('\x15["/hello.txt"]\r')
-        child.expect("the arguments are a JSON object")
+        child.expect("the arguments must be a JSON object")
         child.expect("arguments:")
         child.send('\x15{"file": "/other.txt"}\r')
         child.expect("was not accepted: .*file")
@@ -90,7 +90,7 @@ def test_several_calls_are_decided_one_after_the_other(chat: Chat, arguments: tu
         child.expect(r"\(1 of 2\)")
         child.expect(CHOOSE)
         child.send("\r")
-        child.expect("decides nothing")
+        child.expect("is not a decision")
         child.expect(CHOOSE)
         child.send("reject\r")
         child.expect("why .*:")
@@ -328,7 +328,7 @@ def test_the_files_of_the_folder(chat: Chat) -> None:
         child.expect("move_file /docs/a.txt → /b.txt\r\n")
         child.expect(CHOOSE)
         child.send("a\r")
-        child.expect("/docs/a.txt is /b.txt now")
+        child.expect("/docs/a.txt is now /b.txt")
         child.expect(r"\(offline\) Moved")
         child.expect("> ")
         (chat.folder / "b.txt").write_text("changed by somebody else\n")
@@ -378,7 +378,7 @@ def test_a_long_conversation_is_summed_up(chat: Chat) -> None:
     (chat.folder / "big.txt").write_text("all-work-and-no-play-makes-Jack-a-dull-boy\n" * 250)
     done = chat.run("--conversation", "c", said="read big.txt\n" * 4 + "what is 2+2?\n")
 
-    assert "tokens: its older part is summed up for the model]" in done.stdout
+    assert "tokens: its older part is being summed up for the model]" in done.stdout
     assert "[summed up: the model reads about" in done.stdout
     assert "(offline) 2+2 = 4\n" in done.stdout
     assert chat.run("--conversation", "c").stdout.count("> read big.txt\n") == 4

@@ -123,7 +123,7 @@ def test_two_programs_at_one_conversation(chat: Chat) -> None:
         child.expect(r"1\+1 = 2\r\n> ")
         other = chat.run("--once", "what is 2+2?", "--conversation", "c")
         child.send("what is 3+3?\r")
-        child.expect("another program wrote")
+        child.expect("another program has written")
         child.expect(r"> what is 2\+2\?")
         child.expect(r"2\+2 = 4")
         child.expect(r"3\+3 = 6\r\n> ")
@@ -142,7 +142,7 @@ def test_two_programs_at_one_decision(chat: Chat) -> None:
         child.expect("eject: ")
         assert chat.run("--plain", "--conversation", "c").returncode == 3
         child.send("a\r")
-        child.expect("another program wrote to this conversation; the next message, or /decide, goes on")
+        child.expect("another program has written to this conversation; the next message, or /decide, continues")
         child.expect("> ")
         assert not (chat.folder / "hello.txt").exists()
         child.send("/decide\r")

@@ -61,7 +61,7 @@ def says(text: str, message_id: str = "m", offset: int = 0) -> TextDelta:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (ModelRetrying(ModelFailed("overloaded"), "large", 2, 2.0, "m", "t"), "[large failed: overloaded; asked again in 2 s]"),
+        (ModelRetrying(ModelFailed("overloaded"), "large", 2, 2.0, "m", "t"), "[large failed: overloaded; retrying in 2 s]"),
         (ModelFallback(ModelFailed("gone"), "large", "small", "m", "t"), "[large failed: gone; small is asked]"),
     ],
 )
@@ -87,8 +87,8 @@ def test_a_line_that_comes_in_the_middle_of_an_answer_waits_for_its_end() -> Non
     [
         (FilesChanged(FileUpdated("/a")), "  · /a changed\n"),
         (FilesChanged(FileDeleted("/a")), "  · /a is gone\n"),
-        (FilesChanged(FileMoved("/a", "/b")), "  · /a is /b now\n"),
-        (FilesChanged(FileSaveFailed("/a", 1, 2.0)), "  · /a could not be saved; tried again in 2 s\n"),
+        (FilesChanged(FileMoved("/a", "/b")), "  · /a is now /b\n"),
+        (FilesChanged(FileSaveFailed("/a", 1, 2.0)), "  · /a could not be saved; retrying in 2 s\n"),
         (FilesChanged(FileChangesLost(3)), "  · 3 more changes of files\n"),
         (FilesChanged(FileSaved("/a")), ""),
     ],
@@ -102,7 +102,7 @@ def test_a_summary_that_failed_is_told() -> None:
     """With its reason, and what that means."""
     text = shown(TurnView(), SummaryFailed("t", ModelFailed("too busy"), Usage()))
 
-    assert text == "[no summary: too busy; the model reads all of it]\n"
+    assert text == "[no summary: too busy; the model reads the whole conversation]\n"
 
 
 def test_a_sub_agent_is_lines_where_nothing_can_be_drawn_again() -> None:

@@ -91,7 +91,7 @@ def test_write_when_valid(writings: list[Writing], expected: list[str]) -> None:
         ([item("x", None, -1)], "todos[0]: the id must be an integer from 1"),
         ([item("x", None, "first")], "todos[0]: the id must be a positive integer, not 'first'"),
         ([item("x", None, 4), item("y", None, "4")], "two todos have the id 4"),
-        ([item(f"x{n}") for n in range(6)], "these are 6 todos; 5 is the limit"),
+        ([item(f"x{n}") for n in range(6)], "the call has 6 todos; the limit is 5"),
     ],
 )
 def test_write_when_invalid(items: list[TodoItem], words: str) -> None:
@@ -104,7 +104,7 @@ def test_write_when_invalid(items: list[TodoItem], words: str) -> None:
 
 def test_write_when_merged_over_the_limit() -> None:
     """The limit holds for the list, not for the call."""
-    with pytest.raises(TodosInvalid, match="there would be 3 todos; 2 is the limit"):
+    with pytest.raises(TodosInvalid, match="there would be 3 todos; the limit is 2"):
         write(BASE, [writing(item("c"), merge=True)], 2)
 
 

@@ -39,7 +39,7 @@ def question(kind: Any = "single", *options: str, **allowed: bool) -> PendingCal
         (
             "replace_file_text",
             {"path": "/a", "old_text": "x", "new_text": "", "replace_all": True},
-            ["  replace_file_text /a, wherever it stands", "  - x"],
+            ["  replace_file_text /a, everywhere", "  - x"],
         ),
         ("delete_file", {"path": "/a"}, ["  delete_file /a"]),
         ("move_file", {"old_path": "/a", "new_path": "/b"}, ["  move_file /a → /b"]),
@@ -127,13 +127,13 @@ def test_an_answer_is_read(pending: PendingCall, typed: str, answer: dict[str, A
 @pytest.mark.parametrize(
     ("pending", "typed", "words"),
     [
-        (question("single", "a", "b"), "", "nothing was answered"),
+        (question("single", "a", "b"), "", "the answer is empty"),
         (question("single", "a", "b"), "3", "1 to 2"),
         (question("single", "a", "b", allow_other=True), "3", "1 to 2"),
-        (question("single", "a", "b"), "c", "none of the 2 options"),
-        (question("multi", "a", "b"), "1,c", "none of the 2 options"),
+        (question("single", "a", "b"), "c", "not one of the 2 options"),
+        (question("multi", "a", "b"), "1,c", "not one of the 2 options"),
         (question("single", "a", "b", allow_cancel=False), "/cancel", "must be answered"),
-        (question("text"), " ", "nothing was answered"),
+        (question("text"), " ", "the answer is empty"),
     ],
 )
 def test_what_answers_nothing_is_told(pending: PendingCall, typed: str, words: str) -> None:

@@ -146,7 +146,7 @@ def test_a_completed_message_is_not_spoken_again() -> None:
     [
         ("crashed", "[cut by a crash]"),
         ("cancelled", "[cancelled]"),
-        ("stream_error", "broke off]"),
+        ("stream_error", "was broken off]"),
         ("length", "length limit]"),
         ("content_filtered", "filter]"),
     ],
@@ -274,7 +274,7 @@ def test_a_message_of_several_rows_is_shown_whole() -> None:
         (Failed(ModelFailed("boom")), "error: boom"),
         (
             Interrupted(Interrupt("i", "t", (CALL,))),
-            '[waits for a person\'s decision: calculate(expression="6*7"); a new message goes on without it]',
+            '[waits for a person\'s decision: calculate(expression="6*7"); a new message continues without it]',
         ),
         (Unanswered(ShutdownReason.STOPPED), "[not answered yet: stopped; the message is saved]"),
     ],
