@@ -7,7 +7,7 @@ import trio
 
 from tests.support.people import CONVERSATION, IDLE, Effects, World, gated, scripted, text_of
 from tests.support.stores import Backend
-from trio_sagents import Agent, Answer, AskUser, CancelCause, Cancelled, Halt, InvalidDecision
+from trio_sagents import Agent, Answer, AskUser, Budget, CancelCause, Cancelled, Failed, Halt, InvalidDecision, LimitExceeded, Status
 from trio_sagents.testing import Call
 
 
@@ -129,3 +129,51 @@ async def test_cancelled_turn_after_a_restart(autojump_clock: Any, backend: Back
         assert "cancelled" == (await world.results())["pay"][0]
         assert "next" == text_of(await world.post("again"))
         assert 1 >= len(effects.done)
+
+
+async def test_question_when_the_budget_is_used_up(autojump_clock: Any) -> None:
+    """An answer is accepted also if the budget of the turn is used up: it is on record, and then the turn ends with the limit."""
+    agent = scripted(Call("ask_user", question="Which?"), "next", middleware=[AskUser(), Budget(max_calls=1)])
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        outcome = await world.decide(Answer(call, value="this"))
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, LimitExceeded)
+        assert "budget_calls" == outcome.error.limit
+        assert ["answer"] == [record.kind for record in await world.records()]
+
+
+async def test_halt_when_the_budget_is_used_up(autojump_clock: Any) -> None:
+    """A halt is acknowledged also if the budget of its turn is used up, and the next turn has a budget of its own."""
+    agent = scripted(Call("stop", amount=7), "next", tools=[stop], middleware=[Budget(max_calls=1)])
+    async with World(agent) as world:
+        await world.ask()
+        await world.dismiss()
+
+        assert await world.interrupt() is None
+        assert "next" == text_of(await world.post("again"))
+
+
+async def test_message_instead_of_an_answer_when_the_budget_is_used_up(autojump_clock: Any) -> None:
+    """The message begins another turn, which has a budget of its own."""
+    agent = scripted(Call("ask_user", question="Which?"), "next", middleware=[AskUser(), Budget(max_calls=1)])
+    async with World(agent) as world:
+        await world.ask()
+
+        assert "next" == text_of(await world.post("never mind"))
+
+
+async def test_deadline_when_the_budget_is_used_up(autojump_clock: Any) -> None:
+    """The call expires on record, and nothing runs; then the turn ends with the limit, because the model cannot be asked again."""
+    effects = Effects()
+    middleware = [gated(effects, "pay", timeout=60), Budget(max_calls=1)]
+    async with World(scripted(Call("pay", amount=1), "next", tools=[effects.tool("pay")], middleware=middleware)) as world:
+        await world.ask()
+        await trio.sleep(61)
+        handle = await world.handle()
+        await handle.wait_idle()
+
+        assert Status.ERROR is (await handle.info()).status
+        assert ["expired"] == [record.kind for record in await world.records()]
+        assert [] == effects.done
