@@ -7,8 +7,23 @@ import trio
 
 from tests.support.people import CONVERSATION, IDLE, Effects, World, gated, scripted, text_of
 from tests.support.stores import Backend
-from trio_sagents import Agent, Answer, AskUser, Budget, CancelCause, Cancelled, Failed, Halt, InvalidDecision, LimitExceeded, Status
-from trio_sagents.testing import Call
+from trio_sagents import (
+    Agent,
+    Answer,
+    Approve,
+    AskUser,
+    Budget,
+    CancelCause,
+    Cancelled,
+    Failed,
+    Halt,
+    Interrupt,
+    InvalidDecision,
+    LimitExceeded,
+    Status,
+)
+from trio_sagents.middleware import Summarization
+from trio_sagents.testing import Call, ScriptedModel
 
 
 async def stop(amount: int) -> Halt:
@@ -175,5 +190,67 @@ async def test_deadline_when_the_budget_is_used_up(autojump_clock: Any) -> None:
         await handle.wait_idle()
 
         assert Status.ERROR is (await handle.info()).status
+        assert ["expired"] == [record.kind for record in await world.records()]
+        assert [] == effects.done
+
+
+def summing(*middleware: Any, asks: Any, tools: Any = ()) -> Agent:
+    """Return an agent that makes a summary in its fourth turn, and asks people in that turn."""
+    summarizer = ScriptedModel([f"S{number}" for number in range(1, 9)])
+    short = Summarization(trigger_tokens=60, keep_messages=2, estimate=lambda request: 10 * len(request.messages), model=summarizer)
+    return scripted("ok", "ok", "ok", asks, "next", "after", tools=tools, middleware=[short, *middleware])
+
+
+async def ask_behind_a_summary(world: World) -> Interrupt:
+    """Post until the turn waits, and return what it waits for. Its request began with a summary."""
+    for text in ("one", "two", "three"):
+        await world.post(text)
+    interrupt = await world.ask("four")
+    request = world.agent.model.requests[-1]  # type: ignore[union-attr]  # the scripted model
+    assert not any("one" == message.text for message in request.messages)
+    return interrupt
+
+
+@pytest.mark.parametrize("nap", [0.0, IDLE + 2], ids=["awake", "asleep"])
+async def test_approval_behind_a_summary(autojump_clock: Any, nap: float) -> None:
+    """A call that waits behind a summary runs as it was approved, also if the agent has slept; the history is whole."""
+    effects = Effects()
+    agent = summing(gated(effects, "pay"), asks=Call("pay", amount=1), tools=[effects.tool("pay")])
+    async with World(agent) as world:
+        (call,) = (await ask_behind_a_summary(world)).calls
+        await trio.sleep(nap)
+
+        assert "next" == text_of(await world.decide(Approve(call)))
+        assert [("pay", {"amount": 1})] == effects.done
+        assert "one" == (await world.messages())[0].text
+
+
+async def test_question_behind_a_summary(autojump_clock: Any) -> None:
+    """A question that waits behind a summary takes its answer, and the model reads the answer."""
+    async with World(summing(AskUser(), asks=Call("ask_user", question="Which?"))) as world:
+        (call,) = (await ask_behind_a_summary(world)).calls
+
+        assert "next" == text_of(await world.decide(Answer(call, value="this")))
+        assert ("completed", "this") == (await world.results())["ask_user"]
+
+
+async def test_halt_behind_a_summary(autojump_clock: Any) -> None:
+    """A halt behind a summary is acknowledged, and the conversation continues."""
+    async with World(summing(asks=Call("stop", amount=7), tools=[stop])) as world:
+        await ask_behind_a_summary(world)
+        await world.dismiss()
+
+        assert "next" == text_of(await world.post("again"))
+
+
+async def test_deadline_behind_a_summary(autojump_clock: Any) -> None:
+    """A call that waits behind a summary expires as any other call."""
+    effects = Effects()
+    agent = summing(gated(effects, "pay", timeout=60), asks=Call("pay", amount=1), tools=[effects.tool("pay")])
+    async with World(agent) as world:
+        await ask_behind_a_summary(world)
+        await trio.sleep(61)
+        await (await world.handle()).wait_idle()
+
         assert ["expired"] == [record.kind for record in await world.records()]
         assert [] == effects.done
