@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pygments.lexers.special import TextLexer
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import trio_sagents  # from the checkout, whatever is installed
@@ -58,5 +60,6 @@ def _no_constructor(  # what Sphinx calls it with
 
 def setup(app: "sphinx.application.Sphinx") -> None:
     """Called by Sphinx."""
+    app.add_lexer("mermaid", TextLexer)  # GitHub draws these diagrams; here the text of a diagram is shown
     app.connect("autodoc-process-docstring", _plain_docstring)
     app.connect("autodoc-process-signature", _no_constructor)

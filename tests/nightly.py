@@ -24,6 +24,7 @@ from tests.hostile import nightly as attacks
 from tests.mutation.generated import nightly as mutation
 from tests.mutation.planted import nightly as mutants
 from tests.search.people import nightly as people
+from tests.search.providers import nightly as providers
 from tests.search.simulation import nightly as sim
 
 ROOT: Final = Path(__file__).parents[1]
@@ -72,6 +73,12 @@ def attacked(scale: float) -> Iterator[Line]:
     """Run fuzzed state, soaks and slow viewers."""
     for row in attacks.rows(scale):
         yield Line(row.stage, f"{row.volume:,}", row.violations, f"{row.rate:,.0f}/s")
+
+
+def streamed(scale: float) -> Iterator[Line]:
+    """A fuzzed provider: mutated streams of both protocols."""
+    for row in providers.rows(scale):
+        yield Line(row.stage, f"{row.volume:,} streams", row.violations, f"{row.rate:,.0f}/s")
 
 
 def killed(scale: float) -> Iterator[Line]:
@@ -168,6 +175,7 @@ STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
     "machines": machines,
     "people": decided,
     "attacks": attacked,
+    "providers": streamed,
     "kills": killed,
     "power": cut_off,
     "planted": planted,

@@ -33,6 +33,7 @@ from trio_sagents.abc import (
     OwnerLookup,
     PubSub,
     Scope,
+    WaitingLookup,
 )
 from trio_sagents.agent import (
     Agent,
@@ -85,6 +86,7 @@ from trio_sagents.data.events import (
     TurnStarted,
 )
 from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
+from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import (
@@ -110,6 +112,8 @@ from trio_sagents.data.records import (
     Lifecycle,
     PersistContext,
     StoredState,
+    WaitingConversation,
+    WaitingPage,
 )
 from trio_sagents.data.requests import (
     FinishChunk,
@@ -214,6 +218,9 @@ __all__ = (
     "ConversationItem",
     "ConversationNotFound",
     "ConversationPage",
+    "WaitingConversation",
+    "WaitingPage",
+    "read_interrupt",
     "ConversationStore",
     "ConversationTitle",
     "Cursor",
@@ -281,6 +288,7 @@ __all__ = (
     "Overlap",
     "OwnedStore",
     "OwnerLookup",
+    "WaitingLookup",
     "Page",
     "PageChange",
     "PagePart",

@@ -16,6 +16,7 @@ from trio_sagents.storage.ports import (
     OpenableStore,
     OwnedStore,
     OwnerLookup,
+    WaitingLookup,
 )
 from trio_sagents.supervisor import Authorizer, Leases, MessagePreprocessor
 
@@ -36,6 +37,7 @@ __all__ = (
     "OwnedStore",
     "Owner",
     "OwnerLookup",
+    "WaitingLookup",
     "PubSub",
     "Scope",
 )

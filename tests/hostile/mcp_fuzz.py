@@ -130,9 +130,9 @@ class Life:
             key = self.dice.choice(sorted(value))
             match self.dice.randrange(6):
                 case 0:
-                    return {name: one for name, one in value.items() if name != key}
+                    return {name: each for name, each in value.items() if name != key}
                 case 1:
-                    return {(self.dice.choice(KEYS) if name == key else name): one for name, one in value.items()}
+                    return {(self.dice.choice(KEYS) if name == key else name): each for name, each in value.items()}
                 case 2:
                     return {**value, self.dice.choice(KEYS): self.dice.choice(WORDS)}
                 case _:
@@ -201,11 +201,11 @@ class Life:
             if nonce and nonce in seen:
                 yield f"the server was asked twice: {name} with {nonce}"
             seen.add(nonce)
-        results = {one.call_id: one for message in state.messages for one in message.results}
+        results = {each.call_id: each for message in state.messages for each in message.results}
         for message in state.messages:
             for call in message.calls:
                 nonce, result = call.arguments.get("nonce"), results[call.call_id]
-                others = [one for one in asked if one != nonce and f'"{one}"' in result.content]
+                others = [each for each in asked if each != nonce and f'"{each}"' in result.content]
                 if others and not self.has_changed_ids:
                     yield f"the call with {nonce} has the answer of {others}"
                 if nonce in self.unharmed and call.name != "own" and f'"{nonce}"' not in result.content and not self.has_changed_ids:

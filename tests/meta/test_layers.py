@@ -344,6 +344,7 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._keyboard", "cli._prompt"): "the extra `tui`: without it the command reads plain lines",
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
+    ("testing.mcp_server", "mcp"): "the extra `mcp`; and the file is a program of its own, which starts at once",
     ("cli._lines", "termios"): "not on every system",
 }
 """From a module, and what a function of it imports: the reason."""

@@ -38,7 +38,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._identity import familiar_id, is_same_function
+from trio_sagents.agent._identity import familiar_id, is_defined_in, is_same_function
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Progress
@@ -73,6 +73,7 @@ __all__ = (
     "extract",
     "familiar_id",
     "id_of",
+    "is_defined_in",
     "is_same_function",
     "may_repeat",
     "name_of",

@@ -75,6 +75,6 @@ def _shrunk(backlog: Backlog) -> Backlog:
 def _following(backlog: Backlog, place: Cursor) -> Backlog:
     """Return a notice that follows another place: what came in between was dropped."""
     head, *rest = backlog.events
-    if isinstance(head.event, Gap | Snapshot):
-        head = attrs.evolve(head, event=attrs.evolve(head.event, replaces=place))
+    assert isinstance(head.event, Gap | Snapshot)  # the reader has nothing of this agent: only of the first one it may have something
+    head = attrs.evolve(head, event=attrs.evolve(head.event, replaces=place))
     return attrs.evolve(backlog, before=place, events=(head, *rest))

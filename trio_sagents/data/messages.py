@@ -58,7 +58,7 @@ class ImagePart:
     media_type: str = attrs.field(validator=_is_text)
     """Such as "image/png"."""
     data: str | None = attrs.field(default=None, validator=_is_text_or_none)
-    """Base64; None where `url` is given."""
+    """Base64; None if `url` is given."""
     url: str | None = attrs.field(default=None, validator=_is_text_or_none)
 
 

@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Role, ToolStatus
 
@@ -173,6 +174,28 @@ class ConversationPage:
 
     items: Sequence[ConversationItem]
     """The one changed last comes first; may be empty."""
+    after: str | None = None
+    """For the next page; None where there is none."""
+
+
+@attrs.frozen
+class WaitingConversation:
+    """A stored conversation that waits for a person, whether its agent is up or not."""
+
+    conversation_id: str
+    owner: Owner
+    title: str | None
+    """The title kept in the metadata, where there is one."""
+    interrupt: Interrupt
+    """What it waits for, since when, and until when. `sessions.ensure_running(conversation_id)` gives the agent that takes the answer."""
+
+
+@attrs.frozen
+class WaitingPage:
+    """A page of the conversations that wait for a person."""
+
+    items: Sequence[WaitingConversation]
+    """The one that has waited longest comes first; may be empty."""
     after: str | None = None
     """For the next page; None where there is none."""
 

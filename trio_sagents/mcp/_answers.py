@@ -188,7 +188,7 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         return None
     tool: dict[str, JSONValue] = {"name": name, "inputSchema": {**schema, "type": "object"}}
     if isinstance(properties := schema.get("properties"), Mapping):
-        tool["inputSchema"]["properties"] = {key: {} if one is True else one for key, one in properties.items() if one is not False}
+        tool["inputSchema"]["properties"] = {key: {} if each is True else each for key, each in properties.items() if each is not False}
     if isinstance(description := entry.get("description"), str):
         tool["description"] = description[:MAX_TEXT]
     if isinstance(title := entry.get("title"), str):

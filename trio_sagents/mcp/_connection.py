@@ -185,7 +185,7 @@ class McpConnection:
     async def _call_tool(self, tool: McpTool, arguments: JSON) -> ToolResult:
         """Call a tool as an agent was offered it; a server that came back with another tool of the same name is not asked."""
         opening, client = await self._connected()
-        offered = next((one for one in self._tools if one.remote_name == tool.remote_name), None)
+        offered = next((each for each in self._tools if each.remote_name == tool.remote_name), None)
         if offered is None or offered.fingerprint != tool.fingerprint:
             what = "does not offer the tool any more" if offered is None else "offers another tool of this name now"
             return ToolResult(f"Not run: the MCP server {self.name!r} {what}.", is_error=True)
@@ -215,10 +215,10 @@ class McpConnection:
         return ToolResult(f"The MCP server {self.name!r} {what}: the outcome is unknown.", is_error=True)
 
     def _renew(self, listed: Sequence[mcp_types.Tool]) -> None:
-        known = {one.remote_name: one for one in self._tools}
+        known = {each.remote_name: each for each in self._tools}
         made = make_tools(listed, self.name, self.prefix, self._call_tool, self._warn)
         # A tool that is as it was stays the same object: approvals are bound to objects, and a changed tool is another one.
-        tools = tuple(_same(known.get(one.remote_name), one) for one in made)
+        tools = tuple(_same(known.get(each.remote_name), each) for each in made)
         if tools != self._tools:
             self._tools = tools
             self._renewed.set()

@@ -84,7 +84,9 @@ def _line(line: bytes, reply_to: RequestId | None) -> bytes:
 
 def _as_one(messages: Sequence[JSONRPCMessage]) -> bytes:
     """Return the text of the answer among some messages, or of the first of them; the SDK reads one message of a body or an event."""
-    chosen = next((one for one in messages if isinstance(one, JSONRPCResponse | JSONRPCError)), messages[0] if messages else None)
+    chosen = next(
+        (message for message in messages if isinstance(message, JSONRPCResponse | JSONRPCError)), messages[0] if messages else None
+    )
     return b"" if chosen is None else chosen.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 

@@ -58,7 +58,7 @@ class _Heard:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._inner.__aexit__(kind, error, traceback)
+        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # the exit of the stream, which only closes it
 
 
 @attrs.define(eq=False)
@@ -85,7 +85,7 @@ class _Said:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._inner.__aexit__(kind, error, traceback)
+        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # the exit of the stream, which only closes it
 
 
 @asynccontextmanager

@@ -107,6 +107,7 @@ class Opening:
         """Open the connection in one way, and stay until it is lost; return what went wrong before it was open."""
         gone = trio.Event()
         has_spoken = False
+        error: BaseException | None = None
         try:
             # One scope around all: those of the SDK are inside it. Its deadline is for the start.
             with trio.CancelScope(deadline=deadline) as start:
@@ -127,8 +128,8 @@ class Opening:
             assert contained is not None
             self.why = self.why or explain(contained, self.server)
             log.debug("MCP server %r: %s", self.name, self.why)
-            return contained
-        return None
+            error = contained
+        return error
 
     def _session(self, mode: Mode, gone: trio.Event) -> Client:
         """Return the SDK's client; entering it opens the transport and speaks to the server."""

@@ -51,7 +51,7 @@ def take_schema(schema: JSONValue) -> Taken:
     _check(plain)
     flat = _flattened(plain)
     names = plain_names(flat["properties"], _FORBIDDEN_IN_KEYS)
-    properties = {names[key]: {} if one is True else one for key, one in flat["properties"].items() if one is not False}
+    properties = {names[key]: {} if each is True else each for key, each in flat["properties"].items() if each is not False}
     required = [names[key] for key in flat["required"] if names[key] in properties]
     taken = {**_without(flat, "required"), "properties": properties, **({"required": required} if required else {})}
     return Taken(taken, {name: key for key, name in names.items() if name != key})
@@ -65,7 +65,7 @@ def plain_names(names: Iterable[str], forbidden: re.Pattern[str] = _FORBIDDEN) -
     """
     plain = {name: forbidden.sub("_", name)[:MAX_NAME] or "_" for name in names}
     counts = collections.Counter(plain.values())
-    return {name: one if counts[one] == 1 or one == name else _with_digest(one, name) for name, one in plain.items()}
+    return {name: each if counts[each] == 1 or each == name else _with_digest(each, name) for name, each in plain.items()}
 
 
 def _with_digest(plain: str, name: str) -> str:
@@ -137,7 +137,7 @@ def _members(part: JSON, whole: JSON, depth: int) -> tuple[dict[str, JSONValue],
         more, wanted = _members(found, whole, depth + 1)
         properties, required = {**more, **properties}, required | wanted
     for word in _ALTERNATIVES:
-        branches = [_members(one, whole, depth + 1) for one in part.get(word, ()) if isinstance(one, Mapping)]
+        branches = [_members(each, whole, depth + 1) for each in part.get(word, ()) if isinstance(each, Mapping)]
         for more, _ in branches:
             properties = {**more, **properties}
         sets = [wanted for _, wanted in branches]

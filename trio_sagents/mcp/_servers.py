@@ -20,7 +20,7 @@ def _count(given: Sequence[str] | Mapping[str, str]) -> str:
 
 
 def _words(given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
         raise TypeError("StdioServer.args must be a sequence of str")
     return tuple(given)
 

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.agent import MiddlewareContext, Tool, ToolLike, familiar_id, is_same_function
+from trio_sagents.agent import MiddlewareContext, Tool, ToolLike, familiar_id, is_defined_in, is_same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque, check_text
 from trio_sagents.data.messages import ToolCall
@@ -95,7 +95,7 @@ def _ids_of(tools: Mapping[str, Tool], context: MiddlewareContext) -> frozenset[
 
 def _is_fixed(tool: Tool, origin: str) -> bool:
     """Return whether a tool is there by the definition of its agent: no server, and no middleware of the host, may change it."""
-    return not origin or getattr(tool.function, "__module__", "") in _FIXED
+    return not origin or is_defined_in(tool, _FIXED)
 
 
 @attrs.frozen(init=False, eq=False)

@@ -50,7 +50,7 @@ class _Block:
 
     kind: str
     call: int = 0
-    """The index of the call, if the block is one."""
+    """The number of the call, if the block is a call."""
     call_id: str = ""
     given: JSONValue = attrs.field(factory=dict)
     """The arguments that came with the beginning of a call."""
@@ -128,7 +128,7 @@ class AnthropicEvents:
                 return ()
 
     def translate_document(self, document: JSON) -> Iterable[ModelChunk]:
-        """Return the chunks of a message that came whole; nothing if it is not one."""
+        """Return the chunks of a message that came whole; nothing if the document is not a message."""
         if document.get("type") != "message" or not isinstance(document.get("content"), list):
             return ()
         chunks: list[ModelChunk] = list(self._usage(object_at(document, "usage")))
@@ -171,7 +171,7 @@ class AnthropicEvents:
         kind = text_at(content, "type")
         known = self._open.get(index)
         if known is not None and known.kind == kind and known.call_id == text_at(content, "id"):
-            # The same beginning twice, or late: what it says is said, and the block goes on.
+            # The beginning came twice, or late: its text is handed on, and the block continues.
             return self._said_at_beginning(known, content)
         chunks: list[ModelChunk] = [] if known is None else list(self._end_block(index))
         self._closed.discard(index)

@@ -75,7 +75,7 @@ def _fit_id(call_id: str) -> str:
 
 
 def _nine(call_id: str) -> str:
-    """Return an id of nine letters and digits: the id itself, if it is one."""
+    """Return an id of nine letters and digits: the given id, if it has that form."""
     if _NINE.fullmatch(call_id):
         return call_id
     return hashlib.sha256(whole_text(call_id).encode()).hexdigest()[:9]

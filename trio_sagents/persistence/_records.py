@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
-from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Commit, DisplayMessage, Owner, Unchecked
+from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
 from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, dumps, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
@@ -22,8 +23,8 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
 
-CursorKind: TypeAlias = Literal["r", "c"]
-"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations."""
+CursorKind: TypeAlias = Literal["r", "c", "w"]
+"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations, "w" for those that wait."""
 RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 
@@ -188,6 +189,11 @@ def _encode_row(row: DisplayMessage) -> RowFields:
         row.status,
         row.created_at.isoformat(),
     )
+
+
+def waiting_item(conversation_id: str, owner: Owner, title: str | None, text: object) -> WaitingConversation:
+    """Return a line of the list of what waits; StateError if its stored interrupt is damaged."""
+    return WaitingConversation(conversation_id, owner, title, read_interrupt(conversation_id, decode_value(conversation_id, text)))
 
 
 def message_id_of(record: JSONValue) -> str | None:

@@ -20,7 +20,7 @@ from trio_sagents.data.decisions import Decision
 from trio_sagents.data.ids import check_id, conversation_topic
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
-from trio_sagents.data.records import ConversationPage, HistoryPage
+from trio_sagents.data.records import ConversationPage, HistoryPage, WaitingConversation, WaitingPage
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
@@ -497,6 +497,36 @@ class Sessions:
             return page
         items = [item for item in page.items if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list")]
         return ConversationPage(tuple(items), page.after)
+
+    async def waiting(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> WaitingPage:
+        """Return a page of the stored conversations that wait for a person, which this scope may list and view; no agent is started.
+
+        The one that has waited longest comes first. An item has what the conversation waits for, since when, and until when.
+
+        Args:
+            scope: the caller's.
+            after: from an earlier page, for the next one.
+            limit: conversations in the page, 1 to 1000; with an `Authorizer` of the host's, a page may hold fewer.
+
+        Raises:
+            PersistenceError: the store failed, or cannot list them (it is no `WaitingLookup`).
+
+        Cancellation: nothing is changed.
+        """
+        check_limit(limit)
+        self._admission.check_open()
+        await trio.lowlevel.checkpoint()
+        access, commits = self.runtime.access, self.runtime.commits
+        page: WaitingPage = await commits.read(commits.store.waiting(access.asker(scope), after=after, limit=limit))
+        if access.is_synchronous:
+            return page
+        allowed: list[WaitingConversation] = []
+        for item in page.items:
+            if not access.owns(scope, item.owner) or not await access.allows(scope, item.conversation_id, "list"):
+                continue
+            if await access.allows(scope, item.conversation_id, "view"):
+                allowed.append(item)
+        return WaitingPage(tuple(allowed), page.after)
 
     async def delete(self, conversation_id: str, *, scope: Scope = None) -> bool:
         """Delete a conversation and its transcript.

@@ -62,7 +62,7 @@ class ViewerAdmission:
         """Ask about a subscription that waited for an agent, and enrol it if it may see the agent.
 
         Args:
-            subscription: it may be closed or enrolled meanwhile.
+            subscription: its owner is that of the agent, if owners are compared. It may be closed or enrolled meanwhile.
             feed: of the agent that came up.
             enrol: enrols the subscription with the agent that is up when the answer comes, if there is one.
         """

@@ -299,7 +299,8 @@ def _enrol_waiting(agent: LiveAgent) -> None:
             agent.journal.enrol(subscription, told if subscription.channel == "main" else ())
     if not access.is_synchronous:
         for subscription in waiting:
-            if subscription.state == "pending":
+            # Whoever does not own the agent is not told that it was there, whatever the authorizer says.
+            if subscription.state == "pending" and access.sees(subscription.owner, entry.owner):
                 feed = agent.journal.feed(subscription.channel)
                 services.viewer_admission.agent_came(subscription, feed, services.enrol)
 

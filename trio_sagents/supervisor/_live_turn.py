@@ -210,7 +210,9 @@ class LiveTurn(Host):
         """Return how the turn ends if these calls wait for people."""
         interrupt_id = self.new_id()
         calls = [attrs.evolve(request, interrupt_id=interrupt_id) for opened in waiting for request in opened.requests]
-        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expiry_of(calls, wall_clock())))
+        now = wall_clock()
+        expires_at = expiry_of(calls, now)
+        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expires_at, since=now))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
         """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""

@@ -8,7 +8,7 @@ import trio
 
 from trio_sagents import MemoryStore
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, WaitingPage
 from trio_sagents.data.scopes import Scope
 from trio_sagents.testing._plan import CrashAt
 
@@ -134,6 +134,12 @@ class CrashStore:
         """Read, as `MemoryStore` does."""
         await self._wait_if_frozen()
         page: ConversationPage = await self.inner.conversations(scope, **inside)
+        return page
+
+    async def waiting(self, scope: Scope, **inside: Opaque) -> WaitingPage:
+        """Read, as `MemoryStore` does."""
+        await self._wait_if_frozen()
+        page: WaitingPage = await self.inner.waiting(scope, **inside)
         return page
 
 

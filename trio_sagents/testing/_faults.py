@@ -11,10 +11,10 @@ import trio
 
 from trio_sagents.agent import Model
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, Owner
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, Owner, WaitingPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 from trio_sagents.data.scopes import Scope
-from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore, OwnerLookup
+from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore, OwnerLookup, WaitingLookup
 from trio_sagents.supervisor._leases import Leases
 from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
@@ -101,6 +101,8 @@ class FaultyStore:
             self.checks_owner: bool = True
         if isinstance(inner, OwnerLookup):
             self.get_owner = self._get_owner
+        if isinstance(inner, WaitingLookup):
+            self.waiting = self._waiting
         if isinstance(inner, OpenableStore):
             self.open: Callable[[], AbstractAsyncContextManager[None]] = inner.open
 
@@ -136,6 +138,9 @@ class FaultyStore:
             return is_deleted
 
         return await self.faults.call("store.delete", effect)
+
+    async def _waiting(self, scope: Scope, **inside: Opaque) -> WaitingPage:
+        return await self.faults.call("store.waiting", functools.partial(self._inner.waiting, scope, **inside))
 
     async def _get_owner(self, scope: Scope, conversation_id: str) -> Owner:
         return await self.faults.call("store.get_owner", functools.partial(self._inner.get_owner, scope, conversation_id))

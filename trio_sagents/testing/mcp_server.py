@@ -2,7 +2,7 @@
 
 `mcp_server(...)` gives it as a child process, for `Mcp` or `open_mcp`; `QuirkyServer(...).answer(line)` is the same server without a
 process. The file is a program of its own that needs nothing but Python, so it starts at once; what needs the extra `mcp` is imported
-where it is used.
+only when it is needed.
 """
 
 import json

@@ -35,6 +35,9 @@ _RUN: Final = trio.run
 def test_page_when_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after the other, and print the output that the page shows below them."""
     monkeypatch.chdir(tmp_path)
+    # A page may make a model of a provider, which needs a key. Nothing is sent: the pages ask only models of their own.
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-nobody")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
     if not page.is_real_time:
         monkeypatch.setattr(trio, "run", functools.wraps(_RUN)(_virtual_run))
     namespace: dict[str, Any] = {"__name__": "__main__"}

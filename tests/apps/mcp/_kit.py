@@ -58,6 +58,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+async def read_request(stream: trio.SocketStream) -> tuple[str, dict[str, str], bytes]:
+    """Return the method, the headers and the body of an HTTP request."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive_some()
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    while len(body) < int(headers.get("content-length", 0)):
+        body += await stream.receive_some()
+    return first.split()[0], headers, body
+
+
 Mutate = Callable[[str], Iterable[str]]
 """What becomes of a line that a server writes."""
 

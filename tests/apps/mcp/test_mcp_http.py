@@ -19,7 +19,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.apps.mcp._kit import descriptors
+from tests.apps.mcp._kit import descriptors, read_request
 from trio_sagents.mcp import HttpServer, McpDisconnected, open_mcp
 from trio_sagents.mcp._http import MAX_BODY
 
@@ -67,15 +67,8 @@ class OldServer:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += await stream.receive_some()
-            head, _, body = data.partition(b"\r\n\r\n")
-            first, *lines = head.decode().split("\r\n")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-            while len(body) < int(headers.get("content-length", 0)):
-                body += await stream.receive_some()
-            status, more, answer = await self.answer(first.split()[0], headers, json.loads(body or b"{}"))
+            method, headers, body = await read_request(stream)
+            status, more, answer = await self.answer(method, headers, json.loads(body or b"{}"))
             text = json.dumps(answer) if answer else ""
             kind = f"content-type: application/json\r\ncontent-length: {len(text)}\r\nconnection: close\r\n{more}"
             try:

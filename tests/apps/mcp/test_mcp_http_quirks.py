@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from tests.apps.mcp._kit import read_request
 from trio_sagents.mcp import HttpServer, McpConnection, McpDisconnected, open_mcp
 
 Answer = Callable[[Any], tuple[str, bytes]]
@@ -37,13 +38,7 @@ class OddServer:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += await stream.receive_some()
-            head, _, body = data.partition(b"\r\n\r\n")
-            length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0)
-            while len(body) < length:
-                body += await stream.receive_some()
+            _, _, body = await read_request(stream)
             status, headers, text = self.reply(json.loads(body or b"{}"))
             connection = "connection: close\r\n"
             try:

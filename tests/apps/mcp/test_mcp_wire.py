@@ -61,7 +61,7 @@ def test_read_messages_when_one_meaning_is_possible(line: str, expected: Any) ->
     if expected is not None:
         assert expected == found
     else:
-        assert [(1, PARSE_ERROR)] == [(one["id"], one["error"]["code"]) for one in found]
+        assert [(1, PARSE_ERROR)] == [(each["id"], each["error"]["code"]) for each in found]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_read_messages_when_the_transport_knows_what_is_answered() -> None:
     batch = f"[{text(method='m')}, {text(id=1, result={'a': 1})}, {text(id=2, result={})}]"
 
     assert [notice, {**ANSWER, "id": 9}] == read(batch, reply_to=9)
-    assert [9] == [one["id"] for one in read(text(result={}), reply_to=9)]
+    assert [9] == [each["id"] for each in read(text(result={}), reply_to=9)]
 
 
 def test_unwrapped_when_it_was_an_object() -> None:
@@ -157,9 +157,9 @@ def test_answers_when_a_call_is_answered() -> None:
 
 def test_answers_when_the_id_is_missing() -> None:
     """An answer without an id belongs to the one request that waits; if several wait, to none."""
-    one, two = asked((1, "tools/call")), asked((1, "tools/call"), (2, "tools/call"))
+    each, two = asked((1, "tools/call")), asked((1, "tools/call"), (2, "tools/call"))
 
-    assert (1, {}) == (heard(one, text(result={})).id, one.waiting)
+    assert (1, {}) == (heard(each, text(result={})).id, each.waiting)
     assert (None, 2) == (heard(two, text(result={})).id, len(two.waiting))
 
 
@@ -311,7 +311,7 @@ def test_list_when_one_entry_is_anything(bad: Any, place: int) -> None:
     listed = mcp_types.ListToolsResult.model_validate(page, by_name=False).tools
     tools = make_tools(listed, "server", "", lambda *_: None, [].append)  # type: ignore[arg-type, return-value]  # nobody calls
 
-    assert [one["name"] for one in GOOD] == [tool.name for tool in tools if tool.name.startswith("good")]
+    assert [each["name"] for each in GOOD] == [tool.name for tool in tools if tool.name.startswith("good")]
 
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -394,5 +394,5 @@ def test_plain_names_when_they_are_anything(names: list[str], random: Any) -> No
     shuffled = random.sample(names, len(names))
 
     assert len(names) == len(set(plain.values()))
-    assert all(one and len(one) <= 64 and one.isascii() for one in plain.values())
+    assert all(each and len(each) <= 64 and each.isascii() for each in plain.values())
     assert plain == plain_names(shuffled)

@@ -162,7 +162,7 @@ def test_schema_when_a_class_is_inline() -> None:
     """An attrs class is described inline, with the descriptions of its docstring, and accepts no other keys."""
     expected = {
         "type": "object",
-        "description": "Where it is.",
+        "description": "Where something is.",
         "properties": {"x": {"type": "integer", "description": "metres to the east"}, "y": {"type": "number", "default": 0.0}},
         "required": ["x"],
         "additionalProperties": False,

@@ -167,7 +167,7 @@ def test_of_when_given_a_callable_object() -> None:
     bound = Tool.of(functools.partial(AsyncNotes(), text="a"), name="note")
 
     assert ("Write it down.", False, {"text": "a"}) == (tool.description, tool.is_async, tool.bind({"text": "a"}, CONTEXT))
-    assert ("Stands for the missing docstring of its call.", True) == (other.description, other.is_async)
+    assert ("A callable whose call has no docstring, so this docstring counts.", True) == (other.description, other.is_async)
     assert (True, {}) == (bound.is_async, bound.parameters["properties"])
 
 

@@ -509,6 +509,17 @@ async def test_bye_when_a_change_was_not_sent_yet(autojump_clock: Any) -> None:
     assert [0, 0, 1] == numbers[-3:]
 
 
+async def test_bye_when_nobody_knew_the_peer(autojump_clock: Any) -> None:
+    """A farewell of somebody unknown changes nothing."""
+    async with met() as (presence, stranger):
+        await stranger.state(5, "v1")
+        await stranger.say(bye("2" * 16))
+        assert ["v1"] == await keys(presence)
+        await stranger.say(bye(YOU))
+
+        assert [] == await keys(presence)
+
+
 async def test_ask_when_it_is_the_first_word(autojump_clock: Any) -> None:
     """Who asks is a peer, too, and gets the state."""
     bus = LocalPubSub()

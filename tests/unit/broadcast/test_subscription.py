@@ -227,6 +227,17 @@ def test_end_when_even_the_notices_are_too_many() -> None:
     assert [None, *(envelope.cursor for envelope in left[1:-1:2])] == [event.replaces for event in events(left)[::2]]
 
 
+def test_end_when_agents_that_did_nothing_are_too_many() -> None:
+    """An agent that did nothing is told by its snapshot and its end; among too many of them the same are dropped."""
+    one = subscription_of(lambda _: None)
+    for number in range(40):
+        live_and_end(one, f"agent-{number}", turns=0)
+
+    left = one.take()
+    assert ["Snapshot", "AgentShutdown"] * 5 == kinds(left)
+    assert [None, *(envelope.cursor for envelope in left[1:-1:2])] == [event.replaces for event in events(left)[::2]]
+
+
 def test_end_when_the_text_of_the_backlog_is_too_long() -> None:
     """The bound on untaken text holds for all ended agents together."""
     one = subscription_of(lambda _: None)
