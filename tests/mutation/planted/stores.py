@@ -247,9 +247,9 @@ STORES: Final = (
     PlantedBug(
         "the pages of a host's own store are everybody's",
         "storage/unified.py",
-        "UnifiedStore._require_owner",
-        "        if not same_owner(self._owners[conversation_id], asker.owner):\n",
-        "        if False:\n",
+        "UnifiedStore.history",
+        "        if self._must_compare(asker) and not",
+        "        if False and not",
         ("hostile/test_tenants.py::test_foreign_is_like_missing_in_a_plain_store",),
     ),
 )
