@@ -15,8 +15,8 @@ BROADCAST: Final = (
     ),
     PlantedBug(
         "a cancelled start keeps its subscribers",
-        "sessions/_sessions.py",
-        "Sessions._start",
+        "sessions/_starting.py",
+        "Starter.start",
         "                subscriber.drop(subscription)\n",
         "                pass\n",
         ("scenarios/test_starting.py::test_start_when_the_caller_is_cancelled_withdraws_its_subscribers",),
@@ -75,7 +75,7 @@ BROADCAST: Final = (
     PlantedBug(
         "a cursor of another agent is followed",
         "broadcast/_subscription.py",
-        "Subscription.enrol",
+        "Subscription._place_in",
         "place is not None and place.incarnation == feed.incarnation and",
         "place is not None and",
         ("scenarios/test_viewers.py::test_cursor_of_another_incarnation",),
@@ -83,7 +83,7 @@ BROADCAST: Final = (
     PlantedBug(
         "a cursor from the future is followed",
         "broadcast/_subscription.py",
-        "Subscription.enrol",
+        "Subscription._place_in",
         " and place.seq <= feed.seq:\n",
         ":\n",
         ("scenarios/test_viewers.py::test_cursor_from_the_future_of_this_incarnation",),
@@ -115,7 +115,7 @@ BROADCAST: Final = (
     PlantedBug(
         "joined deltas have the number of the first",
         "broadcast/_feed.py",
-        "_as_one",
+        "_joined",
         "attrs.evolve(run[0], seq=run[-1].seq, event",
         "attrs.evolve(run[0], event",
         ("scenarios/test_viewers.py::test_cursor_at_every_place",),
@@ -163,7 +163,7 @@ BROADCAST: Final = (
     PlantedBug(
         "a cursor of another channel is followed",
         "broadcast/_subscription.py",
-        "Subscription.enrol",
+        "Subscription._place_in",
         " and place.channel == feed.channel",
         "",
         ("scenarios/test_subscribing.py::test_subscribe_with_a_place_of_the_other_channel",),
@@ -186,8 +186,8 @@ BROADCAST: Final = (
     ),
     PlantedBug(
         "debug events are on the main channel",
-        "supervisor/_live.py",
-        "LiveAgent.publish",
+        "supervisor/_journal.py",
+        "Journal.publish",
         "            self.feed(channel).publish(event)\n",
         '            self.feed("main").publish(event)\n',
         ("scenarios/test_viewers.py::test_debug_channel",),

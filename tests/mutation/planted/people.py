@@ -7,8 +7,8 @@ from tests.support.planting import PlantedBug
 PEOPLE: Final = (
     PlantedBug(
         "decisions are taken by position",
-        "supervisor/_answering.py",
-        "Answering.resume",
+        "supervisor/_approvals.py",
+        "Approvals.resume",
         "            verdicts = [await self._verdict(call, decision) for call, decision in fresh]\n",
         "            places = live.ledger.interrupt.calls\n            verdicts = [await self._verdict(places[index], decision) for index, (_, decision) in enumerate(fresh)]\n",  # noqa: E501  # library text
         (
@@ -18,8 +18,8 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "the digest of a decision is not compared",
-        "supervisor/_decisions.py",
-        "_waiting",
+        "conversation/decisions.py",
+        "_waiting_call",
         "    if decision.digest != call.digest:\n",
         "    if False:\n",
         ("hostile/test_decisions.py::test_digest_of_other_arguments",),
@@ -37,7 +37,7 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "the digest is that of the arguments as they came",
-        "agent/_gate.py",
+        "conversation/decided.py",
         "digest_now",
         "    return digest_of([call.name, call.arguments])\n",
         "    return call.digest\n",
@@ -61,15 +61,15 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "an edit is not checked against the tool",
-        "supervisor/_answering.py",
-        "Answering._verdict",
+        "supervisor/_approvals.py",
+        "Approvals._verdict",
         "                    if tool is not None:\n",
         "                    if False:\n",
         ("scenarios/test_approvals.py::test_edit_when_the_tool_cannot_take_it",),
     ),
     PlantedBug(
         "a rejected call runs",
-        "agent/_gate.py",
+        "conversation/decided.py",
         "runs",
         '    return record.kind in {"approve", "edit"}\n',
         '    return record.kind in {"approve", "edit", "reject"}\n',
@@ -150,16 +150,16 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "a decision is not compared with the open interrupt",
-        "supervisor/_decisions.py",
-        "_waiting",
+        "conversation/decisions.py",
+        "_waiting_call",
         "    if decision.interrupt_id != interrupt.interrupt_id:\n",
         "    if False:\n",
         ("scenarios/test_decisions.py::test_decision_when_it_names_something_else",),
     ),
     PlantedBug(
         "every kind of decision is allowed",
-        "supervisor/_decisions.py",
-        "_waiting",
+        "conversation/decisions.py",
+        "_waiting_call",
         "    if decision.kind not in call.allowed:\n",
         "    if False:\n",
         ("scenarios/test_approvals.py::test_policy_when_it_limits_the_decisions",),
@@ -185,8 +185,8 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "earlier partial answers are lost",
-        "supervisor/_decisions.py",
-        "partial_change",
+        "conversation/decisions.py",
+        "_decide_some",
         "        decided=(*interrupt.decided, *records),\n",
         "        decided=tuple(records),\n",
         ("scenarios/test_approvals.py::test_partial_answers_are_kept",),
@@ -201,7 +201,7 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "a deadline rejects calls that have none",
-        "supervisor/_expiry.py",
+        "conversation/expiry.py",
         "due_calls",
         "if call.timeout is not None and call.timeout <= passed]\n",
         "if call.timeout is None or call.timeout <= passed]\n",
@@ -209,8 +209,8 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "the deadline of a call that was decided rejects another one",
-        "supervisor/_answering.py",
-        "Answering.expire",
+        "supervisor/_approvals.py",
+        "Approvals.expire",
         "        if (interrupt.interrupt_id, interrupt.expires_at) != (due.interrupt_id, due.expires_at):\n",
         "        if interrupt.interrupt_id != due.interrupt_id:\n",
         ("scenarios/test_decisions_at_once.py::test_expiry_while_the_call_that_is_due_is_decided",),
@@ -319,8 +319,8 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "a halt is answered like a question",
-        "supervisor/_decisions.py",
-        "_waiting",
+        "conversation/decisions.py",
+        "_waiting_call",
         '    if interrupt.kind == "halt":\n        raise InvalidDecision',
         "    if False:\n        raise InvalidDecision",
         ("scenarios/test_halts.py::test_halt_takes_no_decision",),

@@ -67,7 +67,7 @@ STORES: Final = (
     ),
     PlantedBug(
         "the disk is not flushed, whatever was asked for",
-        "persistence/_sqlite_schema.py",
+        "_sqlite/opening.py",
         "connect",
         'f"synchronous = {synchronous}"',
         '"synchronous = NORMAL"',
@@ -158,15 +158,15 @@ STORES: Final = (
     ),
     PlantedBug(
         "two stores may have one file open",
-        "persistence/sqlite.py",
-        "_claim",
+        "_sqlite/opening.py",
+        "claim",
         "        if key in _open_files:\n",
         "        if False:\n",
         ("hostile/test_paths.py::test_one_file_by_two_names",),
     ),
     PlantedBug(
         "the file is for everybody to read",
-        "persistence/_sqlite_schema.py",
+        "_sqlite/opening.py",
         "create_file",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644",

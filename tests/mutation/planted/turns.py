@@ -7,8 +7,8 @@ from tests.support.planting import PlantedBug
 TURNS: Final = (
     PlantedBug(
         "acknowledged before the commit",
-        "supervisor/_intake.py",
-        "Intake.post",
+        "supervisor/_inbox.py",
+        "Inbox.post",
         "        await write.wait()\n",
         "        await trio.lowlevel.checkpoint()\n",
         (
@@ -18,8 +18,8 @@ TURNS: Final = (
     ),
     PlantedBug(
         "a cancelled caller withdraws what is submitted",
-        "supervisor/_intake.py",
-        "Intake.post",
+        "supervisor/_inbox.py",
+        "Inbox.post",
         "        await write.wait()\n",
         "        try:\n            await write.wait()\n        except trio.Cancelled:\n            write._then = lambda saved, error: None\n            raise\n",  # noqa: E501  # library text
         ("scenarios/test_overlap.py::test_post_when_its_caller_is_cancelled",),
@@ -180,8 +180,8 @@ TURNS: Final = (
     ),
     PlantedBug(
         "a cancellation for another turn cuts this one",
-        "supervisor/_handle.py",
-        "cancel_turn",
+        "supervisor/_agent.py",
+        "LiveAgent.cancel_turn",
         "    if turn is None or (turn_id is not None and turn.turn_id != turn_id):\n",
         "    if turn is None:\n",
         ("scenarios/test_turns.py::test_cancel_turn_when_nothing_runs", "scenarios/test_turns.py::test_cancel_turn_keeps_the_partial_text"),
@@ -239,8 +239,8 @@ TURNS: Final = (
     ),
     PlantedBug(
         "a call that waited when a crash cut it is said to have begun",
-        "data/history.py",
-        "close_after_crash",
+        "conversation/closing.py",
+        "_known_after_crash",
         " or not is_gated(asking, call.call_id)",
         " or asking is not None",
         ("scenarios/test_crashes.py::test_crash_before_the_interrupt_is_stored",),
