@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from pygments.lexers.special import TextLexer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import trio_sagents  # from the checkout, whatever is installed
 
@@ -60,6 +60,6 @@ def _no_constructor(  # what Sphinx calls it with
 
 def setup(app: "sphinx.application.Sphinx") -> None:
     """Called by Sphinx."""
-    app.add_lexer("mermaid", TextLexer)  # diagrams are drawn where the repository is read, and are text in the built pages
+    app.add_lexer("mermaid", TextLexer)  # GitHub draws these diagrams; here the text of a diagram is shown
     app.connect("autodoc-process-docstring", _plain_docstring)
     app.connect("autodoc-process-signature", _no_constructor)

@@ -1,1 +1,1 @@
-"""The tests, by the question that they answer; CONTRIBUTING says which folder answers which."""
+"""The tests, in folders named after the question that they answer. CONTRIBUTING.md says which folder answers which question."""

@@ -2,8 +2,9 @@
 
 import gc
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 # Collecting the tests makes millions of objects, and all of them stay. Garbage collections in the meantime would take as long as all
@@ -17,6 +18,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
 
+
+# An example that takes long says that the machine is busy, and nothing about the library.
+hypothesis.settings.register_profile("trio_sagents", deadline=None)
+hypothesis.settings.load_profile("trio_sagents")
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -41,3 +46,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
     yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test logged fit to be sent between processes: half a character, which a hostile tool raises, is not."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report

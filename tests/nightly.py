@@ -24,20 +24,21 @@ from tests.hostile import nightly as attacks
 from tests.mutation.generated import nightly as mutation
 from tests.mutation.planted import nightly as mutants
 from tests.search.people import nightly as people
+from tests.search.providers import nightly as providers
 from tests.search.simulation import nightly as sim
 
 ROOT: Final = Path(__file__).parents[1]
 STEPS: Final = 50_000_000
-"""Simulated task steps of a night."""
+"""How many task steps are simulated in a night."""
 HISTORIES: Final = 10_000
 KILLS: Final = 10_000
 IMAGES: Final = 100_000
 SHARE: Final = 240
-"""Most kills of one process that kills."""
+"""The most kills of one program that kills."""
 
 
 class Line(NamedTuple):
-    """One line of the table."""
+    """One row of the table."""
 
     stage: str
     volume: str
@@ -46,36 +47,42 @@ class Line(NamedTuple):
 
 
 def simulated(scale: float) -> Iterator[Line]:
-    """Random schedules, cancellations, faults and crashes, in virtual time."""
+    """Simulate random schedules, cancellations, faults and crashes, in virtual time."""
     os.environ["TRIO_SAGENTS_SIM_STEPS"] = str(int(STEPS * scale))
     every = max(1, round(1 / scale))
     jobs = []
     counts: Counter[str] = Counter()
     for job in sim.jobs():
-        if job.steps or counts[job.stage] % every == 0:  # of each stage at least one
+        if job.steps or counts[job.stage] % every == 0:  # at least one of each stage
             jobs.append(attrs.evolve(job, pairs=max(10, int(job.pairs * min(1.0, scale)))))
         counts[job.stage] += 1
-    for stage in dict.fromkeys(job.stage for job in jobs):  # each is told as it is done
+    for stage in dict.fromkeys(job.stage for job in jobs):  # each row is printed as soon as it is done
         for row in sim.run([job for job in jobs if job.stage == stage]):
             print(*row.findings, sep="\n", end="\n" if row.findings else "", flush=True)
             yield Line(row.stage, row.volume, row.violations, row.rate)
 
 
 def decided(scale: float) -> Iterator[Line]:
-    """Histories of people who decide."""
+    """Run histories of people who decide."""
     os.environ.setdefault("TRIO_SAGENTS_NIGHTLY", "1")
     for row in people.run_night(max(50, int(HISTORIES * scale))):
         yield Line(row.stage, f"{row.volume:,} histories", row.violations, f"{row.rate:.1f}/s")
 
 
 def attacked(scale: float) -> Iterator[Line]:
-    """Fuzzed state, soaks, slow viewers."""
+    """Run fuzzed state, soaks and slow viewers."""
     for row in attacks.rows(scale):
         yield Line(row.stage, f"{row.volume:,}", row.violations, f"{row.rate:,.0f}/s")
 
 
+def streamed(scale: float) -> Iterator[Line]:
+    """A fuzzed provider: mutated streams of both protocols."""
+    for row in providers.rows(scale):
+        yield Line(row.stage, f"{row.volume:,} streams", row.violations, f"{row.rate:,.0f}/s")
+
+
 def killed(scale: float) -> Iterator[Line]:
-    """Processes that are killed in the middle of everything."""
+    """Kill processes at random moments of their work."""
     each = max(10, int(KILLS * scale / 2))
     for synchronous, reports, seconds in _halves("kills", "kills", each, SHARE):
         count, acknowledged = _in_all(reports, "kills"), _in_all(reports, "acknowledged")
@@ -84,7 +91,7 @@ def killed(scale: float) -> Iterator[Line]:
 
 
 def cut_off(scale: float) -> Iterator[Line]:
-    """Disks after a loss of power."""
+    """Look at disks after a loss of power."""
     each = max(100, int(IMAGES * scale / 2))
     for synchronous, reports, seconds in _halves("power", "images", each, 20 * SHARE):
         count, lost = _in_all(reports, "images"), _in_all(reports, "with_loss")
@@ -93,7 +100,8 @@ def cut_off(scale: float) -> Iterator[Line]:
 
 
 def _halves(program: str, unit: str, each: int, most: int) -> Iterator[tuple[str, list[dict[str, Any]], float]]:
-    """Run a program of tests/search/crashes over FULL and over NORMAL, in shares, at the same time: they wait as much as they work.
+    """Run a program of tests/search/crashes over FULL and over NORMAL, in shares, at the same time, because they wait as much as they
+    work.
 
     Yields: the kind, its reports, and the seconds since both began.
     """
@@ -105,7 +113,7 @@ def _halves(program: str, unit: str, each: int, most: int) -> Iterator[tuple[str
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
 
         def run(synchronous: str, first: int) -> dict[str, Any]:
-            own = seed + halves.index(synchronous)  # with the same one both kinds would live the same lives
+            own = seed + halves.index(synchronous)  # with the same seed both kinds would draw the same lives
             options: dict[str, object] = {"seed": own, first_is: first, unit: min(most, each - first), "synchronous": synchronous}
             if program == "kills":
                 options["folder"] = Path(folder, f"{synchronous}-{first}")
@@ -117,7 +125,7 @@ def _halves(program: str, unit: str, each: int, most: int) -> Iterator[tuple[str
             print(f"{program}, {synchronous}: {options[unit]} of {each:,} {unit} more", file=sys.stderr, flush=True)
             return report
 
-        # A file or disk has several of them, so a share that begins at number n ends before number n + `most`.
+        # A file or a disk has several conversations, so a share that begins at number n ends before number n + `most`.
         shares = [(synchronous, pool.submit(run, synchronous, first)) for first in range(0, each, most) for synchronous in halves]
         for synchronous in halves:
             reports = [share.result() for kind, share in shares if kind == synchronous]
@@ -136,7 +144,7 @@ def _told(reports: list[dict[str, Any]]) -> int:
 
 
 def machines(scale: float) -> Iterator[Line]:
-    """The state machines of the sessions."""
+    """Run the state machines of the sessions."""
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/search/sessions"]
     environ = {**os.environ, "TRIO_SAGENTS_NIGHTLY": "1"} if scale >= 1 else dict(os.environ)
@@ -150,13 +158,13 @@ def machines(scale: float) -> Iterator[Line]:
 
 
 def planted(scale: float) -> Iterator[Line]:
-    """Bugs that are put in on purpose: each has to be found."""
+    """Plant bugs on purpose; the tests have to find each of them."""
     for row in mutants.rows():
         yield Line(row.stage, f"{row.volume - row.violations} of {row.volume} found", row.violations, f"{row.rate:.2f}/s")
 
 
 def mutated(scale: float) -> Iterator[Line]:
-    """Small changes to the code of what must not break: some test has to notice each."""
+    """Make small changes in the code that must not break; some test has to notice each change."""
     for row in mutation.rows(scale):
         volume = f"{row.mutants} mutants, {row.score:.1%} noticed"
         yield Line(row.stage, volume, row.survived, f"{row.rate:.2f}/s")
@@ -167,6 +175,7 @@ STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
     "machines": machines,
     "people": decided,
     "attacks": attacked,
+    "providers": streamed,
     "kills": killed,
     "power": cut_off,
     "planted": planted,
@@ -175,7 +184,7 @@ STAGES: Final[dict[str, Callable[[float], Iterator[Line]]]] = {
 
 
 def main() -> int:
-    """Run the stages, and print their lines as they come; 1 where anything was violated."""
+    """Run the stages, and print each row as it comes; return 1 if anything was violated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="of the volumes; 1 is a night's")
     parser.add_argument("--only", action="append", choices=STAGES, help="a stage; may be given again")

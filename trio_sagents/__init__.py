@@ -33,9 +33,22 @@ from trio_sagents.abc import (
     OwnerLookup,
     PubSub,
     Scope,
+    WaitingLookup,
 )
-from trio_sagents.agent import Agent, Halt, MiddlewareContext, ModelAnswer, Tool, ToolContext, ToolResult, TurnSteps, converse, extract
-from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, Subscriber
+from trio_sagents.agent import (
+    Agent,
+    Halt,
+    MiddlewareContext,
+    ModelAnswer,
+    RequestShortened,
+    Tool,
+    ToolContext,
+    ToolResult,
+    TurnSteps,
+    converse,
+    extract,
+)
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
@@ -73,6 +86,7 @@ from trio_sagents.data.events import (
     TurnStarted,
 )
 from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
+from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import (
@@ -98,6 +112,8 @@ from trio_sagents.data.records import (
     Lifecycle,
     PersistContext,
     StoredState,
+    WaitingConversation,
+    WaitingPage,
 )
 from trio_sagents.data.requests import (
     FinishChunk,
@@ -159,6 +175,7 @@ from trio_sagents.middleware import (
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
+    Page,
     SessionConfig,
     SessionInfo,
     Sessions,
@@ -268,6 +285,11 @@ __all__ = (
     "Overlap",
     "OwnedStore",
     "OwnerLookup",
+    "Page",
+    "PageChange",
+    "PagePart",
+    "PagePresent",
+    "PageView",
     "Part",
     "PatchToolCalls",
     "PendingCall",
@@ -282,6 +304,7 @@ __all__ = (
     "Receipt",
     "RegistryUnavailable",
     "Reject",
+    "RequestShortened",
     "RetryPolicy",
     "RunsElsewhere",
     "SagentsError",
@@ -345,6 +368,9 @@ __all__ = (
     "Usage",
     "UsageChunk",
     "UserMessage",
+    "WaitingConversation",
+    "WaitingLookup",
+    "WaitingPage",
     "Watch",
     "conversation_topic",
     "converse",
@@ -352,4 +378,5 @@ __all__ = (
     "extract",
     "open_files",
     "open_sessions",
+    "read_interrupt",
 )

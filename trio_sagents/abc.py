@@ -16,6 +16,7 @@ from trio_sagents.storage.ports import (
     OpenableStore,
     OwnedStore,
     OwnerLookup,
+    WaitingLookup,
 )
 from trio_sagents.supervisor import Authorizer, Leases, MessagePreprocessor
 
@@ -38,4 +39,5 @@ __all__ = (
     "OwnerLookup",
     "PubSub",
     "Scope",
+    "WaitingLookup",
 )

@@ -37,6 +37,11 @@ from trio_sagents._text import reason_of, text_of
 class SagentsError(Exception):
     """Base of every error that this library raises on purpose."""
 
+    source: str = ""
+    """What failed, by its kind and name: "middleware 'Budget'", "model 'gpt-x'", "store SqliteStore". Empty if nothing of these failed."""
+    is_logged: bool = False
+    """Whether the library has written this error to the log, with the traceback of its cause."""
+
     @property
     def public_text(self) -> str:
         """What anybody may read: the message, without the words of an exception that the host's own code raised."""
@@ -305,6 +310,7 @@ class MiddlewareError(SagentsError):
 
     def __init__(self, middleware_id: str, hook: str) -> None:
         super().__init__(middleware_id, hook)
+        self.source = f"middleware {middleware_id!r}"
         self.middleware_id: Final = middleware_id
         self.hook: Final = hook
         """The method that raised."""

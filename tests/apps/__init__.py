@@ -1,1 +1,1 @@
-"""Whole programs: the command, the documentation, MCP servers, traces."""
+"""Tests of whole programs: the command, the documentation, MCP servers, traces."""

@@ -1,1 +1,1 @@
-"""What every store, lease, provider and file system promises: the conformance kits, and each implementation through them."""
+"""What every store, lease, provider and file system promises: each implementation runs through the conformance kit of its port."""

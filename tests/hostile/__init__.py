@@ -1,1 +1,1 @@
-"""Attacks: what a hostile database, caller, model or host might do, and that it comes to nothing."""
+"""Attacks: what a hostile database, caller, model or host might do, and that it does no harm."""

@@ -29,7 +29,7 @@ NAME: Final = "c"
 
 @attrs.frozen
 class Blob:
-    """One stored conversation: texts, or bytes that are none."""
+    """One stored conversation: texts, or bytes that are not text."""
 
     messages: tuple[Text, ...] = ()
     queue: tuple[Text, ...] = ()
@@ -45,10 +45,10 @@ def _text(value: object) -> str:
 
 def _blob(messages: Sequence[Message], queue: Sequence[Message] = (), **state: Any) -> Blob:
     return Blob(
-        tuple(_text(encode_message(one)) for one in messages),
-        tuple(_text(encode_message(one)) for one in queue),
+        tuple(_text(encode_message(message)) for message in messages),
+        tuple(_text(encode_message(message)) for message in queue),
         tuple((name, _text(value)) for name, value in state.items()),
-        tuple((one.message_id, one.digest) for one in (*messages, *queue) if one.digest),
+        tuple((message.message_id, message.digest) for message in (*messages, *queue) if message.digest),
     )
 
 
@@ -360,11 +360,11 @@ def mutated(draw: Draw) -> Blob:
     return blob
 
 
-# ── what becomes of it ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what the library does with a blob ──────────────────────────────────────────────────────────────────────────────────
 
 
 def conversation_of(blob: Blob) -> Conversation:
-    """Return what a store would give; StateError where its texts are none."""
+    """Return what a store would return. Raise StateError if the texts are not text."""
     return Conversation(
         conversation_id=NAME,
         owner=None,
@@ -384,7 +384,7 @@ def new_ledger() -> Ledger:
 
 
 def restored(conversation: Conversation) -> Ledger:
-    """Restore, as a boot does; StateError where it cannot be used."""
+    """Restore the conversation as a boot does. Raise StateError if it cannot be used."""
     ledger = new_ledger()
     ledger.restore(conversation)
     return ledger
@@ -458,7 +458,7 @@ def _records_in(ledger: Ledger) -> Sequence[DecisionRecord]:
 
 
 def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
-    """Return what is wrong with a conversation that was loaded; None for a valid one."""
+    """Return what is wrong with a loaded conversation, or None if it is valid."""
     closing = ledger.closing()
     messages = [*ledger.messages, *closing]
     interrupt = ledger.interrupt
@@ -489,7 +489,7 @@ def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
 
 
 def _wrong_again(ledger: Ledger, messages: Sequence[Message], stored: Conversation) -> str | None:
-    """Store what was loaded and closed, and load it once more: it is the same."""
+    """Store the loaded and closed conversation, and load it again: it is the same."""
     state = {"todos": [encode_todo(todo) for todo in ledger.todos], "metadata": ledger.metadata}
     if ledger.interrupt is not None:
         state["interrupt"] = stored.state["interrupt"]
@@ -497,8 +497,8 @@ def _wrong_again(ledger: Ledger, messages: Sequence[Message], stored: Conversati
         again = restored(
             attrs.evolve(
                 stored,
-                messages=[json.loads(_text(encode_message(one))) for one in messages],
-                queue=[json.loads(_text(encode_message(one))) for one in ledger.queue.values()],
+                messages=[json.loads(_text(encode_message(message))) for message in messages],
+                queue=[json.loads(_text(encode_message(message))) for message in ledger.queue.values()],
                 message_ids=ledger.message_ids,
                 state=json.loads(_text(state)),
             )
@@ -517,7 +517,7 @@ def judge(blob: Blob, restore: Callable[[Conversation], Ledger] = restored) -> t
         ledger = restore(stored)
     except StateError:
         return "refused", None
-    except Exception as exc:  # that is what is looked for
+    except Exception as exc:  # the damage that this check looks for
         return "raised", f"raised {type(exc).__name__}"
     return "loaded", wrong_with(ledger, stored)
 
@@ -532,9 +532,9 @@ def as_json(blob: Blob) -> dict[str, Any]:
         return {"hex": text.hex()} if isinstance(text, bytes) else text
 
     return {
-        "messages": [plain(one) for one in blob.messages],
-        "queue": [plain(one) for one in blob.queue],
-        "state": {name: plain(one) for name, one in blob.state},
+        "messages": [plain(message) for message in blob.messages],
+        "queue": [plain(message) for message in blob.queue],
+        "state": {name: plain(body) for name, body in blob.state},
         "ids": dict(blob.ids),
         "counters": [blob.epoch, blob.revision],
     }

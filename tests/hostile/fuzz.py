@@ -82,7 +82,7 @@ class Report:
         self.seconds = max(self.seconds, other["seconds"])
 
     def line(self, stage: str) -> str:
-        """Return the one line of a summary."""
+        """Return the summary as one line."""
         wrong = sum(self.found.values()) + len(self.forbidden)
         rate = self.count / self.seconds if self.seconds else 0.0
         return f"{stage}: {self.count} ({self.loaded} loaded, {self.refused} refused), {wrong} violations, {rate:,.0f}/s"
@@ -97,7 +97,7 @@ def fuzz(count: int, seed: int, guard: Guard, restore: Callable[[Conversation], 
     """Decode so many, under guard."""
     for blob in SEEDS:
         judge(blob)
-    for number in range(WARM_UP):  # what is imported or compiled at first use is made now
+    for number in range(WARM_UP):  # whatever is imported or compiled at first use is loaded now
         judge(drawn(seed, number))
     report = Report(count)
     began = time.perf_counter()
@@ -123,7 +123,7 @@ _PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
 
 
 def _as_stored(draw: random.Random, text: Text) -> tuple[str, object]:
-    """Return the SQL that puts a text, or what is none, into a column."""
+    """Return the SQL that writes a text, or a value that is not text, into a column."""
     if draw.random() < 0.01:
         return "?", draw.choice((7, 1.5, b"\x00\xff", b"{}"))
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
@@ -156,7 +156,9 @@ def insert(file: sqlite3.Connection, number: int, blob: Blob, draw: random.Rando
     for name, text in blob.state:
         sql, value = _as_stored(draw, text)
         file.execute(f"INSERT OR IGNORE INTO state VALUES (?, ?, {sql})", (number, name, value))
-    file.executemany("INSERT OR IGNORE INTO message_ids VALUES (?, ?, ?)", [(number, *one) for one in blob.ids if one[0].isascii()])
+    file.executemany(
+        "INSERT OR IGNORE INTO message_ids VALUES (?, ?, ?)", [(number, *identifier) for identifier in blob.ids if identifier[0].isascii()]
+    )
 
 
 def image(file: sqlite3.Connection, number: int) -> Sequence[object]:
@@ -166,7 +168,7 @@ def image(file: sqlite3.Connection, number: int) -> Sequence[object]:
 
 
 async def _try_row(sessions: Sessions, conversation_id: str) -> str | None:
-    """Start what is stored, talk to it, and start it again; return what is wrong, "refused", or None."""
+    """Start a stored conversation, talk to it, and start it again. Return what is wrong, "refused", or None."""
     try:
         info = await sessions.start(conversation_id)
     except ConversationNotFound:
@@ -234,7 +236,7 @@ async def fuzz_rows(count: int, seed: int, guard: Guard, folder: Path) -> Report
 
 
 class _Trap:
-    """Runs code where it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, ("trapped",)

@@ -29,7 +29,7 @@ class Guard:
 
     def __init__(self, *more_harmless: str) -> None:
         self.found: list[str] = []
-        """The first events that were refused, also where what was raised did not come through."""
+        """The first events that were refused, even if the error was swallowed."""
         self.count = 0
         self._harmless = HARMLESS | set(more_harmless)
         self._is_armed = False

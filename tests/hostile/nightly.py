@@ -4,20 +4,24 @@
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
 import attrs
 import trio
 
 from tests.hostile.fuzz import Report, gathered, spawn
+from tests.hostile.mcp_fuzz import run_lives
 from tests.hostile.soak import grown, run_soak, slow_subscriber
 
 BLOBS: Final = 10_000_000
 ROWS: Final = 200_000
+LIVES: Final = 100_000
 SESSIONS: Final = 10_000
 TURNS: Final = 3_000
 PORTION: Final = 250_000
@@ -27,7 +31,7 @@ TIMES_SLOWER: Final = 1.05
 
 @attrs.frozen
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     stage: str
     volume: int
@@ -35,7 +39,7 @@ class Row:
     rate: float
     """Per second."""
     details: str = ""
-    """What was violated, with what is needed to see it again."""
+    """The violations, with what is needed to see them again."""
 
 
 def _row(stage: str, report: Report, seconds: float) -> Row:
@@ -68,6 +72,16 @@ def fuzzed_rows(scale: float, processes: int) -> Row:
     return _row("fuzzed rows", _portions(max(200, int(ROWS * scale)), processes, "--rows"), time.perf_counter() - began)
 
 
+def fuzzed_servers(scale: float, processes: int) -> Row:
+    """Live with MCP servers whose lines are mutated."""
+    began = time.perf_counter()
+    count = max(processes, int(LIVES * scale)) // processes
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        parts = [pool.submit(run_lives, 10**6 * number, count) for number in range(1, processes + 1)]
+        found = [what for part in parts for what in part.result()]
+    return Row("fuzzed servers", count * processes, len(found), count * processes / (time.perf_counter() - began), "; ".join(found))
+
+
 def soaked(kind: str) -> Callable[[float, int], Row]:
     """Return the stage that uses a house for long."""
 
@@ -92,7 +106,14 @@ def slow_viewer(scale: float, processes: int) -> Row:
     return Row("slow viewer", 6 * turns, int(is_slower), 6 * turns / (time.perf_counter() - began), f"p99 x {ratio:.3f}")
 
 
-STAGES: Final[Sequence[Callable[[float, int], Row]]] = (fuzzed_blobs, fuzzed_rows, soaked("memory"), soaked("sqlite"), slow_viewer)
+STAGES: Final[Sequence[Callable[[float, int], Row]]] = (
+    fuzzed_blobs,
+    fuzzed_rows,
+    fuzzed_servers,
+    soaked("memory"),
+    soaked("sqlite"),
+    slow_viewer,
+)
 
 
 def rows(scale: float = 1.0, processes: int | None = None) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""A house that is used for long: `python -m tests.hostile.soak --sessions 1000 --rounds 5` prints, as JSON, what is left after each round.
+"""Long use: `python -m tests.hostile.soak --sessions 1000 --rounds 5` prints, as JSON, what is left after each round.
 
 A process of its own, so that its memory is that of the house alone. A round starts every conversation, talks, has viewers come, go,
 lag and be cancelled, and stops it again; then nothing may be left of it, and no round may leave more than the one before.
@@ -50,7 +50,7 @@ class Left:
     ours: int
     """Living objects of the runtime's classes."""
     garbage: int
-    """What only the cyclic collector found, of ours."""
+    """How many objects of the library only the cyclic collector found."""
     counts: Sequence[int]
     """`Sessions.statistics`: all of them."""
     seconds: float
@@ -71,7 +71,7 @@ def _is_ours(value: object) -> bool:
 def _garbage() -> int:
     gc.set_debug(gc.DEBUG_SAVEALL)
     gc.collect()
-    found = sum(_is_ours(one) for one in gc.garbage)
+    found = sum(_is_ours(item) for item in gc.garbage)
     gc.set_debug(0)
     gc.garbage.clear()
     gc.collect()
@@ -79,7 +79,7 @@ def _garbage() -> int:
 
 
 async def _use(sessions: Sessions, name: str, drawn: random.Random) -> None:
-    """One conversation of one round."""
+    """Have one conversation of one round."""
     async with sessions.open_subscriber() as reader:
         await sessions.ensure_running(name, reader)
         receipt = await sessions.post(name, "hello " * drawn.randrange(1, 20))
@@ -141,7 +141,7 @@ async def soak(count: int, rounds: int, store: ConversationStore, *, is_fresh: b
         agent.model.requests = _Forgetful()  # type: ignore[attr-defined]  # a script remembers what it was asked, for tests
         for number in range(rounds):
             began = time.perf_counter()
-            names = [f"{number}-{one}" for one in range(count)]
+            names = [f"{number}-{index}" for index in range(count)]
             await _round(sessions, names, number)
             if is_fresh:
                 for name in names:
@@ -167,7 +167,7 @@ class _Forgetful(list[Any]):
 
 
 def grown(lefts: Sequence[Left]) -> list[str]:
-    """Return what is not flat, from the second round on: the first one warms up."""
+    """Return what grows from the second round on. The first round is a warm-up."""
     found: list[str] = []
     first, last = lefts[1], lefts[-1]
     for name in ("tasks", "files", "ours", "garbage"):
@@ -217,7 +217,7 @@ def run_soak(count: int, rounds: int, kind: str) -> list[Left]:
     """Soak in a process of its own."""
     command = [sys.executable, "-m", "tests.hostile.soak", "--sessions", str(count), "--rounds", str(rounds), "--store", kind]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return [Left(**one) for one in json.loads(done.stdout)]
+    return [Left(**fields) for fields in json.loads(done.stdout)]
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def test_fuzzed_blobs(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_fuzzed_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same through a SQLite file and `start`: a refused row is left as it was, to the byte; an accepted one starts again."""
+    """The same through a SQLite file and `start`: a refused row stays unchanged to the byte, and an accepted row starts again."""
     faulthandler.cancel_dump_traceback_later()
     report = gathered([spawn(ROWS, 3, "--rows")])
     with capsys.disabled():
@@ -76,7 +76,7 @@ def test_fuzzed_rows(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_guard_sees(deed: str, event: str) -> None:
-    """The guard is no formality: a decoder that does what none may is caught, also where it hides the error."""
+    """The guard catches a decoder that does something forbidden, even if the decoder hides the error."""
     report = gathered([spawn(50, 1, "--plant", deed)])
 
     assert report.found[f"did {event}"] > 10

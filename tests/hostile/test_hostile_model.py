@@ -1,4 +1,4 @@
-"""A model, or whoever answers in its place, that does its worst: a named failure within its limits, and the conversation goes on."""
+"""A hostile model: a named failure within the limits, and the conversation continues."""
 
 import math
 import time
@@ -58,7 +58,7 @@ class Hostile:
     times: int = 1
     name: str = "hostile"
     given: int = 0
-    """How many chunks were taken of it."""
+    """How many chunks were read."""
 
     @asynccontextmanager
     async def stream(self, request: Any) -> AsyncIterator[Any]:
@@ -131,7 +131,7 @@ ENDLESS: Final[Mapping[str, tuple[Callable[[int], Any], str]]] = {
 
 @pytest.mark.parametrize("what", ENDLESS)
 async def test_stream_without_end(autojump_clock: Any, what: str) -> None:
-    """A stream that never ends meets a limit that has a name, and not much more of it is read than the limit allows."""
+    """A stream that never ends meets a limit with a name, and hardly more is read than the limit allows."""
     make, limit = ENDLESS[what]
     model = Hostile(forever(make))
 
@@ -194,7 +194,7 @@ async def test_million_calls_in_one_answer(autojump_clock: Any) -> None:
 
 @pytest.mark.slow
 async def test_a_hundred_thousand_pieces(autojump_clock: Any) -> None:
-    """An answer in pieces of one byte each is one answer, and bounded by its bytes like any other."""
+    """An answer in pieces of one byte is one answer, and its bytes are limited like those of any other."""
     model = Hostile(lambda: (*(ToolCallChunk(0, "c", "tool", "1") for _ in range(100_000)), FinishChunk("tool_calls")))
     assert isinstance(await survive(model), Completed)
 
@@ -203,7 +203,7 @@ async def test_a_hundred_thousand_pieces(autojump_clock: Any) -> None:
 
 
 async def test_million_tool_rounds(autojump_clock: Any) -> None:
-    """A model that always asks for one more tool: at most so many rounds, and the answer says by which limit it ended."""
+    """A model that always asks for another tool gets a limited number of rounds, and the answer names the limit."""
     model = Hostile(lambda: (ToolCallChunk(0, "same", "tool"), FinishChunk("tool_calls")), times=1_000_000)
     async with opened(Agent(model=model)) as sessions:
         outcome = await ask(sessions)
@@ -390,9 +390,9 @@ async def test_ids_repeated_over_turns(autojump_clock: Any) -> None:
         messages = (await state_of(sessions)).messages
 
         assert wrong_order(messages, frozenset()) is None
-        assert 24 == len({one.call_id for message in messages for one in message.calls}) == len(set(ran))
+        assert 24 == len({asked.call_id for message in messages for asked in message.calls}) == len(set(ran))
         answers = {result.call_id: result.content for message in messages for result in message.results}
-        assert all(one.arguments["what"] == answers[one.call_id] for message in messages for one in message.calls)
+        assert all(asked.arguments["what"] == answers[asked.call_id] for message in messages for asked in message.calls)
 
 
 # ── on the wire ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -422,7 +422,9 @@ def _damaged(events: list[bytes], how: str) -> Reply:
         case "a number without end":
             return Reply([events[0], sse('{"type": "ping", "x": ' + "9" * 100_000 + "}"), *events[1:]])
         case "other types":
-            return Reply([events[0], *[sse(one) for one in ("null", "[]", "1", '"x"', "{}", '{"type": 7}', '{"choices": 7}')], *events[1:]])
+            return Reply(
+                [events[0], *[sse(data) for data in ("null", "[]", "1", '"x"', "{}", '{"type": 7}', '{"choices": 7}')], *events[1:]]
+            )
         case "a page of HTML":
             return Reply([b"<html>" * 100_000], headers={"content-type": "text/html"})
         case _:
@@ -439,7 +441,7 @@ ON_THE_WIRE: Final = (
 @pytest.mark.parametrize("how", ON_THE_WIRE)
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
 async def test_damage_on_the_wire(kind: str, how: str) -> None:
-    """Bytes that are no answer, through the real SDKs: an answer that can be stored, or a failed model; then all is well."""
+    """Bytes that are not an answer, through the real SDKs: either the answer can be stored, or the model failed. The next turn works."""
     said = anthropic_events(text("MARK")) if kind == "anthropic" else openai_events({"content": "MARK"})
     fine = Reply(anthropic_events(text("fine")) if kind == "anthropic" else openai_events({"content": "fine"}))
     turns = {"times": 0}
@@ -469,7 +471,7 @@ async def test_damage_on_the_wire(kind: str, how: str) -> None:
 
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
 async def test_hostile_calls_on_the_wire(kind: str) -> None:
-    """Repeated ids, unknown tools and arguments that are no JSON, through the real SDKs: each is answered once."""
+    """Repeated ids, unknown tools and arguments that are not JSON, through the real SDKs: each call is answered once."""
     names = ("look", "no such tool", "look", "look")
     pieces = ('{"a": 1}', "{}", "{", '{"a": 1, "a": 2}')
     if kind == "anthropic":
@@ -477,7 +479,7 @@ async def test_hostile_calls_on_the_wire(kind: str) -> None:
         asked = Reply(anthropic_events(*blocks, stop_reason="tool_use"))
         fine = Reply(anthropic_events(text("fine")))
     else:
-        deltas = [one for index in range(4) for one in call_deltas(index, "same", names[index], pieces[index])]
+        deltas = [delta for index in range(4) for delta in call_deltas(index, "same", names[index], pieces[index])]
         asked = Reply(openai_events(*deltas, finish_reason="tool_calls"))
         fine = Reply(openai_events({"content": "fine"}))
 
@@ -528,7 +530,7 @@ async def test_usage_and_signature_that_are_nonsense(autojump_clock: Any, chunk:
 
 
 class NurseryModel(RawModel):
-    """What a Trio adapter looks like: a nursery around the stream, which groups what is raised in it."""
+    """A typical Trio adapter: a nursery around the stream, which raises its errors in a group."""
 
     def __init__(self, error: Exception | None) -> None:
         super().__init__([TextChunk("x" * 1000)] * 100)

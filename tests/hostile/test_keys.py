@@ -20,7 +20,7 @@ from trio_sagents.data.ids import check_id, conversation_topic, default_agent_id
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.records import Owner
 from trio_sagents.persistence._records import owner_key
-from trio_sagents.supervisor._runtime import wall_clock
+from trio_sagents.supervisor._journal import wall_clock
 
 ALIKE: Final = (
     "a", "A", "\u0430", "\uff41", "a ", " a", "a\u200b", "a\u200d", "a\u2060", "\u202ea", "a\ufe0f", "a.", "a/", "/a", "a\\", "a:",
@@ -29,7 +29,7 @@ ALIKE: Final = (
     "None", "0", "1", "01", "1.0", "-1", "true", "\u00e9", "\u0131", "\u0130", "ss", "\u00df", "\u1e9e", "\ufb01", "fi", "K", "\u03c3",
     "\u03c2", "CON", "a\u0327\u0301",
 )  # fmt: skip
-"""Ids that people, files, URLs, SQL, globs or case rules could take for one another: each is a conversation of its own."""
+"""Ids that people, files, URLs, SQL, globs or case rules could confuse: each is a conversation of its own."""
 REFUSED: Final = (
     "", "\0", "a\0", "a\n", "\r", "\x1b[2J", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", "a\udfff", "e\u0301", "\u212a",
     "\u2126", "\u1100\u1161", "x" * 257, "\u0958", "\u0344",
@@ -38,21 +38,21 @@ REFUSED: Final = (
 
 
 def test_lists_are_what_they_say() -> None:
-    """Those that are alike are different texts in normal form C; each of the others breaks a rule."""
+    """Similar ids are different texts in normal form C; each of the others breaks a rule."""
     assert len(set(ALIKE)) == len(ALIKE)
-    for one in ALIKE:
-        composed = unicodedata.normalize("NFC", one)
+    for identifier in ALIKE:
+        composed = unicodedata.normalize("NFC", identifier)
         assert composed == check_id("id", composed)
-    for one in REFUSED:
+    for identifier in REFUSED:
         with pytest.raises(ValueError, match="id must"):
-            check_id("id", one)
+            check_id("id", identifier)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_alike_is_not_the_same(kind: str, tmp_path: Path) -> None:
     """Each of the ids that are alike has its own agent, history, list entry and deletion; none reaches another."""
     store: Any = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "chat.db", synchronous="NORMAL")
-    ids = sorted({unicodedata.normalize("NFC", one) for one in ALIKE})
+    ids = sorted({unicodedata.normalize("NFC", identifier) for identifier in ALIKE})
     async with opened(make_agent(), store=store) as sessions:
         for number, name in enumerate(ids):
             assert f"re: {number}" == await answer_to(sessions, str(number), name)
@@ -99,7 +99,7 @@ async def test_refused_id_does_nothing(autojump_clock: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", [None, 1, 1.5, b"a", ("a",), ["a"], True, object()], ids=lambda value: type(value).__name__)
 async def test_id_that_is_no_text(autojump_clock: Any, name: Any) -> None:
-    """`1` is not "1"; what is no text is no id."""
+    """`1` is not "1", and a value that is not text is not an id."""
     async with opened() as sessions:
         for entry in (sessions.start, sessions.running, sessions.stop, sessions.history, sessions.delete):
             with pytest.raises(TypeError, match="must be a str"):
@@ -158,7 +158,7 @@ async def test_agent_ids_collide(autojump_clock: Any, how: str) -> None:
 
 
 async def test_agent_ids_collide_while_both_boot(autojump_clock: Any) -> None:
-    """Two that boot at the same time with one agent id: one is up, the other is refused, and neither has the other's state."""
+    """If two agents with one agent id boot at the same time, one is up, the other is refused, and neither has the other's state."""
     results: list[Any] = []
 
     async def start(name: str) -> None:
@@ -261,7 +261,7 @@ class Name(str):
 
 @pytest.mark.parametrize("scope", [Role.ALICE, Number.ONE, Name("alice")], ids=lambda value: type(value).__name__)
 async def test_owner_of_a_class_of_its_own(autojump_clock: Any, scope: Any) -> None:
-    """A key that is more than a str or an int is refused where it comes in, or it is the owner: never something in between."""
+    """A key that is a subclass of str or int is refused where it comes in, or it is the owner; nothing in between."""
     for authorizer in (SameScope(), SameScope(lambda scope: scope)):
         async with opened(store=MemoryStore(), authorizer=authorizer) as sessions:
             try:
@@ -286,7 +286,7 @@ IDS: Final = st.text(st.sampled_from("ab:/-.%0é "), min_size=1, max_size=6)
 @given(IDS, IDS, st.integers(0, 12), st.integers(0, 12))
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_row_ids_are_one_to_one(left: str, right: str, first: int, second: int) -> None:
-    """No two messages, and no two parts of one, share a row, whatever separators stand in their ids."""
+    """No two messages, and no two parts of one message, share a row, whatever separators are in their ids."""
     now = wall_clock()
 
     def row_ids(name: str, parts: int) -> list[str]:
@@ -323,7 +323,7 @@ async def test_message_ids_that_guess_ours(autojump_clock: Any) -> None:
 
 
 def hostile_texts(count: int) -> list[str]:
-    """Return texts that could be cursors, and are none."""
+    """Return texts that look like cursors and are not."""
     drawn = random.Random(5)
     good = ["r1", "c1", "abc-1.main.3", "r999999999999999999", "0", "-1", "1" * 40]
     alphabet = "rc0123456789-.:main debug\0é\ud800'%"

@@ -4,6 +4,7 @@ The fields are read from the classes: one that is new has no row here, and fails
 """
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -47,7 +48,9 @@ from trio_sagents import (
     TurnLimits,
     UserMessage,
 )
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.status import Status
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 Story = Callable[[Any, Any], Awaitable[str]]
@@ -121,10 +124,10 @@ async def start_timeout(limit: float, amount: float) -> str:
 
 
 async def cancel_grace(limit: float, amount: float) -> str:
-    """A cancelled tool goes on for so long."""
+    """How long a cancelled tool continues."""
 
     async def stubborn() -> str:
-        """Go on."""
+        """Continue."""
         with trio.CancelScope(shield=True):
             await trio.sleep(1 + amount)
         return "ok"
@@ -140,7 +143,7 @@ async def cancel_grace(limit: float, amount: float) -> str:
 
 
 async def draft_interval(limit: float, amount: float) -> str:
-    """A process dies when a model has spoken for so long: "fine" where nothing was drafted yet."""
+    """How long a model had been speaking when its process died: "fine" if no draft was stored yet."""
     store = FaultyStore()
     async with opened(slow_agent("x" * 20_000, seconds=2000), store=store, policy={"draft_interval": limit}) as sessions:
         await sessions.post("c", "hi")
@@ -156,7 +159,7 @@ async def draft_interval(limit: float, amount: float) -> str:
 
 
 async def queue_limit(limit: int, amount: int) -> str:
-    """So many messages wait behind a turn."""
+    """How many messages wait in the queue."""
     async with opened(make_agent(Hang(), "x", "x", "x"), policy={"queue_limit": limit}) as sessions:
         await sessions.post("c", "the turn")
         await trio.sleep(1)
@@ -244,7 +247,7 @@ async def max_sessions(limit: int, amount: int) -> str:
 
 
 async def max_sessions_per_scope(limit: int, amount: int) -> str:
-    """One owner has so many agents up at once."""
+    """How many agents one owner has at once."""
     return await _many(limit, amount, "max_sessions_per_scope", "alice")
 
 
@@ -258,7 +261,9 @@ async def _many(limit: int, amount: int, name: str, scope: Any) -> str:
                 refused.add(named(exc))
         assert min(limit, amount) == await sessions.agent_count(scope=scope)
         if scope is not None:
-            assert isinstance(await ask(sessions, "hi", "theirs", scope="bob"), Completed)  # one tenant's cap is none of another's
+            assert isinstance(
+                await ask(sessions, "hi", "theirs", scope="bob"), Completed
+            )  # a tenant's limit does not apply to another tenant
         await sessions.stop("0", scope=scope)
         assert isinstance(await ask(sessions, "hi", "again", scope=scope), Completed)
         return refused.pop() if refused else "fine"
@@ -355,7 +360,7 @@ async def turn_timeout(limit: float, amount: float) -> str:
 
 
 async def tool_timeout(limit: float, amount: float) -> str:
-    """A tool call takes so long; the model reads that it was too long, and the turn goes on."""
+    """How long a tool call takes. The model reads that it took too long, and the turn continues."""
 
     async def work() -> str:
         """Work."""
@@ -422,6 +427,51 @@ async def reauthorize_interval(limit: float, amount: float) -> str:
             return "fine" if await read_all(watch) else "silent"
 
 
+class _Words(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.words.append(record.getMessage())
+
+
+async def blocking_warning(limit: float, amount: float) -> str:
+    """A tool blocks the event loop for so long: "fine" if the log does not say so."""
+    watch, heard, log = LoopWatch(limit, iter((0.0, amount)).__next__), _Words(), logging.getLogger("trio_sagents")
+    log.addHandler(heard)
+    try:
+        with watch.label("tool 'slow'", "c"):
+            pass
+    finally:
+        log.removeHandler(heard)
+    await trio.lowlevel.checkpoint()
+    return "named" if any("blocked the event loop" in words for words in heard.words) else "fine"
+
+
+async def max_unattended_turns(limit: int, amount: int) -> str:
+    """A tool posts to its own conversation in each turn: "fine" if nobody has to come."""
+    posted: list[Any] = []
+
+    async def again() -> str:
+        """Post again."""
+        if len(posted) < amount:
+            posted.append(await opened_sessions[0].post("c", "again"))
+        return "posted"
+
+    opened_sessions: list[Any] = []
+    model = ScriptedModel(lambda request: Call("again") if request.messages[-1].role == "user" else "done")
+    async with opened(Agent(model=model, tools=[again]), policy={"max_unattended_turns": limit}) as sessions:
+        opened_sessions.append(sessions)
+        await (await sessions.post("c", "go")).wait()
+        await trio.sleep(1000)
+        info = await sessions.agent_info("c")
+    return "paused" if info.status is Status.PAUSED else "fine"
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
@@ -442,6 +492,8 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),
+    "SessionPolicy.max_unattended_turns": (max_unattended_turns, 4, "paused"),
+    "SessionPolicy.blocking_warning": (blocking_warning, 10.0, "named"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
     "TurnLimits.max_calls": (max_calls, 6, "max_calls"),
     "TurnLimits.turn_timeout": (turn_timeout, 10.0, "turn_timeout"),
@@ -458,14 +510,14 @@ def fields() -> set[str]:
 
 
 def test_every_limit_has_a_row() -> None:
-    """Whoever adds a limit says here what it refuses."""
+    """A new limit needs a row here that says what the limit refuses."""
     assert fields() == set(ROWS)
 
 
 @pytest.mark.parametrize("size", ["L", "L + 1", "100 L"])
 @pytest.mark.parametrize("name", [name for name in ROWS if name in fields()])
 async def test_limit(autojump_clock: Any, name: str, size: str) -> None:
-    """At the limit all is well; one more, or a hundred times as much, meets the limit by its name."""
+    """At the limit everything works. One more, or a hundred times as much, is refused by the limit's name."""
     story, limit, refusal = ROWS[name]
     is_duration = isinstance(limit, float)
     more = int(limit * MORE[name]) + 10 if name in MORE else limit + 1
@@ -515,7 +567,7 @@ async def test_length_of_pages(autojump_clock: Any, amount: int) -> None:
 
 @pytest.mark.parametrize("amount", [64, 65, 6400], ids=["L", "L + 1", "100 L"])
 async def test_depth_of_metadata(autojump_clock: Any, amount: int) -> None:
-    """What is stored nests at most 64 deep: what is accepted can be loaded again."""
+    """Stored values nest at most 64 deep, and what is accepted can be loaded again."""
     metadata: Any = "x"
     for _ in range(amount):
         metadata = {"a": metadata}

@@ -16,5 +16,5 @@ def test_nightly_rows() -> None:
 
     assert len(STAGES) == len(found)
     assert all(row.volume > 0 and row.rate > 0 for row in found)
-    assert {"fuzzed blobs", "fuzzed rows", "soak, memory", "soak, sqlite", "slow viewer"} == {row.stage for row in found}
+    assert {"fuzzed blobs", "fuzzed rows", "fuzzed servers", "soak, memory", "soak, sqlite", "slow viewer"} == {row.stage for row in found}
     assert [] == [row for row in found if row.violations]

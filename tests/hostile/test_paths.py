@@ -1,4 +1,4 @@
-"""Paths that lead elsewhere: a store opens the regular file that it was given, or refuses and leaves what is there as it was."""
+"""Paths that lead elsewhere: a store opens the regular file that it was given, or refuses and leaves everything as it was."""
 
 import os
 import socket
@@ -85,7 +85,7 @@ def _plant(kind: str, folder: Path) -> Path:
     ],
 )
 async def test_path_of_something_else(kind: str, tmp_path: Path) -> None:
-    """What is no database of ours is refused at once, by name, and is not written to; nothing is made beside it."""
+    """A file that is not our database is refused at once, by name, and not written to. No file is made next to it."""
     path = _plant(kind, tmp_path)
     is_text = path.is_file()
     before = path.read_bytes() if is_text else b""
@@ -141,7 +141,7 @@ def test_path_that_means_something_else(path: str) -> None:
 
 @pytest.mark.parametrize("path", [None, 7, b"chat.db", ["chat.db"]])
 def test_path_that_is_none(path: Any) -> None:
-    """What is no path is a TypeError."""
+    """A value that is not a path is a TypeError."""
     with pytest.raises(TypeError, match="path"):
         SqliteStore(path)
 

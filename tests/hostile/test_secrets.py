@@ -1,4 +1,4 @@
-"""Marked secrets in every place where a host may have one, and all that the library writes, tells or raises searched for them.
+"""Marked secrets in every place where a host may have one, and a search for them in everything that the library writes or raises.
 
 `ALLOWED` declares the only places where each may be found: a tool's arguments are in the transcript, the words of a host's own error
 are in the log and in what is raised to the host. Everything else is a leak.
@@ -78,7 +78,7 @@ NAMES: Final = (
 
 
 def secret(name: str) -> str:
-    """Return the marked secret of a place: a word that stands nowhere else."""
+    """Return the marked secret of a place, a word that occurs nowhere else."""
     return f"Zq7{name.replace('_', '')}X{sum(name.encode()):04d}kV"
 
 
@@ -86,13 +86,13 @@ SINKS: Final = ("log", "traceback", "event", "debug event", "file", "presence", 
 SHOWN: Final = {"event", "debug event", "file"}
 HOSTS: Final = {"raised", "traceback"}
 ALLOWED: Final[Mapping[str, set[str]]] = {
-    # What was said belongs to the conversation: its viewers see it, its file holds it.
-    "arguments": SHOWN,
+    # The messages belong to the conversation: its viewers see them, and its file holds them.
+    "arguments": {*SHOWN, "traceback"},  # the tool that fails puts its arguments into its own words
     "result": SHOWN,
-    "tool_error": SHOWN,  # the model reads it, and so do people
+    "tool_error": {*SHOWN, "traceback"},  # the model reads it, so do people, and the host reads it in its log
     "user": SHOWN,
     "seen": {"debug event", "file", "event"},
-    # A host's own errors are for the host: what is raised to it, and the traceback in its log. Viewers get "internal error".
+    # A host's own errors are for the host: it gets them raised, and has the traceback in its log. Viewers get "internal error".
     "model_error": HOSTS,
     "router_error": HOSTS,
     "factory_error": HOSTS,
@@ -133,12 +133,12 @@ class Findings:
 
     def error(self, exc: BaseException) -> None:
         """Keep all that an error tells: to the host, and to a browser through the host."""
-        self.put("raised", *(f"{one!s} {one!r}" for one in _chain(exc)))
+        self.put("raised", *(f"{cause!s} {cause!r}" for cause in _chain(exc)))
         if isinstance(exc, SagentsError):
             self.put("raised, as a browser sees it", json.dumps(error_to_dict(exc)))
 
     def heard(self, envelope: Envelope) -> None:
-        """Keep all that an event tells."""
+        """Keep everything that an event contains."""
         sink = "event" if envelope.channel == "main" else "debug event"
         self.put(sink, json.dumps(envelope_to_dict(envelope), ensure_ascii=False))
 
@@ -181,7 +181,7 @@ class Host:
     findings: Findings = attrs.field(factory=Findings)
 
     def check(self, part: str) -> None:
-        """Raise the error of a part, with its secret inside, where that is to fail."""
+        """Raise the error of a part, with its secret inside, if that part is to fail."""
         if part in self.fails:
             raise RuntimeError(f"cannot connect: password={secret(f'{part}_error')}")
 
@@ -240,7 +240,7 @@ class Host:
             self.findings.put("file", path.read_bytes().decode(errors="replace"))
 
     async def talk(self, sessions: Sessions, text: str = "") -> Any:
-        """Post with a secret, and wait for the outcome; what is raised is kept."""
+        """Post with a secret, and wait for the outcome. Errors are kept."""
         try:
             receipt = await sessions.post(
                 "c", text or secret("user"), scope=Login("alice"), request_opts={"password": secret("request_opts")}
@@ -253,13 +253,13 @@ class Host:
             self.findings.error(exc)
             return exc
         if (error := getattr(outcome, "error", None)) is not None:
-            self.findings.put("raised", *(f"{one!s} {one!r}" for one in _chain(error)))
+            self.findings.put("raised", *(f"{cause!s} {cause!r}" for cause in _chain(error)))
             self.findings.put("raised, as a browser sees it", json.dumps(error_to_dict(error)))
         return outcome
 
 
 class FailingStore:
-    """A host's store around the real one, which fails with its password in the words."""
+    """A host's store around the real one. Its errors contain its password."""
 
     def __init__(self, host: Host, inner: SqliteStore) -> None:
         self.host = host
@@ -306,7 +306,7 @@ ASKING: Final = Call("look", path=secret("arguments"))
 
 
 async def happy(host: Host) -> None:
-    """A turn with a tool, a second one, and a restart."""
+    """A turn with a tool, a second turn, and a restart."""
     host.model, host.tools = ScriptedModel([ASKING, "done", "more"]), [look]
     async with host.sessions() as sessions:
         await host.talk(sessions)
@@ -328,20 +328,20 @@ async def cancelled_tools(host: Host) -> None:
     host.model, host.tools = ScriptedModel([Call("stubborn", path=secret("arguments")), "done"]), [stubborn]
     async with host.sessions() as sessions, trio.open_nursery() as nursery:
         nursery.start_soon(host.talk, sessions)
-        while not any("executing" in one for one in host.findings.texts["event"]):
+        while not any("executing" in entry for entry in host.findings.texts["event"]):
             await trio.sleep(0.01)
         await sessions.cancel_turn("c", scope=Login("alice"))
 
 
 async def crash(host: Host) -> None:
-    """The agent crashes in mid-turn, is restarted, and stopped in mid-turn."""
+    """The agent crashes in the middle of a turn, is restarted, and stopped in the middle of a turn."""
     host.model = ScriptedModel([["said", Bang(f"broken: {secret('model_error')}")], [ASKING], Hang()])
     host.tools = [look]
     async with host.sessions() as sessions:
         await host.talk(sessions)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(host.talk, sessions, "again")
-            while sum("TurnStarted" in one for one in host.findings.texts["event"]) < 2:
+            while sum("TurnStarted" in entry for entry in host.findings.texts["event"]) < 2:
                 await trio.sleep(0.01)
             await sessions.stop("c", scope=Login("alice"))
 
@@ -414,7 +414,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
 async def test_secrets_stay_where_they_are(
     story: str, host: Host, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever happens, no secret is found where it was not declared to be."""
+    """Whatever happens, a secret is found only in the places that are declared for it."""
     await STORIES[story](host)
     collect_logs(host.findings, caplog.records)
     host.findings.put("output", *capfd.readouterr())
@@ -425,14 +425,14 @@ async def test_secrets_stay_where_they_are(
 
 
 async def test_oracle_sees(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """The search finds what is there: the declared places hold what they are declared for, and a planted leak is named."""
+    """The search works: the declared places hold their secrets, and a planted leak is named."""
     await happy(host)
     findings = host.findings
     everywhere = "\n".join(findings.texts["event"])
     assert secret("arguments") in everywhere
     assert secret("user") in everywhere
-    assert any(secret("arguments") in one for one in findings.texts["file"])
-    assert any(secret("seen") in one for one in findings.texts["file"])
+    assert any(secret("arguments") in entry for entry in findings.texts["file"])
+    assert any(secret("seen") in entry for entry in findings.texts["file"])
     findings.put("log", f"started with {Login('alice')!r}")
     findings.put("event", base64.b64encode(secret("api_key").encode()).decode())
 
@@ -503,7 +503,7 @@ def _answers(kind: str, how: str) -> Callable[[Exchange], Reply]:
 async def test_keys_of_real_adapters(
     kind: str, how: str, host: Host, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Keys and headers go to the provider and nowhere else, also where the provider repeats them in its errors."""
+    """Keys and headers go to the provider and nowhere else, even if the provider repeats them in its errors."""
     async with open_provider() as provider, _adapter(kind, provider.url) as model:
         provider.respond = _answers(kind, how)
         host.model, host.tools = model, [look]
@@ -512,7 +512,7 @@ async def test_keys_of_real_adapters(
         assert any(secret("api_key") in str(exchange.headers) for exchange in provider.exchanges)
         assert ("client" in kind) == any(secret("header") in str(exchange.headers) for exchange in provider.exchanges)
     host.findings.put("repr", repr(host.model), repr(Agent(model=host.model)))
-    # The SDKs' own debug lines are theirs: what is asked is what the library writes.
+    # The SDKs' own debug records are theirs: this test is about what the library writes.
     collect_logs(host.findings, [record for record in caplog.records if record.name.startswith("trio_sagents")])
     host.findings.put("output", *capfd.readouterr())
 
@@ -520,7 +520,7 @@ async def test_keys_of_real_adapters(
 
 
 async def test_host_stores_of_two_kinds(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """A transcript that cannot be saved is logged with its error, and no viewer hears of its words."""
+    """A transcript that cannot be saved is logged with its error, and no viewer gets the error's text."""
     rows = DictRows()
     rows.faults.every["save_message"] = RuntimeError(f"s3://{secret('rows_error')}/rows")
     rows.faults.every["update_tool_status"] = RuntimeError(f"s3://{secret('rows_error')}/rows")
@@ -539,7 +539,7 @@ async def test_host_stores_of_two_kinds(host: Host, caplog: pytest.LogCaptureFix
     collect_logs(host.findings, caplog.records)
 
     assert set() == host.findings.leaks()
-    assert any(secret("rows_error") in one for one in host.findings.texts["traceback"])
+    assert any(secret("rows_error") in entry for entry in host.findings.texts["traceback"])
 
 
 class _Reprs:
@@ -586,7 +586,7 @@ async def test_repr_of_what_lives(name: str, host: Host) -> None:
             }
             shown = repr(held[name])
 
-    assert [] == [one for one in NAMES if secret(one) in shown]
+    assert [] == [name for name in NAMES if secret(name) in shown]
     assert len(shown) < 1000
 
 

@@ -1,4 +1,4 @@
-"""Long use leaves nothing behind, and a viewer who is far too slow costs the agent nothing and learns what it missed."""
+"""Long use leaves nothing, and a viewer who is far too slow costs the agent nothing and is told what it missed."""
 
 import faulthandler
 import os
@@ -68,7 +68,7 @@ async def _calls_of(turns: int, *, watched: bool) -> int:
 
 
 async def test_slow_subscriber_costs_nothing(autojump_clock: Any) -> None:
-    """Whoever does not read costs the agent less than a twentieth of its work; counted in calls, which no other program disturbs."""
+    """A subscriber who never reads costs less than a twentieth of the agent's work, counted in calls, which are reproducible."""
     alone = await _calls_of(10, watched=False)
     watched = await _calls_of(10, watched=True)
 
@@ -84,7 +84,7 @@ async def test_slow_subscriber_does_not_slow_turns() -> None:
 
 
 def _told(envelopes: Sequence[Envelope]) -> list[tuple[int, int, str]]:
-    return [(one.first_seq, one.seq, type(one.event).__name__) for one in envelopes]
+    return [(envelope.first_seq, envelope.seq, type(envelope.event).__name__) for envelope in envelopes]
 
 
 async def test_slow_subscriber_learns_what_it_missed(autojump_clock: Any) -> None:
@@ -114,21 +114,21 @@ async def test_slow_subscriber_learns_what_it_missed(autojump_clock: Any) -> Non
                 await trio.sleep(1000)
                 nursery.cancel_scope.cancel()
 
-    assert 10 == sum(isinstance(one.event, TurnEnded) for one in fast_told)
-    assert not any(isinstance(one.event, Gap) for one in fast_told)
-    gaps = [one.event for one in slow_told if isinstance(one.event, Gap)]
+    assert 10 == sum(isinstance(envelope.event, TurnEnded) for envelope in fast_told)
+    assert not any(isinstance(envelope.event, Gap) for envelope in fast_told)
+    gaps = [envelope.event for envelope in slow_told if isinstance(envelope.event, Gap)]
     assert len(gaps) > 3
     assert len(slow_told) < 200
     expected = 1
-    for one in slow_told:
-        if isinstance(one.event, Snapshot):
-            assert one.seq == expected - 1 or expected == 1, _told(slow_told)
-            expected = one.seq + 1
+    for envelope in slow_told:
+        if isinstance(envelope.event, Snapshot):
+            assert envelope.seq == expected - 1 or expected == 1, _told(slow_told)
+            expected = envelope.seq + 1
             continue
-        first = one.event.first if isinstance(one.event, Gap) else one.first_seq
-        last = one.event.last if isinstance(one.event, Gap) else one.seq
+        first = envelope.event.first if isinstance(envelope.event, Gap) else envelope.first_seq
+        last = envelope.event.last if isinstance(envelope.event, Gap) else envelope.seq
         assert expected == first, _told(slow_told)
         expected = last + 1
     assert fast_told[-1].seq == expected - 1
-    after_gaps = [slow_told[index + 1].event for index, one in enumerate(slow_told[:-1]) if isinstance(one.event, Gap)]
+    after_gaps = [slow_told[index + 1].event for index, envelope in enumerate(slow_told[:-1]) if isinstance(envelope.event, Gap)]
     assert all(isinstance(event, Snapshot) for event in after_gaps)

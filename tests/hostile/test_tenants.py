@@ -55,7 +55,7 @@ async def _subscribed(attempt: Attempt, channel: Any) -> Any:
     async with attempt.sessions.open_subscriber(scope=attempt.scope) as subscriber:
         await subscriber.subscribe(attempt.conversation_id, channel=channel)
         state = list(subscriber.subscriptions.values())
-        return state, [type(one.event).__name__ for one in await read_all(subscriber)]
+        return state, [type(envelope.event).__name__ for envelope in await read_all(subscriber)]
 
 
 async def _heard(attempt: Attempt) -> Any:
@@ -63,7 +63,7 @@ async def _heard(attempt: Attempt) -> Any:
         await subscriber.subscribe(attempt.conversation_id)
         with trio.move_on_after(1):
             async for batch in subscriber.batches():
-                return [type(one.event).__name__ for one in batch]
+                return [type(envelope.event).__name__ for envelope in batch]
         return []
 
 
@@ -83,31 +83,37 @@ async def _watched(attempt: Attempt) -> Any:
         return watch.info
 
 
+async def _paged(attempt: Attempt) -> Any:
+    async with attempt.sessions.page(attempt.conversation_id, scope=attempt.scope, viewer="eve") as page:
+        return page.rows
+
+
 def _approval() -> Any:
     return trio_sagents.Approve("i1", "c1", "0" * 64)
 
 
 LOOKS: Final[Mapping[str, Entry]] = {
-    "Sessions.running": lambda one: one.sessions.running(one.conversation_id, scope=one.scope),
-    "Sessions.stop": lambda one: one.sessions.stop(one.conversation_id, scope=one.scope),
-    "Sessions.cancel_turn": lambda one: one.sessions.cancel_turn(one.conversation_id, scope=one.scope),
-    "Sessions.get": lambda one: one.sessions.get(one.conversation_id, scope=one.scope),
-    "Sessions.agent_info": lambda one: one.sessions.agent_info(one.conversation_id, scope=one.scope),
-    "Sessions.history": lambda one: one.sessions.history(one.conversation_id, scope=one.scope),
-    "Sessions.delete": lambda one: one.sessions.delete(one.conversation_id, scope=one.scope),
-    "Sessions.dismiss": lambda one: one.sessions.dismiss(one.conversation_id, scope=one.scope),
-    "Sessions.resume": lambda one: one.sessions.resume(one.conversation_id, [_approval()], scope=one.scope),
-    "Subscriber.subscribe": lambda one: _subscribed(one, "main"),
-    "Subscriber.subscribe to debug": lambda one: _subscribed(one, "debug"),
+    "Sessions.running": lambda at: at.sessions.running(at.conversation_id, scope=at.scope),
+    "Sessions.stop": lambda at: at.sessions.stop(at.conversation_id, scope=at.scope),
+    "Sessions.cancel_turn": lambda at: at.sessions.cancel_turn(at.conversation_id, scope=at.scope),
+    "Sessions.get": lambda at: at.sessions.get(at.conversation_id, scope=at.scope),
+    "Sessions.agent_info": lambda at: at.sessions.agent_info(at.conversation_id, scope=at.scope),
+    "Sessions.history": lambda at: at.sessions.history(at.conversation_id, scope=at.scope),
+    "Sessions.delete": lambda at: at.sessions.delete(at.conversation_id, scope=at.scope),
+    "Sessions.dismiss": lambda at: at.sessions.dismiss(at.conversation_id, scope=at.scope),
+    "Sessions.resume": lambda at: at.sessions.resume(at.conversation_id, [_approval()], scope=at.scope),
+    "Subscriber.subscribe": lambda at: _subscribed(at, "main"),
+    "Subscriber.subscribe to debug": lambda at: _subscribed(at, "debug"),
     "Subscriber.batches": _heard,
     "Subscriber.unsubscribe": _unsubscribed,
 }
 """These start nothing, so what they say of a conversation that is missing can be had."""
 STARTS: Final[Mapping[str, Entry]] = {
-    "Sessions.start": lambda one: one.sessions.start(one.conversation_id, scope=one.scope),
-    "Sessions.post": lambda one: one.sessions.post(one.conversation_id, "let me in", scope=one.scope),
+    "Sessions.start": lambda at: at.sessions.start(at.conversation_id, scope=at.scope),
+    "Sessions.post": lambda at: at.sessions.post(at.conversation_id, "let me in", scope=at.scope),
     "Sessions.ensure_running": _ensured,
     "Sessions.watch": _watched,
+    "Sessions.page": _paged,
 }
 """These make a conversation that is missing; one that is another's they must not."""
 LISTS: Final[Mapping[str, Callable[[Sessions, Any], Awaitable[Any]]]] = {
@@ -115,19 +121,20 @@ LISTS: Final[Mapping[str, Callable[[Sessions, Any], Awaitable[Any]]]] = {
     "Sessions.list_matching": lambda sessions, scope: sessions.list_matching("*", scope=scope),
     "Sessions.agent_count": lambda sessions, scope: sessions.agent_count(scope=scope),
     "Sessions.conversations": lambda sessions, scope: sessions.conversations(scope=scope),
+    "Sessions.waiting": lambda sessions, scope: sessions.waiting(scope=scope),
 }
 HANDLE: Final[Mapping[str, Entry]] = {
-    "AgentHandle.post": lambda one: one.agent.post("let me in"),
-    "AgentHandle.cancel_turn": lambda one: one.agent.cancel_turn(),
-    "AgentHandle.touch": lambda one: one.agent.touch(),
-    "AgentHandle.info": lambda one: one.agent.info(),
-    "AgentHandle.state": lambda one: one.agent.state(),
-    "AgentHandle.wait_idle": lambda one: one.agent.wait_idle(),
-    "AgentHandle.wait_ended": lambda one: one.agent.wait_ended(),
-    "AgentHandle.stop": lambda one: one.agent.stop(),
-    "AgentHandle.resume": lambda one: one.agent.resume([_approval()]),
-    "AgentHandle.dismiss": lambda one: one.agent.dismiss(),
-    "AgentHandle.notify_middleware": lambda one: one.agent.notify_middleware("Files", {}),
+    "AgentHandle.post": lambda at: at.agent.post("let me in"),
+    "AgentHandle.cancel_turn": lambda at: at.agent.cancel_turn(),
+    "AgentHandle.touch": lambda at: at.agent.touch(),
+    "AgentHandle.info": lambda at: at.agent.info(),
+    "AgentHandle.state": lambda at: at.agent.state(),
+    "AgentHandle.wait_idle": lambda at: at.agent.wait_idle(),
+    "AgentHandle.wait_ended": lambda at: at.agent.wait_ended(),
+    "AgentHandle.stop": lambda at: at.agent.stop(),
+    "AgentHandle.resume": lambda at: at.agent.resume([_approval()]),
+    "AgentHandle.dismiss": lambda at: at.agent.dismiss(),
+    "AgentHandle.notify_middleware": lambda at: at.agent.notify_middleware("Files", {}),
 }
 NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Sessions.open_subscriber": "opens a mailbox; each subscription is asked for",
@@ -170,6 +177,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "FileSystem": "as above",
     "FileArea": "as above: of one key",
     "LocalPubSub": "the house's own: it knows topics, no scopes",
+    "Page": "given by `Sessions.page`: its events and its older rows are asked for with the scope that opened it",
     "Presence": "the house's own: it knows topics, no scopes",
 }
 """Classes of the library with async functions that no caller with a scope is given, and why."""
@@ -424,7 +432,7 @@ async def test_events_reach_their_own_tenant_alone(autojump_clock: Any) -> None:
             heard = {"a": await read_all(alice), "b": await read_all(bob)}
 
         for conversation_id, envelopes in heard.items():
-            assert {conversation_id} == {one.conversation_id for one in envelopes}
+            assert {conversation_id} == {envelope.conversation_id for envelope in envelopes}
             assert len(envelopes) > 10
             other = "bob" if conversation_id == "a" else "alice"
-            assert not any(f"{other}'s word" in repr(one) for one in envelopes)
+            assert not any(f"{other}'s word" in repr(envelope) for envelope in envelopes)

@@ -69,6 +69,7 @@ class SessionPolicy:
         subscriber_text: int = 262144,
         replay_events: int = 1024,
         reauthorize_interval: float = 60.0,
+        blocking_warning: float = 0.5,
         max_sessions: int = ...,
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
@@ -135,6 +136,17 @@ class Sessions:
         after: Cursor | str | None = None,
         request_opts: Mapping[str, Any] | None = None,
     ) -> AbstractAsyncContextManager[Watch]: ...
+    def page(
+        self,
+        conversation_id: str,
+        *,
+        scope: Any = None,
+        viewer: str | None = None,
+        after: Cursor | str | None = None,
+        limit: int = 100,
+        history: Callable[..., Awaitable[HistoryPage]] | None = None,
+        request_opts: Mapping[str, Any] | None = None,
+    ) -> AbstractAsyncContextManager[Page]: ...
     async def history(self, conversation_id: str, *, scope: Any = None, before: str | None = None, limit: int = 100) -> HistoryPage: ...
     async def conversations(self, *, scope: Any = None, after: str | None = None, limit: int = 100) -> ConversationPage: ...
     async def delete(self, conversation_id: str, *, scope: Any = None) -> bool: ...
@@ -242,6 +254,68 @@ class Subscriber:
 class Watch(Subscriber):
     @property
     def info(self) -> SessionInfo: ...
+
+class Page:
+    @property
+    def rows(self) -> Sequence[DisplayMessage]: ...
+    @property
+    def has_older(self) -> bool: ...
+    @property
+    def streaming(self) -> StreamingMessage | None: ...
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def is_up(self) -> bool: ...
+    @property
+    def interrupt(self) -> Interrupt | None: ...
+    @property
+    def todos(self) -> Sequence[Todo]: ...
+    @property
+    def queued(self) -> int: ...
+    @property
+    def cursor(self) -> Cursor | None: ...
+    async def older(self, limit: int = 100) -> Sequence[DisplayMessage]: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> PageChange: ...
+
+class PageChange:
+    rows: Sequence[DisplayMessage]
+    replaces_rows: bool
+    parts: frozenset[PagePart]
+    events: Sequence[Envelope]
+
+class PagePresent:
+    status: Status
+    error: str | None
+    is_up: bool
+    interrupt: Interrupt | None
+    todos: Sequence[Todo]
+    queued: int
+    @property
+    def streaming(self) -> StreamingMessage | None: ...
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]: ...
+
+class PageView:
+    def __init__(self) -> None: ...
+    present: PagePresent
+    cursor: Cursor | None
+    before: str | None
+    needs_history: bool
+    generation: int
+    @property
+    def rows(self) -> Sequence[DisplayMessage]: ...
+    @property
+    def wanted(self) -> int: ...
+    def begin(self, envelope: Envelope) -> None: ...
+    def apply(self, batch: Iterable[Envelope]) -> None: ...
+    def read(self, page: HistoryPage) -> None: ...
+    def read_older(self, page: HistoryPage) -> Sequence[DisplayMessage]: ...
+    def take_change(self) -> PageChange | None: ...
 
 class Envelope:
     agent_id: str
@@ -369,6 +443,8 @@ class StateRestored: ...
 class ChainError:
     error: Exception
     unsaved: bool
+    turn_id: str | None
+    source: str
 
 class ToolIgnoresCancellation:
     call: ToolCall
@@ -386,6 +462,7 @@ class AgentStateUpdated:
     state: State
 
 class MiddlewareAction: ...
+class RequestShortened: ...
 class SubAgentEvent: ...
 
 class ModelError:
@@ -487,6 +564,8 @@ class DisplayMessage:
     content: JSON
     status: str
     created_at: datetime.datetime
+    turn_id: str | None
+    is_final: bool
 
 # The agent.
 
@@ -545,8 +624,23 @@ class Tool:
     name: str
     description: str
     parameters: JSON
+    origin: str
+    if_taken: str
+    def tidied(self, arguments: JSON) -> JSON: ...
+    version: str
+    check: Callable[..., Any] | None
+    recovery: Literal["unknown", "repeat"]
     @classmethod
-    def of(cls, function: Any, *, name: str | None = None, description: str | None = None) -> Tool: ...
+    def of(
+        cls,
+        function: Any,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        check: Callable[..., Any] | None = None,
+        recovery: Literal["unknown", "repeat"] | None = None,
+    ) -> Tool: ...
 
 class ToolContext:
     conversation_id: str
@@ -556,7 +650,12 @@ class ToolContext:
     state: State
     publish: Callable[[Event], None]
 
-class ToolResult: ...
+class ToolResult:
+    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ...) -> None: ...
+    content: str
+    is_error: bool
+    value: object
+    media: Sequence[ImagePart | FilePart]
 
 class Message:
     message_id: str

@@ -16,7 +16,7 @@ MAY_NEED = {"cli": {"prompt_toolkit", "rich"}, "models": {"anthropic", "httpx2",
 
 
 def check_modules() -> int:
-    """Import every module; return how many there are. Only those that stand behind an extra may say that it is missing."""
+    """Import every module, and return how many there are. Only a module of an extra may say that the extra is missing."""
     count = 0
     for module in pkgutil.walk_packages(trio_sagents.__path__, "trio_sagents."):
         if module.name.endswith("__main__"):

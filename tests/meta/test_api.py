@@ -47,18 +47,18 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
-    for index, (one, default) in enumerate(zip(positional, defaults, strict=True)):
-        yield one.arg, kinds.POSITIONAL_ONLY if index < len(arguments.posonlyargs) else kinds.POSITIONAL_OR_KEYWORD, default
+    for index, (argument, default) in enumerate(zip(positional, defaults, strict=True)):
+        yield argument.arg, kinds.POSITIONAL_ONLY if index < len(arguments.posonlyargs) else kinds.POSITIONAL_OR_KEYWORD, default
     if arguments.vararg is not None:
         yield arguments.vararg.arg, kinds.VAR_POSITIONAL, None
-    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        yield one.arg, kinds.KEYWORD_ONLY, default
+    for kwonlyarg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        yield kwonlyarg.arg, kinds.KEYWORD_ONLY, default
     if arguments.kwarg is not None:
         yield arguments.kwarg.arg, kinds.VAR_KEYWORD, None
 
 
 def _differences(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, real: Any, *, is_bound: bool = False) -> Iterator[str]:
-    """Yield what is not as promised; parameters may be more, if they have defaults."""
+    """Yield each difference from the stub. More parameters are allowed if they have defaults."""
     found = dict(inspect.signature(real).parameters)
     promised = list(_parameters(node))
     if is_bound:
@@ -93,7 +93,9 @@ def _is_ellipsis(node: ast.expr) -> bool:
 
 
 def _attribute_differences(name: str, node: ast.ClassDef, cls: type) -> Iterator[str]:
-    wanted = [one.target.id for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+    wanted = [
+        statement.target.id for statement in node.body if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    ]
     fields = [field.name for field in attrs.fields(cls)] if attrs.has(cls) else []
     annotated = typing.get_type_hints(cls) if getattr(cls, "_is_protocol", False) else {}
     for attribute in wanted:
@@ -109,32 +111,32 @@ def _attribute_differences(name: str, node: ast.ClassDef, cls: type) -> Iterator
 
 
 def _member_differences(name: str, node: ast.ClassDef, cls: Any) -> Iterator[str]:
-    for one in node.body:
-        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name):
-            member = one.targets[0].id
+    for statement in node.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            member = statement.targets[0].id
             if member not in cls.__members__:
                 yield f"{name} has no member {member!r}"
-            elif not _is_ellipsis(one.value) and cls[member].value != ast.literal_eval(one.value):
+            elif not _is_ellipsis(statement.value) and cls[member].value != ast.literal_eval(statement.value):
                 yield f"{name}.{member} is {cls[member].value!r}"
 
 
 def _method_differences(name: str, node: ast.ClassDef, cls: type) -> Iterator[str]:
-    for one in node.body:
-        if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+    for statement in node.body:
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        decorators = {ast.unparse(decorator) for decorator in one.decorator_list}
-        static = inspect.getattr_static(cls, one.name, None)
+        decorators = {ast.unparse(decorator) for decorator in statement.decorator_list}
+        static = inspect.getattr_static(cls, statement.name, None)
         if "property" in decorators:
-            is_field = attrs.has(cls) and one.name in [field.name for field in attrs.fields(cls)]
+            is_field = attrs.has(cls) and statement.name in [field.name for field in attrs.fields(cls)]
             if not isinstance(static, property) and not is_field:
-                yield f"{name} has no property {one.name!r}"
-        elif one.name == "__init__":
-            yield from _differences(name, one, cls, is_bound=True)
+                yield f"{name} has no property {statement.name!r}"
+        elif statement.name == "__init__":
+            yield from _differences(name, statement, cls, is_bound=True)
         elif static is None:
-            yield f"{name} has no method {one.name!r}"
-        elif one.name not in {"__aiter__", "__anext__", "__str__"}:
-            real = getattr(cls, one.name)
-            yield from _differences(f"{name}.{one.name}", one, real, is_bound="classmethod" in decorators)
+            yield f"{name} has no method {statement.name!r}"
+        elif statement.name not in {"__aiter__", "__anext__", "__str__"}:
+            real = getattr(cls, statement.name)
+            yield from _differences(f"{name}.{statement.name}", statement, real, is_bound="classmethod" in decorators)
 
 
 def test_page_when_read() -> None:
@@ -181,7 +183,7 @@ def test_value_when_compared(module: str, name: str, node: ast.Assign) -> None:
 
 
 def test_comparison_when_something_differs() -> None:
-    """The comparison finds each kind of difference: a test that cannot fail is none."""
+    """The comparison finds each kind of difference: a test that cannot fail is useless."""
     wrong = ast.parse("def resolve(self, conversation_id, scope, opts=1, *, more): ...").body[0]
     assert isinstance(wrong, ast.FunctionDef)
     found = list(_differences("resolve", wrong, FactoryRouter.resolve))

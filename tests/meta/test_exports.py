@@ -1,4 +1,4 @@
-"""What is public is listed, sorted and documented; what waits says what a cancellation leaves behind."""
+"""Public names are listed, sorted and documented, and async functions say what a cancellation leaves."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ from trio_sagents.models import offline
 
 FACADES: Final = (trio_sagents, trio_sagents.abc, trio_sagents.testing)
 VALUES: Final = frozenset({"AGENTS_TOPIC"})
-"""Constants: what they mean stands beside them in the source."""
+"""Constants, whose meaning is written next to them in the source."""
 
 
 def _public() -> Iterator[tuple[str, Any]]:
@@ -31,14 +31,14 @@ def _public() -> Iterator[tuple[str, Any]]:
 
 
 def _classes() -> list[tuple[str, type]]:
-    return [(name, one) for name, one in _public() if isinstance(one, type)]
+    return [(name, value) for name, value in _public() if isinstance(value, type)]
 
 
 def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield every public function, and every public method that this library wrote."""
-    for name, one in _public():
-        if isinstance(one, types.FunctionType):
-            yield name, one
+    for name, value in _public():
+        if isinstance(value, types.FunctionType):
+            yield name, value
     for name, cls in _classes():
         for attribute in dir(cls):
             found = inspect.getattr_static(cls, attribute)
@@ -65,7 +65,7 @@ def test_all_when_compared(module: types.ModuleType) -> None:
 
 
 def test_all_when_the_facade_imports_more() -> None:
-    """What the facade imports, it exports: there is no half-public name."""
+    """The facade exports everything that it imports: there are no half-public names."""
     there = {name for name, value in vars(trio_sagents).items() if not name.startswith("_") and not isinstance(value, types.ModuleType)}
 
     assert there == set(trio_sagents.__all__)
@@ -92,14 +92,14 @@ def _waiting() -> list[tuple[str, Callable[..., Any]]]:
 
 @pytest.mark.parametrize(("name", "function"), _waiting(), ids=[name for name, _ in _waiting()])
 def test_function_when_it_waits(name: str, function: Callable[..., Any]) -> None:
-    """Whatever waits can be cancelled, so it says what that leaves behind: "Cancellation: either ... or ...".
+    """Every async function can be cancelled, so it says what that leaves: "Cancellation: either ... or ...".
 
     Where all methods of a class are alike in that, as in what a host implements, its class says it once.
     """
     owner = dict(_public()).get(name.rpartition(".")[0])
     bases = owner.__mro__ if isinstance(owner, type) else ()
 
-    assert "Cancellation:" in "".join(one.__doc__ or "" for one in (function, *bases)), name
+    assert "Cancellation:" in "".join(documented.__doc__ or "" for documented in (function, *bases)), name
 
 
 def test_constants_when_listed() -> None:

@@ -24,17 +24,7 @@ from trio_sagents import DisplayMessagePersistence, LocalPubSub, Middleware, Mid
 from trio_sagents.data import config, events, interrupts, messages, records, scopes
 
 ROOT: Final = Path(trio_sagents.__file__).parent
-MISSING: Final[Mapping[str, str]] = {
-    "StateRestored": "published once, when a stored state was loaded, before the first snapshot",
-    "Status.PAUSED": "no agent is ever paused",
-    "Lifecycle 'on_shutdown'": "no write says that the agent ends",
-    "content type 'error'": "no failed turn leaves a row",
-    "hook Middleware.debug_summary": "nothing calls it",
-    "field Interrupt.restorable": "nothing gives it another value than its default",
-    "SessionConfig.pubsub travels": "presence does not travel by it",
-    "optional DisplayMessagePersistence.resolve_tool_result": "nothing calls it",
-    "optional DisplayMessagePersistence.save_synthetic_message": "nothing calls it",
-}
+MISSING: Final[Mapping[str, str]] = {}
 """By name, what would have to happen to make it true."""
 
 CONTENT_TYPES: Final = ("text", "thinking", "image", "file_reference", "tool_call", "tool_result", "notification", "error")
@@ -103,13 +93,15 @@ def _constants(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _content(node: ast.AST) -> Iterator[str]:
-    """Yield the content types in whatever makes a row: an argument of `DisplayMessage`, or a member of a tuple that is yielded."""
+    """Yield the content types in whatever makes a row: an argument of `DisplayMessage`, or a member of a returned tuple."""
     match node:
         case ast.Call(func=function, args=arguments, keywords=keywords):
             yield from _constants([*arguments] if _name(function) == "DisplayMessage" else ())
             yield from _constants(keyword.value for keyword in keywords if keyword.arg == "content_type")
-        case ast.Yield(value=ast.Tuple(elts=members)):
+        case ast.Yield(value=ast.Tuple(elts=members)) | ast.Return(value=ast.Tuple(elts=members)):
             yield from _constants(member for member in members if isinstance(member, ast.Constant))
+        case ast.Return(value=ast.IfExp() | ast.Constant() as value):
+            yield from _constants(child for child in ast.walk(value) if isinstance(child, ast.Constant))
 
 
 def _asked(node: ast.AST) -> Iterator[str]:

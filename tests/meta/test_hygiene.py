@@ -1,4 +1,4 @@
-"""The repository holds for any machine: no paths of one, no hosts of registries, nothing left to do without an issue."""
+"""The repository works on any machine: no paths of a machine, no hosts of registries, and no open ends without an issue."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ _LEFT: Final = re.compile(r"\b(?:" + "TO" + r"DO|FIX" + r"ME|X" + r"XX)\b(?!\s*\
 
 @cache
 def _files() -> tuple[Path, ...]:
-    """Return the text files of the repository: those that git tracks or would track; all below the root where there is no git."""
+    """Return the text files of the repository: those that git tracks or would track, or all below the root if there is no git."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -72,12 +72,12 @@ def test_files_when_they_name_a_machine() -> None:
 
 
 def test_files_when_they_name_a_registry() -> None:
-    """No file names the host of a package registry: where packages come from is up to whoever installs them."""
+    """No file names the host of a package registry: the user decides where packages come from."""
     assert [] == _lines_with(re.compile("|".join(map(re.escape, _HOSTS))))
 
 
 def test_files_when_something_is_left_to_do() -> None:
-    """A note on what is left to do names its issue."""
+    """A note about something that is left to do names its issue."""
     assert [] == _lines_with(_LEFT)
 
 

@@ -1,4 +1,4 @@
-"""What is built is what is promised: three dependencies, types included, and no extra needed to import it."""
+"""The built package is as promised: three dependencies, types included, and no extra needed to import it."""
 
 import faulthandler
 import re
@@ -38,7 +38,7 @@ def _package(requirement: str) -> str:
 
 def test_dependencies_when_listed(project: dict[str, Any]) -> None:
     """The core needs trio, attrs and cattrs, and nothing else."""
-    assert ["attrs", "cattrs", "trio"] == sorted(_package(one) for one in project["dependencies"])
+    assert ["attrs", "cattrs", "trio"] == sorted(_package(requirement) for requirement in project["dependencies"])
 
 
 def test_extras_when_listed(project: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def test_extras_when_listed(project: dict[str, Any]) -> None:
 
     assert {"anthropic", "dev", "mcp", "openai", "otel", "test", "testing", "tui"} == set(project["optional-dependencies"])
     assert [] == [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page]
-    assert [] == [_package(one) for one in project["dependencies"] if f"`{_package(one)}`" not in page]
+    assert [] == [_package(requirement) for requirement in project["dependencies"] if f"`{_package(requirement)}`" not in page]
 
 
 def test_import_when_no_extra_is_there() -> None:

@@ -1,1 +1,1 @@
-"""Scenarios: what the design promises, through public names, in virtual time."""
+"""Scenarios: the promises of the library, seen through public names, in virtual time."""

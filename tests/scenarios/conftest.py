@@ -1,4 +1,4 @@
-"""A scenario that waits for ever fails: in virtual time at once, else after 20 seconds. The stores of this folder's tests."""
+"""Deadlines and stores of the scenarios: a scenario that waits for ever fails, in virtual time at once, else after 20 seconds."""
 
 import datetime
 import functools
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 def _bounded(function: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
     @functools.wraps(function)
     async def run(*args: object, **kwargs: object) -> None:
-        # With the autojump clock this deadline is the last one there is, so a deadlock jumps straight to it.
+        # With the autojump clock this deadline is the last one, so a deadlock jumps straight to it.
         with trio.fail_after(seconds):
             await function(*args, **kwargs)
 
@@ -44,7 +44,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 @pytest.fixture
 def instants(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the instants of the wall clock follow the virtual one."""
+    """Make the wall clock follow the virtual clock."""
 
     def wall_clock() -> datetime.datetime:
         return BEGIN + datetime.timedelta(seconds=trio.current_time())

@@ -1,4 +1,4 @@
-"""What the task of an agent says of itself while it begins, works and ends: status, places, names, reasons."""
+"""What an agent's task reports while it begins, works and ends: status, cursors, names, reasons."""
 
 import gc
 import threading
@@ -46,6 +46,7 @@ from trio_sagents import (
     ShutdownReason,
     Snapshot,
     StartFailed,
+    StateRestored,
     Status,
     StatusChanged,
     Todo,
@@ -98,7 +99,7 @@ async def test_exit_while_the_agent_crashes(autojump_clock: Any) -> None:
 
 
 async def test_start_while_a_boot_that_took_too_long_is_ending(autojump_clock: Any) -> None:
-    """A boot that was given up counts as stopping until it has ended; whoever starts meanwhile gets the next boot."""
+    """A boot that was given up counts as stopping until it has ended. A caller who starts meanwhile gets the next boot."""
 
     async with opened(StuckRouter(), policy={"start_timeout": 10.0}) as sessions:
 
@@ -126,8 +127,8 @@ async def test_envelope_names_the_agent(autojump_clock: Any) -> None:
             await answer_to(sessions)
             await info.agent.stop()
             seen = await read_all(subscriber)
-            assert {(info.agent_id, "c")} == {(one.agent_id, one.conversation_id) for one in seen}
-            lives.append({one.incarnation for one in seen})
+            assert {(info.agent_id, "c")} == {(context.agent_id, context.conversation_id) for context in seen}
+            lives.append({context.incarnation for context in seen})
 
     (one,), (two,) = lives
     assert one
@@ -136,7 +137,7 @@ async def test_envelope_names_the_agent(autojump_clock: Any) -> None:
 
 
 async def test_status_of_a_turn_names_it(autojump_clock: Any) -> None:
-    """A status says of which turn it tells; only an error has a text, and only an interrupt has an interrupt."""
+    """A status names the turn that it is about. Only an error has a text, and only an interrupt has an interrupt."""
     agent = make_agent(ASKS, RuntimeError("private"), tools=[refund], middleware=[Approvals(interrupt_on={"refund": True})])
     async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
@@ -155,7 +156,7 @@ async def test_status_of_a_turn_names_it(autojump_clock: Any) -> None:
 
 
 async def test_snapshot_behind_what_could_not_be_saved(autojump_clock: Any) -> None:
-    """Where a turn could not be saved its viewers are told that, then the whole picture at that place, then its end."""
+    """If a turn could not be saved, its viewers get the error, then a snapshot at that place, then the end of the turn."""
     store = FaultyStore()
     async with opened(store=store) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
@@ -196,7 +197,7 @@ async def test_update_in_a_turn_names_the_turn(autojump_clock: Any) -> None:
 
 
 async def test_update_in_a_turn_when_another_writer_took_over(autojump_clock: Any) -> None:
-    """Whoever finds out by an update that the conversation is another writer's has no business here any more: FENCED."""
+    """An agent whose update finds another writer ends with the reason FENCED."""
     store = FaultyStore()
 
     class Planner(Middleware):
@@ -213,11 +214,11 @@ async def test_update_in_a_turn_when_another_writer_took_over(autojump_clock: An
 
 
 async def test_message_that_came_while_a_turn_failed_is_held(autojump_clock: Any) -> None:
-    """What was queued when a turn failed waits for the next message, and is answered with it."""
+    """A message that was queued when a turn failed waits for the next message, and is answered with it."""
     heard: list[list[str]] = []
 
     def listen(request: Any) -> Any:
-        heard.append([one.text for one in request.messages if one.role == "user"])
+        heard.append([message.text for message in request.messages if message.role == "user"])
         return ("one moment", RuntimeError("the model is out")) if len(heard) == 1 else "yes"
 
     async with opened(Agent(model=ScriptedModel(listen, chunk_interval=5.0))) as sessions:
@@ -244,7 +245,8 @@ async def test_stop_says_its_reason_whatever_ran(autojump_clock: Any) -> None:
 
 
 async def test_end_while_a_follow_up_turn_is_to_come(autojump_clock: Any) -> None:
-    """No viewer is left with "running" where the agent ends between two turns; who waits for the second is told why it never came."""
+    """No viewer is left with "running" if the agent ends between two turns. A caller who waits for the second turn is told why it never
+    came."""
     scope = trio.CancelScope()
 
     class Cutter(Middleware):
@@ -295,7 +297,7 @@ async def test_task_that_a_turn_starts(autojump_clock: Any) -> None:
 
 
 async def test_commits_of_a_turn_are_the_askers(autojump_clock: Any) -> None:
-    """Every write of a turn, its drafts included, is asked for with the scope of whoever posted; none comes behind the answer."""
+    """Every write of a turn, drafts included, has the scope of the caller who posted. No draft is written after the answer."""
 
     class Watched(FaultyStore):
         async def commit(self, scope: Any, commit: Any) -> int:
@@ -320,7 +322,7 @@ async def test_commits_of_a_turn_are_the_askers(autojump_clock: Any) -> None:
 
 
 async def test_drafts_of_the_second_message_of_a_turn(autojump_clock: Any) -> None:
-    """Each message that is spoken is kept every 4,096 characters, whatever was kept of the one before it."""
+    """Each message is kept every 4,096 characters, whatever was kept of the message before it."""
 
     async def look() -> str:
         """Look."""
@@ -337,7 +339,7 @@ async def test_drafts_of_the_second_message_of_a_turn(autojump_clock: Any) -> No
 
 
 async def test_stores_of_a_host_are_told_who_asked_and_for_what(autojump_clock: Any) -> None:
-    """A host's own store is told that a title was set, in a turn as outside of one, and for each write of a turn whose it is."""
+    """A host's own store gets the lifecycle of a title, inside and outside of a turn, and the actor of each write of a turn."""
     states = DictStates()
 
     class Titles(Middleware):
@@ -464,15 +466,16 @@ async def test_wait_idle_when_the_agent_ends_first(autojump_clock: Any) -> None:
 
 
 async def test_status_when_an_interrupt_is_restored(autojump_clock: Any) -> None:
-    """An agent that comes back to a call that waits for a person is interrupted, and says so to whoever looks."""
+    """An agent that is restored with a call that waits for a person has the status "interrupted"."""
     store = MemoryStore()
     agent = make_agent(Call("look"), tools=[look], middleware=[Approvals({"look": True})])
     async with opened(agent, store=store) as sessions:
         assert isinstance(await ask(sessions), Interrupted)
     async with opened(agent, store=store) as sessions, sessions.watch("c") as watch:
-        (first,) = await read_all(watch)
+        restored, first = await read_all(watch)
         info = await sessions.agent_info("c")
 
+    assert StateRestored() == restored.event
     assert (Status.INTERRUPTED, Status.INTERRUPTED) == (first.event.status, info.status)
 
 
@@ -493,6 +496,6 @@ async def test_agent_that_has_ended_is_gone(autojump_clock: Any) -> None:
             await sessions.stop("c")
             await read_all(subscriber)
 
-            assert [None] == [one() for one in made]
+            assert [None] == [reference() for reference in made]
     finally:
         gc.enable()

@@ -30,6 +30,7 @@ from trio_sagents import (
     Middleware,
     Reject,
     Snapshot,
+    StateRestored,
     Status,
     StatusChanged,
     SubAgents,
@@ -202,6 +203,8 @@ async def test_resume_wakes_and_subscribers_see_the_state_after_the_answer(autoj
                 async for envelope in subscriber:
                     events.append(envelope.event)
 
+        if isinstance(events[0], StateRestored):
+            del events[0]
         assert isinstance(events[0], Snapshot)
         assert (Status.RUNNING, None) == (events[0].status, events[0].interrupt)
         told = [event for event in events if isinstance(event, StatusChanged)]
@@ -407,7 +410,7 @@ async def test_approved_tool_when_it_fails(autojump_clock: Any, backend: Backend
         assert first.calls[0].call_id != second.calls[0].call_id
         assert "sorry" == text_of(await world.decide(Reject(second.calls[0])))
         assert [1] == effects.of("pay")
-        assert ["failed", "cancelled"] == [one.status for message in await world.messages() for one in message.results]
+        assert ["failed", "cancelled"] == [result.status for message in await world.messages() for result in message.results]
 
 
 @pytest.mark.parametrize("arguments", [{"amount": "much"}, {}, {"amount": 1, "to": "me"}, {"amount": None}])

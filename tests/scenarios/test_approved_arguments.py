@@ -36,7 +36,7 @@ from trio_sagents.testing import Call, ScriptedModel
 
 
 async def test_tool_that_takes_the_place_of_an_approved_one(autojump_clock: Any) -> None:
-    """What was approved is a call of the tool that was there."""
+    """An approval is for a call of the tool that existed when it was approved."""
     purse, stolen = Purse(), []
 
     async def steal(amount: int) -> str:
@@ -86,7 +86,7 @@ async def test_edited_arguments_are_what_people_see(autojump_clock: Any) -> None
 
 
 async def test_edited_arguments_of_a_call_that_a_crash_cut(autojump_clock: Any) -> None:
-    """Who has to find out what an unknown call did reads what was started."""
+    """A person who investigates an unknown call reads the arguments that were started."""
 
     async def pay(amount: int) -> str:
         """Pay."""
@@ -108,7 +108,7 @@ async def test_edited_arguments_of_a_call_that_a_crash_cut(autojump_clock: Any) 
 
 
 def raise_amount(call: ToolCall, amount: int = 999) -> None:
-    """Change the arguments of a call where they stand, as a careless or hostile program may."""
+    """Change the arguments of a call in place, as a careless or hostile program may."""
     call.arguments["amount"] = amount  # type: ignore[index]  # it is a dict, whatever its type says
 
 
@@ -139,7 +139,7 @@ class Raises(Middleware):
 
 @pytest.mark.parametrize("hook", ["claim", "claimed", "around_tool", "after_turn"])
 async def test_middleware_that_changes_arguments_where_they_stand(autojump_clock: Any, backend: Backend, hook: str) -> None:
-    """What runs is what was shown, or nothing does; and the conversation loads."""
+    """The tool runs with the arguments that were shown, or does not run; and the conversation loads."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), "end", tools=[effects.tool("pay")], middleware=[gated(effects, "pay"), Raises(hook)])
     async with World(agent, backend) as world:
@@ -158,7 +158,7 @@ async def test_middleware_that_changes_arguments_where_they_stand(autojump_clock
 
 
 async def test_middleware_that_changes_arguments_is_the_one_named(autojump_clock: Any) -> None:
-    """It is not the next one, which hands on what it was given."""
+    """The error names the middleware that changed the arguments, and not the next middleware, which hands on what it was given."""
 
     class Honest(Middleware):
         async def around_tool(self, context: Any, call: ToolCall, call_next: Any) -> Any:
@@ -174,7 +174,7 @@ async def test_middleware_that_changes_arguments_is_the_one_named(autojump_clock
 
 
 async def test_history_changed_while_approved_calls_wait_for_their_place(autojump_clock: Any) -> None:
-    """What runs is what was approved, also where calls wait for others to end and somebody changes what he was shown."""
+    """The tool runs with the approved arguments, even if calls wait for others to end and somebody changes the history meanwhile."""
     effects = Effects()
     effects.gates["wait"] = trio.Event()
     tools = [effects.tool("wait"), effects.tool("pay")]
@@ -199,7 +199,7 @@ async def test_history_changed_while_approved_calls_wait_for_their_place(autojum
 
 @pytest.mark.parametrize("decision", [Approve, lambda call: Edit(call, call.arguments)])
 async def test_form_that_changes_the_arguments_it_was_shown(autojump_clock: Any, backend: Backend, decision: Any) -> None:
-    """It changes its own copy: others see what would run, what runs is that or what the edit says, and the conversation loads."""
+    """The form changes its own copy. Others see what would run, the tool runs with that or with the edit, and the conversation loads."""
     effects = Effects()
     agent = scripted([Call("pay", amount=1), Call("pay", amount=2)], "end", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
     async with World(agent, backend) as world:

@@ -71,7 +71,7 @@ class Bank(Middleware):
         self.contexts.append(context)
 
     async def tools(self, context: Any) -> Any:
-        return [one() if isinstance(one, functools.partial) and one.func is make_pay else one for one in self.tools_now]
+        return [tool() if isinstance(tool, functools.partial) and tool.func is make_pay else tool for tool in self.tools_now]
 
     def change(self, *tools: Any) -> None:
         """Bring other tools from the next turn on."""
@@ -130,7 +130,7 @@ async def test_approved_call_when_its_object_is_another(autojump_clock: Any, wha
     """Within a process, a tool that is bound to another object is another tool, though nothing that is shown has changed."""
     done: list[str] = []
     tills = [Till(done, "till"), Till(done, "till")]
-    functions = [{"method": one.pay, "partial": functools.partial(pay_from, one), "closure": make_pay_of(one)}[what] for one in tills]
+    functions = [{"method": till.pay, "partial": functools.partial(pay_from, till), "closure": make_pay_of(till)}[what] for till in tills]
     bank = Bank(named(functions[0]))
     async with World(Agent(model=ScriptedModel(answer), middleware=[bank, Approvals({"pay": True})])) as world:
         (call,) = (await world.ask()).calls
@@ -386,7 +386,9 @@ async def test_policy_when_the_tool_may_still_come(autojump_clock: Any, caplog: 
         caplog.clear()
         async with World(scripted("hi", tools=tools, middleware=middleware)) as world:
             assert "hi" == text_of(await world.post())
-        assert is_told == any("interrupt_on names 'pay', and the agent has no such tool yet" in one.getMessage() for one in caplog.records)
+        assert is_told == any(
+            "interrupt_on names 'pay', and the agent has no such tool yet" in record.getMessage() for record in caplog.records
+        )
 
 
 async def test_hook_when_tools_are_collected(autojump_clock: Any) -> None:

@@ -40,7 +40,7 @@ def everything(effects: Effects) -> Any:
     tools = [effects.tool("look"), effects.tool("pay"), effects.tool("move")]
 
     def sub(request: Any) -> Any:
-        results = [one for message in request.messages for one in message.results]
+        results = [result for message in request.messages for result in message.results]
         return "sub done" if results else [Call("look", amount=10), Call("pay", amount=11)]
 
     def reply(request: Any) -> Any:
@@ -65,7 +65,7 @@ def everything(effects: Effects) -> Any:
 
 
 def decisions_of(interrupt: Any) -> Mapping[str, Any]:
-    """Return one decision for each waiting call, by what it is about."""
+    """Return one decision for each pending call, by the call's id."""
     found = {}
     for call in interrupt.calls:
         match call.name, bool(call.path):
@@ -84,7 +84,7 @@ ALLOWED = {"look": [1, 10], "pay": [2, 12], "move": []}
 
 
 def check_effects(effects: Effects) -> None:
-    """See that nothing ran but what was allowed, and that nothing ran twice."""
+    """Check that only allowed calls ran, and that no call ran twice."""
     for name, amounts in ALLOWED.items():
         ran = effects.of(name)
         assert len(set(ran)) == len(ran), f"{name} ran twice: {ran}"
@@ -94,7 +94,7 @@ def check_effects(effects: Effects) -> None:
 
 @pytest.mark.parametrize("n", range(1, 15))
 async def test_crash_after_every_commit(autojump_clock: Any, backend: Backend, n: int) -> None:
-    """Died behind the n-th commit, at any n: what may still run runs once, decisions stand, what had begun is unknown, history is valid."""
+    """After a crash behind the n-th commit, for every n: a pending call runs once, decisions count, a call that had begun is unknown."""
     effects = Effects()
     sent: dict[str, Any] = {}
     async with World(everything(effects), backend) as world:
@@ -117,7 +117,7 @@ async def test_crash_after_every_commit(autojump_clock: Any, backend: Backend, n
             assert n > 10, "there are fewer commits than there should be"
             return
         await world.restart()
-    # What the dead process did behind that moment never happened, but for what the world outside had seen by then.
+    # What the dead process did after that moment never happened, except for the effects that the outside world had seen by then.
     effects.done[:], effects.keys[:], known = at_crash[0]
     async with World(everything(effects), image[0]) as world:
         await (await world.handle()).wait_idle()
@@ -129,7 +129,7 @@ async def test_crash_after_every_commit(autojump_clock: Any, backend: Backend, n
             assert not isinstance(await receipt.wait(), Completed) or n > 9
         waiting = await world.interrupt()
         if waiting is not None:
-            assert {one.call_id for one in waiting.decided} >= {one.call_id for one in known.values()}
+            assert {record.call_id for record in waiting.decided} >= {decision.call_id for decision in known.values()}
             left = decisions_of(waiting)
             outcome = await world.decide(*left.values())
             assert isinstance(outcome, Completed)
@@ -145,7 +145,7 @@ async def test_crash_after_every_commit(autojump_clock: Any, backend: Backend, n
 @pytest.mark.parametrize("n", range(1, 13))
 @pytest.mark.parametrize("lies", [False, True], ids=["not stored", "stored, and said it was not"])
 async def test_failed_write_at_every_commit(autojump_clock: Any, n: int, lies: bool) -> None:
-    """The n-th write fails: whoever waits hears it, the conversation goes on, and no call runs twice, or as nobody allowed."""
+    """If the n-th write fails, its caller is told, the conversation continues, and no call runs twice or without permission."""
     effects = Effects()
     async with World(everything(effects)) as world:
         count = 0
@@ -160,13 +160,13 @@ async def test_failed_write_at_every_commit(autojump_clock: Any, n: int, lies: b
                 raise OSError("the answer was lost")
 
         world.store.before_commit, world.store.on_commit = before_commit, on_commit
-        # After a lie the agent takes its own write for another's at the next one, and starts anew: so two calls may fail.
+        # After a false report the agent takes its own write for another writer's, and starts again. So two calls may fail.
         sent = [*await _go_through(world, "everything", most=2 if lies else 1)]
         sent += await _go_through(world, "and now", most=2 if lies else 1)
         await world.crash()
         assert "done with" in text_of(await world.post("and now"))
 
-        allowed = {one.call_id: {Approve: 2, Edit: 12}[type(one)] for one in sent if isinstance(one, Approve | Edit)}
+        allowed = {decision.call_id: {Approve: 2, Edit: 12}[type(decision)] for decision in sent if isinstance(decision, Approve | Edit)}
         ran = [
             (key.rpartition("/")[2], given["amount"])
             for key, (name, given) in zip(effects.keys, effects.done, strict=True)
@@ -182,7 +182,7 @@ async def _go_through(world: World, text: str, *, most: int) -> Sequence[Any]:
     failures, sent = 0, []
     while True:
         try:
-            await (await world.handle()).wait_idle()  # what was stored, though it was said to have failed, is answered first
+            await (await world.handle()).wait_idle()  # a write that was stored, although it was reported as failed, is answered first
             waiting = await world.interrupt()
             if waiting is None:
                 outcome = await world.post(text)
@@ -279,7 +279,7 @@ async def test_stop_while_an_approved_tool_runs(autojump_clock: Any, backend: Ba
 
 
 async def test_history_is_valid_whatever_was_decided(autojump_clock: Any, backend: Backend) -> None:
-    """Each request to the model answers each call once, behind its question; the stored history closes each turn."""
+    """Each request to the model answers each call once, right after its question, and the stored history closes each turn."""
     effects = Effects()
     async with World(everything(effects), backend) as world:
         interrupt = await world.ask("everything")
@@ -292,8 +292,8 @@ async def test_history_is_valid_whatever_was_decided(autojump_clock: Any, backen
         with pytest.raises(AlreadyDecided):
             await world.resume(Reject(call.interrupt_id, call.call_id, call.digest))
         messages = await world.messages()
-        calls = [one.call_id for message in messages for one in message.calls]
-        results = [one.call_id for message in messages for one in message.results]
+        calls = [call.call_id for message in messages for call in message.calls]
+        results = [result.call_id for message in messages for result in message.results]
 
         assert sorted(calls) == sorted(results)
         assert len(set(calls)) == len(calls) == 10
@@ -318,7 +318,7 @@ async def test_crash_before_the_interrupt_is_stored(autojump_clock: Any) -> None
 
 
 async def test_process_dies_behind_a_rejection(autojump_clock: Any) -> None:
-    """A rejected call has its result in the commit of the decision: a crash right behind it cannot make its outcome unknown."""
+    """A rejected call has its result in the commit of the decision, so a crash right after it cannot make the outcome unknown."""
     effects = Effects()
     calls = [Call("pay", amount=1), Call("move", amount=2)]
     tools = [effects.tool("pay"), effects.tool("move")]

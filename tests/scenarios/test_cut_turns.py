@@ -61,7 +61,7 @@ async def test_call_that_ran_is_not_said_not_to_have_run(autojump_clock: Any, st
 
 
 async def test_tool_that_is_cut_twice_is_named_once(autojump_clock: Any) -> None:
-    """Whoever ignores its cancellation is named once for a turn, however often the turn is cut."""
+    """A tool that ignores its cancellation is named once for each turn, however often the turn is cut."""
 
     async def stubborn() -> str:
         """Shield."""
@@ -81,7 +81,7 @@ async def test_tool_that_is_cut_twice_is_named_once(autojump_clock: Any) -> None
 
 
 async def test_timers_of_a_turn_that_was_cut(autojump_clock: Any) -> None:
-    """A turn that has ended leaves no timer behind."""
+    """A turn that has ended leaves no timer."""
     async with opened(slow_agent(seconds=1e6), policy={"cancel_grace": 1e6}) as sessions:
         receipt = await sessions.post("c", "hi")
         before = sessions.statistics().timers
@@ -101,7 +101,7 @@ async def _other() -> str:
 
 @pytest.mark.parametrize("way", ["handle", "sessions"])
 async def test_cancel_turn_by_a_shielded_tool_of_that_turn(autojump_clock: Any, way: str) -> None:
-    """A tool that cuts its own turn is not made to wait for itself: it hears that nothing is settled yet, and the turn is cut."""
+    """A tool that cuts its own turn does not wait for itself: it is told that nothing is settled yet, and the turn is cut."""
     heard: list[Any] = []
 
     async def cut() -> str:
@@ -159,7 +159,7 @@ async def test_cancelled_turn_when_it_is_superseded_as_well(autojump_clock: Any)
 
 
 async def test_cancel_turn_cuts_the_turn_of_an_agent_that_is_stopping_with_grace(autojump_clock: trio.testing.MockClock) -> None:
-    """`cancel_turn` gives None only where nothing ran: a turn that may finish within a grace period runs."""
+    """`cancel_turn` gives None only if no turn ran. A turn that may finish within a grace period does run."""
     agent = Agent(model=ScriptedModel([["it begins", Hang()]]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions, trio.open_nursery() as nursery:
         await sessions.post("a", "hello")

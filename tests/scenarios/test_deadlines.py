@@ -1,4 +1,4 @@
-"""Deadlines: what nobody decides in time is decided by itself, as stated, and then stands."""
+"""Deadlines: a call that nobody decides in time is decided as the policy says, and the decision is on record."""
 
 import datetime
 from typing import Any
@@ -43,7 +43,7 @@ class Later(Approvals):
 
     @property
     def middleware_id(self) -> str:
-        """Another one."""
+        """A second name."""
         return "later"
 
 
@@ -54,7 +54,7 @@ def paying(effects: Effects, *amounts: int, timeout: float = 60.0) -> Any:
 
 
 async def test_approval_when_nobody_decides(autojump_clock: Any, instants: None, backend: Backend) -> None:
-    """At the deadline the call counts as rejected, on record as expired, and the turn goes on; a late decision is refused."""
+    """At the deadline the call counts as rejected, on record as expired, and the turn continues. A late decision is refused."""
     effects = Effects()
     async with World(paying(effects), backend, scope="alice") as world:
         interrupt = await world.ask()
@@ -97,7 +97,7 @@ async def test_question_when_nobody_answers(autojump_clock: Any, instants: None)
 
 
 async def test_deadline_when_it_is_decided_in_time(autojump_clock: Any, instants: None, backend: Backend) -> None:
-    """A decision in time ends the clock: nothing expires behind it."""
+    """A decision in time ends the deadline: nothing expires afterwards."""
     effects = Effects()
     async with World(paying(effects), backend) as world:
         interrupt = await world.ask()
@@ -110,7 +110,7 @@ async def test_deadline_when_it_is_decided_in_time(autojump_clock: Any, instants
 
 
 async def test_deadline_when_a_part_is_decided(autojump_clock: Any, instants: None, backend: Backend) -> None:
-    """What was decided in time stands: the approved call runs, the others of the batch are not run."""
+    """A decision in time counts: the approved call runs, and the other calls of the batch do not."""
     effects = Effects()
     async with World(paying(effects, 1, 2, 3), backend) as world:
         one, two, three = (await world.ask()).calls
@@ -126,7 +126,7 @@ async def test_deadline_when_a_part_is_decided(autojump_clock: Any, instants: No
 
 
 async def test_deadline_when_only_some_calls_have_one(autojump_clock: Any, instants: None) -> None:
-    """What has no deadline waits on, for ever."""
+    """A call without a deadline waits for ever."""
     effects = Effects()
 
     class Patient(Approvals):
@@ -191,7 +191,7 @@ async def test_deadline_is_that_of_each_call(
 
 
 async def test_deadlines_that_are_all_over(autojump_clock: Any, instants: None) -> None:
-    """An answer that wakes the agent behind several of them comes too late for each."""
+    """An answer that wakes the agent after several deadlines is too late for each of them."""
     effects = Effects()
     agent = scripted(
         [Call("pay", amount=1), Call("move", amount=2)],
@@ -250,7 +250,7 @@ async def test_deadline_is_not_begun_anew(autojump_clock: Any, instants: None, b
 
 
 async def test_deadline_when_it_cannot_be_stored(autojump_clock: Any, instants: None, caplog: pytest.LogCaptureFixture) -> None:
-    """It is tried again, the agent lives, and the call does not run."""
+    """The expiry is retried, the agent lives, and the call does not run."""
     effects = Effects()
     async with World(paying(effects)) as world:
         await world.ask()
@@ -268,7 +268,7 @@ async def test_deadline_when_it_cannot_be_stored(autojump_clock: Any, instants: 
 
 
 async def test_deadline_in_a_sub_agent(autojump_clock: Any, instants: None, backend: Backend) -> None:
-    """What nobody decides inside a sub-agent is not run; the sub-agent reads that, and goes on."""
+    """A call inside a sub-agent that nobody decides does not run. The sub-agent reads that, and continues."""
     effects = Effects()
     sub = ScriptedModel([Call("pay", amount=1), "then not"])
     task = Task(name="t", description="d", model=sub, tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=60)])
@@ -288,7 +288,7 @@ async def test_deadline_in_a_sub_agent(autojump_clock: Any, instants: None, back
 
 @pytest.mark.parametrize("rounds", range(6))
 async def test_decision_at_the_very_deadline(autojump_clock: Any, instants: None, rounds: int) -> None:
-    """One of the two is first, and is the only one on record."""
+    """Either the decision or the expiry comes first, and only the first is on record."""
     effects = Effects()
     async with World(paying(effects)) as world:
         interrupt = await world.ask()
@@ -308,7 +308,7 @@ async def test_decision_at_the_very_deadline(autojump_clock: Any, instants: None
 
 
 async def test_deadline_and_a_message_instead(autojump_clock: Any, instants: None) -> None:
-    """A superseded interrupt does not expire as well, and the next one has a deadline of its own."""
+    """A superseded interrupt does not expire, and the next interrupt has its own deadline."""
     effects = Effects()
     agent = scripted(
         Call("pay", amount=1), Call("pay", amount=2), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=60)]
@@ -326,7 +326,7 @@ async def test_deadline_and_a_message_instead(autojump_clock: Any, instants: Non
 
 
 async def test_deadline_while_a_decision_is_on_its_way_that_fails(autojump_clock: Any, instants: None) -> None:
-    """Where the time is over while somebody's decision is stored, and that fails, the call is rejected then: it does not wait for ever."""
+    """If the deadline passes while a decision is being stored, and that fails, the call is rejected. It does not wait for ever."""
     effects = Effects()
     async with World(paying(effects)) as world:
         (call,) = (await world.ask()).calls
@@ -346,7 +346,7 @@ async def test_deadline_while_a_decision_is_on_its_way_that_fails(autojump_clock
 
 @pytest.mark.parametrize("seconds", [1e10, 1e12, 1e300])
 async def test_deadline_behind_the_last_date(autojump_clock: Any, backend: Backend, seconds: float) -> None:
-    """It is never: the call waits, and the agent lives."""
+    """Such a deadline never comes: the call waits, and the agent lives."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), "end", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=seconds)])
     async with World(agent, backend) as world:
@@ -366,7 +366,7 @@ class Takes(Middleware):
 
 
 async def test_expiry_while_the_agent_leaves(autojump_clock: Any, instants: None) -> None:
-    """An agent that was asked to leave, and waits for a hook, decides nothing any more; the next one does, before it goes live."""
+    """An agent that was asked to leave, and waits for a hook, decides nothing. The next agent decides before it goes live."""
     effects = Effects()
     middleware = [gated(effects, "pay", timeout=60.0), Takes()]
     agent = scripted(Call("pay", amount=1), "then not", tools=[effects.tool("pay")], middleware=middleware)
@@ -403,7 +403,7 @@ async def test_expiry_when_the_stored_calls_have_no_time(autojump_clock: Any, in
 
 
 async def test_deadline_while_a_decision_is_on_its_way(autojump_clock: Any) -> None:
-    """It waits for the decision, and then has nothing left to reject."""
+    """The deadline waits for the decision, and then has nothing to reject."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay", timeout=60)])
     async with World(agent) as world:

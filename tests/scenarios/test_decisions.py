@@ -86,7 +86,7 @@ async def test_same_decision_again_returns_the_recorded_answer(autojump_clock: A
 
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_other_decision_is_refused(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
-    """Once a call is decided every other decision about it is AlreadyDecided, which names what stands; nothing is done."""
+    """Once a call is decided, every other decision about it is AlreadyDecided, which names the recorded decision. Nothing is done."""
     effects = Effects()
     async with World(paying(effects), backend) as world:
         interrupt = await world.ask()
@@ -102,7 +102,7 @@ async def test_other_decision_is_refused(autojump_clock: Any, backend: Backend, 
 
 
 async def test_same_decision_again_while_the_tool_runs(autojump_clock: Any) -> None:
-    """A second tab that approves the same joins the running turn; one that rejects is refused."""
+    """A second tab that approves as well joins the running turn; a tab that rejects is refused."""
     effects = Effects()
     effects.gates["pay"] = trio.Event()
     async with World(paying(effects)) as world:
@@ -121,7 +121,7 @@ async def test_same_decision_again_while_the_tool_runs(autojump_clock: Any) -> N
 
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_same_decision_again_when_the_turn_waits_again(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
-    """A turn that was let go on and waits for the next person: the first decision again, and the message again, say so."""
+    """The turn has continued and waits for the next person: posting the first decision or the message again returns that interrupt."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), Call("pay", amount=2), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
     async with World(agent, backend) as world:
@@ -140,7 +140,7 @@ async def test_same_decision_again_when_the_turn_waits_again(autojump_clock: Any
 
 
 async def test_mix_of_old_and_new_decisions(autojump_clock: Any) -> None:
-    """A page that sends all it knows: what is on record already is skipped, what is new is recorded."""
+    """A page may send everything it knows: recorded decisions are skipped, new ones are recorded."""
     effects = Effects()
     async with World(paying(effects, 1, 2)) as world:
         one, two = (await world.ask()).calls
@@ -183,7 +183,7 @@ async def test_decision_when_it_names_something_else(autojump_clock: Any, kind: 
 
 
 async def test_two_decisions_about_one_call(autojump_clock: Any) -> None:
-    """They are refused together, be they equal or not."""
+    """Two decisions about one call are refused together, whether they are equal or not."""
     effects = Effects()
     async with World(paying(effects)) as world:
         interrupt = await world.ask()
@@ -227,7 +227,7 @@ async def test_decision_when_nothing_waits(autojump_clock: Any) -> None:
     ],
 )
 async def test_decisions_when_they_are_none(autojump_clock: Any, bad: Any, error: type[Exception]) -> None:
-    """What is no sequence of decisions is refused before anything is asked."""
+    """A value that is not a sequence of decisions is refused before anybody is asked."""
     async with World(paying(Effects())) as world:
         await world.ask()
         with pytest.raises(error):
@@ -241,7 +241,7 @@ async def test_decisions_when_they_are_none(autojump_clock: Any, bad: Any, error
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_people_who_decide_at_once(autojump_clock: Any, backend: Backend, seed: int) -> None:
-    """Of several tabs one decides; those that say the same hear the same, the others AlreadyDecided. The tool runs once, or never."""
+    """Of several tabs one decides. Tabs that agree get the same outcome, others AlreadyDecided. The tool runs once, or never."""
     effects = Effects()
     async with World(paying(effects), backend) as world:
         call = (await world.ask()).calls[0]
@@ -274,7 +274,7 @@ async def test_people_who_decide_at_once(autojump_clock: Any, backend: Backend, 
 
 
 async def test_batch_decided_by_two_people_at_once(autojump_clock: Any) -> None:
-    """Each decides one call of a batch at the same moment: both are kept, and the turn goes on once."""
+    """Each person decides one call of a batch at the same moment: both decisions count, and the turn continues once."""
     effects = Effects()
     async with World(paying(effects, 1, 2)) as world:
         one, two = (await world.ask()).calls
@@ -294,7 +294,7 @@ async def test_batch_decided_by_two_people_at_once(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("rounds", range(12))
 async def test_resume_when_its_caller_is_cancelled(autojump_clock: Any, rounds: int) -> None:
-    """Either nothing was done, and the call waits, or the decision stands, and the turn goes on."""
+    """Either nothing was done and the call is pending, or the decision counts and the turn continues."""
     effects = Effects()
     async with World(paying(effects)) as world:
         call = (await world.ask()).calls[0]
@@ -316,13 +316,13 @@ async def test_resume_when_its_caller_is_cancelled(autojump_clock: Any, rounds: 
 
 
 async def test_decision_that_wakes_an_agent_that_is_stopped_at_once(autojump_clock: Any) -> None:
-    """Whoever woke the agent hears what came of the decision, though the agent was stopped before the caller ran: no other start."""
+    """The caller who woke the agent gets the outcome of the decision, even if the agent was stopped before the caller ran."""
 
     async def stop() -> None:
         await world.sessions.start(CONVERSATION)
         await world.sessions.stop(CONVERSATION)
 
-    for _ in range(20):  # of the two that wait for the start either one may run first
+    for _ in range(20):  # of the two tasks that wait for the start, either may run first
         async with World(paying(Effects(), 1, 2)) as world:
             call, _ = (await world.ask()).calls
             await world.pass_time("asleep")
@@ -376,7 +376,7 @@ async def test_stop_while_a_decision_is_on_its_way(autojump_clock: Any, backend:
 
 
 async def test_stop_at_once_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
-    """What it let go on is cut before it begins: closed on record, with the cause, and told to whoever decided and to viewers."""
+    """The turn that the decision continues is cut before it begins: closed on record, with its cause, and reported to everybody."""
     effects = Effects()
     async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
         outcome = await decide_while(world, watch.info.agent.stop)
@@ -394,7 +394,7 @@ async def test_stop_at_once_while_a_decision_is_on_its_way(autojump_clock: Any, 
 
 
 async def test_stop_with_grace_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
-    """Grace covers what was decided before somebody asked it to leave: the turn goes on to its end."""
+    """The grace covers a decision from before the stop: the turn continues to its end."""
     effects = Effects()
     async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
         outcome = await decide_while(world, functools.partial(watch.info.agent.stop, grace_period=30.0))
@@ -405,7 +405,7 @@ async def test_stop_with_grace_while_a_decision_is_on_its_way(autojump_clock: An
 
 
 async def test_stop_with_too_little_grace_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend) -> None:
-    """Where the grace is over before the decision is on record, its turn is cut as with none."""
+    """If the grace ends before the decision is on record, the turn is cut as without grace."""
     effects = Effects()
     async with World(paying(effects), backend) as world, world.sessions.watch(CONVERSATION) as watch:
         outcome = await decide_while(world, functools.partial(watch.info.agent.stop, grace_period=0.25))
@@ -417,7 +417,7 @@ async def test_stop_with_too_little_grace_while_a_decision_is_on_its_way(autojum
 
 @pytest.mark.parametrize("live", [True, False])
 async def test_host_that_is_cancelled_while_a_decision_is_on_its_way(autojump_clock: Any, backend: Backend, live: bool) -> None:
-    """The block ends, with nothing raised but its cancellation; the call that a decision let go on is closed, or will be."""
+    """The block raises nothing except its cancellation. The call that the decision released is closed, now or by the next agent."""
     effects = Effects()
     async with World(paying(effects), backend) as world:
         (call,) = (await world.ask()).calls
@@ -441,7 +441,7 @@ async def test_host_that_is_cancelled_while_a_decision_is_on_its_way(autojump_cl
 
 
 async def test_decision_that_comes_after_a_stop_with_grace(autojump_clock: Any, backend: Backend) -> None:
-    """Who decides while the agent leaves is heard by the next one."""
+    """A decision that arrives while the agent leaves is handled by the next agent."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), Call("pay", amount=2), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
     async with World(agent, backend) as world:
@@ -506,7 +506,7 @@ async def test_decision_for_the_conversation_of_another(autojump_clock: Any) -> 
 @pytest.mark.parametrize("how", MEANWHILE)
 @pytest.mark.parametrize("partly", [False, True])
 async def test_message_instead_of_an_answer(autojump_clock: Any, backend: Backend, how: Meanwhile, partly: bool) -> None:
-    """It closes the interrupt, visibly and on record; an approval of it counts no more, one that was given neither."""
+    """A message closes the interrupt, visibly and on record. A later approval does not count, and neither does an earlier one."""
     effects = Effects()
     async with World(paying(effects, 1, 2), backend, scope="alice") as world:
         interrupt = await world.ask()
@@ -543,7 +543,7 @@ async def test_message_instead_of_an_answer(autojump_clock: Any, backend: Backen
 
 @pytest.mark.parametrize("overlap", ["queue", "steer", "interrupt", "reject"])
 async def test_message_instead_of_an_answer_however_it_overlaps(autojump_clock: Any, overlap: Any) -> None:
-    """It supersedes with every `overlap`: nothing runs that it could overlap with."""
+    """A message supersedes the interrupt with every `overlap`, because no turn runs that it could overlap with."""
     effects = Effects()
     async with World(paying(effects)) as world:
         await world.ask()
@@ -603,7 +603,7 @@ async def test_message_that_cannot_be_stored_closes_nothing(autojump_clock: Any)
 
 @pytest.mark.parametrize("cold", [False, True])
 async def test_decision_that_cannot_be_stored_does_nothing(autojump_clock: Any, backend: Backend, cold: bool) -> None:
-    """Nothing runs; the call waits on, and takes any decision after that: what failed counts for nothing."""
+    """Nothing runs, the call stays pending, and any later decision is accepted: a failed decision does not count."""
     effects = Effects()
     async with World(paying(effects, 1, 2), backend) as world:
         interrupt = await world.ask()
@@ -772,7 +772,7 @@ async def test_stop_while_the_middleware_looks_at_decisions(autojump_clock: Any,
 
 
 async def test_decision_on_record_about_a_call_that_is_nowhere(autojump_clock: Any, backend: Backend) -> None:
-    """Whoever decides once more what a changed store says was decided, of a call that nobody made, learns that no turn answers it."""
+    """Deciding again, as a store that somebody changed says it was decided, a call that nobody made: no turn answers it."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
     async with World(agent, backend) as world:

@@ -49,7 +49,7 @@ from trio_sagents.testing import Call, ScriptedModel, Simulation, simulate
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_everything_at_once_while_it_wakes(autojump_clock: Any, seed: int) -> None:
-    """Answers, a message, a stop, a start and a dismissal meet in one boot: paid at most once, one answer for all."""
+    """Answers, a message, a stop, a start and a dismissal meet in one boot: the tool pays at most once, and all callers get one outcome."""
     dice, purse, store = random.Random(seed), Purse(), FaultyStore()
     router = Router(paying(purse), route_delay=0.5, build_delay=1.0)
     outcomes: dict[str, Any] = {}
@@ -130,7 +130,7 @@ async def test_turns_and_statuses_under_many_hands(autojump_clock: Any, store: s
         for event in of_kind(events, TurnStarted, TurnEnded):
             assert turn == (None if isinstance(event, TurnStarted) else event.turn_id)
             turn = event.turn_id if isinstance(event, TurnStarted) else None
-        answered_calls = [one.call_id for message in (await state_of(sessions)).messages for one in message.results]
+        answered_calls = [result.call_id for message in (await state_of(sessions)).messages for result in message.results]
 
         check_no_hole(events)
         assert len(answered_calls) == len(set(answered_calls))
@@ -160,12 +160,12 @@ class Later(Approvals):
 
     @property
     def middleware_id(self) -> str:
-        """Another one."""
+        """A second name."""
         return "later"
 
 
 async def test_expiry_while_the_call_that_is_due_is_decided(autojump_clock: Any, instants: None) -> None:
-    """A call is rejected when its own time is over: not with another one, whose decision was being stored when its time ended."""
+    """A call is rejected when its own time is over, and not with another call, whose decision was being stored at that time."""
     effects = Effects()
     tools = [effects.tool("pay"), effects.tool("move")]
     gates = [gated(effects, "pay", timeout=60.0), Later({"move": True}, timeout=600.0)]
@@ -185,7 +185,7 @@ async def test_expiry_while_the_call_that_is_due_is_decided(autojump_clock: Any,
 
 
 def test_decision_that_lands_when_nobody_waits_any_more() -> None:
-    """A store that answers at the moment when its agent is given up: whoever decided hears that, or that nobody knows; never nothing."""
+    """If a store answers at the moment when its agent is given up, the caller is told the outcome, or that it is unknown; never nothing."""
 
     async def main(simulation: Simulation) -> str:
         effects = Effects()
@@ -229,7 +229,7 @@ class SlowToSay(Approvals):
 
 
 async def test_people_who_decide_at_once_when_the_gate_is_slow(autojump_clock: Any) -> None:
-    """While middleware is asked about a decision, others decide: what is then on record counts, not what was looked at before."""
+    """While middleware examines a decision, others decide: what is on record afterwards counts, not what was read before."""
     effects, refused = Effects(), []
     agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[SlowToSay({"pay": True}), AskUser()])
     async with World(agent) as world:
@@ -253,7 +253,7 @@ async def test_people_who_decide_at_once_when_the_gate_is_slow(autojump_clock: A
 
 
 async def test_first_decision_again_while_the_turn_runs_behind_the_second(autojump_clock: Any) -> None:
-    """It hears how the turn ends, as the second one does."""
+    """The first decision returns the end of the turn, as the second one does."""
     effects = Effects()
     agent = scripted(Call("pay", amount=1), Call("pay", amount=2), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
     async with World(agent) as world:

@@ -66,7 +66,7 @@ async def test_delete_that_hangs_when_the_block_ends(autojump_clock: Any) -> Non
 
 
 async def test_deleted_and_begun_anew_elsewhere(autojump_clock: Any) -> None:
-    """R17: a deletion fences the agents of before, and what was deleted is answered from no more."""
+    """A deletion fences the earlier agents, and nothing answers from the deleted conversation."""
     store = MemoryStore()
     async with open_sessions(make_config(store=store)) as one, open_sessions(make_config(store=store)) as two:
         await ask(two, "old secret")

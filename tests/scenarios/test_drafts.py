@@ -29,7 +29,7 @@ class Paced:
     """A model that speaks at stated times."""
 
     steps: Any
-    """(seconds to wait, what is said then), in order."""
+    """(seconds to wait, the text that is sent then), in order."""
     name: str = "paced"
 
     @asynccontextmanager
@@ -54,7 +54,7 @@ def drafts_in(store: FaultyStore) -> list[int]:
 
 
 async def test_draft_when_its_size_was_quicker_than_its_time(autojump_clock: Any) -> None:
-    """What was kept because there was much of it is not kept once more when its time comes."""
+    """A draft that was stored because of its size is not stored again when its time comes."""
     store = FaultyStore()
     async with opened(paced((0, "a"), (1, "b" * 5_000), (100, "c")), store=store, policy={"draft_interval": 5.0}) as sessions:
         assert 5_002 == len(await answer_to(sessions))
@@ -63,7 +63,7 @@ async def test_draft_when_its_size_was_quicker_than_its_time(autojump_clock: Any
 
 
 async def test_draft_when_the_store_is_slower_than_the_model(autojump_clock: Any) -> None:
-    """One draft at a time: while one is being stored another one waits, however much is said, and then has all of it."""
+    """Drafts are stored one at a time. While a draft is being stored the next one waits, and then has the whole text."""
     store = FaultyStore()
     store.faults.slow("commit", 50.0, n=3)
     agent = paced((0, "a"), (10, "b"), (1, "c" * 5_000), (100, "d"))
@@ -74,7 +74,7 @@ async def test_draft_when_the_store_is_slower_than_the_model(autojump_clock: Any
 
 
 async def test_draft_when_it_cannot_be_stored(autojump_clock: Any) -> None:
-    """A draft that is lost costs nothing but itself: the answer goes on, and the next draft has all of it."""
+    """A lost draft costs nothing else: the answer continues, and the next draft has the whole text."""
     store = FaultyStore()
     store.faults.fail("commit", n=3)
     async with opened(paced((0, "a"), (10, "b"), (10, "c")), store=store, policy={"draft_interval": 5.0}) as sessions:

@@ -1,4 +1,4 @@
-"""Durability with one store: what returned is stored, what could not be stored is said, and what a crash leaves."""
+"""Durability with one store: what returned is stored, what could not be stored is reported, and what a crash leaves."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ async def test_post_returns_when_durable_not_when_answered(autojump_clock: Any) 
 
 @pytest.mark.parametrize("n", range(1, 8))
 async def test_kill_9_after_every_commit(autojump_clock: Any, n: int) -> None:
-    """Whatever moment the process dies in, every acknowledged message is there once, the history is valid, and work goes on."""
+    """Whenever the process dies, every acknowledged message is there once, the history is valid, and the work continues."""
 
     async def tool() -> str:
         """Do."""
@@ -136,7 +136,7 @@ async def test_crash_in_mid_answer_leaves_the_marked_draft(autojump_clock: Any) 
 
 
 async def test_drafts_do_not_flood_the_store(autojump_clock: Any) -> None:
-    """At most one draft every draft_interval."""
+    """At most one draft is stored every draft_interval."""
     store = FaultyStore()
     async with opened(slow_agent("x" * 1000, seconds=100), store=store, policy={"draft_interval": 10.0}) as sessions:
         await ask(sessions)
@@ -182,7 +182,7 @@ async def test_crash_with_open_tool_calls(autojump_clock: Any) -> None:
         await sessions.stop("c")
     agent = make_agent("what now?", tools=[pay])
     async with opened(agent, store=image) as sessions:
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert ["unknown", "unknown"] == [result.status for result in results]
         assert ["pay", "pay"] == runs
@@ -233,7 +233,7 @@ async def test_receipt_of_a_message_that_a_crash_cut(autojump_clock: Any) -> Non
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_store_that_fails_at_the_post(autojump_clock: Any, after: bool) -> None:
-    """A message that could not be stored is not acknowledged, and the error says so; the conversation goes on once the store works."""
+    """A message that could not be stored is not acknowledged, and the error says so. The conversation continues with a working store."""
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.start("c")
@@ -276,7 +276,7 @@ async def test_store_that_fails_in_mid_turn(autojump_clock: Any) -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("n", range(1, 7))
 async def test_store_that_fails_at_every_commit(autojump_clock: Any, n: int, after: bool) -> None:
-    """Whichever write fails, before or after its effect: memory equals the store, nothing is doubled, and the next agent goes on."""
+    """Whichever write fails, before or after its effect: memory equals the store, nothing is doubled, and the next agent continues."""
     store = FaultyStore()
     async with opened(make_agent(["one", Call("x")], "two", *["more"] * 9), store=store) as sessions:
         store.faults.fail("commit", n=n, after=after)
@@ -299,7 +299,7 @@ async def test_store_that_fails_at_every_commit(autojump_clock: Any, n: int, aft
 
 
 async def test_later_writes_fail_with_a_failed_one(autojump_clock: Any) -> None:
-    """The conversation's later submitted writes fail with a failed one: each builds on the one before. Others are not harmed."""
+    """The conversation's later submitted writes fail with a failed one, because each builds on the one before. Others are not harmed."""
     store, failed = FaultyStore(), []
     async with opened(slow_agent(), store=store) as sessions:
         await sessions.start("c")
@@ -364,7 +364,7 @@ async def test_history_pages(autojump_clock: Any) -> None:
         page = await sessions.history("c", limit=4)
         older = await sessions.history("c", limit=4, before=page.before)
         oldest = await sessions.history("c", limit=4, before=older.before)
-        texts = [row.content["text"] for one in (oldest, older, page) for row in one.rows]
+        texts = [row.content["text"] for part in (oldest, older, page) for row in part.rows]
 
         assert [text for index in range(5) for text in (str(index), f"re: {index}")] == texts
         assert oldest.before is None
@@ -388,7 +388,7 @@ async def test_pages_with_limits_that_cannot_be(autojump_clock: Any, limit: Any)
 
 
 async def test_conversations_pages(autojump_clock: Any) -> None:
-    """conversations(): the one changed last first, in pages."""
+    """conversations() lists in pages, the last changed conversation first."""
     async with opened() as sessions:
         for index in range(5):
             await answer_to(sessions, "hi", str(index))
@@ -401,7 +401,7 @@ async def test_conversations_pages(autojump_clock: Any) -> None:
 
 
 async def test_delete(autojump_clock: Any) -> None:
-    """delete: AgentBusy while it runs; True; then it is gone, and False; a new one starts fresh."""
+    """delete raises AgentBusy while the agent runs; then it gives True, and then False. A new conversation starts fresh."""
     async with opened() as sessions:
         await answer_to(sessions, "old", message_id="m1")
         with pytest.raises(AgentBusy):
@@ -442,7 +442,7 @@ async def test_message_that_is_too_long(autojump_clock: Any) -> None:
 
 
 async def test_state_that_grows_too_large(autojump_clock: Any) -> None:
-    """An oversized state is a named limit error for the post that would make it so; what is there stays usable."""
+    """A post that would make the state too large gets a named limit error, and the conversation stays usable."""
     async with opened(make_agent(*["ok"] * 100), policy={"max_state_bytes": 5000}) as sessions:
         with pytest.raises(LimitExceeded) as caught:
             for _ in range(100):
@@ -566,7 +566,7 @@ async def test_events_of_a_failed_commit_do_not_go_out(autojump_clock: Any) -> N
 
 
 async def test_a_whole_life_over_ten_hosts(autojump_clock: Any) -> None:
-    """What was acknowledged survives: ten hosts one after the other, each killed, and nothing is lost or doubled."""
+    """What was acknowledged survives ten hosts, one after the other, each killed: nothing is lost or doubled."""
     store, expected = MemoryStore(), []
     for index in range(10):
         async with open_sessions(make_config(make_agent(), store=store)) as sessions:
@@ -614,7 +614,7 @@ def nested(levels: int) -> Any:
 
 
 async def test_failed_write_with_two_results_in_flight(autojump_clock: Any) -> None:
-    """R3: a failed write under parallel tool results is one PersistenceError of the turn; the agent stays, and goes on."""
+    """A failed write under parallel tool results is one PersistenceError of the turn. The agent stays, and continues."""
 
     async def tool() -> str:
         """Do."""
@@ -636,7 +636,7 @@ async def test_failed_write_with_two_results_in_flight(autojump_clock: Any) -> N
 
 @pytest.mark.parametrize(("where", "levels"), [("metadata", 64), ("arguments", 61), ("arguments", 62), ("arguments", 63)])
 async def test_nesting_that_was_accepted_loads_again(autojump_clock: Any, where: str, levels: int) -> None:
-    """R5: depth is counted where a value stands: what was accepted is shown by history() and loads."""
+    """The depth is counted where a value is stored: history() shows what was accepted, and the conversation loads."""
     store = MemoryStore()
     agent = make_agent("ok") if where == "metadata" else make_agent(Call("absent", x=nested(levels)), "ok")
     message = UserMessage("x", metadata=nested(levels)) if where == "metadata" else UserMessage("x")
@@ -676,7 +676,7 @@ async def give_up_on_a_write(sessions: Sessions, store: FaultyStore, nursery: tr
 
 
 async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
-    """What an earlier agent submitted is loaded by the next one, also where the stop did not wait for it."""
+    """The next agent loads what an earlier agent submitted, even if the stop did not wait for the write."""
     store = FaultyStore()
     async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
         await give_up_on_a_write(sessions, store, nursery)
@@ -687,7 +687,7 @@ async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump
 
 
 async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
-    """A deletion waits for what an earlier agent submitted, and takes it away, too: else it would be there again, behind the deletion."""
+    """A deletion waits for what an earlier agent submitted, and deletes it as well. Otherwise it would be back after the deletion."""
     store = FaultyStore()
     async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
         await give_up_on_a_write(sessions, store, nursery)
@@ -698,7 +698,7 @@ async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojum
 
 
 async def test_post_behind_one_that_failed(autojump_clock: Any) -> None:
-    """What was submitted behind a failed write is not even tried: it would be a conflict, and fence an agent that has no rival."""
+    """A write submitted after a failed one is not tried: it would be a conflict, and fence an agent that has no rival."""
     store, failed = FaultyStore(), []
     async with opened(store=store) as sessions:
         info = await sessions.start("c")

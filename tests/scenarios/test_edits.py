@@ -253,3 +253,41 @@ async def test_gate_with_any_character_in_its_id(autojump_clock: Any) -> None:
 
     assert [[(5, "approve")], [(5, "approve")], []] == [gate.answered for gate in (first, second, other)]
     assert [5] == effects.of("pay")
+
+
+class Reading(Middleware):
+    """Reads an argument, as a gate does that trusts the schema."""
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> PendingCall | None:
+        return pending(call, text=f"{call.arguments['amount'] + 0}") if call.name == "pay" else None
+
+
+async def test_gate_when_the_arguments_do_not_fit(autojump_clock: Any) -> None:
+    """A gate is shown only arguments that fit the tool, from the model and from a person, in a sub-agent, too."""
+    effects = Effects()
+    script = ScriptedModel([Call("pay", wrong=1), Call("pay", amount=5), "paid it"])
+    task = Task(name="payer", description="pays", model=script, tools=[effects.tool("pay")])
+    agent = scripted(
+        Call("task", name="payer", instructions="Pay."), "done", middleware=[Reading(), SubAgents([task], general_purpose=False)]
+    )
+    async with World(agent) as world:
+        (call,) = (await world.ask()).calls
+        assert "done" == text_of(await world.decide(Edit(call, {"wrong": 5})))
+
+    assert [] == effects.done
+    assert ["failed", "failed"] == [result.status for message in script.requests[-1].messages for result in message.results]
+
+
+async def test_edit_that_nobody_decides_about_in_time(autojump_clock: Any, instants: None) -> None:
+    """The second question has a time of its own; when it is over the call is rejected, and the turn continues."""
+    effects = Effects()
+    async with World(paying(effects, gated(effects, "pay"), Above(100, timeout=60.0))) as world:
+        (call,) = (await world.ask()).calls
+        receipt = await world.resume(Edit(call, {"amount": 500}))
+        (asked,) = interrupt_in(await receipt.wait()).calls
+        assert 60.0 == asked.timeout
+        await trio.sleep(100)
+
+        assert [] == effects.done
+        assert ["edit", "expired"] == [record.kind for record in await world.records()]
+        assert "next" == text_of(await world.post())

@@ -23,6 +23,7 @@ ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "dismiss": lambda sessions: sessions.dismiss("c"),
     "open_subscriber": lambda sessions: _entered(sessions.open_subscriber()),
     "watch": lambda sessions: sessions.watch("c"),
+    "page": lambda sessions: sessions.page("c"),
     "running": lambda sessions: sessions.running("c"),
     "get": lambda sessions: sessions.get("c"),
     "agent_info": lambda sessions: sessions.agent_info("c"),
@@ -32,6 +33,7 @@ ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "statistics": lambda sessions: sessions.statistics(),
     "history": lambda sessions: sessions.history("c"),
     "conversations": lambda sessions: sessions.conversations(),
+    "waiting": lambda sessions: sessions.waiting(),
     "delete": lambda sessions: sessions.delete("c"),
 }
 

@@ -1,4 +1,4 @@
-"""Models that fail: the same one again, then the next, for one model call; never a tool twice, never a word of a voided answer."""
+"""Models that fail: the same model is asked again, then the next, for one model call. No tool runs twice; no voided text is shown."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -60,7 +60,7 @@ STOP = FinishChunk("stop")
 
 @attrs.define(eq=False)
 class Spoken:
-    """A model that gives chunks, and raises what stands among them; notes when it was asked, and for what."""
+    """A model that gives chunks, raises the errors between them, and records when it was asked, and for what."""
 
     name: str
     scripts: list[Sequence[Any]]
@@ -74,19 +74,23 @@ class Spoken:
         yield self._say(self.scripts.pop(0))
 
     async def _say(self, script: Sequence[Any]) -> AsyncIterator[Any]:
-        for one in script:
+        for step in script:
             await trio.lowlevel.checkpoint()
-            if isinstance(one, Exception):
-                raise one
-            if one is Hang:
+            if isinstance(step, Exception):
+                raise step
+            if step is Hang:
                 await trio.sleep_forever()
-            yield one
+            yield step
 
 
 def spoken(name: str, *scripts: Any) -> Spoken:
     """Return a model; a script is a sequence of chunks and errors, an error, or a text for a whole answer."""
     return Spoken(
-        name, [[TextChunk(one), STOP] if isinstance(one, str) else [one] if isinstance(one, Exception) else one for one in scripts]
+        name,
+        [
+            [TextChunk(script), STOP] if isinstance(script, str) else [script] if isinstance(script, Exception) else script
+            for script in scripts
+        ],
     )
 
 
@@ -96,7 +100,7 @@ def agent_of(*models: Any, **settings: Any) -> Agent:
 
 
 def shown(envelopes: Sequence[Envelope]) -> list[str]:
-    """Return the texts on a viewer's screen, oldest first: streamed, forgotten where that is told, replaced when whole."""
+    """Return the texts on a viewer's screen, oldest first: streamed, forgotten when voided, replaced by the whole message."""
     texts: dict[str, str] = {}
     for envelope in envelopes:
         match envelope.event:
@@ -112,7 +116,7 @@ def shown(envelopes: Sequence[Envelope]) -> list[str]:
 
 
 async def test_model_that_fails_for_the_moment(autojump_clock: Any) -> None:
-    """It is asked again, with the same request, after waits that double; viewers are told before each; it is one round."""
+    """The model is asked again with the same request, after waits that double. Viewers are told before each attempt. It is one round."""
     model = spoken("m", [TextChunk("so"), BUSY], BUSY, "fine")
     agent = agent_of(model, limits=TurnLimits(max_rounds=1), retry=RetryPolicy(first_delay=2))
     async with opened(agent) as sessions, sessions.watch("c") as watch:
@@ -147,7 +151,9 @@ async def test_every_model_that_fails(autojump_clock: Any) -> None:
         assert Failed(last) == outcome
         assert [2, 1, 2] == [len(model.requests) for model in models]
         assert [ModelRetrying, ModelFallback, ModelFallback, ModelRetrying] == [type(event) for event in told]
-        assert [("a", "b", BUSY), ("b", "c", REFUSED)] == [(one.model, one.fallback, one.error) for one in of_kind(seen, ModelFallback)]
+        assert [("a", "b", BUSY), ("b", "c", REFUSED)] == [
+            (event.model, event.fallback, event.error) for event in of_kind(seen, ModelFallback)
+        ]
         assert [
             "before that, attempt 1 of model 'a' failed: overloaded",
             "before that, attempt 2 of model 'a' failed: overloaded",
@@ -159,7 +165,7 @@ async def test_every_model_that_fails(autojump_clock: Any) -> None:
 
 
 async def test_notes_when_one_error_is_raised_again(autojump_clock: Any) -> None:
-    """An adapter that raises one object for ever does not make it grow."""
+    """An adapter that raises the same error object again and again does not make its notes grow."""
     error = ModelFailed("the same", retryable=True)
     async with opened(agent_of(spoken("m", *[error] * 6))) as sessions:
         for _ in range(2):
@@ -258,7 +264,7 @@ async def test_failure_that_lasts(autojump_clock: Any, error: Exception) -> None
         assert began == trio.current_time()
         seen = await read_all(watch)
 
-        assert "secret" not in json.dumps([envelope_to_dict(one) for one in seen]) + str(last.__notes__)
+        assert "secret" not in json.dumps([envelope_to_dict(envelope) for envelope in seen]) + str(last.__notes__)
         assert ["fine", ""] == shown(seen)
 
 
@@ -282,7 +288,7 @@ async def test_limit_is_final(autojump_clock: Any, script: Any, settings: dict[s
 
 
 async def test_usage_of_attempts_that_failed(autojump_clock: Any) -> None:
-    """Every attempt counts: in the answer's usage, in the turn's, and where nobody answered."""
+    """Every attempt counts: in the usage of the answer and of the turn, even if no model answered."""
     cost = UsageChunk(Usage(10, 1, 3, 2))
     models = (
         spoken("a", [cost, BUSY], [cost, TextChunk("x"), BUSY], [cost, REFUSED]),
@@ -338,7 +344,7 @@ async def test_wait_that_is_cut(autojump_clock: Any, cut: str) -> None:
     ("until", "kept"), [(10, 0), (24.5, 0), (28, 20)], ids=["in the wait", "in the next attempt", "after its first draft"]
 )
 async def test_voided_draft_when_killed(autojump_clock: Any, until: float, kept: int) -> None:
-    """A process that dies after an attempt failed does not bring its text back; only what is said now can be the partial answer."""
+    """A process that dies after a failed attempt does not bring its text back: the partial answer is the current attempt's."""
     slow = ModelFailed("later", retryable=True, retry_after=20)
     model = ScriptedModel([["void" * 10, slow], ["new" * 10, Hang()]], chunk_size=1, chunk_interval=0.1)
     store = MemoryStore()
@@ -357,7 +363,7 @@ async def test_voided_draft_when_killed(autojump_clock: Any, until: float, kept:
 
 @pytest.mark.parametrize("length", [28, 29, 30, 31])
 async def test_draft_of_the_next_attempt_when_it_is_as_long(autojump_clock: Any, length: int) -> None:
-    """The next attempt's drafts are kept as often as any, however long the voided one was."""
+    """The next attempt's drafts are stored as often as any, however long the voided draft was."""
     slow = ModelFailed("at once", retryable=True, retry_after=0)
     model = ScriptedModel([["a" * 30, slow], ["b" * length, Hang()]], chunk_size=1, chunk_interval=0.1)
     store = MemoryStore()
@@ -370,7 +376,7 @@ async def test_draft_of_the_next_attempt_when_it_is_as_long(autojump_clock: Any,
 
 
 async def test_every_failed_attempt_is_a_debug_event(autojump_clock: Any) -> None:
-    """Each failure is on the debug channel once: those that another attempt healed, and the one that ended the turn."""
+    """Each failure is on the debug channel once, whether another attempt healed it or it ended the turn."""
     errors = [ModelFailed(f"no {number}", retryable=True) for number in range(4)]
     agent = agent_of(spoken("a", errors[0], "fine", *errors[1:3]), spoken("b", errors[3], REFUSED), retry=RetryPolicy(attempts=2))
     async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:

@@ -387,7 +387,7 @@ async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
         entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
         assert entry is not None
         assert entry.live is not None
-        remembered = entry.live.turns.pipeline._waiting_tools or {}
+        remembered = entry.live.turns.pipeline.remembered.tools
 
     assert 1 == len(remembered)
 

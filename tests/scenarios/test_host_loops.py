@@ -50,7 +50,7 @@ async def completes_with_calls(turn: TurnSteps) -> Any:
 
 
 async def ignores_the_interrupt(turn: TurnSteps) -> Any:
-    """Go on as if nobody had to be asked."""
+    """Continue as if nobody had to be asked."""
     await turn.run_tools(await turn.ask_model())
     return await converse(turn)
 
@@ -75,7 +75,7 @@ async def repeats_a_call(turn: TurnSteps) -> Any:
     ],
 )
 async def test_whatever_a_loop_does_the_history_stays_valid(autojump_clock: Any, mode: Any, gated: bool) -> None:
-    """Each call is run once, each approval used once, and what was stored loads."""
+    """Each call runs once, each approval is used once, and the stored conversation loads."""
     purse = Purse()
     model = ScriptedModel(lambda request: "end" if request.messages[-1].role == "tool" else Call("pay", amount=1))
     agent = Agent(model=model, tools=purse.tools, mode=mode, middleware=[gate()] if gated else [])
@@ -108,7 +108,7 @@ async def test_loop_that_fails_harms_its_turn_only(autojump_clock: Any, result: 
 
 
 async def steers_while_calls_run(turn: TurnSteps) -> Any:
-    """Take what was posted while a call runs."""
+    """Take posted messages while a call runs."""
     answer = await turn.ask_model()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_later, turn)
@@ -122,7 +122,7 @@ async def _later(turn: TurnSteps) -> None:
 
 
 async def steers_behind_an_interrupt(turn: TurnSteps) -> Any:
-    """Take what was posted when the turn waits for people."""
+    """Take posted messages when the turn waits for people."""
     ended = await turn.run_tools(await turn.ask_model())
     await trio.sleep(10)
     await turn.take_steered()
@@ -130,7 +130,7 @@ async def steers_behind_an_interrupt(turn: TurnSteps) -> Any:
 
 
 async def steers_twice_at_once(turn: TurnSteps) -> Any:
-    """Take what was posted in two tasks."""
+    """Take posted messages in two tasks at once."""
     answer = await turn.ask_model()
     await trio.sleep(10)
     async with trio.open_nursery() as nursery:

@@ -230,7 +230,7 @@ async def test_rows_are_offered_again_at_the_next_load(autojump_clock: Any) -> N
 
 
 async def test_rows_whose_state_failed_are_not_written(autojump_clock: Any) -> None:
-    """State first: where the state could not be stored, no row appears."""
+    """The state is stored first: if it could not be stored, no row appears."""
     states, rows = DictStates(), DictRows()
     states.faults.every["persist_state"] = OSError("down")
     async with opened(agent_persistence=states, display_message_persistence=rows) as sessions:
@@ -415,7 +415,7 @@ async def test_conflict_of_a_hosts_store(autojump_clock: Any) -> None:
 
 
 class Both(FaultyStore):
-    """One object for both keys, that can commit."""
+    """One object for both keys."""
 
     async def load_state(self, *_: Any) -> Any:
         raise AssertionError("the flat path is used")
@@ -424,7 +424,7 @@ class Both(FaultyStore):
 
 
 async def test_one_object_for_both_keys_is_one_unit(autojump_clock: Any) -> None:
-    """The flat path is used when one object serves both keys."""
+    """If one object serves both keys, each commit is one transaction."""
     both = Both()
     async with opened(agent_persistence=both, display_message_persistence=both) as sessions:
         assert "re: hi" == await answer_to(sessions)
@@ -469,7 +469,7 @@ def plain(method: str) -> Any:
 
 @pytest.mark.parametrize("method", ["load_state", "persist_state"])
 async def test_sync_methods_of_a_state_store(autojump_clock: Any, method: str) -> None:
-    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    """A plain function in place of an async one is a TypeError at first use, and names the function."""
     states = DictStates()
     setattr(states, method, plain(method))
     error = await result_of_first_use(agent_persistence=states)
@@ -480,7 +480,7 @@ async def test_sync_methods_of_a_state_store(autojump_clock: Any, method: str) -
 
 @pytest.mark.parametrize("method", ["load", "commit", "history", "conversations", "delete"])
 async def test_sync_methods_of_a_store(autojump_clock: Any, method: str) -> None:
-    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    """A plain function in place of an async one is a TypeError at first use, and names the function."""
     store = FaultyStore()
     setattr(store, method, plain(method))
     if method != "delete":  # a start asks who owns the conversation
@@ -558,7 +558,7 @@ async def test_documents_of_agents_that_have_ended(autojump_clock: Any) -> None:
         await sessions.stop("c")
         gc.collect()
 
-        assert [] == [one for one in gc.get_objects() if isinstance(one, dict) and one.get("message_id") == "a name of its own"]
+        assert [] == [item for item in gc.get_objects() if isinstance(item, dict) and item.get("message_id") == "a name of its own"]
 
 
 @pytest.mark.parametrize("before", ["-2", " 3 ", "1_0", 3], ids=repr)

@@ -69,7 +69,7 @@ async def test_inactivity_of_infinity_disables(autojump_clock: Any) -> None:
 
 
 async def test_inactivity_then_post_brings_the_agent_back(autojump_clock: Any) -> None:
-    """An idle agent leaves by itself and comes back with its state."""
+    """An idle agent leaves, and comes back with its state."""
     async with opened(inactivity_timeout=60.0) as sessions:
         await answer_to(sessions, "one")
         await trio.sleep(100)
@@ -153,7 +153,7 @@ async def test_inactivity_after_a_long_turn(autojump_clock: Any) -> None:
 
 
 async def test_inactivity_while_a_tool_runs(autojump_clock: Any) -> None:
-    """A long tool is no inactivity."""
+    """A long tool is not inactivity."""
 
     async def work() -> str:
         """Work."""
@@ -202,7 +202,7 @@ async def test_viewer_grace(autojump_clock: Any) -> None:
 
 
 async def test_viewer_grace_when_a_viewer_comes_back(autojump_clock: Any) -> None:
-    """It is decided again at that moment: a viewer back in time keeps the agent."""
+    """The grace is decided again when it ends: a viewer who is back in time keeps the agent."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.watch("c", viewer="alice"):
             await trio.sleep(1)
@@ -214,7 +214,7 @@ async def test_viewer_grace_when_a_viewer_comes_back(autojump_clock: Any) -> Non
 
 
 async def test_viewer_grace_with_two_viewers(autojump_clock: Any) -> None:
-    """One viewer of two leaving is nothing."""
+    """If one of two viewers leaves, no grace begins."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions, sessions.watch("c", viewer="alice") as watch:
         async with sessions.watch("c", viewer="bob"):
             assert 2 == (await watch.info.agent.info()).viewers
@@ -225,7 +225,7 @@ async def test_viewer_grace_with_two_viewers(autojump_clock: Any) -> None:
 
 
 async def test_viewer_grace_without_any_viewer(autojump_clock: Any) -> None:
-    """The grace applies to an agent that had a viewer since its boot: one that nobody ever watched stays, and so does an unseen watch."""
+    """The grace applies to an agent that had a viewer since its boot. An agent that nobody watched stays, also after an unseen watch."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.watch("c"):
             pass
@@ -259,7 +259,7 @@ async def test_viewers_are_presence_entries(autojump_clock: Any) -> None:
 
 
 async def test_viewer_who_was_there_before_the_boot(autojump_clock: Any) -> None:
-    """A viewer who came before the boot counts as one when he leaves."""
+    """A viewer who came before the boot counts when he leaves."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.presence.track(conversation_topic("c"), "alice"):
             agent = (await sessions.start("c")).agent
@@ -282,7 +282,7 @@ async def test_viewer_grace_of_a_working_agent(autojump_clock: Any) -> None:
 
 
 async def test_viewer_grace_renewed_by_activity(autojump_clock: Any) -> None:
-    """It is decided again at that moment: activity during the grace gives the agent another grace."""
+    """The grace is decided again when it ends: activity during the grace gives the agent another one."""
     async with opened(policy={"viewer_grace": 3.0}) as sessions:
         async with sessions.watch("c", viewer="alice") as watch:
             await trio.sleep(1)
@@ -400,7 +400,7 @@ async def test_many_agents_leave_together(autojump_clock: Any) -> None:
 
 
 async def test_start_while_an_idle_agent_takes_its_time_to_leave(autojump_clock: Any) -> None:
-    """An agent that leaves by itself counts as stopping until its tasks have ended; whoever starts meanwhile gets the next one."""
+    """An agent that leaves counts as stopping until its tasks have ended. A caller who starts meanwhile gets the next agent."""
 
     class Slow(Middleware):
         async def on_start(self, context: Any) -> None:
@@ -431,7 +431,7 @@ class Noting(Middleware):
 
 
 def test_idle_agent_when_a_write_of_its_middleware_is_slow() -> None:
-    """An agent that is due to leave while such a write is on its way waits for it; it spun, and nothing else ran well."""
+    """An agent that is due to leave while such a write is pending waits for the write, without spinning."""
 
     async def main(simulation: Simulation) -> float:
         store = FaultyStoreOnPlan(simulation.faults, MemoryStore())

@@ -1,4 +1,4 @@
-"""Gates of sub-agents that look at decisions: who is asked, and what becomes of an answer that is none."""
+"""Gates of sub-agents that look at decisions: which gates are asked, and what happens to a wrong answer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ class Gate(Middleware):
 
     @property
     def middleware_id(self) -> str:
-        """Its name."""
+        """The name of the gate."""
         return self.name
 
     async def claim(self, context: Any, call: ToolCall, tool: Any) -> Any:
@@ -51,14 +51,14 @@ class Gate(Middleware):
 
 
 def handing_over(effects: Effects, *inner: Gate, outer: tuple[Gate, ...] = ()) -> tuple[Any, ScriptedModel]:
-    """Return an agent that hands over to a sub-agent that wants to pay, and the model of that one."""
+    """Return an agent that hands over to a sub-agent that wants to pay, and the sub-agent's model."""
     model = ScriptedModel([Call("pay", amount=1), "done"])
     task = Task(name="s", description="a task", tools=[effects.tool("pay")], middleware=inner, model=model)
     return scripted(Call("task", name="s", instructions="do"), "end", middleware=[*outer, SubAgents([task])]), model
 
 
 async def test_answer_of_gates_when_only_some_claimed_the_call(autojump_clock: Any) -> None:
-    """Asked about a decision are the gates that wanted it, each once; the first one that says something is heard."""
+    """A decision is shown to the gates that claimed the call, once each. The first gate that answers counts."""
     effects = Effects()
     outer = Gate("outer", ("pay",))
     silent, first, second = Gate("silent", ("pay",)), Gate("first", ("pay",), lambda: "one"), Gate("second", ("pay",), lambda: "two")
@@ -69,7 +69,7 @@ async def test_answer_of_gates_when_only_some_claimed_the_call(autojump_clock: A
         assert "end" == text_of(await world.decide(Reject(call)))
 
     (result,) = model.requests[-1].messages[-1].results
-    assert [["pay"], ["pay"], ["pay"], ["pay"], []] == [one.asked for one in (outer, silent, first, second, other)]
+    assert [["pay"], ["pay"], ["pay"], ["pay"], []] == [gate.asked for gate in (outer, silent, first, second, other)]
     assert "one" == result.content
     assert [] == effects.done
 
@@ -81,7 +81,8 @@ def _raise() -> Any:
 @pytest.mark.parametrize("decision", [Approve, Reject])
 @pytest.mark.parametrize("says", [_raise, lambda: 5, lambda: b"text"], ids=["raises", "number", "bytes"])
 async def test_answer_of_an_inner_gate_when_it_is_none(autojump_clock: Any, says: Any, decision: Any) -> None:
-    """A gate of a sub-agent that fails, or answers with what is no text, ends the sub-agent: the call does not run, the agent goes on."""
+    """A gate of a sub-agent that fails, or answers with something that is not text, ends the sub-agent. The call does not run; the agent
+    continues."""
     effects = Effects()
     agent, model = handing_over(effects, Gate("strict", ("pay",), says))
     async with World(agent) as world:

@@ -1,4 +1,4 @@
-"""Leases: of several processes one runs a conversation's agent; a lost lease ends it, in time, and subscribers are told."""
+"""Leases: of several processes one runs a conversation's agent. A lost lease ends the agent in time, and subscribers are told."""
 
 import math
 from collections.abc import AsyncIterator
@@ -83,7 +83,7 @@ async def why_not(sessions: Sessions, **settings: Any) -> BaseException | None:
 
 
 async def test_one_process_runs_it_and_the_next_one_after_that(autojump_clock: Any) -> None:
-    """While one runs it the other is told for how long; once it has stopped, the other goes on from what it left."""
+    """While one process runs the agent, the other is told for how long. Once it has stopped, the other continues from its state."""
     store, leases = MemoryStore(), MemoryLeases()
     async with node(store=store, leases=leases) as first, node(store=store, leases=leases) as second:
         assert "re: one" == await answer_to(first, "one")
@@ -132,7 +132,7 @@ async def test_start_when_nobody_can_say(autojump_clock: Any, how: str) -> None:
 
 
 async def test_stop_when_the_engine_hangs(autojump_clock: Any) -> None:
-    """An agent whose lease cannot be given back ends all the same, in bounded time; the lease ends by itself."""
+    """An agent whose lease cannot be given back ends in bounded time, and the lease expires."""
     leases = FaultyLeases()
     async with node(leases=leases) as sessions:
         await sessions.start("c")
@@ -145,7 +145,7 @@ async def test_stop_when_the_engine_hangs(autojump_clock: Any) -> None:
 
 
 async def test_stop_while_it_is_asked_for(autojump_clock: Any) -> None:
-    """A boot that is stopped while it waits for its lease leaves none behind."""
+    """A boot that is stopped while it waits for its lease leaves no lease."""
     leases = FaultyLeases()
     leases.faults.slow("acquire", 2)
     async with node(leases=leases) as sessions, trio.open_nursery() as nursery:
@@ -191,7 +191,7 @@ async def test_lost_lease_ends_the_agent(autojump_clock: Any, lasting: float) ->
 
         async with node(make_agent("taken over"), store=store, leases=leases.inner) as other:
             assert trio.current_time() - began <= TTL + 1.0
-            await trio.sleep(TTL)  # an engine that could not be told lets it end by itself
+            await trio.sleep(TTL)  # an engine that could not be told lets the lease expire
             assert "taken over" == await answer_to(other, "and now?")
             assert ("assistant", "half", "cancelled") in await transcript(other)
 
@@ -201,7 +201,7 @@ async def test_lease_that_another_took(autojump_clock: Any) -> None:
     leases, store = FaultyLeases(), MemoryStore()
 
     async def work() -> str:
-        """Work, and hear no cancellation for a while."""
+        """Work, and ignore a cancellation for a while."""
         with trio.CancelScope(shield=True):
             await trio.sleep(5)
         return "stale"
@@ -209,7 +209,7 @@ async def test_lease_that_another_took(autojump_clock: Any) -> None:
     async with node(make_agent(Call("work"), "well", tools=[work]), store=store, leases=leases) as sessions:
         receipt = await sessions.post("c", "go")
         await trio.sleep(1)
-        leases.inner._held.clear()  # as where it was expired by hand
+        leases.inner._held.clear()  # as if it had been expired by hand
         async with node(make_agent("fresh"), store=store, leases=leases.inner) as other:
             assert "fresh" == await answer_to(other, "go on")
             outcome = await receipt.wait()
@@ -221,7 +221,7 @@ async def test_lease_that_another_took(autojump_clock: Any) -> None:
 
 
 async def test_lease_that_another_took_ends_at_the_next_renewal(autojump_clock: Any) -> None:
-    """Who hears that its lease is another's by now ends at once, whether it would save something or not."""
+    """An agent that learns that its lease is another's ends at once, whether it wants to save something or not."""
     leases = MemoryLeases()
     async with node(make_agent(Hang()), leases=leases) as sessions:
         receipt = await sessions.post("c", "go")
@@ -245,7 +245,7 @@ async def test_no_tool_begins_behind_the_end_of_a_lease(autojump_clock: Any, shi
 
     class Blocks(Middleware):
         async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
-            autojump_clock.jump(2 * TTL)  # whoever slept meanwhile runs after this task
+            autojump_clock.jump(2 * TTL)  # a task that slept meanwhile runs after this task
             with trio.CancelScope(shield=shields):
                 return await call_next(call)
 
@@ -290,7 +290,7 @@ async def test_delete_when_it_runs_elsewhere(autojump_clock: Any) -> None:
 
 
 async def test_foreign_conversation_that_runs_elsewhere(autojump_clock: Any) -> None:
-    """To another tenant a conversation that runs in another process looks like a missing one."""
+    """For another tenant, a conversation that runs in another process looks like a missing one."""
     store, leases = MemoryStore(), MemoryLeases()
     async with node(store=store, leases=leases) as first, node(store=store, leases=leases) as second:
         await ask(first, scope="alice")
@@ -317,7 +317,7 @@ async def test_damaged_conversation_gives_its_lease_back(autojump_clock: Any) ->
 
 
 async def test_leases_that_are_plain_functions(autojump_clock: Any) -> None:
-    """A method that is not async is named; one that gives nonsense is no lease."""
+    """A method that is not async is named in the error, and an invalid return value is not a lease."""
 
     class Plain(MemoryLeases):
         def acquire(self, *args: Any) -> Any:  # type: ignore[override]
@@ -338,7 +338,7 @@ async def test_leases_that_are_plain_functions(autojump_clock: Any) -> None:
 
 
 async def test_renewal_that_gives_nonsense(autojump_clock: Any) -> None:
-    """Leases whose answer is no list of ids have not answered: it is tried again, and the agent ends in time."""
+    """A renewal that does not return a list of ids counts as unanswered: it is retried, and the agent ends in time."""
 
     class Nonsense(MemoryLeases):
         async def renew(self, *args: Any) -> Any:
@@ -352,7 +352,7 @@ async def test_renewal_that_gives_nonsense(autojump_clock: Any) -> None:
 
 
 async def test_answer_about_a_lease_that_was_given_back(autojump_clock: Any) -> None:
-    """A late answer about the lease of an agent that has ended says nothing about that of the next one."""
+    """A late answer about the lease of an agent that has ended does not affect the lease of the next agent."""
 
     class Late(MemoryLeases):
         async def renew(self, *args: Any) -> Any:
@@ -376,7 +376,7 @@ async def test_answer_about_a_lease_that_was_given_back(autojump_clock: Any) -> 
 
 
 async def test_many_are_renewed_together(autojump_clock: Any) -> None:
-    """One call renews all, and not one each; an idle process asks nobody anything."""
+    """One call renews all leases, and an idle process makes no calls."""
     leases = FaultyLeases()
     async with node(leases=leases) as sessions:
         for number in range(50):
@@ -405,5 +405,5 @@ async def test_more_are_held_than_one_renewal_takes(autojump_clock: Any, monkeyp
         await trio.sleep(4 * TTL)
 
         assert [4, 4, 2] == [len(ids) for ids in renewed]
-        assert names == sorted(one for ids in renewed for one in ids)
+        assert names == sorted(identifier for ids in renewed for identifier in ids)
         assert len(names) == await here.agent_count()

@@ -86,7 +86,7 @@ async def test_leave_normally_with_idle_agents_takes_no_time(autojump_clock: Any
 
 
 async def test_leave_normally_with_a_queue(autojump_clock: Any) -> None:
-    """What is queued when the block is left is answered within the grace, or Unanswered and still there at the next start."""
+    """Messages in the queue when the block is left are answered within the grace, or are Unanswered and still there at the next start."""
     store = MemoryStore()
     async with opened(slow_agent("answer", seconds=10), store=store) as sessions:
         await sessions.post("c", "one")
@@ -193,7 +193,7 @@ async def test_leave_by_a_failing_sibling(autojump_clock: Any) -> None:
             nursery.start_soon(fail)
             nursery.start_soon(host)
 
-    assert [HostError] == [type(one) for one in caught.value.exceptions]
+    assert [HostError] == [type(exception) for exception in caught.value.exceptions]
     assert "cancelled" == (await last_of(store))[2]
 
 
@@ -247,7 +247,7 @@ async def test_leave_during_a_boot(autojump_clock: Any) -> None:
 
 
 async def test_leave_with_everything_going_on(autojump_clock: Any) -> None:
-    """Whatever goes on, nothing is left running and nothing finished unsaved."""
+    """Whatever is going on, nothing keeps running, and nothing that was finished stays unsaved."""
     store, router = FaultyStore(), Router(slow_agent("0123456789", seconds=10))
     store.faults.latency["commit"] = 0.01
     async with opened(router, store=store) as sessions, trio.open_nursery() as nursery:
@@ -287,7 +287,7 @@ async def test_leave_saves_in_every_way(autojump_clock: Any) -> None:
 
 
 async def test_closed_reason_and_subscribers(autojump_clock: Any) -> None:
-    """Leaving the block gives reason CLOSED; a reader gets what is there, then SessionsClosed."""
+    """Leaving the block gives the reason CLOSED. A reader gets what there is, and then SessionsClosed."""
     seen: list[Any] = []
 
     async def read() -> None:
@@ -365,7 +365,7 @@ async def test_drain_from_a_tool_does_not_deadlock(autojump_clock: Any) -> None:
 
 
 async def test_memory_store_serves_one_host_after_the_other(autojump_clock: Any) -> None:
-    """What one host acknowledged the next one finds."""
+    """The next host finds what an earlier host acknowledged."""
     store = MemoryStore()
     for index in range(3):
         async with opened(store=store) as sessions:
@@ -434,7 +434,7 @@ async def test_statistics_go_back_to_zero(autojump_clock: Any) -> None:
 
 
 async def test_read_until_is_used(autojump_clock: Any) -> None:
-    """A reader that is waiting when an agent is drained hears of it."""
+    """A reader that waits when an agent is drained gets the shutdown."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         async with trio.open_nursery() as nursery:
@@ -512,7 +512,7 @@ async def test_leave_by_cancellation_when_a_post_is_on_its_way(autojump_clock: A
 
 
 def test_open_sessions_when_it_is_cancelled_already() -> None:
-    """Entering sessions in a cancelled scope ends; it hung for ever, in the shield of a service that nobody had been told of."""
+    """Entering sessions in a cancelled scope ends; nothing hangs in a shield."""
 
     async def main(simulation: Simulation) -> bool:
         config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=ScriptedModel(["hello"]))))

@@ -39,7 +39,7 @@ async def test_turn_closed_at_the_limit_with_text_that_grows_as_json(autojump_cl
 
 
 async def test_posts_at_once_that_are_too_much_together(autojump_clock: Any) -> None:
-    """R9: what is on its way to the store counts: posts at once do not pass max_state_bytes, and what was accepted loads."""
+    """Pending writes count: posts at once do not exceed max_state_bytes, and what was accepted loads."""
     store, refused = FaultyStore(), []
     store.faults.latency["commit"] = 1.0
     policy = {"max_state_bytes": 8000, "max_message_bytes": 1000, "queue_limit": 100}
@@ -72,7 +72,7 @@ async def test_metadata_counts(autojump_clock: Any) -> None:
 
 
 async def test_limits_are_told_with_all_their_digits() -> None:
-    """A count of bytes that is rounded says of a thing that is just too large that it is not."""
+    """The error names the exact number of bytes: a rounded number would not show why a message is just too large."""
     assert "max_state_bytes exceeded: 8388609, the limit is 8388608" == str(LimitExceeded("max_state_bytes", 8388609, most=8388608))
     assert "seconds exceeded: 0.300521, the limit is 0.3" == str(LimitExceeded("seconds", 0.3005209, most=0.3))
     async with open_files(FilesConfig(max_file_bytes=1_000_000)) as files:
@@ -94,5 +94,5 @@ async def test_result_that_does_not_fit_into_the_state(autojump_clock: Any) -> N
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, LimitExceeded)
         await sessions.stop("c")
-        (result,) = [one for message in (await state_of(sessions)).messages for one in message.results]
+        (result,) = [result for message in (await state_of(sessions)).messages for result in message.results]
         assert ("completed", "word") == (result.status, result.content[:4])

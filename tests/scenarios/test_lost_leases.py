@@ -27,7 +27,7 @@ async def test_no_tool_begins_when_the_lease_was_lost_before(autojump_clock: Any
         async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
             with trio.CancelScope(shield=True):
                 leases._held["c"] = ("another process", math.inf)
-                await trio.sleep(TTL)  # the next renewal hears of it
+                await trio.sleep(TTL)  # the next renewal finds out
                 return await call_next(call)
 
     async with node(make_agent(Call("pay"), "well", tools=[pay], middleware=[Shields()]), leases=leases) as sessions:
@@ -37,7 +37,7 @@ async def test_no_tool_begins_when_the_lease_was_lost_before(autojump_clock: Any
 
 
 async def test_renewal_when_all_was_given_back_meanwhile(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that were given back while others were renewed are not asked for once more."""
+    """Leases that were given back while others were renewed are not acquired again."""
     monkeypatch.setattr(_leases, "BATCH", 1)
     leases = FaultyLeases()
     async with node(leases=leases) as sessions:
@@ -52,6 +52,6 @@ async def test_renewal_when_all_was_given_back_meanwhile(autojump_clock: Any, mo
 
         assert [("renew", ["a"])] == [call for call in leases.calls if call[0] == "renew"]
         assert {} == leases.inner._held
-        await sessions.start("a")  # and the next one is kept, as ever
+        await sessions.start("a")  # and the next lease is kept, as usual
         await trio.sleep(2 * TTL)
         assert await sessions.running("a")

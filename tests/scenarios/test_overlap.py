@@ -52,7 +52,7 @@ async def users(sessions: Any) -> list[str]:
 
 
 async def test_queue_is_one_follow_up_turn(autojump_clock: Any) -> None:
-    """Messages that come during a turn wait, and are answered by one follow-up turn, in the order of their commits."""
+    """Messages that come during a turn wait, and one follow-up turn answers them in the order of their commits."""
     agent = slow_agent("answer", seconds=10)
     async with opened(agent) as sessions, sessions.watch("c") as watch:
         first = await sessions.post("c", "1")
@@ -67,7 +67,7 @@ async def test_queue_is_one_follow_up_turn(autojump_clock: Any) -> None:
 
 
 async def test_two_people_press_enter_at_once(autojump_clock: Any) -> None:
-    """Turns are serialised by construction: nothing interleaves, nothing is lost, whoever presses Enter when."""
+    """Turns are serialised: nothing interleaves and nothing is lost, whoever presses Enter when."""
     store = FaultyStore()
     store.faults.latency["commit"] = 0.01
     async with opened(make_agent(chunk_size=1, chunk_interval=0.01), store=store) as sessions:
@@ -88,7 +88,7 @@ async def test_two_people_press_enter_at_once(autojump_clock: Any) -> None:
 
 
 async def test_queue_order_is_the_order_of_the_calls(autojump_clock: Any) -> None:
-    """One FIFO: messages whose posts began one after the other are taken in that order, whatever the store's latency."""
+    """Messages whose posts began one after the other are taken in that order, whatever the store's latency."""
     store = FaultyStore()
     async with opened(slow_agent("ok", seconds=100), store=store) as sessions:
         await sessions.post("c", "0")
@@ -117,7 +117,7 @@ async def test_steer_is_taken_at_the_next_model_call(autojump_clock: Any) -> Non
         await trio.sleep(1)
         before = await sessions.post("c", "before")
         steering = await sessions.post("c", "left", overlap="steer")
-        outcomes = [await one.wait() for one in (receipt, before, steering)]
+        outcomes = [await posted.wait() for posted in (receipt, before, steering)]
 
         assert isinstance(outcomes[0], Completed)
         assert 1 == len({outcome.message.message_id for outcome in outcomes})
@@ -126,7 +126,7 @@ async def test_steer_is_taken_at_the_next_model_call(autojump_clock: Any) -> Non
 
 
 async def test_steer_leaves_what_came_after_it(autojump_clock: Any) -> None:
-    """What was queued after the steering message waits for its own turn."""
+    """A message that was queued after the steering message waits for its own turn."""
 
     async def work() -> str:
         """Work."""
@@ -223,7 +223,7 @@ async def test_overlap_that_is_none(autojump_clock: Any, bad: Any) -> None:
 
 
 async def test_queue_after_an_error_is_held(autojump_clock: Any) -> None:
-    """After an error the queue is held until the next post, which releases all of it."""
+    """After an error the queue is held until the next post, which releases the whole queue."""
     agent = make_agent(ModelFailed("down"), "all", chunk_size=1, chunk_interval=1.0)
     async with opened(agent) as sessions:
         first = await sessions.post("c", "one")
@@ -314,7 +314,9 @@ async def test_message_id_posted_twice(autojump_clock: Any) -> None:
         outcomes = await first.wait(), await second.wait()
         third = await sessions.post("c", "hi", message_id="m1")
 
-        assert [("m1", False), ("m1", True), ("m1", True)] == [(one.message_id, one.duplicate) for one in (first, second, third)]
+        assert [("m1", False), ("m1", True), ("m1", True)] == [
+            (receipt.message_id, receipt.duplicate) for receipt in (first, second, third)
+        ]
         assert outcomes[0] == outcomes[1]
         assert outcomes[0].message == (await third.wait()).message
         assert ["hi"] == await users(sessions)
@@ -322,7 +324,7 @@ async def test_message_id_posted_twice(autojump_clock: Any) -> None:
 
 
 async def test_message_id_posted_at_once(autojump_clock: Any) -> None:
-    """Ten concurrent posts with one id: one message, one receipt that is no duplicate."""
+    """Ten concurrent posts with one id give one message, and one receipt that is not a duplicate."""
     store, receipts = FaultyStore(), []
     store.faults.latency["commit"] = 0.5
     async with opened(store=store) as sessions:
@@ -339,7 +341,7 @@ async def test_message_id_posted_at_once(autojump_clock: Any) -> None:
 
 
 async def test_message_id_posted_again_when_the_first_is_cancelled(autojump_clock: Any) -> None:
-    """A post that was cancelled in mid-commit was accepted: the same id again is a duplicate."""
+    """A post that was cancelled during its commit was accepted, so the same id again is a duplicate."""
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.start("c")
@@ -464,7 +466,7 @@ async def test_preprocessor_that_splits(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("result", [None, "text", (UserMessage("a"),), (UserMessage("a"), "b")], ids=repr)
 async def test_preprocessor_that_returns_nonsense(autojump_clock: Any, result: Any) -> None:
-    """A wrong shape is a TypeError that shows the expected one; nothing was done, the agent is usable."""
+    """A wrong return value is a TypeError that shows the expected shape. Nothing was done, and the agent is usable."""
 
     async def odd(message: UserMessage, scope: Any) -> Any:
         return result if message.text == "odd" else message
@@ -496,7 +498,7 @@ async def test_preprocessor_that_raises(autojump_clock: Any) -> None:
 
 
 async def test_preprocessor_and_duplicates(autojump_clock: Any) -> None:
-    """A duplicate is compared by what was posted, and preprocessed once."""
+    """A duplicate is compared by the posted content, and preprocessed once."""
     calls: list[str] = []
 
     async def count(message: UserMessage, scope: Any) -> UserMessage:
@@ -556,7 +558,7 @@ async def test_interrupts_duplicates_and_order(autojump_clock: Any) -> None:
 
 
 async def test_message_that_interrupts_while_the_interrupt_is_stored(autojump_clock: Any, backend: Backend) -> None:
-    """It comes instead of an answer: it does not wait for people behind the turn that it was to cut."""
+    """The message supersedes the interrupt: it does not wait for people after the turn that it was to cut."""
     effects = Effects()
     replies: Callable[[Any], Any] = lambda request: "heard" if request.messages[-1].text == "stop" else Call("pay", amount=1)  # noqa: E731
     agent = Agent(model=ScriptedModel(replies), tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])

@@ -80,7 +80,7 @@ async def test_part_of_the_wrong_type(autojump_clock: Any, part: Callable[[], An
 
 
 async def test_message_id_that_looks_like_a_call(autojump_clock: Any) -> None:
-    """R18, S1: no message id takes the place of another row: what was acknowledged stands in the transcript."""
+    """No message id takes the place of another row: what was acknowledged stays in the transcript."""
     model = RawModel([ToolCallChunk(0, id="0", name="absent"), FinishChunk("tool_calls")], [TextChunk("d"), FinishChunk("stop")], delay=1)
     async with opened(Agent(model=model)) as sessions, sessions.watch("c") as watch:
         await sessions.post("c", "hi")
@@ -94,7 +94,7 @@ async def test_message_id_that_looks_like_a_call(autojump_clock: Any) -> None:
 
 
 async def test_preprocessor_that_raises_agent_not_running(autojump_clock: Any) -> None:
-    """R21: what a preprocessor raises about another agent is no word about this one: the post ends at once."""
+    """An AgentNotRunning that a preprocessor raises about another agent says nothing about this agent: the post ends at once."""
 
     async def preprocess(message: UserMessage, scope: Any) -> UserMessage:
         raise AgentNotRunning("other")
@@ -106,7 +106,7 @@ async def test_preprocessor_that_raises_agent_not_running(autojump_clock: Any) -
 
 
 async def test_post_again_while_its_turn_goes_on_behind_an_interrupt(autojump_clock: Any) -> None:
-    """Whoever posts a message once more, while the turn that took it goes on behind a decision, gets the outcome of that turn."""
+    """A duplicate of a message whose turn continues after a decision gets the outcome of that turn."""
     effects = Effects()
     effects.gates["pay"] = trio.Event()
     agent = scripted(Call("pay", amount=1), "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
@@ -148,7 +148,7 @@ class FailsOnce(MemoryStore):
 
 
 async def test_duplicate_when_a_step_of_the_turn_was_not_saved() -> None:
-    """An answer that asks for a tool completes no turn: the duplicate's receipt says what the first one said, or that it is unanswered."""
+    """An answer that asks for a tool completes no turn: the duplicate's receipt has the first receipt's outcome, or is unanswered."""
 
     async def note() -> str:
         """Take a note."""

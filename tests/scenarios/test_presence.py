@@ -84,7 +84,7 @@ async def test_watch_makes_a_viewer_while_it_is_open(autojump_clock: Any) -> Non
 
 
 async def test_watch_that_fails_leaves_no_viewer(autojump_clock: Any) -> None:
-    """A body that raises, and a cancelled one, leave no viewer behind."""
+    """Neither a body that raises nor a cancelled one leaves a viewer."""
     async with opened(policy={"viewer_grace": 100.0}) as sessions:
         with pytest.raises(KeyError):
             async with sessions.watch("c", viewer="alice"):
@@ -98,7 +98,7 @@ async def test_watch_that_fails_leaves_no_viewer(autojump_clock: Any) -> None:
 
 
 async def test_track_twice(autojump_clock: Any) -> None:
-    """One viewer in two tabs is one key with two metas; each tab leaves for itself."""
+    """One viewer in two tabs is one key with two metas, and each tab leaves alone."""
     async with opened() as sessions:
         topic = conversation_topic("c")
         async with sessions.presence.track(topic, "alice", {"tab": 1}):
@@ -108,7 +108,7 @@ async def test_track_twice(autojump_clock: Any) -> None:
 
 
 async def test_changes_start_now(autojump_clock: Any) -> None:
-    """A listener hears what comes after it; what came and went before it looked never was."""
+    """A listener hears only what happens after it began to listen."""
     presence = Presence()
     async with presence.track("t", "old"), presence.changes("t") as changes:
         async with presence.track("t", "brief"):

@@ -510,7 +510,7 @@ async def test_streaming_text_is_seen_in_order(autojump_clock: trio.abc.Clock) -
             await wait_all_tasks_blocked()
             await sessions.post("c", "go")
 
-    assert ["the whole answer"] * 2 == ["".join(one) for one in texts]
+    assert ["the whole answer"] * 2 == ["".join(text) for text in texts]
     assert len(texts[1]) <= len(texts[0])
 
 

@@ -1,4 +1,4 @@
-"""Questions: `ask_user` in all its kinds, what an answer may be, and what the model reads of it."""
+"""Questions: all kinds of `ask_user`, which answers are allowed, and what the model reads."""
 
 from typing import Any
 
@@ -152,7 +152,7 @@ async def test_question_when_it_asks_nothing_sensible(autojump_clock: Any, argum
     ],
 )
 async def test_settings_win_over_the_model(autojump_clock: Any, settings: Any, arguments: Any, expected: Any) -> None:
-    """What the host says of other answers and of declining holds for every question."""
+    """The host's settings for free answers and for declining apply to every question."""
     async with World(asking(middleware=AskUser(**settings), **arguments)) as world:
         question = (await world.ask()).calls[0].question
         assert question is not None
@@ -161,7 +161,7 @@ async def test_settings_win_over_the_model(autojump_clock: Any, settings: Any, a
 
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
-    """One interrupt holds whatever mix waits; the turn goes on when every member is settled, in any order and in several steps."""
+    """One interrupt holds all kinds of pending calls. The turn continues when all are settled, in any order, in several steps."""
     effects = Effects()
     sub = ScriptedModel([[Call("pay", amount=2), Call("ask_user", question="Why?")], "sub done"])
     task = Task(name="t", description="d", model=sub, tools=[effects.tool("pay")], middleware=[AskUser()])
@@ -194,12 +194,12 @@ async def test_question_beside_approvals_and_a_sub_agent(autojump_clock: Any, ba
         results = await world.results()
         assert ("completed", "red") == results["ask_user"]
         assert ("completed", "sub done") == results["task"]
-        assert {"pay 2 done", "because"} == {one.content for message in sub.requests[1].messages for one in message.results}
+        assert {"pay 2 done", "because"} == {result.content for message in sub.requests[1].messages for result in message.results}
         assert 4 == len(await world.records())
 
 
 async def test_answer_again_and_another_one(autojump_clock: Any, backend: Backend) -> None:
-    """The same answer returns what it led to; another one is refused; `cancel` and a value are not the same."""
+    """The same answer again returns its outcome, and another answer is refused. `cancel` and a value are different answers."""
     async with World(asking(kind="single", options=COLOURS), backend) as world:
         interrupt = await world.ask()
         first = await world.resume(Answer(interrupt.calls[0], "red"))
@@ -256,7 +256,7 @@ async def test_question_is_what_is_stored(autojump_clock: Any, backend: Backend)
 
 @each_store
 async def test_batch_answered_in_three_processes(autojump_clock: Any, store: str) -> None:
-    """A sub-agent's approval, a question and an approval, one in each life; the turn goes on with the last."""
+    """A sub-agent's approval, a question and an approval are answered in one life each; the turn continues after the last."""
     purse, settings = Purse(), STORES[store]()
 
     def agent() -> Agent:
@@ -266,7 +266,7 @@ async def test_batch_answered_in_three_processes(autojump_clock: Any, store: str
         return Agent(model=model, tools=purse.tools, middleware=[gate(), AskUser(), SubAgents([task(inner)])])
 
     def said(request: Any) -> Any:
-        names = [one.name for message in request.messages for one in message.results]
+        names = [result.name for message in request.messages for result in message.results]
         return Call("look", what="x") if not names else Call("pay", amount=1) if names == ["look"] else "done"
 
     async with opened(agent(), **settings) as sessions:
@@ -296,7 +296,7 @@ async def test_question_when_everything_needs_approval(autojump_clock: Any, back
 @pytest.mark.parametrize("kind", ["single", "multi"])
 @pytest.mark.parametrize("other", ["", "  "])
 async def test_answer_of_one_s_own_that_is_empty(autojump_clock: Any, kind: str, other: str) -> None:
-    """It is refused, and the question waits on."""
+    """An empty free answer is refused, and the question stays pending."""
     question = Call("ask_user", question="Which?", kind=kind, options=["S", "M"], allow_other=True)
     async with World(scripted(question, "end", middleware=[AskUser()])) as world:
         (call,) = (await world.ask()).calls
@@ -309,14 +309,14 @@ async def test_answer_of_one_s_own_that_is_empty(autojump_clock: Any, kind: str,
 
 @pytest.mark.parametrize("seconds", [None, "60", True, 0, float("nan")])
 def test_questions_with_a_time_that_is_none(seconds: Any) -> None:
-    """It is refused in words that name it."""
+    """An invalid time is refused, and the error names it."""
     with pytest.raises((TypeError, ValueError), match=r"AskUser\.timeout"):
         AskUser(timeout=seconds)
 
 
 @pytest.mark.parametrize("said", [{"value": "S"}, {"other": "XL"}])
 def test_answer_that_says_something_and_declines(said: Any) -> None:
-    """It cannot mean both, also where a browser sent it."""
+    """An answer cannot contain a value and decline, even if a browser sent it."""
     with pytest.raises(ValueError, match="not both"):
         Answer("i", "c", "d", cancel=True, **said)
     with pytest.raises(ValueError, match="not both"):

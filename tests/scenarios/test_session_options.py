@@ -89,7 +89,9 @@ async def test_grace_period_of_a_session(autojump_clock: Any, own: float) -> Non
         began = trio.current_time()
         report = await sessions.drain()
 
-        ends = {one.conversation_id: one.event for one in await read_all(subscriber) if isinstance(one.event, AgentShutdown)}
+        ends = {
+            envelope.conversation_id: envelope.event for envelope in await read_all(subscriber) if isinstance(envelope.event, AgentShutdown)
+        }
         assert {OWN, OTHER} == set(ends)
         assert max(own, 20) <= trio.current_time() - began <= max(own, 20) + 1
         seconds = (ends[OTHER].shutdown_at - ends[OWN].shutdown_at).total_seconds()

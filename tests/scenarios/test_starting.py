@@ -56,7 +56,7 @@ from trio_sagents.testing import Call, Simulation, simulate_many
 
 
 async def test_start_with_50_concurrent_callers(autojump_clock: Any) -> None:
-    """N concurrent callers: one router call, one factory call, one load; exactly one gets started=True."""
+    """N concurrent callers cause one router call, one factory call and one load; exactly one gets started=True."""
     router, store, infos = Router(build_delay=1), FaultyStore(), []
 
     async def call() -> None:
@@ -91,7 +91,7 @@ async def test_start_when_the_first_caller_is_cancelled(autojump_clock: Any) -> 
 
 
 async def test_start_when_every_caller_is_cancelled(autojump_clock: Any) -> None:
-    """The boot goes on without its callers; the first call that returns it gets started=True."""
+    """The boot continues without its callers. The first call that returns the agent gets started=True."""
     router = Router(build_delay=1)
     async with opened(router) as sessions:
         with trio.move_on_after(0.5):
@@ -145,7 +145,7 @@ class Refusing:
 
 @pytest.mark.parametrize("stage", ["authorize", "route", "build", "load"])
 async def test_start_when_the_boot_fails(autojump_clock: Any, stage: str) -> None:
-    """A failed boot gives each caller its own StartFailed(id, stage) from the host's error, and leaves nothing behind."""
+    """A failed boot gives each caller its own StartFailed(id, stage) from the host's error, and leaves nothing."""
     host, failures = Refusing(stage, OSError("mine")), []
     host.router.build_delay = 1
 
@@ -159,8 +159,8 @@ async def test_start_when_the_boot_fails(autojump_clock: Any, stage: str) -> Non
             for _ in range(3):
                 nursery.start_soon(call)
 
-        assert [("c", stage)] * 3 == [(one.conversation_id, one.stage) for one in failures]
-        assert 3 == len({id(one) for one in failures})
+        assert [("c", stage)] * 3 == [(failure.conversation_id, failure.stage) for failure in failures]
+        assert 3 == len({id(failure) for failure in failures})
         assert 0 == sessions.statistics().agents
         assert [] == host.store.commits
         host.mend()
@@ -221,7 +221,7 @@ class Answering:
     ids=["none", "one", "tuple of one", "three", "no factory", "list"],
 )
 async def test_start_when_the_router_returns_a_wrong_shape(autojump_clock: Any, value: Any) -> None:
-    """A wrong return shape of the router is a TypeError that shows the expected one."""
+    """A wrong return value of the router is a TypeError that shows the expected shape."""
     async with opened(Answering(value)) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
@@ -237,7 +237,7 @@ async def test_start_when_the_router_returns_a_wrong_shape(autojump_clock: Any, 
     ids=["none", "str", "tuple of one", "no options", "three", "class"],
 )
 async def test_start_when_the_factory_returns_a_wrong_shape(autojump_clock: Any, value: Any) -> None:
-    """A wrong return shape of the factory is a TypeError that shows the expected one."""
+    """A wrong return value of the factory is a TypeError that shows the expected shape."""
     async with opened(Router(lambda _: value)) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
@@ -279,7 +279,7 @@ class SyncStore(FaultyStore):
     ids=lambda value: value if isinstance(value, str) else "of",
 )
 async def test_start_when_a_host_function_is_sync(autojump_clock: Any, settings: Any, name: str) -> None:
-    """A plain function where an async one belongs is a TypeError at first use that names it."""
+    """A plain function in place of an async one is a TypeError at first use, and names the function."""
     async with opened(**settings) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.start("c")
@@ -334,7 +334,7 @@ async def test_start_when_the_boot_hangs_and_its_callers_left(autojump_clock: An
 
 
 async def test_start_when_another_boot_is_slow(autojump_clock: Any) -> None:
-    """One slow load delays no other start."""
+    """A slow load delays no other start."""
     store = FaultyStore()
     store.faults.slow("load", 20)
     async with opened(store=store) as sessions, trio.open_nursery() as nursery:
@@ -381,7 +381,7 @@ async def test_router_config_goes_verbatim_to_the_factory(autojump_clock: Any) -
 
 
 async def test_fresh_state_attrs_when_fresh_and_when_restored(autojump_clock: Any) -> None:
-    """fresh_state_attrs seed a fresh state, never a restored one."""
+    """fresh_state_attrs seeds a fresh state, never a restored one."""
     seed = Message("seed", "assistant", [TextPart("welcome")], "stop")
     router = Router(opts=SessionOpts(fresh_state_attrs={"messages": [seed], "todos": ["buy milk"], "metadata": {"lang": "de"}}))
     async with opened(router) as sessions:
@@ -422,7 +422,7 @@ def test_session_opts_with_an_unknown_key(key: str) -> None:
 
 @pytest.mark.parametrize("value", ["5", None, -1.0, 0, True], ids=repr)
 def test_session_opts_with_a_wrong_override(value: Any) -> None:
-    """A wrong value for an override is refused where it is given."""
+    """A wrong value for an override is refused when it is given."""
     with pytest.raises((TypeError, ValueError), match="inactivity_timeout"):
         SessionOpts(supervisor_opts={"inactivity_timeout": value})
 
@@ -476,7 +476,7 @@ async def test_start_with_an_id_that_cannot_be(autojump_clock: Any, bad: str) ->
 
 @pytest.mark.parametrize("bad", [None, 42, b"c", ["c"]], ids=repr)
 async def test_start_with_an_id_of_a_wrong_type(autojump_clock: Any, bad: Any) -> None:
-    """An id that is no str is a TypeError."""
+    """An id that is not a str is a TypeError."""
     async with opened() as sessions:
         for call in (sessions.start, sessions.running, sessions.stop, sessions.get, sessions.history, sessions.delete):
             with pytest.raises(TypeError, match="conversation_id"):
@@ -556,7 +556,7 @@ async def test_max_sessions(autojump_clock: Any) -> None:
 
 
 async def test_max_sessions_per_scope(autojump_clock: Any) -> None:
-    """max_sessions_per_scope bounds one scope's agents, and no other's."""
+    """max_sessions_per_scope limits the agents of one scope, and not those of others."""
     async with opened(policy={"max_sessions_per_scope": 1}) as sessions:
         await sessions.start("1", scope="alice")
         with pytest.raises(LimitExceeded) as caught:
@@ -582,7 +582,7 @@ async def test_initial_subscribers_when_one_is_closed(autojump_clock: Any) -> No
 async def test_initial_subscribers_when_they_come_from_a_generator(autojump_clock: Any) -> None:
     """Whatever can be iterated will do, once."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
-        await sessions.start("c", initial_subscribers=(one for one in [subscriber]))  # type: ignore[arg-type]  # not promised
+        await sessions.start("c", initial_subscribers=(each for each in [subscriber]))  # type: ignore[arg-type]  # not promised
 
         assert {("c", "main"): "subscribed"} == subscriber.subscriptions
 
@@ -609,7 +609,7 @@ async def test_initial_subscribers_when_the_agent_is_up(autojump_clock: Any) -> 
 
 
 async def test_initial_subscribers_of_a_wrong_type(autojump_clock: Any) -> None:
-    """What is no Subscriber is a TypeError before any side effect."""
+    """A value that is not a Subscriber is a TypeError before any side effect."""
     router = Router()
     async with opened(router) as sessions:
         with pytest.raises(TypeError, match="Subscriber"):
@@ -621,7 +621,7 @@ async def test_initial_subscribers_of_a_wrong_type(autojump_clock: Any) -> None:
 
 
 async def test_start_when_the_caller_is_cancelled_withdraws_its_subscribers(autojump_clock: Any) -> None:
-    """A cancelled start leaves no subscription behind; the boot goes on."""
+    """A cancelled start leaves no subscription, and the boot continues."""
     async with opened(Router(build_delay=1)) as sessions, sessions.open_subscriber() as subscriber:
         with trio.move_on_after(0.5):
             await sessions.start("c", initial_subscribers=[subscriber])
@@ -804,7 +804,7 @@ async def test_start_when_a_stranger_boots_meanwhile(autojump_clock: Any) -> Non
 
 
 async def test_start_failed_from_a_stop_has_no_agent_shutdown(autojump_clock: Any) -> None:
-    """A boot that was aborted never was an agent: its waiting subscribers hear nothing."""
+    """A boot that was aborted never was an agent, so its waiting subscribers get nothing."""
     async with opened(Router(build_delay=5)) as sessions, sessions.open_subscriber() as subscriber:
         await subscriber.subscribe("c")
         async with trio.open_nursery() as nursery:
@@ -833,7 +833,7 @@ SEEDS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("seed", list(SEEDS))
 async def test_seed_that_could_never_be_loaded(autojump_clock: Any, seed: str) -> None:
-    """R15: a seed is checked as what is loaded is: the start fails, and nothing is stored."""
+    """A seed is checked like a loaded state: the start fails, and nothing is stored."""
 
     def build(agent_id: str) -> Any:
         return make_agent(), SessionOpts(fresh_state_attrs=SEEDS[seed]())
@@ -866,7 +866,7 @@ async def test_start_when_the_boot_has_no_limit(autojump_clock: Any) -> None:
 
 
 def test_start_when_the_agent_crashes_as_it_comes_up() -> None:
-    """Whoever waits for a boot gets the agent, or is told what crashed it: never a failure without its cause."""
+    """A caller who waits for a boot gets the agent, or a failure with the crash as its cause."""
 
     class Bomb(Middleware):
         async def on_start(self, context: Any) -> None:

@@ -46,7 +46,7 @@ from trio_sagents.testing.machines import Schedule, scheduled
 
 
 async def test_stop_when_it_runs_and_when_it_does_not(autojump_clock: Any) -> None:
-    """True where there was an agent, False where there was none; running and the lists agree."""
+    """`stop` gives True if there was an agent, and else False; `running` and the lists agree."""
     async with opened() as sessions:
         await sessions.start("c")
         assert [True, False] == [await sessions.stop("c"), await sessions.stop("c")]
@@ -118,7 +118,7 @@ async def test_stop_with_grace_right_after_post(autojump_clock: Any) -> None:
 
 
 async def test_stop_again_without_grace_while_it_stops_with_grace(autojump_clock: Any) -> None:
-    """A second, impatient stop does not wait for the first one's grace; both return True."""
+    """A second stop without grace does not wait for the grace of the first. Both return True."""
     results = []
     async with opened(slow_agent(seconds=1000)) as sessions:
         await sessions.post("c", "count")
@@ -136,7 +136,7 @@ async def test_stop_again_without_grace_while_it_stops_with_grace(autojump_clock
 
 
 async def test_start_during_stop(autojump_clock: Any) -> None:
-    """A start during a stop waits for the end and boots anew, with the state."""
+    """A start during a stop waits for the end, and boots again with the state."""
     router = Router(slow_agent("0123456789", seconds=10))
     store = FaultyStore()
     async with opened(router, store=store) as sessions:
@@ -170,7 +170,7 @@ async def test_stop_during_start(autojump_clock: Any) -> None:
             assert await sessions.stop("c")
 
         assert 1 == trio.current_time()
-        assert [AgentStopped] * 3 == [type(one) for one in caught]
+        assert [AgentStopped] * 3 == [type(error) for error in caught]
         assert 0 == sessions.statistics().agents
 
 
@@ -187,7 +187,7 @@ async def test_stop_then_start_restores(autojump_clock: Any) -> None:
 @pytest.mark.parametrize("by", ["sessions", "handle"])
 @pytest.mark.parametrize("how", ["plain", "child", "shielded", "child of child"])
 async def test_stop_from_the_agents_own_tool(autojump_clock: Any, how: str, by: str) -> None:
-    """From inside the agent's own task tree a stop requests, passes one checkpoint and returns: no deadlock."""
+    """A stop from inside the agent's own task tree requests the stop, passes one checkpoint and returns. It does not deadlock."""
 
     async def stop() -> None:
         assert await (sessions.stop("c") if by == "sessions" else info.agent.stop())
@@ -310,7 +310,7 @@ async def test_stop_when_a_tool_delays_its_end(autojump_clock: Any) -> None:
 
 
 async def test_stop_tells_the_subscribers_once(autojump_clock: Any) -> None:
-    """AgentShutdown comes exactly once, last, with its reason and what was queued."""
+    """AgentShutdown comes exactly once, last, with its reason and the queued messages."""
     async with opened(slow_agent()) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         await sessions.post("c", "one")
@@ -327,7 +327,7 @@ async def test_stop_tells_the_subscribers_once(autojump_clock: Any) -> None:
 
 
 async def test_stop_leaves_the_queue_for_the_next_start(autojump_clock: Any) -> None:
-    """What was accepted and not taken is Unanswered now, and answered by the next agent."""
+    """A message that was accepted and not taken is Unanswered now, and the next agent answers it."""
     router = Router(slow_agent())
     async with opened(router) as sessions:
         await sessions.post("c", "one")
@@ -467,7 +467,7 @@ async def test_stop_while_a_boot_takes_longer_to_end_than_it_may_take(autojump_c
 
 
 async def test_stop_with_grace_when_what_was_on_its_way_is_not_stored(autojump_clock: Any) -> None:
-    """A stop with grace waits for a message that is on its way; where that cannot be stored there is nothing to wait for."""
+    """A stop with grace waits for a pending message. If the message cannot be stored, there is nothing to wait for."""
     store = FaultyStore()
     async with opened(store=store) as sessions, trio.open_nursery() as nursery:
         await sessions.start("c")
@@ -487,7 +487,7 @@ async def test_stop_with_grace_when_what_was_on_its_way_is_not_stored(autojump_c
 
 
 async def test_stop_while_the_store_does_not_answer(autojump_clock: Any) -> None:
-    """Where the end of a turn is not stored in time it counts as not saved, and viewers are told that before the agent ends."""
+    """If the end of a turn is not stored in time, the turn counts as not saved, and viewers are told before the agent ends."""
     store = FaultyStore()
     async with opened(slow_agent(seconds=10.0), store=store, policy={"settle_timeout": 5.0}) as sessions, sessions.watch("c") as watch:
         receipt = await sessions.post("c", "hi")

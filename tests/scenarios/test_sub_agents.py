@@ -121,7 +121,7 @@ async def test_decision_in_a_sub_agent(autojump_clock: Any, backend: Backend, ho
         (record,) = await world.records()
         assert (kind, "alice", call.call_id) == (record.kind, record.by, record.call_id)
         model: Any = task.model
-        (asked,) = [one for message in model.requests[1].messages for one in message.calls]
+        (asked,) = [call for message in model.requests[1].messages for call in message.calls]
         assert {"approve": 3, "edit": 30, "reject": 3}[kind] == asked.arguments["amount"]
 
 
@@ -178,7 +178,7 @@ async def test_parallel_sub_agents(autojump_clock: Any, backend: Backend) -> Non
         assert "done" == text_of(await world.decide(Edit(second.calls[0], {"amount": 44})))
 
         assert ([1], [3, 44]) == (effects.of("look"), effects.of("pay"))
-        texts = [one.content for message in await world.messages() for one in message.results]
+        texts = [result.content for message in await world.messages() for result in message.results]
         assert {"quick done", "one done", "two done"} == set(texts)
 
 
@@ -304,7 +304,7 @@ async def test_general_purpose_sub_agent_is_gated_as_its_parent(autojump_clock: 
         assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
 
         assert [("look", 1), ("pay", 2)] == [(name, given["amount"]) for name, given in effects.done]
-        refused = [one.content for message in model.requests[2].messages for one in message.results if one.is_error]
+        refused = [result.content for message in model.requests[2].messages for result in message.results if result.is_error]
         assert 2 == len(refused)
         assert all("no tool" in text for text in refused)
 
@@ -410,7 +410,7 @@ async def test_sub_agent_that_fails_harms_no_other(autojump_clock: Any) -> None:
     async with World(handing_over(*tasks, replies=(calls, "done"))) as world:
         interrupt = await world.ask()
         assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
-        found = [(one.status, one.content) for message in await world.messages() for one in message.results]
+        found = [(result.status, result.content) for message in await world.messages() for result in message.results]
 
         assert ["completed", "failed", "failed"] == sorted(status for status, _ in found)
         assert any("max_rounds" in text for _, text in found)
@@ -608,7 +608,7 @@ async def test_sub_agents_answered_one_after_the_other_in_other_lives(autojump_c
     purse = Purse()
 
     def inner(request: Any) -> Any:
-        names = [one.name for message in request.messages for one in message.results]
+        names = [result.name for message in request.messages for result in message.results]
         return Call("look", what="x") if not names else Call("pay", amount=1) if names == ["look"] else "done"
 
     def agent() -> Agent:

@@ -35,7 +35,7 @@ from trio_sagents.testing import Hang, ScriptedModel
 
 
 async def test_batches_after_the_block(autojump_clock: Any) -> None:
-    """Whoever reads by batches gets what there is, and is then told that the sessions are gone."""
+    """A reader of batches gets what there is, and then SessionsClosed."""
     batches: list[Any] = []
     ended = trio.Event()
 
@@ -57,7 +57,7 @@ async def test_batches_after_the_block(autojump_clock: Any) -> None:
 
 
 async def test_subscriber_that_comes_with_the_start(autojump_clock: Any) -> None:
-    """Whoever was allowed to start an agent and to see it is not asked for once more when it is up; who waited for it is."""
+    """A subscriber that was authorised for the start is not authorised again when the agent is up; a subscriber that waited is."""
     verdicts = Verdicts()
     async with opened(make_agent(Hang()), authorizer=verdicts) as sessions, sessions.open_subscriber(scope="early") as early:
         await early.subscribe("c")
@@ -71,7 +71,7 @@ async def test_subscriber_that_comes_with_the_start(autojump_clock: Any) -> None
 
 
 async def test_subscribe_with_a_place_of_the_other_channel(autojump_clock: Any) -> None:
-    """A place on the debug channel is none on the main one: its number says nothing there, so a snapshot comes first."""
+    """A cursor of the debug channel is not a place on the main channel, so a snapshot comes first."""
     async with opened() as sessions, sessions.open_subscriber() as first, sessions.open_subscriber() as second:
         await sessions.start("c")
         await first.subscribe("c", channel="debug")
@@ -80,11 +80,11 @@ async def test_subscribe_with_a_place_of_the_other_channel(autojump_clock: Any) 
         assert isinstance(envelope.event, Snapshot)
         await second.subscribe("c", after=envelope.event.cursor)
 
-        assert [Snapshot] == [type(one.event) for one in await read_all(second)]
+        assert [Snapshot] == [type(envelope.event) for envelope in await read_all(second)]
 
 
 async def test_subscribe_that_is_cancelled_while_the_authorizer_is_asked(autojump_clock: Any) -> None:
-    """Nothing of it is left: the subscription is not there, and can be made again."""
+    """Nothing is left: the subscription is not there, and can be made again."""
     async with opened(authorizer=Verdicts(delay=5.0)) as sessions, sessions.open_subscriber() as subscriber:
         with trio.move_on_after(1):
             await subscriber.subscribe("c")
@@ -97,7 +97,7 @@ async def test_subscribe_that_is_cancelled_while_the_authorizer_is_asked(autojum
 
 
 async def test_subscribe_that_is_cancelled_when_another_has_taken_its_place(autojump_clock: Any) -> None:
-    """A subscription that was ended while it was asked about takes away itself alone, not the one that came after it."""
+    """A subscription that ended while the authorizer was asked removes only itself, and not the one that came after it."""
     asking = trio.CancelScope()
     async with opened(authorizer=Verdicts(delay=5.0)) as sessions, sessions.open_subscriber() as subscriber:
 
@@ -129,7 +129,7 @@ async def test_subscription_when_agents_come_and_go(autojump_clock: Any) -> None
 
 
 async def test_closed_subscriber_leaves_no_cycle() -> None:
-    """A closed mailbox is gone with its last reference, also where there was something to take."""
+    """A closed mailbox is freed with its last reference, even if there was something to take."""
     agent = Agent(model=ScriptedModel(["so be it"]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         await sessions.start("a")
@@ -141,7 +141,7 @@ async def test_closed_subscriber_leaves_no_cycle() -> None:
                 await reader.subscribe("a")
             del reader
             gc.collect()
-            found = [type(one).__name__ for one in gc.garbage if str(type(one).__module__).startswith("trio_sagents")]
+            found = [type(item).__name__ for item in gc.garbage if str(type(item).__module__).startswith("trio_sagents")]
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
@@ -184,7 +184,7 @@ async def subscribe(_: Sessions, reader: Subscriber) -> None:
 
 @pytest.mark.parametrize("call", [ensure_running, start, subscribe])
 async def test_closed_mailbox_leaves_no_subscription(call: object) -> None:
-    """The table holds exactly the subscriptions whose mailbox is open, also where a call comes too late (I16)."""
+    """The table holds exactly the subscriptions with an open mailbox, even if a call comes too late."""
     agent = Agent(model=ScriptedModel(["so be it"]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         async with sessions.open_subscriber() as reader:
@@ -198,7 +198,7 @@ async def test_closed_mailbox_leaves_no_subscription(call: object) -> None:
 
 @pytest.mark.parametrize("rounds", range(4))
 async def test_mailbox_that_is_closed_meanwhile_leaves_no_subscription(rounds: int) -> None:
-    """However far `subscribe` has come when the mailbox is closed: nothing of it stays."""
+    """However far `subscribe` has come when the mailbox is closed, nothing of the subscription stays."""
     agent = Agent(model=ScriptedModel(["so be it"]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         await sessions.start("a")

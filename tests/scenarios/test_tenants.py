@@ -1,4 +1,4 @@
-"""Scope at every entry, warm and cold: a refusal is word for word like absence."""
+"""Scope at every entry, warm and cold: a refusal equals absence, word for word."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -54,14 +54,14 @@ async def result_of(call: Awaitable[Any]) -> Any:
     """Return what a caller can tell: the value, or the error's class and words."""
     try:
         return await call
-    except Exception as exc:  # that is what is compared
+    except Exception as exc:  # this is what the test compares
         return type(exc), str(exc), exc.args
 
 
 @pytest.mark.parametrize("temperature", ["warm", "cold"])
 @pytest.mark.parametrize("entry", [name for name in ENTRIES if name not in {"start", "post"}])
 async def test_refusal_is_like_absence(autojump_clock: Any, entry: str, temperature: str) -> None:
-    """A stranger gets from a foreign conversation, warm or cold, exactly what he gets from one that is not there."""
+    """For a foreign conversation, warm or cold, a stranger gets exactly what he gets for a missing one."""
     async with opened() as sessions:
         await answer_to(sessions, conversation_id="c", scope="alice")
         if temperature == "cold":
@@ -122,7 +122,7 @@ async def test_watch_and_ensure_running_refuse_a_stranger(autojump_clock: Any) -
 
 @pytest.mark.parametrize("temperature", ["warm", "cold"])
 async def test_subscription_of_a_stranger_stays_pending(autojump_clock: Any, temperature: str) -> None:
-    """A stranger's subscription stays pending, as for a conversation that is not there, and hears nothing, ever."""
+    """A stranger's subscription stays pending, as for a missing conversation, and never gets an event."""
     async with opened() as sessions, sessions.open_subscriber(scope="bob") as subscriber:
         await answer_to(sessions, scope="alice")
         if temperature == "cold":
@@ -137,7 +137,7 @@ async def test_subscription_of_a_stranger_stays_pending(autojump_clock: Any, tem
 
 
 async def test_subscription_of_a_stranger_during_the_first_boot(autojump_clock: Any) -> None:
-    """A stranger who subscribed before the conversation existed hears nothing of it when its owner starts it."""
+    """A stranger who subscribed before the conversation existed gets nothing when its owner starts it."""
     async with opened(Router(build_delay=1)) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
         await subscriber.subscribe("c")
         await answer_to(sessions, scope="alice")
@@ -182,7 +182,8 @@ async def test_owner_is_stored_by_the_first_commit_and_checked_at_load(autojump_
 
 
 async def test_a_conversation_that_was_never_stored_has_no_owner(autojump_clock: Any) -> None:
-    """The scope whose agent *first stored* the conversation owns it: a started and stopped one is free."""
+    """The owner is the scope whose agent first stored the conversation. A conversation that was started and stopped without a write is
+    free."""
     async with opened() as sessions:
         await sessions.start("c", scope="alice")
         with pytest.raises(ConversationNotFound):
@@ -218,7 +219,7 @@ class User:
 
 
 async def test_same_scope_with_a_key(autojump_clock: Any) -> None:
-    """SameScope(key): two scopes with one key are the same owner; the store gets the agent's scope, the key beside it."""
+    """With SameScope(key), two scopes with one key are the same owner. The store gets the agent's scope, and the key besides."""
     store = FaultyStore()
     async with opened(store=store, authorizer=SameScope(lambda user: user.user_id)) as sessions:
         await answer_to(sessions, scope=User(1, "phone"))
@@ -379,7 +380,7 @@ async def test_custom_authorizer_that_is_slow(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("verdict", [None, 1, "yes"], ids=repr)
 async def test_custom_authorizer_that_returns_no_bool(autojump_clock: Any, verdict: Any) -> None:
-    """A verdict that is no bool lets nobody in."""
+    """A verdict that is not a bool admits nobody."""
     async with opened(authorizer=Verdicts(lambda *_: verdict)) as sessions:
         with pytest.raises(Exception, match="authorize|bool"):
             await sessions.post("c", "hi")
@@ -388,7 +389,7 @@ async def test_custom_authorizer_that_returns_no_bool(autojump_clock: Any, verdi
 
 
 async def test_stranger_as_viewer_is_nobody(autojump_clock: Any) -> None:
-    """A refused watch leaves no presence behind, and does not count as a viewer."""
+    """A refused watch leaves no presence, and does not count as a viewer."""
     presence = Presence()
     async with opened(presence=presence) as sessions:
         await sessions.start("c", scope="alice")
@@ -429,7 +430,7 @@ async def test_two_viewers_of_one_owner_see_the_same(autojump_clock: Any) -> Non
 
 @pytest.mark.parametrize("scope", [{"user": 1}, None], ids=repr)
 async def test_subscriber_with_a_scope_that_the_key_refuses(autojump_clock: Any, scope: Any) -> None:
-    """R2: a scope without a key is refused at once, and nobody else's agent boots for ever because of it."""
+    """A scope without a key is refused at once, and nobody else's agent boots for ever because of it."""
     router = Router()
     verdicts = SameScope() if scope else SameScope(lambda scope: scope["user"])
     alice: Any = "alice" if scope else {"user": "alice"}
@@ -446,7 +447,7 @@ async def test_subscriber_with_a_scope_that_the_key_refuses(autojump_clock: Any,
 
 
 async def test_pending_viewer_about_whom_the_authorizer_fails(autojump_clock: Any) -> None:
-    """R13: an authorizer that raises about one viewer leaves that one pending, and harms no agent."""
+    """An authorizer that raises for one viewer leaves that viewer pending, and harms no agent."""
 
     def allow(scope: Any, conversation_id: str, action: str) -> bool:
         if scope == "bob" and verdicts.asked.count(("bob", conversation_id, action)) > 1:
@@ -464,7 +465,7 @@ async def test_pending_viewer_about_whom_the_authorizer_fails(autojump_clock: An
 
 
 async def test_pending_viewer_about_whom_the_authorizer_never_answers(autojump_clock: Any) -> None:
-    """R13: an authorizer that hangs about one viewer keeps no other viewer waiting."""
+    """An authorizer that hangs for one viewer delays no other viewer."""
 
     class Hanging(Verdicts):
         async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
@@ -533,7 +534,7 @@ async def test_start_when_the_store_forgets_to_compare_owners(autojump_clock: An
 
 
 async def test_subscription_when_its_starter_may_see_no_more(autojump_clock: Any) -> None:
-    """Who was admitted as the one that started an agent is asked about again for the next agent, as anybody is."""
+    """A subscriber that was admitted with the start of one agent is authorised again for the next agent."""
     verdicts = Verdicts()
     async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as subscriber:
         await sessions.start("c", scope="bob", initial_subscribers=[subscriber])

@@ -48,7 +48,7 @@ async def test_tool_whose_error_has_no_text_that_can_be_stored(autojump_clock: A
         assert "done" == await answer_to(sessions)
         assert await sessions.running("c")
     async with opened(store=store) as sessions:
-        (result,) = [one for message in (await state_of(sessions)).messages for one in message.results]
+        (result,) = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert "failed" == result.status
         assert type(error).__name__ in result.content
@@ -81,7 +81,7 @@ async def test_stuck_threads_of_a_stopped_agent() -> None:
 
 
 async def test_tool_that_publishes_what_is_no_event(autojump_clock: Any) -> None:
-    """R24: what is no event is a TypeError where it is published, and no viewer gets it."""
+    """A value that is not an event is a TypeError where it is published, and no viewer gets it."""
 
     async def tool(ctx: ToolContext) -> str:
         """Do."""

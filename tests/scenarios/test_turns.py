@@ -30,11 +30,14 @@ from trio_sagents import (
     Cancelled,
     ChainError,
     Completed,
+    Edit,
     Failed,
     FilePart,
     FinishChunk,
     ImagePart,
+    Interrupted,
     LimitExceeded,
+    Middleware,
     ModelFailed,
     RetryPolicy,
     Status,
@@ -55,6 +58,7 @@ from trio_sagents import (
     Usage,
     UsageChunk,
 )
+from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
@@ -65,7 +69,7 @@ async def results_of(sessions: Any) -> dict[str, tuple[str, str]]:
 
 
 def check_valid(messages: Any) -> None:
-    """See that a provider would take this history: each call answered exactly once, right behind its message."""
+    """Check that a provider would accept this history: each call is answered exactly once, right after its message."""
     open_calls: set[str] = set()
     for message in messages:
         if message.role == "tool":
@@ -79,7 +83,7 @@ def check_valid(messages: Any) -> None:
 
 
 async def test_tools_of_one_answer_run_in_parallel(autojump_clock: Any) -> None:
-    """The tools of one answer run in parallel; each is answered exactly once, and the model reads all of it."""
+    """The tools of one answer run in parallel. Each call is answered exactly once, and the model reads all results."""
 
     async def work(seconds: float) -> str:
         """Work."""
@@ -95,7 +99,7 @@ async def test_tools_of_one_answer_run_in_parallel(autojump_clock: Any) -> None:
         state = await state_of(sessions)
         check_valid(state.messages)
 
-        assert {"3.0 done", "1.0 done", "2.0 done"} == {one.content for message in state.messages for one in message.results}
+        assert {"3.0 done", "1.0 done", "2.0 done"} == {result.content for message in state.messages for result in message.results}
         assert ["user", "assistant", "tool", "tool", "tool", "assistant"] == [message.role for message in state.messages]
         check_valid(agent.model.requests[-1].messages)
         assert 2 == len(agent.model.requests)
@@ -164,7 +168,7 @@ async def test_context_of_the_posting_call_reaches_tools(autojump_clock: Any) ->
 
 
 async def test_tool_that_does_not_exist(autojump_clock: Any) -> None:
-    """An unknown tool is a result that the model can read, naming those there are; the turn goes on."""
+    """A call of an unknown tool gets a result that names the known tools, and the turn continues."""
 
     async def real() -> str:
         """Be real."""
@@ -196,7 +200,7 @@ async def test_tool_with_arguments_that_do_not_fit(autojump_clock: Any, argument
 
 
 async def test_tool_that_raises(autojump_clock: Any) -> None:
-    """What a tool raises becomes an error result that the model can read; the other tools and the turn go on."""
+    """An error of a tool becomes an error result that the model can read. The other tools and the turn continue."""
 
     async def bad() -> str:
         """Fail."""
@@ -265,8 +269,38 @@ async def test_tool_results_of_all_kinds(autojump_clock: Any) -> None:
         assert results["odd"][1]
 
 
+class AboveThousand(Middleware):
+    """Has people decide about amounts above 1000, and looks at the arguments as they are."""
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+        amount = call.arguments.get("amount", 0)
+        assert isinstance(amount, int)
+        return pending(call, allowed=("approve", "edit", "reject")) if amount > 1000 else None
+
+
+async def test_gate_when_a_model_writes_loosely(autojump_clock: Any) -> None:
+    """A gate sees the arguments as the function gets them, whatever form the model wrote them in; so do people, and so does an edit."""
+    paid: list[int] = []
+
+    async def pay(amount: int, note: str = "") -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    loose = [Call("pay", amount="5000", note=None), Call("pay", amount=7.0)]
+    async with opened(make_agent(loose, "done", tools=[pay], middleware=[AboveThousand()])) as sessions:
+        outcome = await ask(sessions)
+        assert isinstance(outcome, Interrupted)
+        (call,) = outcome.interrupt.calls
+
+        assert ({"amount": 5000}, [7]) == (call.arguments, paid)
+        outcome = await (await sessions.resume("c", [Edit(call, {"amount": "6000"})])).wait()
+        assert isinstance(outcome, Completed)
+    assert [7, 6000] == paid
+
+
 class Proxy:
-    """A proxy of an object that is gone: whoever asks for its class gets an error."""
+    """A proxy of an object that is gone: asking for its class raises an error."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise ReferenceError(name)
@@ -335,14 +369,14 @@ async def test_tool_in_a_thread_that_returns_anything_after_its_effect() -> None
     agent = make_agent([Call("pay", kind=kind) for kind in RETURNED], "done", tools=[pay])
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
         assert sorted(RETURNED) == sorted(paid)
-        assert {"completed"} == {one.status for one in results}
+        assert {"completed"} == {result.status for result in results}
 
 
 async def test_tool_that_returns_a_coroutine() -> None:
-    """A plain function that returns a coroutine, as some decorators make of an async one, is awaited, and what it raises is an error."""
+    """A plain function that returns a coroutine, as some decorators do, is awaited, and an error in it is an error result."""
     paid: list[int] = []
 
     async def pay(amount: int) -> str:
@@ -359,9 +393,9 @@ async def test_tool_that_returns_a_coroutine() -> None:
     agent = make_agent([Call("wrapped", amount=5), Call("wrapped", amount=6)], "done", tools=[wrapped])
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
-        results = [one for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result for message in (await state_of(sessions)).messages for result in message.results]
 
-        assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == [(one.status, one.content) for one in results]
+        assert [("completed", "paid 5"), ("failed", "ValueError: too much")] == sorted((one.status, one.content) for one in results)
         assert [5] == paid
 
 
@@ -385,7 +419,7 @@ async def test_tool_that_returns_images_and_files(autojump_clock: Any) -> None:
         (model,) = [agent.model]
         assert isinstance(model, ScriptedModel)
         for request in model.requests[1:]:
-            results = {one.name: one for message in request.messages for one in message.results}
+            results = {result.name: result for message in request.messages for result in message.results}
             assert [(picture, sheet), (picture,)] == [results["look"].media, results["shoot"].media]
             assert '{"size": 3, "shot": "[image: image/png, 3 bytes]"}' == results["shoot"].content
         rows = (await sessions.history("c")).rows
@@ -437,7 +471,7 @@ async def test_tool_context(autojump_clock: Any) -> None:
 
 
 async def test_output_that_is_too_long(autojump_clock: Any) -> None:
-    """What the model reads of one call is bounded by max_tool_output_bytes, with a mark; the turn goes on."""
+    """The output of one call is cut to max_tool_output_bytes, with a mark, and the turn continues."""
 
     async def flood() -> str:
         """Say much."""
@@ -460,7 +494,7 @@ async def test_limits_of_a_turn(autojump_clock: Any, limits: Any, limit: str) ->
     """A turn that hits a limit ends as Failed(LimitExceeded), status error; the conversation is usable."""
 
     async def again() -> str:
-        """Go on."""
+        """Continue."""
         await trio.sleep(3)
         return "ok"
 
@@ -479,7 +513,7 @@ async def test_limits_of_a_turn(autojump_clock: Any, limits: Any, limit: str) ->
 
 
 async def test_limits_count_exactly(autojump_clock: Any) -> None:
-    """max_rounds=3 allows three model calls, max_calls=2 two tool calls: not one less, not one more."""
+    """max_rounds=3 allows exactly three model calls, and max_calls=2 exactly two tool calls."""
     agent = make_agent(Call("x"), Call("x"), "done", limits=TurnLimits(max_rounds=3, max_calls=2))
     async with opened(agent) as sessions:
         assert "done" == await answer_to(sessions)
@@ -491,7 +525,7 @@ async def test_limits_count_exactly(autojump_clock: Any) -> None:
 
 
 async def test_cancel_turn_keeps_the_partial_text(autojump_clock: Any) -> None:
-    """cancel_turn returns the settled outcome; the text so far is kept and marked; the agent goes on."""
+    """cancel_turn returns the settled outcome. The text so far is kept and marked, and the agent continues."""
     async with opened(make_agent(["abc", Hang()], "next")) as sessions, sessions.watch("c") as watch:
         receipt = await sessions.post("c", "hi")
         await trio.sleep(1)
@@ -507,7 +541,7 @@ async def test_cancel_turn_keeps_the_partial_text(autojump_clock: Any) -> None:
 
 
 async def test_cancel_turn_when_nothing_runs(autojump_clock: Any) -> None:
-    """cancel_turn gives None where nothing runs, or where another turn does."""
+    """cancel_turn gives None if no turn runs, or if another turn runs."""
     async with opened(make_agent(Hang())) as sessions, sessions.watch("c") as watch:
         assert await sessions.cancel_turn("c") is None
         await sessions.post("c", "hi")
@@ -583,7 +617,7 @@ async def test_cancel_turn_from_its_own_tool(autojump_clock: Any) -> None:
 
 
 async def test_first_cause_wins(autojump_clock: Any) -> None:
-    """Every cancel carries its typed cause, and the first one wins."""
+    """Every cancellation carries its typed cause, and the first cause wins."""
     store = FaultyStore()
     async with opened(make_agent(Hang()), store=store) as sessions:
         receipt = await sessions.post("c", "hi")
@@ -710,7 +744,7 @@ async def test_model_that_answers_nonsense(autojump_clock: Any, chunks: Any) -> 
     "arguments", ["{", "[1]", "null", "{'a': 1}", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 5000], ids=lambda text: text[:12]
 )
 async def test_model_that_sends_broken_arguments(autojump_clock: Any, arguments: str) -> None:
-    """Arguments that are no JSON object are answered in words that the model can act on; the tool is not run."""
+    """Arguments that are not a JSON object are answered in words that the model can act on, and the tool does not run."""
 
     async def tool(a: int) -> str:
         """Do."""
@@ -740,7 +774,7 @@ async def test_model_that_repeats_call_ids(autojump_clock: Any) -> None:
 
 
 async def test_model_that_runs_on(autojump_clock: Any) -> None:
-    """An answer over max_message_bytes is a named limit error; what was said is kept within the limit."""
+    """An answer over max_message_bytes is a named limit error, and its text is kept within the limit."""
     model = RawModel([TextChunk("x" * 60), TextChunk("y" * 60), FinishChunk("stop")], GOOD)
     async with opened(Agent(model=model), policy={"max_message_bytes": 100}) as sessions:
         outcome = await ask(sessions)
@@ -844,7 +878,7 @@ async def test_tool_that_ignores_cancellation(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "leave", "interrupt", "drain"])
 async def test_tool_that_ignores_any_cancellation_is_named(autojump_clock: Any, how: str) -> None:
-    """It is named whatever cut the turn: stop, leaving, a post that interrupts, drain."""
+    """The tool is named whatever cut the turn: a stop, leaving, an interrupting post, a drain."""
 
     async def stubborn() -> str:
         """Shield."""

@@ -46,7 +46,7 @@ async def test_usage_of_a_sub_agent_that_ended_before_an_interrupt(autojump_cloc
 
 @pytest.mark.parametrize("how", MEANWHILE)
 async def test_usage_of_a_sub_agent_that_is_never_answered(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
-    """What it used counts for the session, also where a message came instead of an answer."""
+    """The usage of the sub-agent counts for the session, even if a message came instead of an answer."""
     effects = Effects()
     task = Task(name="s", description="a task", tools=[effects.tool("pay")], model=Costly([Call("pay", amount=1)]))
     agent = Agent(

@@ -136,7 +136,7 @@ async def test_text_deltas_have_offsets(autojump_clock: Any) -> None:
 
 
 async def test_coalescing_of_an_untaken_batch(autojump_clock: Any) -> None:
-    """The deltas of an untaken batch are one: first_seq..seq spans them."""
+    """The deltas of an untaken batch are joined, and first_seq..seq spans them."""
     async with (
         opened(make_agent("abcdefghij" * 10, chunk_size=1, chunk_interval=0.01)) as sessions,
         sessions.open_subscriber() as subscriber,
@@ -181,7 +181,7 @@ async def test_unsubscribe_ends_it_at_once(autojump_clock: Any) -> None:
 
 
 async def test_resubscribe_while_waiting_to_be_read(autojump_clock: Any) -> None:
-    """Unsubscribing and subscribing before reading: one snapshot, nothing of before, no hole."""
+    """Unsubscribing and subscribing again before reading gives one snapshot, nothing older, and no gap."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         await answer_to(sessions, "one")
@@ -233,7 +233,7 @@ async def make_noise(sessions: Any, turns: int) -> None:
 
 
 async def test_slow_subscriber_gets_a_gap_and_the_present(autojump_clock: Any) -> None:
-    """A full batch costs nothing more: Gap(first, last) of exactly what was missed, then a Snapshot rendered now."""
+    """A full batch costs nothing more. The reader gets Gap(first, last) of exactly what it missed, then a Snapshot rendered now."""
     async with opened(policy={"subscriber_events": 10}) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         (first,) = await read_all(subscriber)
@@ -247,7 +247,7 @@ async def test_slow_subscriber_gets_a_gap_and_the_present(autojump_clock: Any) -
 
 
 async def test_slow_subscriber_that_was_given_nothing_gets_no_gap(autojump_clock: Any) -> None:
-    """A Gap only if something was given before; else one Snapshot, rendered at the take."""
+    """A Gap comes only if something was given before. Otherwise one Snapshot comes, rendered when it is taken."""
     async with opened(policy={"subscriber_events": 10}) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         await make_noise(sessions, 5)
@@ -343,7 +343,7 @@ async def test_agent_that_did_too_much_for_a_viewer_that_had_read_nothing(autoju
 
 
 async def test_shutdown_is_told_to_a_slow_reader_for_each_agent_that_it_saw(autojump_clock: Any) -> None:
-    """Pending subscriptions come alive: AgentShutdown of the old agent, then the Snapshot of the new one, which replaces the last place."""
+    """A pending subscription gets the AgentShutdown of the old agent, then the Snapshot of the new one, which replaces the last cursor."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         await answer_to(sessions, "one")
@@ -387,7 +387,7 @@ async def test_pending_subscription_heals_after_a_crash(autojump_clock: Any) -> 
 
 
 async def test_cursor_replay(autojump_clock: Any) -> None:
-    """after=cursor: the events go on from there, without a snapshot, as if nothing had happened."""
+    """With after=cursor the events continue from there, without a snapshot."""
     async with opened() as sessions:
         async with sessions.open_subscriber() as one:
             await sessions.ensure_running("c", one)
@@ -482,7 +482,7 @@ async def test_cursor_of_another_incarnation(autojump_clock: Any) -> None:
 
 
 async def test_cursor_from_the_future_of_this_incarnation(autojump_clock: Any) -> None:
-    """A cursor that names a number not yet given is no place here: the subscriber gets a Snapshot, not silence."""
+    """A cursor with a number that was not given yet is not a place here: the subscriber gets a Snapshot, and not silence."""
     async with opened() as sessions, sessions.open_subscriber() as one, sessions.open_subscriber() as two:
         await sessions.ensure_running("c", one)
         (first,) = await read_all(one)
@@ -495,7 +495,7 @@ async def test_cursor_from_the_future_of_this_incarnation(autojump_clock: Any) -
 
 @pytest.mark.parametrize("bad", ["", "x", "1.2.3", "1.abc.main.-1", "1.abc.other.1", "1.abc.main.01", "1.abc.main.1\n"], ids=repr)
 async def test_cursor_that_is_none(autojump_clock: Any, bad: str) -> None:
-    """What is no cursor is a ValueError before any side effect."""
+    """A value that is not a cursor is a ValueError before any side effect."""
     async with opened() as sessions, sessions.open_subscriber() as subscriber:
         with pytest.raises(ValueError, match="cursor"):
             await subscriber.subscribe("c", after=bad)
@@ -525,7 +525,7 @@ async def test_subscribe_with_arguments_that_cannot_be(autojump_clock: Any) -> N
 
 
 async def test_batches_give_all_there_is(autojump_clock: Any) -> None:
-    """batches() gives, per wake-up, all there is over all conversations; the same events as one by one."""
+    """batches() gives everything there is, over all conversations, for each wake-up; the events are the same."""
     async with opened() as sessions, sessions.open_subscriber() as one, sessions.open_subscriber() as two:
         for name in "abc":
             await sessions.ensure_running(name, one)
@@ -574,7 +574,7 @@ async def test_cancelled_reads_lose_nothing(autojump_clock: Any) -> None:
 
 
 async def test_watch_is_subscriber_start_and_presence(autojump_clock: Any) -> None:
-    """watch: the agent is up, its info is there, and the events come; the agent goes on after it."""
+    """watch has the agent up and its info ready, and gives its events. The agent continues afterwards."""
     async with opened() as sessions:
         async with sessions.watch("c", viewer="alice") as watch:
             assert watch.info.started
@@ -638,7 +638,7 @@ async def test_debug_channel_when_nobody_listened(autojump_clock: Any) -> None:
 
 
 async def test_commit_before_event(autojump_clock: Any) -> None:
-    """A finished step is committed before its event goes out: whoever hears of a message finds it in the history."""
+    """A finished step is committed before its event goes out: a viewer of the message finds it in the history."""
     store = FaultyStore()
     store.faults.latency["commit"] = 0.1
     async with opened(make_agent(["text", Call("nothing")], "done"), store=store) as sessions, sessions.watch("c") as watch:
@@ -723,7 +723,7 @@ async def test_tool_events(autojump_clock: Any) -> None:
 
 
 async def test_subscriber_after_the_block(autojump_clock: Any) -> None:
-    """A subscriber never ends by itself; when its sessions are gone it raises SessionsClosed."""
+    """A subscriber does not end while its sessions are open. After that it raises SessionsClosed."""
     ended = trio.Event()
 
     async def read() -> None:
@@ -782,7 +782,7 @@ async def test_a_subscriber_is_withdrawn_when_its_block_ends(autojump_clock: Any
 
 
 async def test_a_thousand_conversations_of_a_subscriber_that_never_reads(autojump_clock: Any) -> None:
-    """A subscriber that never reads has bounded memory: one untaken batch for each subscription, and no more."""
+    """A subscriber that never reads has bounded memory: one untaken batch for each subscription."""
     async with opened(policy={"subscriber_events": 10}) as sessions, sessions.open_subscriber() as subscriber:
         for index in range(20):
             await sessions.ensure_running(str(index), subscriber)

@@ -329,6 +329,84 @@ async def test_two_agents_that_ended_before_the_authorizer_answered(autojump_clo
         assert 1 == sum(scope == "bob" for scope, _, _ in verdicts.asked)
 
 
+class SlowOwners(SameScope):
+    """Owners are compared, and a scope that is not quick has its answers late."""
+
+    async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+        await trio.sleep(0 if scope == "alice" else 1)
+        return True
+
+
+async def test_agent_of_somebody_else_that_ended_before_the_authorizer_answered(autojump_clock: Any) -> None:
+    """Whoever does not own the conversation is told nothing of its agent, whatever the authorizer says."""
+    async with (
+        opened(authorizer=SlowOwners()) as sessions,
+        sessions.open_subscriber(scope="mallory") as mallory,
+    ):
+        await mallory.subscribe("c")
+        await ask(sessions, scope="alice")
+        await sessions.stop("c", scope="alice")
+        await trio.sleep(2 * ROUND)
+        await sessions.start("c", scope="alice")
+        await trio.sleep(2 * ROUND)
+
+        assert [] == await read_all(mallory)
+        assert PENDING == mallory.subscriptions
+
+
+async def test_viewer_that_was_enrolled_while_the_authorizer_was_asked(autojump_clock: Any) -> None:
+    """A start with the same subscriber comes first: the late answer changes nothing, and nothing is told twice."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as bob:
+        await bob.subscribe("c")
+        verdicts.authorize = fast_for("alice", verdicts)  # type: ignore[method-assign]  # only bob's answers are slow
+        verdicts.delay = 5.0
+        await ask(sessions, scope="alice")
+        verdicts.delay = 0.0
+        await sessions.ensure_running("c", bob)
+        assert [Snapshot] == kinds_of(await read_all(bob))
+        await trio.sleep(ROUND)
+
+        assert [] == await read_all(bob)
+
+
+async def test_viewer_that_leaves_while_a_round_asks(autojump_clock: Any) -> None:
+    """A subscription that has ended is not asked about any more, and no answer about it counts."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts) as sessions, sessions.open_subscriber(scope="bob") as bob:
+        for number in range(20):
+            await bob.subscribe(f"c{number}")
+        verdicts.asked.clear()
+        verdicts.delay = 2.0
+        await trio.sleep(ROUND)
+        assert 16 == len(verdicts.asked)
+        for number in range(20):
+            await bob.unsubscribe(f"c{number}")
+        await trio.sleep(ROUND)
+
+        assert 16 == len(verdicts.asked)
+        assert {} == bob.subscriptions
+
+
+async def test_agent_id_fun_that_fails_in_a_round(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The viewer waits, and nobody else is harmed; the log says so."""
+    broken = False
+
+    def name(conversation_id: str) -> str:
+        if broken:
+            raise KeyError("no such tenant")
+        return f"agent-{conversation_id}"
+
+    async with opened(authorizer=Verdicts(), agent_id_fun=name) as sessions, sessions.watch("c", scope="bob") as bob:
+        broken = True
+        await trio.sleep(ROUND)
+        broken = False
+        await answer_to(sessions, scope="bob")
+        assert "re: hi" == text_in(await read_all(bob))
+
+    assert ["agent_id_fun failed for a viewer of conversation 'c'; the viewer waits"] == caplog.messages
+
+
 async def test_agent_that_ended_before_the_authorizer_refused(autojump_clock: Any) -> None:
     """A viewer that may not see the agent is told nothing, and neither is one that has unsubscribed."""
     verdicts = Verdicts(without("bob"))

@@ -66,8 +66,8 @@ class ProbeFailed(AssertionError):
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the errors in a group, however deep."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
+        for exception in error.exceptions:
+            yield from leaves(exception)
     else:
         yield error
 
@@ -80,7 +80,7 @@ def hold(probe: Probe, seeds: int = SEEDS, cancels: Callable[[int], list[CancelA
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            what = "; ".join(sorted({f"{type(one).__name__}: {one}"[:200] for one in leaves(error)}))
+            what = "; ".join(sorted({f"{type(leave).__name__}: {leave}"[:200] for leave in leaves(error)}))
             raise ProbeFailed(f"{getattr(probe, '__name__', probe)}, seed {seed}: {what}") from error  # noqa: ASYNC104  # the wrong way, on purpose
 
 
@@ -108,7 +108,7 @@ def config_for(agent: Any = None, latency: float = 0.001, **settings: Any) -> Se
 
 
 async def post_at_the_idle_deadline(simulation: Simulation, rnd: random.Random) -> None:
-    """P1: what is accepted when the idle clock fires is answered, by this very agent."""
+    """A message that is accepted when the idle clock fires is answered, by this very agent."""
     async with open_sessions(config_for(inactivity_timeout=10.0, latency=0)) as sessions:
         agent = (await sessions.start("c")).agent
         await trio.sleep(10 + rnd.choice((0, 0, 0, -0.001, 0.0625)))
@@ -136,7 +136,7 @@ async def post_across_the_idle_deadline(simulation: Simulation, rnd: random.Rand
 
 
 async def agent_leaves_in_time(simulation: Simulation, rnd: random.Random) -> None:
-    """P2b: nothing that keeps an agent from leaving stays behind: after any mix of posts it leaves, at most 1 s late."""
+    """Nothing that keeps an agent from leaving is left: after any mix of posts it leaves, at most 1 s late."""
     async with open_sessions(config_for(inactivity_timeout=10.0, latency=rnd.choice((0, 0.01, 3.0)))) as sessions:
         agent = (await sessions.start("c")).agent
         async with trio.open_nursery() as nursery:
@@ -187,7 +187,7 @@ def poster_cancels(seed: int) -> list[CancelAt]:
 
 
 async def callers_at_once(simulation: Simulation, rnd: random.Random) -> None:
-    """P0: callers at once look and reserve in one step: one boot, one agent, one started=True."""
+    """Callers at once look and reserve in one step: one boot, one agent, one started=True."""
     store, infos = FaultyStore(), []
 
     async def call() -> None:
@@ -201,7 +201,7 @@ async def callers_at_once(simulation: Simulation, rnd: random.Random) -> None:
 
 
 async def first_starter_is_cancelled(simulation: Simulation, rnd: random.Random) -> None:
-    """P4: exactly one call gets started=True, also when the first caller was cancelled; one boot."""
+    """Exactly one call gets started=True, even if the first caller was cancelled; there is one boot."""
     store, flags = FaultyStore(), []
     store.faults.slow("load", 0.05)
 
@@ -411,7 +411,7 @@ CAP = 8
 
 
 async def broadcast_story(simulation: Simulation, rnd: random.Random) -> None:
-    """P9: three agents that come and go, one reader that dozes and is cancelled: no hole that no Gap tells, nothing unbounded."""
+    """Three agents come and go, and one reader dozes and is cancelled: each gap has a Gap, and nothing is unbounded."""
     problems: list[str] = []
 
     def reply(request: Any) -> Any:
@@ -461,7 +461,7 @@ class Reader:
                     batch = list(await batches.__anext__())
                 else:
                     batch = [await self.subscriber.__anext__()]
-                counts = collections.Counter(one.conversation_id for one in batch)
+                counts = collections.Counter(envelope.conversation_id for envelope in batch)
                 if max(counts.values()) > 2 * (CAP + 3):
                     self.problems.append(f"a batch of {counts}")
                 for envelope in batch:
@@ -478,7 +478,7 @@ class Reader:
             self.lagging.discard(name)
             self.last[name] = envelope.seq
         elif isinstance(event, Gap):
-            # An agent of which nothing was read in time begins with a gap over all of it.
+            # An agent whose events were not read in time begins with a gap over all of them.
             if event.first != (last or 0) + 1 or event.last < event.first:
                 self.problems.append(f"{name}: {event} after {last}")
             self.snapshots += last is None
@@ -497,7 +497,7 @@ class Reader:
 
 
 async def noisy_and_quiet(simulation: Simulation, rnd: random.Random) -> None:
-    """P10: a noisy conversation never pushes out a quiet one, and never goes twice before it."""
+    """A noisy conversation never pushes out a quiet one, and is never delivered twice before it."""
     replies = lambda request: ["x", *[Call("no")] * 60] if len(request.messages) < 3 else "done"  # noqa: E731
     async with open_sessions(config_for(Agent(model=ScriptedModel(replies)))) as sessions, sessions.open_subscriber() as subscriber:
         for name in ("noisy", "quiet"):
@@ -514,7 +514,7 @@ async def noisy_and_quiet(simulation: Simulation, rnd: random.Random) -> None:
 
 
 async def cursor_places(simulation: Simulation, rnd: random.Random) -> None:
-    """P10b: whoever goes on after any cursor gets the rest without a hole, while others read the same log."""
+    """A reader who continues after any cursor gets the rest without a gap, while others read the same log."""
     async with open_sessions(
         config_for(Agent(model=ScriptedModel(lambda _: "abcdefghijklmnop", chunk_size=1, chunk_interval=0.01)))
     ) as sessions:
@@ -601,7 +601,7 @@ async def wait_idle_after_post(simulation: Simulation, rnd: random.Random) -> No
 
 
 async def start_after_stop_during_a_post(simulation: Simulation, rnd: random.Random) -> None:
-    """P14: an id is free only when the last submitted write has ended, and a load queues behind it: no conflict, nothing lost."""
+    """An id is free only when the last submitted write has ended, and a load queues after it: no conflict, and nothing is lost."""
     store = FaultyStore()
     store.faults.latency["commit"] = rnd.choice((0.01, 1.0))
     acknowledged: list[str] = []
@@ -648,7 +648,7 @@ async def nothing_is_written_after_the_stop(simulation: Simulation, rnd: random.
 
 
 async def hung_load(simulation: Simulation, rnd: random.Random) -> None:
-    """P21: a boot that hangs, left by all its callers, is ended by start_timeout, and the next start is a new one."""
+    """A boot that hangs, left by all its callers, is ended by start_timeout, and the next start is a new one."""
     store = FaultyStore()
     store.faults.hang("load")
     async with open_sessions(config_for(store=store, policy={"start_timeout": 10.0})) as sessions:
@@ -661,7 +661,7 @@ async def hung_load(simulation: Simulation, rnd: random.Random) -> None:
 
 
 async def interrupts_and_duplicates(simulation: Simulation, rnd: random.Random) -> None:
-    """P24: interrupting posts and duplicates at once: each message once, the cut turn first, the last one completed."""
+    """Interrupting posts and duplicates at once: each message counts once, the first turn is cut, the last one is completed."""
     agent = Agent(model=ScriptedModel(lambda _: "x" * 20, chunk_size=1, chunk_interval=0.01))
     receipts: dict[int, Any] = {}
 
@@ -709,7 +709,7 @@ async def commits_are_in_order(simulation: Simulation, rnd: random.Random) -> No
 
 
 async def failed_write_and_those_behind_it(simulation: Simulation, rnd: random.Random) -> None:
-    """P26: after a failed write the writes behind it fail with it, memory equals the store, and the next post works."""
+    """After a failed write the later writes fail with it, memory equals the store, and the next post works."""
     store = FaultyStore()
     store.faults.latency["commit"] = 0.01
     failed: list[str] = []
@@ -850,7 +850,7 @@ async def story(simulation: Simulation, rnd: random.Random) -> None:
 
 
 def test_callers_at_once() -> None:
-    """The registry is looked at and reserved in one synchronous step."""
+    """The look at the registry and the reservation are one synchronous step."""
     hold(callers_at_once)
 
 
@@ -881,7 +881,7 @@ def test_one_started() -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "shielded", "handle", "child"])
 def test_stop_from_inside(kind: str) -> None:
-    """A stop from inside asks, passes one checkpoint, and returns."""
+    """A stop from inside requests the stop, passes one checkpoint, and returns."""
     hold(stop_from_inside(kind), 30)
 
 
@@ -912,12 +912,12 @@ def test_contexts() -> None:
 
 
 def test_broadcast_story() -> None:
-    """Whatever a reader does, each number comes once, or a Gap tells of it."""
+    """Whatever a reader does, each number comes once, or a Gap covers it."""
     hold(broadcast_story, 30)
 
 
 def test_noisy_and_quiet() -> None:
-    """At most one untaken batch for each subscription, so send_nowait cannot block and nobody is pushed out."""
+    """There is at most one untaken batch for each subscription, so send_nowait cannot block and no conversation is pushed out."""
     hold(noisy_and_quiet, 8)
 
 
@@ -962,7 +962,7 @@ def test_commits_are_in_order() -> None:
 
 
 def test_failed_write_and_those_behind_it() -> None:
-    """Later submitted writes fail with the failed one."""
+    """Later submitted writes fail with the failed write."""
     hold(failed_write_and_those_behind_it)
 
 
@@ -977,7 +977,7 @@ Patch = pytest.MonkeyPatch
 
 
 def no_second_look(patch: Patch) -> None:
-    """The agent closes because the idle clock has fired, without looking what is there now."""
+    """The agent closes because the idle clock has fired, without a second look."""
     fired: set[int] = set()
     plain = _live.LiveAgent._wait
 
@@ -1041,8 +1041,8 @@ def acknowledge_in_the_caller(patch: Patch) -> None:
             raise
         finally:
             if trio.current_effective_deadline() != -math.inf:
-                for one in waiting.pop(id(self), []):
-                    plain_landed(self, *one)
+                for event in waiting.pop(id(self), []):
+                    plain_landed(self, *event)
         return receipt
 
     patch.setattr(_intake.Intake, "_landed", landed)
@@ -1073,7 +1073,7 @@ def except_exception_only_at_the_agent(patch: Patch) -> None:
 
 
 def nothing_is_contained_at_the_agent(patch: Patch) -> None:
-    """What an agent raises goes on into the supervisor nursery."""
+    """An agent's error continues into the supervisor nursery."""
     patch.setattr(_task, "split", lambda error: (None, error))
 
 
@@ -1088,7 +1088,7 @@ def unshielded_services(patch: Patch) -> None:
 
     async def open_service_nursery(scope: Any, *, task_status: Any) -> None:
         async with trio.open_nursery() as nursery:
-            inner = trio.CancelScope()  # not the one that is shielded later: a cancellation of the host reaches it
+            inner = trio.CancelScope()  # not the scope that is shielded later, so a cancellation of the host reaches it
             nursery.start_soon(functools.partial(plain, inner, task_status=task_status))
             with scope:
                 await trio.sleep_forever()
@@ -1133,7 +1133,7 @@ def turn_in_the_agents_context(patch: Patch) -> None:
 
 
 def boot_in_the_callers_context(patch: Patch) -> None:
-    """An agent boots in the context of whoever starts it first."""
+    """An agent boots in the context of the caller who starts it first."""
     plain = _starting.Starter._reserve
 
     class Direct:
@@ -1151,7 +1151,7 @@ def boot_in_the_callers_context(patch: Patch) -> None:
 
 
 def joining_across_a_place(patch: Patch) -> None:
-    """Deltas are joined in the log although somebody stands between them."""
+    """Deltas in the log are joined although a reader's place is between them."""
     patch.setattr(_feed.Feed, "_sealed", property(lambda self: 0, lambda self, value: None))
 
 
@@ -1160,7 +1160,7 @@ def no_gap(patch: Patch) -> None:
     plain = _subscription.Subscription._lagged
 
     def lagged(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return tuple(one for one in plain(self, *args, **kwargs) if not isinstance(one.event, Gap))
+        return tuple(envelope for envelope in plain(self, *args, **kwargs) if not isinstance(envelope.event, Gap))
 
     patch.setattr(_subscription.Subscription, "_lagged", lagged)
 
@@ -1188,11 +1188,11 @@ def shutdown_is_lost_in_the_gap(patch: Patch) -> None:
 
 
 def one_bounded_channel(patch: Patch) -> None:
-    """All conversations of a subscriber share one bounded channel; what does not fit is dropped."""
+    """All conversations of a subscriber share one bounded channel, and what does not fit is dropped."""
     plain = _subscription.Subscription.announce
 
     def announce(self: Any) -> None:
-        if self._announce.__self__.statistics().current_buffer_used < 1:
+        if self._mailbox.announce.__self__.statistics().current_buffer_used < 1:
             plain(self)
 
     patch.setattr(_subscription.Subscription, "announce", announce)
@@ -1267,7 +1267,7 @@ def writes_side_by_side(patch: Patch) -> None:
 
 
 def writes_behind_a_failed_one_go_on(patch: Patch) -> None:
-    """A write behind a failed one is tried all the same, with the revision that it was given."""
+    """A write after a failed one is tried, with the revision that it was given."""
 
     async def work(self: Any, conversation_id: str, queue: Any) -> None:
         try:

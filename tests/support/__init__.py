@@ -1,1 +1,1 @@
-"""What several folders of tests use: fakes, kits, readers."""
+"""Fakes, kits and readers that several folders of tests use."""

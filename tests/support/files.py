@@ -1,4 +1,4 @@
-"""A backend in memory that does what a test tells it to: fail, hang, and say what it was asked."""
+"""A backend of files in memory that does what a test tells it to: it fails, hangs, and records what it was asked."""
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
@@ -11,7 +11,7 @@ from trio_sagents.files import FileConflict, FileRecord, MemoryFiles
 
 
 class Broken(RuntimeError):
-    """What a host's backend raises."""
+    """The error that a host's backend raises."""
 
 
 @attrs.define(eq=False)
@@ -19,16 +19,16 @@ class Faults:
     """What goes wrong next, by method."""
 
     failing: dict[str, int] = attrs.field(factory=dict)
-    """How many calls fail before they do anything."""
+    """How many calls fail before they have any effect."""
     failing_late: dict[str, int] = attrs.field(factory=dict)
-    """How many calls fail after they have done all."""
+    """How many calls fail after they have had their effect."""
     hanging: dict[str, trio.Event] = attrs.field(factory=dict)
-    """What calls wait for before they do anything."""
+    """What calls wait for before they have any effect."""
     error: Exception = attrs.field(factory=lambda: Broken("the canary of the backend"))
 
 
 class FaultyFiles(MemoryFiles):
-    """`MemoryFiles`, with faults and a log of (method, path)."""
+    """`MemoryFiles` with planned faults and a log of (method, path)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,13 +85,13 @@ class FaultyFiles(MemoryFiles):
 
 
 class SharedFiles(FaultyFiles):
-    """`FaultyFiles` that others change, too: it compares before it replaces or deletes, as `ComparingFiles` says."""
+    """`FaultyFiles` that others change as well. It compares before it replaces or deletes, as `ComparingFiles` says."""
 
     meanwhile: Callable[[], None] | None = None
-    """What somebody else does just before the next comparison; once."""
+    """What somebody else does just before the next comparison, once."""
 
     def put(self, path: str, content: str | None, *scope: str) -> None:
-        """Be somebody else: store a content, or delete the file."""
+        """Act as somebody else: store a content, or delete the file."""
         files = self._scopes.setdefault(scope or ("s",), {})
         if content is None:
             del files[path]

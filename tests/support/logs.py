@@ -1,4 +1,4 @@
-"""The library's log, in stories whose crashes are part of them."""
+"""The library's log, in stories that contain crashes on purpose."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ _LOG = logging.getLogger("trio_sagents")
 
 @contextmanager
 def quiet_log() -> Iterator[None]:
-    """Log nothing of the library in the block; behind it the level is what it was: other tests read the log."""
+    """Log nothing of the library in the block. The level is restored after the block, because other tests read the log."""
     level = _LOG.level
     _LOG.setLevel(logging.CRITICAL + 1)
     try:

@@ -1,4 +1,4 @@
-"""Small helpers for the scenarios of the middleware."""
+"""Helpers for the scenarios of the middleware."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -15,14 +15,14 @@ from trio_sagents.testing import ScriptedModel
 
 @attrs.define(eq=False)
 class StrictModel:
-    """A scripted model that refuses what a provider would refuse, and says what each answer cost."""
+    """A scripted model that refuses what a provider would refuse, and reports the usage of each answer."""
 
     replies: Any
     usage: Usage | None = None
     name: str = "scripted"
     chunk_interval: float = 0.0
     finish: str | None = None
-    """Why it says that it stopped; None is what the script says."""
+    """The stop reason that every answer gets; None keeps the script's."""
     _inner: ScriptedModel = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -46,20 +46,20 @@ class StrictModel:
 
 
 def agent_with(*middleware: Any, replies: Any = None, usage: Usage | None = None, tools: Sequence[Any] = (), **settings: Any) -> Agent:
-    """Return an agent with a strict scripted model; without replies it answers "ok"."""
+    """Return an agent with a strict scripted model. Without replies the model answers "ok"."""
     model = settings.pop("model", None) or StrictModel((lambda request: "ok") if replies is None else replies, usage)
     return Agent(model=model, middleware=middleware, tools=tools, **settings)
 
 
 @asynccontextmanager
 async def on_file(path: Path, agent: Agent, **settings: Any) -> AsyncIterator[Sessions]:
-    """Open sessions on a SQLite file; leave the block, and what is in the file is all that is left."""
+    """Open sessions on a SQLite file. After the block, only the contents of the file are left."""
     async with opened(agent, store=SqliteStore(path), **settings) as sessions:
         yield sessions
 
 
 def asked(agent: Agent) -> list[ModelRequest]:
-    """Return what the agent's model was asked."""
+    """Return the requests that the agent's model got."""
     requests: list[ModelRequest] = agent.model.requests  # type: ignore[attr-defined]  # a StrictModel
     return requests
 
@@ -67,13 +67,13 @@ def asked(agent: Agent) -> list[ModelRequest]:
 def texts(request: ModelRequest) -> list[tuple[str, str]]:
     """Return (role, text) of each message of a request."""
     return [
-        (one.role, one.text or " ".join([*(call.name for call in one.calls), *(result.content for result in one.results)]))
-        for one in request.messages
+        (message.role, message.text or " ".join([*(call.name for call in message.calls), *(result.content for result in message.results)]))
+        for message in request.messages
     ]
 
 
 async def events_of(sessions: Sessions, *words: str, channel: Any = "main") -> list[Any]:
-    """Post these words one after the other, and return all events."""
+    """Post these texts one after the other, and return all events."""
     async with sessions.open_subscriber() as subscriber:
         await subscriber.subscribe("c", channel=channel)
         for text in words:

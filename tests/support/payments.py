@@ -107,7 +107,7 @@ async def decide(sessions: Sessions, *decisions: Any, **settings: Any) -> TurnOu
 
 async def results_of(sessions: Sessions) -> list[tuple[str, str, str]]:
     """Return (tool, status, text) of each result."""
-    return [(one.name, one.status, one.content) for message in (await state_of(sessions)).messages for one in message.results]
+    return [(result.name, result.status, result.content) for message in (await state_of(sessions)).messages for result in message.results]
 
 
 async def loads_again(sessions: Sessions) -> None:

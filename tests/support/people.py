@@ -1,4 +1,4 @@
-"""A conversation over several lives of its process, and what its tools did in all of them."""
+"""A conversation over several lives of its process, and the effects of its tools in all of these lives."""
 
 import contextlib
 import datetime
@@ -42,27 +42,27 @@ from trio_sagents.testing.machines import lockstep_threads
 
 Meanwhile = Literal["awake", "asleep", "stopped", "restarted", "crashed"]
 MEANWHILE: Sequence[Meanwhile] = ("awake", "asleep", "stopped", "restarted", "crashed")
-"""What becomes of the agent between a question and its answer."""
+"""What happens to the agent between a question and its answer."""
 IDLE = 300.0
-"""Seconds after which an agent leaves."""
+"""Seconds after which an idle agent leaves."""
 CONVERSATION = "c"
 BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
-"""When the virtual clock begins, for tests that use `instants`."""
+"""The instant at which the virtual clock begins, for tests that use `instants`."""
 
 
 @attrs.define(eq=False)
 class Effects:
-    """What tools did, over all lives: the outside world, which no crash undoes."""
+    """The effects of tools, over all lives. They stand for the outside world, which no crash undoes."""
 
     done: list[tuple[str, Mapping[str, Any]]] = attrs.field(factory=list)
-    """(tool, arguments), in order."""
+    """(tool, arguments) of each run, in order."""
     keys: list[str] = attrs.field(factory=list)
-    """The idempotency key of each."""
+    """The idempotency key of each run."""
     gates: dict[str, trio.Event] = attrs.field(factory=dict)
-    """By tool: what its function waits for, once its effect is there."""
+    """By tool: what its function waits for after its effect."""
 
     def tool(self, name: str, answer: Any = None) -> Any:
-        """Return a tool function `name(amount: int)`, which notes that it ran."""
+        """Return a tool function `name(amount: int)` that records each run."""
 
         async def function(amount: int, context: ToolContext) -> str:
             self.done.append((name, {"amount": amount}))
@@ -88,14 +88,14 @@ class Effects:
 
 @attrs.define(eq=False)
 class WatchedStore:
-    """A `ConversationStore` of a host's around a real one: keeps what was committed, and fails as planned."""
+    """A host's `ConversationStore` around a real store. It keeps what was committed, and fails as planned."""
 
     inner: Any
     commits: list[Commit] = attrs.field(factory=list)
     on_commit: Callable[[Commit], None] = lambda _: None
-    """Called when a commit has had its effect."""
+    """Called after the effect of each commit."""
     before_commit: Callable[[Commit], BaseException | None] = lambda _: None
-    """Called before its effect; what it returns is raised."""
+    """Called before the effect of each commit. If it returns an error, the commit raises that error."""
     delay: float = 0.0
 
     @contextlib.asynccontextmanager
@@ -131,7 +131,7 @@ class World:
     """One store and one agent, in one process after the other.
 
     Args:
-        agent: what answers; a function makes one anew for each process.
+        agent: what answers; a function makes a new one for each process.
         backend: the store; None is one in memory.
         settings: of `SessionConfig`; `policy` may be a dict.
     """
@@ -162,25 +162,25 @@ class World:
     # ── lives
 
     async def restart(self) -> None:
-        """Leave the process in order, and begin another."""
+        """End the process in order, and begin another."""
         await self._stack.aclose()
         await self._begin()
 
     async def restart_with(self, meanwhile: Callable[[], None]) -> None:
-        """Leave the process in order, do something to its store, and begin another."""
+        """End the process in order, do something to its store, and begin another process."""
         await self._stack.aclose()
         meanwhile()
         await self._begin()
 
     async def crash(self) -> None:
-        """Die, and begin another process with what is stored at this moment: what the dying one still stores is lost."""
+        """Crash, and begin another process with what is stored at this moment. Whatever the crashed process still stores is lost."""
         self.backend, old = self.backend.clone(), self._stack
         self._stack = contextlib.AsyncExitStack()
         await old.aclose()
         await self._begin()
 
     async def pass_time(self, how: Meanwhile) -> None:
-        """Let happen what happens between a question and its answer."""
+        """Let happen what the test plans between a question and its answer."""
         match how:
             case "awake":
                 await trio.sleep(1)
@@ -202,11 +202,11 @@ class World:
         return await receipt.wait()
 
     async def ask(self, text: str = "go", **more: Any) -> Interrupt:
-        """Post what leads to an interrupt, and return it."""
+        """Post a message that leads to an interrupt, and return the interrupt."""
         return interrupt_in(await self.post(text, **more))
 
     async def resume(self, *decisions: Any, **more: Any) -> Receipt:
-        """Decide."""
+        """Resume with these decisions."""
         return await self.sessions.resume(CONVERSATION, decisions, **{"scope": self.scope, **more})
 
     async def decide(self, *decisions: Any, **more: Any) -> TurnOutcome:
@@ -220,34 +220,36 @@ class World:
     # ── looking
 
     async def handle(self) -> AgentHandle:
-        """Return the agent; it is started where it sleeps."""
+        """Return the agent. If it sleeps, start it."""
         return (await self.sessions.start(CONVERSATION, scope=self.scope)).agent
 
     async def messages(self) -> Sequence[Message]:
-        """Return the history; the agent is started where it sleeps."""
+        """Return the history. If the agent sleeps, start it."""
         return (await (await self.handle()).state()).messages
 
     async def interrupt(self) -> Interrupt | None:
-        """Return what waits."""
+        """Return the pending interrupt."""
         await self.handle()
         return (await self.sessions.agent_info(CONVERSATION, scope=self.scope)).interrupt
 
     async def results(self) -> Mapping[str, tuple[str, str]]:
-        """Return (status, text) of the results, by the name of the tool; of several calls of a tool the last."""
-        return {one.name: (one.status, one.content) for message in await self.messages() for one in message.results}
+        """Return (status, text) of the results, by the name of the tool. Of several calls of a tool, the last one counts."""
+        return {result.name: (result.status, result.content) for message in await self.messages() for result in message.results}
 
     async def records(self) -> Sequence[DecisionRecord]:
-        """Return what was ever decided, in the order of the history."""
-        found = [one for message in await self.messages() if message.role == "tool" for one in message.metadata.get("decisions", ())]
-        return [DecisionRecord(**one) for one in found]
+        """Return all decisions on record, in the order of the history."""
+        found = [
+            decision for message in await self.messages() if message.role == "tool" for decision in message.metadata.get("decisions", ())
+        ]
+        return [DecisionRecord(**fields) for fields in found]
 
     def stored_state(self) -> dict[str, Any]:
-        """Return the state as it is in the store, beside the history."""
+        """Return the stored state, without the history."""
         return state_in(self.backend)
 
 
 def state_in(backend: Backend) -> dict[str, Any]:
-    """Return the state of the conversation in a store, beside the history."""
+    """Return the state of the conversation in a store, without the history."""
     if isinstance(backend, SqliteBackend):
         with backend._connect() as connection:
             found = connection.execute("SELECT name, body FROM state").fetchall()
@@ -257,7 +259,7 @@ def state_in(backend: Backend) -> dict[str, Any]:
 
 
 def forge(backend: Backend, **state: Any) -> None:
-    """Change the stored state, as whoever can write to the store could; the store is not open meanwhile."""
+    """Change the stored state, as an attacker who can write to the store could. The store is not open meanwhile."""
     for name, value in state.items():
         if isinstance(backend, SqliteBackend):
             with contextlib.closing(sqlite3.connect(backend.path)) as connection, connection:
@@ -293,13 +295,13 @@ def gated(effects: Effects, *names: str, **settings: Any) -> Approvals:
 
 
 def interrupt_in(outcome: TurnOutcome) -> Interrupt:
-    """Return the interrupt of an outcome that is one."""
+    """Return the interrupt of an outcome, which must be an interrupt."""
     assert isinstance(outcome, Interrupted), outcome
     return outcome.interrupt
 
 
 def call_of(interrupt: Interrupt, name: str, number: int = 0) -> PendingCall:
-    """Return a waiting call of a tool."""
+    """Return the pending call of a tool."""
     return [call for call in interrupt.calls if call.name == name][number]
 
 
@@ -310,12 +312,13 @@ def text_of(outcome: TurnOutcome) -> str:
 
 
 def statuses(envelopes: Iterable[Any]) -> list[str]:
-    """Return the statuses that were told, in order."""
-    return [one.event.status.value for one in envelopes if isinstance(one.event, StatusChanged)]
+    """Return the published statuses, in order."""
+    return [envelope.event.status.value for envelope in envelopes if isinstance(envelope.event, StatusChanged)]
 
 
 async def decide_while(world: World, meanwhile: Any) -> Any:
-    """Decide; while the decision is on its way to the store do something else; return the outcome of the turn that it let go on."""
+    """Decide, and do something else while the decision is on its way to the store. Return the outcome of the turn that the decision
+    continues."""
     (call,) = (await world.ask()).calls
     world.store.delay = 1.0
     outcomes: list[Any] = []

@@ -111,7 +111,7 @@ class Target:
         return self.name.rpartition(".")[2]
 
     def get(self) -> Any:
-        """Return what the name stands for; raises `NotPlantable` as `owner` does."""
+        """Return the object of that name; raises `NotPlantable` as `owner` does."""
         return getattr(self.owner(), self.attribute)
 
     def replace(self, new: Any) -> None:

@@ -1,4 +1,4 @@
-"""The plain model of one conversation: what was committed, and what every history must look like. No Trio, no library code."""
+"""The plain model of one conversation: what was committed, and the shape of every history. No Trio, no library code."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,22 @@ Record = Mapping[str, Any]
 
 
 class Violation(AssertionError):
-    """A promise was broken; the message names the invariant."""
+    """A promise was broken. The message names the invariant."""
 
 
 def check(condition: object, invariant: str, what: str) -> None:
-    """Raise where an invariant does not hold."""
+    """Raise `Violation` if an invariant does not hold."""
     if not condition:
         raise Violation(f"{invariant}: {what}")
 
 
 def plain(value: object) -> Any:
-    """Return a JSON value as JSON has it: lists for tuples, dicts for mappings."""
-    return json.loads(json.dumps(value, default=lambda one: dict(one) if isinstance(one, Mapping) else list(one)))
+    """Return a value as JSON has it: lists for tuples, dicts for mappings."""
+    return json.loads(json.dumps(value, default=lambda value: dict(value) if isinstance(value, Mapping) else list(value)))
 
 
 @attrs.define
-class Book:
+class ExpectedConversation:
     """One conversation, as its commits tell."""
 
     conversation_id: str
@@ -39,17 +39,17 @@ class Book:
     """Row id to message id."""
     draft: Record | None = None
     since_end: int = 0
-    """Messages accepted since a turn ended."""
+    """Messages that were accepted since the last turn ended."""
     last_change: float = 0.0
-    """When the last commit that is an activity was made: on the virtual clock."""
+    """When the last commit that counts as activity was made, on the virtual clock."""
 
     @property
     def is_stored(self) -> bool:
-        """Whether there is anything."""
+        """Whether anything is stored."""
         return self.revision > 0
 
     def apply(self, commit: Any, now: float | None) -> None:
-        """Write one commit down, as the store says it did; at `now`, or None where nobody hears of it."""
+        """Record one commit, as the store reports it; at `now`, or None if nobody is told of it."""
         check(commit.revision == self.revision + 1, "I10", f"revision {commit.revision} follows {self.revision}")
         if self.is_stored:
             check(commit.epoch == self.epoch, "I10", f"a commit of epoch {commit.epoch} landed at epoch {self.epoch}")
@@ -84,16 +84,16 @@ class Book:
         turns: list[str] = []
         for record in self.history:
             message_id = record["message_id"]
-            check(message_id not in ids, "I8", f"message {message_id} stands twice in the history")
+            check(message_id not in ids, "I8", f"message {message_id} is in the history twice")
             check(message_id not in self.queue, "I15", f"message {message_id} is in the history and in the queue")
             ids.add(message_id)
             turn_id = record["turn_id"]
             if turn_id is not None and (not turns or turns[-1] != turn_id):
-                check(turn_id not in turns, "I9", f"something of turn {turn_id} stands behind a later turn")
+                check(turn_id not in turns, "I9", f"a message of turn {turn_id} comes after a later turn")
                 turns.append(turn_id)
             for part in record["parts"]:
                 if part["type"] == "tool_call":
-                    check(part["call_id"] not in calls, "I8", f"the call {part['call_id']} stands twice")
+                    check(part["call_id"] not in calls, "I8", f"the call {part['call_id']} is there twice")
                     calls[part["call_id"]] = False
                 if part["type"] == "tool_result":
                     check(calls.get(part["call_id"]) is False, "I8", f"a result for {part['call_id']}, which is not open")
@@ -104,7 +104,7 @@ class Book:
         missing = {record["message_id"] for record in self.history if _is_visible(record)} - shown
         check(not missing, "I12", f"messages without rows: {missing}")
         if is_whole:
-            check(all(calls.values()), "I8", f"open calls while no turn runs: {[one for one in calls if not calls[one]]}")
+            check(all(calls.values()), "I8", f"open calls while no turn runs: {[call for call in calls if not calls[call]]}")
             last = self.history[-1] if self.history else None
             check(
                 last is None or (last["role"] == "assistant" and last["stop_reason"] != "tool_calls"),
@@ -113,9 +113,9 @@ class Book:
             )
 
     def answer_to(self, message_id: str) -> Record | None:
-        """Return the assistant message that ends the turn which took a message; None while there is none."""
-        turn_id = next((one["turn_id"] for one in self.history if one["message_id"] == message_id), None)
-        of_turn = [one for one in self.history if one["turn_id"] == turn_id] if turn_id is not None else []
+        """Return the assistant message that ends the turn which took a message; None if there is none yet."""
+        turn_id = next((message["turn_id"] for message in self.history if message["message_id"] == message_id), None)
+        of_turn = [message for message in self.history if message["turn_id"] == turn_id] if turn_id is not None else []
         last = of_turn[-1] if of_turn else None
         return last if last is not None and last["role"] == "assistant" and last["stop_reason"] != "tool_calls" else None
 
@@ -131,7 +131,7 @@ def _is_visible(record: Record) -> bool:
 
 
 def check_request(messages: Sequence[Any]) -> None:
-    """Check that a provider would take this history: each call answered right behind it, a user or a tool last."""
+    """Check that a provider would accept this history: each call is answered right after it, and a user or a tool message comes last."""
     open_calls: set[str] = set()
     for message in messages:
         if message.role == "tool":

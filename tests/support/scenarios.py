@@ -1,4 +1,4 @@
-"""Fakes and small helpers for the scenarios. They use public names only."""
+"""Fakes and helpers for the scenarios. They use public names only."""
 
 import copy
 import datetime
@@ -33,6 +33,7 @@ from trio_sagents import (
     Sessions,
     Snapshot,
     State,
+    StateRestored,
     StoredState,
     Subscriber,
     TextDelta,
@@ -46,17 +47,17 @@ NEVER = math.inf
 
 
 def said(request: ModelRequest) -> str:
-    """Return the last thing a person said."""
+    """Return the last text that a person posted."""
     return next(message.text for message in reversed(request.messages) if message.role == "user")
 
 
 def echo(request: ModelRequest) -> str:
-    """Answer "re: <what was said>"."""
+    """Answer "re: " and the posted text."""
     return f"re: {said(request)}"
 
 
 def make_agent(*replies: Any, tools: Sequence[Any] = (), chunk_size: int = 4, chunk_interval: float = 0.0, **settings: Any) -> Agent:
-    """Return an agent with scripted replies; without any it echoes."""
+    """Return an agent with scripted replies. Without replies it echoes."""
     model = ScriptedModel(list(replies) if replies else echo, chunk_size=chunk_size, chunk_interval=chunk_interval)
     return Agent(model=model, tools=tools, **settings)
 
@@ -69,7 +70,7 @@ def slow_agent(text: str = "x" * 100, *, seconds: float = 100.0, **settings: Any
 
 @attrs.define(eq=False)
 class Router:
-    """A router and factory in one, which keeps what it was given, and can wait or fail at either stage."""
+    """A router and factory in one. It keeps what it was given, and can wait or fail at either stage."""
 
     agent: Any = attrs.field(factory=make_agent)
     opts: SessionOpts | None = None
@@ -98,7 +99,7 @@ class Router:
 
 
 class StuckRouter(Router):
-    """A factory whose first agent never comes, and which takes 100 seconds to hear that it is not wanted any more."""
+    """A factory whose first agent never comes, and which takes 100 seconds to react to its cancellation."""
 
     async def create_agent(self, agent_id: str, config: Any) -> Any:
         if self.built:
@@ -113,28 +114,28 @@ class StuckRouter(Router):
 
 @attrs.define(eq=False)
 class Faults:
-    """Makes the n-th call of a method fail, hang or take its time, before or after its effect. Calls count from 1."""
+    """Makes the n-th call of a method fail, hang or take some time, before or after its effect. Calls count from 1."""
 
     calls: Counter[str] = attrs.field(factory=Counter)
     latency: dict[str, float] = attrs.field(factory=dict)
     planned: dict[tuple[str, int], tuple[str, Any]] = attrs.field(factory=dict)
     every: dict[str, BaseException] = attrs.field(factory=dict)
-    """Method to what every call of it raises, before any effect."""
+    """Method to the error that every call of it raises, before any effect."""
 
     def fail(self, method: str, n: int = 1, error: BaseException | None = None, *, after: bool = False) -> None:
-        """Have the n-th call from now on raise."""
+        """Make the n-th call from now on raise."""
         self.planned[method, self.calls[method] + n] = ("after" if after else "before", error or OSError("the disk is full"))
 
     def hang(self, method: str, n: int = 1) -> None:
-        """Have the n-th call from now on wait for ever."""
+        """Make the n-th call from now on wait for ever."""
         self.planned[method, self.calls[method] + n] = ("hang", None)
 
     def slow(self, method: str, seconds: float, n: int = 1) -> None:
-        """Have the n-th call from now on take that long, before its effect."""
+        """Make the n-th call from now on take that long, before its effect."""
         self.planned[method, self.calls[method] + n] = ("slow", seconds)
 
     async def call(self, method: str, effect: Callable[[], Any]) -> Any:
-        """Pass through what is planned, and have the effect."""
+        """Carry out the planned faults, and have the effect."""
         self.calls[method] += 1
         how, what = self.planned.get((method, self.calls[method]), ("", None))
         await trio.sleep(self.latency.get(method, 0.0) + (what if how == "slow" else 0.0))
@@ -153,13 +154,13 @@ class Faults:
 
 
 class FaultyStore:
-    """A `ConversationStore` of a host's: a `MemoryStore` behind planned faults."""
+    """A host's `ConversationStore`: a `MemoryStore` behind planned faults."""
 
     def __init__(self, inner: MemoryStore | None = None) -> None:
         self.inner = inner or MemoryStore()
         self.faults = Faults()
         self.commits: list[Commit] = []
-        """Those that had their effect."""
+        """The commits that had their effect."""
 
     async def load(self, scope: Any, conversation_id: str) -> Conversation | None:
         return await self.faults.call("load", lambda: self.inner.load(scope, conversation_id))
@@ -183,7 +184,7 @@ class FaultyStore:
 
 
 class DictStates:
-    """A host's own `AgentPersistence`: a dict."""
+    """A host's own `AgentPersistence`, made of a dict."""
 
     def __init__(self) -> None:
         self.rows: dict[str, StoredState] = {}
@@ -215,7 +216,7 @@ class DictStates:
 
 
 class DictRows:
-    """A host's own `DisplayMessagePersistence`: a dict, idempotent by row id."""
+    """A host's own `DisplayMessagePersistence`, made of a dict, idempotent by row id."""
 
     def __init__(self) -> None:
         self.rows: dict[str, DisplayMessage] = {}
@@ -246,7 +247,7 @@ NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 class Verdicts:
-    """An `Authorizer` of a host's: allows what `allow` says, and keeps what it was asked."""
+    """A host's `Authorizer`: it allows what `allow` says, and keeps what it was asked."""
 
     def __init__(self, allow: Callable[[Any, str, str], bool] = lambda scope, conversation_id, action: True, delay: float = 0.0) -> None:
         self.allow = allow
@@ -260,7 +261,7 @@ class Verdicts:
 
 
 def make_config(router: Any = None, *, policy: Mapping[str, Any] | None = None, **settings: Any) -> SessionConfig:
-    """Return a config; `router` may be an agent, and agents do not leave by themselves unless the test says so."""
+    """Return a config. `router` may be an agent. Agents do not leave by themselves unless the test says so."""
     if router is None or isinstance(router, Agent):
         router = Router(router or make_agent())
     settings.setdefault("inactivity_timeout", NEVER)
@@ -269,7 +270,7 @@ def make_config(router: Any = None, *, policy: Mapping[str, Any] | None = None, 
 
 @asynccontextmanager
 async def opened(router: Any = None, **settings: Any) -> AsyncIterator[Sessions]:
-    """Open sessions, and see that nothing of them is left running."""
+    """Open sessions, and check that nothing of them keeps running."""
     before = tasks_living()
     async with open_sessions(make_config(router, **settings)) as sessions:
         yield sessions
@@ -295,7 +296,7 @@ async def answer_to(sessions: Sessions, text: str = "hi", conversation_id: str =
 
 
 async def state_of(sessions: Sessions, conversation_id: str = "c", **settings: Any) -> State:
-    """Return the committed state of an agent; it is started where it is not up."""
+    """Return the committed state of an agent. If the agent is not up, start it."""
     info = await sessions.start(conversation_id, **settings)
     return await info.agent.state()
 
@@ -304,12 +305,13 @@ async def transcript(sessions: Sessions, conversation_id: str = "c", **settings:
     """Return (role, text, stop reason) of each message."""
     state = await state_of(sessions, conversation_id, **settings)
     return [
-        (message.role, message.text or " ".join(one.content for one in message.results), message.stop_reason) for message in state.messages
+        (message.role, message.text or " ".join(result.content for result in message.results), message.stop_reason)
+        for message in state.messages
     ]
 
 
 async def read_until(subscriber: Subscriber, *kinds: type, count: int = 1) -> list[Envelope]:
-    """Read until `count` events of one of these kinds came, the last one included."""
+    """Read until `count` events of these kinds have come, the last one included."""
     envelopes: list[Envelope] = []
     while count:
         envelopes.append(await subscriber.__anext__())
@@ -318,7 +320,7 @@ async def read_until(subscriber: Subscriber, *kinds: type, count: int = 1) -> li
 
 
 async def read_all(subscriber: Subscriber) -> list[Envelope]:
-    """Read all there is: until everybody waits, not for a time, which a busy machine may spend elsewhere."""
+    """Read all that there is: until every task waits, and not for a time, because a busy machine may spend that time elsewhere."""
     envelopes: list[Envelope] = []
 
     async def read() -> None:
@@ -343,11 +345,13 @@ def of_kind(envelopes: Sequence[Envelope], *kinds: type) -> list[Any]:
 
 
 def check_no_hole(envelopes: Sequence[Envelope]) -> None:
-    """See that the numbers of one conversation's events have no hole, from its snapshot on."""
+    """Check that the numbers of one conversation's events have no gap, from its snapshot on."""
     last: int | None = None
     for envelope in envelopes:
         if isinstance(envelope.event, Snapshot):
             last = envelope.seq
+            continue
+        if isinstance(envelope.event, StateRestored):
             continue
         assert last is not None, f"{envelope.event} came before any snapshot"
         assert last + 1 == envelope.first_seq, f"a hole before {envelope}"

@@ -1,4 +1,4 @@
-"""The stores under the machine: one that fails on demand and keeps the books, and ways to look into the real ones."""
+"""The stores under the machines: one that fails on demand and keeps a model of its contents, and ways to look into the real stores."""
 
 import contextlib
 import copy
@@ -12,18 +12,18 @@ from typing import Any, Literal, Protocol
 import attrs
 import trio
 
-from tests.support.records import Book, Record, Violation, check, plain
+from tests.support.records import ExpectedConversation, Record, Violation, check, plain
 from trio_sagents import MemoryStore, PersistenceError, SqliteStore
 from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage, Owner
 
 Fault = Literal["before", "after", "slow", "late"]
 SLOW = {"slow": 0.5, "late": 8.0}
-"""Virtual seconds of a slow commit; the longer one is over `settle_timeout`."""
+"""Virtual seconds of a slow commit; the longer one exceeds `settle_timeout`."""
 
 
 @attrs.frozen
 class Picture:
-    """What a store has of one conversation, read past all of its own code."""
+    """What a store has of one conversation, read without any of the store's own code."""
 
     owner: Owner
     epoch: int
@@ -34,16 +34,16 @@ class Picture:
     rows: dict[str, str]
 
 
-def book_of(conversation_id: str, picture: Picture) -> Book:
-    """Return the book of a conversation as it is found."""
+def expected_of(conversation_id: str, picture: Picture) -> ExpectedConversation:
+    """Return the model of a conversation that is stored already."""
     queue = {record["message_id"]: record for record in picture.queue}
-    return Book(
+    return ExpectedConversation(
         conversation_id, picture.owner, picture.epoch, picture.revision, picture.history, queue, dict(picture.ids), dict(picture.rows)
     )
 
 
 class Backend(Protocol):
-    """A real store, and how to look into it."""
+    """A real store, and a way to look into it."""
 
     store: Any
 
@@ -55,7 +55,7 @@ class Backend(Protocol):
 
 
 class MemoryBackend:
-    """MemoryStore."""
+    """A `MemoryStore`."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -78,7 +78,7 @@ class MemoryBackend:
 
 
 class SqliteBackend:
-    """SqliteStore, on a file of its own."""
+    """A `SqliteStore`, on a file of its own."""
 
     def __init__(self, folder: Path, number: int = 0) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ class SqliteBackend:
             connection.close()
 
     def look(self, conversation_id: str) -> Picture | None:
-        """Read the file through a connection of our own."""
+        """Read the file through a separate connection."""
         if not self.path.exists():
             return None
         with self._connect() as connection:
@@ -124,20 +124,20 @@ class SqliteBackend:
 
 
 class WatchedStore:
-    """A `ConversationStore` around a real one: fails and dawdles as armed, and writes down what was stored."""
+    """A host's `ConversationStore` around a real store. It fails and delays as armed, and records what was stored."""
 
     checks_owner: Literal[True] = True
 
-    def __init__(self, backend: Backend, books: dict[str, Book]) -> None:
+    def __init__(self, backend: Backend, expectations: dict[str, ExpectedConversation]) -> None:
         self.backend = backend
-        self.books = books
+        self.expectations = expectations
         self.armed: dict[str, list[Fault | None]] = {}
         """By conversation: what happens to its next commits, in order; None is nothing."""
         self.armed_loads: dict[str, int] = {}
         self.faults = 0
         """How many faults have struck."""
         self.lies = 0
-        """How many of them were told of a commit that was done."""
+        """How many of these faults were reported for a commit that was done."""
         self.dawdled = 0
         """How many commits took so long that others may have given up."""
         self.busy = 0
@@ -145,13 +145,13 @@ class WatchedStore:
         self.violations: list[Violation] = []
         self._pictures: dict[str, tuple[tuple[int, int], Picture]] = {}
 
-    def book(self, conversation_id: str) -> Book:
-        """Return the book of a conversation."""
-        return self.books.setdefault(conversation_id, Book(conversation_id))
+    def expected(self, conversation_id: str) -> ExpectedConversation:
+        """Return the model of a conversation."""
+        return self.expectations.setdefault(conversation_id, ExpectedConversation(conversation_id))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Open the real one."""
+        """Open the real store."""
         opening = getattr(self.backend.store, "open", None)
         if opening is None:
             yield
@@ -160,7 +160,7 @@ class WatchedStore:
                 yield
 
     async def load(self, scope: Any, conversation_id: str, **inside: Any) -> Conversation | None:
-        """Load, with whatever an `OwnedStore` is given besides; a load that is armed fails."""
+        """Load, with the further arguments of an `OwnedStore`; a load that is armed fails."""
         if self.armed_loads.get(conversation_id, 0):
             self.armed_loads[conversation_id] -= 1
             self.faults += 1
@@ -170,17 +170,19 @@ class WatchedStore:
         try:
             found: Conversation | None = await self.backend.store.load(scope, conversation_id, **inside)
             if found is not None:
-                book = self.book(conversation_id)
-                self._note(lambda: check(found.epoch == book.epoch + 1, "I10", f"a load gave epoch {found.epoch} after {book.epoch}"))
-                self._note(lambda: check(plain(found.messages) == book.history, "I11", "a load gave another history"))
-                self._note(lambda: check(plain(found.queue) == list(book.queue.values()), "I15", "a load gave another queue"))
-                book.epoch = found.epoch
+                expected = self.expected(conversation_id)
+                self._note(
+                    lambda: check(found.epoch == expected.epoch + 1, "I10", f"a load gave epoch {found.epoch} after {expected.epoch}")
+                )
+                self._note(lambda: check(plain(found.messages) == expected.history, "I11", "a load gave another history"))
+                self._note(lambda: check(plain(found.queue) == list(expected.queue.values()), "I15", "a load gave another queue"))
+                expected.epoch = found.epoch
         finally:
             self.busy -= 1
         return found
 
     async def commit(self, scope: Any, commit: Commit, *, owner: Any = UNCHECKED) -> int:
-        """Commit; fail before or after the effect, or dawdle, as armed."""
+        """Commit; fail before or after the effect, or take long, as armed."""
         armed = self.armed.get(commit.conversation_id)
         fault = armed.pop(0) if armed else None
         self.busy += 1
@@ -192,10 +194,10 @@ class WatchedStore:
                 self.faults += 1
                 await trio.lowlevel.checkpoint()
                 raise OSError("armed: the commit failed, nothing was done")
-            # No checkpoint from the effect to the book: MemoryStore and the lockstep threads give their answer at once.
+            # No checkpoint from the effect to the model: MemoryStore and the lockstep threads answer at once.
             revision: int = await self.backend.store.commit(scope, commit, **({} if owner is UNCHECKED else {"owner": owner}))
             heard = None if fault == "after" else trio.current_time()
-            self._note(lambda: self.book(commit.conversation_id).apply(commit, heard))
+            self._note(lambda: self.expected(commit.conversation_id).apply(commit, heard))
             if fault == "after":
                 self.faults += 1
                 self.lies += 1
@@ -216,34 +218,34 @@ class WatchedStore:
         return page
 
     async def delete(self, scope: Any, conversation_id: str, *, owner: Any = UNCHECKED) -> bool:
-        """Not among the machine's rules."""
+        """Refuse: no rule of the machine deletes."""
         raise PersistenceError("the machine deletes nothing")
 
     def _note(self, step: Any) -> None:
-        """Do a step of the model; its complaint goes to the machine, not into the library."""
+        """Do a step of the model. A violation is kept for the machine, and does not reach the library."""
         try:
             step()
         except Violation as exc:
             self.violations.append(exc)
 
     def look(self, conversation_id: str) -> Picture | None:
-        """Look into the real store; what did not change is not read twice."""
+        """Look into the real store. An unchanged conversation is not read again."""
         return self.backend.look(conversation_id)
 
-    def check_books(self) -> None:
-        """Compare the real store with the books. While no call is on its way."""
-        for book in self.books.values():
-            seen = self._pictures.get(book.conversation_id)
-            if seen is not None and seen[0] == (book.epoch, book.revision):
+    def check_expectations(self) -> None:
+        """Compare the real store with the models. Only while no call is on its way."""
+        for expected in self.expectations.values():
+            seen = self._pictures.get(expected.conversation_id)
+            if seen is not None and seen[0] == (expected.epoch, expected.revision):
                 continue
-            picture = self.look(book.conversation_id)
+            picture = self.look(expected.conversation_id)
             if picture is None:
-                check(not book.is_stored, "I13", f"conversation {book.conversation_id} is gone from the store")
+                check(not expected.is_stored, "I13", f"conversation {expected.conversation_id} is gone from the store")
                 continue
-            self._pictures[book.conversation_id] = ((book.epoch, book.revision), picture)
-            check(picture.revision == book.revision, "I10", f"the store is at {picture.revision}, the commits at {book.revision}")
-            check(picture.epoch == book.epoch, "I10", f"the store has epoch {picture.epoch}, the loads gave {book.epoch}")
-            check(picture.history == book.history, "I12", "the stored history is not what was committed")
-            check(picture.queue == list(book.queue.values()), "I12", "the stored queue is not what was committed")
-            check(picture.ids == book.ids, "I12", "the stored message ids are not those that were committed")
-            check(picture.rows == book.rows, "I12", "the stored rows are not those that were committed")
+            self._pictures[expected.conversation_id] = ((expected.epoch, expected.revision), picture)
+            check(picture.revision == expected.revision, "I10", f"the store is at {picture.revision}, the commits at {expected.revision}")
+            check(picture.epoch == expected.epoch, "I10", f"the store has epoch {picture.epoch}, the loads gave {expected.epoch}")
+            check(picture.history == expected.history, "I12", "the stored history is not what was committed")
+            check(picture.queue == list(expected.queue.values()), "I12", "the stored queue is not what was committed")
+            check(picture.ids == expected.ids, "I12", "the stored message ids are not those that were committed")
+            check(picture.rows == expected.rows, "I12", "the stored rows are not those that were committed")

@@ -9,7 +9,7 @@ def check_request(request: ModelRequest) -> None:
 
     Roles are in order: instructions, then a person, then answers and persons, in turn; the last one who spoke is not the model.
     Each call is answered exactly once, by a message of its own, before anybody else speaks; no result answers nothing. No
-    message of a person is empty. The ids of messages and calls are unique, and each part stands in a message of its role.
+    message of a person is empty. The ids of messages and calls are unique, and each part is in a message of its role.
     """
     assert isinstance(request.system, str)
     names = [tool.name for tool in request.tools]
@@ -27,7 +27,7 @@ def check_request(request: ModelRequest) -> None:
             assert opened.pop(result.call_id, None) == result.name, f"{result} answers no call that is open"
         for call in message.calls:
             assert call.call_id, "a call has no id"
-            assert call.call_id not in used, f"the call id {call.call_id!r} stands twice"
+            assert call.call_id not in used, f"duplicate call id {call.call_id!r}"
             used.add(call.call_id)
             opened[call.call_id] = call.name
         before = message.role

@@ -22,6 +22,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _gate          which calls wait for a person, and what a decision allows
     _model_call    one call of a model, as a stream
     _attempts      retries and fallbacks
+    _shortening    requests that are too long, or have content that the provider refuses
     _asking        the middleware around the model
     _tool_chain    the middleware around a tool call
     _nested        sub-agents: a turn inside a tool call
@@ -37,10 +38,11 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._extract import extract
 from trio_sagents.agent._gate import may_repeat
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
-from trio_sagents.agent._identity import familiar_id, is_same_function
+from trio_sagents.agent._identity import familiar_id, is_defined_in, is_same_function
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._progress import Progress
+from trio_sagents.agent._shortening import RequestShortened
 from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
 from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, ToolResult
@@ -60,6 +62,7 @@ __all__ = (
     "ModelAnswer",
     "Pipeline",
     "Progress",
+    "RequestShortened",
     "Tool",
     "ToolContext",
     "ToolLike",
@@ -70,6 +73,7 @@ __all__ = (
     "extract",
     "familiar_id",
     "id_of",
+    "is_defined_in",
     "is_same_function",
     "may_repeat",
     "name_of",

@@ -204,6 +204,18 @@ class Middleware:
         """A model has answered: return the message, or a copy with other text; the copy may drop calls, and add none."""
         return message
 
+    async def shorten_request(self, context: "MiddlewareContext", request: ModelRequest, most_tokens: float) -> ModelRequest:
+        """Return a shorter request: the model has refused this one, or an earlier one of its size, as too long.
+
+        What is still too long afterwards is cut: large results lose their middle, and the oldest messages are left out.
+
+        Args:
+            context: the conversation.
+            request: the request, as the other hooks made it.
+            most_tokens: the size that the request should have, as `data.estimates.estimate_tokens` estimates it.
+        """
+        return request
+
     async def around_model(
         self, context: "MiddlewareContext", request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
     ) -> ModelAnswer:
@@ -327,7 +339,7 @@ class MiddlewareContext:
 
     @property
     def scope(self) -> Scope:
-        """The agent's scope: the host's own object."""
+        """In a turn, that of the call that posted its first message; else that of the call that started the agent."""
         return self._host.scope
 
     @property

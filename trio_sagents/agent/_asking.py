@@ -1,17 +1,18 @@
 """Asks the model, with the middleware around the call."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
 from trio_sagents.agent._agent import MiddlewareContext, id_of
-from trio_sagents.agent._attempts import ask_models
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._middleware import Pipeline, around_calls
 from trio_sagents.agent._model import ModelAnswer
+from trio_sagents.agent._shortening import ask_fitting
+from trio_sagents.agent._tools import Tool
 from trio_sagents.conversation.validity import check_answer
 from trio_sagents.data.ids import is_id
-from trio_sagents.data.json import Opaque, check_text
+from trio_sagents.data.json import Opaque, canonical, check_text
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.wire import decode_message, encode_message
@@ -25,7 +26,7 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
 
     Cancellation: the text so far stays in `context.progress.draft`.
     """
-    for middleware, hook_context in pipeline.around_calls("before_model", context, context.turn_id):
+    for middleware, hook_context in around_calls(pipeline, "before_model", context, context.turn_id):
         request = await pipeline.call(middleware, "before_model", hook_context, request)
         if not isinstance(request, ModelRequest):
             raise MiddlewareError(id_of(middleware), "before_model") from TypeError(
@@ -35,12 +36,12 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
     given: list[Message] = []
 
     async def innermost(request: ModelRequest) -> ModelAnswer:
-        answer = await ask_models(pipeline.agent, request, context)
+        answer = await ask_fitting(pipeline, request, context)
         given.append(answer.message)
         return answer
 
     step: Ask = innermost
-    for middleware, hook_context in reversed(pipeline.around_calls("around_model", context, context.turn_id)):
+    for middleware, hook_context in reversed(around_calls(pipeline, "around_model", context, context.turn_id)):
         step = _around(pipeline, middleware, step, hook_context)
     answer = await step(request)
     for middleware in reversed(pipeline.having("after_model")):
@@ -49,7 +50,22 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
         answer = attrs.evolve(answer, message=message)
     if not any(answer.message is message for message in given):
         answer = attrs.evolve(answer, message=_kept(pipeline, answer.message, context))
-    return answer
+    return attrs.evolve(answer, message=tidied(answer.message, pipeline.tools))
+
+
+def tidied(message: Message, tools: Mapping[str, Tool]) -> Message:
+    """Return an answer whose calls have their arguments in the form of the schema, if only one meaning is possible.
+
+    A gate, a person and the function see the same: a gate for amounts above 1000 is not passed by the text "5000".
+    """
+    changed: dict[str, ToolCall] = {}
+    for call in message.calls:
+        tool = tools.get(call.name)
+        if tool is not None and canonical(arguments := tool.tidied(call.arguments)) != canonical(call.arguments):
+            changed[call.call_id] = attrs.evolve(call, arguments=arguments)
+    if not changed:
+        return message
+    return attrs.evolve(message, parts=[changed.get(part.call_id, part) if isinstance(part, ToolCall) else part for part in message.parts])
 
 
 def _kept(pipeline: Pipeline, message: Message, context: TurnContext) -> Message:

@@ -116,7 +116,9 @@ async def _hear(model: Model, request: ModelRequest, limits: TurnLimits, context
         return _Failed(exc)
     message = answer.message
     if message.stop_reason == "stop" and not message.text.strip():
-        return _Failed(ModelFailed(f"the model {name_of(model)!r} gave an empty answer", kind="protocol"), is_empty=True)
+        empty = ModelFailed(f"the model {name_of(model)!r} gave an empty answer", kind="protocol")
+        empty.source = f"model {name_of(model)!r}"
+        return _Failed(empty, is_empty=True)
     return answer
 
 

@@ -47,6 +47,15 @@ def context_of(call: ToolCall, context: TurnContext, host: ToolHost | None, *, i
     return ToolContext(context.conversation_id, context.scope, call.call_id, key, context.state(), publish, host)
 
 
+def misfit_of(tool: Tool, call: ToolCall) -> str | None:
+    """Return why the arguments of a call do not fit the schema of a tool, for the model to read; None if they fit."""
+    try:
+        tool.check_arguments(call.arguments)
+    except ArgumentsInvalid as exc:
+        return str(exc)
+    return None
+
+
 async def refusal_of(tool: Tool, call: ToolCall, context: TurnContext, seconds: float) -> str | None:
     """Return why a tool refuses a call, for the model to read; None if the tool accepts the call.
 

@@ -45,10 +45,10 @@ def array_of(item: Shape, build: Callable[[list[object]], object], *, is_hashabl
     def read(value: JSONValue) -> object:
         if type(value) is not list:
             raise wrong("an array", value)
-        return build(_read_each(((f"[{index}]", item, one) for index, one in enumerate(value)), []))
+        return build(_read_each(((f"[{index}]", item, each) for index, each in enumerate(value)), []))
 
     def tidy(value: JSONValue) -> JSONValue:
-        return [item.tidy(one) for one in value] if type(value) is list else value
+        return [item.tidy(each) for each in value] if type(value) is list else value
 
     return Shape({"type": "array", "items": item.schema}, read, frozenset({"array"}), "an array", is_hashable, tidy)
 
@@ -65,7 +65,7 @@ def set_of(item: Shape, build: Callable[[list[object]], object], where: str) -> 
 
     def read(value: JSONValue) -> object:
         found = shape.read(value)
-        if len({canonical(_canonical_numbers(one)) for one in value}) != len(value):
+        if len({canonical(_canonical_numbers(each)) for each in value}) != len(value):
             raise Misfit([("", "must not have the same item twice")])
         return found
 
@@ -92,7 +92,7 @@ def tuple_of(items: Sequence[Shape]) -> Shape:
     def tidy(value: JSONValue) -> JSONValue:
         if type(value) is not list or len(value) != count:
             return value
-        return [item.tidy(one) for item, one in zip(items, value, strict=True)]
+        return [item.tidy(each) for item, each in zip(items, value, strict=True)]
 
     schema: dict[str, JSONValue] = {"type": "array", "minItems": count, "maxItems": count}
     if items:
@@ -111,12 +111,12 @@ def mapping_of(item: Shape, key: Shape | None = None) -> Shape:
     def read(value: JSONValue) -> object:
         if type(value) is not dict:
             raise wrong("an object", value)
-        values = _read_each(((_step(name), item, one) for name, one in value.items()), [])
+        values = _read_each(((_step(name), item, each) for name, each in value.items()), [])
         names = value if key is None else _read_each(((_step(name), key, name) for name in value), [])
         return dict(zip(names, values, strict=True))
 
     def tidy(value: JSONValue) -> JSONValue:
-        return {name: item.tidy(one) for name, one in value.items()} if type(value) is dict else value
+        return {name: item.tidy(each) for name, each in value.items()} if type(value) is dict else value
 
     schema: dict[str, JSONValue] = {"type": "object"}
     if key is not None:
@@ -156,8 +156,8 @@ def object_shape(
     def tidy(value: JSONValue) -> JSONValue:
         if type(value) is not dict:
             return value
-        given = {name: one for name, one in value.items() if name not in by_name or not _is_left_out(by_name[name], one)}
-        return {name: by_name[name].shape.tidy(one) if name in by_name else one for name, one in given.items()}
+        given = {name: each for name, each in value.items() if name not in by_name or not _is_left_out(by_name[name], each)}
+        return {name: by_name[name].shape.tidy(each) if name in by_name else each for name, each in given.items()}
 
     schema: dict[str, JSONValue] = {
         "type": "object",

@@ -1,4 +1,4 @@
-"""One-shot: a value of your own class out of a text, without a session."""
+"""Extraction: a value of your own class out of a text, without a session."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -38,23 +38,23 @@ async def extract(
     tools: Sequence[ToolLike] = (),
     limits: TurnLimits | None = None,
 ) -> T:
-    """Have a model read a text, and return what it says about it, as a value of `result_type`.
+    """Have a model read a text, and return what the model submits, as a value of `result_type`.
 
     Args:
-        model: is asked until what it submits is valid, at most five times.
-        result_type: an attrs class, a dataclass or a TypedDict; its fields, their types and docstrings tell the model what is wanted.
+        model: asked until it submits a valid value, at most five times.
+        result_type: an attrs class, a dataclass or a TypedDict; its fields, their types and docstrings tell the model what to submit.
         text: what to read, or what to do.
-        instructions: a system prompt; empty takes a general one.
+        instructions: a system prompt; empty takes a general prompt.
         tools: what the model may use meanwhile.
-        limits: of the one turn; None allows five rounds.
+        limits: the limits of the turn; None allows five rounds.
 
     Returns:
-        A new value; it passed the strict reading that arguments of tools pass.
+        A new value; it passed the same strict checks as the arguments of tools.
 
     Raises:
-        TypeError, ValueError: the class has no JSON schema, or the text is none that can be sent.
-        ToolNotCalled: the model answered without submitting anything.
-        ModelFailed, LimitExceeded: it failed.
+        TypeError, ValueError: the class has no JSON schema, or the text cannot be sent.
+        ToolNotCalled: the model answered without submitting a value, or its answer was cut (`cut` says why).
+        ModelFailed, LimitExceeded: the model failed, or reached a limit.
 
     Cancellation: the model's stream and all tools in tasks have ended; nothing is kept.
     """
@@ -76,7 +76,7 @@ async def extract(
     async def run(nursery: trio.Nursery) -> T:
         nested = NestedTurn(_Nowhere(), "extract", "extract", (), nursery)
         nested.ask(text)
-        pipeline = Pipeline(agent)
+        pipeline = Pipeline(agent, conversation_id="extract")
         await pipeline.start(nested)
         outcome = await run_turn(pipeline, nested)
         assert isinstance(outcome, Completed)
@@ -91,7 +91,7 @@ async def extract(
 
 @attrs.define(eq=False)
 class _Nowhere:
-    """Stands where a sub-agent has its parent: there is no conversation around an extraction."""
+    """Takes the place of the parent of a sub-agent: there is no conversation around an extraction."""
 
     turn_id: str = "extract"
     conversation_id: str = "extract"
@@ -114,7 +114,7 @@ class _Nowhere:
         return True
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
-        """Nobody listens."""
+        """Drop the event: nobody listens."""
 
     def note_waiting(self) -> None:
         """Nobody can be asked."""

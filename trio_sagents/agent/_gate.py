@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from trio_sagents.agent._agent import id_of
-from trio_sagents.agent._checks import refusal_of
+from trio_sagents.agent._checks import misfit_of, refusal_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._identity import differences, text_of_change
@@ -62,10 +62,18 @@ async def ask_gate(pipeline: Pipeline, context: TurnContext, calls: Sequence[Too
     Cancellation: nothing was done.
     """
     pipeline.forget_waiting()  # the calls of earlier answers have ended, and so have those of their sub-agents
+    if not any(gate.having("claim") for gate in _outermost_first(pipeline)):
+        await trio.lowlevel.checkpoint()
+        return Gated({}, invalid)
     wanted: dict[str, PendingCall] = {}
     misfits: dict[str, str] = {**invalid}
 
     async def ask(call: ToolCall, tool: Tool) -> None:
+        # The schema comes first: a gate that looks at arguments is only shown arguments that fit.
+        misfit = misfit_of(tool, call)
+        if misfit is not None:
+            misfits[call.call_id] = misfit
+            return
         found = await claim(pipeline, context, context.turn_id, call, tool)
         if found is None:
             return
@@ -123,7 +131,7 @@ async def claim(
                 )
                 claimed = own if claimed is None else both(claimed, own)
     if claimed is not None:
-        _outermost_first(pipeline)[0].note_waiting_tool(call.call_id, pipeline.known_tool(tool))
+        _outermost_first(pipeline)[0].remembered.tools[call.call_id] = pipeline.known_tool(tool)
     return claimed
 
 
@@ -211,17 +219,22 @@ async def pass_decided(
     decided = decided_call(call, record)
     if decided is None:
         return NotRun("Not run: the decision is about other arguments.")
-    known = _outermost_first(pipeline)[0].waiting_tool(call.call_id)
+    if edits(record):
+        decided = attrs.evolve(decided, arguments=tool.tidied(decided.arguments))  # as the gates have to see them
+    known = _outermost_first(pipeline)[0].remembered.tools.get(call.call_id)
     digest = pipeline.digest_of(tool)
     changed = differences(record.tool_digest, known if pipeline.keeps_objects(tool) else None, tool, digest)
     if not changed and not edits(record):
         return decided
+    misfit = misfit_of(tool, decided)
+    if misfit is not None:
+        return NotRun(misfit)
     met = () if changed else met_by(record)
     wanted = await claim(pipeline, context, context.turn_id, decided, tool, met)
     if changed:
         # Somebody decides about the tool as it is now, whether or not a middleware asks for that.
         wanted = wanted or pending(decided, allowed=("approve", "reject"), path=pipeline.path, tool_digest=digest)
-        _outermost_first(pipeline)[0].note_waiting_tool(call.call_id, pipeline.known_tool(tool))
+        _outermost_first(pipeline)[0].remembered.tools[call.call_id] = pipeline.known_tool(tool)
     if wanted is None:
         return decided
     refusal = await refusal_of(tool, decided, context, pipeline.agent.limits.tool_timeout)

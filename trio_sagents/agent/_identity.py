@@ -66,6 +66,12 @@ def familiar_id(tool: Tool, brought_by: str) -> str:
     return digest_of([tool.name, digest_of_tool(tool, brought_by)])[:_PART]
 
 
+def is_defined_in(tool: Tool, modules: Sequence[str]) -> bool:
+    """Return whether the function of a tool was defined in one of these modules."""
+    place = _place_of(tool.function)
+    return any(place.startswith(f"{module}.") for module in modules)
+
+
 def _place_of(function: Opaque) -> str:
     """Return where a function was defined: its module and its qualified name."""
     while isinstance(function, functools.partial):

@@ -84,7 +84,7 @@ class Writer:
     """The images and files in the value, in order."""
     is_cut: bool = False
     _around: set[int] = attrs.field(factory=set)
-    """The ids of the values that are being written: one that stands in itself is found by its id."""
+    """The ids of the values that are being written: a value that contains itself is found by its id."""
 
     def form(self, value: object, place: str = "", depth: int = 0) -> JSONValue:
         """Return the JSON form of a value, or a text in its place.

@@ -2,17 +2,21 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.groups import leaves, split
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.agent._agent import Agent, MiddlewareContext, id_of
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import KnownTool, digest_of_tool
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool, named_apart
+from trio_sagents.conversation.failures import is_budget
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -22,6 +26,18 @@ EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError
 """What a turn may fail with; anything else crashes the agent."""
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
+
+
+@attrs.define(eq=False)
+class Remembered:
+    """What this process remembers of the calls of an agent that wait for people. A restart forgets it."""
+
+    tools: dict[str, KnownTool] = attrs.field(factory=dict)
+    """By call id: what a call was to run when it began to wait. The outermost pipeline has this for all its sub-agents."""
+    agents: "dict[str, Pipeline]" = attrs.field(factory=dict)
+    """By call id: the sub-agents that wait in calls of the agent."""
+    values: Mapping[str, Opaque] = attrs.field(factory=dict)
+    """By call id: what the functions returned whose neighbours wait. A text of it is stored, and a text is not the value."""
 
 
 @attrs.define(eq=False)
@@ -37,12 +53,12 @@ class Pipeline:
     """Whether the middleware is to be asked for its tools."""
     around: MiddlewareHost | None = None
     """Of a sub-agent: the turn of the agent around it."""
-    _waiting_agents: "dict[str, Pipeline] | None" = None
-    """By call id: the sub-agents that wait for people in calls of this agent, as long as this process remembers them."""
-    _waiting_tools: dict[str, KnownTool] | None = None
-    """By call id: what a call was to run when it began to wait. The outermost pipeline has it for all its sub-agents."""
-    _values: Mapping[str, Opaque] | None = None
-    """By call id: what the functions returned whose neighbours wait for people, as long as this process remembers it."""
+    _remembered: "Remembered | None" = None
+    """None while nothing waits."""
+    conversation_id: str = ""
+    """For the log."""
+    watch: LoopWatch | None = None
+    """Names hooks and tools that block the event loop; None if nobody watches."""
     _brought: Mapping[str, Opaque] = attrs.field(factory=dict)
     """By name: the middleware that brought a tool."""
     _first: frozenset[str] | None = None
@@ -97,38 +113,30 @@ class Pipeline:
         """
         return self.parent is None or not self.origin_of(tool.name)
 
-    def note_waiting_tool(self, call_id: str, known: KnownTool) -> None:
-        """Remember what a call was to run when it began to wait."""
-        self._waiting_tools = {**(self._waiting_tools or {}), call_id: known}
-
-    def waiting_tool(self, call_id: str) -> KnownTool | None:
-        """Return what a call was to run when it began to wait; None if that was before a restart."""
-        return (self._waiting_tools or {}).get(call_id)
-
-    def note_waiting_agent(self, call_id: str, pipeline: "Pipeline") -> None:
-        """Remember a sub-agent that waits for people in a call."""
-        self._waiting_agents = {**(self._waiting_agents or {}), call_id: pipeline}
-
-    def continue_from(self, call_id: str) -> None:
-        """Continue the sub-agent that waited in a call, if this process remembers it: its middleware keeps its memory."""
-        assert self.parent is not None
-        earlier = (self.parent._waiting_agents or {}).get(call_id)  # noqa: SLF001  # of the same class
-        if earlier is not None:
-            self._memories, self._waiting_agents = earlier._memories, earlier._waiting_agents  # noqa: SLF001
-            self._values = earlier._values  # noqa: SLF001
-
-    def keep_values(self, values: Mapping[str, Opaque]) -> None:
-        """Remember what functions returned until the turn continues: a text of it is stored, and a text is not the value."""
-        self._values = values or None
+    @property
+    def remembered(self) -> "Remembered":
+        """What this process remembers of the calls that wait for people."""
+        if self._remembered is None:
+            self._remembered = Remembered()
+        return self._remembered
 
     def take_values(self) -> Mapping[str, Opaque]:
         """Return what functions returned before the turn waited, and forget it; empty after a restart."""
-        values, self._values = self._values or {}, None
+        if self._remembered is None:
+            return {}
+        values, self._remembered.values = self._remembered.values, {}
         return values
 
     def forget_waiting(self) -> None:
         """The calls of earlier answers have ended: forget what they were to run, what they returned, and their sub-agents."""
-        self._waiting_tools = self._waiting_agents = self._values = None
+        self._remembered = None
+
+    def continue_from(self, call_id: str) -> None:
+        """Continue the sub-agent that waited in a call, if this process remembers it: its middleware keeps its memory."""
+        assert self.parent is not None
+        earlier = self.parent.remembered.agents.get(call_id)
+        if earlier is not None:
+            self._memories, self._remembered = earlier._memories, earlier._remembered  # noqa: SLF001  # of the same class
 
     # ── its hooks
 
@@ -136,32 +144,23 @@ class Pipeline:
         """Return the middleware that have a hook, in order."""
         return self.agent.hooks.get(hook, ())
 
-    def around_calls(self, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
-        """Return the middleware whose hook runs around the calls of this agent, in order, each with its context.
-
-        Middleware of the agents around this one comes first, if it covers sub-agents.
-        """
-        own = [(each, self.context(each, host, turn_id)) for each in self.having(hook)]
-        if self.parent is None or self.around is None:
-            return own
-        outer = [
-            (each, attrs.evolve(context, path=self.path))
-            for each, context in self.parent.around_calls(hook, self.around, turn_id)
-            if getattr(each, "covers_sub_agents", False)
-        ]
-        return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]
-
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
-        """Call a hook. Its exception becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
+        """Call a hook. Its exception is logged and becomes a `MiddlewareError` that names the hook, unless it is one of `EXPECTED`."""
         try:
-            return await function(*args)
+            with self.labelled(f"middleware {middleware_id!r} ({hook})"):
+                return await function(*args)
+        except LimitExceeded as exc:
+            # Around a call, the limit may be one of the turn's own, which the hook only lets pass.
+            if not exc.source and (is_budget(exc) or not (hook.startswith("around_") or middleware_id == "mode")):
+                exc.source = f"middleware {middleware_id!r}"
+            raise
         except EXPECTED:
             raise
         except Exception as error:
             expected = next((leaf for leaf in leaves(error) if isinstance(leaf, EXPECTED)), None)
             if expected is not None:
                 raise expected from expected.__cause__  # without the group, and with its own cause
-            raise MiddlewareError(middleware_id, hook) from error
+            raise self._failed(middleware_id, hook, error) from error
         except BaseExceptionGroup as group:
             # Cancellation: the hook raised something else beside it; only the cancellation is raised again, as for a tool.
             _, onward = split(group)
@@ -169,6 +168,17 @@ class Pipeline:
             if onward is None and suspended is None:
                 raise
             raise onward or suspended or group from None
+
+    def labelled(self, what: str) -> AbstractContextManager[None]:
+        """Return a block in which the running task does `what`, such as "tool 'pay'"."""
+        return nullcontext() if self.watch is None else self.watch.label(what, self.conversation_id)
+
+    def _failed(self, middleware_id: str, hook: str, error: Exception) -> MiddlewareError:
+        failed = MiddlewareError(middleware_id, hook)
+        if hook in {"answer", "on_message"} and isinstance(error, ValueError):
+            return failed  # it refuses a decision or a message, as it may; whoever sent that is given the error
+        where = (middleware_id, hook, self.conversation_id)
+        return logged(failed, error, "the middleware %r failed in %s, in conversation %r", *where)
 
     async def call(self, middleware: Opaque, hook: str, context: MiddlewareContext, *args: Opaque) -> Opaque:
         """Call one hook of one middleware."""
@@ -184,7 +194,8 @@ class Pipeline:
         """Tell all middleware how a turn ended, innermost first."""
         for middleware in reversed(self.having("turn_ended")):
             try:
-                middleware.turn_ended(self.context(middleware, host, turn_id), outcome)
+                with self.labelled(f"middleware {id_of(middleware)!r} (turn_ended)"):
+                    middleware.turn_ended(self.context(middleware, host, turn_id), outcome)
             except Exception:  # the turn is on record: no exception can change any more how it ended
                 log.exception("the middleware %r failed in turn_ended, in conversation %r", id_of(middleware), host.conversation_id)
 
@@ -279,3 +290,19 @@ class Pipeline:
                     await trio.lowlevel.checkpoint()
                 return
         raise LookupError(f"this agent has no middleware {middleware_id!r}; it has {[id_of(each) for each in self.agent.middleware]}")
+
+
+def around_calls(pipeline: Pipeline, hook: str, host: MiddlewareHost, turn_id: str) -> Sequence[tuple[Opaque, MiddlewareContext]]:
+    """Return the middleware whose hook runs around the calls of an agent, in order, each with its context.
+
+    Middleware of the agents around this one comes first, if it covers sub-agents; its context is that of its own agent.
+    """
+    own = [(each, pipeline.context(each, host, turn_id)) for each in pipeline.having(hook)]
+    if pipeline.parent is None or pipeline.around is None:
+        return own
+    outer = [
+        (each, attrs.evolve(context, path=pipeline.path))
+        for each, context in around_calls(pipeline.parent, hook, pipeline.around, turn_id)
+        if getattr(each, "covers_sub_agents", False)
+    ]
+    return [*outer, *(pair for pair in own if not any(pair[0] is each for each, _ in outer))]

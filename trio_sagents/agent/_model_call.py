@@ -8,6 +8,7 @@ from typing import Final, Literal
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.groups import leaves
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
@@ -162,6 +163,14 @@ def _nonsense(why: str) -> ModelFailed:
     return ModelFailed(why, kind="protocol", retryable=False)
 
 
+def _adapter_failed(model: Model, exc: Exception, context: TurnContext) -> ModelFailed:
+    """Log what an adapter raised instead of a `ModelFailed`, and return the error that the turn gets."""
+    failed = ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}")
+    failed.source = f"model {name_of(model)!r}"
+    where = (name_of(model), context.turn_id, context.conversation_id)
+    return logged(failed, exc, "the adapter of model %r failed, in turn %r of conversation %r", *where)
+
+
 async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, context: TurnContext) -> ModelAnswer:
     """Call the model once, and publish the answer while it arrives.
 
@@ -182,13 +191,17 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
                 if listener.chunks % BREATH == 0:
                     await trio.lowlevel.checkpoint()
         answer = listener.answer()
-    except (ModelFailed, LimitExceeded):
+    except ModelFailed as exc:
+        exc.source = f"model {name_of(model)!r}"
+        raise
+    except LimitExceeded:
         raise
     except Exception as exc:  # the boundary to the provider: whatever an adapter raises is a failure of the model
         for leaf in leaves(exc):  # an adapter with its own nursery wraps the errors that it or we raised
             if isinstance(leaf, ModelFailed | LimitExceeded):
+                leaf.source = f"model {name_of(model)!r}" if isinstance(leaf, ModelFailed) else leaf.source
                 raise leaf from leaf.__cause__
-        raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
+        raise _adapter_failed(model, exc, context) from exc
     except trio.Cancelled:
         is_cut = True
         raise

@@ -337,7 +337,8 @@ class CallHost:
             turn = context.progress
             progress = Progress(around=turn, halt=turn.halt, scopes=(*turn.scopes, self.scope))
             nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened)
-            pipeline = Pipeline(agent, path, self.pipeline, around=context)
+            outer = self.pipeline
+            pipeline = Pipeline(agent, path, outer, around=context, conversation_id=outer.conversation_id, watch=outer.watch)
             if record is None:
                 nested.ask(prompt)
                 nested.tell(
@@ -352,7 +353,7 @@ class CallHost:
                 outcome = await self.run_turn(pipeline, nested)
             except BaseException as error:
                 if any(isinstance(leaf, Suspended) for leaf in leaves(error)):
-                    self.pipeline.note_waiting_agent(opened.call.call_id, pipeline)
+                    self.pipeline.remembered.agents[opened.call.call_id] = pipeline
                 nested.tell(_last_word(error))
                 pipeline.turn_ended(_outcome_of(error, nested), nested, nested.turn_id)
                 raise

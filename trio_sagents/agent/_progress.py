@@ -194,6 +194,8 @@ class Progress:
     """By the name of the model: the same since the turn began or continued, with estimates of what providers did not report."""
     around: "Progress | None" = None
     """Of a sub-agent: the turn that it is a part of, which counts its usage at once."""
+    culprit: str = ""
+    """The tool whose exception ended the turn, as `SagentsError.source` names things; empty if no tool did."""
     rounds: int = 0
     """Model calls begun."""
     calls: int = 0

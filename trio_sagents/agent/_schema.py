@@ -137,7 +137,7 @@ def _unsupported(annotation: Annotation, where: str) -> TypeError:
 
 
 def _enter(annotation: Annotation, where: str, seen: Seen) -> Seen:
-    if any(annotation is one for one in seen):
+    if any(annotation is each for each in seen):
         raise TypeError(f"{where}: {annotation.__name__} refers to itself; a tool's parameters cannot be recursive")
     return (*seen, annotation)
 
@@ -186,7 +186,7 @@ def _class_shape(cls: type, where: str, seen: Seen) -> Shape:
         raise _unsupported(cls, where)
     doc = vars(cls).get("__doc__")
     summary, texts = read_docstring(doc if isinstance(doc, str) and not doc.startswith(f"{cls.__name__}(") else "")
-    fields = [field_of(one, texts.get(one[0], ""), f"{where}, field {one[0]!r}", inner) for one in found]
+    fields = [field_of(each, texts.get(each[0], ""), f"{where}, field {each[0]!r}", inner) for each in found]
     is_hashable = cls.__hash__ is not None and all(field.shape.is_hashable for field in fields)
     return object_shape(fields, cls, words=f"an object ({cls.__name__})", is_hashable=is_hashable, description=summary)
 

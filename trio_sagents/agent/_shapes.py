@@ -183,7 +183,7 @@ def text_shape(form: TextForm) -> Shape:
 
 def enum_form(member: enum.Enum) -> JSONValue:
     """Return the JSON value that stands for a member of an enum: its value, or its name if a member has a value that is not JSON."""
-    return _plain_scalar(member.value) if all(_is_choice(one.value) for one in type(member)) else member.name
+    return _plain_scalar(member.value) if all(_is_choice(each.value) for each in type(member)) else member.name
 
 
 def _plain_scalar(value: JSONValue) -> JSONValue:

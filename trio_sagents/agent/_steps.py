@@ -20,6 +20,7 @@ from trio_sagents.agent._until import final_result
 from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
+from trio_sagents.data.reading import as_read
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
 
@@ -59,7 +60,7 @@ class Steps:
 
     def messages(self) -> Sequence[Message]:
         """Return the history so far, oldest first, as the model is to read it; a new sequence."""
-        return self.context.messages()
+        return as_read(self.context.messages())
 
     def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:
         """Return the calls to run for an answer."""
@@ -133,7 +134,7 @@ class Steps:
         values = {**self.pipeline.take_values(), **await run_open_calls(self.pipeline, invalid, context, self.run_turn)}
         waiting = [opened for opened in context.progress.open_calls.values() if opened.requests]
         if waiting:
-            self.pipeline.keep_values(values)
+            self.pipeline.remembered.values = values
             interrupted = context.interrupt_of(waiting)
             await self._after_turn(Interrupted(copy_of(interrupted.interrupt)))
             await context.interrupt(interrupted, waiting)

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, split
 from trio_sagents.agent._checks import ERROR_BYTES, context_of, refusal_of
 from trio_sagents.agent._context import TurnContext
@@ -63,7 +64,7 @@ class ToolRun:
             opened.result = _result(call, invalid, "failed")
         else:
             allowed = await self._pass_gate(opened, tool)
-            opened.shown = allowed
+            opened.shown = allowed or opened.shown
             if allowed is not None and limiter is None:
                 await self._run(allowed, tool, opened)
             elif allowed is not None and limiter is not None:
@@ -92,7 +93,11 @@ class ToolRun:
             wanted = await claim(self.pipeline, self.context, self.context.turn_id, call, tool)
             if wanted is None:
                 return call
-            _wait(opened, wanted)
+            refusal = await refusal_of(tool, call, self.context, self.pipeline.agent.limits.tool_timeout)
+            if refusal is None:
+                _wait(opened, wanted)
+            else:
+                opened.result = _result(call, refusal, "failed")
             return None
         said: str | None = None
         if opened.claim is not None:
@@ -177,7 +182,7 @@ class ToolRun:
         opened.in_thread = not tool.is_async
         context.publish(ToolExecutionUpdated(call, "executing", context.turn_id))
         try:
-            with trio.move_on_after(limits.tool_timeout) as timeout:
+            with self.pipeline.labelled(f"tool {tool.name!r}"), trio.move_on_after(limits.tool_timeout) as timeout:
                 value = await _call(tool, arguments, context.threads)
                 if is_awaitable(value):
                     opened.in_thread = False
@@ -232,8 +237,9 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
 
 
 def _wait(opened: OpenCall, wanted: PendingCall) -> None:
-    """The call waits for people."""
+    """The call waits for people, who are shown it with the arguments that it would run with."""
     opened.requests = (wanted,)
+    opened.shown = attrs.evolve(opened.call, arguments=wanted.arguments)
     opened.status = "interrupted"
 
 
@@ -243,12 +249,16 @@ def _contained(error: BaseException, tool: Tool, call: ToolCall, context: TurnCo
     if suspended is not None:
         raise suspended from None
     contained, onward = split(error)
+    where = (tool.name, call.call_id, context.turn_id, context.conversation_id)
     if onward is not None:
         if contained is not None:
-            log.warning("tool %r of conversation %r raised while it was cancelled", tool.name, context.conversation_id, exc_info=contained)
+            message = "tool %r raised while it was cancelled, in call %r of turn %r of conversation %r"
+            log_failure(logging.WARNING, contained, message, *where)
         raise onward from None  # the Cancelled in it, without the errors beside it
     if not isinstance(contained, Exception):
+        context.progress.culprit = f"tool {tool.name!r}"  # it crashes the agent, which is logged there
         raise error
+    log_failure(logging.WARNING, contained, "tool %r raised, in call %r of turn %r of conversation %r", *where)
     text, _ = render_output(describe(contained), min(ERROR_BYTES, context.max_tool_output_bytes))
     return _result(call, text, "failed")
 

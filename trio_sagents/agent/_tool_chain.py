@@ -6,7 +6,7 @@ import attrs
 
 from trio_sagents.agent._agent import MiddlewareContext, id_of
 from trio_sagents.agent._context import TurnContext
-from trio_sagents.agent._middleware import Pipeline
+from trio_sagents.agent._middleware import Pipeline, around_calls
 from trio_sagents.conversation.decided import digest_now
 from trio_sagents.conversation.validity import FINAL
 from trio_sagents.data.json import Opaque, check_text
@@ -41,7 +41,7 @@ async def run_around(pipeline: Pipeline, context: TurnContext, call: ToolCall, r
     Cancellation: a tool in a task has ended.
     """
     step = run
-    for middleware, hook_context in reversed(pipeline.around_calls("around_tool", context, context.turn_id)):
+    for middleware, hook_context in reversed(around_calls(pipeline, "around_tool", context, context.turn_id)):
         step = _around(pipeline, middleware, step, hook_context)
     return await step(attrs.evolve(call))
 

@@ -28,7 +28,7 @@ class Backlog:
     is_continued: bool
     """Whether the reader already has something of this agent, so that no event has to say which place the agent's events follow."""
     events: Sequence[Envelope]
-    """In order. The last one is the agent's `AgentShutdown`. May be empty if the reader has taken everything."""
+    """In order; not empty. The last event is the agent's `AgentShutdown`."""
 
 
 def missed(feed: Feed, before: Cursor | None, first: int, *, is_continued: bool) -> Sequence[Envelope]:
@@ -75,6 +75,6 @@ def _shrunk(backlog: Backlog) -> Backlog:
 def _following(backlog: Backlog, place: Cursor) -> Backlog:
     """Return a notice that follows another place: what came in between was dropped."""
     head, *rest = backlog.events
-    if isinstance(head.event, Gap | Snapshot):
-        head = attrs.evolve(head, event=attrs.evolve(head.event, replaces=place))
+    assert isinstance(head.event, Gap | Snapshot)  # the reader has nothing of this agent: only of the first one it may have something
+    head = attrs.evolve(head, event=attrs.evolve(head.event, replaces=place))
     return attrs.evolve(backlog, before=place, events=(head, *rest))

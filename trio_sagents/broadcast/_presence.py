@@ -197,7 +197,7 @@ class Presence:
         self.pubsub = pubsub
         self._topics: dict[str, _Topic] = {}
         self._numbers = itertools.count(1)
-        self._exchange = None if pubsub is None else Exchange(pubsub, self, float(heartbeat_interval))
+        self._exchange = None if pubsub is None else Exchange.of(pubsub, self, float(heartbeat_interval))
         self._running = trio.Lock()
 
     @asynccontextmanager

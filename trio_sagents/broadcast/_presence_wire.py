@@ -152,7 +152,6 @@ def parts(entries: Iterable[str], most: int) -> Iterator[Sequence[str]]:
     """
     group: list[str] = []
     size = 0
-    is_empty = True
     for text in entries:
         length = len(text.encode()) + 1
         if group and size + length > most:
@@ -160,9 +159,7 @@ def parts(entries: Iterable[str], most: int) -> Iterator[Sequence[str]]:
             group, size = [], 0
         group.append(text)
         size += length
-        is_empty = False
-    if group or is_empty:
-        yield group
+    yield group
 
 
 def _head(kind: str, sender: str, seq: int, every: float) -> dict[str, JSONValue]:

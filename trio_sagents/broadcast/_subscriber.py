@@ -12,7 +12,7 @@ from typing import Literal, Protocol, Self
 import attrs
 import trio
 
-from trio_sagents.broadcast._subscription import Subscription
+from trio_sagents.broadcast._subscription import Mailbox, Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
 from trio_sagents.data.ids import check_id
@@ -103,9 +103,8 @@ class Subscriber:
             self._owner,
             self._most_events,
             self._most_text,
-            self._send.send_nowait,
+            Mailbox(self._send.send_nowait, self._recall),
             place,
-            self._recall,
         )
         self._subscriptions[conversation_id, channel] = subscription
         return subscription

@@ -23,6 +23,16 @@ def _recall_nothing(_: "Subscription") -> Sequence[Envelope]:
     return ()
 
 
+@attrs.frozen(eq=False)
+class Mailbox:
+    """What a subscription needs of its subscriber."""
+
+    announce: "Callable[[Subscription], None]"
+    """Puts the subscription into the channel of the subscriber."""
+    recall: "Callable[[Subscription], Sequence[Envelope]]" = _recall_nothing
+    """Takes back what the subscriber has taken and not handed to the reader yet, in order."""
+
+
 @attrs.define(eq=False)
 class Subscription:
     """The subscription of one subscriber to one conversation on one channel."""
@@ -35,12 +45,9 @@ class Subscription:
     """The owner key of the scope, as it was when the subscriber was opened."""
     most_events: int
     most_text: int
-    _announce: "Callable[[Subscription], None]" = attrs.field(repr=False)
-    """Puts this subscription into the channel of its subscriber."""
+    _mailbox: Mailbox = attrs.field(repr=False)
     _place: Cursor | Feed | None = None
     """The last place that was given to the reader, or is about to be: of an earlier agent, or of `feed` at `_seen`. None at first."""
-    _recall: "Callable[[Subscription], Sequence[Envelope]]" = attrs.field(default=_recall_nothing, repr=False)
-    """Takes back from the subscriber what was taken and not handed to the reader yet, in order."""
     feed: Feed | None = None
     """The feed of the live agent; None while the subscription is pending."""
     is_announced: bool = False
@@ -75,12 +82,17 @@ class Subscription:
         if not self.is_announced and not self.is_closed:
             self.is_announced = True
             try:
-                self._announce(self)
+                self._mailbox.announce(self)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 self.is_closed = True  # nobody reads any more
 
-    def enrol(self, feed: Feed) -> None:
-        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot."""
+    def enrol(self, feed: Feed, told: Sequence[Envelope] = ()) -> None:
+        """Follow an agent from now on: from the subscription's place if the agent still knows it, otherwise from a snapshot.
+
+        Args:
+            feed: the agent's.
+            told: events of the agent that a reader who has seen nothing yet gets before the snapshot; usually none.
+        """
         if self.feed is feed or self.is_closed:
             return
         self.feed = feed
@@ -90,12 +102,18 @@ class Subscription:
         if known is not None:
             self._seen = known
         else:
+            if place is None:
+                self._keep(Backlog(None, 1, is_continued=False, events=tuple(told)))
             self._first = feed.present(replaces=place)
             self._seen = feed.seq
         if self._first is not None or self._seen < feed.seq:
             self.announce()
         else:
             feed.wait(self)
+
+    def picture(self) -> Envelope | None:
+        """Return a snapshot that is rendered now, beside what there is to take; None while the subscription is pending."""
+        return None if self.feed is None else self.feed.present(self.place)
 
     def end(self) -> None:
         """Keep what was not taken of an agent that has published its last event, and be pending again."""
@@ -107,6 +125,7 @@ class Subscription:
         events = self._collect(feed)
         if events is None:
             events = missed(feed, before, first, is_continued=is_continued)
+            self._place, self._seen = feed, feed.seq
         self._keep(Backlog(before, first, is_continued, events))
         self._detach(feed)
 
@@ -126,7 +145,7 @@ class Subscription:
 
         The place goes back to what the reader was given. So nothing is missed silently if the right comes back.
         """
-        recalled = self._recall(self)
+        recalled = self._mailbox.recall(self)
         if recalled:
             place = _place_before(recalled[0])
         elif self._backlog:
@@ -148,19 +167,20 @@ class Subscription:
     def take(self) -> Sequence[Envelope]:
         """Return everything that there is, in order, and wait for more. No checkpoint: what is returned has been given."""
         self.is_announced = False
-        if self.is_closed:
-            return ()
-        backlog, self._backlog = self._backlog, ()
-        left = [envelope for one in backlog for envelope in one.events] if backlog else ()
         feed = self.feed
-        if feed is None:
-            return left
-        untaken, seen = self._first, self._seen
+        if self.is_closed or self._backlog or feed is None:
+            return self._take_backlog()
         batch = self._collect(feed)
         if batch is None:
-            batch = self._lagged(feed, untaken, seen)
+            batch = self._lagged(feed)
         feed.wait(self)
-        return (*left, *batch) if left else batch
+        return batch
+
+    def _take_backlog(self) -> Sequence[Envelope]:
+        """Return what was not taken of agents that have ended, and what there is of the agent that is up."""
+        backlog, self._backlog = self._backlog, ()
+        left = tuple(envelope for ended in backlog for envelope in ended.events)
+        return left if self.is_closed or self.feed is None else (*left, *self.take())
 
     def _place_in(self, feed: Feed) -> int | None:
         """Return the subscription's place as a number in this feed; None if it is not a place there."""
@@ -182,30 +202,27 @@ class Subscription:
         self._first = None
 
     def _collect(self, feed: Feed) -> Sequence[Envelope] | None:
-        """Take what the feed has for this subscription; None if that is too much, or if the log does not reach back far enough.
-
-        In either case the subscription is then up to date with the feed.
-        """
+        """Take what the feed has for this subscription; None if that is too much, or if the log does not reach back far enough."""
         events = feed.since(self._seen)
         if events is not None and self._seen < feed.last_delta:
             events = coalesce(events)
             if text_size(events) > self.most_text:
                 events = None
-        first, self._first = self._first, None
-        self._seen = feed.seq
         if events is None or len(events) > self.most_events:
-            self._place = feed
             return None
+        first, self._first = self._first, None
         batch = events if first is None else (first, *events)
         if batch:
             self._place = feed
+        self._seen = feed.seq
         return batch
 
-    def _lagged(self, feed: Feed, untaken: Envelope | None, seen: int) -> Sequence[Envelope]:
+    def _lagged(self, feed: Feed) -> Sequence[Envelope]:
         """Return the present for a reader that was too slow, and before it a gap if the reader was given something of this agent."""
-        if untaken is None:
-            return (feed.gap(seen + 1, feed.seq), feed.present(None))
-        return (feed.present(untaken.event.replaces if isinstance(untaken.event, Snapshot) else None),)
+        first, self._first = self._first, None
+        gap = (feed.gap(self._seen + 1, feed.seq),) if first is None else ()
+        self._place, self._seen = feed, feed.seq
+        return (*gap, feed.present(first.event.replaces if first is not None and isinstance(first.event, Snapshot) else None))
 
 
 def _place_before(envelope: Envelope) -> Cursor | None:

@@ -5,7 +5,7 @@
     unary   := ("+" | "-") unary | power
     power   := number | "(" sum ")", then optionally "**" unary
 
-The rules of precedence are Python's. Every operation is bounded before it is done, so no text keeps a thread busy.
+The rules of precedence are those of Python. Every operation is bounded before it is done, so no text keeps a thread busy.
 """
 
 import re
@@ -21,7 +21,7 @@ _TOKEN: Final = re.compile(r"\s*(?:(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))|
 
 
 class ArithmeticRefused(ValueError):
-    """The text is no arithmetic, or its result is too large."""
+    """The text is not arithmetic, or its result is too large."""
 
 
 def calculate(expression: str) -> str:
@@ -39,7 +39,7 @@ def calculate(expression: str) -> str:
 def evaluate(expression: str) -> Fraction:
     """Return the exact value of `expression`; ArithmeticRefused as in `calculate`."""
     if len(expression) > MAX_TEXT:
-        raise ArithmeticRefused(f"an expression has at most {MAX_TEXT} characters, not {len(expression)}")
+        raise ArithmeticRefused(f"an expression must have at most {MAX_TEXT} characters, not {len(expression)}")
     return _Parser(_tokens(expression)).parse()
 
 
@@ -112,7 +112,7 @@ class _Parser:
     def _unary(self) -> Fraction:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ArithmeticRefused(f"it nests deeper than {MAX_DEPTH} levels")
+            raise ArithmeticRefused(f"the parentheses are nested deeper than {MAX_DEPTH} levels")
         try:
             sign = self._take("+", "-")
             if sign is not None:
@@ -134,7 +134,7 @@ class _Parser:
                 raise ArithmeticRefused("a parenthesis is not closed")
             return value
         if self._place == len(self._tokens):
-            raise ArithmeticRefused("it ends where a number is due")
+            raise ArithmeticRefused("a number is missing at the end")
         token = self._tokens[self._place]
         if not (token[0].isdigit() or token[0] == "."):
             raise ArithmeticRefused(f"{token!r} is not expected there")
@@ -159,7 +159,7 @@ def _combine(value: Fraction, sign: str, other: Fraction) -> Fraction:
 
 def _raise_to(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator != 1:
-        raise ArithmeticRefused("only whole exponents are exact")
+        raise ArithmeticRefused("an exponent must be a whole number")
     power = exponent.numerator
     if base == 0 and power < 0:
         raise ArithmeticRefused("division by zero")

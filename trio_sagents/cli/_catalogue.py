@@ -31,7 +31,7 @@ class Catalogue:
         """Return the conversation that the command line asks for: the named one, else the last one, else a new one.
 
         Raises:
-            UsageError: the named one cannot be an id.
+            UsageError: the name cannot be an id.
         """
         if options.conversation_id is not None:
             try:
@@ -46,16 +46,16 @@ class Catalogue:
         return new_conversation_id()
 
     async def listing(self, present: str | None) -> str:
-        """Return the newest conversations as lines, numbered for `find`; `present` is marked."""
+        """Return the newest conversations as lines, numbered for `find`, with a mark at `present`."""
         page = await self._sessions.conversations(limit=LISTED)
         self._listed = [item.conversation_id for item in page.items]
         lines = [await self._entry(number, item, present) for number, item in enumerate(page.items, 1)]
         if page.after is not None:
-            lines.append("    … and older ones; /open takes their ids, too")
+            lines.append("    … and older conversations; /open takes their ids, too")
         return "\n".join(lines) or "There are no conversations yet."
 
     async def find(self, name: str) -> str | None:
-        """Return the conversation of this id, or of this number in the last listing; None where there is none."""
+        """Return the conversation with this id, or with this number in the last listing; None if there is none."""
         if name not in self._listed and name.isdecimal():
             if not self._listed:
                 await self.listing(None)

@@ -1,8 +1,8 @@
 """The interactive chat: a prompt, an answer that streams, a prompt again.
 
-Two tasks share one `TurnView`: one follows the conversation's events onto the screen, one reads lines. The reader waits while
-a turn runs, so the two never write at once; what comes while it reads, such as a title, is shown by the keyboard. Signals are
-heeded by a third, outside the sessions: Ctrl-C means what it can mean at that moment.
+Two tasks share one `TurnView`: one task shows the events of the conversation on the screen, the other reads lines. The reader waits
+while a turn runs, so the two never write at the same time; what comes while a line is read, such as a title, is shown by the keyboard.
+A third task, outside of the sessions, handles signals: what Ctrl-C means depends on the moment.
 """
 
 import contextlib
@@ -28,23 +28,24 @@ from trio_sagents import (
 from trio_sagents.cli._catalogue import Catalogue
 from trio_sagents.cli._commands import Commands, todos_text
 from trio_sagents.cli._deciding import Deciding, waiting_pieces
-from trio_sagents.cli._keyboard import PROMPT, Keyboard, Line, Read, Signal, open_keyboard
+from trio_sagents.cli._keyboard import open_keyboard
+from trio_sagents.cli._lines import PROMPT, Keyboard, Line, Read, Signal
 from trio_sagents.cli._render import TurnView
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Opened, Options, Setup
 from trio_sagents.cli._words import Kind, Piece, error_text, outcome_text
 
 Moment: TypeAlias = Literal["between", "prompt", "turn"]
-"""What Ctrl-C meets: the chat's own work, the keyboard, or an answer on its way."""
+"""What Ctrl-C interrupts: the chat's own work, the keyboard, or an answer that is on its way."""
 SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 TAIL: Final = 20
-"""Rows of the history shown when a conversation is opened."""
+"""How many rows of the history are shown when a conversation is opened."""
 NEEDS_PERSON: Final = 3
-"""The exit status where a call waits for a person, and nobody sits there."""
+"""The exit status if a call waits for a person and there is no terminal."""
 _LAG: Final = 2.0
-"""Seconds that the screen may lag behind an outcome that has no event."""
+"""How many seconds the screen may be behind an outcome that has no event."""
 _TITLE_WAIT: Final = 10.0
-"""Seconds that a script waits for the title of its conversation."""
+"""How many seconds a script waits for the title of its conversation."""
 
 
 async def run_chat(setup: Setup, options: Options, screen: Screen) -> int:
@@ -53,7 +54,7 @@ async def run_chat(setup: Setup, options: Options, screen: Screen) -> int:
     Raises:
         SagentsError: the database or the conversation cannot be used, alone or in a group.
 
-    Cancellation: the running turn is cut, and what it said is saved.
+    Cancellation: the running turn is cut, and its text so far is saved.
     """
     chat = Chat(setup, screen)
     with trio.open_signal_receiver(*SIGNALS) as signals:
@@ -72,25 +73,25 @@ class Chat:
     """One run of the chat."""
 
     def __init__(self, setup: Setup, screen: Screen) -> None:
-        """Make the chat; `run` runs it."""
+        """Make the chat; call `run` to run it."""
         self.exit_status = 0
         self._setup: Final = setup
         self._screen: Final = screen
         self._view = TurnView()
         self._progress: Final = trio.lowlevel.ParkingLot()
         self._is_behind = False
-        """Whether the view knows of text that is not on the screen yet."""
+        """Whether the view has text that is not on the screen yet."""
         self._held: list[Piece] = []
-        """What came just when the keyboard began or ended reading."""
+        """What came at the moment at which the keyboard began or ended reading."""
         self._moment: Moment = "between"
         self._presses = 1
-        """Of Ctrl-C at this moment; one more than that while the chat opens and closes, where nothing else is to be stopped."""
+        """How often Ctrl-C was pressed at this moment; one more while the chat opens and closes, when there is nothing else to stop."""
         self._was_interrupted = False
         self._has_spoken = False
-        """Whether a line was said since the conversation was opened."""
+        """Whether a message was sent since the conversation was opened."""
         self._conversation_id: str | None = None
         self._is_title_due = True
-        """Whether a script waits for the title: not again where it waited in vain."""
+        """Whether a script waits for the title: not again after it has waited in vain."""
         self._is_open = False
         self._is_over = False
         self._sessions: Sessions
@@ -100,7 +101,7 @@ class Chat:
         self._deciding: Deciding
 
     async def run(self, opened: Opened, keyboard: Keyboard, conversation_id: str) -> None:
-        """Talk, beginning with one conversation, until the person leaves."""
+        """Hold conversations, beginning with this one, until the person leaves."""
         self._opened, self._sessions = opened, opened.sessions
         self._keyboard = keyboard
         self._commands = Commands(opened, self._setup)
@@ -110,10 +111,10 @@ class Chat:
             await self._converse(self._conversation_id)
         self._presses = 1
         if self._conversation_id is not None:
-            await self._line(f"Saved. To come back: {self._setup.command_for(self._conversation_id)}")
+            await self._line(f"Saved. To return: {self._setup.command_for(self._conversation_id)}")
 
     async def heed(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        """Do what each signal means at its moment, until the chat ends."""
+        """Handle signals until the chat ends; what a signal means depends on the moment."""
         async for number in signals:
             if number == signal.SIGINT and self._moment == "prompt":
                 self._keyboard.interrupt()
@@ -132,23 +133,23 @@ class Chat:
             while self._moment == "turn" and self._conversation_id is not None:
                 if await self._sessions.cancel_turn(self._conversation_id) is not None:
                     return
-                await trio.sleep(0.05)  # Race: the message is accepted, and its turn has not begun
+                await trio.sleep(0.05)  # Race: the message is accepted, and its turn has not begun yet
         except SagentsError as exc:
             await self._line(f"error: {error_text(exc)}", "error")
 
     async def _say_hello(self) -> None:
         choice = self._setup.choice
-        await self._line(f"trio-sagents chat · {choice.label} · everything is kept in {self._setup.database}")
+        await self._line(f"trio-sagents chat · {choice.label} · everything is stored in {self._setup.database}")
         if choice.notice:
             await self._line(choice.notice)
         if self._setup.folder is not None:
-            await self._line(f"The agent reads the files of {self._setup.folder}; it asks you before it changes one.")
+            await self._line(f"The agent reads the files of {self._setup.folder}; it asks you before it changes a file.")
         await self._line("/help lists the commands; Ctrl-C cancels an answer; Ctrl-D or /quit leaves.")
 
     # ── one conversation
 
     async def _converse(self, conversation_id: str | None) -> None:
-        """Show one conversation until the person goes to another, or leaves."""
+        """Show one conversation until the person opens another one or leaves."""
         self._view = TurnView()
         self._view.progress.is_live = self._screen.can_redraw
         self._is_open = self._is_behind = self._has_spoken = False
@@ -165,26 +166,26 @@ class Chat:
             if self._is_open:
                 raise
             await self._line(f"error: {error_text(exc)}", "error")
-            await self._line("/list shows the conversations, /open opens another one, /new begins one.")
+            await self._line("/list shows the conversations, /open opens another one, /new begins a new one.")
             self._conversation_id = None
 
     async def _attend(self, watch: Watch, conversation_id: str) -> None:
         state = await watch.info.agent.state()
         title = state.metadata.get("title")
         self._view.title = title if isinstance(title, str) else None
-        await watch.subscribe(conversation_id, channel="debug")  # what sub-agents do
+        await watch.subscribe(conversation_id, channel="debug")  # it says what sub-agents do
         async with trio.open_nursery() as nursery:
             await self._show(tuple(await self._rows(conversation_id, TAIL)))
             begun = trio.Event()
             nursery.start_soon(self._follow, watch, conversation_id, begun)
-            await begun.wait()  # what the agent is doing is known
+            await begun.wait()  # now it is known what the agent is doing
             if todos := todos_text(self._view.progress.todos):
                 await self._line(todos, "tool")
             await self._heed_lines()
             nursery.cancel_scope.cancel()
 
     async def _follow(self, watch: Watch, conversation_id: str, begun: trio.Event) -> None:
-        """Bring events to the screen: what has gathered, in one write."""
+        """Show events on the screen; all that have come meanwhile, in one write."""
         async for batch in watch.batches():
             self._is_behind = True
             pieces: list[Piece] = []
@@ -210,13 +211,13 @@ class Chat:
         except SagentsError as exc:
             return self._view.show_line(f"error: {error_text(exc)}", "error")
         title = "" if self._view.title is None else f"\n[title: {self._view.title}]"
-        note = f"Conversation {conversation_id}{', from its last rows on' if page.before else ''}:{title}"
+        note = f"Conversation {conversation_id}{', from its last rows' if page.before else ''}:{title}"
         return (*(() if self._view.has_gap else self._view.show_line(note, "note")), *self._view.show_rows(page.rows))
 
     # ── lines
 
     async def _heed_lines(self) -> None:
-        """Take lines until the conversation is left."""
+        """Handle lines until the person leaves the conversation."""
         while not self._is_over:
             await self._settle()
             interrupt = self._view.interrupt
@@ -233,12 +234,12 @@ class Chat:
                         await self._say(text)
                 case Signal.INTERRUPTED if not self._was_interrupted:
                     self._was_interrupted = True
-                    await self._line("Ctrl-C once more leaves, as do Ctrl-D and /quit.")
+                    await self._line("Ctrl-C once more leaves the chat, as do Ctrl-D and /quit.")
                 case _:
                     self._leave()
 
     async def _read(self, prompt: str, text: str | None) -> Read:
-        """Read a line, or an answer where `text` is no None; as `Keyboard.read`."""
+        """Read a line, or the answer to a question if `text` is not None, as `Keyboard.read` does."""
         self._moment = "prompt"
         try:
             read = await self._keyboard.read(prompt, text)
@@ -255,7 +256,7 @@ class Chat:
             self.exit_status = NEEDS_PERSON
 
     async def _command(self, name: str, argument: str = "") -> bool:
-        """Do a command, as far as the database lets; return whether it leaves the conversation."""
+        """Execute a command; return whether the conversation is left."""
         try:
             conversation_id = self._conversation_id if self._is_open else None
             done = await self._commands.run(name, argument, conversation_id, self._view.progress.todos)
@@ -290,7 +291,7 @@ class Chat:
         self._has_spoken = True
         try:
             with self._turn():
-                await self._opened.area.refresh()  # what the person did to the files meanwhile
+                await self._opened.area.refresh()  # the person may have changed files meanwhile
                 receipt = await self._post(self._conversation_id, text, message_id)
                 outcome = await receipt.wait()
                 await self._catch_up(lambda: self._view.has_taken(message_id), outcome)
@@ -307,7 +308,7 @@ class Chat:
             await self._line(outcome_text(outcome))
 
     async def _wait_for_title(self, outcome: TurnOutcome) -> None:
-        """At pipes a title comes at its place: before the next line, and before the end."""
+        """If lines come from a pipe, wait for the title, so that it is shown before the next line and before the end."""
         if not self._setup.has_titles or self._keyboard.is_interactive or not isinstance(outcome, Completed):
             return
         with trio.move_on_after(_TITLE_WAIT) as patience:
@@ -318,16 +319,16 @@ class Chat:
     async def _post(self, conversation_id: str, text: str, message_id: str) -> Receipt:
         try:
             return await self._sessions.post(conversation_id, text, message_id=message_id)
-        except Conflict:  # another program wrote here meanwhile: once more, to the agent that starts from what it left
+        except Conflict:  # another program has written to the conversation: post again, to an agent that starts from what is stored now
             return await self._sessions.post(conversation_id, text, message_id=message_id)
 
     async def _decide(self, interrupt: Interrupt) -> None:
-        """Have the person decide one call of an interrupt; where there is no person, say what waits."""
+        """Have the person decide one call of an interrupt; if there is no terminal, say what waits."""
         assert self._conversation_id is not None
         if not self._keyboard.is_interactive:
             await self._show(waiting_pieces(interrupt, self._setup.command_for(self._conversation_id)))
             self._deciding.put_aside(interrupt)
-            if self._has_spoken:  # the lines to come were written by somebody who did not know of it
+            if self._has_spoken:  # the next lines were written without knowing of the interrupt
                 self._leave()
             return
         verdict = await self._deciding.ask(interrupt)
@@ -336,7 +337,7 @@ class Chat:
             if verdict is Signal.ENDED:
                 self._leave()
             else:
-                await self._line("It stays open: /decide asks again; a new message goes on without it.")
+                await self._line("It stays open: /decide asks again; a new message continues without it.")
             return
         try:
             with self._turn():
@@ -347,7 +348,7 @@ class Chat:
             await self._line(f"error: {error_text(exc)}", "error")
 
     async def _settle(self) -> None:
-        """Wait until no turn runs, as far as the screen shows it."""
+        """Wait until no turn runs and the screen is up to date."""
         if self._view.is_busy or self._is_behind:
             with self._turn():
                 while self._view.is_busy or self._is_behind:
@@ -355,7 +356,7 @@ class Chat:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """A turn runs, which Ctrl-C cancels."""
+        """While the block runs, a turn runs, and Ctrl-C cancels the turn."""
         self._moment = "turn"
         self._presses = 0
         try:

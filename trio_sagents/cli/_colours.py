@@ -1,4 +1,4 @@
-"""Colours at a terminal that has them."""
+"""Colours, for a terminal that has them."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, TextIO
@@ -21,7 +21,7 @@ STYLES: Final[Mapping[Kind, str]] = {
 
 
 def find_colours(stream: TextIO) -> Callable[[str, Kind], str] | None:
-    """Return how to colour one line of a kind; None where the terminal has no colours, or NO_COLOR forbids them."""
+    """Return how to colour a line of each kind; None if the terminal has no colours, or if NO_COLOR forbids them."""
     console = Console(file=stream)
     if console.color_system is None or console.no_color or console.legacy_windows:
         return None

@@ -1,4 +1,4 @@
-"""What the commands of the chat do: lines to show, and where to go."""
+"""The commands of the chat: the lines that they show, and the conversation that they open."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,34 +12,34 @@ from trio_sagents.cli._setup import Opened, Setup
 from trio_sagents.cli._words import Kind
 
 MAX_FILES: Final = 200
-"""Files that one listing shows."""
+"""How many files a listing shows."""
 HELP: Final = """\
 /list          lists the conversations
 /open N or ID  opens one of them
-/new           begins a new one
-/title [TEXT]  shows or sets the title of this one
+/new           begins a new conversation
+/title [TEXT]  shows or sets the title of this conversation
 /todos         shows the todo list
 /files [PATH]  lists the files of the working folder, or of a folder in it
-/decide        asks again what you left open
+/decide        asks again about calls that you left open
 /help          shows this
-/quit          leaves, as Ctrl-D does
-Ctrl-C cancels the answer that is coming, and leaves open what you are asked. At an empty prompt, pressed twice, it leaves.
+/quit          leaves the chat, as Ctrl-D does
+Ctrl-C cancels the answer that is on its way, and leaves open what you are asked. At an empty prompt, pressed twice, it leaves the chat.
 A line that begins with a space is never a command. Say “help” to read what the agent can do."""
 
 
 @attrs.frozen
 class Done:
-    """What came of a command."""
+    """The result of a command."""
 
     lines: Sequence[tuple[str, Kind]] = ()
     target: str | None = None
-    """The conversation to go to; None stays."""
+    """The conversation to open; None stays in this one."""
     title: str | None = None
-    """What the conversation is called now, which an event will say."""
+    """The new title of the conversation; an event tells it, too."""
     leaves: bool = False
     """Whether the chat is over."""
     decides: bool = False
-    """Whether the person wants to be asked again."""
+    """Whether the person wants to be asked again about open calls."""
 
 
 def _said(text: str, kind: Kind = "note") -> Done:
@@ -47,7 +47,7 @@ def _said(text: str, kind: Kind = "note") -> Done:
 
 
 def todos_text(todos: Sequence[Todo]) -> str:
-    """Return the list as text; empty where there are none."""
+    """Return the todos as text; an empty text if there are none."""
     return "\n".join(todo_lines(todos))
 
 
@@ -55,7 +55,7 @@ class Commands:
     """The commands of one run of the chat."""
 
     def __init__(self, opened: Opened, setup: Setup) -> None:
-        """Keep what they work on."""
+        """Keep the sessions, the files and the setup."""
         self._sessions: Final = opened.sessions
         self._area: Final = opened.area
         self._setup: Final = setup
@@ -96,11 +96,13 @@ class Commands:
             case "/help":
                 return _said(HELP)
             case _:
-                return _said(f"{name} is no command; /help lists them. To say it, begin the line with a space.", "error")
+                return _said(
+                    f"{name} is not a command; /help lists the commands. To send it as a message, begin the line with a space.", "error"
+                )
 
     async def _open(self, name: str) -> Done:
         if not name:
-            return _said("Which one? /open NUMBER or ID, as /list shows them.", "error")
+            return _said("Which conversation? Give /open a number or an id, as /list shows them.", "error")
         target = await self._catalogue.find(name)
         if target is None:
             return _said(f"There is no conversation {name!r}; /list shows them.", "error")

@@ -1,4 +1,4 @@
-"""Asking a person about one call that waits: approve, edit or reject it, answer its question, acknowledge its halt.
+"""Asks a person about one call that waits: approve, edit or reject the call, answer its question, acknowledge its halt.
 
 Nothing here decides by itself: an empty line approves nothing, and Ctrl-C leaves the call open.
 """
@@ -9,15 +9,15 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from trio_sagents import Approve, Decision, Edit, PendingCall, Reject
-from trio_sagents.cli._keyboard import Line, Read, Signal
+from trio_sagents.cli._lines import Line, Read, Signal
 from trio_sagents.cli._preview import MAX_LINES, arguments_text, asking, call_lines, parse_answer, parse_arguments
 from trio_sagents.cli._words import Piece
 
 Ask: TypeAlias = Callable[[str, str], Awaitable[Read]]
-"""Shows a prompt and waits for an answer: (prompt, text to be edited)."""
+"""Shows a prompt and waits for an answer: (prompt, text to edit)."""
 Show: TypeAlias = Callable[[Sequence[Piece]], Awaitable[None]]
 Verdict: TypeAlias = Decision | Literal["dismiss"] | Signal
-"""What came of it: a decision; the halt is acknowledged; or the person pressed Ctrl-C or Ctrl-D, and the call stays open."""
+"""A decision; or the halt is acknowledged; or the person pressed Ctrl-C or Ctrl-D, and the call stays open."""
 _WORDS: Final = {"approve": ("a", "approve", "y", "yes"), "edit": ("e", "edit"), "reject": ("r", "reject", "n", "no")}
 _LETTERS: Final = {"approve": "[a]pprove", "edit": "[e]dit", "reject": "[r]eject"}
 
@@ -29,17 +29,17 @@ class Dialogue:
     _ask: Ask
     _show: Show
     _can_edit: bool
-    """Whether the text that is handed to `_ask` stands there to be edited."""
+    """Whether the person can edit the text that is given to `_ask`."""
     _edited: dict[str, str] = attrs.field(factory=dict)
-    """By call: the arguments that a person typed last, so that nobody types them again because of one wrong comma."""
+    """By call: the arguments that the person typed last, so that they need not be typed again because of one wrong comma."""
 
     async def about(self, call: PendingCall, number: int, total: int) -> Verdict:
-        """Ask about a call, until there is an answer.
+        """Ask about a call until there is an answer.
 
         Args:
-            call: what waits.
-            number: which one of `total` it is.
-            total: how many calls wait, or waited.
+            call: the call that waits.
+            number: the number of the call among `total`.
+            total: how many calls wait or have waited.
 
         Cancellation: nothing was decided.
         """
@@ -77,12 +77,12 @@ class Dialogue:
                     if word in {"v", "view"}:
                         await self._show(asking(call, number, total, whole=True))
                     else:
-                        await self._complain(f"{word!r} decides nothing: {', '.join(letters)}, or Ctrl-C to leave it open")
+                        await self._complain(f"{word!r} is not a decision: {', '.join(letters)}, or Ctrl-C to leave the call open")
             if verdict is not None:
                 return verdict
 
     async def _edit(self, call: PendingCall) -> Verdict | None:
-        """Return the edited call; None where the person thought better of it."""
+        """Return the edited call; None if the person does not want to edit it after all."""
         text = self._edited.get(call.call_id, arguments_text(call))
         while True:
             known = "" if self._can_edit else f"  {text}\n"

@@ -1,4 +1,4 @@
-"""The decisions of one conversation: which call is asked about next, and what is recorded of the answer."""
+"""The decisions of one conversation: which call the person is asked about next, and what is recorded of the answer."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -20,7 +20,7 @@ from trio_sagents.cli._words import Piece
 
 
 def waiting_pieces(interrupt: Interrupt, command: str) -> Sequence[Piece]:
-    """Return all that waits for a person, and the command to decide it: for where nobody can be asked."""
+    """Return everything that waits for a person, and the command to decide it, for a chat that cannot ask anybody."""
     return tuple(_waiting(interrupt, command))
 
 
@@ -28,34 +28,34 @@ def _waiting(interrupt: Interrupt, command: str) -> Iterator[Piece]:
     total = len(interrupt.decided) + len(interrupt.calls)
     for number, call in enumerate(interrupt.calls, len(interrupt.decided) + 1):
         yield from asking(call, number, total, whole=True)
-    yield Piece(f"[a person must decide: {command}; a new message goes on without it]\n", "note")
+    yield Piece(f"[a person must decide: {command}; a new message continues without it]\n", "note")
 
 
 class Deciding:
-    """Asks one call after the other; each answer is on record before the next call is asked about."""
+    """Asks about one call after the other; each answer is stored before the next question."""
 
     def __init__(self, sessions: Sessions, ask: Ask, show: Show, *, can_edit: bool) -> None:
-        """Keep what it needs of the chat."""
+        """Keep the parts of the chat that are needed."""
         self._sessions: Final = sessions
         self._show: Final = show
         self._dialogue: Final = Dialogue(ask, show, can_edit)
         self._aside: str | None = None
-        """The interrupt that the person does not want to be asked about now."""
+        """The id of the interrupt that the person does not want to be asked about now."""
 
     def wants(self, interrupt: Interrupt) -> bool:
-        """Return whether a person is to be asked about it now."""
+        """Return whether the person is to be asked about an interrupt now."""
         return interrupt.interrupt_id != self._aside
 
     def put_aside(self, interrupt: Interrupt) -> None:
-        """Ask no more about it, until `take_up`."""
+        """Do not ask about an interrupt until `take_up` is called."""
         self._aside = interrupt.interrupt_id
 
     def take_up(self) -> None:
-        """Ask again."""
+        """Ask again about what was put aside."""
         self._aside = None
 
     async def ask(self, interrupt: Interrupt) -> Verdict:
-        """Ask about the first call that waits; of a halt, about all that halted at once.
+        """Ask about the first call that waits; for a halt, about all calls that halted together.
 
         Cancellation: nothing was decided.
         """
@@ -71,13 +71,13 @@ class Deciding:
         return await self._dialogue.about(last, 1, 1)
 
     async def record(self, conversation_id: str, interrupt: Interrupt, verdict: Decision | str) -> TurnOutcome:
-        """Record a decision, and wait for what comes of it: `Interrupted` at once where other calls still wait.
+        """Record a decision, and wait for the outcome: `Interrupted` at once if other calls still wait.
 
         Raises:
-            SagentsError: as `Sessions.resume` and `Sessions.dismiss`; nothing was recorded. Those about the decision itself have
-                it asked for again.
+            SagentsError: as `Sessions.resume` and `Sessions.dismiss`; nothing was recorded. After an error about the decision itself,
+                the person is asked again.
 
-        Cancellation: either nothing was submitted, or it is recorded.
+        Cancellation: either nothing was submitted, or the decision is recorded.
         """
         try:
             if isinstance(verdict, str):
@@ -87,6 +87,6 @@ class Deciding:
         except (InvalidDecision, LimitExceeded):
             raise
         except SagentsError:
-            self.put_aside(interrupt)  # asked again, it would fail again
+            self.put_aside(interrupt)  # the next attempt would fail, too
             raise
         return await receipt.wait()

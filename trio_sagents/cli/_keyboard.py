@@ -1,89 +1,38 @@
-"""Where lines come from: prompt_toolkit at a terminal that has it, else a plain descriptor. Both read in a thread.
+"""Reading lines: with prompt_toolkit at a terminal if it is installed, otherwise from a plain descriptor. Both read in a thread.
 
-A reader answers with a `Line`, with `INTERRUPTED` (Ctrl-C), or with `ENDED` (Ctrl-D, end of file).
+A terminal in its usual mode keeps a line until it is complete, and keeps only so many bytes of it: what is pasted beyond that is gone,
+and no program can get it back. The plain reader notices a line of that length, says so, and does not send a message without its end.
 """
 
 import codecs
-import contextlib
-import enum
 import importlib.util
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol, TextIO, TypeAlias
+from typing import Final, TextIO
 
 import attrs
 import trio
 
+from trio_sagents.cli._lines import PROMPT, Keyboard, Line, Read, Signal, discard_typed
 from trio_sagents.cli._screen import Screen, is_terminal
 from trio_sagents.cli._words import Piece
 
+__all__ = ("COMMANDS", "MAX_LINE_BYTES", "PROMPT", "Keyboard", "Line", "LineKeyboard", "Read", "Signal", "open_keyboard")
+
 COMMANDS: Final = ("/decide", "/files", "/help", "/list", "/new", "/open", "/quit", "/title", "/todos")
-PROMPT: Final = "> "
-
-
-class Signal(enum.Enum):
-    """What is no line."""
-
-    INTERRUPTED = "Ctrl-C"
-    ENDED = "Ctrl-D"
-
-
-@attrs.frozen
-class Line:
-    """What was typed, without its line end."""
-
-    text: str
-
-
-Read: TypeAlias = Line | Signal
-
-
-class Keyboard(Protocol):
-    """A reader of lines, for one task."""
-
-    @property
-    def is_interactive(self) -> bool:
-        """Whether a person sits there, who can be asked; an attribute will do."""
-        ...
-
-    @property
-    def can_edit(self) -> bool:
-        """Whether a text that is given to `read` stands there to be edited; an attribute will do."""
-        ...
-
-    async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
-        """Show the prompt and wait for a line.
-
-        Args:
-            prompt: stands before the line.
-            text: None for a line of the conversation. Else the line answers what was just asked: what was typed before it was
-                asked is dropped, Ctrl-C drops no line but ends the reading, and this text is there to be edited, where it can be.
-
-        Cancellation: either a line was returned, or the one being typed is dropped.
-        """
-        ...
-
-    async def interject(self, pieces: Sequence[Piece]) -> bool:
-        """Show something while `read` runs in another task; return False, with nothing done, where it does not.
-
-        Cancellation: it may be shown.
-        """
-        ...
-
-    def interrupt(self) -> None:
-        """Let the running `read` return INTERRUPTED, as Ctrl-C does."""
-        ...
+MAX_LINE_BYTES: Final = 1023 if sys.platform == "darwin" else 4095
+"""How many bytes of a line a terminal passes on, in its usual mode."""
 
 
 @asynccontextmanager
 async def open_keyboard(screen: Screen, *, is_plain: bool, label: str) -> AsyncIterator[Keyboard]:
-    """Open the best reader there is.
+    """Open the best reader that there is.
 
     Args:
-        screen: where the plain reader's prompt goes.
-        is_plain: whether to take the plain one also where prompt_toolkit is installed.
+        screen: shows the prompt of the plain reader.
+        is_plain: whether to use the plain reader although prompt_toolkit is installed.
         label: what prompt_toolkit shows below the line that is being edited.
     """
     if not is_plain and is_terminal() and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("prompt_toolkit") is not None:
@@ -98,22 +47,31 @@ async def open_keyboard(screen: Screen, *, is_plain: bool, label: str) -> AsyncI
         nursery.cancel_scope.cancel()
 
 
+@attrs.frozen
+class _Typed:
+    """A line as it was read."""
+
+    text: str
+    is_cut: bool
+    """Whether the line is so long that the terminal may have dropped its end."""
+
+
 class LineKeyboard:
-    """Lines from a descriptor, read past Python's buffers: a thread that still waits there at exit holds no lock."""
+    """Reads lines from a descriptor, past Python's buffers: a thread that still waits there at exit holds no lock."""
 
     def __init__(self, source: TextIO, screen: Screen) -> None:
         """Keep the descriptor.
 
         Args:
             source: where lines come from.
-            screen: where the prompt goes; where `source` is no terminal, the line too.
+            screen: shows the prompt; if `source` is not a terminal, the line, too.
         """
         self._handle: Final = source.fileno()
         self.is_interactive: Final = source.isatty()
         self.can_edit: Final = False
         self._screen: Final = screen
-        self._decoder: Final = codecs.getincrementaldecoder(source.encoding or "utf-8")(errors="replace")
-        self._send, self._receive = trio.open_memory_channel[str](0)
+        self._encoding: Final = codecs.lookup(source.encoding or "utf-8").name
+        self._send, self._receive = trio.open_memory_channel[_Typed](0)
         self._reading = trio.CancelScope()
         """Around the wait of the last `read`."""
         self._is_waiting = False
@@ -122,18 +80,22 @@ class LineKeyboard:
     async def run(self) -> None:
         """Read one line ahead until the end of the file."""
         async with self._send:
-            rest = ""
+            rest = b""
             is_open = True
             while is_open:
                 data = await trio.to_thread.run_sync(os.read, self._handle, 65_536, abandon_on_cancel=True)
                 is_open = bool(data)
-                *lines, rest = (rest + self._decoder.decode(data, final=not is_open)).split("\n")
+                *lines, rest = (rest + data).split(b"\n")
                 for line in lines if is_open or not rest else [*lines, rest]:
-                    await self._send.send(line.removesuffix("\r"))
+                    await self._send.send(self._typed(line))
+
+    def _typed(self, line: bytes) -> _Typed:
+        text = line.decode(self._encoding, errors="replace").removesuffix("\r")
+        return _Typed(text, self.is_interactive and len(line) >= MAX_LINE_BYTES)
 
     async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
-        """Show the prompt and wait for a line; as `Keyboard.read`. The text is not shown: it could not be edited."""
-        # Race: a signal may come as soon as the chat says that it reads, so it is heeded from here on, before the prompt is there.
+        """Show the prompt and wait for a line, as `Keyboard.read` does. The text is not shown, because it could not be edited."""
+        # Race: a signal may come as soon as the chat says that it reads, so it is heeded from here on, before the prompt is shown.
         self._reading = scope = trio.CancelScope()
         if text is not None and self.is_interactive:
             await self._drop_typed()
@@ -142,10 +104,7 @@ class LineKeyboard:
         result: Read = Signal.INTERRUPTED
         self._is_waiting = True
         with scope:
-            try:
-                result = Line(await self._receive.receive())
-            except trio.EndOfChannel:
-                result = Signal.ENDED
+            result = await self._next(prompt)
         self._is_waiting = False
         if isinstance(result, Signal):
             await self._show("\n")
@@ -153,8 +112,23 @@ class LineKeyboard:
             await self._show(f"{result.text}\n")
         return result
 
+    async def _next(self, prompt: str) -> Read:
+        """Return the next whole line. A line that the terminal may have cut is told and dropped."""
+        while True:
+            try:
+                typed = await self._receive.receive()
+            except trio.EndOfChannel:
+                return Signal.ENDED
+            if not typed.is_cut:
+                return Line(typed.text)
+            words = (
+                f"[not sent: this line is too long. A terminal passes on only {MAX_LINE_BYTES} bytes of a line, so its end may be missing. "
+                "Use shorter lines, install 'trio-sagents[tui]', or pass the text by standard input to --once -]"
+            )
+            await self._screen.show([Piece(f"{words}\n", "error"), Piece(prompt, "user")])
+
     async def interject(self, pieces: Sequence[Piece]) -> bool:
-        """Show something below the line being typed, and the prompt again; as `Keyboard.interject`."""
+        """Show something below the line that is being typed, and the prompt again, as `Keyboard.interject` does."""
         if not self._is_waiting:
             await trio.lowlevel.checkpoint()
             return False
@@ -162,10 +136,10 @@ class LineKeyboard:
         return True
 
     async def _drop_typed(self) -> None:
-        """Forget lines that were typed before there was anything to answer."""
+        """Forget lines that were typed before there was a question."""
         discard_typed(self._handle)
         while True:
-            await trio.lowlevel.checkpoint()  # the reading task puts the next line there, if it has one
+            await trio.lowlevel.checkpoint()  # the reading task puts the next line into the channel, if it has one
             try:
                 self._receive.receive_nowait()
             except (trio.WouldBlock, trio.EndOfChannel):
@@ -177,13 +151,3 @@ class LineKeyboard:
 
     async def _show(self, text: str) -> None:
         await self._screen.show([Piece(text, "user")])
-
-
-def discard_typed(handle: int) -> None:
-    """Have the terminal forget what was typed and not read yet."""
-    try:
-        import termios  # noqa: PLC0415  # not on every system
-    except ImportError:
-        return
-    with contextlib.suppress(termios.error):
-        termios.tcflush(handle, termios.TCIFLUSH)

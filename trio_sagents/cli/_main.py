@@ -1,4 +1,4 @@
-"""The command `trio-sagents`: arguments in, exit status out, and no traceback for what people can mend themselves."""
+"""The command `trio-sagents`: arguments in, exit status out, and no traceback for what people can correct themselves."""
 
 import argparse
 import contextlib
@@ -23,8 +23,8 @@ from trio_sagents.models import PROVIDERS
 
 _EPILOG: Final = """\
 Exit status of --once: 0 answered, 1 failed, 2 usage, 3 a person must decide, 4 cancelled, 130 Ctrl-C.
-The chat has 0, or 3 where its lines come from no terminal and a call waits for a person: open the conversation at a terminal to decide.
-The model: ANTHROPIC_API_KEY, else OPENAI_API_KEY or OPENAI_BASE_URL, else an embedded offline model.
+The chat exits with 0, or with 3 if its lines do not come from a terminal and a call waits for a person: decide at a terminal.
+The model: that of ANTHROPIC_API_KEY, else that of OPENAI_API_KEY or OPENAI_BASE_URL, else an embedded offline model.
 The database: --db, else TRIO_SAGENTS_DB, else trio-sagents/chat.db in XDG_DATA_HOME (~/.local/share).
 """
 
@@ -33,17 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
     Args:
-        argv: the arguments; None takes those of the process.
+        argv: the arguments; None uses those of the process.
 
     Raises:
-        SystemExit: with status 2 for arguments that cannot be used, 0 for --help and --version.
+        SystemExit: with status 2 for wrong arguments, with 0 for --help and --version.
     """
     parser = _parser()
     given = parser.parse_args(argv)
     log = logging.getLogger("trio_sagents")
     log.addHandler(logging.StreamHandler() if given.verbose else logging.NullHandler())
     if given.verbose:
-        log.setLevel(logging.DEBUG)  # an MCP server's standard error, for one, is there and nowhere else
+        log.setLevel(logging.DEBUG)  # among other things, the standard error of MCP servers is only there
     options = Options(
         once=given.once,
         conversation_id=given.conversation,
@@ -80,13 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     chat.add_argument("--once", metavar="TEXT", help="send one message, print the answer, and exit; - reads it from standard input")
     which = chat.add_mutually_exclusive_group()
-    which.add_argument("--conversation", metavar="ID", help="the conversation to go on with (default: the last one; with --once a new one)")
+    which.add_argument("--conversation", metavar="ID", help="the conversation to continue (default: the last one; with --once, a new one)")
     which.add_argument("--new", action="store_true", help="begin a new conversation")
-    chat.add_argument("--db", metavar="PATH", type=Path, help="the SQLite file that keeps everything")
-    chat.add_argument("--provider", choices=PROVIDERS, help="default: the first whose key is set, else offline")
+    chat.add_argument("--db", metavar="PATH", type=Path, help="the SQLite file in which everything is stored")
+    chat.add_argument("--provider", choices=PROVIDERS, help="default: the first provider whose key is set, else offline")
     chat.add_argument("--model", metavar="NAME", help="the model, by its provider's name for it or as provider:model")
     chat.add_argument(
-        "--files", metavar="DIR", type=Path, help="the folder whose files the agent reads, and changes if you approve (default: this one)"
+        "--files",
+        metavar="DIR",
+        type=Path,
+        help="the folder whose files the agent reads, and changes if you approve (default: the current folder)",
     )
     chat.add_argument(
         "--mcp",
@@ -118,14 +121,14 @@ def _text(given: str) -> str:
 
 def _command(setup: Setup, options: Options, text: str | None) -> Callable[[], Awaitable[int]]:
     if text is None and sys.stdin is None:
-        raise UsageError("there is no standard input to read lines from; --once needs none")
+        raise UsageError("there is no standard input to read lines from; use --once, which does not need one")
     if text is None:
         return functools.partial(run_chat, setup, options, Screen(sys.stdout))
     return functools.partial(run_once, setup, options, text, Screen(sys.stdout), Screen(sys.stderr))
 
 
 def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
-    """Run the command; what people can mend becomes a line on stderr."""
+    """Run the command; an error that people can correct becomes a line on stderr."""
     status = FAILED
     try:
         status = trio.run(_awaited, command)
@@ -137,12 +140,12 @@ def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
     except* (SagentsError, OSError) as group:
         _report(group)
         if group.subgroup(_is_of_the_database):
-            _complain(f"The database is {database}; --db PATH takes another one.")
+            _complain(f"The database is {database}; --db PATH uses another one.")
     return status
 
 
 def _is_of_the_database(error: BaseException) -> bool:
-    """Whether another database might help: not where a server or another part of the agent could not start."""
+    """Return whether another database might help: not if a server or another part of the agent could not start."""
     return isinstance(error, PersistenceError) or (isinstance(error, StartFailed) and not isinstance(error.__cause__, MiddlewareError))
 
 
@@ -156,7 +159,7 @@ def _report(group: BaseExceptionGroup[BaseException]) -> None:
 
 
 def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):  # a terminal that is gone reads nothing
+    with contextlib.suppress(OSError):  # the terminal may be gone
         print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Which model answers: the named one, else a provider's whose key is set, else the embedded one."""
+"""Which model answers: the named one, else that of a provider whose key is set, else the embedded one."""
 
 from collections.abc import Mapping
 from typing import Final, TypeAlias
@@ -15,7 +15,7 @@ _KEYS: Final = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL"
 
 
 class UsageError(Exception):
-    """Something that the command line asked for, or that the environment sets, does not work."""
+    """Something does not work that the command line asked for, or that the environment sets."""
 
 
 @attrs.frozen
@@ -24,9 +24,9 @@ class Choice:
 
     model: Model
     label: str
-    """Its provider and name."""
+    """The provider and the name of the model."""
     notice: str = ""
-    """What people should know before they read its answers; may be empty."""
+    """What people should know before they read the answers; may be empty."""
 
 
 def choose_model(provider: Provider | None, name: str | None, environ: Mapping[str, str]) -> Choice:
@@ -37,7 +37,7 @@ def choose_model(provider: Provider | None, name: str | None, environ: Mapping[s
             model.
         name: "provider:model", or the model's name as its provider knows it; None takes TRIO_SAGENTS_MODEL, else the provider's
             default.
-        environ: the environment; keys in it are never shown.
+        environ: the environment; keys are never shown.
 
     Raises:
         UsageError: the provider's key, its package or the model's name is missing; the message says what to do.
@@ -67,7 +67,7 @@ def _default(provider: Provider, environ: Mapping[str, str]) -> str:
     if provider == "openai" and environ.get("OPENAI_BASE_URL"):
         raise UsageError("OPENAI_BASE_URL is set, so say which model that server has: --model NAME (or TRIO_SAGENTS_MODEL)")
     if provider not in DEFAULT_MODELS:
-        raise UsageError(f"there is no default model of {provider}: --model NAME (or TRIO_SAGENTS_MODEL) says which")
+        raise UsageError(f"{provider} has no default model; name one with --model NAME (or TRIO_SAGENTS_MODEL)")
     return DEFAULT_MODELS[provider]
 
 

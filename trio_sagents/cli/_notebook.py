@@ -1,7 +1,7 @@
-"""Notes of a conversation, in a table of their own beside the library's, in the same SQLite file.
+"""Notes of a conversation, in their own table in the SQLite file of the library.
 
-Every call is one transaction on a connection of its own: tools run in threads, at the same time. A change carries the call's
-idempotency key, so the same call made twice changes things once.
+Every call is one transaction on its own connection, because tools run in threads at the same time. A change has the idempotency key of
+its call, so the same call made twice has its effect once.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ _FILLER: Final = frozenset(
     was were with
     """.split()  # noqa: SIM905  # a column of forty strings is harder to read
 )
-"""Words that tell nothing about a note."""
+"""Words that say nothing about a note."""
 
 
 class NotebookRefused(ValueError):
-    """The entry does not exist, or cannot be kept."""
+    """The note cannot be stored."""
 
 
 class Notebook:
     """The note tools of the chat."""
 
     def __init__(self, path: Path) -> None:
-        """Keep the path; the table is made at the first call."""
+        """Keep the path; the first call makes the table."""
         self._path = path
 
     def remember(self, note: str, context: ToolContext) -> str:
@@ -74,14 +74,14 @@ class Notebook:
             with contextlib.closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None)) as db:
                 db.execute(_TABLE)
                 db.execute("BEGIN IMMEDIATE")
-                with db:  # commits, or rolls back what it is left with by an exception
+                with db:  # commits, or rolls back after an exception
                     yield db
         except sqlite3.Error as exc:
-            raise NotebookRefused(f"the database {self._path.name!r} did not keep it: {exc}") from exc
+            raise NotebookRefused(f"the database {self._path.name!r} did not store the note: {exc}") from exc
 
 
 def _insert(db: sqlite3.Connection, text: str, context: ToolContext) -> None:
-    """Insert `text` unless this very call did so before."""
+    """Insert `text`, unless the same call has done so before."""
     key = f"{context.idempotency_key}#0"
     if db.execute("SELECT number FROM chat_notes WHERE call_key = ?", [key]).fetchone() is not None:
         return
@@ -96,9 +96,9 @@ def _insert(db: sqlite3.Connection, text: str, context: ToolContext) -> None:
 def _text(value: str) -> str:
     text = " ".join(value.split())
     if not text:
-        raise NotebookRefused("an entry must not be empty")
+        raise NotebookRefused("a note must not be empty")
     if len(text) > MAX_TEXT:
-        raise NotebookRefused(f"an entry has at most {MAX_TEXT} characters, not {len(text)}")
+        raise NotebookRefused(f"a note must have at most {MAX_TEXT} characters, not {len(text)}")
     return text
 
 
@@ -109,7 +109,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _matching(notes: Sequence[str], about: str) -> Sequence[str]:
-    """Return the notes that share words with `about`, the most first; all of them where it has no telling word."""
+    """Return the notes that share words with `about`, those with the most shared words first; all notes if `about` says nothing."""
     wanted = _words(about)
     if not wanted:
         return notes

@@ -22,7 +22,7 @@ USAGE: Final = 2
 NEEDS_PERSON: Final = 3
 CANCELLED: Final = 4
 _LAG: Final = 1.0
-"""Seconds that the notes on tools may come after the outcome."""
+"""How many seconds the notes on tools may come after the outcome."""
 _SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -42,11 +42,11 @@ def status_of(outcome: TurnOutcome) -> int:
 
 
 async def run_once(setup: Setup, options: Options, text: str, answers: Screen, notes: Screen) -> int:
-    """Post `text`, print the answer, return the exit status.
+    """Post `text`, print the answer, and return the exit status.
 
     Args:
         setup: what to run on.
-        options: names the conversation, or none for a new one.
+        options: names the conversation; without a name, a new one is begun.
         text: the message.
         answers: gets the answer, and nothing else.
         notes: gets everything else.
@@ -54,7 +54,7 @@ async def run_once(setup: Setup, options: Options, text: str, answers: Screen, n
     Raises:
         SagentsError: the database or the conversation cannot be used, alone or in a group.
 
-    Cancellation: the turn is cut, and what it said is saved.
+    Cancellation: the turn is cut, and its text so far is saved.
     """
     once = _Once(text, answers, notes, setup)
     with trio.open_signal_receiver(*_SIGNALS) as signals:
@@ -71,7 +71,7 @@ async def run_once(setup: Setup, options: Options, text: str, answers: Screen, n
 
 
 class _Once:
-    """One message on its way."""
+    """One message, and its answer."""
 
     def __init__(self, text: str, answers: Screen, notes: Screen, setup: Setup) -> None:
         self.status = FAILED
@@ -85,7 +85,7 @@ class _Once:
         self._signal = 0
 
     async def heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
-        """The first Ctrl-C cancels the turn, which is saved; anything else, or a second one, ends the program."""
+        """Handle signals: the first Ctrl-C cancels the turn, whose text is saved; a second one, and any other signal, ends the program."""
         async for number in signals:
             self.status = 128 + number
             if number != signal.SIGINT or self._cancel is None or self._signal:
@@ -95,7 +95,7 @@ class _Once:
             self._signal = number
 
     async def run(self, sessions: Sessions, conversation_id: str) -> None:
-        """Post the message and see it answered."""
+        """Post the message and wait for the answer."""
         async with sessions.watch(conversation_id, viewer="terminal") as watch, trio.open_nursery() as nursery:
             nursery.start_soon(self._follow, watch)
             receipt = await sessions.post(conversation_id, self._text)
@@ -105,7 +105,7 @@ class _Once:
             self._cancel = None
             while outcome is None:
                 outcome = await sessions.cancel_turn(conversation_id)
-                if outcome is None:  # Race: its turn has not begun, or has just ended
+                if outcome is None:  # Race: the turn has not begun yet, or has just ended
                     with trio.move_on_after(0.05):
                         outcome = await receipt.wait()
             with trio.move_on_after(_LAG):
@@ -133,19 +133,19 @@ class _Once:
 
 
 def _tools_only(pieces: Iterable[Piece]) -> Iterable[Piece]:
-    """Return what is worth a note while the answer is on its way: the tools."""
+    """Return the pieces that are shown while the answer is on its way: those about tools."""
     return [piece for piece in pieces if piece.kind == "tool" and piece.text.strip()]
 
 
 def read_text(given: str) -> str:
-    """Return the message: what was given, or standard input where that is "-".
+    """Return the message: the given text, or standard input if that is "-".
 
     Raises:
-        UsageError: there is no standard input, or it is no text.
+        UsageError: there is no standard input, or it is not text.
     """
     if given != "-":
         return given
-    if sys.stdin is None:  # where the descriptor was closed
+    if sys.stdin is None:  # the descriptor was closed
         raise UsageError("--once -: there is no standard input")
     try:
         return sys.stdin.read()

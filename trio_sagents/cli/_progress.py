@@ -1,7 +1,7 @@
-"""What goes on beside the text: the todo list, and a line for each sub-agent at work. Pure decisions on plain data.
+"""What is shown besides the text: the todo list, and a line for each sub-agent at work. Pure decisions on plain data.
 
-Where the screen can draw again what it has drawn, these are lines below the text that change in place, and what stays of them is
-printed when they end; elsewhere each change is a line of its own.
+If the screen can redraw lines, these are lines below the text that change in place; what remains of them is printed when they end.
+Otherwise each change is printed as its own line.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from trio_sagents.cli._words import Piece, call_text, one_line
 
 MARKS: Final[Mapping[str, str]] = {"pending": "[ ]", "in_progress": "[~]", "completed": "[x]", "cancelled": "[-]"}
 MAX_TASK: Final = 40
-"""Characters of a sub-agent's task that its line shows."""
+"""How many characters of a sub-agent's task its line shows."""
 MAX_LIVE_TODOS: Final = 15
-"""Todos in the lines that change: with all sub-agents, they have to fit on a screen."""
+"""How many todos are shown in the lines that change: together with the sub-agents, they have to fit on a screen."""
 _TAIL: Final = 60
 
 
 def todo_lines(todos: Sequence[Todo]) -> Sequence[str]:
-    """Return the list, one line for each todo."""
+    """Return the todos, one line for each."""
     return [f"  {MARKS[todo.status]} {todo.id}. {one_line(todo.content, 100)}" for todo in todos]
 
 
@@ -45,21 +45,21 @@ class Progress:
     """Todos and sub-agents of one conversation."""
 
     is_live: bool = False
-    """Whether the screen can draw lines again."""
+    """Whether the screen can redraw lines."""
     todos: Sequence[Todo] = ()
     _are_new: bool = False
     """Whether the todos have changed since they were printed."""
     _helpers: dict[str, _Helper] = attrs.field(factory=dict)
-    """By the id of the call that they run in."""
+    """By the id of the call that a sub-agent runs in."""
     _ended: set[str] = attrs.field(factory=set)
     # Invariant: no debug event, which may come late, brings back a sub-agent whose call has ended.
 
     def learn(self, todos: Sequence[Todo]) -> None:
-        """Take the list as it is, without a word."""
+        """Take the list as it is, without printing it."""
         self.todos = tuple(todos)
 
     def change(self, todos: Sequence[Todo]) -> Iterator[Piece]:
-        """The list has changed; yield what is printed of it now."""
+        """Note that the list has changed; yield what is printed now."""
         had_some = bool(self.todos)
         self._are_new = self._are_new or had_some or bool(todos)
         self.todos = tuple(todos)
@@ -67,7 +67,7 @@ class Progress:
             yield from self.close()
 
     def begin(self, call_id: str, arguments: JSON) -> Iterator[Piece]:
-        """A sub-agent begins; yield the line that says so."""
+        """Note that a sub-agent begins; yield the line that says so."""
         name, task = str(arguments.get("name")), str(arguments.get("instructions"))
         doing = "goes on" if call_id in self._ended else "begins"
         self._ended.discard(call_id)
@@ -75,14 +75,14 @@ class Progress:
         yield Piece(f"  · sub-agent {name} {doing}: {one_line(task)}\n", "tool")
 
     def end(self, call_id: str, arguments: JSON, status: str, text: str | None) -> Iterator[Piece]:
-        """A sub-agent has ended; yield the line that says how."""
+        """Note that a sub-agent has ended; yield the line that says how."""
         self._helpers.pop(call_id, None)
         self._ended.add(call_id)
         said = f": {one_line(text)}" if text else ""
         yield Piece(f"  · sub-agent {arguments.get('name')} {status}{said}\n", "tool")
 
     def hear(self, event: SubAgentEvent) -> Iterator[Piece]:
-        """A sub-agent has done something; yield what is printed of it now."""
+        """Note what a sub-agent has done; yield what is printed now."""
         call_id = event.sub_agent_id
         if call_id in self._ended:
             return
@@ -96,7 +96,7 @@ class Progress:
             case {"type": "TextDelta", "text": str(text)}:
                 helper.said = (helper.said + text)[-_TAIL:]
                 helper.doing = f"“{one_line(helper.said, _TAIL)}”"
-                return  # too many for lines of their own
+                return  # these are too many to print each as a line
             case {"type": "ToolExecutionUpdated", "status": "executing", "call": {"name": str(name), "arguments": arguments}}:
                 helper.said = ""
                 helper.doing = call_text(name, arguments)
@@ -104,7 +104,7 @@ class Progress:
                 helper.doing = "waits for you"
             case {"type": "SubAgentCompleted"}:
                 helper.doing = "is done"
-                return  # its result says so
+                return  # the result of the call says so
             case _:
                 return
         if not self.is_live and helper.doing != before:
@@ -118,13 +118,13 @@ class Progress:
         return [Piece(line, "tool") for line in (*shown, *(helper.line for helper in self._helpers.values()))]
 
     def close(self) -> Iterator[Piece]:
-        """Yield what stays of the changing lines: a list that is new."""
+        """Yield what remains of the changing lines: the list, if it has changed."""
         if self._are_new:
             self._are_new = False
             lines = todo_lines(self.todos) or ["  [todos: nothing is left to do]"]
             yield from (Piece(f"{line}\n", "tool") for line in lines)
 
     def forget_helpers(self) -> None:
-        """The turn has ended, or waits: nobody is at work."""
+        """Note that the turn has ended or waits: no sub-agent is at work."""
         self._ended.update(self._helpers)
         self._helpers.clear()

@@ -1,4 +1,4 @@
-"""A line editor at a terminal: history, completion, and Ctrl-C that drops the line before it means anything else."""
+"""A line editor at a terminal, with history and completion. Ctrl-C clears the line first; on an empty line, it interrupts."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal, discard_typed
+from trio_sagents.cli._lines import PROMPT, Line, Read, Signal, discard_typed
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._words import Piece
 
@@ -24,15 +24,15 @@ def _drop_line(event: KeyPressEvent) -> None:
 
 
 class PromptKeyboard:
-    """prompt_toolkit, which brings its own event loop and therefore runs in a thread."""
+    """Reads lines with prompt_toolkit, which has its own event loop and therefore runs in a thread."""
 
     def __init__(self, screen: Screen, commands: Sequence[str], label: str) -> None:
         """Make the prompt; nothing is shown yet.
 
         Args:
-            screen: where interjections go.
-            commands: completed with Tab.
-            label: shown below the line that is being edited.
+            screen: shows interjections.
+            commands: the commands that Tab completes.
+            label: what is shown below the line that is being edited.
         """
         self.is_interactive: Final = True
         self.can_edit: Final = True
@@ -46,19 +46,19 @@ class PromptKeyboard:
         )
         self._answers: Final[PromptSession[str]] = PromptSession(bottom_toolbar="Ctrl-C leaves it open")
         self._session = self._lines
-        """The one that reads."""
+        """The session that reads at the moment."""
         self._screen: Final = screen
         self._interjection: asyncio.Future[None] | None = None
-        """Kept, for nobody else keeps it."""
+        """The last interjection: nothing else refers to it while it is shown."""
         self._wants_end = False
 
     async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
-        """Show the prompt and wait for a line; as `Keyboard.read`."""
+        """Show the prompt and wait for a line, as `Keyboard.read` does."""
         self._wants_end = False
         self._session = self._lines if text is None else self._answers
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_cancelled)
-            # Cancellation: the thread is waited for, so that it gives the terminal back; the task beside it makes it end.
+            # Cancellation: the thread is waited for, because it has to restore the terminal; the other task makes it end.
             result = await trio.to_thread.run_sync(self._ask, prompt, text)
             nursery.cancel_scope.cancel()
         return result
@@ -69,7 +69,7 @@ class PromptKeyboard:
         self._end()
 
     async def interject(self, pieces: Sequence[Piece]) -> bool:
-        """Show something above the line being edited; as `Keyboard.interject`."""
+        """Show something above the line that is being edited, as `Keyboard.interject` does."""
         await trio.lowlevel.checkpoint()
         app = self._session.app
         if not app.is_running or app.is_done or app.loop is None:
@@ -97,7 +97,7 @@ class PromptKeyboard:
             return False
         try:
             loop.call_soon_threadsafe(function)
-        except RuntimeError:  # Race: the prompt ended by itself, and its loop closed between the look and the call
+        except RuntimeError:  # Race: the prompt ended by itself, and its loop was closed between the check and the call
             return False
         return True
 
@@ -109,7 +109,7 @@ class PromptKeyboard:
     def _ask(self, prompt: str, text: str | None) -> Read:
         session = self._session
         if text is not None:
-            # What was typed before there was a question is no answer to it.
+            # What was typed before the question was shown does not answer it.
             clear_typeahead(session.app.input)
             discard_typed(sys.stdin.fileno())
         try:

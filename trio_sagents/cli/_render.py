@@ -50,23 +50,23 @@ CUTS: Final[Mapping[str, str]] = {
     "cancelled": "[cancelled]",
     "user": "[cancelled]",
     "dismissed": "[acknowledged]",
-    "superseded": "[given up for a new message]",
-    "stream_error": "[cut: the provider's answer broke off]",
+    "superseded": "[replaced by a new message]",
+    "stream_error": "[cut: the provider's answer was broken off]",
     "length": "[cut: the model's length limit]",
     "content_filtered": "[cut by the provider's content filter]",
 }
 CANCELS: Final = frozenset({"cancelled", "user", "dismissed", "superseded"})
-"""Those of a turn that was cancelled, whose end needs no further word."""
+"""The causes of a turn that was cancelled: its end is not told again."""
 _ENDS: Final[Mapping[ShutdownReason, str]] = {
-    ShutdownReason.CRASHED: "[the agent crashed; the next message starts it again from what is saved]",
-    ShutdownReason.FENCED: "[another program wrote to this conversation; the next message, or /decide, goes on from there]",
+    ShutdownReason.CRASHED: "[the agent crashed; the next message starts it again, from what is saved]",
+    ShutdownReason.FENCED: "[another program has written to this conversation; the next message, or /decide, continues from there]",
 }
 
 
 HANDING_OVER: Final = "task"
-"""The tool of sub-agents; their lines say more than its arguments."""
+"""The tool of sub-agents; the lines of a sub-agent say more than the arguments of its call."""
 UNSHOWN: Final = frozenset({"write_todos"})
-"""Tools whose effect is shown anyway."""
+"""Tools whose effect is shown in another way."""
 
 
 @attrs.define(eq=False)
@@ -75,32 +75,32 @@ class TurnView:
 
     status: Status = Status.IDLE
     queued: int = 0
-    """Accepted messages that wait for a turn, as far as this view knows."""
+    """How many accepted messages wait for a turn, as far as this view knows."""
     has_gap: bool = False
-    """Whether events were missed; the history has what they told."""
+    """Whether events were missed; the history has their content."""
     interrupt: Interrupt | None = None
     """What waits for a person."""
     title: str | None = None
-    """Of the conversation, as far as this view knows."""
+    """The title of the conversation, as far as this view knows."""
     progress: Progress = attrs.field(factory=Progress)
     _shown: dict[str, dict[int, int]] = attrs.field(factory=dict)
-    """Characters shown of each message that is not whole yet, by part."""
+    """By message that is not whole yet, and by part: how many characters are shown."""
     _whole: set[str] = attrs.field(factory=set)
-    """Messages and rows that are shown to their end."""
+    """The messages and rows that are shown completely."""
     _typed: set[str] = attrs.field(factory=set)
-    """User messages that were typed here, so the keyboard's echo shows them."""
+    """The user messages that were typed here, which the echo of the terminal has shown."""
     _called: set[str] = attrs.field(factory=set)
-    """Tool calls of the running turn that are shown."""
+    """The tool calls of the running turn that are shown."""
     _told: set[str] = attrs.field(factory=set)
-    """Turns whose ending was told."""
+    """The turns whose end was told."""
     _later: list[Piece] = attrs.field(factory=list)
-    """Lines that came in the middle of another one."""
+    """Lines that came in the middle of another line."""
     _line: Kind | None = None
-    """What the unfinished line at the cursor is; None at the start of a line."""
+    """The kind of the unfinished line at the cursor; None at the start of a line."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether a turn runs, or is about to."""
+        """Whether a turn runs or is about to begin."""
         return self.status is Status.RUNNING or (self.queued > 0 and self.status in {Status.IDLE, Status.CANCELLED})
 
     def has_taken(self, message_id: str) -> bool:
@@ -109,30 +109,30 @@ class TurnView:
 
     @property
     def live(self) -> Sequence[Piece]:
-        """The lines below the text that are drawn again with each change; none in the middle of a line."""
+        """The lines below the text that are redrawn with each change; none in the middle of a line."""
         return self.progress.lines() if self._line is None else ()
 
     def show(self, event: Event) -> Sequence[Piece]:
-        """Return what to print for one event of the main channel; may be empty."""
+        """Return the pieces to print for an event of the main channel; may be empty."""
         return tuple(self._show(event))
 
     def show_debug(self, event: Event) -> Sequence[Piece]:
-        """Return what to print for one event of the debug channel: what sub-agents do; may be empty."""
+        """Return the pieces to print for an event of the debug channel, which says what sub-agents do; may be empty."""
         if not isinstance(event, SubAgentEvent):
             return ()
         return tuple(self._whole_lines(self.progress.hear(event)))
 
     def show_rows(self, rows: Iterable[DisplayMessage]) -> Sequence[Piece]:
-        """Return what to print for rows of the history, oldest first, of which some may be on the screen already."""
+        """Return the pieces to print for rows of the history, oldest first; some of the rows may be on the screen already."""
         before = frozenset(self._whole)
         return tuple(piece for row in rows if row.message_id not in before for piece in self._row(row))
 
     def show_line(self, text: str, kind: Kind) -> Sequence[Piece]:
-        """Return what to print for a line of the chat itself."""
+        """Return the pieces to print for a line of the chat itself."""
         return tuple(self._whole_line(text, kind))
 
     def note_typed(self, message_id: str) -> None:
-        """Take note that this user message was typed here: the cursor is at the start of a line, and no row repeats it."""
+        """Note that this user message was typed here: the cursor is at the start of a line, and no row repeats the message."""
         self._typed.add(message_id)
         self._line = None
 
@@ -160,7 +160,7 @@ class TurnView:
                 self._note(event)
 
     def _note(self, event: Event) -> None:
-        """Take note of what has no text; what this screen has no place for is passed over."""
+        """Note an event that has no text of its own; other events are not shown."""
         match event:
             case StatusChanged(status=status, data=data):
                 self.status = status
@@ -176,9 +176,9 @@ class TurnView:
                 pass
 
     def _voided(self, event: ModelRetrying | ModelFallback) -> Iterator[Piece]:
-        """The text of a message is void: what is on the screen of it stays, and is said to be nothing."""
+        """Note that the text of a message is void: it stays on the screen, with a line that says that the model failed."""
         self._shown.pop(event.message_id, None)
-        then = f"asked again in {event.delay:g} s" if isinstance(event, ModelRetrying) else f"{event.fallback} is asked"
+        then = f"retrying in {event.delay:g} s" if isinstance(event, ModelRetrying) else f"{event.fallback} is asked"
         yield from self._whole_line(f"[{event.model} failed: {error_text(event.error)}; {then}]", "error")
 
     def _news(self, event: MiddlewareEvent) -> Iterator[Piece]:
@@ -210,7 +210,7 @@ class TurnView:
             case AgentShutdown(reason=reason):
                 self.status = Status.IDLE
                 self.queued = 0
-                self.has_gap = self.has_gap or reason is ShutdownReason.FENCED  # what the other program wrote
+                self.has_gap = self.has_gap or reason is ShutdownReason.FENCED  # the other program has written messages
                 if reason in _ENDS:
                     yield from self._whole_line(_ENDS[reason], "error")
 
@@ -290,6 +290,10 @@ class TurnView:
                 yield from self._tool_row(row)
             case "notification" if row.content.get("stop_reason") in CUTS:
                 yield from self._whole_line(f"[no answer] {CUTS[str(row.content['stop_reason'])]}", "note")
+            case "error":
+                yield from self._whole_line(f"error: {one_line(text)}", "error")
+                if "unsent" in row.content:
+                    yield from self._whole_line("[the model does not read that message any more]", "note")
             case other:
                 yield from self._whole_line(f"[{other}] {one_line(text)}".rstrip(), "note")
 
@@ -306,7 +310,7 @@ class TurnView:
             yield from self._whole_line(_result_text(name, status, str(content.get("content", ""))), "tool")
 
     def _rest(self, message_id: str, text: str) -> str:
-        """Return what of this part of a whole message is not shown yet."""
+        """Return the rest of this part of a whole message, which is not shown yet."""
         before = sum(self._shown.pop(message_id, {}).values())
         if before > len(text):
             self._shown[message_id] = {0: before - len(text)}

@@ -1,4 +1,4 @@
-"""The terminal, as something one writes to: coloured where it can, harmless where the text is not, never blocking the loop."""
+"""The terminal, as something to write to: with colours if it has them, without control characters, and without blocking the loop."""
 
 import importlib.util
 import os
@@ -18,17 +18,17 @@ _CONTROLS: Final = {**dict.fromkeys(_STEERING, "\N{REPLACEMENT CHARACTER}"), ord
 
 
 def harmless(text: str) -> str:
-    """Return `text` without the control characters by which a model or a file could steer the terminal."""
+    """Return `text` without the control characters with which a model or a file could control the terminal."""
     return text.translate(_CONTROLS)
 
 
 def plain_paint(piece: Piece) -> str:
-    """Return the text of a piece, without colour."""
+    """Return the text of a piece, without colours."""
     return harmless(piece.text)
 
 
 def choose_paint(stream: TextIO) -> Paint:
-    """Return how to colour what goes to `stream`: not at all where it is no terminal, or rich is not installed."""
+    """Return how to colour what is written to `stream`: not at all if it is not a terminal, or if rich is not installed."""
     if not stream.isatty() or importlib.util.find_spec("rich") is None:
         return plain_paint
     from trio_sagents.cli._colours import find_colours  # noqa: PLC0415  # it needs an extra
@@ -38,7 +38,7 @@ def choose_paint(stream: TextIO) -> Paint:
         return plain_paint
 
     def paint(piece: Piece) -> str:
-        lines = harmless(piece.text).split("\n")  # a colour must not run over the end of a line
+        lines = harmless(piece.text).split("\n")  # a colour must not continue over the end of a line
         return "\n".join(colour(line, piece.kind) if line else "" for line in lines)
 
     return paint
@@ -47,56 +47,56 @@ def choose_paint(stream: TextIO) -> Paint:
 class Screen:
     """Writes pieces to a file descriptor.
 
-    Below them it may hold lines that change: they are taken away before the next text, and drawn again behind it.
+    Below them there may be lines that change: they are removed before the next text, and drawn again after it.
     """
 
     def __init__(self, stream: TextIO, paint: Paint | None = None) -> None:
-        """Flush the stream, and write past its buffer from now on.
+        """Flush the stream; from now on, write past its buffer.
 
         Args:
             stream: sys.stdout or sys.stderr.
-            paint: how to colour; by default as `choose_paint` says.
+            paint: how to colour; the default is that of `choose_paint`.
         """
         stream.flush()
         self._handle: Final = stream.fileno()
         self._encoding: Final = stream.encoding or "utf-8"
         self._paint: Final = paint or choose_paint(stream)
         self.can_redraw: Final = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and sys.platform != "win32"
-        """Whether lines can be taken away again."""
+        """Whether lines can be removed again."""
         self._live: tuple[str, ...] = ()
 
     async def show(self, pieces: Iterable[Piece], live: Sequence[Piece] = ()) -> None:
-        """Write the pieces, in one go.
+        """Write all pieces at once.
 
         Args:
             pieces: what stays.
-            live: whole lines that stand below it until the next call; not drawn where they could not be taken away again.
+            live: whole lines that are shown below the pieces until the next call; not drawn if they could not be removed again.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: nobody reads the output any more.
 
-        Cancellation: either all of it is written, or, where the terminal has stopped taking text, an unknown part.
+        Cancellation: either everything is written, or, if the terminal has stopped taking text, an unknown part of it.
         """
         data = self.encoded(pieces, live)
         if data:
-            # Cancellation: a terminal stopped with Ctrl-S holds the thread; it holds no lock of Python's, so nobody waits for it.
+            # Cancellation: a terminal that was stopped with Ctrl-S holds the thread, which holds no lock of Python; nobody waits for it.
             await trio.to_thread.run_sync(_write, self._handle, data, abandon_on_cancel=True)
         else:
             await trio.lowlevel.checkpoint()
 
     def encoded(self, pieces: Iterable[Piece], live: Sequence[Piece] = ()) -> bytes:
-        """Return what `show` writes; whoever asks for it has to write it."""
+        """Return the bytes that `show` writes; the caller has to write them."""
         text = "".join(self._paint(piece) for piece in pieces)
         lines = tuple(self._paint(Piece(_fitting(piece.text, self._columns()), piece.kind)) for piece in live) if self.can_redraw else ()
         if not text and lines == self._live:
             return b""
-        # No line is wider than the screen, so each takes one row, and the cursor stands at the start of the row below the last.
+        # No line is wider than the screen, so each line takes one row, and the cursor is at the start of the row below the last one.
         taken_away = f"\x1b[{len(self._live)}A\x1b[J" if self._live else ""
         self._live = lines
         return (taken_away + text + "".join(f"{line}\n" for line in lines)).encode(self._encoding, errors="replace")
 
     def write(self, data: bytes) -> None:
-        """Write what `encoded` returned; blocks, so it is for a thread."""
+        """Write what `encoded` returned. This blocks, so call it in a thread."""
         _write(self._handle, data)
 
     def _columns(self) -> int:
@@ -107,7 +107,7 @@ class Screen:
 
 
 def _fitting(text: str, columns: int) -> str:
-    """Return as much of a line as fits on the screen."""
+    """Return as much of a line as fits into a row of the screen."""
     width = 0
     for place, char in enumerate(text):
         width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
@@ -125,12 +125,12 @@ def _write(handle: int, data: bytes) -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Point the stream's descriptor to nowhere, so that the interpreter can flush it at exit after a broken pipe."""
+    """Redirect the stream's descriptor to nowhere, so that the interpreter can flush the stream at exit after a broken pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def is_terminal() -> bool:
-    """Return whether a person sits at both ends."""
+    """Return whether standard input and standard output are a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()

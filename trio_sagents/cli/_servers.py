@@ -12,21 +12,21 @@ from trio_sagents import Middleware, Tool
 from trio_sagents.cli._models import UsageError
 
 _RUNNERS: Final = frozenset({"uvx", "uv", "npx", "node", "python", "python3", "docker", "run", "tool"})
-"""Words of a command that only say how the server is run."""
+"""Words of a command that only say how the server is started."""
 MAX_NAME: Final = 20
 
 
 @attrs.frozen
 class Servers:
-    """Sources of tools, and which of their tools ask."""
+    """MCP servers as sources of tools, and which of their tools need approval."""
 
     middleware: Sequence[Middleware] = ()
     asks: Callable[[Tool], bool] | None = None
-    """Whether a person decides about calls of a tool; None where there are no servers."""
+    """Returns whether a person decides about the calls of a tool; None if there are no servers."""
 
 
 def mcp_servers(commands: Sequence[str], allowed: frozenset[str]) -> Servers:
-    """Return the servers of some commands; each agent starts processes of its own.
+    """Return the servers of some commands; each agent starts its own processes.
 
     Args:
         commands: as for a shell, without a shell; may be empty.

@@ -21,7 +21,7 @@ from trio_sagents.files import FileArea, FilesConfig, FileSystem, open_files
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     once: str | None = None
     """The one message to send; None for a conversation."""
@@ -32,13 +32,13 @@ class Options:
     provider: Provider | None = None
     model: str | None = None
     is_plain: bool = False
-    """Whether to do without prompt_toolkit."""
+    """Whether to read plain lines, without prompt_toolkit."""
     folder: Path | None = None
-    """Whose files the agent has; None is the one in which the command runs."""
+    """The folder whose files the agent has; None is the current folder."""
     servers: Sequence[str] = ()
     """Commands that start MCP servers."""
     allowed: Sequence[str] = ()
-    """Names of tools that run without asking."""
+    """The names of tools that run without approval."""
 
 
 MakeConfig: TypeAlias = Callable[[FileSystem], SessionConfig]
@@ -46,7 +46,7 @@ MakeConfig: TypeAlias = Callable[[FileSystem], SessionConfig]
 
 @attrs.frozen
 class Opened:
-    """A chat's sessions, and the files that its agents have."""
+    """The sessions of a chat, and the files that its agents have."""
 
     sessions: Sessions
     area: FileArea
@@ -62,14 +62,14 @@ class Setup:
     """The settings of the sessions; called when the files are open."""
     files: FilesConfig = attrs.field(factory=FilesConfig)
     folder: Path | None = None
-    """Whose files they are; None where they are in memory."""
+    """The folder of the files; None if they are in memory."""
     has_titles: bool = False
     """Whether conversations get titles."""
     again: Sequence[str] = ("trio-sagents", "chat")
-    """The words of a command that runs on the same, wherever it is run."""
+    """The words of a command that opens the same database, files and servers, from any folder."""
 
     def command_for(self, conversation_id: str) -> str:
-        """Return the line to type at a terminal to come back to a conversation: to the same database, files and servers."""
+        """Return the line to type at a terminal to return to a conversation, with the same database, files and servers."""
         return shlex.join([*self.again, "--conversation", conversation_id])
 
     @asynccontextmanager
@@ -79,14 +79,14 @@ class Setup:
         Raises:
             PersistenceError: the folder or the database cannot be used.
 
-        Cancellation: either it is open, or nothing was done; all agents have ended, and all is saved, when the block is left.
+        Cancellation: either everything is open, or nothing was done; when the block is left, all agents have ended and all is saved.
         """
         async with open_files(self.files) as files, open_sessions(self.make_config(files)) as sessions:
             yield Opened(sessions, files.area(SCOPE))
 
 
 def default_database(environ: Mapping[str, str]) -> Path:
-    """Return the file used where none is named: TRIO_SAGENTS_DB, else one in the person's data folder."""
+    """Return the database that is used if none is named: TRIO_SAGENTS_DB, else a file in the person's data folder."""
     if named := environ.get("TRIO_SAGENTS_DB"):
         return Path(named)
     given = environ.get("XDG_DATA_HOME", "")
@@ -97,10 +97,10 @@ def default_database(environ: Mapping[str, str]) -> Path:
 
 
 def set_up(options: Options, environ: Mapping[str, str] | None = None) -> Setup:
-    """Return what a chat runs on; the default database's folder is made.
+    """Return what a chat runs on; make the folder of the default database.
 
     Raises:
-        UsageError: the provider, a server or the working folder cannot be used, or the database's folder is not there.
+        UsageError: the provider, a server or the working folder cannot be used, or the folder of the database does not exist.
     """
     environ = os.environ if environ is None else environ
     choice = choose_model(options.provider, options.model, environ)
@@ -121,9 +121,9 @@ def set_up(options: Options, environ: Mapping[str, str] | None = None) -> Setup:
 
 
 def _again(options: Options, database: Path, folder: Path) -> Sequence[str]:
-    """Return the words that name the same again. What `--allow` let through was for one run."""
+    """Return the words of a command for the same chat. Tools of `--allow` are left out: they were allowed for one run."""
     called = Path(sys.argv[0]).absolute()
-    is_off_path = called.name == "trio-sagents" and shutil.which("trio-sagents") is None  # in a venv that is not active
+    is_off_path = called.name == "trio-sagents" and shutil.which("trio-sagents") is None  # in a virtual environment that is not active
     words = [str(called) if is_off_path else "trio-sagents", "chat"]
     for option, given in (("--provider", options.provider), ("--model", options.model)):
         words += [] if given is None else [option, given]
@@ -137,14 +137,14 @@ def _again(options: Options, database: Path, folder: Path) -> Sequence[str]:
 def _working_folder(given: Path | None) -> Path:
     folder = (Path.cwd() if given is None else given.expanduser()).absolute()
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; --files names the one whose files the agent has")
+        raise UsageError(f"there is no folder {folder}; name the folder whose files the agent has with --files")
     return folder
 
 
 def _database(given: Path | None, environ: Mapping[str, str]) -> Path:
     database = (given or default_database(environ)).expanduser().absolute()
     if database.is_dir():
-        raise UsageError(f"{database} is a folder; --db names a file")
+        raise UsageError(f"{database} is a folder; name a file with --db")
     if given is None and "TRIO_SAGENTS_DB" not in environ:
         _make_folder(database.parent)
     elif not database.parent.is_dir():

@@ -1,4 +1,4 @@
-"""The tools of the chat, as plain functions: any user of the library writes them like this."""
+"""The tools of the chat, as plain functions: every user of the library writes tools like these."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,27 +13,29 @@ def calculate(expression: str) -> str:
     """Do exact arithmetic.
 
     Args:
-        expression: numbers, + - * / // % ** and parentheses, such as "12*(3+4)".
+        expression: Numbers, + - * / // % ** and parentheses, such as "12*(3+4)".
     """
     return _calculate(expression)
 
 
 def halt(reason: str) -> Halt:
-    """Stop at once, and do nothing more until the person has acknowledged it. Only where going on could do harm, or where it is asked for.
+    """Stop at once, and do nothing more until the person has acknowledged it.
+
+    Use this only if continuing could do harm, or if the person asks for it.
 
     Args:
-        reason: what the person has to know.
+        reason: What the person has to know.
     """
     return Halt(reason)
 
 
 def send_money(amount: int, to: str, currency: Literal["EUR", "USD", "GBP"] = "EUR") -> str:
-    """Pretend to send money: nothing is paid, it is for trying approvals.
+    """Pretend to send money, to try approvals; nothing is paid.
 
     Args:
-        amount: how much, as a whole number; at least 1.
-        to: who gets it.
-        currency: of the amount.
+        amount: How much money, as a whole number; at least 1.
+        to: Who gets the money.
+        currency: The currency of the amount.
     """
     if amount < 1:
         raise ValueError("amount must be at least 1")
@@ -44,7 +46,7 @@ def chat_tools(database: Path) -> Sequence[Callable[..., str | Halt]]:  # type: 
     """Return the tools of a chat.
 
     Args:
-        database: the SQLite file in which notes are kept.
+        database: the SQLite file in which notes are stored.
     """
     notebook = Notebook(database)
     return (calculate, notebook.remember, notebook.recall, halt)

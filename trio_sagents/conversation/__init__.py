@@ -14,6 +14,7 @@ The modules, lowest first; each imports only earlier ones:
     limits        sizes of stored records; how a text is cut so that it fits
     ids           which ids of messages and calls are in use
     history       what a history is: open calls, cut turns, who finished
+    failures      why a turn failed, as it is stored and shown
     validity      what a history must be, or it is refused
     decided       a call as people decided it: whether it runs, and with which arguments
     rows          the transcript: how a message looks to people

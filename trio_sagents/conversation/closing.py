@@ -18,13 +18,16 @@ from typing import Final
 import attrs
 
 from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.failures import lost_error
 from trio_sagents.conversation.history import is_cut, is_gated, open_calls
 from trio_sagents.conversation.limits import fit
-from trio_sagents.conversation.outcomes import with_usage
+from trio_sagents.conversation.outcomes import Totals, TurnStatus, totals_of, turn_record, with_record, with_usage
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step, with_message
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, with_decisions
+from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.reading import UNSENT
 from trio_sagents.data.records import Lifecycle
 
 CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
@@ -34,6 +37,13 @@ CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
     "unknown": "The outcome of this call is unknown: it had begun, and may have had its effect. Do not assume either.",
 }
 """What the model reads of a call that was closed, by what is known of the call."""
+
+CRASHED: Final = "its process ended while it ran"
+"""What people read of a turn whose process died."""
+UNSAVED: Final = "a step of the turn could not be stored"
+"""What people read of a turn that a failed write cut."""
+FAILED: Final[TurnStatus] = "failed"
+AFTER_CRASH: Final[TurnStatus] = "crashed"
 
 
 @attrs.frozen
@@ -46,6 +56,14 @@ class Closing:
     lifecycle: Lifecycle
     cause: str | None = None
     """Kept in the metadata of that answer."""
+    unsent: Sequence[str] = ()
+    """The ids of messages that the provider refused: the answer marks them, and they are not sent to a model any more."""
+    error: JSON | None = None
+    """Why the turn failed, from `failures.encode_error`; kept there, too, and shown to people."""
+    status: TurnStatus = "cancelled"
+    """How the turn ended, for its record."""
+    totals: Totals | None = None
+    """What the turn did, for its record; None is what its history tells."""
     texts: Mapping[str, str] = attrs.field(factory=dict)
     """By call id: what the model reads instead of the usual text."""
 
@@ -63,12 +81,15 @@ def closed_result(call: ToolCall, known: ToolStatus, text: str | None = None) ->
     return ToolResult(call.call_id, call.name, usual if text is None else text, status)
 
 
-def marked_answer(partial: Message | None, closing: Closing, new_ids: Iterator[str]) -> Message:
+def marked_answer(partial: Message | None, closing: Closing, totals: Totals, new_ids: Iterator[str]) -> Message:
     """Return the last answer of a closed turn: text and thinking so far are kept; its calls are dropped, for they never began."""
     parts = () if partial is None else tuple(part for part in partial.parts if isinstance(part, TextPart | ThinkingPart) and part.text)
     message_id = next(new_ids) if partial is None else partial.message_id
-    metadata = {} if closing.cause is None else {"cause": closing.cause}
-    return Message(message_id, "assistant", parts, closing.stop_reason, closing.turn_id, metadata)
+    metadata: dict[str, JSONValue] = {} if closing.cause is None else {"cause": closing.cause}
+    if closing.unsent:
+        metadata[UNSENT] = list(closing.unsent)
+    marked = Message(message_id, "assistant", parts, closing.stop_reason, closing.turn_id, metadata)
+    return with_record(marked, turn_record(closing.status, totals, closing.error))
 
 
 def close_turn(
@@ -90,12 +111,13 @@ def close_turn(
         closing: how.
         asking: the answer that asked for the calls, if its commit is still on its way; None is the last one of the state.
         decided: what was decided about the open calls; None is what the state has.
-        usage: what the turn has used, for the marked answer.
+        usage: what the turn has used, for the marked answer; None leaves it out.
     """
     state, new_ids = moment.state, moment.ids.source()
     decided = state.open_decisions if decided is None else decided
     results = [result_message(result, closing.turn_id, new_ids) for _, result in calls]
-    messages = (*with_decisions(results, decided), marked_answer(partial, closing, new_ids))
+    known = totals_of(state.messages, closing.turn_id) if closing.totals is None else closing.totals
+    messages = (*with_decisions(results, decided), marked_answer(partial, closing, known, new_ids))
     limits = moment.limits
     fitted = fit(messages, limits.max_state_bytes + limits.slack_bytes - state.size)
     ran = [as_run(call, state.decisions.get(call.call_id)) for call, _ in calls]
@@ -106,11 +128,15 @@ def close_turn(
     return attrs.evolve(step, draft=None, open_decisions={} if state.open_decisions else None)
 
 
-def close_after_crash(moment: Moment) -> Step | None:
+def close_after_crash(moment: Moment, *, was_unsaved: bool = False) -> Step | None:
     """Return the step that closes a history which a crash or a failed write cut; None if the history is whole.
 
     A call that is open had been stored before it began, so it may have run: its outcome is "unknown", and nobody runs it again.
     A call that was stored as waiting for a person, and that nobody decided on, has not begun.
+
+    Args:
+        moment: the conversation.
+        was_unsaved: whether the agent lives, and a write of it failed.
     """
     state = moment.state
     if state.waiting is not None or not is_cut(state.messages):
@@ -118,7 +144,11 @@ def close_after_crash(moment: Moment) -> Step | None:
     turn_id = state.messages[-1].turn_id
     partial = state.draft if state.draft is not None and state.draft.turn_id == turn_id else None
     closed = [(call, closed_result(call, _known_after_crash(state, call))) for call in open_calls(state.messages)]
-    return close_turn(moment, closed, partial, Closing(turn_id, "crashed", "on_error"))
+    if was_unsaved:
+        error, status = lost_error("storage", UNSAVED), FAILED
+    else:
+        error, status = lost_error("crash", CRASHED), AFTER_CRASH
+    return close_turn(moment, closed, partial, Closing(turn_id, "crashed", "on_error", error=error, status=status))
 
 
 def _known_after_crash(state: ConversationState, call: ToolCall) -> ToolStatus:

@@ -18,6 +18,7 @@ from trio_sagents.conversation.decided import as_run, runs
 from trio_sagents.conversation.expiry import expiry_of_rest
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.conversation.limits import Limits, size_of
+from trio_sagents.conversation.outcomes import totals_of
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step
 from trio_sagents.conversation.rows import call_row
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, Waiting, with_decisions
@@ -26,15 +27,19 @@ from trio_sagents.data.interrupt_wire import encode_record
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind, record_of
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Owner, ToolUpdate
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
 
+REJECTED: Final = "This call was not run: a person rejected it"
 EXPIRED: Final = "This call was not run: nobody decided in time."
 CUT_IN_THE_MIDDLE: Final = "This call was cut while it waited for a person: what it did before that stands, and it does not continue."
 HALTED: Final = "(This call has run, and halted the conversation here.)"
 ACKNOWLEDGED: Final = "(A person has acknowledged this.)"
+_KEY_BYTES: Final = 64
+"""Room for the owner key of whoever decides."""
 _SOME_INSTANT: Final = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 """As long as any instant is, as text."""
 
@@ -107,15 +112,39 @@ def _waiting_call(conversation_id: str, state: ConversationState, decision: Deci
 
 
 def check_decision_size(state: ConversationState, verdicts: Sequence[Verdict], max_message_bytes: int, limits: Limits) -> None:
-    """Raise LimitExceeded if decisions say more than a message may, or more than can be loaded again with the rest."""
+    """Raise LimitExceeded if decisions say more than a message may, or more than can be loaded again with the rest.
+
+    A plain rejection is never refused: its room was reserved when the interrupt was stored (`waiting_size`).
+    """
     assert state.waiting is not None
-    said = sum(size_of(encode_record(verdict.record(None, _SOME_INSTANT))) for verdict in verdicts)
+    said = _decisions_size(verdicts)
+    plain = _decisions_size([_plain_rejection(verdict.call) for verdict in verdicts])
+    if said <= plain:
+        return
     if said > max_message_bytes:
         raise LimitExceeded("max_message_bytes", said, most=max_message_bytes)
-    kept = size_of(encode_waiting(state.waiting))
-    kept += sum(size_of(encode_record(record)) for records in state.open_decisions.values() for record in records)
-    # Twice: what is decided becomes what the model reads, beside the record.
-    limits.check(state.size + kept + 2 * said)
+    decided = {verdict.call.call_id for verdict in verdicts}
+    rest = [_plain_rejection(call) for call in state.waiting.interrupt.calls if call.call_id not in decided]
+    limits.check(state.size + _kept_size(state, state.waiting) + 2 * (said + _decisions_size(rest)))
+
+
+def waiting_size(state: ConversationState, waiting: Waiting) -> int:
+    """Return the bytes that an interrupt takes, with the room that is reserved for rejecting all of its calls."""
+    return _kept_size(state, waiting) + 2 * _decisions_size([_plain_rejection(call) for call in waiting.interrupt.calls])
+
+
+def _kept_size(state: ConversationState, waiting: Waiting) -> int:
+    decisions = sum(size_of(encode_record(record)) for records in state.open_decisions.values() for record in records)
+    return size_of(encode_waiting(waiting)) + decisions
+
+
+def _decisions_size(verdicts: Sequence[Verdict]) -> int:
+    # `by` is a key of the host's, so its size is a guess. What is decided is kept twice: as the record, and as what the model reads.
+    return sum(size_of(encode_record(verdict.record("x" * _KEY_BYTES, _SOME_INSTANT))) for verdict in verdicts)
+
+
+def _plain_rejection(call: PendingCall) -> Verdict:
+    return Verdict(call, "reject", {"reason": ""}, REJECTED + ".")
 
 
 def decide(moment: Moment, records: Sequence[DecisionRecord], actor: Scope) -> Step:
@@ -227,7 +256,8 @@ def close_waiting(
     said = {**_had_begun(waiting), **(texts or {})}
     known: ToolStatus = "interrupted"
     closed = [(call, closed_result(call, known, said.get(call.call_id))) for call in open_calls(state.messages)]
-    closing = Closing(interrupt.turn_id, "cancelled", "on_message", cause)
+    totals = totals_of(state.messages, interrupt.turn_id, waiting.used if waiting.used != Usage() else None)
+    closing = Closing(interrupt.turn_id, "cancelled", "on_message", cause, totals=totals)
     step = close_turn(moment, closed, None, closing, decided=_by_open_call(state, waiting, records))
     return attrs.evolve(step, waiting=None, decided=records)
 

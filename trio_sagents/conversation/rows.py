@@ -1,11 +1,12 @@
 """The transcript: how a message looks to people, as rows with deterministic ids."""
 
 import datetime
-from collections.abc import Iterator, Sequence
-from typing import assert_never
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, assert_never
 
 import attrs
 
+from trio_sagents.conversation.failures import shown_error
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import (
     FINISH_REASONS,
@@ -21,7 +22,12 @@ from trio_sagents.data.messages import (
     ToolResult,
     ToolStatus,
 )
-from trio_sagents.data.records import DisplayMessage
+from trio_sagents.data.reading import UNSENT
+from trio_sagents.data.records import OPEN_STATUSES, DisplayMessage
+
+_NOT_SENT_AGAIN: Final = " (the provider refused what was sent, so it is not sent to the model any more)"
+TURN: Final = "turn"
+"""In the metadata of the last answer of a turn: the record of the turn (`outcomes.encode_turn`)."""
 
 
 def call_row_id(call_id: str, turn_id: str | None) -> str:
@@ -33,7 +39,8 @@ def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolSt
     """Return the rows that show `message`, in order.
 
     Args:
-        message: any message; one without visible parts gives one notification if it was cut, else nothing.
+        message: any message. The last answer of a turn that failed gives a row that says why, in the end. Another answer that was
+            cut, and has no visible parts, gives one notification.
         created_at: aware UTC; kept in each row.
         call_status: the status of the rows of its tool calls.
     """
@@ -46,20 +53,43 @@ def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolSt
             content,
             call_status if isinstance(part, ToolCall) else "completed",
             created_at,
+            message.turn_id,
+            not isinstance(part, ToolCall) or call_status not in OPEN_STATUSES,
         )
         for index, (part, content_type, content) in enumerate(_shown(message.parts))
     ]
     if message.role != "assistant" or message.stop_reason in FINISH_REASONS - {"length", "content_filtered"}:
         return rows
+    failed = _error_rows(message, created_at)
     if not rows:
-        return [_notification(message, created_at)] if message.stop_reason is not None else []
-    rows[-1] = attrs.evolve(rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason})
-    return rows
+        return failed or ([_notification(message, created_at)] if message.stop_reason is not None else [])
+    rows[-1] = attrs.evolve(
+        rows[-1], content={**rows[-1].content, "stop_reason": message.stop_reason, **({} if failed else _unsent(message))}
+    )
+    return [*rows, *failed]
+
+
+def _error_rows(message: Message, created_at: datetime.datetime) -> list[DisplayMessage]:
+    """Return the row that says why the turn failed which this answer ends; none if the turn did not fail."""
+    record = message.metadata.get(TURN)
+    content = shown_error(record.get("error")) if isinstance(record, Mapping) else None
+    if content is None:
+        return []
+    row_id = f"m:{message.message_id}:error"
+    text = f"{content['text']}{_NOT_SENT_AGAIN if UNSENT in message.metadata else ''}"
+    content = {**content, "text": text, **_unsent(message)}
+    return [DisplayMessage(row_id, message.message_id, "system", "error", content, "failed", created_at, message.turn_id)]
 
 
 def _notification(message: Message, created_at: datetime.datetime) -> DisplayMessage:
-    content = {"text": f"no answer: {message.stop_reason}", "stop_reason": message.stop_reason}
-    return DisplayMessage(f"m:{message.message_id}:0", message.message_id, "system", "notification", content, "completed", created_at)
+    text = f"no answer: {message.stop_reason}{_NOT_SENT_AGAIN if UNSENT in message.metadata else ''}"
+    content: JSON = {"text": text, "stop_reason": message.stop_reason, **_unsent(message)}
+    row_id = f"m:{message.message_id}:0"
+    return DisplayMessage(row_id, message.message_id, "system", "notification", content, "completed", created_at, message.turn_id)
+
+
+def _unsent(message: Message) -> JSON:
+    return {UNSENT: message.metadata[UNSENT]} if UNSENT in message.metadata else {}
 
 
 def _shown(parts: Sequence[Part]) -> Iterator[tuple[Part, str, JSON]]:
@@ -101,4 +131,5 @@ def call_row(call: ToolCall, message: Message, status: ToolStatus, created_at: d
     """Return the row of one tool call of `message`, with another status."""
     content = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
     row_id = call_row_id(call.call_id, message.turn_id)
-    return DisplayMessage(row_id, message.message_id, "assistant", "tool_call", content, status, created_at)
+    is_final = status not in OPEN_STATUSES
+    return DisplayMessage(row_id, message.message_id, "assistant", "tool_call", content, status, created_at, message.turn_id, is_final)

@@ -28,6 +28,8 @@ class Happening(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     PARTLY_DECIDED = "some calls are decided"
+    PAUSED = "too many unattended turns"
+    """What is queued was posted by agents alone, and that has gone on for too long: a person has to post."""
     LET_GO = "superseded or dismissed"
     """What waited is closed: a message came instead, or a person acknowledged a halt."""
 
@@ -36,6 +38,7 @@ TABLE: Final[Mapping[Status, Mapping[Happening, Status]]] = {
     Status.IDLE: {
         Happening.RESTORED: Status.INTERRUPTED,
         Happening.BEGAN: Status.RUNNING,
+        Happening.PAUSED: Status.PAUSED,
     },
     Status.RUNNING: {
         Happening.BEGAN: Status.RUNNING,  # a follow-up turn: viewers see no other status between the two turns
@@ -43,6 +46,7 @@ TABLE: Final[Mapping[Status, Mapping[Happening, Status]]] = {
         Happening.WAITS: Status.INTERRUPTED,
         Happening.CANCELLED: Status.CANCELLED,
         Happening.FAILED: Status.ERROR,
+        Happening.PAUSED: Status.PAUSED,  # the turn before completed, and the follow-up turn does not begin
     },
     Status.INTERRUPTED: {
         Happening.BEGAN: Status.RUNNING,
@@ -54,6 +58,7 @@ TABLE: Final[Mapping[Status, Mapping[Happening, Status]]] = {
     },
     Status.CANCELLED: {
         Happening.BEGAN: Status.RUNNING,
+        Happening.PAUSED: Status.PAUSED,
     },
     Status.ERROR: {
         Happening.BEGAN: Status.RUNNING,

@@ -4,22 +4,32 @@ Each function gives one step from the committed state and the input of the turn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import attrs
 
 from trio_sagents.conversation.closing import Closing, close_after_crash, close_turn, closed_result
 from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.failures import encode_error
 from trio_sagents.conversation.history import with_gated
-from trio_sagents.conversation.outcomes import with_usage
+from trio_sagents.conversation.outcomes import Totals, TurnStatus, turn_record, with_record, with_usage, without_record
 from trio_sagents.conversation.results import Answered, result_message, results_step
 from trio_sagents.conversation.rows import call_row, call_row_id, rows_of
 from trio_sagents.conversation.state import Moment, Step, Waiting, with_decisions
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
-from trio_sagents.data.outcomes import Cancelled, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Usage
+from trio_sagents.data.reading import REFUSED, unread
 from trio_sagents.data.records import Lifecycle, ToolUpdate
 from trio_sagents.data.scopes import Scope
+from trio_sagents.data.status import CancelCause
+from trio_sagents.exceptions import ModelFailed
+
+SHUTDOWNS: Final = frozenset(
+    {CancelCause.STOPPED, CancelCause.CLOSED, CancelCause.DRAINED, CancelCause.HOST_FAILED, CancelCause.HOST_CANCELLED, CancelCause.FENCED}
+)
+"""The causes with which a turn is cut because its agent ends."""
 
 
 @attrs.frozen
@@ -35,7 +45,7 @@ def take(moment: Moment, messages: Sequence[Message], turn: TurnRecord, *, is_fi
 
     The first step of a turn also closes the history if a failed write cut it.
     """
-    closing = close_after_crash(moment) if is_first else None
+    closing = close_after_crash(moment, was_unsaved=True) if is_first else None
     step = Step(lifecycle="on_step") if closing is None else attrs.evolve(closing, lifecycle="on_step")
     taken = tuple(attrs.evolve(message, turn_id=turn.turn_id) for message in messages)
     return attrs.evolve(
@@ -57,7 +67,7 @@ def answer(moment: Moment, message: Message, usage: Usage, waiting: Mapping[str,
         waiting: by call id, the calls that wait for people: they are on record as not begun.
         turn: which turn.
     """
-    message = with_gated(with_usage(message, usage), waiting)
+    message = with_gated(with_usage(without_record(message), usage), waiting)
     updates = tuple(
         ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments})
         for call in message.calls
@@ -77,9 +87,22 @@ def answer(moment: Moment, message: Message, usage: Usage, waiting: Mapping[str,
     )
 
 
-def complete(moment: Moment, message: Message, usage: Usage, turn: TurnRecord) -> Step:
-    """Return the step that keeps the last answer of a turn."""
-    message = with_usage(message, usage)
+def last_answer(message: Message, usage: Usage, totals: Totals) -> Message:
+    """Return the last answer of a turn that is completed, as it is kept: with what it cost, and with the record of the turn."""
+    return with_record(with_usage(message, usage), turn_record("completed", totals))
+
+
+def complete(moment: Moment, message: Message, usage: Usage, totals: Totals, turn: TurnRecord) -> Step:
+    """Return the step that keeps the last answer of a turn.
+
+    Args:
+        moment: the conversation.
+        message: the answer.
+        usage: what it cost.
+        totals: what the turn did, with this answer.
+        turn: which turn.
+    """
+    message = last_answer(message, usage, totals)
     return Step(
         lifecycle="on_completion",
         actor=turn.actor,
@@ -130,7 +153,8 @@ class CutTurn:
     """The answer that asked for the calls; its commit may be on its way."""
     partial: Message | None
     """The answer so far."""
-    usage: Usage
+    totals: Totals
+    """What the turn did so far."""
 
 
 def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecord) -> Step:
@@ -138,12 +162,23 @@ def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecor
     is_cancelled = isinstance(outcome, Cancelled)
     stop_reason: StopReason = "cancelled" if is_cancelled else "stream_error"
     lifecycle: Lifecycle = "on_cancel" if is_cancelled else "on_error"
-    closing = Closing(turn.turn_id, stop_reason, lifecycle, outcome.cause if isinstance(outcome, Cancelled) else None)
+    cause = outcome.cause if isinstance(outcome, Cancelled) else None
+    if cause in SHUTDOWNS:
+        lifecycle = "on_shutdown"
+    unsent = unread(moment.state.messages) if is_refusal(outcome) else ()
+    error = encode_error(outcome.error) if isinstance(outcome, Failed) else None
+    status: TurnStatus = "cancelled" if is_cancelled else "failed"
+    totals = cut_turn.totals
+    closing = Closing(turn.turn_id, stop_reason, lifecycle, cause, unsent=unsent, error=error, status=status, totals=totals)
     closed = [(call, closed_result(call, known)) for call, known in cut_turn.open]
     calls = (*cut_turn.returned, *closed)
-    return attrs.evolve(
-        close_turn(moment, calls, cut_turn.partial, closing, asking=cut_turn.asking, usage=cut_turn.usage), actor=turn.actor
-    )
+    step = close_turn(moment, calls, cut_turn.partial, closing, asking=cut_turn.asking, usage=totals.usage)
+    return attrs.evolve(step, actor=turn.actor)
+
+
+def is_refusal(outcome: TurnOutcome) -> bool:
+    """Return whether a turn failed because the provider refused the content of its request, and would refuse it again."""
+    return isinstance(outcome, Failed) and isinstance(outcome.error, ModelFailed) and outcome.error.kind in REFUSED
 
 
 def usage_events(message: Message, usage: Usage, turn_id: str) -> Sequence[Event]:

@@ -143,6 +143,9 @@ class SessionPolicy:
     """The size of the stored state of one conversation."""
     max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
     """How much of one tool call's output the model reads; longer output is cut, with a mark."""
+    max_unattended_turns: int = attrs.field(default=10, validator=count_validator())
+    """How many turns may follow each other that no person started, because tools or middleware posted their messages. Then the queue waits,
+    with the status PAUSED, until a person posts."""
     lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
     """How long a lease lasts that is not renewed, if `SessionConfig.leases` is given. Not for one session: all leases of a block are
     renewed together."""
@@ -150,6 +153,10 @@ class SessionPolicy:
     """How often an `Authorizer` of the host's is asked again whether a viewer may still watch; `math.inf` is never. A viewer that may not
     gets no more events, as if it had been refused at the beginning. An authorizer that raises, or does not answer within 10 seconds, has
     refused until the next round. Not used with `SameScope`. Not for one session."""
+
+    blocking_warning: float = attrs.field(default=0.5, validator=seconds_validator(minimum_open=True))
+    """How long an `async def` tool or hook may run without a checkpoint before the log names it; `math.inf` turns the watch off. Not for
+    one session: one watch looks at the event loop for all of them."""
 
 
 OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
@@ -161,6 +168,7 @@ OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
         "max_sessions_per_scope": "it counts the agents of all sessions of an owner",
         "lease_ttl": "the leases of all sessions are renewed together",
         "reauthorize_interval": "the viewers of all sessions are asked about together",
+        "blocking_warning": "one watch looks at the event loop for all sessions",
     }
 )
 """The fields of `SessionPolicy` that hold for a whole `open_sessions` block, and why one session cannot override them."""

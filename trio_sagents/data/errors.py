@@ -10,6 +10,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
+def source_of(error: BaseException) -> str:
+    """Return what failed, by its kind and name, as far as an error of the library says it; empty for any other error."""
+    return error.source if isinstance(error, SagentsError) else ""
+
+
 def public_text(error: BaseException) -> str:
     """Return what anybody may read of an error: the public text of ours; "internal error" for any other, which may hold secrets."""
     return error.public_text if isinstance(error, SagentsError) else "internal error"

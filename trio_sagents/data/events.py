@@ -221,6 +221,9 @@ class ChainError:
     unsaved: bool = False
     """Whether what was shown since the last commit is lost; a fresh `Snapshot` follows then."""
     turn_id: str | None = None
+    source: str = ""
+    """What failed, by its kind and name: "tool 'pay'", "middleware 'Budget'", "model 'gpt-x'", "store SqliteStore". Empty if nothing of
+    these failed: a limit of the turn was reached, or the library itself failed."""
 
 
 @attrs.frozen

@@ -69,6 +69,8 @@ def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None =
         "decided": [encode_record(one) for one in interrupt.decided],
         "expires_at": None if interrupt.expires_at is None else interrupt.expires_at.isoformat(),
     }
+    if interrupt.since is not None:
+        record["since"] = interrupt.since.isoformat()
     if suspended:
         record["suspended"] = suspended
     if used is not None and used != Usage():
@@ -116,6 +118,22 @@ def decode_interrupt(conversation_id: str, value: JSONValue) -> tuple[Interrupt 
     if len(set(ids)) != len(ids) or named - {interrupt.interrupt_id}:
         raise StateError(conversation_id, "the calls of the interrupt are not its own")
     return interrupt, suspended, used
+
+
+def read_interrupt(conversation_id: str, stored: JSONValue) -> Interrupt:
+    """Return the interrupt that the "interrupt" of a stored state stands for.
+
+    Args:
+        conversation_id: for errors.
+        stored: the JSON object that `Commit.state` had.
+
+    Raises:
+        StateError: it is none.
+    """
+    interrupt, _, _ = decode_interrupt(conversation_id, stored)
+    if interrupt is None:
+        raise StateError(conversation_id, "it does not wait for anybody")
+    return interrupt
 
 
 def decode_usage(conversation_id: str, value: JSONValue) -> Usage:

@@ -195,6 +195,8 @@ class Interrupt:
     """What was decided of it already."""
     expires_at: datetime.datetime | None = None
     """When the first of the calls with a timeout is taken as rejected, where nobody has decided; None is never."""
+    since: datetime.datetime | None = attrs.field(default=None, eq=False)
+    """When the turn began to wait; None if it was stored before that was noted."""
 
 
 def copy_of(interrupt: Interrupt) -> Interrupt:

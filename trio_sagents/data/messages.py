@@ -58,7 +58,7 @@ class ImagePart:
     media_type: str = attrs.field(validator=_is_text)
     """Such as "image/png"."""
     data: str | None = attrs.field(default=None, validator=_is_text_or_none)
-    """Base64; None where `url` is given."""
+    """Base64; None if `url` is given."""
     url: str | None = attrs.field(default=None, validator=_is_text_or_none)
 
 
@@ -191,7 +191,8 @@ class Message:
     turn_id: str | None = None
     """The turn that the message belongs to; None while the message waits in the queue."""
     metadata: JSON = attrs.field(factory=dict)
-    """The host's own notes on a user message; the cause of a cut on an assistant message."""
+    """The host's own notes on a user message. On an assistant message: the cause of a cut; and, if it is the last one of its turn, the
+    record of the turn, under "turn"."""
     digest: str | None = attrs.field(default=None, eq=False)
     """The digest of the content as it was posted. A second post with this message id is compared with it."""
 

@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Role, ToolStatus
 
@@ -27,6 +28,10 @@ UNCHECKED: Final = Unchecked.UNCHECKED
 """Given to a store in the place of an owner: whoever owns the conversation."""
 
 
+OPEN_STATUSES: Final = frozenset({"pending", "executing", "interrupted"})
+"""Statuses of a row that may still change."""
+
+
 @attrs.frozen
 class DisplayMessage:
     """One row of the transcript: what people see of a message."""
@@ -38,9 +43,14 @@ class DisplayMessage:
     content_type: str
     """ "text", "thinking", "image", "file_reference", "tool_call", "tool_result", "notification" or "error"."""
     content: JSON
-    """By content type, such as {"text": ...}; its last row carries "stop_reason" where an answer was cut."""
+    """By content type, such as {"text": ...}; of an "error" {"kind", "text"}, with a kind of `TurnErrorKind`. The last row of an answer
+    that was cut carries "stop_reason"."""
     status: ToolStatus
     created_at: datetime.datetime
+    turn_id: str | None = None
+    """The turn that the row belongs to; None for a message that no turn had taken yet when it was stored, and for older rows."""
+    is_final: bool = True
+    """Whether the row stays as it is; False while a tool call runs, or waits for people."""
 
 
 @attrs.frozen
@@ -164,6 +174,28 @@ class ConversationPage:
 
     items: Sequence[ConversationItem]
     """The one changed last comes first; may be empty."""
+    after: str | None = None
+    """For the next page; None where there is none."""
+
+
+@attrs.frozen
+class WaitingConversation:
+    """A stored conversation that waits for a person, whether its agent is up or not."""
+
+    conversation_id: str
+    owner: Owner
+    title: str | None
+    """The title kept in the metadata, where there is one."""
+    interrupt: Interrupt
+    """What it waits for, since when, and until when. `sessions.ensure_running(conversation_id)` gives the agent that takes the answer."""
+
+
+@attrs.frozen
+class WaitingPage:
+    """A page of the conversations that wait for a person."""
+
+    items: Sequence[WaitingConversation]
+    """The one that has waited longest comes first; may be empty."""
     after: str | None = None
     """For the next page; None where there is none."""
 

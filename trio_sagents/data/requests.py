@@ -46,7 +46,7 @@ class ThinkingChunk:
 
     text: str
     signature: str | None = None
-    """The provider's signature of the thinking so far, if this piece ends with one."""
+    """The provider's signature of the thinking so far, if this piece ends with a signature."""
     provider: str | None = None
     """As `ThinkingPart.provider`."""
     field: str | None = None
@@ -55,7 +55,7 @@ class ThinkingChunk:
 
 @attrs.frozen
 class OpaqueChunk:
-    """A part that only its provider can read; it is whole, and stands where it came."""
+    """A part that only its provider can read; the part is whole."""
 
     part: OpaquePart
 

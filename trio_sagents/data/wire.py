@@ -89,7 +89,7 @@ def _register_parts(converter: cattrs.Converter) -> None:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, got {type(value).__name__}")
         (item,) = get_args(kind)
-        return tuple(converter.structure(one, item) for one in value)
+        return tuple(converter.structure(element, item) for element in value)
 
     def structure_media(value: object, _: object) -> MediaPart:
         part = structure_part(value, Part)

@@ -11,6 +11,7 @@ The modules, lowest first; each one imports only modules that come before it:
     _serial_queue   one job at a time for each backend and scope
     _entry          a file in memory, with its unsaved edits; the cache; the quota
     _volume         the files of one scope in one mount, and what is known of their storage
+    _details        titles, types and notes of files
     _saving         from an edit in memory to the storage; conflicts with other writers
     _changing       adding, removing and moving files
     _tree           the volumes of one scope
@@ -36,6 +37,7 @@ from trio_sagents.files._changes import (
     FileUpdated,
 )
 from trio_sagents.files._config import FilesConfig, Mount
+from trio_sagents.files._entry import FileDetails
 from trio_sagents.files._errors import (
     FileConflict,
     FileError,
@@ -70,6 +72,7 @@ __all__ = (
     "FileChangesLost",
     "FileConflict",
     "FileDeleted",
+    "FileDetails",
     "FileEditLost",
     "FileError",
     "FileExists",

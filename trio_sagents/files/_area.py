@@ -9,9 +9,11 @@ from typing import Protocol
 import attrs
 import trio
 
+from trio_sagents.data.json import JSON
 from trio_sagents.files import _changing as changing
-from trio_sagents.files._changes import FileChanges
-from trio_sagents.files._entry import Entry
+from trio_sagents.files._changes import FileChanges, FileUpdated
+from trio_sagents.files._details import PLAIN, describe, known_details, type_of
+from trio_sagents.files._entry import Entry, FileDetails
 from trio_sagents.files._errors import (
     FileError,
     FileNotFound,
@@ -51,6 +53,12 @@ class FileInfo:
     is_read_only: bool
     is_saved: bool
     """Whether the storage has all edits of the file."""
+    title: str | None = None
+    """The title that `describe` gave to the file."""
+    media_type: str = PLAIN
+    """The type of the content: as `describe` said, else by the end of the name."""
+    metadata: JSON = attrs.field(factory=dict)
+    """The notes that `describe` gave to the file."""
 
 
 @attrs.frozen
@@ -99,10 +107,10 @@ class FileArea:
         prefix = check_prefix(prefix)
         await trio.lowlevel.checkpoint()
         with self._tree() as tree:
-            return [
-                FileInfo(entry.path, entry.size, is_read_only=volume.mount.read_only, is_saved=not entry.is_dirty)
-                for volume, entry in await _under(tree, prefix)
-            ]
+            entries = await _under(tree, prefix)
+            known = {path: own for volume in {volume: None for volume, _ in entries} for path, own in (await known_details(volume)).items()}
+            # No checkpoint until the return: what is listed is what there is now.
+            return [_info(volume, entry, known.get(entry.path, FileDetails())) for volume, entry in entries if not entry.is_gone]
 
     async def read(self, path: str, *, offset: int = 0, limit: float = math.inf, fresh: bool = False) -> FileText:
         """Return the text of a file, or some of its lines.
@@ -315,6 +323,34 @@ class FileArea:
             await volume.load()
             return await volume.run(partial(changing.move, volume, old, new))
 
+    async def describe(self, path: str, details: FileDetails) -> None:
+        """Give a file a title, a type or notes. They are stored when the call returns, and move with the file.
+
+        Args:
+            path: the path of the file.
+            details: all details of the file, in the place of those that it has; `FileDetails()` removes them.
+
+        Raises:
+            InvalidPath: there can be no such file.
+            FileNotFound: there is no such file.
+            FileReadOnly: the path is in a read-only mount.
+            QuotaExceeded: the details of all files would be too large; nothing was changed.
+            FileConflict: other processes change the details all the time; nothing was changed.
+            FileNotStored: the details could not be stored; they are unchanged.
+            FilesClosed: the `open_files` block has been left.
+
+        Cancellation: either nothing was done, or the details will be stored, if they can be.
+        """
+        check_path(path)
+        if not isinstance(details, FileDetails):
+            raise TypeError(f"describe takes FileDetails, not {details!r}")
+        await trio.lowlevel.checkpoint()
+        with self._tree() as tree:
+            volume = tree.writable(path, is_new=False)
+            await volume.load()
+            await volume.run(partial(describe, volume, path, details))
+            volume.publish(FileUpdated(path))
+
     async def flush(self) -> None:
         """Store all edits of this scope now.
 
@@ -357,6 +393,18 @@ class FileArea:
 
     def _tree(self) -> AbstractContextManager[Tree]:
         return self._system.tree(self.scope).used()
+
+
+def _info(volume: Volume, entry: Entry, own: FileDetails) -> FileInfo:
+    return FileInfo(
+        entry.path,
+        entry.size,
+        is_read_only=volume.mount.read_only,
+        is_saved=not entry.is_dirty,
+        title=own.title,
+        media_type=own.media_type or type_of(entry.path),
+        metadata=own.metadata,
+    )
 
 
 async def _under(tree: Tree, prefix: str) -> Sequence[tuple[Volume, Entry]]:

@@ -13,7 +13,7 @@ from trio_sagents.files._paths import ScopeKey
 
 @attrs.frozen
 class FileUpdated:
-    """A file is new, or has another content."""
+    """A file is new, or has another content or another title."""
 
     path: str
 

@@ -6,6 +6,7 @@ meanwhile, and stay with their file.
 
 from collections.abc import Sequence
 
+from trio_sagents.files import _details as details
 from trio_sagents.files._changes import FileMoved, FileSaved, FileUpdated
 from trio_sagents.files._entry import Entry
 from trio_sagents.files._errors import FileConflict, FileExists, FileNotFound, MoveRefused
@@ -62,6 +63,7 @@ async def delete(volume: Volume, path: str) -> None:
         volume.is_doubtful = True
         raise
     volume.drop(entry)
+    await details.moved(volume, {path: ""})
 
 
 async def move(volume: Volume, old: str, new: str) -> Sequence[str]:
@@ -88,8 +90,11 @@ async def move(volume: Volume, old: str, new: str) -> Sequence[str]:
         raise
     for entry in moved.values():
         volume.remove(entry)
+    before_of: dict[str, str] = {}
     for path, entry in moved.items():
         before, entry.path = entry.path, path
         volume.add(entry)
+        before_of[before] = path
         volume.publish(FileMoved(before, path))
+    await details.moved(volume, before_of)
     return sorted(moved)

@@ -1,13 +1,14 @@
 """One file as it is known in memory, and what all volumes share."""
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import attrs
 import trio
 
 from trio_sagents._trio.timers import Timer, Timers
+from trio_sagents.data.json import JSON, Opaque, check_text, plain_json
 from trio_sagents.files._changes import Publisher
 from trio_sagents.files._config import FilesConfig
 from trio_sagents.files._errors import FilesClosed, QuotaExceeded
@@ -103,6 +104,44 @@ class Entry:
     def is_dirty(self) -> bool:
         """Whether there is an edit that the backend does not have."""
         return self.saving.revision != self.saving.saved and not self.is_gone
+
+
+def _checked_text(_details: object, field: "attrs.Attribute[Opaque]", value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"FileDetails.{field.name} must be a str or None, not {value!r}")
+    if value is not None:
+        check_text(value, f"FileDetails.{field.name}")
+
+
+def _plain_metadata(value: JSON) -> JSON:
+    plain = plain_json(value, "FileDetails.metadata")
+    if not isinstance(plain, dict):
+        raise TypeError(f"FileDetails.metadata must be a JSON object, not {value!r}")
+    return plain
+
+
+@attrs.frozen
+class FileDetails:
+    """What is known of a file besides its content. All of it is optional."""
+
+    title: str | None = attrs.field(default=None, validator=_checked_text)
+    """A title for people and models."""
+    media_type: str | None = attrs.field(default=None, validator=_checked_text)
+    """The type of the content, such as "text/markdown"; None is the type that the end of the name says."""
+    metadata: JSON = attrs.field(factory=dict, converter=_plain_metadata)
+    """The host's own notes: a JSON object; copied. Models do not see it."""
+
+
+@attrs.define(eq=False)
+class Details:
+    """What is known of the stored details of the files of one volume."""
+
+    has_file: bool = False
+    """Whether the backend has the file in which details are stored, as far as is known."""
+    known: Mapping[str, FileDetails] | None = None
+    """By path; None if the file was not read since the last look at the index."""
+    text: str | None = None
+    """The content of the file as it was read."""
 
 
 class Cache:

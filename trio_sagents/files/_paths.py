@@ -18,6 +18,9 @@ MAX_PATH_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 200
 MAX_DEPTH: Final = 16
 MAX_KEY_PARTS: Final = 8
+DETAILS_NAME: Final = "~details.json"
+DETAILS: Final = f"/{DETAILS_NAME}"
+"""Where a backend stores the titles and notes of files: a path that no file of a tree can have."""
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """The Unicode categories of characters that people cannot see, or that have no meaning of their own."""
 

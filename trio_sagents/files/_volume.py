@@ -19,7 +19,7 @@ import attrs
 from trio_sagents.files._backend import ComparingFiles, FileRecord
 from trio_sagents.files._changes import FileChange, FileDeleted, FileUpdated
 from trio_sagents.files._config import Mount
-from trio_sagents.files._entry import Entry, Services, Usage
+from trio_sagents.files._entry import Details, Entry, Services, Usage
 from trio_sagents.files._errors import (
     FileConflict,
     FileError,
@@ -31,7 +31,7 @@ from trio_sagents.files._errors import (
     QuotaExceeded,
     UnsavedFile,
 )
-from trio_sagents.files._paths import ROOT, ScopeKey, below, is_path, join, parents
+from trio_sagents.files._paths import DETAILS, ROOT, ScopeKey, below, is_path, join, parents
 from trio_sagents.files._serial_queue import SerialQueue
 from trio_sagents.files._text import digest_of
 
@@ -59,6 +59,8 @@ class Volume:
     # Invariant: exactly those of `entries` with unsaved edits, ordered by their first unsaved edit.
     lost: dict[str, UnsavedFile] = attrs.field(factory=dict, repr=False)
     """By path: edits that were given up, and that nobody has been told of."""
+    details: Details = attrs.field(factory=Details, repr=False)
+    """Titles, types and notes of the files, as far as they are known."""
     _folders: dict[str, int] = attrs.field(factory=dict, repr=False)
     # Invariant: for each folder with files, how many files are below it.
     is_loaded: bool = False
@@ -118,6 +120,7 @@ class Volume:
             if not self.is_loaded:
                 raise
             return
+        self.details = Details(any(record.path == DETAILS for record in records))
         whole = ((join(self.mount.prefix, record.path), record) for record in records if is_path(record.path))
         self._learn({path: record for path, record in whole if is_path(path) and not self.hides(path)})
 

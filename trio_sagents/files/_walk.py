@@ -25,7 +25,7 @@ from typing import Final
 from trio_sagents.exceptions import LimitExceeded
 from trio_sagents.files._backend import FileRecord
 from trio_sagents.files._errors import FileConflict, FileExists, FileNotFound, FileRefused, QuotaExceeded
-from trio_sagents.files._paths import MAX_DEPTH, is_name
+from trio_sagents.files._paths import DETAILS_NAME, MAX_DEPTH, is_name
 
 TEMPORARY: Final = "~trio-sagents-"
 MAX_ENTRIES: Final = 100_000
@@ -69,7 +69,7 @@ def _collect(folder: int, prefix: str, depth: int, found: list[FileRecord]) -> N
             if entry.name.startswith(TEMPORARY):
                 _remove_temporary(folder, entry.name)
                 continue
-            if not is_name(entry.name):
+            if not is_name(entry.name) and not (depth == 1 and entry.name == DETAILS_NAME):
                 continue
             path = f"{prefix}/{entry.name}"
             try:

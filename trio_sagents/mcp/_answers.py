@@ -9,8 +9,18 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
-from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from mcp_types import (
+    METHOD_NOT_FOUND,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+    methods,
+)
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.mcp._wire import UNREADABLE, unwrapped
@@ -22,6 +32,8 @@ MAX_KEPT: Final = 1000
 MAX_TEXT: Final = 64 * 1024
 """Characters that are kept of a text that describes a server or a tool."""
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PAGE: Final[JSON] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+"""What the newest revision wants in a list."""
 _FLAGS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 Warn = Callable[[str], None]
@@ -33,8 +45,12 @@ class Answers:
 
     warn: Warn
     """Is told what was left out of an answer."""
+    on_changed: Callable[[], None] = lambda: None
+    """Called when the server reports that its tools have changed: in the order of its messages, before the next answer is handed on."""
     waiting: dict[RequestId, str] = attrs.field(factory=dict)
     """By id: the method of a request that has no answer yet."""
+    probe: RequestId | None = None
+    """The id of the request that asks which revision of the protocol the server knows, until it is answered."""
     results: dict[int, JSONValue] = attrs.field(factory=dict)
     """What the server sent as results of calls; `take` removes them."""
     _count: int = 0
@@ -46,6 +62,7 @@ class Answers:
                 pass  # it is not answered as long as the connection lives
             case JSONRPCRequest():
                 self.waiting[_key(message.id)] = message.method
+                self.probe = message.id if message.method == "server/discover" else self.probe
             case JSONRPCNotification(method="notifications/cancelled", params={"requestId": int() | str() as request_id}):
                 self.waiting.pop(_key(request_id), None)
             case _:
@@ -58,17 +75,36 @@ class Answers:
         """
         match message:
             case JSONRPCResponse():
-                method = self.waiting.pop(_key(message.id), None)
+                method = self._answered(message.id)
                 return message if method is None else message.model_copy(update={"result": self._repaired(method, message.result)})
             case JSONRPCError(id=None) if len(self.waiting) == 1:
                 (request_id,) = self.waiting
-                self.waiting.clear()
+                self._answered(request_id)
                 return message.model_copy(update={"id": request_id})
             case JSONRPCError(id=str() | int() as request_id):
-                self.waiting.pop(_key(request_id), None)
+                self._answered(request_id)
+                return message
+            case JSONRPCNotification(method="notifications/tools/list_changed"):
+                self.on_changed()
                 return message
             case _:
                 return message
+
+    def is_probe(self, message: JSONRPCMessage) -> bool:
+        """Return whether a message is the probe, and waits for its answer."""
+        return isinstance(message, JSONRPCRequest) and message.id == self.probe
+
+    def give_up_probe(self) -> JSONRPCMessage:
+        """Return the answer to a probe that the server does not answer: it does not know the method."""
+        assert self.probe is not None
+        error = ErrorData(code=METHOD_NOT_FOUND, message="the server did not answer the first request")
+        return self.heard(JSONRPCError(jsonrpc="2.0", id=self.probe, error=error))
+
+    def _answered(self, request_id: RequestId) -> str | None:
+        """Note that a request has an answer; return its method."""
+        if self.probe is not None and _key(self.probe) == _key(request_id):
+            self.probe = None
+        return self.waiting.pop(_key(request_id), None)
 
     def take(self, meta: Mapping[str, object] | None) -> JSONValue:
         """Return what the server sent as the result of a call, by the `_meta` of the SDK's answer; None if it is not known."""
@@ -137,7 +173,7 @@ def repaired_list(result: JSON, warn: Warn) -> JSON:
         listed = []
     tools = [tool for place, entry in enumerate(listed) if (tool := _repaired_tool(entry, place, warn)) is not None]
     cursor = result.get("nextCursor")
-    page: dict[str, JSONValue] = {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    page = {"tools": tools, **_PAGE}
     return {**page, "nextCursor": cursor} if isinstance(cursor, str) and cursor else page
 
 
@@ -151,6 +187,8 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         warn(f"the tool {name[:100]!r} is left out: its schema is not one of an object")
         return None
     tool: dict[str, JSONValue] = {"name": name, "inputSchema": {**schema, "type": "object"}}
+    if isinstance(properties := schema.get("properties"), Mapping):
+        tool["inputSchema"]["properties"] = {key: {} if each is True else each for key, each in properties.items() if each is not False}
     if isinstance(description := entry.get("description"), str):
         tool["description"] = description[:MAX_TEXT]
     if isinstance(title := entry.get("title"), str):
@@ -159,7 +197,21 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         tool["annotations"] = {key: notes[key] for key in _FLAGS if isinstance(notes.get(key), bool)}
         if isinstance(title := notes.get("title"), str):
             tool["annotations"]["title"] = title[:MAX_TEXT]
+    if not _is_taken(tool):
+        warn(f"the tool {name[:100]!r} is left out: its schema is not valid")
+        return None
     return tool
+
+
+def _is_taken(tool: JSON) -> bool:
+    """Return whether the SDK takes a list with this tool alone, in each form that the protocol has had."""
+    page = {"tools": [tool], **_PAGE}
+    try:
+        for version in (HANDSHAKE_PROTOCOL_VERSIONS[-1], MODERN_PROTOCOL_VERSIONS[-1]):
+            methods.validate_server_result("tools/list", version, page)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _kind(value: JSONValue) -> str:

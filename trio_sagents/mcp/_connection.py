@@ -31,6 +31,8 @@ MAX_INSTRUCTIONS: Final = 16 * 1024
 """Characters that are taken of a server's instructions."""
 MAX_WARNINGS: Final = 1000
 """Warnings about one server that are logged, each of them once."""
+SHORT_DELAY: Final = 2.0
+"""Seconds that a caller waits until a server is tried again; if it takes longer, the call fails at once."""
 START_TIMEOUT: Final = 30.0
 CALL_TIMEOUT: Final = 600.0
 log: Final = logging.getLogger("trio_sagents.mcp")
@@ -152,7 +154,10 @@ class McpConnection:
 
     async def _connected(self) -> tuple[Opening, Client]:
         """Return the open connection; if it is lost, have the owner open it again."""
-        if self._opening.lost.is_set():
+        while self._opening.lost.is_set():
+            if not self._is_closed and 0 < (delay := self._memory.delay()) <= SHORT_DELAY:
+                await trio.sleep(delay)  # and look again: somebody else may have opened it
+                continue
             if why := self._why_not_now():
                 raise McpDisconnected(self.name, why)
             self._reopen()
@@ -180,18 +185,17 @@ class McpConnection:
     async def _call_tool(self, tool: McpTool, arguments: JSON) -> ToolResult:
         """Call a tool as an agent was offered it; a server that came back with another tool of the same name is not asked."""
         opening, client = await self._connected()
-        offered = next((one for one in self._tools if one.remote_name == tool.remote_name), None)
+        offered = next((each for each in self._tools if each.remote_name == tool.remote_name), None)
         if offered is None or offered.fingerprint != tool.fingerprint:
             what = "does not offer the tool any more" if offered is None else "offers another tool of this name now"
             return ToolResult(f"Not run: the MCP server {self.name!r} {what}.", is_error=True)
         return await self._ask(opening, client, tool.remote_name, arguments)
 
     async def _ask(self, opening: Opening, client: Client, name: str, arguments: JSON) -> ToolResult:
+        answer: mcp_types.CallToolResult | None = None
         try:
-            with trio.move_on_after(self.call_timeout) as patience:
+            with trio.move_on_after(self.call_timeout):
                 answer = await client.call_tool(name, dict(arguments))
-                self._reopened = 0
-                return read_result(opening.answers.take(answer.meta))
         except MCPError as exc:
             if exc.code == mcp_types.CONNECTION_CLOSED or opening.lost.is_set():
                 raise McpDisconnected(self.name, "it was lost during the call, which may have taken effect, or not") from None
@@ -201,17 +205,20 @@ class McpConnection:
             return ToolResult(f"The MCP server {self.name!r} refused the call: {words}", is_error=True)
         except (RuntimeError, ValueError) as exc:  # of the SDK, about the form of an answer
             return self._unknown(f"asked for something that this client cannot give ({type(exc).__name__})")
-        assert patience.cancelled_caught
-        return self._unknown(f"did not answer within {self.call_timeout:g} seconds")
+        if answer is None:
+            return self._unknown(f"did not answer within {self.call_timeout:g} seconds")
+        self._reopened = 0
+        await opening.wait_listed()  # so that what a call changes is there at the next turn
+        return read_result(opening.answers.take(answer.meta))
 
     def _unknown(self, what: str) -> ToolResult:
         return ToolResult(f"The MCP server {self.name!r} {what}: the outcome is unknown.", is_error=True)
 
     def _renew(self, listed: Sequence[mcp_types.Tool]) -> None:
-        known = {one.remote_name: one for one in self._tools}
+        known = {each.remote_name: each for each in self._tools}
         made = make_tools(listed, self.name, self.prefix, self._call_tool, self._warn)
         # A tool that is as it was stays the same object: approvals are bound to objects, and a changed tool is another one.
-        tools = tuple(_same(known.get(one.remote_name), one) for one in made)
+        tools = tuple(_same(known.get(each.remote_name), each) for each in made)
         if tools != self._tools:
             self._tools = tools
             self._renewed.set()

@@ -5,7 +5,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import httpx2
@@ -15,10 +15,8 @@ from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, RequestId
 
 from trio_sagents.data.json import JSONValue
 from trio_sagents.mcp._servers import HttpServer
+from trio_sagents.mcp._streams import Streams
 from trio_sagents.mcp._wire import read_messages
-
-if TYPE_CHECKING:
-    from mcp.client._transport import TransportStreams  # the SDK has no public name for it
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes that the body of an answer may have, if it is not a stream of events."""
@@ -86,7 +84,9 @@ def _line(line: bytes, reply_to: RequestId | None) -> bytes:
 
 def _as_one(messages: Sequence[JSONRPCMessage]) -> bytes:
     """Return the text of the answer among some messages, or of the first of them; the SDK reads one message of a body or an event."""
-    chosen = next((one for one in messages if isinstance(one, JSONRPCResponse | JSONRPCError)), messages[0] if messages else None)
+    chosen = next(
+        (message for message in messages if isinstance(message, JSONRPCResponse | JSONRPCError)), messages[0] if messages else None
+    )
     return b"" if chosen is None else chosen.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
@@ -113,7 +113,7 @@ def _look_into(response: httpx2.Response) -> None:
 
 
 @asynccontextmanager
-async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> "AsyncIterator[TransportStreams]":
+async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> AsyncIterator[Streams]:
     """Open the transport to a server; leaving the context closes its sockets.
 
     Args:
@@ -135,4 +135,4 @@ async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> "Asyn
         httpx2.AsyncClient(headers=headers, timeout=timeout, verify=_tls_context(), event_hooks=hooks) as client,
         streamable_http_client(server.url, http_client=client, max_sse_event_size=MAX_EVENT) as streams,
     ):
-        yield streams
+        yield streams  # pyright: ignore[reportReturnType]

@@ -7,7 +7,7 @@ import attrs
 import trio
 
 Mode = Literal["legacy", "auto"]
-"""How a server is spoken to first: with `initialize`, or with a request of the newest revision of the protocol."""
+"""How a server is spoken to first: with `initialize`, or with a request of the newest revision of the protocol ("auto")."""
 FIRST_DELAY: Final = 0.5
 """Seconds until a server is tried again that could not be connected to; they double with each failure."""
 MAX_DELAY: Final = 60.0
@@ -22,11 +22,11 @@ SHORT_PATIENCE: Final = 1.0
 class Memory:
     """What came of the last attempts to connect to one server. `Mcp` has one for the connections of all its agents.
 
-    Servers that know only `initialize` are the most, and some of them end at any other first request, or never answer it. So
-    `initialize` comes first; a server that refuses it is spoken to in the other way, and the next attempt begins with what worked.
+    Some servers end at a first request that is not `initialize`, and some never answer it. The next attempt, and the next agent, begins
+    with what worked.
     """
 
-    mode: Mode = "legacy"
+    mode: Mode = "auto"
     failures: int = 0
     """Attempts in a row that failed."""
     why: str = ""

@@ -51,7 +51,7 @@ class Mcp(Middleware):
             server: the server, or an open connection, which has its own name, prefix and limits.
             name: as for `open_mcp`, and so are the next four.
             prefix: what the name of each tool begins with.
-            start_timeout: seconds until the server is ready; the agent's `start_timeout` goes on meanwhile.
+            start_timeout: seconds until the server is ready; the agent's own `start_timeout` runs meanwhile.
             call_timeout: seconds for the answer to a call.
             reconnects: how often in a row a lost connection is opened again.
             required: whether an agent that cannot be connected to the server does not start.

@@ -13,7 +13,7 @@ import attrs
 import mcp_types
 import trio
 from mcp import Client, MCPError
-from mcp.client import IncomingMessage, Transport
+from mcp.client import Transport
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from trio_sagents._trio.groups import split
@@ -28,6 +28,8 @@ from trio_sagents.mcp._tools import MAX_TOOLS, Warn
 
 MAX_PAGES: Final = 100
 """Pages that are read of a server's list of tools."""
+RELIST_PATIENCE: Final = 0.5
+"""Seconds that an answered call waits for the tools that it has changed to be listed."""
 RELIST_INTERVAL: Final = 1.0
 """Seconds between two listings at least: some servers report a change each time their tools are listed."""
 log: Final = logging.getLogger("trio_sagents.mcp")
@@ -53,10 +55,24 @@ class Opening:
     """Why the connection is not open."""
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     """The server reported that its tools have changed."""
+    _listed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """The tools were listed after the last reported change."""
 
     @answers.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
     def _new_answers(self) -> Answers:
-        return Answers(self.warn)
+        return Answers(self.warn, self._note_change)
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._listed = trio.Event() if self._listed.is_set() else self._listed
+
+    async def wait_listed(self) -> None:
+        """Wait until the tools were listed after a change that the server reported, but not for long.
+
+        Cancellation: nothing was done.
+        """
+        with trio.move_on_after(RELIST_PATIENCE):
+            await self._listed.wait()
 
     def end(self, why: str) -> None:
         """Note that the connection is not open, for this reason unless there is another one."""
@@ -91,6 +107,7 @@ class Opening:
         """Open the connection in one way, and stay until it is lost; return what went wrong before it was open."""
         gone = trio.Event()
         has_spoken = False
+        error: BaseException | None = None
         try:
             # One scope around all: those of the SDK are inside it. Its deadline is for the start.
             with trio.CancelScope(deadline=deadline) as start:
@@ -98,7 +115,7 @@ class Opening:
                     has_spoken = True
                     self.on_listed(await self._list(client))
                     start.deadline = math.inf
-                    memory.note_success(mode)
+                    memory.note_success("auto" if client.session.initialize_result is None else "legacy")
                     self.client, self.why = client, ""
                     self.settled.set()
                     await self._stay(client, gone)
@@ -111,16 +128,11 @@ class Opening:
             assert contained is not None
             self.why = self.why or explain(contained, self.server)
             log.debug("MCP server %r: %s", self.name, self.why)
-            return contained
-        return None
+            error = contained
+        return error
 
     def _session(self, mode: Mode, gone: trio.Event) -> Client:
         """Return the SDK's client; entering it opens the transport and speaks to the server."""
-
-        async def hear(message: IncomingMessage) -> None:
-            if isinstance(message, mcp_types.ToolListChangedNotification):
-                self._changed.set()
-            await trio.lowlevel.checkpoint()
 
         def lose() -> None:
             gone.set()
@@ -128,8 +140,8 @@ class Opening:
                 self.lost.set()
 
         self.answers = self._new_answers()
-        streams = repaired_streams(transport_to(self.server, self.name, lose), self.answers)
-        return Client(streams, mode=mode, cache=None, message_handler=hear, client_info=_client_info())
+        streams = repaired_streams(transport_to(self.server, self.name, lose), self.answers)  # pyright: ignore[reportArgumentType]
+        return Client(streams, mode=mode, cache=None, client_info=_client_info())  # pyright: ignore[reportArgumentType]
 
     async def _list(self, client: Client) -> Sequence[mcp_types.Tool]:
         if client.server_capabilities.tools is None:
@@ -169,12 +181,14 @@ class Opening:
     async def _follow(self, client: Client) -> None:
         """List the tools again whenever the server reports that they have changed."""
         while True:
+            self._listed.set()
             await self._changed.wait()
             self._changed = trio.Event()
             try:
                 self.on_listed(await self._list(client))
             except (MCPError, RuntimeError, ValueError) as exc:
                 log.debug("MCP server %r: its tools stay as they were: %s", self.name, explain(exc, self.server))
+            self._listed.set()
             await trio.sleep(RELIST_INTERVAL)
 
     async def _listen(self, client: Client) -> None:
@@ -184,9 +198,9 @@ class Opening:
             return
         try:
             async with client.listen(tools_list_changed=True) as changes:
-                self._changed.set()  # the tools may have changed since they were listed
+                self._note_change()  # the tools may have changed since they were listed
                 async for _ in changes:
-                    self._changed.set()
+                    self._note_change()
         except (ListenNotSupportedError, SubscriptionLost, MCPError, TimeoutError) as exc:
             log.debug("MCP server %r: no subscription to changes of its tools (%s)", self.name, type(exc).__name__)
 
@@ -197,7 +211,7 @@ def transport_to(server: Server, name: str, on_lost: Callable[[], None]) -> Tran
         case StdioServer():
             return stdio_streams(server, name, on_lost)
         case HttpServer():
-            return http_streams(server, on_lost)
+            return http_streams(server, on_lost)  # pyright: ignore[reportReturnType]
 
 
 def _client_info() -> mcp_types.Implementation:

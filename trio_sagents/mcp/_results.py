@@ -95,7 +95,7 @@ def read_result(result: JSONValue) -> ToolResult:
         return _answered(f"[The call worked. The answer of the server cannot be read; it begins with: {result[UNREADABLE]}]")
     content, structured = result.get("content"), result.get("structuredContent")
     if content is None and structured is None:
-        rest = {key: one for key, one in result.items() if key not in {"_meta", "isError", "resultType"}}
+        rest = {key: each for key, each in result.items() if key not in {"_meta", "isError", "resultType"}}
         return _answered(_as_json(rest) if rest and "content" not in rest else "", is_error=_flag(result))
     reader = _Reader()
     blocks: Sequence[JSONValue] = content if isinstance(content, list) else [] if content is None else [content]

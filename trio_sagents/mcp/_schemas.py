@@ -23,6 +23,7 @@ MAX_DEPTH: Final = 8
 MAX_NAME: Final = 64
 """Characters of a name that all providers take."""
 _FORBIDDEN: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_FORBIDDEN_IN_KEYS: Final = re.compile(r"[^a-zA-Z0-9_.-]")
 _ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
 _NOT_AT_THE_TOP: Final = (*_ALTERNATIVES, "not", "enum", "const", "if", "then", "else", "$ref")
 
@@ -49,22 +50,22 @@ def take_schema(schema: JSONValue) -> Taken:
         raise ValueError(f"its schema has more than {MAX_SCHEMA} characters")
     _check(plain)
     flat = _flattened(plain)
-    names = plain_names(flat["properties"])
-    properties = {names[key]: {} if one is True else one for key, one in flat["properties"].items() if one is not False}
+    names = plain_names(flat["properties"], _FORBIDDEN_IN_KEYS)
+    properties = {names[key]: {} if each is True else each for key, each in flat["properties"].items() if each is not False}
     required = [names[key] for key in flat["required"] if names[key] in properties]
     taken = {**_without(flat, "required"), "properties": properties, **({"required": required} if required else {})}
     return Taken(taken, {name: key for key, name in names.items() if name != key})
 
 
-def plain_names(names: Iterable[str]) -> Mapping[str, str]:
-    """Return, for each name, one in characters that all providers take; no two are the same.
+def plain_names(names: Iterable[str], forbidden: re.Pattern[str] = _FORBIDDEN) -> Mapping[str, str]:
+    """Return, for each name, one without the characters that are `forbidden`; no two are the same.
 
     Of names that would become one, the name that needs no change keeps it, and the others end in a digest of what they were. So the
     order of the names does not matter: a server that lists its tools in another order gives them the same names.
     """
-    plain = {name: _FORBIDDEN.sub("_", name)[:MAX_NAME] or "_" for name in names}
+    plain = {name: forbidden.sub("_", name)[:MAX_NAME] or "_" for name in names}
     counts = collections.Counter(plain.values())
-    return {name: one if counts[one] == 1 or one == name else _with_digest(one, name) for name, one in plain.items()}
+    return {name: each if counts[each] == 1 or each == name else _with_digest(each, name) for name, each in plain.items()}
 
 
 def _with_digest(plain: str, name: str) -> str:
@@ -74,7 +75,7 @@ def _with_digest(plain: str, name: str) -> str:
 
 def _check(schema: JSON) -> None:
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)  # pyright: ignore[reportArgumentType]
     except SchemaError as exc:
         place = "".join(f"[{step!r}]" for step in exc.absolute_path) or "the top"
         raise ValueError(f"its schema is not valid at {place}: {exc.message[:200]}") from exc
@@ -136,7 +137,7 @@ def _members(part: JSON, whole: JSON, depth: int) -> tuple[dict[str, JSONValue],
         more, wanted = _members(found, whole, depth + 1)
         properties, required = {**more, **properties}, required | wanted
     for word in _ALTERNATIVES:
-        branches = [_members(one, whole, depth + 1) for one in part.get(word, ()) if isinstance(one, Mapping)]
+        branches = [_members(each, whole, depth + 1) for each in part.get(word, ()) if isinstance(each, Mapping)]
         for more, _ in branches:
             properties = {**more, **properties}
         sets = [wanted for _, wanted in branches]

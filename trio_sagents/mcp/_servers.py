@@ -1,4 +1,4 @@
-"""Where an MCP server is, and how it is reached: values. What may be a secret in them is never printed."""
+"""Where an MCP server is, and how it is reached: values. What may be a secret in a value is never printed."""
 
 import math
 import pathlib
@@ -12,7 +12,7 @@ from trio_sagents.data.config import check_timeout
 from trio_sagents.data.json import Opaque
 
 MIN_SECRET: Final = 6
-"""Characters that a value must have to be struck out of other texts: "1" and "true" stand in too many of them."""
+"""Characters that a value must have to be struck out of other texts: "1" and "true" are in too many of them."""
 
 
 def _count(given: Sequence[str] | Mapping[str, str]) -> str:
@@ -20,7 +20,7 @@ def _count(given: Sequence[str] | Mapping[str, str]) -> str:
 
 
 def _words(given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
         raise TypeError("StdioServer.args must be a sequence of str")
     return tuple(given)
 
@@ -40,32 +40,32 @@ def _filled(instance: object, attribute: "attrs.Attribute[Opaque]", value: objec
 
 def _seconds(instance: object, attribute: "attrs.Attribute[Opaque]", value: float) -> None:
     if check_timeout(f"{type(instance).__name__}.{attribute.name}", value) == math.inf:
-        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be finite: an owner that ends does not wait for ever")
+        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be finite: the end of a connection waits for it")
 
 
 @attrs.frozen
 class StdioServer:
-    """A server that is a program: started for each connection, and spoken with over its standard input and output."""
+    """A server that is a program. It is started for each connection, and spoken with over its standard input and output."""
 
     command: str = attrs.field(validator=_filled)
-    """What is run: a path, or a name that is found on PATH."""
+    """The program: a path, or a name that is found on PATH."""
     args: Sequence[str] = attrs.field(default=(), converter=_words, repr=_count)
-    """Its arguments; not printed, for some servers take keys there."""
+    """The arguments of the program; not printed, for some servers take keys there."""
     env: Mapping[str, str] = attrs.field(factory=dict, converter=_texts, repr=_count, hash=False)
-    """Environment variables, on top of HOME, LOGNAME, PATH, SHELL, TERM and USER: the host's others are not handed on."""
+    """Environment variables, beside HOME, LOGNAME, PATH, SHELL, TERM and USER; other variables of the host are not handed on."""
     cwd: str | pathlib.Path | None = None
-    """Where it is run; None is the host's own directory."""
+    """The directory in which the program runs; None is the host's own."""
     exit_timeout: float = attrs.field(default=2.0, validator=_seconds, kw_only=True)
-    """Seconds it has to end by itself when its input has ended; then it is terminated, and a second later killed."""
+    """Seconds that the program has to end by itself when its input has ended; then it is terminated, and a second later killed."""
 
     @property
     def name(self) -> str:
-        """How it is called where no name is given."""
+        """The name of the connection, if no other name is given."""
         return pathlib.PurePath(self.command).name
 
     @property
     def secrets(self) -> Sequence[str]:
-        """What must not appear in an error or a log."""
+        """The texts that must not appear in an error or a log."""
         return (*self.env.values(), *self.args)
 
 
@@ -90,18 +90,18 @@ class HttpServer:
     """A server that listens somewhere, and is spoken with over streamable HTTP."""
 
     url: str = attrs.field(validator=_check_url, repr=_without_secrets)
-    """Its endpoint. Printed without user and query, but keep keys in `headers`: log records of an HTTP library show URLs."""
+    """The endpoint. It is printed without user and query; but keep keys in `headers`, for log records of an HTTP library show URLs."""
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=_texts, repr=_count, hash=False)
-    """Sent with every request, such as {"Authorization": "Bearer ..."}."""
+    """Headers of every request, such as {"Authorization": "Bearer ..."}."""
 
     @property
     def name(self) -> str:
-        """How it is called where no name is given."""
+        """The name of the connection, if no other name is given."""
         return urllib.parse.urlsplit(self.url).hostname or "http"
 
     @property
     def secrets(self) -> Sequence[str]:
-        """What must not appear in an error or a log."""
+        """The texts that must not appear in an error or a log."""
         parts = urllib.parse.urlsplit(self.url)
         words = [word for value in self.headers.values() for word in (value, value.rpartition(" ")[2])]
         return (*words, parts.password or "", parts.query, *(value for _, value in urllib.parse.parse_qsl(parts.query)))
@@ -111,14 +111,14 @@ Server: TypeAlias = StdioServer | HttpServer
 
 
 def check_server(value: object) -> None:
-    """Raise TypeError for what is no server."""
+    """Raise TypeError unless `value` is a server."""
     if not isinstance(value, StdioServer | HttpServer):
         hint = " such as StdioServer('uvx', ['mcp-server-time'])"
         raise TypeError(f"an MCP server is a StdioServer or an HttpServer,{hint}, not {type(value).__name__}")
 
 
 def redacted(text: str, server: Server) -> str:
-    """Return `text` without what is secret of a server."""
+    """Return `text` with the secrets of a server struck out."""
     for secret in sorted(server.secrets, key=len, reverse=True):
         if len(secret) >= MIN_SECRET:
             text = text.replace(secret, "***")

@@ -65,20 +65,20 @@ def make_tools(listed: Iterable[mcp_types.Tool], server: str, prefix: str, call:
         warn: is told what was left out, and why.
     """
     found: dict[str, tuple[mcp_types.Tool, Taken]] = {}
-    for one in listed:
+    for entry in listed:
         if len(found) == MAX_TOOLS:
             warn(f"the server has more than {MAX_TOOLS} tools; the others are left out")
             break
-        if one.name in found:
-            warn(f"the tool {one.name[:100]!r} is listed twice; the second is left out")
+        if entry.name in found:
+            warn(f"the tool {entry.name[:100]!r} is listed twice; the second is left out")
             continue
         try:
-            found[one.name] = (one, take_schema(one.input_schema))
+            found[entry.name] = (entry, take_schema(entry.input_schema))
         except (TypeError, ValueError) as exc:
-            warn(f"the tool {one.name[:100]!r} is left out: {str(exc)[:300]}")
+            warn(f"the tool {entry.name[:100]!r} is left out: {str(exc)[:300]}")
     names = plain_names(f"{prefix}{name}" for name in found)
     spare = plain_names([server])[server][: MAX_NAME // 2]
-    return [_make_tool(one, taken, server, names[f"{prefix}{one.name}"], spare, call) for one, taken in found.values()]
+    return [_make_tool(entry, taken, server, names[f"{prefix}{entry.name}"], spare, call) for entry, taken in found.values()]
 
 
 def _make_tool(listed: mcp_types.Tool, taken: Taken, server: str, name: str, spare: str, call: Caller) -> McpTool:

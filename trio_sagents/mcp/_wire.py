@@ -36,7 +36,7 @@ def read_messages(data: bytes, reply_to: RequestId | None = None) -> Sequence[JS
 
     Returns:
         Requests and notifications as the server sent them. An answer has the id that it was sent with, or None; a result that is not
-        an object stands under `WRAPPED`. Data that are not JSON, but look like an answer, are an answer; all other data are ignored.
+        an object is under the key `WRAPPED`. Data that are not JSON, but look like an answer, are an answer; all other data are ignored.
     """
     text = data.decode(errors="replace").lstrip("\ufeff").strip()
     try:
@@ -44,7 +44,7 @@ def read_messages(data: bytes, reply_to: RequestId | None = None) -> Sequence[JS
     except (ValueError, RecursionError):
         found = _damaged(text)
     else:
-        found = [message for one in (value if isinstance(value, list) else [value]) if (message := _message(one)) is not None]
+        found = [message for each in (value if isinstance(value, list) else [value]) if (message := _message(each, reply_to)) is not None]
     return found if reply_to is None else list(_addressed(found, reply_to))
 
 
@@ -68,7 +68,7 @@ def _storable(value: JSONValue) -> JSONValue:
     return {_storable(key): _storable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _message(value: JSONValue) -> JSONRPCMessage | None:
+def _message(value: JSONValue, reply_to: RequestId | None) -> JSONRPCMessage | None:
     if not isinstance(value, dict):
         return None
     number = _id_of(value.get("id"))
@@ -78,6 +78,7 @@ def _message(value: JSONValue) -> JSONRPCMessage | None:
         if number is None:
             return JSONRPCNotification(jsonrpc="2.0", method=method, **params)
         return JSONRPCRequest(jsonrpc="2.0", id=number, method=method, **params)
+    number = reply_to if number is None else number
     if value.get("error") is not None:
         return JSONRPCError(jsonrpc="2.0", id=number, error=_error(value["error"]))
     if "result" not in value:
@@ -111,7 +112,7 @@ def _error(value: JSONValue) -> ErrorData:
         return ErrorData(code=INTERNAL_ERROR, message=value if isinstance(value, str) else json.dumps(value))
     given, message = value.get("code"), value.get("message")
     code = given if isinstance(given, int) and not isinstance(given, bool) else INTERNAL_ERROR
-    words = message if isinstance(message, str) and message else json.dumps({key: one for key, one in value.items() if key != "code"})
+    words = message if isinstance(message, str) and message else json.dumps({key: each for key, each in value.items() if key != "code"})
     return ErrorData(code=code, message=words, data=value.get("data"))
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.groups import leaves
 from trio_sagents.agent import MiddlewareContext, Model, name_of
 from trio_sagents.data.estimates import unreported_usage
@@ -72,7 +73,8 @@ async def ask_text(model: Model, system: str, text: str, spent: Spent, *, answer
         for leaf in leaves(exc):
             if isinstance(leaf, ModelFailed):
                 raise leaf from leaf.__cause__
-        raise ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}") from exc
+        failed = ModelFailed(f"the model {name_of(model)!r} raised {type(exc).__name__}")
+        raise logged(failed, exc, "the adapter of model %r failed in a call that a middleware made", name_of(model)) from exc
     finally:
         spent.usage += heard.usage
         if heard.pieces:

@@ -8,11 +8,12 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolLike, familiar_id, is_same_function
+from trio_sagents.agent import MiddlewareContext, Tool, ToolLike, familiar_id, is_defined_in, is_same_function
 from trio_sagents.data.interrupts import APPROVAL_DECISIONS, DecisionKind, PendingCall, pending
 from trio_sagents.data.json import JSON, Opaque, check_text
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.middleware._built_in import BuiltIn
 from trio_sagents.middleware.sub_agents import SubAgents
 
 Policy: TypeAlias = "bool | Sequence[DecisionKind] | Mapping[str, Opaque]"
@@ -94,11 +95,11 @@ def _ids_of(tools: Mapping[str, Tool], context: MiddlewareContext) -> frozenset[
 
 def _is_fixed(tool: Tool, origin: str) -> bool:
     """Return whether a tool is there by the definition of its agent: no server, and no middleware of the host, may change it."""
-    return not origin or getattr(tool.function, "__module__", "") in _FIXED
+    return not origin or is_defined_in(tool, _FIXED)
 
 
 @attrs.frozen(init=False, eq=False)
-class Approvals(Middleware):
+class Approvals(BuiltIn):
     """Have people decide about calls of some tools: approve, edit or reject each.
 
     A tool that a middleware brings after the conversation has begun, or in place of another tool, is a newcomer, whatever its name
@@ -125,6 +126,7 @@ class Approvals(Middleware):
         timeout: float = math.inf,
         reason: str = "",
         when: "Callable[[Tool], bool] | None" = None,
+        id: str | None = None,  # noqa: A002  # as of all middleware of the library
     ) -> None:
         """Check and keep the policy.
 
@@ -138,6 +140,7 @@ class Approvals(Middleware):
             timeout: seconds after which a call that nobody has decided counts as rejected; `math.inf` waits for ever.
             reason: shown to people beside the call.
             when: asks about every tool that is not listed and for which it returns True, such as `trio_sagents.mcp.is_mcp_tool`.
+            id: the id of the middleware; None is the name of the class.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or an invalid value.
@@ -156,7 +159,7 @@ class Approvals(Middleware):
         policies = {_name_of(key): _policy(_name_of(key), given) for key, given in interrupt_on.items()}
         functions = tuple((Tool.of(key).function, policies[_name_of(key)]) for key in interrupt_on if not isinstance(key, str))
         asked = {_name_of(key): None if isinstance(key, str) else Tool.of(key).function for key in interrupt_on if policies[_name_of(key)]}
-        self.__attrs_init__(policies, functions, asked, newcomers, float(timeout), reason, when)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        self.__attrs_init__(policies, functions, asked, newcomers, float(timeout), reason, when, id=id)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     # ── which tools there are
 

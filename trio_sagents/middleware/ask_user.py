@@ -5,11 +5,12 @@ from typing import Final, Literal
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool
+from trio_sagents.agent import MiddlewareContext, Tool
 from trio_sagents.data.config import seconds_validator
 from trio_sagents.data.interrupts import Option, PendingCall, Question, pending
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall
+from trio_sagents.middleware._built_in import BuiltIn
 
 MAX_OPTIONS: Final = 10
 NAME: Final = "ask_user"
@@ -62,7 +63,7 @@ def check_question(question: str, kind: str, options: "list[Choice] | list[str]"
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class AskUser(Middleware):
+class AskUser(BuiltIn):
     """Give the agent the tool `ask_user`: a call of it interrupts the turn until a person answers, by `Answer`."""
 
     allow_other: bool | None = None

@@ -19,13 +19,14 @@ from typing import ClassVar, Final, Literal, TypeAlias, cast
 import attrs
 import trio
 
-from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer, name_of
+from trio_sagents.agent import MiddlewareContext, ModelAnswer, name_of
 from trio_sagents.data.config import choice_validator, count_validator, seconds_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Usage
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.exceptions import LimitExceeded
+from trio_sagents.middleware._built_in import BuiltIn
 from trio_sagents.middleware._own_calls import spent_beside
 
 Prices: TypeAlias = "Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]"
@@ -103,7 +104,7 @@ def _cost_validator(_budget: object, attribute: "attrs.Attribute[Opaque]", value
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Budget(Middleware):
+class Budget(BuiltIn):
     """Limits what the turns of an agent may use. At a limit the turn ends as `Failed(LimitExceeded)`, which names the limit.
 
     Put budgets first in `Agent.middleware`. Everything counts that the agent, its sub-agents and its middleware use, at the price of
@@ -138,8 +139,8 @@ class Budget(Middleware):
 
     @property
     def middleware_id(self) -> str:
-        """The name of the class, and what the limits are for."""
-        return f"{type(self).__name__}:{self.per}"
+        """The id that was given; else the name of the class, and what the limits are for."""
+        return f"{type(self).__name__}:{self.per}" if self.id is None else self.id
 
     # ── hooks
 
@@ -194,7 +195,7 @@ class Budget(Middleware):
                 return answer
             raise self._over("seconds", self._total(context, account).seconds)
         except BaseException:
-            await self._save_after_error(context, account)
+            await self._save_after_error(context, account)  # noqa: ASYNC102  # it has a shield with a deadline of its own
             raise
 
     async def around_tool(
@@ -225,7 +226,7 @@ class Budget(Middleware):
                 return result
             raise self._over("seconds", self._total(context, account).seconds)
         except BaseException:
-            await self._save_after_error(context, account)
+            await self._save_after_error(context, account)  # noqa: ASYNC102  # it has a shield with a deadline of its own
             raise
 
     async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:

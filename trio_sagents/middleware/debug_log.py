@@ -1,7 +1,7 @@
-"""A log file for each agent: what happened, how long it took, how large it was.
+"""A log file for each agent: what happened, how long it took, and how large it was.
 
-Lines are JSON. The hooks only put them into a list; a task writes what has come together, in a thread, and holds the file open
-for no longer than that. It never raises into the run: a file that cannot be written is told once, by `logging`.
+Each line is a JSON object. The hooks only put lines into a list; a task writes the lines of the list in a thread, and keeps the file open
+only while it writes. Nothing is raised into a turn: a file that cannot be written is told once, by `logging`.
 """
 
 import datetime
@@ -19,20 +19,21 @@ from typing import Final, TypeAlias, cast
 import attrs
 import trio
 
-from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer
+from trio_sagents.agent import MiddlewareContext, ModelAnswer
 from trio_sagents.data.config import count_validator
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, TurnOutcome
 from trio_sagents.data.requests import ModelRequest
+from trio_sagents.middleware._built_in import BuiltIn
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 MAX_LINES: Final = 1000
-"""Lines that wait for the thread; the oldest go, and the next line says how many."""
+"""How many lines wait for the thread; the oldest lines are dropped, and the next line says how many."""
 MAX_LINE: Final = 64 * 1024
-"""Characters of a line."""
+"""How many characters a line may have."""
 WRITE_TIMEOUT: Final = 5.0
-"""Seconds that the last lines of an agent may take."""
+"""How many seconds the last lines of an agent may take."""
 log: Final = logging.getLogger("trio_sagents")
 _KEY: Final = "lines"
 
@@ -41,44 +42,44 @@ def _as_path(given: Opaque) -> "Path | Callable[[MiddlewareContext], PathLike]":
     if isinstance(given, str | os.PathLike):
         return Path(given)
     if not callable(given):
-        raise TypeError(f"DebugLog.path is a directory, or a function from the context to a file, not {given!r}")
+        raise TypeError(f"DebugLog.path must be a directory, or a function from the context to a file, not {given!r}")
     return cast("Callable[[MiddlewareContext], PathLike]", given)
 
 
 @attrs.define(eq=False)
 class _Lines:
-    """What is to be written for one agent."""
+    """The lines of one agent that are to be written."""
 
     path: Path
     waiting: "deque[str]" = attrs.field(factory=lambda: deque(maxlen=MAX_LINES))
-    """Oldest first; hooks append, the thread that writes takes away."""
+    """Oldest first; hooks append lines, and the thread that writes removes them."""
     lost: int = 0
     is_writing: bool = False
     thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
-    """Its own: a thread that hangs takes none from others, and no second one is begun beside it."""
+    """The limiter of this agent alone: a thread that hangs keeps nobody else waiting, and no second thread is started beside it."""
 
 
 @attrs.frozen(eq=False)
-class DebugLog(Middleware):
-    """Write what an agent does to a file of its own: turns, model calls, tool calls, with ids, sizes and seconds.
+class DebugLog(BuiltIn):
+    """Writes what an agent does to a file: turns, model calls and tool calls, with ids, sizes and seconds.
 
-    Contents (what people, models and tools say, and the text of errors) are written only with `contents`: they may hold secrets.
-    With `enabled=False` it does nothing at all. Put it first in `Agent.middleware`, so it sees what the others cost.
+    Contents (what people, models and tools say, and the texts of errors) are written only with `contents`, because they may have secrets.
+    With `enabled=False` this middleware does nothing. Put it first in `Agent.middleware`, so that its times include the other middleware.
     """
 
     path: "Path | Callable[[MiddlewareContext], PathLike]" = attrs.field(converter=_as_path)
-    """A directory, made where it is missing, in which each agent has a file named after it; or a function that returns the file."""
+    """A directory, made if it is missing, in which each agent has a file with its name; or a function that returns the file."""
     enabled: bool = attrs.field(default=True, kw_only=True)
     max_bytes: int = attrs.field(default=16 * 1024 * 1024, kw_only=True, validator=count_validator(1024, finite=True))
-    """Bytes that the log of an agent may have, in two files: when one has half of it, it takes the place of `<file>.1`."""
+    """How many bytes the log of an agent may have, in two files: when a file has half of that, it replaces `<file>.1`."""
     contents: bool = attrs.field(default=False, kw_only=True)
     _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
-    # Invariant: held by the thread that writes: agents may share a file.
+    # Invariant: the thread that writes holds the lock, because agents may share a file.
 
     # ── hooks
 
     async def on_start(self, context: MiddlewareContext) -> None:
-        """Note that the agent starts.
+        """Write that the agent starts.
 
         Cancellation: nothing is left open.
         """
@@ -93,7 +94,7 @@ class DebugLog(Middleware):
             self._note(context, "end", {})
 
     async def before_turn(self, context: MiddlewareContext) -> None:
-        """Note that a turn begins.
+        """Write that a turn begins.
 
         Cancellation: noted.
         """
@@ -101,7 +102,7 @@ class DebugLog(Middleware):
             self._note(context, "turn", {"messages": len(context.state.messages)})
 
     def turn_ended(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
-        """Note how a turn has ended."""
+        """Write how a turn has ended."""
         if self.enabled:
             fields: dict[str, JSONValue] = {"outcome": type(outcome).__name__}
             match outcome:
@@ -118,7 +119,7 @@ class DebugLog(Middleware):
     async def around_model(
         self, context: MiddlewareContext, request: ModelRequest, call_next: Callable[[ModelRequest], Awaitable[ModelAnswer]]
     ) -> ModelAnswer:
-        """Note a model call and its answer.
+        """Write a model call and its answer.
 
         Cancellation: noted.
         """
@@ -156,7 +157,7 @@ class DebugLog(Middleware):
     async def around_tool(
         self, context: MiddlewareContext, call: ToolCall, call_next: Callable[[ToolCall], Awaitable[ToolResult]]
     ) -> ToolResult:
-        """Note a tool call and its result.
+        """Write a tool call and its result.
 
         Cancellation: noted.
         """
@@ -176,7 +177,7 @@ class DebugLog(Middleware):
         return result
 
     def debug_summary(self) -> JSON:
-        """Return what is written, not where to."""
+        """Return the settings, without the path."""
         return {"enabled": self.enabled, "contents": self.contents, "max_bytes": self.max_bytes}
 
     # ── lines
@@ -185,7 +186,7 @@ class DebugLog(Middleware):
         return f"{type(error).__name__}: {error}" if self.contents else type(error).__name__
 
     def _note(self, context: MiddlewareContext, what: str, fields: JSON) -> None:
-        """Put down a line, and have it written. Never raises, never waits."""
+        """Add a line, and have it written. This never raises and never waits."""
         lines = self._put(context, what, fields)
         if lines is not None and not lines.is_writing:
             lines.is_writing = True
@@ -209,7 +210,7 @@ class DebugLog(Middleware):
                 line = json.dumps({**{key: record[key] for key in list(record)[:5]}, "cut": line[: MAX_LINE // 2]})
             lines.lost += len(lines.waiting) == MAX_LINES
             lines.waiting.append(line)
-        except Exception:  # whatever a host's path function or values do: a log is not worth a failed turn
+        except Exception:  # whatever the host's path function or values raise: a log must not fail a turn
             log.exception("DebugLog could not note %r for the agent of conversation %r", what, context.conversation_id)
             return None
         return lines
@@ -220,23 +221,23 @@ class DebugLog(Middleware):
         return Path(self.path(context))
 
     async def _write_soon(self, lines: _Lines) -> None:
-        """Write what has come together, until nothing more comes. Cancellation: the agent ends; what there is is written first."""
+        """Write lines until there are no more. Cancellation: the agent ends; the lines that are there are written first."""
         try:
             while lines.waiting:
                 await self._write_all(lines)
         finally:
             lines.is_writing = False
             if lines.waiting:
-                # Cancellation: in bounded time, for a disk may hang.
+                # Cancellation: the lines are written in bounded time, because a disk may hang.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT):
                     await self._write_all(lines)
 
     async def _write_all(self, lines: _Lines) -> None:
-        # Cancellation: lines leave the list only in the thread, so each is written once, also where this is cut.
+        # Cancellation: lines leave the list only in the thread, so each line is written once, even if this wait is cut.
         await trio.to_thread.run_sync(self._append, lines, abandon_on_cancel=True, limiter=lines.thread)
 
     def _append(self, lines: _Lines) -> None:
-        """Append what has come together to the file, in a thread; the file is made anew where it is full."""
+        """Append the lines to the file, in a thread; begin a new file if it is full."""
         most = self.max_bytes // 2
         with self._lock:
             data = _taken(lines)
@@ -246,7 +247,7 @@ class DebugLog(Middleware):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.exists() and path.stat().st_size + len(data) > most:
                     path.replace(path.with_name(f"{path.name}.1"))
-                with open(path, "ab", opener=_private) as file:  # with an opener
+                with open(path, "ab", opener=_private) as file:  # open() with an opener
                     file.write(data)
             except OSError:
                 log.warning("DebugLog cannot write %s; these lines are lost", path, exc_info=True)
@@ -265,7 +266,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def file_name(agent_id: str) -> str:
-    """Return a name for the file of an agent: no separator, no dots at its beginning, and different for different agents."""
+    """Return a name for the file of an agent: without separators, without dots at its beginning, and different for each agent."""
     plain = re.sub(r"[^a-zA-Z0-9_-]", "_", agent_id)[:80]
     return plain if plain == agent_id else f"{plain}-{hashlib.sha256(agent_id.encode()).hexdigest()[:16]}"
 

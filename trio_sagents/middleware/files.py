@@ -15,11 +15,12 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolResult
+from trio_sagents.agent import MiddlewareContext, Tool, ToolResult
 from trio_sagents.data.config import type_validator
 from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.files import FileArea, FileChange, FileError, FilesUnsaved, FileSystem
+from trio_sagents.middleware._built_in import BuiltIn
 
 FileScope: TypeAlias = str | tuple[str, ...]
 """The name of a tree, such as "user:42"."""
@@ -65,7 +66,10 @@ class FileTools:
         infos = await self._area.list(_path(folder))
         if not infos:
             return f"There are no files in {folder!r}."
-        lines = [f"{info.path} ({info.size} bytes{', read-only' if info.is_read_only else ''})" for info in infos[:MAX_LISTED]]
+        lines = [
+            f"{info.path} ({info.size} bytes{', read-only' if info.is_read_only else ''}){f': {info.title}' if info.title else ''}"
+            for info in infos[:MAX_LISTED]
+        ]
         if len(infos) > MAX_LISTED:
             lines.append(f"… and {len(infos) - MAX_LISTED} more; list one of the folders")
         return "\n".join(lines)
@@ -211,7 +215,7 @@ def _names(tools: object) -> Sequence[str]:
 
 
 @attrs.frozen(eq=False)
-class Files(Middleware):
+class Files(BuiltIn):
     """Gives the agent files: tools to list, read, create, edit, search, delete and move them.
 
     `FilesChanged` tells the agent's viewers of every change in the tree, whoever made the change.

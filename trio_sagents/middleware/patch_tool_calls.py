@@ -10,9 +10,10 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext
+from trio_sagents.agent import MiddlewareContext
 from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
+from trio_sagents.middleware._built_in import BuiltIn
 
 CANCELLED_TEXT: Final = "This call was cancelled: it has no result."
 BEGIN_TEXT: Final = "(The conversation begins here.)"
@@ -20,7 +21,7 @@ CONTINUE_TEXT: Final = "Continue."
 
 
 @attrs.frozen(eq=False)
-class PatchToolCalls(Middleware):
+class PatchToolCalls(BuiltIn):
     """Make the history of each request valid; the stored one is not changed. Put it last among those that change requests.
 
     Each call is answered exactly once, right behind the answer that made the call. A missing result becomes "cancelled"; a duplicate

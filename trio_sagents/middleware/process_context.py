@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from trio_sagents.agent import Middleware, MiddlewareContext
+from trio_sagents.agent import MiddlewareContext
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult
+from trio_sagents.middleware._built_in import BuiltIn
 
 Variable = contextvars.ContextVar[Opaque]
 
 
 @attrs.frozen(init=False, eq=False)
-class ProcessContext(Middleware):
+class ProcessContext(BuiltIn):
     """Let only these context variables reach tools, their threads and their sub-agents: all other variables look unset there.
 
     Without arguments no variable reaches a tool. A variable that a tool sets is set for that tool alone. The model call is not
@@ -27,11 +28,12 @@ class ProcessContext(Middleware):
 
     allowed: Sequence[Variable]
 
-    def __init__(self, *allowed: Variable) -> None:
+    def __init__(self, *allowed: Variable, id: str | None = None) -> None:  # noqa: A002  # as of all middleware of the library
         """Keep the allow-list.
 
         Args:
             allowed: the variables themselves, not their names.
+            id: the id of the middleware; None is the name of the class.
 
         Raises:
             TypeError: an argument is not a ContextVar.
@@ -39,7 +41,7 @@ class ProcessContext(Middleware):
         for variable in allowed:
             if not isinstance(variable, contextvars.ContextVar):
                 raise TypeError(f"ProcessContext takes ContextVars, not {variable!r}")
-        self.__attrs_init__(allowed)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        self.__attrs_init__(allowed, id=id)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     async def around_tool(
         self, context: MiddlewareContext, call: ToolCall, call_next: Callable[[ToolCall], Awaitable[ToolResult]]

@@ -5,9 +5,10 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Agent, Middleware, MiddlewareContext, Model, Tool, ToolContext, ToolLike, ToolResult, id_of
+from trio_sagents.agent import Agent, MiddlewareContext, Model, Tool, ToolContext, ToolLike, ToolResult, id_of
 from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.middleware._built_in import BuiltIn
 
 GENERAL: Final = "general-purpose"
 BLOCKED: Final = ("SubAgents", "AskUser", "ConversationTitle")
@@ -76,7 +77,7 @@ def _ids(given: Iterable[str]) -> tuple[str, ...]:
 
 
 @attrs.frozen(eq=False)
-class SubAgents(Middleware):
+class SubAgents(BuiltIn):
     """Give the agent the tool `task`, which runs a sub-agent in a nursery inside the call; several calls run in parallel.
 
     A question or an approval inside a sub-agent interrupts the whole turn, as those of the agent itself do. After the answer the
@@ -87,7 +88,8 @@ class SubAgents(Middleware):
     general_purpose: bool = attrs.field(default=True, kw_only=True)
     """Whether there is a sub-agent for all other tasks, with the agent's own prompt, tools and middleware."""
     blocked: Sequence[str] = attrs.field(default=BLOCKED, kw_only=True, converter=_ids)
-    """Ids of middleware that the general-purpose sub-agent does not inherit; the gates (`claim`) of the agent hold for it all the same."""
+    """Ids, or names of classes, of middleware that the general-purpose sub-agent does not inherit. The gates (`claim`) of the agent
+    hold for it all the same."""
     max_depth: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
     """How deep sub-agents may nest; a sub-agent at this depth has no tool `task`."""
 
@@ -116,7 +118,7 @@ class SubAgents(Middleware):
                 raise ValueError(f"there is no task {name!r}; there are: {', '.join(agents)}")
             if not instructions.strip():
                 raise ValueError("instructions must not be empty")
-            outcome = await tool_context.run_agent(agent, instructions, name=name)
+            outcome = await tool_context.run_agent(agent, instructions, name=name)  # pyright: ignore[reportArgumentType]
             return ToolResult(outcome.message.text or "(no text)", value=outcome.result)
 
         return attrs.evolve(Tool.of(task), name=NAME, description=self._description(), parameters=_parameters(agents))
@@ -131,7 +133,8 @@ class SubAgents(Middleware):
         )
 
     def _general(self, parent: Agent) -> Agent:
-        middleware = [each for each in parent.middleware if id_of(each) not in self.blocked]
+        blocked = set(self.blocked)
+        middleware = [each for each in parent.middleware if not {id_of(each), type(each).__name__} & blocked]
         return attrs.evolve(parent, middleware=tuple(middleware), mode=None, until_tool=(), until_tool_success=(), name=GENERAL)
 
     def _description(self) -> str:

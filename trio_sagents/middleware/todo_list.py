@@ -1,7 +1,7 @@
-"""Todos: a list that the model keeps of what it has to do, durable, and shown to it with each request.
+"""Todos: a durable list in which the model keeps what it has to do; the model reads the list in each request.
 
-Calls of one answer run in parallel, and each may replace the list as it was when the model spoke. So the calls of one answer
-are put together, in the order in which the model made them, whichever comes first: none undoes another.
+The calls of one answer run in parallel, and each of them may replace the list as it was when the model spoke. So the calls of one
+answer are put together in the order in which the model made them, whichever call runs first: no call undoes another.
 """
 
 import re
@@ -10,40 +10,40 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.agent import Middleware, MiddlewareContext, Tool, ToolContext
+from trio_sagents.agent import MiddlewareContext, Tool, ToolContext
 from trio_sagents.data.config import count_validator
 from trio_sagents.data.json import JSON
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.todos import Todo, TodoStatus
+from trio_sagents.middleware._built_in import BuiltIn
 
 MAX_CONTENT: Final = 1000
-"""Characters that a todo may have."""
+"""How many characters a todo may have."""
 MAX_ID: Final = 10**9
-RESOLVED: Final = frozenset({"completed", "cancelled"})
 _KEY: Final = "answer"
 _NUMBER: Final = re.compile(r"\s*0*([1-9][0-9]{0,9})\s*")
 
 PROMPT: Final = """\
-You keep a list of todos with the tool `write_todos`; the people see it. Use it for work that takes three steps or more, not for a \
-simple question. Write the list before you begin. Have one todo in_progress at a time, mark it completed as soon as it is done, not \
-later, and cancelled if it is not needed any more. With merge=true you send only what is new or has changed, and the other todos \
-stay; without it your list replaces the old one. When all todos are completed or cancelled, the list is cleared."""
+You keep a list of todos with the tool `write_todos`; the people see the list. Use it for work that takes three steps or more, not for \
+a simple question. Write the list before you begin. Have one todo in_progress at a time. Mark a todo completed as soon as it is done, not \
+later, and cancelled if it is not needed any more. With merge=true you send only todos that are new or have changed, and the other todos \
+stay; without it, your list replaces the old one. When all todos are completed or cancelled, the list is cleared."""
 
 
-class TodosInvalid(ValueError):  # what happened, as all errors of this library are named
-    """The todos of a call cannot be used; the list is as it was. The message is for the model."""
+class TodosInvalid(ValueError):  # named by what happened, as all errors of this library are
+    """The todos of a call cannot be used; the list is unchanged. The message is for the model."""
 
 
 @attrs.frozen
 class TodoItem:
-    """One todo, as a model writes it."""
+    """One todo, as a model writes todos."""
 
     content: str
     """What is to be done, in 1 to 1000 characters."""
     status: TodoStatus | None = None
-    """None is as before for a todo that is there already, else "pending"."""
+    """None leaves the status of a todo that exists; a new todo is "pending"."""
     id: int | str | None = None
-    """Its number in the list, from 1; none for a new todo."""
+    """The number of the todo in the list, from 1; none for a new todo."""
 
 
 @attrs.frozen
@@ -56,35 +56,37 @@ class Writing:
 
 @attrs.define(eq=False)
 class _Answer:
-    """The calls of one answer so far."""
+    """The calls of one answer that have run so far."""
 
     answer_id: str
     base: Sequence[Todo]
     """The list as it was when the model spoke."""
     writings: dict[int, Writing] = attrs.field(factory=dict)
-    """By place in the answer."""
+    """By the place of the call in the answer."""
 
 
 def write(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> Sequence[Todo]:
-    """Return the list that the calls of one answer make of `base`, sorted by id; empty where all of it is resolved.
+    """Return the list that the calls of one answer make of `base`, sorted by id; an empty list if no todo is open.
 
     Args:
         base: the list as it was when the model spoke.
-        writings: the calls, in the order of the answer. One without merge drops what is in `base`, never what another call wrote.
+        writings: the calls, in the order of the answer. A call without merge drops what is in `base`, but not what another call wrote.
         max_items: how many todos there may be.
 
     Raises:
-        TodosInvalid: they cannot be used.
+        TodosInvalid: the todos cannot be used.
     """
-    todos = {} if any(not one.merge for one in writings) else {todo.id: todo for todo in base}
+    todos = {} if any(not writing.merge for writing in writings) else {todo.id: todo for todo in base}
     writers: dict[int, int] = {}
     for place, writing in enumerate(writings):
         if len(writing.items) > max_items:
-            raise TodosInvalid(f"these are {len(writing.items)} todos; {max_items} is the limit")
+            raise TodosInvalid(f"the call has {len(writing.items)} todos; the limit is {max_items}")
         _add(todos, writers, place, writing)
     if len(todos) > max_items:
-        raise TodosInvalid(f"there would be {len(todos)} todos; {max_items} is the limit: join some, or leave out what is done")
-    if all(todo.status in RESOLVED for todo in todos.values()):
+        raise TodosInvalid(
+            f"there would be {len(todos)} todos; the limit is {max_items}: join some of them, or leave out those that are done"
+        )
+    if not any(todo.is_open for todo in todos.values()):
         return ()
     return tuple(todos[number] for number in sorted(todos))
 
@@ -95,7 +97,7 @@ def _add(todos: dict[int, Todo], writers: dict[int, int], place: int, writing: W
     explicit = [number for number in given if number is not None]
     for wanted in explicit:
         if explicit.count(wanted) > 1:
-            raise TodosInvalid(f"two todos have the id {wanted}; ids are unique")
+            raise TodosInvalid(f"two todos have the id {wanted}; ids must be unique")
     others = {todos[number].content: number for number in writers}
     for index, item in enumerate(writing.items):
         content = _content(item.content, f"todos[{index}]")
@@ -132,15 +134,15 @@ def _content(text: str, where: str) -> str:
 
 
 def listed(todos: Sequence[Todo]) -> str:
-    """Return the list as text, for the model to read."""
+    """Return the list as a text for the model."""
     return "\n".join(f"{todo.id}. [{todo.status}] {todo.content}" for todo in todos)
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class TodoList(Middleware):
-    """Give the agent the tool `write_todos`, and show it its list with each request.
+class TodoList(BuiltIn):
+    """Gives the agent the tool `write_todos`, and shows the list to the model in each request.
 
-    The list is durable; viewers get `TodosUpdated`, and `State.todos` has it.
+    The list is durable and is in `State.todos`; viewers get `TodosUpdated`.
     """
 
     max_items: int = attrs.field(default=50, validator=count_validator(finite=True))
@@ -149,15 +151,15 @@ class TodoList(Middleware):
     async def tools(self, context: MiddlewareContext) -> Sequence[Tool]:
         """Return `write_todos`.
 
-        Cancellation: nothing was done.
+        Cancellation: nothing changes.
         """
 
         async def write_todos(todos: list[TodoItem], tool_context: ToolContext, merge: bool = False) -> str:  # noqa: D417, FBT001, FBT002  # for a model
-            """Write your list of todos, and read it as it is then.
+            """Write your list of todos, and read the list as it is then.
 
             Args:
-                todos: each with its content, and its status: "pending", "in_progress", "completed" or "cancelled".
-                merge: true changes and adds todos by their id, and keeps the others; false replaces the whole list.
+                todos: The todos, each with its content and its status: "pending", "in_progress", "completed" or "cancelled".
+                merge: Whether to change and add todos by their id and keep the others; false replaces the whole list.
             """
             return await self._write(context, tool_context, Writing(todos, merge))
 
@@ -169,24 +171,24 @@ class TodoList(Middleware):
         if not isinstance(answer, _Answer) or answer.answer_id != answer_id:
             answer = _Answer(answer_id, context.state.todos)
         writings = {**answer.writings, place: writing}
-        todos = write(answer.base, [writings[one] for one in sorted(writings)], self.max_items)
-        # No checkpoint until it is submitted: a parallel call builds on what this one wrote, committed or not.
+        todos = write(answer.base, [writings[number] for number in sorted(writings)], self.max_items)
+        # No checkpoint until the list is submitted: a parallel call builds on what this call wrote, whether that is committed or not.
         answer.writings = writings
         context.memory[_KEY] = answer
         await call.update(todos=todos)
         return f"The todos now:\n{listed(todos)}" if todos else "The list is empty: nothing is left to do."
 
     async def system_prompt(self, context: MiddlewareContext) -> str:
-        """Teach the tool.
+        """Return the instructions for the tool.
 
-        Cancellation: nothing was done.
+        Cancellation: nothing changes.
         """
         return PROMPT
 
     async def before_model(self, context: MiddlewareContext, request: ModelRequest) -> ModelRequest:
-        """Show the list as it is now; the prompt is as old as the turn.
+        """Add the list as it is now to the instructions; the prompt of the turn may be older.
 
-        Cancellation: nothing was done.
+        Cancellation: nothing changes.
         """
         todos = context.state.todos
         if not todos:
@@ -200,9 +202,9 @@ class TodoList(Middleware):
 
 
 def _place_of(call: ToolContext) -> tuple[str, int]:
-    """Return the answer that a call stands in, and its place there; an answer of its own where none is found."""
+    """Return the id of the answer that made a call, and the place of the call in the answer; the call itself if none is found."""
     for message in reversed(call.state.messages):
-        places: Mapping[str, int] = {one.call_id: place for place, one in enumerate(message.calls)}
+        places: Mapping[str, int] = {made.call_id: place for place, made in enumerate(message.calls)}
         if call.call_id in places:
             return message.message_id, places[call.call_id]
     return call.call_id, 0

@@ -50,7 +50,7 @@ class _Block:
 
     kind: str
     call: int = 0
-    """The index of the call, if the block is one."""
+    """The number of the call, if the block is a call."""
     call_id: str = ""
     given: JSONValue = attrs.field(factory=dict)
     """The arguments that came with the beginning of a call."""
@@ -119,16 +119,16 @@ class AnthropicEvents:
                 return ()
             case "error":
                 raise ErrorEvent(data)
-            case _ if event.name == "error" or data.get("error"):
+            case _ if event.name == "error" or data.get("error") or data.get("object") == "error":
                 raise ErrorEvent(data)
-            case _ if any(isinstance(data.get(name), Mapping) for name in _CONTENT):
+            case _ if any(data.get(name) for name in _CONTENT):
                 raise UnexpectedContent(f"an event of the type {shortened(kind)!r}")
             case _:
                 # Pings, and events that later versions of the API add: clients are to ignore those that they do not know.
                 return ()
 
     def translate_document(self, document: JSON) -> Iterable[ModelChunk]:
-        """Return the chunks of a message that came whole; nothing if it is not one."""
+        """Return the chunks of a message that came whole; nothing if the document is not a message."""
         if document.get("type") != "message" or not isinstance(document.get("content"), list):
             return ()
         chunks: list[ModelChunk] = list(self._usage(object_at(document, "usage")))
@@ -171,17 +171,14 @@ class AnthropicEvents:
         kind = text_at(content, "type")
         known = self._open.get(index)
         if known is not None and known.kind == kind and known.call_id == text_at(content, "id"):
-            return ()  # the same beginning twice
+            # The beginning came twice, or late: its text is handed on, and the block continues.
+            return self._said_at_beginning(known, content)
         chunks: list[ModelChunk] = [] if known is None else list(self._end_block(index))
         self._closed.discard(index)
         block = self._last = self._open[index] = _Block(kind, call_id=text_at(content, "id"))
         match kind:
-            case "text":
-                block.citations.extend(objects_at(content, "citations"))
-                chunks += _said(content_at(content, "text"))
-            case "thinking":
-                block.signature = text_at(content, "signature")
-                chunks += self._thought(content_at(content, "thinking"))
+            case "text" | "thinking":
+                chunks += self._said_at_beginning(block, content)
             case "tool_use":
                 block.call, block.given = self._call_count, content.get("input", {})
                 self._call_count += 1
@@ -191,6 +188,14 @@ class AnthropicEvents:
             case _:
                 block.fields = dict(content)
         return chunks
+
+    def _said_at_beginning(self, block: _Block, content: JSON) -> list[ModelChunk]:
+        """Return the text or the thinking that a block begins with."""
+        if block.kind == "thinking":
+            block.signature = text_at(content, "signature") or block.signature
+            return self._thought(content_at(content, "thinking"))
+        block.citations.extend(objects_at(content, "citations"))
+        return _said(content_at(content, "text")) if block.kind == "text" else []
 
     def _continue_block(self, index: int, delta: JSON) -> Iterable[ModelChunk]:
         self._pieces += 1
@@ -265,9 +270,12 @@ def _object(data: JSON, name: str) -> JSON:
 
 def _grow(block: _Block, delta: JSON) -> None:
     """Add a delta to a block that is kept whole: text is appended, lists are extended, anything else is replaced."""
-    if text_at(delta, "type") == "input_json_delta":
+    kind = text_at(delta, "type")
+    if kind == "input_json_delta" and block.kind.endswith("tool_use"):
         block.input_json += content_at(delta, "partial_json")
         return
+    if not kind or kind in _TEXT_DELTAS:
+        raise UnexpectedContent(f"a piece of the type {shortened(kind)!r} in a block of the type {shortened(block.kind)!r}")
     fields = block.fields
     for name, value in delta.items():
         present = fields.get(name)

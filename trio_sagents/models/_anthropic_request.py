@@ -15,7 +15,7 @@ from trio_sagents.models._thinking import Thinking
 PROVIDER: Final = "anthropic"
 """Who gets back what Anthropic gave out: its API, and the clouds that offer it."""
 REDACTED_MARK: Final = "redacted_thinking:"
-"""In histories of earlier releases: begins the signature of a `ThinkingPart` that stands for encrypted thinking."""
+"""In histories of earlier releases: the beginning of the signature of a `ThinkingPart` that holds encrypted thinking."""
 CITATIONS: Final = "citations"
 """The type of an opaque part with the citations of the text before it."""
 

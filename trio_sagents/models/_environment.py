@@ -44,11 +44,11 @@ def find_address(
         who: names the model in errors.
         dialect: of the server.
         base_url: None takes the address of the environment, else the provider's own.
-        api_key: None takes the key of the environment, where it may be sent.
+        api_key: None takes the key of the environment, if that key may be sent to the address.
         environ: None is `os.environ`.
 
     Raises:
-        ValueError: the address or the key is missing, or cannot be one.
+        ValueError: the address or the key is missing, or cannot be used.
     """
     environ = os.environ if environ is None else environ
     given = base_url

@@ -1,7 +1,7 @@
 """Reads fields of JSON that a provider sent.
 
 A field that describes an answer counts as absent if it has an unexpected type. Content of an unexpected type is an error: an answer
-without it would pass for a whole one.
+without it would pass for a whole answer.
 """
 
 import json
@@ -20,7 +20,7 @@ class UnexpectedContent(Exception):  # named by what it is
 
 
 def parse_object(text: str) -> JSON:
-    """Return a JSON object; ValueError if the text is not one."""
+    """Return a JSON object; ValueError if the text is not a JSON object."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -31,7 +31,7 @@ def parse_object(text: str) -> JSON:
 
 
 def object_at(value: JSON, key: str) -> JSON:
-    """Return the object at `key`, or an empty one."""
+    """Return the object at `key`, or an empty object."""
     item = value.get(key)
     return item if isinstance(item, Mapping) else _NOTHING
 
@@ -82,7 +82,7 @@ class UsageMeter:
         return self._total != Usage()
 
     def advance(self, **totals: int | None) -> list[UsageChunk]:
-        """Return what the totals grew by, as one chunk or none.
+        """Return what the totals grew by, as a chunk, or nothing.
 
         Args:
             totals: fields of `Usage`, as counted so far; None for a field that the provider did not report.

@@ -14,7 +14,7 @@ from trio_sagents.data.json import JSONValue
 from trio_sagents.models._offline_readers import FILE, NAMED_FILE, READERS, Reader, path_of, several_tasks, tool_use
 
 MAX_TEXT: Final = 1_000
-"""Longer messages are not looked into: the patterns are for sentences, and read in the event loop."""
+"""Longer messages are not searched: the patterns are for sentences, and they run in the event loop."""
 
 
 @attrs.frozen
@@ -24,9 +24,9 @@ class Ask:
     kind: str
     """What `_offline_jobs` has steps for; or "greet", "thank", "help", "story", "too_long", "unknown"."""
     said: str
-    """The words it was read from."""
+    """The words that the ask was read from."""
     arguments: Mapping[str, JSONValue] = attrs.field(factory=dict)
-    """What was named in it; {"long": bool} for a story; may be empty."""
+    """What the ask names; {"long": bool} for a story; may be empty."""
 
 
 _TALKATIVE: Final = frozenset({"remember", "write_file"})
@@ -55,7 +55,7 @@ def read_asks(text: str) -> Sequence[Ask]:
 def _sentences(text: str) -> Iterator[str]:
     for line in re.split(r"[\n;]+|(?<=[.!?])\s+", text):
         if words := line.split():
-            yield " ".join(words)  # the patterns rely on it: a run of spaces makes them slow
+            yield " ".join(words)  # the patterns rely on single spaces: a run of spaces makes them slow
 
 
 def _asks_of(sentence: str) -> Sequence[Ask]:

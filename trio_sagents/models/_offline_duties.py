@@ -16,7 +16,7 @@ _POLITE: Final = re.compile(r"^(?:(?:please|hello|hi|hey|now|can you|could you|w
 
 
 def duty_text(request: ModelRequest) -> str | None:
-    """Return the title or the summary that a request wants; None where it is a part of a conversation."""
+    """Return the title or the summary that a request wants; None if the request belongs to a conversation."""
     if request.tools or len(request.messages) != 1:
         return None
     text = request.messages[0].text
@@ -55,7 +55,7 @@ def summary_of(text: str) -> str:
 
 
 def last_request(summary: str) -> str | None:
-    """Return the request that a summary of this module ends with; None in any other text."""
+    """Return the request that a summary of this module ends with; None for any other text."""
     _, mark, words = summary.rpartition(f"\n{LAST}")
     return words if mark and "\n" not in words else None
 

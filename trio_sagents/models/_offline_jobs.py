@@ -1,7 +1,7 @@
 """From what a person asks to the tool calls that do it, and how far they have come.
 
 An ask is a job of one or more steps, each of them one call. Nothing is remembered between two requests: which steps are done is
-read from the calls of the running turn, so a turn goes on where it was after an interrupt, and after a restart.
+read from the calls of the running turn, so a turn continues after an interrupt, and after a restart.
 """
 
 import re
@@ -20,7 +20,7 @@ MARKS: Final[Mapping[str, str]] = {"pending": " ", "in_progress": "~", "complete
 
 
 @attrs.frozen
-class Desk:
+class Resources:
     """What a request gives to work with."""
 
     tools: frozenset[str]
@@ -28,8 +28,8 @@ class Desk:
     """By number: status and text."""
 
     @classmethod
-    def of(cls, request: ModelRequest) -> "Desk":
-        """Return what stands in a request; the todos are in its system prompt, as `TodoList` shows them."""
+    def of(cls, request: ModelRequest) -> "Resources":
+        """Return what a request has; the todos are in its system prompt, as `TodoList` shows them."""
         shown = request.system.rpartition("The todos now:\n")
         found = [_TODO.fullmatch(line) for line in shown[2].splitlines()] if shown[1] else []
         todos = {int(match[1]): (match[2], match[3]) for match in found if match is not None}
@@ -40,8 +40,8 @@ class Desk:
         return next((number for number, (_, known) in self.todos.items() if known == text), None)
 
 
-Arguments = Callable[[Ask, Desk], "JSON | str"]
-"""The arguments of a call; or a sentence on why there is nothing to call."""
+Arguments = Callable[[Ask, Resources], "JSON | str"]
+"""The arguments of a call; or a sentence that says why there is nothing to call."""
 
 
 @attrs.frozen
@@ -49,10 +49,10 @@ class Step:
     """One call of a job."""
 
     tool: str
-    """The tool's name; empty where the ask names it."""
+    """The name of the tool; empty if the ask names the tool."""
     arguments: Arguments
     thing: str = ""
-    """What it touches: calls that touch the same thing are not made at once."""
+    """What the call touches: calls that touch the same thing are not made at the same time."""
     is_reading: bool = False
 
 
@@ -63,11 +63,11 @@ class Job:
     ask: Ask
     done: list[tuple[ToolCall, ToolResult]] = attrs.field(factory=list)
     step: Step | None = None
-    """The next one; None where nothing is left to do."""
+    """The next step; None if nothing is left to do."""
     arguments: JSON = attrs.field(factory=dict)
-    """Of the next one."""
+    """The arguments of the next step."""
     note: str = ""
-    """Why it was not done, where that is not a tool's own word."""
+    """Why the ask was not done, if no tool said why."""
     is_last: bool = True
     """Whether no further step follows the next one."""
 
@@ -78,32 +78,32 @@ class Job:
         return self.step.tool or str(self.ask.arguments["tool"])
 
 
-def jobs_of(asks: Iterable[Ask], calls: Iterable[tuple[ToolCall, ToolResult]], desk: Desk) -> Sequence[Job]:
+def jobs_of(asks: Iterable[Ask], calls: Iterable[tuple[ToolCall, ToolResult]], resources: Resources) -> Sequence[Job]:
     """Return a job for each ask, in order.
 
     Args:
         asks: of the running turn.
         calls: made in it, with their results, in order.
-        desk: of the request.
+        resources: of the request.
     """
     left = list(calls)
-    return [_job(ask, left, desk) for ask in asks]
+    return [_job(ask, left, resources) for ask in asks]
 
 
-def _job(ask: Ask, left: list[tuple[ToolCall, ToolResult]], desk: Desk) -> Job:
+def _job(ask: Ask, left: list[tuple[ToolCall, ToolResult]], resources: Resources) -> Job:
     job = Job(ask)
     steps = STEPS.get(ask.kind, ())
     for index, step in enumerate(steps):
         tool = step.tool or str(ask.arguments["tool"])
-        found = next((one for one in left if one[0].name == tool and _is_for(ask, one[0])), None)
+        found = next((pair for pair in left if pair[0].name == tool and _is_for(ask, pair[0])), None)
         if found is not None:
             left.remove(found)
             job.done.append(found)
             if found[1].is_error:
                 break
             continue
-        arguments = step.arguments(ask, desk)
-        if tool not in desk.tools:
+        arguments = step.arguments(ask, resources)
+        if tool not in resources.tools:
             job.note = f"I would need the tool {tool!r} for that, and I was not given it."
         elif isinstance(arguments, str):
             job.note = arguments
@@ -111,12 +111,12 @@ def _job(ask: Ask, left: list[tuple[ToolCall, ToolResult]], desk: Desk) -> Job:
             job.step, job.arguments, job.is_last = step, arguments, index == len(steps) - 1
         break
     if ask.kind == "list_todos":
-        job.note = _todos_text(desk)
+        job.note = _todos_text(resources)
     return job
 
 
 def _is_for(ask: Ask, call: ToolCall) -> bool:
-    """Return whether a call was made for this ask, where several asks use one tool."""
+    """Return whether a call was made for this ask, in case several asks use the same tool."""
     if call.name != "write_todos":
         return True
     todos = call.arguments.get("todos", ())
@@ -133,7 +133,7 @@ def _is_for(ask: Ask, call: ToolCall) -> bool:
 
 
 def next_batch(jobs: Iterable[Job]) -> Sequence[Job]:
-    """Return the jobs whose next steps may run at once: up to one that touches what another changes, or has more steps to come."""
+    """Return the jobs whose next steps may run together: those before a job that touches what another changes, or has further steps."""
     batch: list[Job] = []
     touched: set[str] = set()
     changed: set[str] = set()
@@ -156,11 +156,11 @@ def next_batch(jobs: Iterable[Job]) -> Sequence[Job]:
 # ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _as_said(ask: Ask, _: Desk) -> JSON:
+def _as_said(ask: Ask, _: Resources) -> JSON:
     return dict(ask.arguments)
 
 
-def _named(ask: Ask, _: Desk) -> JSON:
+def _named(ask: Ask, _: Resources) -> JSON:
     arguments: JSON = ask.arguments["arguments"]
     return arguments
 
@@ -169,36 +169,36 @@ def _rooted(path: str) -> str:
     return "/" + path.removeprefix("./").lstrip("/")
 
 
-def _of_file(ask: Ask, _: Desk) -> JSON:
+def _of_file(ask: Ask, _: Resources) -> JSON:
     return {**ask.arguments, "path": _rooted(str(ask.arguments["path"]))}
 
 
-def _of_move(ask: Ask, _: Desk) -> JSON:
+def _of_move(ask: Ask, _: Resources) -> JSON:
     return {"old_path": _rooted(str(ask.arguments["path"])), "new_path": _rooted(str(ask.arguments["new_path"]))}
 
 
-def _added(ask: Ask, _: Desk) -> JSON:
+def _added(ask: Ask, _: Resources) -> JSON:
     return {"todos": [{"content": item, "status": "pending"} for item in ask.arguments["items"]], "merge": True}
 
 
-def _unknown(ask: Ask, desk: Desk) -> str | None:
-    missing = [number for number in ask.arguments["numbers"] if number not in desk.todos]
+def _unknown(ask: Ask, resources: Resources) -> str | None:
+    missing = [number for number in ask.arguments["numbers"] if number not in resources.todos]
     return f"There is no todo {missing[0]}." if missing else None
 
 
-def _completed(ask: Ask, desk: Desk) -> JSON | str:
+def _completed(ask: Ask, resources: Resources) -> JSON | str:
     numbers: Sequence[int] = ask.arguments["numbers"]
-    todos = [{"id": number, "content": desk.todos.get(number, ("", ""))[1], "status": "completed"} for number in numbers]
-    return _unknown(ask, desk) or {"todos": todos, "merge": True}
+    todos = [{"id": number, "content": resources.todos.get(number, ("", ""))[1], "status": "completed"} for number in numbers]
+    return _unknown(ask, resources) or {"todos": todos, "merge": True}
 
 
-def _removed(ask: Ask, desk: Desk) -> JSON | str:
+def _removed(ask: Ask, resources: Resources) -> JSON | str:
     gone = ask.arguments["numbers"]
-    kept = [{"id": number, "content": text, "status": status} for number, (status, text) in desk.todos.items() if number not in gone]
-    return _unknown(ask, desk) or {"todos": kept, "merge": False}
+    kept = [{"id": number, "content": text, "status": status} for number, (status, text) in resources.todos.items() if number not in gone]
+    return _unknown(ask, resources) or {"todos": kept, "merge": False}
 
 
-def _handed_over(ask: Ask, _: Desk) -> JSON:
+def _handed_over(ask: Ask, _: Resources) -> JSON:
     return {"instructions": ask.arguments["task"], "name": "general-purpose"}
 
 
@@ -207,34 +207,34 @@ def _plan_items(ask: Ask) -> Sequence[str]:
     return [f"collect ideas for {what}", f"choose a day for {what}", f"write down what {what} needs", f"tell everybody about {what}"]
 
 
-def _planned(ask: Ask, _: Desk) -> JSON:
+def _planned(ask: Ask, _: Resources) -> JSON:
     statuses = ("in_progress", "pending", "pending", "pending")
     items = zip(_plan_items(ask), statuses, strict=True)
     return {"todos": [{"content": text, "status": status} for text, status in items], "merge": True}
 
 
-def _begun(ask: Ask, _: Desk) -> JSON:
+def _begun(ask: Ask, _: Resources) -> JSON:
     return {"note": f"ideas for {ask.arguments['what']}: keep it small, ask for help, have a second plan for rain"}
 
 
-def _moved_on(ask: Ask, desk: Desk) -> JSON:
+def _moved_on(ask: Ask, resources: Resources) -> JSON:
     first, second, *_ = _plan_items(ask)
     changed: list[dict[str, JSONValue]] = [{"content": first, "status": "completed"}, {"content": second, "status": "in_progress"}]
-    for one in changed:
-        number = desk.number_of(str(one["content"]))
+    for todo in changed:
+        number = resources.number_of(str(todo["content"]))
         if number is not None:
-            one["id"] = number
+            todo["id"] = number
     return {"todos": changed, "merge": True}
 
 
-def _todos_text(desk: Desk) -> str:
-    if not desk.todos:
+def _todos_text(resources: Resources) -> str:
+    if not resources.todos:
         return (
             "There are no todos."
-            if "write_todos" in desk.tools
+            if "write_todos" in resources.tools
             else "I would need the tool 'write_todos' for that, and I was not given it."
         )
-    return "Your todos:\n" + "\n".join(f"{number}. [{MARKS[status]}] {text}" for number, (status, text) in desk.todos.items())
+    return "Your todos:\n" + "\n".join(f"{number}. [{MARKS[status]}] {text}" for number, (status, text) in resources.todos.items())
 
 
 STEPS: Final[Mapping[str, Sequence[Step]]] = {

@@ -1,4 +1,4 @@
-"""Sentences about files, people, helpers and other tools, as the offline model reads them: patterns, and what stands in a match."""
+"""Sentences about files, people, helpers and other tools, as the offline model reads them: patterns, and what a match contains."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Final
 from trio_sagents.data.json import JSONValue
 
 Reader = Callable[[re.Match[str]], Mapping[str, JSONValue] | None]
-"""What was named in a match; None where it means something else."""
+"""What a match names; None if the match means something else."""
 
 FILE: Final = r"\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\"'`]+"
 NAMED_FILE: Final = r"\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\"'`]*[./][^\s\"'`]*\w"
@@ -33,7 +33,7 @@ _KNOWN_OPTIONS: Final = {
 
 
 def several_tasks(words: str) -> Sequence[str] | None:
-    """Return the tasks that a sentence hands to several sub-agents; None where it is about something else."""
+    """Return the tasks that a sentence hands to several sub-agents; None if the sentence is about something else."""
     match = _SEVERAL.fullmatch(words)
     if match is None:
         return None
@@ -42,7 +42,7 @@ def several_tasks(words: str) -> Sequence[str] | None:
 
 
 def tool_use(text: str) -> Mapping[str, JSONValue] | None:
-    """Return the tool that a message names, and its arguments: JSON, or `name=value` pairs; None where it names none."""
+    """Return the tool that a message names, and its arguments: JSON, or `name=value` pairs; None if the message names no tool."""
     match = _USE.fullmatch(text.rstrip(" .?!"))
     if match is None:
         return None
@@ -110,8 +110,8 @@ def _toppings(_: re.Match[str]) -> Mapping[str, JSONValue]:
 
 
 def _choice(match: re.Match[str]) -> Mapping[str, JSONValue] | None:
-    options = [one.strip() for one in re.split(r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+", match["options"], flags=re.IGNORECASE)]
-    options = list(dict.fromkeys(one for one in options if one))[:10]
+    options = [option.strip() for option in re.split(r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+", match["options"], flags=re.IGNORECASE)]
+    options = list(dict.fromkeys(option for option in options if option))[:10]
     what = match["what"].strip()
     if len(options) < 2:
         return None

@@ -7,15 +7,15 @@ from typing import Final
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.models._offline_asks import MAX_TEXT, Ask
-from trio_sagents.models._offline_jobs import STEPS, Desk, Job
+from trio_sagents.models._offline_jobs import STEPS, Job, Resources
 
 MARK: Final = "(offline) "
-"""How every answer begins, so that nobody takes it for a large model's."""
+"""The beginning of every answer, so that nobody takes the answer for one of a large model."""
 MAX_QUOTE: Final = 2_000
 """How much of a tool's output an answer repeats, in characters."""
 
 _CLASS_NAME: Final = re.compile(r"^[A-Z]\w*(?:Refused|Error): ")
-"""How the runtime names what a tool raised; people need not read it."""
+"""The prefix that the runtime gives to what a tool raised; people do not need to read it."""
 
 ABILITIES: Final = (
     ("write_todos", 'keep a todo list: "plan a picnic", "add milk to my todos", "show my todos", "done 1"'),
@@ -30,18 +30,18 @@ ABILITIES: Final = (
     ("", 'use any other tool that I have: "use NAME with key=value"'),
     ("", 'tell a story, slowly: "tell me a long story"'),
 )
-"""Each with the tool that it needs."""
+"""Each ability, with the tool that it needs."""
 
 
-def answer_words(jobs: Sequence[Job], desk: Desk) -> str:
+def answer_words(jobs: Sequence[Job], resources: Resources) -> str:
     """Return the whole answer to one message.
 
     Args:
         jobs: what the person wanted, in order, with nothing left to do.
-        desk: what the request gave to work with.
+        resources: what the request gave to work with.
     """
     said = [
-        _PLAIN_BESIDE[job.ask.kind](job.ask, desk) if len(jobs) > 1 else _PLAIN[job.ask.kind](job.ask, desk)
+        _PLAIN_BESIDE[job.ask.kind](job.ask, resources) if len(jobs) > 1 else _PLAIN[job.ask.kind](job.ask, resources)
         for job in jobs
         if job.ask.kind in _PLAIN
     ]
@@ -60,21 +60,23 @@ def _of_job(job: Job) -> Iterator[str]:
         yield job.note
 
 
-def _abilities(desk: Desk) -> str:
-    return "\n".join(f"  - {text}" for tool, text in ABILITIES if tool in desk.tools or (not tool and (desk.tools or "story" in text)))
+def _abilities(resources: Resources) -> str:
+    return "\n".join(
+        f"  - {text}" for tool, text in ABILITIES if tool in resources.tools or (not tool and (resources.tools or "story" in text))
+    )
 
 
-def _greet(_: Ask, desk: Desk) -> str:
-    return f"Hello! I am the embedded offline model: no network, fixed rules. I can:\n{_abilities(desk)}"
+def _greet(_: Ask, resources: Resources) -> str:
+    return f"Hello! I am the embedded offline model: no network, fixed rules. I can:\n{_abilities(resources)}"
 
 
-def _help(_: Ask, desk: Desk) -> str:
-    return f"I am the embedded offline model: no network, fixed rules, real tools. I can:\n{_abilities(desk)}"
+def _help(_: Ask, resources: Resources) -> str:
+    return f"I am the embedded offline model: no network, fixed rules, real tools. I can:\n{_abilities(resources)}"
 
 
-def _unknown(ask: Ask, desk: Desk) -> str:
+def _unknown(ask: Ask, resources: Resources) -> str:
     return (
-        f"I have no rule for “{_short(ask.said)}”, for I am a small offline model. I can:\n{_abilities(desk)}\n"
+        f"I have no rule for “{_short(ask.said)}”, for I am a small offline model. I can:\n{_abilities(resources)}\n"
         "With ANTHROPIC_API_KEY or OPENAI_API_KEY set, a large model answers instead."
     )
 
@@ -83,15 +85,15 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _too_long(_: Ask, _desk: Desk) -> str:
+def _too_long(_: Ask, _desk: Resources) -> str:
     return f"That message has more than {MAX_TEXT} characters, and I only understand short sentences."
 
 
-def _story(ask: Ask, _: Desk) -> str:
+def _story(ask: Ask, _: Resources) -> str:
     return " ".join(story_sentences(60 if ask.arguments.get("long") else 8))
 
 
-_PLAIN: Final[Mapping[str, Callable[[Ask, Desk], str]]] = {
+_PLAIN: Final[Mapping[str, Callable[[Ask, Resources], str]]] = {
     "greet": _greet,
     "thank": lambda _ask, _desk: "You are welcome.",
     "help": _help,
@@ -99,12 +101,12 @@ _PLAIN: Final[Mapping[str, Callable[[Ask, Desk], str]]] = {
     "too_long": _too_long,
     "unknown": _unknown,
 }
-_PLAIN_BESIDE: Final[Mapping[str, Callable[[Ask, Desk], str]]] = {
+_PLAIN_BESIDE: Final[Mapping[str, Callable[[Ask, Resources], str]]] = {
     **_PLAIN,
     "greet": lambda _ask, _desk: "Hello!",
     "unknown": lambda ask, _desk: f"I have no rule for “{_short(ask.said)}”.",
 }
-"""Where the same message asks for more."""
+"""Said if the same message asks for more."""
 
 _PEOPLE: Final = (
     "a lighthouse keeper",
@@ -169,12 +171,12 @@ _SAID: Final[Mapping[str, Callable[[JSON, str], str]]] = {
 }
 """By tool, from its arguments and its output."""
 _SAID_OF_ASK: Final[Mapping[str, Callable[[JSON, str], str]]] = {
-    "add_todos": lambda arguments, _: f"Added to your todos: {', '.join(one['content'] for one in arguments['todos'])}.",
-    "complete_todos": lambda arguments, content: f"Done: {', '.join(one['content'] for one in arguments['todos'])}.{_left(content)}",
+    "add_todos": lambda arguments, _: f"Added to your todos: {', '.join(todo['content'] for todo in arguments['todos'])}.",
+    "complete_todos": lambda arguments, content: f"Done: {', '.join(todo['content'] for todo in arguments['todos'])}.{_left(content)}",
     "remove_todos": lambda _, content: f"Removed.{_left(content)}",
     "use": lambda _, content: _quote(content),
 }
-"""By kind of ask, where the tool's own words are for models."""
+"""By kind of ask, for tools whose own words are meant for models."""
 
 
 def _left(content: str) -> str:

@@ -77,26 +77,33 @@ class Call:
     name: str = ""
     held: str = ""
     """Arguments that came before the name."""
+    pieces: list[str] = attrs.field(factory=list)
+    """The JSON text of its arguments."""
     has_arguments: bool = False
     scan: _Scan = attrs.field(factory=_Scan)
     first: str = ""
     """The arguments in its first piece."""
+    is_one_piece: bool = False
+    """Whether the first piece had all the arguments."""
     extras: dict[str, JSONValue] = attrs.field(factory=dict)
     """Fields of the pieces that are not known by name."""
 
+    def is_told_again(self, call_id: str, index: int | None, name: str, arguments: str) -> bool:
+        """Return whether a piece says nothing that was not said before.
+
+        Raises:
+            UnexpectedContent: the call is whole, and the piece has something else: it is of another call, and nobody knows which.
+        """
+        if not self.scan.is_whole or not arguments.strip():
+            return False
+        if self.repeats(call_id, index, name, arguments) or "".join(self.pieces) == arguments:
+            return True
+        raise UnexpectedContent("arguments for a call that has all of them")
+
     def repeats(self, call_id: str, index: int | None, name: str, arguments: str) -> bool:
         """Return whether a piece is the whole call once more: the server sent an event twice."""
-        return (
-            bool(call_id and name)
-            and self.scan.is_whole
-            and (self.call_id, self.index, self.name, self.first)
-            == (
-                call_id,
-                index,
-                name,
-                arguments,
-            )
-        )
+        is_one_piece = bool(call_id and name and self.first) and self.is_one_piece
+        return is_one_piece and (self.call_id, self.index, self.name, self.first) == (call_id, index, name, arguments)
 
 
 class CallAssembly:
@@ -119,13 +126,16 @@ class CallAssembly:
         if function is not None and not isinstance(function, Mapping):
             raise UnexpectedContent(f"'function' is {type(function).__name__}, not an object")
         function = function or {}
-        index, name, arguments = number_at(piece, "index"), text_at(function, "name"), _arguments_text(function)
+        index, name, arguments = _index(piece), text_at(function, "name"), _arguments_text(function)
         call_id = text_at(piece, "id") or str(number_at(piece, "id") or "")
         call = self._call_of(index, call_id, name, arguments)
-        if call is not None and call.repeats(call_id, index, name, arguments):
+        if call is not None and call.is_told_again(call_id, index, name, arguments):
             return
         is_new = call is None
         if call is None:
+            stray = self._current.get(index)
+            if stray is not None and stray.index != index and not stray.scan.is_whole:
+                raise UnexpectedContent("a piece of a call that came before the call's beginning")
             call = Call(len(self.calls), index, call_id, first=arguments)
             self.calls.append(call)
         self._current[index] = call
@@ -142,6 +152,8 @@ class CallAssembly:
 
     def _grow(self, call: Call, name: str, arguments: str) -> Iterator[ToolCallChunk]:
         call.scan.feed(arguments)
+        call.pieces.append(arguments)
+        call.is_one_piece = call.is_one_piece or (call.scan.is_whole and not call.has_arguments)
         call.has_arguments = call.has_arguments or bool(arguments)
         if name:
             call.name = name
@@ -182,10 +194,24 @@ class CallAssembly:
         """Return the call that a piece of arguments alone belongs to: the call at its index, if that can take more, else the last."""
         last = self.calls[-1] if self.calls else None
         if present is None:
-            return last
-        # A server whose indexes are steady means what it says: more arguments make a whole call invalid, and the model is told.
+            if any(call.has_arguments and not call.scan.is_whole for call in self.calls[:-1]):
+                raise UnexpectedContent("a piece of a call that may belong to several")
+            # If all calls are whole, or later ones have begun, the piece begins a call; it came before its name, or its name is lost.
+            is_early = last is not None and index is not None and last.index is not None and index < last.index
+            return None if last is None or is_early or (last.scan.is_whole and arguments.strip()) else last
+        # A server whose indexes are steady means what it says.
         is_meant = present.index == index or not present.scan.is_whole or not arguments.strip()
         return present if is_meant else last
+
+
+def _index(piece: JSON) -> int | None:
+    """Return the index of a piece; None if it has none."""
+    index = piece.get("index")
+    if isinstance(index, str) and index.isascii() and index.isdecimal():
+        return int(index[:9])
+    if index is not None and number_at(piece, "index") is None:
+        raise UnexpectedContent(f"the index of a call is {type(index).__name__}, not a number")
+    return number_at(piece, "index")
 
 
 def _keep_extras(call: Call, piece: JSON, function: JSON) -> None:

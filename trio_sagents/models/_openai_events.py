@@ -117,7 +117,7 @@ class OpenAIEvents:
         return list(self._chunks(data, "delta"))
 
     def translate_document(self, document: JSON) -> Iterable[ModelChunk]:
-        """Return the chunks of a completion that came whole; nothing if it is not one."""
+        """Return the chunks of a completion that came whole; nothing if the document is not a completion."""
         if _is_error(document) or not objects_at(document, "choices"):
             return ()
         return list(self._chunks(document, "message"))
@@ -133,7 +133,7 @@ class OpenAIEvents:
             )
             if reason == "tool_calls" and not self._calls.calls:
                 raise BadFinish("the provider said that the model calls a tool, and sent no call")
-            # Some servers say "stop" where they mean calls.
+            # Some servers say "stop" when they mean calls.
             reason = "tool_calls" if self._calls.calls else "content_filtered" if self._is_refused else reason
         if self._extras.fields:
             chunks.append(OpaqueChunk(OpaquePart(self._provider, self._extras.fields)))
@@ -169,7 +169,7 @@ class OpenAIEvents:
             self._is_refused = True
             yield TextChunk(refusal)
         for piece in _call_pieces(delta):
-            self._pieces += 1  # also where the piece is held until its name comes
+            self._pieces += 1  # a piece counts, too, if it is held until its name comes
             yield from self._calls.add(piece)
         for name in _UNSUPPORTED:
             if delta.get(name):

@@ -75,7 +75,7 @@ def _fit_id(call_id: str) -> str:
 
 
 def _nine(call_id: str) -> str:
-    """Return an id of nine letters and digits: the id itself, if it is one."""
+    """Return an id of nine letters and digits: the given id, if it has that form."""
     if _NINE.fullmatch(call_id):
         return call_id
     return hashlib.sha256(whole_text(call_id).encode()).hexdigest()[:9]
@@ -191,7 +191,7 @@ def _thoughts(turn: Answered, speech: Speech, *, is_present: bool) -> dict[str, 
     for part in thoughts:
         # In later turns nobody needs it, and some servers refuse it.
         if is_present and part.field not in {None, "content"} and part.provider is not None:
-            fields[part.field] = fields.get(part.field, "") + whole_text(part.text)
+            fields[part.field] = fields.get(part.field, "") + whole_text(part.text)  # pyright: ignore[reportArgumentType, reportCallIssue]
     return fields
 
 

@@ -1,4 +1,4 @@
-"""Images and files of a message: what can be sent as such, and what stands in for the rest.
+"""Images and files of a message: which can be sent as they are, and what is sent instead of the others.
 
 A part that a provider refuses would make every later request of its conversation fail, for the history keeps it. So a type is
 written as providers spell it, an image is of the type that its bytes say, and what cannot be sent is named in words.
@@ -48,12 +48,12 @@ class Encoded:
 
     @property
     def url(self) -> str:
-        """As a data URL."""
+        """The data as a data URL."""
         return f"data:{self.media_type};base64,{self.data}"
 
 
 def image_data(part: ImagePart | FilePart) -> Encoded | None:
-    """Return the image in a part, by its data or a data URL; None where it has none that providers take."""
+    """Return the image in a part, by its data or a data URL; None if the part has no image that providers take."""
     encoded = _encoded(part.media_type, part.data)
     if encoded is None and isinstance(part, ImagePart) and part.url and (head := _DATA_URL.match(part.url)):
         encoded = _encoded(head[1], part.url[head.end() :])
@@ -64,27 +64,27 @@ def image_data(part: ImagePart | FilePart) -> Encoded | None:
 
 
 def image_url(image: ImagePart) -> str | None:
-    """Return the address of an image that a provider can fetch; None where it has none."""
+    """Return the address of an image that a provider can fetch; None if the image has no such address."""
     return image.url if image.url and _WEB_URL.match(image.url) else None
 
 
 def image_note(image: ImagePart) -> str:
-    """Return the text that stands for an image that cannot be sent."""
+    """Return the text that is sent instead of an image that cannot be sent."""
     return f"[An image of type {whole_text(image.media_type)!r} stood here; it cannot be shown to you.]"
 
 
 def pdf_data(file: FilePart) -> Encoded | None:
-    """Return the PDF in a file; None where it is none, or its data cannot be read."""
+    """Return the PDF in a file; None if the file is not a PDF, or its data cannot be read."""
     return _encoded(PDF, file.data) if _bare(file.media_type) == PDF else None
 
 
 def file_note(file: FilePart) -> str:
-    """Return the text that stands for a file that cannot be sent."""
+    """Return the text that is sent instead of a file that cannot be sent."""
     return f"[The file {whole_text(file.name)!r} of type {whole_text(file.media_type)!r} stood here; it cannot be shown to you.]"
 
 
 def file_text(file: FilePart) -> str | None:
-    """Return what a text file says; None where it is no text, is blank, or its data cannot be read."""
+    """Return the text of a text file; None if the file is not text, is blank, or its data cannot be read."""
     media_type = _bare(file.media_type)
     if not (media_type.startswith("text/") or media_type in _TEXT_TYPES or media_type.endswith(_TEXT_SUFFIXES)):
         return None
@@ -110,7 +110,7 @@ def _encoded(media_type: str, data: str | None) -> Encoded | None:
 
 
 def _type_of(head: bytes) -> str | None:
-    """Return the type that an image's first bytes tell of; None where they tell of none that providers take."""
+    """Return the type that the first bytes of an image stand for; None if it is not a type that providers take."""
     if (head[:4], head[8:12]) == _WEBP:
         return "image/webp"
     return next((media_type for magic, media_type in _MAGIC if head.startswith(magic)), None)

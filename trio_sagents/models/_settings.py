@@ -71,7 +71,7 @@ def check_connections(most: int) -> int:
 def client_limits(most: int) -> tuple[httpx2.Timeout, httpx2.Limits]:
     """Return the timeouts and limits of a client that reads at most so many answers at a time.
 
-    The client itself waits as long as it takes: the deadlines of an answer are kept around its reads, where comments do not count.
+    The client itself waits as long as it takes: the deadlines of an answer are kept around its reads, and comments do not count there.
     """
     return httpx2.Timeout(None, connect=CONNECT_TIMEOUT), httpx2.Limits(
         max_connections=most, max_keepalive_connections=min(most, _KEPT_CONNECTIONS)

@@ -1,7 +1,7 @@
 """The embedded model: fixed rules, no network, and real work through tools.
 
-It plays a provider's part faithfully: tool calls arrive in fragments, several at once where they do not touch the same thing,
-and text is streamed. Everything it says follows from the request alone, so the same conversation gives the same answers.
+It behaves like a provider: tool calls arrive in fragments, several at once if they do not touch the same thing, and text is
+streamed. Everything that the model says follows from the request alone, so the same conversation gives the same answers.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, ModelChunk, ModelRequest, TextChunk, ToolCallChunk, UsageChunk
 from trio_sagents.models._offline_asks import Ask, read_asks
 from trio_sagents.models._offline_duties import duty_text, last_request
-from trio_sagents.models._offline_jobs import Desk, Job, jobs_of, next_batch
+from trio_sagents.models._offline_jobs import Job, Resources, jobs_of, next_batch
 from trio_sagents.models._offline_words import answer_words
 
 _FRAGMENT: Final = 7
@@ -39,9 +39,9 @@ def _interval(instance: object, attribute: "attrs.Attribute[float]", value: obje
 class OfflineModel:
     """A `Model` that understands a few sentences and calls the tools that they need.
 
-    It uses the tools of the built-in middleware (`TodoList`, `Files`, `AskUser`, `SubAgents`), functions called `calculate`,
-    `remember`, `recall`, `send_money` and `halt`, and any other one that a message names: `use NAME with key=value`. It writes
-    titles and summaries, too. What it can do with the tools that it was given it says when asked for "help".
+    The model uses the tools of the built-in middleware (`TodoList`, `Files`, `AskUser`, `SubAgents`), functions called `calculate`,
+    `remember`, `recall`, `send_money` and `halt`, and any other tool that a message names: `use NAME with key=value`. It also
+    writes titles and summaries. When asked for "help", it says what it can do with the tools that it was given.
     """
 
     chunk_interval: float = attrs.field(default=0.03, validator=_interval)
@@ -73,15 +73,15 @@ def _chunks_of(request: ModelRequest) -> Iterator[ModelChunk]:
         yield from _spoken(request, duty)
         return
     asks, calls = _turn_so_far(request.messages)
-    desk = Desk.of(request)
-    jobs = jobs_of(asks, calls, desk)
+    resources = Resources.of(request)
+    jobs = jobs_of(asks, calls, resources)
     batch = next_batch(jobs)
     if batch:
         yield from _call_chunks(batch, f"offline-{len(request.messages)}")
         yield UsageChunk(Usage(input_tokens=_input_words(request), output_tokens=len(batch)))
         yield FinishChunk("tool_calls")
         return
-    yield from _spoken(request, answer_words(jobs, desk))
+    yield from _spoken(request, answer_words(jobs, resources))
 
 
 def _spoken(request: ModelRequest, words: str) -> Iterator[ModelChunk]:
@@ -108,11 +108,11 @@ def _turn_so_far(messages: Sequence[Message]) -> tuple[Sequence[Ask], Sequence[t
 
 
 def _turn_of(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages of the running turn; before them a summary, where that has what the turn began with."""
+    """Return the messages of the running turn; before them a summary, if the summary has the beginning of the turn."""
     first = len(messages)
     while first > 0:
         message = messages[first - 1]
-        has_begun = any(one.role == "user" for one in messages[first:])
+        has_begun = any(message.role == "user" for message in messages[first:])
         if (message.role == "assistant" and not message.calls) or (has_begun and message.turn_id != messages[-1].turn_id):
             break
         first -= 1
@@ -128,7 +128,7 @@ def _call_chunks(batch: Sequence[Job], prefix: str) -> Iterator[ModelChunk]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield `text` in pieces of whole words; joined they are `text` again."""
+    """Yield `text` in pieces of whole words; the pieces, joined, are `text`."""
     words = re.findall(r"\S+\s*|\s+", text)
     group = 1 if len(words) > _SLOW_WORDS else max(1, -(-len(words) // _CHUNKS))
     for start in range(0, len(words), group):

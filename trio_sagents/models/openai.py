@@ -71,8 +71,8 @@ class OpenAIModel:
                 OpenAI), else that of the dialect.
             client: the host's own, used as it is, with its own retries and timeouts, and never closed here. Without one,
                 a client without retries is made when an answer is asked for and closed when no answer is being read.
-            dialect: how the server speaks; None is what its address tells, OpenAI's without one. Servers on a machine of your own look
-                alike, so name theirs if it matters: `docs/how-to/providers.md` has the table.
+            dialect: how the server speaks. None takes the dialect that its address tells, and OpenAI's without an address. Servers on a
+                machine of your own look alike, so name their dialect if it matters: `docs/how-to/providers.md` has the table.
             thinking: how much to think; None leaves that to the server.
             settings: more fields of the request's body, such as {"max_completion_tokens": 2000, "temperature": 0.2};
                 copied. Those of a request go on top.

@@ -1,6 +1,6 @@
 """OpenTelemetry spans: `Agent(..., middleware=[Tracing()])`, by the GenAI semantic conventions.
 
-Only the API of OpenTelemetry is used; what becomes of the spans is the business of the application's SDK.
+Only the API of OpenTelemetry is used; the application's SDK decides what happens to the spans.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Names of attributes: those of the GenAI semantic conventions, and ours for what these have no name for."""
+"""The names of attributes: those of the GenAI semantic conventions, and ours for what the conventions have no name for."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ AGENT_ID: Final = "gen_ai.agent.id"
 AGENT_NAME: Final = "gen_ai.agent.name"
 MODEL: Final = "gen_ai.request.model"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
-"""The one that answered: a fallback, where the one that was asked first had failed."""
+"""The model that answered: a fallback, if the model that was asked first has failed."""
 STREAM: Final = "gen_ai.request.stream"
 FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
@@ -21,7 +21,7 @@ TOOL_TYPE: Final = "gen_ai.tool.type"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 ERROR_TYPE: Final = "error.type"
 
-# Contents: set only where the host has opted in.
+# Contents: set only if the host has opted in.
 SYSTEM: Final = "gen_ai.system_instructions"
 INPUT: Final = "gen_ai.input.messages"
 OUTPUT: Final = "gen_ai.output.messages"
@@ -33,7 +33,7 @@ TURN_ID: Final = "trio_sagents.turn.id"
 OUTCOME: Final = "trio_sagents.turn.outcome"
 """completed, interrupted, failed or cancelled."""
 RESUMED: Final = "trio_sagents.turn.resumed"
-"""Whether the turn went on after an interrupt."""
+"""Whether the turn has continued after an interrupt."""
 CANCELLED: Final = "trio_sagents.cancelled"
 CAUSE: Final = "trio_sagents.cancel.cause"
 TOOL_STATUS: Final = "trio_sagents.tool.status"

@@ -1,4 +1,4 @@
-"""What was said, as the JSON texts of the GenAI conventions. For hosts that have opted in."""
+"""Messages and values, as the JSON texts of the GenAI conventions. For hosts that have opted in."""
 
 import json
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, Part, TextPart, ThinkingPart, ToolCall, ToolResult
 
 MAX_CONTENT: Final = 64 * 1024
-"""Characters that an attribute may have; what is longer is cut, and then no JSON any more."""
+"""How many characters an attribute may have; a longer text is cut, and is not JSON any more."""
 
 
 def messages_json(messages: Sequence[Message]) -> str:
-    """Return messages as the conventions have them: {"role", "parts"}. Data of images and files is left out."""
+    """Return messages in the form of the conventions: {"role", "parts"}. The data of images and files are left out."""
     return _text([_message(message) for message in messages])
 
 
 def system_json(system: str) -> str:
-    """Return a system prompt as the conventions have it."""
+    """Return a system prompt in the form of the conventions."""
     return _text([{"type": "text", "content": system}])
 
 

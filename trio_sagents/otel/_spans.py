@@ -1,7 +1,7 @@
-"""The spans of one agent: its session, its turn, and how each ends. Decisions alone; nothing here waits.
+"""The spans of one agent: its session, its turn, and how each span ends. Nothing here waits.
 
-A span's parent is always given, never taken from the ambient context: a turn runs in the context of whoever posted its first
-message, which is another trace; that one becomes a link.
+The parent of a span is always given explicitly, never taken from the current context: a turn runs in the context of the call that
+posted its first message, which belongs to another trace. The span of that call becomes a link.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from trio_sagents.otel import _attributes as names
 
 Attributes = Mapping[str, AttributeValue]
 NO_PARENT: Final = Context()
-"""Explicitly none: without it the ambient span would be the parent."""
+"""Explicitly no parent: otherwise the current span would be the parent."""
 
 
 def below(span: Span | None) -> Context:
@@ -29,13 +29,13 @@ def below(span: Span | None) -> Context:
 
 
 def ambient_links() -> Sequence[Link]:
-    """Return a link to the span that the running code is in, where there is one."""
+    """Return a link to the span in which the code runs, if there is one."""
     ambient = trace.get_current_span().get_span_context()
     return [Link(ambient)] if ambient.is_valid else []
 
 
 def usage_of(usage: Usage) -> Attributes:
-    """Return counts of tokens as attributes; those of the cache only where there are some."""
+    """Return counts of tokens as attributes; those of the cache only if they are not zero."""
     found: dict[str, AttributeValue] = {names.INPUT_TOKENS: usage.input_tokens, names.OUTPUT_TOKENS: usage.output_tokens}
     if usage.cache_read_tokens:
         found[names.CACHE_READ_TOKENS] = usage.cache_read_tokens
@@ -45,13 +45,13 @@ def usage_of(usage: Usage) -> Attributes:
 
 
 def mark_failed(span: Span, error_type: str) -> None:
-    """Record a failure by its kind; an error's text may hold what was said, or a secret."""
+    """Record a failure by its kind; the text of an error may have contents or a secret."""
     span.set_attribute(names.ERROR_TYPE, error_type)
     span.set_status(Status(StatusCode.ERROR, error_type))
 
 
 def mark_cancelled(span: Span, cause: str | None = None) -> None:
-    """Record that it was cancelled."""
+    """Record that a call or a turn was cancelled."""
     span.set_attributes({names.CANCELLED: True})
     if cause is not None:
         span.set_attribute(names.CAUSE, cause)
@@ -59,13 +59,13 @@ def mark_cancelled(span: Span, cause: str | None = None) -> None:
 
 
 def mark_raised(span: Span, error: BaseException) -> None:
-    """Record what came out of a call instead of a result."""
+    """Record the exception that came instead of a result."""
     if isinstance(error, BaseExceptionGroup):
         cancelled, other = error.split(trio.Cancelled)
         mark_cancelled(span) if cancelled is not None else mark_failed(span, type(other).__name__)
     elif isinstance(error, trio.Cancelled):
         mark_cancelled(span)
-    elif not isinstance(error, Suspended):  # its sub-agent waits for a person: nothing failed
+    elif not isinstance(error, Suspended):  # the sub-agent of the call waits for a person: nothing has failed
         mark_failed(span, type(error).__name__)
 
 
@@ -92,7 +92,7 @@ def mark_outcome(span: Span, outcome: TurnOutcome) -> None:
 
 @attrs.frozen(eq=False)
 class TurnSpan:
-    """The span of one turn, or of one part of a turn that was interrupted."""
+    """The span of a turn, or of a part of a turn that was interrupted."""
 
     span: Span
     turn_id: str
@@ -104,21 +104,21 @@ class AgentSpans:
 
     tracer: Tracer
     session: Span | None
-    """None for a sub-agent: it lives inside a tool call."""
+    """None for a sub-agent, which runs inside of a tool call."""
     turn: TurnSpan | None = None
     is_over: bool = False
-    """Whether the agent's tasks have been told to end; a turn that is being settled still has its span."""
+    """Whether the tasks of the agent have been told to end; a turn that is being settled still has its span."""
 
     def begin_turn(self, turn_id: str, name: str, attributes: Attributes, *, nested: bool) -> TurnSpan:
-        """Start the span of a turn, or of the part of one that comes after an interrupt."""
-        # A sub-agent's turn runs inside its tool call, in whose span it is: there, and only there, the ambient one is right.
+        """Start the span of a turn, or of the part of a turn after an interrupt."""
+        # The turn of a sub-agent runs inside of its tool call: there, and only there, the current span is the right parent.
         parent, links = (None, ()) if nested else (below(self.session), ambient_links())
         span = self.tracer.start_span(name, context=parent, kind=SpanKind.INTERNAL, attributes=attributes, links=links)
         self.turn = TurnSpan(span, turn_id)
         return self.turn
 
     def end_turn(self, turn_id: str | None, outcome: TurnOutcome) -> None:
-        """End the span of that turn, where it has one: a turn may be cut before it has begun."""
+        """End the span of a turn, if there is one: a turn may be cut before its span has begun."""
         if self.turn is not None and self.turn.turn_id == turn_id:
             mark_outcome(self.turn.span, outcome)
             self.turn.span.end()
@@ -126,7 +126,7 @@ class AgentSpans:
             self._finish()
 
     def close(self) -> None:
-        """The agent ends. A turn that is cut with it ends before its session does."""
+        """End the span of the session, because the agent ends. A turn that is cut with the agent ends before the session."""
         self.is_over = True
         self._finish()
 

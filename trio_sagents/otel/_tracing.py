@@ -1,10 +1,10 @@
 """The middleware that makes the spans.
 
-session                        as long as the agent lives
-└── invoke_agent <agent>       a turn; one that goes on after an interrupt gets another
+session                        as long as the agent runs
+└── invoke_agent <agent>       a turn; a turn that continues after an interrupt gets another span
     ├── chat <model>           one answer, its retries and fallbacks included
     └── execute_tool <tool>    one call
-        └── invoke_agent ...   a sub-agent, where its agent has a `Tracing`, too
+        └── invoke_agent ...   a sub-agent, if its agent has a `Tracing`, too
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +16,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
-from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer
+from trio_sagents.agent import Middleware, MiddlewareContext, ModelAnswer, name_of
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall, ToolResult
 from trio_sagents.data.outcomes import TurnOutcome
@@ -32,41 +33,55 @@ _MODELS: Final = "trio_sagents.models."
 class Tracing(Middleware):
     """Makes OpenTelemetry spans of sessions, turns, model calls and tool calls. Put it first in `Agent.middleware`.
 
-    What a tool or a model's client traces by itself is below the span of its call. A turn's span has a link to the span in which
-    its first message was posted. Spans hold no contents, and of errors only the type, unless `contents` is set.
+    What a tool, or the client of a model, traces by itself is below the span of its call. The span of a turn has a link to the span in
+    which its first message was posted. Unless `contents` is set, spans have no contents, and only the types of errors.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None, *, contents: bool = False, provider_name: str | None = None) -> None:
-        """Take what is needed for spans.
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        *,
+        contents: bool = False,
+        provider_name: str | None = None,
+        id: str | None = None,  # noqa: A002  # as of all middleware of the library
+    ) -> None:
+        """Keep the settings.
 
         Args:
-            tracer_provider: None takes the global one.
-            contents: whether spans hold prompts, messages, arguments and results: whoever reads the traces reads them.
-            provider_name: for "gen_ai.provider.name"; None takes what is known of the model's class.
+            tracer_provider: the tracer provider; None is the global one.
+            contents: whether spans have prompts, messages, arguments and results, so that everybody who reads the traces can read them.
+            provider_name: the value of "gen_ai.provider.name"; None is what the class of the model says.
+            id: the id of the middleware; None is the name of the class.
         """
+        self._id = None if id is None else check_id("id", id)
         self._tracer = trace.get_tracer("trio_sagents", tracer_provider=tracer_provider)
         self._contents = contents
         self._provider_name = provider_name
 
-    async def on_start(self, context: MiddlewareContext) -> None:
-        """Start the session's span.
+    @property
+    def middleware_id(self) -> str:
+        """The id that was given; else the name of the class."""
+        return type(self).__name__ if self._id is None else self._id
 
-        Cancellation: it has not begun, or ends with the agent.
+    async def on_start(self, context: MiddlewareContext) -> None:
+        """Start the span of the session.
+
+        Cancellation: either the span has not begun, or it ends with the agent.
         """
         spans = self._spans(context)
         context.start_soon(_close_at_end, spans)
         await trio.lowlevel.checkpoint()
 
     async def before_turn(self, context: MiddlewareContext) -> None:
-        """Start the turn's span.
+        """Start the span of the turn.
 
-        Cancellation: it has begun, and ends with the turn.
+        Cancellation: the span has begun, and ends with the turn.
         """
         self._begin_turn(context, self._spans(context), is_resumed=False)
         await trio.lowlevel.checkpoint()
 
     def turn_ended(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:
-        """End the turn's span, as completed, interrupted, failed or cancelled."""
+        """End the span of the turn, as completed, interrupted, failed or cancelled."""
         self._spans(context).end_turn(context.turn_id, outcome)
 
     async def around_model(
@@ -127,14 +142,14 @@ class Tracing(Middleware):
 
     @contextmanager
     def _call(self, context: MiddlewareContext, name: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> Iterator[Span]:
-        """Make the span of a call in a turn; it is the ambient one inside, in this task and those started in it."""
+        """Make the span of a call in a turn; it is the current span inside of the block, also in tasks that are started there."""
         spans = self._spans(context)
         turn = spans.turn
         if turn is None or turn.turn_id != context.turn_id:
             turn = self._begin_turn(context, spans, is_resumed=True)
         span = self._tracer.start_span(name, context=below(turn.span), kind=kind, attributes=attributes)
         try:
-            # Set and reset by one task, around one await: other tasks have their own context, and cannot see it.
+            # One task sets and resets the span, around one await; other tasks have their own context and cannot see it.
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 yield span
         except BaseException as error:
@@ -180,13 +195,12 @@ def _agent_name(context: MiddlewareContext) -> str | None:
 
 
 def _model_name(context: MiddlewareContext) -> str:
-    """Return what the agent's model is called; its class, where it does not say."""
-    name: object = getattr(context.agent.model, "name", None)
-    return name if isinstance(name, str) else type(context.agent.model).__name__
+    """Return the name of the agent's model."""
+    return name_of(context.agent.model)
 
 
 def _provider_of(context: MiddlewareContext) -> str:
-    """Return the provider's name as the conventions have it, for the models of this library; else the class of the model."""
+    """Return the name of the provider, as the conventions have it, for models of this library; for others, the name of the class."""
     cls = type(context.agent.model)
     return cls.__module__.removeprefix(_MODELS) if cls.__module__.startswith(_MODELS) else cls.__name__
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
-from trio_sagents.data.records import UNCHECKED, Commit, DisplayMessage, Owner, Unchecked
+from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
 from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, dumps, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
@@ -22,12 +23,14 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
 
-CursorKind: TypeAlias = Literal["r", "c"]
-"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations."""
+CursorKind: TypeAlias = Literal["r", "c", "w"]
+"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations, "w" for those that wait."""
 RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 
 
+_EXTRA: Final = "_row"
+"""In the stored content of a row: {"turn_id", "is_final"}, and "own", the value that the content itself has under this key."""
 _NOTHING: Final[Mapping[str, str]] = {}
 _NO_ROWS: Final[Mapping[str, RowFields]] = {}
 
@@ -146,6 +149,31 @@ def _encode_queued(commit: Commit) -> dict[str, str]:
     return queued
 
 
+def _with_extra(row: DisplayMessage) -> JSON:
+    """Return the content of a row as it is stored: what has no column of its own is in it, under one key."""
+    extra: dict[str, JSONValue] = {} if row.turn_id is None else {"turn_id": check_name("turn_id", row.turn_id)}
+    if row.is_final == (row.status in OPEN_STATUSES):
+        extra["is_final"] = bool(row.is_final)
+    if _EXTRA in row.content:
+        extra["own"] = row.content[_EXTRA]
+    return {**row.content, _EXTRA: extra} if extra else row.content
+
+
+def _without_extra(content: dict[str, JSONValue], status: object) -> tuple[dict[str, JSONValue], str | None, bool]:
+    """Return what `_with_extra` was given: content, turn id, and whether the row is final. Older rows have none of it."""
+    extra = content.pop(_EXTRA, None)
+    if extra is None:
+        return content, None, status not in OPEN_STATUSES
+    if not isinstance(extra, dict):
+        raise TypeError("its turn is not an object")
+    turn_id, is_final = extra.get("turn_id"), extra.get("is_final", status not in OPEN_STATUSES)
+    if not isinstance(turn_id, str | None) or not isinstance(is_final, bool):
+        raise TypeError("its turn is damaged")
+    if "own" in extra:
+        content[_EXTRA] = extra["own"]
+    return content, turn_id, is_final
+
+
 def _encode_row(row: DisplayMessage) -> RowFields:
     if row.role not in _ROLES or row.status not in _STATUSES:
         raise ValueError(f"row {row.row_id!r} has the role {row.role!r} and the status {row.status!r}")
@@ -157,10 +185,15 @@ def _encode_row(row: DisplayMessage) -> RowFields:
         check_name("message_id", row.message_id),
         row.role,
         check_name("content_type", row.content_type),
-        encode_value(row.content, "the content of a row"),
+        encode_value(_with_extra(row), "the content of a row"),
         row.status,
         row.created_at.isoformat(),
     )
+
+
+def waiting_item(conversation_id: str, owner: Owner, title: str | None, text: object) -> WaitingConversation:
+    """Return a line of the list of what waits; StateError if its stored interrupt is damaged."""
+    return WaitingConversation(conversation_id, owner, title, read_interrupt(conversation_id, decode_value(conversation_id, text)))
 
 
 def message_id_of(record: JSONValue) -> str | None:
@@ -205,9 +238,10 @@ def decode_row(conversation_id: str, row_id: object, fields: Sequence[object]) -
         plain = plain_json(decode_value(conversation_id, content), depth=-RECORD_DEPTH)
         if not isinstance(plain, dict):
             raise TypeError("its content is not an object")
+        own, turn_id, is_final = _without_extra(plain, status)
     except (TypeError, ValueError) as exc:
         raise StateError(conversation_id, f"a row of the transcript: {exc}"[:300]) from exc
-    return DisplayMessage(row_id, message_id, cast("Role", role), content_type, plain, cast("ToolStatus", status), at)
+    return DisplayMessage(row_id, message_id, cast("Role", role), content_type, own, cast("ToolStatus", status), at, turn_id, is_final)
 
 
 def encode_cursor(kind: CursorKind, number: int) -> str:

@@ -59,6 +59,9 @@ TABLES: Final = {
     "transcript_by_conversation": "CREATE INDEX transcript_by_conversation ON transcript (conversation)",
 }
 
+WAITING_INDEX: Final = "CREATE INDEX IF NOT EXISTS state_waiting ON state (name) WHERE name = 'interrupt'"
+"""Holds the conversations that wait for a person, and no others. An older file gets it when it is opened."""
+
 STORE_FILE: Final = DatabaseKind("database", "SqliteStore", 0x54534741, 1, TABLES, MAX_RECORD_BYTES)
 """The version is that of the tables, not of the records in them: `wire.SCHEMA_VERSION` is that of the records."""
 
@@ -80,6 +83,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
         sqlite3.Error: SQLite could not.
     """
     _sqlite.prepare(connection, STORE_FILE, path)
+    connection.execute(WAITING_INDEX)
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 33554432")

@@ -9,7 +9,17 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.records import Check, Conversation, ConversationItem, ConversationPage, HistoryPage, Owner, accept_all
+from trio_sagents.data.records import (
+    Check,
+    Conversation,
+    ConversationItem,
+    ConversationPage,
+    HistoryPage,
+    Owner,
+    WaitingConversation,
+    WaitingPage,
+    accept_all,
+)
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
 from trio_sagents.persistence._records import (
     EncodedCommit,
@@ -18,6 +28,7 @@ from trio_sagents.persistence._records import (
     decode_value,
     encode_cursor,
     message_id_of,
+    waiting_item,
 )
 
 _FIND: Final = "SELECT owner, number, epoch, revision, message_count FROM conversations WHERE conversation_id = ?"
@@ -35,6 +46,9 @@ _DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in 
 _NO_END: Final = 1 << 62
 LIST_ALL: Final = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations
 WHERE change < ? ORDER BY change DESC LIMIT ?"""
+LIST_WAITING: Final = """SELECT state.rowid, conversation_id, owner, title, body FROM state INDEXED BY state_waiting
+JOIN conversations ON number = conversation WHERE name = 'interrupt' AND state.rowid > ? AND owner = ifnull(?, owner)
+ORDER BY state.rowid LIMIT ?"""
 LIST_OWNED: Final = LIST_ALL.replace("WHERE change", "WHERE owner = ? AND change")
 
 
@@ -293,6 +307,22 @@ def conversations(connection: sqlite3.Connection, wanted: str | None, after: int
         raise PersistenceError(f"the list of conversations is damaged: {exc}") from exc
     items = [_decode_item(*fields) for _, *fields in found[:limit]]
     return ConversationPage(items, encode_cursor("c", found[limit - 1][0]) if len(found) > limit else None)
+
+
+def waiting(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> WaitingPage:
+    """Return a page of what waits for people; the conversation that has waited longest comes first. StateError if an item is damaged."""
+    try:
+        with closing(connection.execute(LIST_WAITING, (after or 0, wanted, limit + 1))) as page:
+            found = page.fetchall()
+    except UnicodeDecodeError as exc:
+        raise PersistenceError(f"the list of what waits is damaged: {exc}") from exc
+    items = [_decode_waiting(*fields) for _, *fields in found[:limit]]
+    return WaitingPage(items, encode_cursor("w", found[limit - 1][0]) if len(found) > limit else None)
+
+
+def _decode_waiting(conversation_id: object, owner: object, title: object, text: object) -> WaitingConversation:
+    name = str(conversation_id)
+    return waiting_item(name, _decode_owner(name, owner), title if isinstance(title, str) else None, text)
 
 
 def _decode_item(conversation_id: object, owner: object, title: object, message_count: object, updated_at: object) -> ConversationItem:

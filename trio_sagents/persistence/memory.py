@@ -8,6 +8,7 @@ import datetime
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import islice
 from typing import Literal
 
 import attrs
@@ -23,6 +24,7 @@ from trio_sagents.data.records import (
     HistoryPage,
     Owner,
     Unchecked,
+    WaitingPage,
     accept_all,
 )
 from trio_sagents.data.scopes import Scope
@@ -36,6 +38,7 @@ from trio_sagents.persistence._records import (
     decode_row,
     encode_commit,
     encode_cursor,
+    waiting_item,
     wanted_key,
 )
 
@@ -61,6 +64,8 @@ class _Stored:
     """Message id to text, oldest first."""
     message_ids: dict[str, str] = attrs.field(factory=dict)
     state: dict[str, str] = attrs.field(factory=dict)
+    waits_since: int = _GONE
+    """Number of the change with which it began to wait for a person."""
     rows: dict[str, RowFields] = attrs.field(factory=dict)
     row_ids: list[str] = attrs.field(factory=list)
     """The keys of `rows` in the order of their places; a place never changes."""
@@ -117,6 +122,8 @@ class MemoryStore:
         self._stored: dict[str, _Stored] = {}
         self._all = _Order()
         self._owned: dict[str, _Order] = {}
+        self._waiting: dict[str | None, dict[str, _Stored]] = {None: {}}
+        """By owner key, and under None for all: what waits for a person, the one that has waited longest first."""
         self._change = _GONE
 
     def __repr__(self) -> str:
@@ -230,6 +237,20 @@ class MemoryStore:
         if owned is None:
             owned = self._owned[row.owner_key] = _Order()
         owned.append(row, new=new)
+        if "interrupt" in encoded.state:
+            self._note_waiting(row)
+
+    def _note_waiting(self, row: _Stored) -> None:
+        waits = "interrupt" in row.state
+        row.waits_since = (row.waits_since or self._change) if waits else _GONE
+        for key in (None, row.owner_key):
+            listed = self._waiting.setdefault(key, {})
+            if waits:
+                listed[row.conversation_id] = row
+            else:
+                listed.pop(row.conversation_id, None)
+            if not listed and key is not None:
+                del self._waiting[key]
 
     async def history(
         self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
@@ -288,6 +309,30 @@ class MemoryStore:
         items = [ConversationItem(row.conversation_id, row.owner, row.title, len(row.messages), row.updated_at) for row in found[:limit]]
         return ConversationPage(items, encode_cursor("c", found[limit - 1].change) if len(found) > limit else None)
 
+    async def waiting(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> WaitingPage:
+        """Return a page of the conversations that wait for a person; the one that has waited longest comes first.
+
+        Args:
+            scope: ignored.
+            after: `after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, 1 to 1000.
+            owner: whose conversations; `UNCHECKED` for all.
+
+        Raises:
+            StateError: what one of them waits for cannot be read.
+            ValueError: `after` is not a cursor of this list, or `limit` is out of range.
+
+        Cancellation: nothing is changed.
+        """
+        place = decode_cursor("w", "after", after) or _GONE
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        rows = (row for row in self._waiting.get(wanted, {}).values() if row.waits_since > place)
+        found = list(islice(rows, limit + 1))
+        items = [waiting_item(row.conversation_id, row.owner, row.title, row.state["interrupt"]) for row in found[:limit]]
+        return WaitingPage(items, encode_cursor("w", found[limit - 1].waits_since) if len(found) > limit else None)
+
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.
 
@@ -305,6 +350,8 @@ class MemoryStore:
             return False
         del self._stored[conversation_id]
         row.change = _GONE
+        row.state.clear()
+        self._note_waiting(row)
         self._all.forget()
         if not self._owned[row.owner_key].forget():
             del self._owned[row.owner_key]

@@ -11,7 +11,18 @@ import trio
 
 from trio_sagents._sqlite import FileWatch, Synchronous, check_busy_timeout, check_path, claim, release
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Unchecked, accept_all
+from trio_sagents.data.records import (
+    UNCHECKED,
+    Check,
+    Commit,
+    Conversation,
+    ConversationPage,
+    HistoryPage,
+    Owner,
+    Unchecked,
+    WaitingPage,
+    accept_all,
+)
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
@@ -258,6 +269,30 @@ class SqliteStore:
         check_limit(limit)
         wanted = wanted_key(owner)
         return await file.read(lambda connection: tables.conversations(connection, wanted, place, limit))
+
+    async def waiting(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> WaitingPage:
+        """Return a page of the conversations that wait for a person; the one that has waited longest comes first.
+
+        The query reads the conversations that wait, of all owners, and no others.
+
+        Args:
+            scope: ignored.
+            after: `after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, 1 to 1000.
+            owner: whose conversations; `UNCHECKED` for all.
+
+        Raises:
+            StateError: what one of them waits for cannot be read.
+            PersistenceError: the file could not be read.
+            ValueError: `after` is not a cursor of this list, or `limit` is out of range.
+
+        Cancellation: nothing is changed; a query that has begun runs to its end.
+        """
+        file = self._opened()
+        place = decode_cursor("w", "after", after)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await file.read(lambda connection: tables.waiting(connection, wanted, place, limit))
 
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.

@@ -8,6 +8,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _watch        a subscriber for one conversation
     _mailboxes    the subscribers that are open
     _admission    what every entry does first
+    _page         a live page of a conversation: its transcript and its present, merged
     _commands     what a caller wants an agent to do, as values
     _boot         how an agent starts: route, build, load, start
     _task         the task of one agent, from its reservation to the release of its id
@@ -20,6 +21,7 @@ The modules, lowest first. Each module imports only modules that come before it 
 
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._open import open_sessions
+from trio_sagents.sessions._page import Page
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._routing import Factory, FactoryRouter, SingleFactoryRouter
 from trio_sagents.sessions._sessions import Sessions
@@ -29,6 +31,7 @@ __all__ = (
     "DrainReport",
     "Factory",
     "FactoryRouter",
+    "Page",
     "SessionConfig",
     "SessionInfo",
     "Sessions",

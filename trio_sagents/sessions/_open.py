@@ -19,6 +19,7 @@ from trio_sagents._text import shown
 from trio_sagents._trio.groups import is_cancelled, split_cancelled
 from trio_sagents._trio.place import require_trio
 from trio_sagents._trio.timers import Timers
+from trio_sagents._trio.watching import LoopWatch, watching
 from trio_sagents.sessions._admission import Admission
 from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig, router_hint
@@ -60,7 +61,8 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
         for store in (*_stores(adapter), config.leases):
             if isinstance(store, OpenableStore):
                 await stack.enter_async_context(store.open())
-        async with _run_sessions(config, adapter) as sessions:
+        watch = stack.enter_context(watching(config.policy.blocking_warning))
+        async with _run_sessions(config, adapter, watch) as sessions:
             yield sessions
 
 
@@ -76,7 +78,7 @@ def _stores(adapter: StoreAdapter) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def _run_sessions(config: SessionConfig, adapter: StoreAdapter) -> AsyncIterator[Sessions]:
+async def _run_sessions(config: SessionConfig, adapter: StoreAdapter, watch: LoopWatch | None) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
     block: Block | None = None
     try:
@@ -91,6 +93,7 @@ async def _run_sessions(config: SessionConfig, adapter: StoreAdapter) -> AsyncIt
             try:
                 async with trio.open_nursery() as supervisor:
                     block = Block.of(config, adapter, writing, timers, supervisor)
+                    block.runtime.watch = watch
                     try:
                         yield block.sessions
                     except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is

@@ -5,6 +5,7 @@ modules above it. `Admission` lets callers in, `Starter` has an agent running ex
 """
 
 import fnmatch
+import functools
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,7 +20,7 @@ from trio_sagents.data.decisions import Decision
 from trio_sagents.data.ids import check_id, conversation_topic
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
-from trio_sagents.data.records import ConversationPage, HistoryPage
+from trio_sagents.data.records import ConversationPage, HistoryPage, WaitingConversation, WaitingPage
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
@@ -28,6 +29,7 @@ from trio_sagents.sessions._commands import Dismiss, Post, Resume
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._deleting import delete_conversation
 from trio_sagents.sessions._mailboxes import Mailboxes
+from trio_sagents.sessions._page import Page, ReadHistory, open_page
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._watch import Watch
@@ -346,6 +348,40 @@ class Sessions:
             check_id("viewer", viewer)
         return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts))
 
+    def page(
+        self,
+        conversation_id: str,
+        *,
+        scope: Scope = None,
+        viewer: str | None = None,
+        after: Cursor | str | None = None,
+        limit: int = 100,
+        history: ReadHistory | None = None,
+        request_opts: Opts | None = None,
+    ) -> AbstractAsyncContextManager[Page]:
+        """Open a page of a conversation: its transcript and its present, merged, while the block is open. The agent is started.
+
+        Args:
+            conversation_id: the conversation.
+            scope: the caller's.
+            viewer: who watches, as in `watch`.
+            after: the last place that whoever draws the page has seen. `PageChange.events` then go on from there. The page itself is
+                complete in any case.
+            limit: how many of the newest rows to read, 1 to 1000.
+            history: reads the transcript: an async function `(*, before, limit)` that returns a `HistoryPage`. Only for a host with a
+                `display_message_persistence` of its own, whose rows `Sessions.history` does not know.
+            request_opts: as in `start`.
+
+        Raises:
+            PersistenceError: the history could not be read; nothing is left but the agent.
+            TypeError, ValueError, ConversationNotFound, StartFailed, SessionsClosed: as `watch`.
+
+        Cancellation: nothing is left but the agent, which goes on.
+        """
+        check_limit(limit)
+        watching = self.watch(conversation_id, scope=scope, viewer=viewer, after=after, request_opts=request_opts)
+        return open_page(watching, conversation_id, history or functools.partial(self.history, conversation_id, scope=scope), limit)
+
     @asynccontextmanager
     async def _watch(
         self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts
@@ -390,7 +426,7 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return live.info()
+        return live.info(with_middleware=True)
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
         """Return the running agents that this scope may list, in the order of their starts; may be empty."""
@@ -461,6 +497,36 @@ class Sessions:
             return page
         items = [item for item in page.items if access.owns(scope, item.owner) and await access.allows(scope, item.conversation_id, "list")]
         return ConversationPage(tuple(items), page.after)
+
+    async def waiting(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> WaitingPage:
+        """Return a page of the stored conversations that wait for a person, which this scope may list and view; no agent is started.
+
+        The one that has waited longest comes first. An item has what the conversation waits for, since when, and until when.
+
+        Args:
+            scope: the caller's.
+            after: from an earlier page, for the next one.
+            limit: conversations in the page, 1 to 1000; with an `Authorizer` of the host's, a page may hold fewer.
+
+        Raises:
+            PersistenceError: the store failed, or cannot list them (it is no `WaitingLookup`).
+
+        Cancellation: nothing is changed.
+        """
+        check_limit(limit)
+        self._admission.check_open()
+        await trio.lowlevel.checkpoint()
+        access, commits = self.runtime.access, self.runtime.commits
+        page: WaitingPage = await commits.read(commits.store.waiting(access.asker(scope), after=after, limit=limit))
+        if access.is_synchronous:
+            return page
+        allowed: list[WaitingConversation] = []
+        for item in page.items:
+            if not access.owns(scope, item.owner) or not await access.allows(scope, item.conversation_id, "list"):
+                continue
+            if await access.allows(scope, item.conversation_id, "view"):
+                allowed.append(item)
+        return WaitingPage(tuple(allowed), page.after)
 
     async def delete(self, conversation_id: str, *, scope: Scope = None) -> bool:
         """Delete a conversation and its transcript.

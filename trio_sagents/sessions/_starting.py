@@ -96,6 +96,7 @@ class Starter:
         if self.is_closed:
             raise SessionsClosed
         registry = self.runtime.registry
+        scope = self.runtime.scope_for_start(conversation_id, scope)
         entry = Entry(agent_id, conversation_id, scope, self.runtime.access.owner_of(scope), request_opts)
         registry.reserve(entry)
         # In the context of open_sessions, not of the first caller: the caller's context variables are not meant for the agent.

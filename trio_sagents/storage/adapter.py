@@ -6,7 +6,18 @@ from typing import Protocol
 import attrs
 
 from trio_sagents.data.messages import Message
-from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Saved, Unchecked
+from trio_sagents.data.records import (
+    UNCHECKED,
+    Check,
+    Commit,
+    Conversation,
+    ConversationPage,
+    HistoryPage,
+    Owner,
+    Saved,
+    Unchecked,
+    WaitingPage,
+)
 from trio_sagents.data.scopes import Scope
 
 
@@ -25,6 +36,11 @@ class StoreAdapter(Protocol):
 
     Cancellation: a write is either durable as a whole or changed nothing; a read changes nothing.
     """
+
+    @property
+    def name(self) -> str:
+        """The class of the host's store, for errors and the log."""
+        ...
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Return the conversation with its epoch raised, or None if there is none.
@@ -66,6 +82,14 @@ class StoreAdapter(Protocol):
 
     async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
         """Return a page of the asker's conversations, as `ConversationStore.conversations` does."""
+        ...
+
+    async def waiting(self, asker: Asker, *, after: str | None, limit: int) -> WaitingPage:
+        """Return a page of the asker's conversations that wait for a person, as `WaitingLookup.waiting` does.
+
+        Raises:
+            PersistenceError: the store could not be read, or cannot list them.
+        """
         ...
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:

@@ -15,21 +15,21 @@ share a transaction.
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import attrs
 import trio
 
+from trio_sagents._trio.failures import log_failure, logged
 from trio_sagents._trio.groups import split
 from trio_sagents._trio.hosts import PlainFunction
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Check, Commit, Conversation, Saved
 from trio_sagents.data.scopes import Scope
-from trio_sagents.exceptions import PersistenceError, SagentsError
+from trio_sagents.exceptions import Conflict, PersistenceError, SagentsError
 from trio_sagents.storage.adapter import Asker, StoreAdapter
 
-log: Final = logging.getLogger("trio_sagents")
 T = TypeVar("T")
 Continuation = Callable[[Saved | None, PersistenceError | None], None]
 
@@ -126,7 +126,8 @@ class CommitQueue:
         except (SagentsError, ValueError, TypeError):
             raise
         except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"could not read from the store: it raised {type(exc).__name__}") from exc
+            failed = self._named(PersistenceError(f"could not read from the store: it raised {type(exc).__name__}"))
+            raise logged(failed, exc, "could not read from the store %s", self.store.name) from exc
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load, behind the conversation's pending commits. Cancellation: at most the epoch was raised."""
@@ -141,7 +142,10 @@ class CommitQueue:
         except (SagentsError, PlainFunction):
             raise
         except Exception as exc:  # the boundary to the host's store
-            raise PersistenceError(f"could not delete conversation {conversation_id!r}: the store raised {type(exc).__name__}") from exc
+            failed = self._named(
+                PersistenceError(f"could not delete conversation {conversation_id!r}: the store raised {type(exc).__name__}")
+            )
+            raise logged(failed, exc, "the store %s could not delete conversation %r", self.store.name, conversation_id) from exc
 
     def forget(self, conversation_id: str) -> None:
         """Let the store drop what it keeps in memory of a conversation whose agent has ended, unless a commit of it is at work."""
@@ -181,20 +185,36 @@ class CommitQueue:
         conversation_id = pending.commit.conversation_id
         try:
             return await self.store.save(pending.scope, pending.commit, pending.shown), None
+        except Conflict as exc:
+            return None, self._named(exc)  # the agent is fenced off: nothing of the store's has failed
         except PersistenceError as exc:
-            return None, exc
+            self._log(exc, pending.commit)
+            return None, self._named(exc)
         except PlainFunction as exc:
-            return None, StoreIsPlain(str(exc))
+            plain = StoreIsPlain(str(exc))
+            self._log(plain, pending.commit)
+            return None, self._named(plain)
         except BaseException as exc:  # noqa: ASYNC103, BLE001  # the boundary to the host's store: whatever it raises, the commit has failed
             raised = exc
         contained, onward = split(raised)
         if onward is not None:
             if contained is not None:  # beside a cancellation, in a group: it is not to end the other conversations
-                log.error("the store failed for conversation %r while it was closed", conversation_id, exc_info=contained)
+                log_failure(logging.ERROR, contained, "the store failed for conversation %r while it was closed", conversation_id)
             raise onward
         error = PersistenceError(
             f"could not save conversation {conversation_id!r}: the store raised {type(raised).__name__}; nothing of this was "
             "acknowledged, post again once the store works"
         )
         error.__cause__ = raised
-        return None, error
+        self._log(raised, pending.commit)
+        error.is_logged = True
+        return None, self._named(error)
+
+    def _named(self, error: PersistenceError) -> PersistenceError:
+        """Return the error, which says from now on which store has failed."""
+        error.source = error.source or f"store {self.store.name}"
+        return error
+
+    def _log(self, error: BaseException, commit: Commit) -> None:
+        message = "the store %s could not save conversation %r (%s, revision %d)"
+        log_failure(logging.ERROR, error, message, self.store.name, commit.conversation_id, commit.lifecycle, commit.revision)

@@ -19,6 +19,7 @@ from trio_sagents.data.records import (
     Owner,
     PersistContext,
     StoredState,
+    WaitingPage,
 )
 from trio_sagents.data.scopes import Scope
 
@@ -115,6 +116,30 @@ class OwnerLookup(Protocol):
 
         Raises:
             ConversationNotFound: there is no such conversation.
+        """
+        ...
+
+
+@runtime_checkable
+class WaitingLookup(Protocol):
+    """A `ConversationStore` that can list the conversations that wait for a person, without loading them.
+
+    A conversation waits as long as the "interrupt" in its stored state is not None; `trio_sagents.read_interrupt` reads it. The store
+    keeps an index of these conversations: the list must not read all conversations. An `OwnedStore` takes `owner` here, too.
+
+    Cancellation: nothing is changed.
+    """
+
+    async def waiting(self, scope: Scope, *, after: str | None, limit: int) -> WaitingPage:
+        """Return a page of the waiting conversations that `scope` may list; the one that has waited longest comes first.
+
+        Args:
+            scope: who asks.
+            after: `WaitingPage.after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, > 0.
+
+        Raises:
+            ValueError: `after` does not come from a page of this store.
         """
         ...
 

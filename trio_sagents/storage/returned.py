@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, get_args
 
 from trio_sagents.data.ids import is_id
+from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
 from trio_sagents.data.records import (
@@ -21,6 +22,8 @@ from trio_sagents.data.records import (
     HistoryPage,
     Owner,
     StoredState,
+    WaitingConversation,
+    WaitingPage,
 )
 from trio_sagents.data.wire import RECORD_DEPTH
 from trio_sagents.exceptions import PersistenceError
@@ -81,6 +84,22 @@ def checked_list(store: object, value: object) -> ConversationPage:
     for item in value.items:
         if (wrong := _wrong_item(item)) is not None:
             _refuse(store, "conversations", wrong)
+    return value
+
+
+def checked_waiting(store: object, value: object) -> WaitingPage:
+    """Return what `waiting` returned."""
+    if not isinstance(value, WaitingPage):
+        _refuse(store, "waiting", f"must return a WaitingPage, not {_kind(value)}")
+    if not _is_sequence(value.items):
+        _refuse(store, "waiting", f"returned a WaitingPage whose items are {_kind(value.items)}, not a sequence")
+    if value.after is not None and not isinstance(value.after, str):
+        _refuse(store, "waiting", f"returned a WaitingPage whose after is {_kind(value.after)}, not str or None")
+    for item in value.items:
+        if not (isinstance(item, WaitingConversation) and isinstance(item.conversation_id, str) and isinstance(item.interrupt, Interrupt)):
+            _refuse(store, "waiting", f"returned a WaitingPage with {_kind(item)}, or one whose fields have other types")
+        if not _is_owner(item.owner) or not isinstance(item.title, str | None):
+            _refuse(store, "waiting", f"returned a WaitingPage whose owner is {_kind(item.owner)}, and whose title is {_kind(item.title)}")
     return value
 
 

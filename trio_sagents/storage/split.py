@@ -29,6 +29,7 @@ from trio_sagents.data.records import (
     StoredState,
     ToolUpdate,
     Unchecked,
+    WaitingPage,
 )
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.wire import decode_message
@@ -81,6 +82,11 @@ class SplitStore:
     """Seconds that the calls which follow one write or one load may take together, > 0: those of the transcript, and of
     `set_interrupted`. Whoever waits for the write waits for them, too."""
     _kept: dict[str, _KeptState] = attrs.field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The class of the store of states."""
+        return type(self.states).__name__
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the state, and tell the host what it may not know yet."""
@@ -176,6 +182,13 @@ class SplitStore:
         if isinstance(self.states, MemoryStates):
             return self.states.page(asker.owner, after, limit)
         raise PersistenceError("this agent_persistence cannot list conversations; a ConversationStore can")
+
+    async def waiting(self, asker: Asker, *, after: str | None, limit: int) -> WaitingPage:
+        """Refuse: states that are kept as snapshots have no index of what waits."""
+        await trio.lowlevel.checkpoint()
+        raise PersistenceError(
+            "agent_persistence cannot list what waits for people; a ConversationStore with `waiting` can (WaitingLookup)"
+        )
 
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete what is in memory; refuse for a host's `AgentPersistence`, which cannot delete. The transcript stays."""

@@ -16,15 +16,27 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
+import trio
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message
-from trio_sagents.data.records import UNCHECKED, Check, Commit, Conversation, ConversationPage, HistoryPage, Owner, Saved, Unchecked
+from trio_sagents.data.records import (
+    UNCHECKED,
+    Check,
+    Commit,
+    Conversation,
+    ConversationPage,
+    HistoryPage,
+    Owner,
+    Saved,
+    Unchecked,
+    WaitingPage,
+)
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
 from trio_sagents.storage.adapter import Asker, same_owner
-from trio_sagents.storage.ports import ConversationStore, OwnedStore, OwnerLookup
+from trio_sagents.storage.ports import ConversationStore, OwnedStore, OwnerLookup, WaitingLookup
 from trio_sagents.storage.returned import (
     checked_conversation,
     checked_deletion,
@@ -32,6 +44,7 @@ from trio_sagents.storage.returned import (
     checked_list,
     checked_owner,
     checked_revision,
+    checked_waiting,
 )
 
 log: Final = logging.getLogger("trio_sagents")
@@ -60,6 +73,11 @@ class UnifiedStore:
     @_compares.default  # pyright: ignore[reportAttributeAccessIssue]  # of the attrs field
     def _store_compares(self) -> bool:
         return isinstance(self.store, OwnedStore)
+
+    @property
+    def name(self) -> str:
+        """The class of the store."""
+        return type(self.store).__name__
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the conversation; nothing is changed if another owner has it, or if `check` refuses it.
@@ -121,6 +139,17 @@ class UnifiedStore:
     async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
         """Return a page; it has fewer items than asked for if the store gave conversations of other owners."""
         page = await self._list(asker, after=after, limit=limit)
+        if not self._must_compare(asker):
+            return page
+        return attrs.evolve(page, items=tuple(item for item in page.items if same_owner(item.owner, asker.owner)))
+
+    async def waiting(self, asker: Asker, *, after: str | None, limit: int) -> WaitingPage:
+        """Return a page; it has fewer items than asked for if the store gave conversations of other owners."""
+        if not isinstance(self.store, WaitingLookup):
+            await trio.lowlevel.checkpoint()
+            raise PersistenceError(f"{self.name} cannot list what waits for people; give it a method `waiting` (WaitingLookup)")
+        returned: object = await await_host(self.store.waiting, asker.scope, after=after, limit=limit, **self._inside(asker))
+        page = checked_waiting(self.store, returned)
         if not self._must_compare(asker):
             return page
         return attrs.evolve(page, items=tuple(item for item in page.items if same_owner(item.owner, asker.owner)))

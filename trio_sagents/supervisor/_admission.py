@@ -62,7 +62,7 @@ class ViewerAdmission:
         """Ask about a subscription that waited for an agent, and enrol it if it may see the agent.
 
         Args:
-            subscription: it may be closed or enrolled meanwhile.
+            subscription: its owner is that of the agent, if owners are compared. It may be closed or enrolled meanwhile.
             feed: of the agent that came up.
             enrol: enrols the subscription with the agent that is up when the answer comes, if there is one.
         """
@@ -145,14 +145,14 @@ async def _contained(ask: Callable[[Subscription], Awaitable[bool]], subscriptio
     """Ask; an authorizer that raises has refused this viewer, and harms nobody else."""
     try:
         return await ask(subscription)
-    except BaseException as exc:  # noqa: ASYNC103  # the boundary to the host's authorizer; what is not an error is raised below
+    except BaseException as exc:  # noqa: ASYNC103, BLE001  # the boundary to the host's authorizer; what is not an error is raised below
         error, onward = split(exc)
-        if error is not None:
-            log.error(  # noqa: TRY400  # the error may be in a group with the cancellation of this task
-                "the authorizer failed for a viewer of conversation %r; the viewer is refused until it answers",
-                subscription.conversation_id,
-                exc_info=error,
-            )
-        if onward is not None:
-            raise onward from None
-        return False
+    if error is not None:
+        log.error(
+            "the authorizer failed for a viewer of conversation %r; the viewer is refused until it answers",
+            subscription.conversation_id,
+            exc_info=error,
+        )
+    if onward is not None:
+        raise onward
+    return False

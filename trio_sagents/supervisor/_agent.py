@@ -27,7 +27,7 @@ from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.events import AgentShutdown, Snapshot
+from trio_sagents.data.events import AgentShutdown, Envelope, Snapshot, StateRestored
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.outcomes import TurnOutcome, Unanswered
 from trio_sagents.data.scopes import Scope
@@ -104,6 +104,8 @@ class LiveAgent:
     async def cancel_turn(self, turn_id: str | None) -> TurnOutcome | None:
         """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs."""
         self.touch()
+        while (waits := self.journal.pending_wait) is not None and waits.by == "decision":
+            await waits.write.wait_ended()  # a decision on its way may let the turn continue: then that is cut
         turn = self.turns.turn
         if turn is None or (turn_id is not None and turn.turn_id != turn_id):
             await trio.lowlevel.checkpoint()
@@ -155,8 +157,8 @@ class LiveAgent:
         """Whether the last turn was cut."""
         return self.turns.was_cut
 
-    def info(self) -> AgentInfo:
-        """Return a picture of the agent."""
+    def info(self, *, with_middleware: bool = False) -> AgentInfo:
+        """Return a picture of the agent; with the settings of its middleware, if they are asked for."""
         state, lifetime, entry = self.journal.state, self.lifetime, self.entry
         return AgentInfo(
             entry.agent_id,
@@ -168,6 +170,7 @@ class LiveAgent:
             state.interrupt,
             lifetime.started_at,
             lifetime.last_activity_at,
+            self.hooks.summaries() if with_middleware else {},
         )
 
     def state(self) -> State:
@@ -215,6 +218,8 @@ class LiveAgent:
 
     async def _wait(self) -> None:
         self.approvals.arm()
+        if self.turns.turn is None:
+            self.inbox.supersede_waiting()
         if self.is_at_rest and self.journal.is_at_rest:
             self.lifetime.arm()
         try:
@@ -239,9 +244,8 @@ class LiveAgent:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""
         if not self.journal.is_at_rest:
             # Cancellation: whoever cancelled the agent waits for this: the id must not be free while a write of it is pending.
-            deadline = trio.current_time() + self.inbox.blueprint.policy.settle_timeout
-            if self.turns.turn is not None:
-                deadline = min(deadline, self.turns.turn.settle_deadline)  # one time for both: the turn has used some of it
+            # One time for both: the end of a turn may have used some of it.
+            deadline = min(trio.current_time() + self.inbox.blueprint.policy.settle_timeout, self.turns.patience)
             with trio.CancelScope(shield=True, deadline=deadline):
                 await self.journal.wait_at_rest()
 
@@ -266,7 +270,8 @@ class LiveAgent:
 
 def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journal: Journal, nursery: trio.Nursery) -> LiveAgent:
     """Compose an agent. `nursery` is the agent's own: its turns live there, and end with it."""
-    pipeline = Pipeline(blueprint.agent, tools=blueprint.agent.own_tools)
+    agent = blueprint.agent
+    pipeline = Pipeline(agent, tools=agent.own_tools, conversation_id=entry.conversation_id, watch=services.watch)
     journal.transforms = tuple((id_of(middleware), middleware.transform_row) for middleware in pipeline.having("transform_row"))
     lifetime = Lifetime(journal, blueprint, services.timers, services.presence)
     board = StatusBoard(journal=journal, lifetime=lifetime)
@@ -276,7 +281,7 @@ def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journa
     host = Host(entry, services, blueprint, journal, nursery)
     turns = Turns(host, pipeline, board, receipts)
     hooks = HookCaller(host, pipeline, lifetime)
-    inbox = Inbox(entry, blueprint, services.access, board, turns, receipts, services.registry.context)
+    inbox = Inbox(entry, services, blueprint, board, turns, receipts)
     return LiveAgent(entry, services, journal, lifetime, board, turns, inbox, Approvals(turns, pipeline, hooks), hooks)
 
 
@@ -285,12 +290,17 @@ def _enrol_waiting(agent: LiveAgent) -> None:
     services, entry = agent.services, agent.entry
     access = services.access
     waiting = tuple(services.subscriptions.get(entry.conversation_id, ()))
+    told: Sequence[Envelope] = ()
+    if agent.journal.state.is_restored:
+        agent.journal.publish(StateRestored())
+        told = agent.journal.feed("main").since(0) or ()
     for subscription in waiting:
         if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, entry.owner):
-            agent.enrol(subscription)
+            agent.journal.enrol(subscription, told if subscription.channel == "main" else ())
     if not access.is_synchronous:
         for subscription in waiting:
-            if subscription.state == "pending":
+            # Whoever does not own the agent is not told that it was there, whatever the authorizer says.
+            if subscription.state == "pending" and access.sees(subscription.owner, entry.owner):
                 feed = agent.journal.feed(subscription.channel)
                 services.viewer_admission.agent_came(subscription, feed, services.enrol)
 

@@ -12,10 +12,12 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.failures import logged
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
 from trio_sagents.conversation.decisions import (
     EXPIRED,
+    REJECTED,
     Verdict,
     acknowledged,
     check_decision_size,
@@ -197,7 +199,7 @@ class Approvals:
                     if tool is not None:
                         tool.check_arguments(arguments)
                 case Reject(reason=reason):
-                    text = text or f"This call was not run: a person rejected it{': ' + reason if reason else '.'}"
+                    text = text or f"{REJECTED}{': ' + reason if reason else '.'}"
                 case Answer():
                     text = answer_text(call, decision) if text is None else text
                 case _:
@@ -218,14 +220,17 @@ class Approvals:
     async def _answer(self, middleware: Opaque, call: PendingCall, decision: Decision) -> str | None:
         """Ask one middleware. An error of the middleware names it; a ValueError refuses the decision."""
         try:
-            text: object = await middleware.answer(self.pipeline.context(middleware, self.turns.host), call, decision)
+            with self.pipeline.labelled(f"middleware {id_of(middleware)!r} (answer)"):
+                text: object = await middleware.answer(self.pipeline.context(middleware, self.turns.host), call, decision)
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"answer must return a str or None, not {type(text).__name__}")
             return None if text is None else check_text(text, "the answer")
         except (ValueError, *EXPECTED):
             raise
         except Exception as exc:
-            raise MiddlewareError(id_of(middleware), "answer") from exc
+            where = (id_of(middleware), self.turns.host.conversation_id)
+            failed = MiddlewareError(id_of(middleware), "answer")
+            raise logged(failed, exc, "the middleware %r failed in answer, in conversation %r", *where) from exc
 
     # ── recording
 
@@ -253,6 +258,7 @@ class Approvals:
         """The halt is acknowledged."""
         self.turns.board.lifetime.touch()
         self.turns.board.is_released = True
+        self.turns.host.services.origins.pop(self.turns.host.conversation_id, None)
         self.turns.board.tell(Happening.LET_GO)
 
     async def _submit(self, step: Step, then: Callable[[], None]) -> None:

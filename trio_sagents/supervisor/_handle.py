@@ -170,7 +170,7 @@ class AgentHandle:
         """Return a picture of the agent. Cancellation: either it returns, or nothing was done; it changes nothing."""
         agent = await self._ask("view")
         await trio.lowlevel.cancel_shielded_checkpoint()
-        return agent.info()
+        return agent.info(with_middleware=True)
 
     async def state(self) -> State:
         """Return the last committed state, immutable. Cancellation: either it returns, or nothing was done; it changes nothing."""

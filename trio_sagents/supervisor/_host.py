@@ -1,16 +1,18 @@
 """The middleware host: what the middleware of a live agent may ask for, inside and outside of its turns."""
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 import trio
 
-from trio_sagents.agent import AsyncFunction, Pipeline
+from trio_sagents.agent import AsyncFunction, Pipeline, id_of
 from trio_sagents.conversation.state import Step
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event, TodosUpdated
-from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.json import JSON, Opaque, plain_json
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle
 from trio_sagents.data.scopes import Scope
@@ -22,6 +24,8 @@ from trio_sagents.supervisor._journal import Journal
 from trio_sagents.supervisor._lifetime import Lifetime
 from trio_sagents.supervisor._registry import Entry
 from trio_sagents.supervisor._services import Services
+
+log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
@@ -125,6 +129,18 @@ class HookCaller:
         """
         self.lifetime.touch()
         await self.call(self.pipeline.notify, self.host, middleware_id, message)
+
+    def summaries(self) -> Mapping[str, JSON]:
+        """Return what each middleware tells of its settings, by its id; what fails, or is not JSON, is logged and left out."""
+        found: dict[str, JSON] = {}
+        for middleware in self.pipeline.having("debug_summary"):
+            try:
+                summary: JSON = plain_json(middleware.debug_summary(), "debug_summary")
+            except Exception:  # the boundary to the host's middleware: a picture of the agent must not fail for it
+                log.exception("middleware %r failed in debug_summary, in conversation %r", id_of(middleware), self.host.conversation_id)
+            else:
+                found[id_of(middleware)] = summary
+        return found
 
     async def call(self, function: AsyncFunction, *args: Opaque) -> Opaque:
         """Call a hook in a task of the agent, for a caller who is not.

@@ -5,13 +5,16 @@ will be answered.
 """
 
 import contextvars
+import logging
 from collections.abc import Sequence
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 import attrs
 import trio
 
 from trio_sagents._trio.hosts import await_host
+from trio_sagents._trio.tree import is_within
+from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
     OnItsWay,
@@ -31,14 +34,17 @@ from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.messages import Message, UserMessage
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
+from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import PersistenceError
-from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._blueprint import Blueprint
 from trio_sagents.supervisor._receipts import Accepted, PendingOutcome, Receipt, Receipts
 from trio_sagents.supervisor._registry import Entry
+from trio_sagents.supervisor._services import Services
 from trio_sagents.supervisor._status_board import StatusBoard
+
+log: Final = logging.getLogger("trio_sagents")
 
 
 class RunningTurn(Protocol):
@@ -101,13 +107,11 @@ class Inbox:
     """The way into one agent's queue."""
 
     entry: Entry
+    services: Services
     blueprint: Blueprint
-    access: Access
     board: StatusBoard
     turns: Turns
     receipts: Receipts
-    context: contextvars.Context
-    """Of the `open_sessions` block: for messages that an earlier agent left."""
     reserved: dict[str, Reservation] = attrs.field(factory=dict)
     """By message id. While there is a reservation, the agent does not leave by itself."""
 
@@ -141,17 +145,17 @@ class Inbox:
         reservation = self._reserve(message_id, posted.digest)
         try:
             seen, shown = await self._preprocess(posted, actor)
-            await self._wait_for_interrupt(posted.overlap)
+            may_decide = await self._may_decide(posted.overlap, actor)
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
             message = queued_message(message_id, seen, posted.digest)
             journal.check_room(message)
-            step = self._step(message, shown, actor)
+            step = self._step(message, shown, actor, may_decide=may_decide)
         except BaseException:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)
             raise
-        accepted = Accepted(actor, posted.overlap, contextvars.copy_context())
+        accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), self._is_unattended(), may_decide)
         write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
@@ -199,8 +203,23 @@ class Inbox:
                 raise refused.error
         return pair[0], pair[1]
 
+    async def _may_decide(self, overlap: Overlap, actor: Scope) -> bool:
+        """Wait until it is known whether the message comes instead of a decision; return whether its sender may decide.
+
+        Whoever may post and not decide does not get past a halt or an approval: their message waits behind it.
+        """
+        journal = self.board.journal
+        asked: bool | None = None
+        while True:
+            await self._wait_for_interrupt(overlap)
+            # No checkpoint from this look to the submission, once it is known.
+            if self.services.access.is_synchronous or asked is not None:
+                return asked is not False
+            if overlap != "interrupt" and journal.state.waiting is None:
+                return False
+            asked = await self.services.access.allows(actor, self.entry.conversation_id, "decide")
+
     async def _wait_for_interrupt(self, overlap: Overlap) -> None:
-        """Wait until it is known whether the message comes instead of a decision."""
         journal = self.board.journal
         while True:
             waits, turn = journal.pending_wait, self.turns.turn
@@ -212,12 +231,16 @@ class Inbox:
             else:
                 return
 
-    def _step(self, message: Message, shown: UserMessage, actor: Scope) -> Step:
+    def _is_unattended(self) -> bool:
+        """Return whether the caller is a task of an agent: its tool, or its middleware."""
+        return is_within(self.services.nursery)
+
+    def _step(self, message: Message, shown: UserMessage, actor: Scope, *, may_decide: bool) -> Step:
         journal = self.board.journal
         waits = journal.pending_wait
-        if journal.state.waiting is None or (waits is not None and waits.by == "message"):
+        if not may_decide or journal.state.waiting is None or (waits is not None and waits.by == "message"):
             return accept(journal.moment(), message, shown, actor)
-        return supersede(journal.moment(), message, shown, actor, self.access.actor_of(actor))
+        return supersede(journal.moment(), message, shown, actor, self.services.access.actor_of(actor))
 
     def _stored(self, message: Message, accepted: Accepted, reservation: Reservation, error: PersistenceError | None) -> None:
         """Runs in the continuation: the message is durable, or it is not."""
@@ -229,12 +252,45 @@ class Inbox:
         else:
             self.receipts.accepted[message.message_id] = accepted
             board.lifetime.touch()
-            board.is_released = True
+            board.is_released = board.is_released or not (accepted.is_unattended and board.status is Status.PAUSED)
             if board.status is Status.INTERRUPTED and board.journal.state.waiting is None:
+                self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)
             if accepted.overlap == "interrupt" and self.turns.turn is not None:
                 self.turns.turn.cancel(CancelCause.SUPERSEDED)
         self._release(message.message_id, reservation)
+
+    def supersede_waiting(self) -> None:
+        """Close what waits, if a message in the queue was to interrupt the turn, and came too late to cut it.
+
+        Race: the message was accepted while the last step of the turn, or its interrupt, was on the way to the store. The agent's task
+        calls this when it looks (p15; test_interrupting_post_while_an_interrupt_is_stored).
+        """
+        journal = self.board.journal
+        if journal.state.waiting is None or journal.pending_wait is not None or self.entry.is_leaving:
+            return
+        for message_id in journal.state.queue:
+            accepted = self.receipts.accepted.get(message_id)
+            if accepted is not None and accepted.overlap == "interrupt" and accepted.may_decide:
+                by = self._actor_of(accepted.actor)
+                step = close_waiting(journal.moment(), "superseded", CancelCause.SUPERSEDED, by)
+                journal.submit(attrs.evolve(step, actor=accepted.actor), self._superseded)
+                return
+
+    def _actor_of(self, actor: Scope) -> Owner:
+        try:
+            return self.services.access.actor_of(actor)
+        except Exception:  # the boundary to the host's authorizer: nobody waits for this, and the agent must not crash
+            log.exception("actor_of failed in conversation %r; the record names nobody", self.entry.conversation_id)
+            return None
+
+    def _superseded(self, error: PersistenceError | None) -> None:
+        board = self.board
+        if error is None and not board.journal.is_closed:
+            board.lifetime.touch()
+            board.is_released = True
+            self.services.origins.pop(self.entry.conversation_id, None)
+            board.tell(Happening.LET_GO)
 
     # ── what became of a message
 
@@ -247,7 +303,7 @@ class Inbox:
             return self.receipts.accepted[turn.message_ids[0]].pending
         if message_id in state.queue or (turn is not None and message_id in turn.message_ids):
             # Left by an earlier agent: this one will answer it.
-            accepted = Accepted(self.blueprint.scope, "queue", self.context.copy())
+            accepted = Accepted(self.blueprint.scope, "queue", self.services.registry.context.copy())
             self.receipts.accepted[message_id] = accepted
             return accepted.pending
         told = self.receipts.outcome_of(message_id)

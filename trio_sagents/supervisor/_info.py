@@ -1,10 +1,12 @@
 """A picture of a running agent."""
 
 import datetime
+from collections.abc import Mapping
 
 import attrs
 
 from trio_sagents.data.interrupts import Interrupt
+from trio_sagents.data.json import JSON
 from trio_sagents.data.status import Status
 
 
@@ -23,3 +25,5 @@ class AgentInfo:
     interrupt: Interrupt | None
     started_at: datetime.datetime
     last_activity_at: datetime.datetime
+    middleware: Mapping[str, JSON] = attrs.field(factory=dict)
+    """By middleware id, in order: its settings, as its `debug_summary` tells them. Empty in lists of agents."""

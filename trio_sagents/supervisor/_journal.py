@@ -16,15 +16,15 @@ from typing import Literal
 import attrs
 
 from trio_sagents.broadcast import Feed, Subscription
-from trio_sagents.conversation.codec import encode_waiting
+from trio_sagents.conversation.decisions import waiting_size
 from trio_sagents.conversation.ids import Ids
-from trio_sagents.conversation.limits import Limits, message_bytes, size_of
+from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event, Snapshot
+from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
 from trio_sagents.data.messages import Message
-from trio_sagents.data.records import Commit, Owner, Saved
+from trio_sagents.data.records import Commit, DisplayMessage, Owner, Saved
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import Conflict, PersistenceError
 from trio_sagents.storage import CommitQueue, PendingCommit
@@ -106,12 +106,13 @@ class Journal:
             await self.bell.wait()
 
     def check_room(self, message: Message) -> None:
-        """Raise LimitExceeded if the state would grow over `max_state_bytes`."""
-        self.limits.check(self.state.size + self._pending.size + message_bytes((message,)))
+        """Raise LimitExceeded if the state would grow over `max_state_bytes`, with the room that is reserved for decisions."""
+        reserved = 0 if self.state.waiting is None else waiting_size(self.state, self.state.waiting)
+        self.limits.check(self.state.size + self._pending.size + reserved + message_bytes((message,)))
 
     def check_waiting_room(self, waiting: Waiting) -> None:
-        """Raise LimitExceeded if what waits would make the state larger than can be loaded again."""
-        self.limits.check(self.state.size + self._pending.size + size_of(encode_waiting(waiting)))
+        """Raise LimitExceeded if what waits, and its decisions, would make the state larger than can be loaded again."""
+        self.limits.check(self.state.size + self._pending.size + waiting_size(self.state, waiting))
 
     # ── writing
 
@@ -169,9 +170,12 @@ class Journal:
             taken=step.taken,
             message_ids={message.message_id: message.digest or "" for message in step.queued},
             state=encoded.state,
-            rows=transformed(step.rows, self.transforms) if self.transforms else step.rows,
+            rows=self._transformed(step.rows) if self.transforms else step.rows,
             tool_updates=step.tool_updates,
         )
+
+    def _transformed(self, rows: Sequence[DisplayMessage]) -> Sequence[DisplayMessage]:
+        return transformed(rows, self.transforms, self.identity.conversation_id)
 
     def give_up(self) -> None:
         """The agent ends, and the store has not answered: whoever waits for a step learns that nobody knows its outcome."""
@@ -215,10 +219,10 @@ class Journal:
             )
         return feed
 
-    def enrol(self, subscription: Subscription) -> None:
-        """Let a subscription follow the agent, if it is live."""
+    def enrol(self, subscription: Subscription, told: Sequence[Envelope] = ()) -> None:
+        """Let a subscription follow the agent, if it is live; `told` is what its reader gets before the snapshot."""
         if self._picture is not None:
-            subscription.enrol(self.feed(subscription.channel))
+            subscription.enrol(self.feed(subscription.channel), told)
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Tell the subscribers; free of cost for a channel that nobody listens to."""
@@ -247,7 +251,7 @@ class Journal:
         if saved is not None:
             shown = saved.new, saved.changed
             if saved.by_host and self.transforms:  # the rows of our own stores were transformed before they were stored
-                shown = transformed(saved.new, self.transforms), transformed(saved.changed, self.transforms)
+                shown = self._transformed(saved.new), self._transformed(saved.changed)
             for row in shown[0]:
                 self.publish(DisplayMessageSaved(row))
             for row in shown[1]:

@@ -10,7 +10,7 @@ from trio_sagents.agent._progress import OpenCall
 from trio_sagents.conversation import turn_steps
 from trio_sagents.conversation.expiry import expiry_of
 from trio_sagents.conversation.history import open_calls
-from trio_sagents.conversation.outcomes import usage_of, with_usage
+from trio_sagents.conversation.outcomes import Totals, totals_of
 from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
@@ -19,6 +19,7 @@ from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall,
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import PersistenceError
@@ -74,17 +75,16 @@ class LiveTurn(Host):
         for call in open_calls(messages):
             record = records.get(call.call_id)
             self.progress.open_calls[call.call_id] = OpenCall(call, "pending" if record is None else "interrupted", record=record)
-        for message in reversed(messages):
-            if message.turn_id != self.turn_id:
-                break
-            if message.role == "assistant":
-                self.progress.rounds += 1
-                self.progress.calls += len(message.calls)
-                self.progress.usage += usage_of(message)
-        if used != Usage():  # else the interrupt was stored by a version that did not keep it
-            self.progress.usage = used
+        # The usage is zero if the interrupt was stored by a version that did not keep it.
+        totals = totals_of(messages, self.turn_id, used if used != Usage() else None)
+        self.progress.rounds, self.progress.calls, self.progress.usage = totals.rounds, totals.calls, totals.usage
 
     # ── what the agent layer asks for
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of the call that brought the turn's first message: its tools act as whoever asked, whoever started the agent."""
+        return self.record.actor
 
     @property
     def turn_id(self) -> str:
@@ -216,7 +216,9 @@ class LiveTurn(Host):
         """Return how the turn ends if these calls wait for people."""
         interrupt_id = self.new_id()
         calls = [attrs.evolve(request, interrupt_id=interrupt_id) for opened in waiting for request in opened.requests]
-        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expiry_of(calls, wall_clock())))
+        now = wall_clock()
+        expires_at = expiry_of(calls, now)
+        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expires_at, since=now))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
         """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""
@@ -229,13 +231,19 @@ class LiveTurn(Host):
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
         """Keep the last answer. From this call on the turn is completed, whatever else comes."""
-        kept = with_usage(message, usage)
+        kept = turn_steps.last_answer(message, usage, self._totals)
         self.journal.check_room(kept)
         self._drafts.stop()
         self.progress.draft = None
         outcome = self.outcome = Completed(kept, self.progress.usage, value)
-        await self.submit(turn_steps.complete(self.journal.moment(), message, usage, self.record), ends=True).wait()
+        step = turn_steps.complete(self.journal.moment(), message, usage, self._totals, self.record)
+        await self.submit(step, ends=True).wait()
         return outcome
+
+    @property
+    def _totals(self) -> Totals:
+        """What the turn did so far."""
+        return Totals(self.progress.rounds, self.progress.calls, self.progress.usage)
 
     def close(self, outcome: TurnOutcome) -> None:
         """Submit what closes the turn as it is now; `outcome` is a cancellation or a failure."""
@@ -247,7 +255,7 @@ class LiveTurn(Host):
             [(opened.call, opened.known) for opened in calls if opened.result is None],
             self._asking,
             None if draft is None else draft.message("cancelled"),
-            self.progress.usage,
+            self._totals,
         )
         self.submit(turn_steps.cut(self.journal.moment(), outcome, cut_turn, self.record), ends=True)
         self.progress.open_calls = {}

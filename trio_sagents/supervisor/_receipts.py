@@ -69,6 +69,10 @@ class Accepted:
     overlap: Overlap
     context: contextvars.Context
     """Of the call that brought it."""
+    is_unattended: bool = False
+    """Whether no person posted the message, but a tool or a middleware."""
+    may_decide: bool = False
+    """Whether whoever posted the message may also decide: then the message may come instead of a decision."""
     pending: PendingOutcome = attrs.field(factory=PendingOutcome)
 
 

@@ -102,8 +102,8 @@ class RunningAgent(Protocol):
         """Renew the idle clock."""
         ...
 
-    def info(self) -> AgentInfo:
-        """Return a picture of the agent."""
+    def info(self, *, with_middleware: bool = False) -> AgentInfo:
+        """Return a picture of the agent; with the settings of its middleware, if they are asked for."""
         ...
 
     def state(self) -> State:

@@ -6,12 +6,21 @@ The task itself is in `trio_sagents.sessions`, for it starts the agent before it
 import logging
 from typing import Final
 
+from trio_sagents._trio.failures import log_failure
 from trio_sagents.data.status import ShutdownReason
-from trio_sagents.exceptions import AgentStopped
+from trio_sagents.exceptions import AgentStopped, ConversationNotFound, RunsElsewhere
 from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase
 from trio_sagents.supervisor._services import Services
 
-log: Final = logging.getLogger("trio_sagents")
+EXPECTED: Final = (AgentStopped, ConversationNotFound, RunsElsewhere)
+"""Ends of a start that are no failure."""
+
+
+def _log_failed_start(entry: Entry, failure: Failure) -> None:
+    """Log why an agent did not start; each caller that waited is given its own `StartFailed`."""
+    if not isinstance(failure.error, EXPECTED):
+        message = "the agent of conversation %r could not start; it failed at stage %r"
+        log_failure(logging.ERROR, failure.error, message, entry.conversation_id, failure.stage)
 
 
 async def release_agent(services: Services, entry: Entry, live: OwnedAgent | None, crash: BaseException | None) -> None:
@@ -30,10 +39,11 @@ async def release_agent(services: Services, entry: Entry, live: OwnedAgent | Non
     if live is None:
         if entry.failure is None:
             entry.failure = Failure(entry.stage, crash if crash is not None else AgentStopped(entry.conversation_id))
+        _log_failed_start(entry, entry.failure)
     else:
         if crash is not None:
             entry.failure = Failure(entry.stage, crash)  # for whoever waits for the boot still
-            log.error("the agent of conversation %r crashed", entry.conversation_id, exc_info=crash)
+            log_failure(logging.ERROR, crash, "the agent of conversation %r crashed", entry.conversation_id)
         await live.wait_settled()
     if services.leases is not None:
         await services.leases.release(entry)  # its writes have ended: another process may load

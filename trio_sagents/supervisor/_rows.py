@@ -17,7 +17,9 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 
 
-def transformed(rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, RowTransform]]) -> Sequence[DisplayMessage]:
+def transformed(
+    rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, RowTransform]], conversation_id: str = ""
+) -> Sequence[DisplayMessage]:
     """Return the rows as middleware wants them shown. If a transform fails, its row is hidden: what it was to hide is not shown."""
     kept: list[DisplayMessage] = []
     for row in rows:
@@ -30,7 +32,8 @@ def transformed(rows: Sequence[DisplayMessage], transforms: Sequence[tuple[str, 
                 if shown is not None:
                     check_row(shown, row.row_id)
             except Exception:  # a row is made in the middle of a commit, which it must not undo
-                log.exception("middleware %r failed in transform_row; the row %r of the transcript is hidden", middleware_id, row.row_id)
+                message = "the middleware %r failed in transform_row, in conversation %r; the row %r of the transcript is hidden"
+                log.exception(message, middleware_id, conversation_id, row.row_id)
                 shown = attrs.evolve(row, content_type="notification", content={"text": "(this cannot be shown)"})
         if shown is not None:
             kept.append(shown)
@@ -46,6 +49,8 @@ def check_row(shown: object, row_id: str) -> None:
     if not isinstance(shown.content, Mapping):
         raise TypeError(f"the content of a row must be a JSON object, not {type(shown.content).__name__}")
     plain_json(shown.content, "content")
+    if shown.turn_id is not None:
+        check_text(shown.turn_id, "turn_id")
     for name, text in (("content_type", shown.content_type), ("message_id", shown.message_id)):
         if not isinstance(text, str) or not check_text(text, name):
             raise ValueError(f"the {name} of a row must be a text that is not empty, not {text!r}")

@@ -1,18 +1,37 @@
 """What all agents of one `open_sessions` block share."""
 
+import contextvars
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 import trio
 
 from trio_sagents._trio.timers import Timers
+from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
+from trio_sagents.data.scopes import Scope
 from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._admission import ViewerAdmission
 from trio_sagents.supervisor._leases import LeaseKeeper
 from trio_sagents.supervisor._registry import Registry
+
+MAX_ORIGINS: Final = 10_000
+
+
+@attrs.frozen
+class Origin:
+    """Who began a turn that waits for people: it continues as theirs, whoever decides, and whichever call woke the agent."""
+
+    turn_id: str
+    scope: Scope = attrs.field(repr=False)
+    """The agent's scope, in that turn."""
+    actor: Scope = attrs.field(repr=False)
+    """The scope of the call that brought the turn's first message."""
+    context: contextvars.Context = attrs.field(repr=False)
+    """The context variables of that call."""
 
 
 @attrs.define(eq=False)
@@ -30,8 +49,12 @@ class Services:
     viewer_admission: ViewerAdmission
     leases: LeaseKeeper | None = None
     """None where no other process is heeded."""
+    watch: LoopWatch | None = None
+    """Names what blocks the event loop; None if nobody watches."""
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)
     # Invariant: every open subscription, by conversation, in the order of subscribing, whether an agent is up or not.
+    origins: dict[str, Origin] = attrs.field(factory=dict)
+    """By conversation: who began the turn that waits there, also while its agent sleeps; at most `MAX_ORIGINS`, the oldest first."""
     _token: str = attrs.field(factory=new_token)
     _boots: int = 0
 
@@ -45,6 +68,23 @@ class Services:
         if self.agent_id_fun is default_agent_id:
             return default_agent_id(conversation_id)
         return check_id("the result of agent_id_fun", self.agent_id_fun(conversation_id))
+
+    def remember_origin(self, conversation_id: str, origin: Origin) -> None:
+        """A turn begins to wait for people."""
+        self.origins.pop(conversation_id, None)
+        self.origins[conversation_id] = origin
+        if len(self.origins) > MAX_ORIGINS:
+            del self.origins[next(iter(self.origins))]
+
+    def scope_for_start(self, conversation_id: str, scope: Scope) -> Scope:
+        """Return the scope with which an agent starts: the caller's; or that of the turn that waits, if the caller has the same owner.
+
+        So an approved call runs as the one who asked for it, whoever wakes the agent.
+        """
+        origin = self.origins.get(conversation_id)
+        if origin is None or not self.access.owns(scope, self.access.owner_of(origin.scope)):
+            return scope
+        return origin.scope
 
     def keep(self, subscription: Subscription) -> None:
         """Remember a subscription."""

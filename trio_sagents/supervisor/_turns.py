@@ -7,29 +7,34 @@ is shown when it comes.
 """
 
 import contextvars
+import logging
 import math
+from typing import Final
 
 import attrs
 import trio
 
+from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, must_exit, split
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, Pipeline, run_turn
 from trio_sagents.conversation.status import Happening, happening_of
 from trio_sagents.conversation.turn_steps import TurnRecord
-from trio_sagents.data.errors import public_text
+from trio_sagents.data.errors import public_text, source_of
 from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
-from trio_sagents.data.outcomes import Cancelled, Failed, TurnOutcome, Usage
+from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.status import HELD, CancelCause
-from trio_sagents.exceptions import PersistenceError
+from trio_sagents.exceptions import MiddlewareError, PersistenceError
 from trio_sagents.supervisor._host import Host
 from trio_sagents.supervisor._live_turn import LiveTurn
 from trio_sagents.supervisor._receipts import Accepted, Receipts
+from trio_sagents.supervisor._services import Origin
 from trio_sagents.supervisor._status_board import StatusBoard
 
-THREADS = 40
+log: Final = logging.getLogger("trio_sagents")
+THREADS: Final = 40
 """Threads that one agent may have at once."""
 
 
@@ -43,6 +48,8 @@ class Turn:
 
     work: LiveTurn
     pipeline: Pipeline
+    context: contextvars.Context
+    """The context variables with which the turn runs."""
     cancel_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Around the turn alone: the agent survives it."""
     cause: CancelCause | None = None
@@ -89,6 +96,7 @@ class Turn:
                 error, onward = split(exc)
                 if error is not None and all(isinstance(leaf, EXPECTED) for leaf in leaves(error)):
                     error = leaves(error)[0]  # of several tools that could not be kept, the first tells enough
+            self._log(error, onward)
             await self._settle(error, onward)
             if onward is not None:
                 raise onward
@@ -96,6 +104,14 @@ class Turn:
                 raise error
         finally:
             del error, onward  # they hold this frame, which holds them
+
+    def _log(self, error: BaseException | None, onward: BaseException | None) -> None:
+        """Log what ended the turn, unless it was logged where it was raised, or crashes the agent, which is logged there."""
+        where = (self.turn_id, self.work.conversation_id)
+        if isinstance(error, MiddlewareError):
+            log_failure(logging.ERROR, error, "a middleware failed in turn %r of conversation %r", *where)
+        elif error is not None and onward is not None:
+            log_failure(logging.ERROR, error, "turn %r of conversation %r raised while it was cancelled", *where)
 
     def cancel(self, cause: CancelCause) -> None:
         """Cut the turn; the agent survives. The first cause wins."""
@@ -160,6 +176,7 @@ class Turn:
                 f"the store did not answer within settle_timeout while a turn of conversation {conversation_id!r} was settled; what the "
                 "turn said last may be stored, or not"
             )
+            error.source = f"store {self.work.services.commits.store.name}"
             self.work.on_end(error)
 
 
@@ -177,6 +194,10 @@ class Turns:
     """Whether the last turn was cut."""
     has_last_turn: bool = False
     """Whether one more turn may begin before the agent leaves: for what was accepted before it was asked to leave, with grace."""
+    unattended: int = 0
+    """How many turns have followed each other that no person started."""
+    patience: float = math.inf
+    """Until when the store was waited for at the end of a turn that was given up; `math.inf` once it has answered."""
     _untold: Happening | None = None
     """How the last turn ended, if a follow-up turn begins at once: viewers see no other status between the two."""
     _threads: trio.CapacityLimiter | None = None
@@ -200,28 +221,55 @@ class Turns:
     def begin(self) -> None:
         """Begin a turn with what is queued."""
         journal = self.host.journal
+        if not self._may_attend():
+            self._untold = None
+            self.board.tell(Happening.PAUSED)
+            return
         first = next(iter(journal.state.queue))
         accepted = self.receipts.accepted.get(first)
         actor = self.host.scope if accepted is None else accepted.actor
         context = self.host.services.registry.context if accepted is None else accepted.context
-        turn = self._new(TurnRecord(journal.ids.new(), actor))
+        turn = self._new(TurnRecord(journal.ids.new(), actor), context)
         self.board.is_released = False
-        self._start(turn, context)
+        self._start(turn)
+
+    def _may_attend(self) -> bool:
+        """Count a turn that no person started; return False if there were too many of them."""
+        queue = self.host.journal.state.queue
+        accepted = [self.receipts.accepted.get(message_id) for message_id in queue]
+        if any(each is None or not each.is_unattended for each in accepted):
+            self.unattended = 0
+            return True
+        if self.unattended >= self.host.blueprint.policy.max_unattended_turns:
+            log.warning(
+                "conversation %r waits for a person: %d turns in a row were started by tools or middleware (max_unattended_turns)",
+                self.host.conversation_id,
+                self.unattended,
+            )
+            return False
+        self.unattended += 1
+        return True
 
     def carry_on(self, interrupt: Interrupt, suspended: JSON, used: Usage, accepted: Accepted) -> None:
         """An interrupt is decided, and that is on record: its turn continues; or it is over, if the agent leaves without grace."""
         self.receipts.accepted[interrupt.interrupt_id] = accepted
         self.board.lifetime.touch()
-        turn = self._new(TurnRecord(interrupt.turn_id, accepted.actor))
+        # It continues as the turn of whoever began it. Whoever decided is on record, and nothing runs in their name. After a restart
+        # nobody knows who that was: then the turn is the agent's own.
+        origin = self.host.services.origins.get(self.host.conversation_id)
+        actor, context = self.host.scope, self.host.services.registry.context
+        if origin is not None and origin.turn_id == interrupt.turn_id:
+            actor, context = origin.actor, origin.context
+        turn = self._new(TurnRecord(interrupt.turn_id, actor), context)
         turn.work.message_ids.append(interrupt.interrupt_id)
         turn.work.open_again(suspended, used)
         may_begin = self.has_last_turn or not self.host.entry.is_leaving
         self.has_last_turn = False
-        if not (may_begin and self._start(turn, accepted.context)):
+        if not (may_begin and self._start(turn)):
             self.turn = turn
             turn.close()
 
-    def _new(self, record: TurnRecord) -> Turn:
+    def _new(self, record: TurnRecord, context: contextvars.Context) -> Turn:
         host = self.host
         work = LiveTurn(
             host.entry,
@@ -234,13 +282,13 @@ class Turns:
             limiter=self.threads,
             on_end=lambda error: self._ended(turn, error),
         )
-        turn = Turn(work, self.pipeline)
+        turn = Turn(work, self.pipeline, context)
         return turn
 
-    def _start(self, turn: Turn, context: contextvars.Context) -> bool:
+    def _start(self, turn: Turn) -> bool:
         """Start a turn; False if the nursery is closed: the agent was cancelled, and waits for its last write alone."""
         try:
-            context.run(self.host.nursery.start_soon, turn.run)
+            turn.context.run(self.host.nursery.start_soon, turn.run)
         except RuntimeError:
             return False
         # No checkpoint until the status is told: the task has not begun.
@@ -263,7 +311,9 @@ class Turns:
         turn.told = outcome
         turn.ended.set()
         turn.stop_watching()
-        if work.last_write is None or work.last_write.has_ended or unsaved is None:
+        if work.last_write is not None and not work.last_write.has_ended and unsaved is not None:
+            self.patience = turn.settle_deadline
+        else:
             work.on_end = _nothing  # it holds the turn, which holds the work
         self.pipeline.turn_ended(outcome, work, turn.turn_id)
         self.turn = None
@@ -275,8 +325,14 @@ class Turns:
 
     def _tell_end(self, turn: Turn, outcome: TurnOutcome, unsaved: PersistenceError | None) -> None:
         host, journal = self.host, self.host.journal
+        if isinstance(outcome, Interrupted):
+            origin = Origin(turn.turn_id, host.scope, turn.work.record.actor, turn.context)
+            host.services.remember_origin(host.conversation_id, origin)
+        else:
+            host.services.origins.pop(host.conversation_id, None)
         if isinstance(outcome, Failed):
-            host.publish(ChainError(outcome.error, unsaved=unsaved is not None, turn_id=turn.turn_id))
+            source = source_of(outcome.error) or turn.work.progress.culprit
+            host.publish(ChainError(outcome.error, unsaved=unsaved is not None, turn_id=turn.turn_id, source=source))
         if unsaved is not None:
             journal.publish_snapshot()
         host.publish(TurnEnded(turn.turn_id, outcome))
@@ -291,6 +347,7 @@ class Turns:
     def _stored_late(self, turn: Turn, unsaved: PersistenceError | None) -> None:
         """The end of a turn that was given up is on record after all: show what there is, unless something else runs by now."""
         turn.work.on_end = _nothing
+        self.patience = math.inf
         if unsaved is None and self.turn is None and turn.work.outcome is not None:
             self.board.tell(happening_of(turn.work.outcome), turn.turn_id)
 

@@ -1,4 +1,4 @@
-"""For tests of your own agents: a scripted model, a simulator, sweeps, faults, crashes, and what must hold after each.
+"""For tests of your own agents: a scripted model, a simulator, sweeps, faults, crashes, and the invariants that must hold.
 
 simulate, simulate_many            a Trio program on seeded, adversarial schedules, in virtual time
 sweep_cancels, _faults, _crashes   the same program once for each place where something can go wrong
@@ -6,7 +6,9 @@ ScriptedModel, FaultyModel, ...    stand-ins for what an agent depends on
 EventSpy                           what a viewer saw, checked
 invariants                         what must hold after any run
 conformance_store, _lease          the tests that every store, and every `Leases`, must pass (need pytest)
+providers                          servers that speak the protocols of providers, each in its dialect
 machines                           Hypothesis state machines over Trio (needs hypothesis)
+mcp_server                         an MCP server with the quirks of real ones, as a child process (needs mcp)
 """
 
 from trio_sagents.testing._crash import CrashStore

@@ -1,6 +1,6 @@
 """The manners of real servers: how each one streams, thinks, calls tools, counts and fails, and which requests it refuses.
 
-A speaker is written from what its server is known to send. What two servers do alike stands once, in the class that both have.
+A speaker is written from what its server is known to send. What two servers do alike is in a class that both inherit.
 """
 
 import itertools

@@ -27,7 +27,7 @@ def test_a_conversation_at_pipes(chat: Chat) -> None:
 
 
 def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
-    """By number and by id; the tail of the history is shown; without a name the last one is opened."""
+    """A conversation is opened by number or by id, with the end of its history. Without a name the last conversation is opened."""
     chat.run("--conversation", "one", said="what is 1+1?\n")
     chat.run("--conversation", "two", said="what is 2+2?\n")
     done = chat.run(said="/list\n/open 2\n/open two\n/open three\n/open\n/list\n/quit\nnot read\n")
@@ -40,13 +40,13 @@ def test_conversations_are_listed_and_reopened(chat: Chat) -> None:
         '  · calculate(expression="1+1") completed\n  · calculate completed: 2\n(offline) 1+1 = 2\n' in done.stdout
     )
     assert "no conversation 'three'" in done.stdout
-    assert "Which one?" in done.stdout
+    assert "Which conversation?" in done.stdout
     assert "--conversation two" in done.stdout
     assert "not read" not in done.stdout
 
 
 def test_new_begins_a_conversation(chat: Chat) -> None:
-    """/new and --new leave the old one as it is."""
+    """/new and --new leave the old conversation unchanged."""
     done = chat.run(
         "--conversation", "old", said="remember that my cat is Tom\n/new\nwhat do you remember?\n/open old\nwhat do you remember?\n"
     )
@@ -60,13 +60,13 @@ def test_commands_that_are_none_are_told(chat: Chat) -> None:
     """A line that begins with a space is said, whatever it looks like."""
     done = chat.run(said="/what\n/help\n /quit\n")
 
-    assert "/what is no command" in done.stdout
+    assert "/what is not a command" in done.stdout
     assert "/open N or ID" in done.stdout
     assert "I have no rule for “/quit”" in done.stdout
 
 
 def test_a_broken_conversation_does_not_take_the_others_along(chat: Chat) -> None:
-    """It is named, and another one can be opened."""
+    """A broken conversation is named, and another one can be opened."""
     chat.run("--conversation", "good", said="what is 1+1?\n")
     chat.run("--conversation", "bad", said="what is 2+2?\n")
     _damage(chat.folder / "chat.db", "bad")
@@ -86,7 +86,7 @@ def _damage(path: Path, conversation_id: str) -> None:
 
 
 def test_a_reader_that_goes_away_ends_the_chat_quietly(chat: Chat) -> None:
-    """A broken pipe is no traceback."""
+    """A broken pipe gives no traceback."""
     with subprocess.Popen(
         [*RUN], cwd=chat.folder, env=chat.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

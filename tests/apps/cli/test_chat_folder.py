@@ -1,4 +1,4 @@
-"""The working folder: what an agent sees of it, and what it cannot touch."""
+"""The working folder: which files an agent sees, and which it cannot touch."""
 
 import math
 import os
@@ -53,7 +53,7 @@ async def test_files_are_listed_and_read(folder: Path) -> None:
     "path", ["/.env", "/.bashrc", "/docs/.x/y", "/docs/chat.db", "/docs/chat.db-wal", "/docs/chat.db-journal", "/up/x", "/link"]
 )
 async def test_what_is_not_for_agents_is_not_written(folder: Path, path: str) -> None:
-    """Nor made, where it is not there yet; nor is anything moved there."""
+    """A protected file is neither written nor made, and nothing is moved to its place."""
     async with opened(folder) as area:
         for change in (area.create(path, "x"), area.write(path, "x"), area.move("/README.md", path)):
             with pytest.raises(FileError):
@@ -113,7 +113,7 @@ async def test_a_huge_folder_is_known_in_part(folder: Path, monkeypatch: pytest.
 
 
 async def test_a_folder_with_more_than_an_agent_may_fill_takes_files(folder: Path) -> None:
-    """What is there already takes no room."""
+    """Files that are there already take no room."""
     with (folder / "film.bin").open("wb") as file:
         file.truncate(10**9)
     async with opened(folder) as area:

@@ -26,7 +26,7 @@ from trio_sagents import (
     SingleFactoryRouter,
 )
 from trio_sagents.cli._chat import Chat
-from trio_sagents.cli._keyboard import PROMPT, Line, Read, Signal
+from trio_sagents.cli._lines import PROMPT, Line, Read, Signal
 from trio_sagents.cli._models import Choice
 from trio_sagents.cli._screen import Screen
 from trio_sagents.cli._setup import Setup
@@ -39,7 +39,7 @@ STORY = MARK + " ".join(story_sentences(60))
 
 
 class Page(Screen):
-    """Keeps what is shown; may be slow."""
+    """Keeps what is shown, and may be slow."""
 
     def __init__(self, delay: float = 0.0) -> None:
         self.can_redraw = False
@@ -209,7 +209,7 @@ async def test_a_failed_turn_is_told_and_the_chat_goes_on(autojump_clock: MockCl
 
 
 async def test_a_queue_left_by_a_crash_is_answered_before_the_first_prompt(autojump_clock: MockClock) -> None:
-    """The message is shown with its answer; Ctrl-C would cancel that one, too."""
+    """The message is shown with its answer. Ctrl-C would cancel that answer as well."""
     page = Page()
     setup = set_up(OfflineModel(chunk_interval=5))
 
@@ -244,7 +244,7 @@ ASKING = Approvals({"pay": True})
 
 
 async def test_each_call_is_recorded_before_the_next_is_asked_about(autojump_clock: MockClock) -> None:
-    """So a person who leaves in the middle is asked about the rest alone; a mixture of calls and questions is one batch."""
+    """A person who leaves in the middle is asked only about the rest. A mixture of calls and questions is one batch."""
     question = Call("ask_user", question="Which?", kind="multi", options=["a", "b", "c"])
     model = ScriptedModel([[Call("pay", amount=1), question, Call("pay", amount=2)], "Done."])
     setup = set_up(model, [pay], [ASKING, AskUser()])
@@ -277,7 +277,7 @@ async def test_arguments_that_do_not_fit_the_tool_are_asked_for_again(autojump_c
 
 
 async def test_a_halt_ends_what_waits_beside_it(autojump_clock: MockClock) -> None:
-    """It is acknowledged; the other call is not run, and that is said before."""
+    """The halt is acknowledged. The other call does not run, and the person is told so beforehand."""
     page = Page()
     model = ScriptedModel([[Call("pay", amount=1), Call("stop_all")], "On we go."])
     keyboard = Script(Line("go"), Signal.INTERRUPTED, Line("/decide"), Line(""), Line("go on"))
@@ -348,7 +348,7 @@ async def test_ctrl_c_cancels_the_turn_that_goes_on_after_a_decision(autojump_cl
 
 
 async def test_news_at_the_prompt_are_shown_by_the_keyboard(autojump_clock: MockClock) -> None:
-    """A title that comes while a person types goes through whoever owns the screen; what nobody can show then, is shown later."""
+    """A title that comes while a person types is shown by the keyboard, which owns the screen, or later if it cannot be shown then."""
     from trio_sagents.middleware import ConversationTitle
 
     told: list[str] = []
@@ -378,4 +378,4 @@ async def test_a_model_that_is_asked_again_is_told(autojump_clock: MockClock) ->
     model = ScriptedModel([ModelFailed("overloaded", retryable=True), "Here I am."])
     await talk(set_up(model), page, Script(Line("hello")))
 
-    assert "failed: overloaded; asked again in 1 s]\nHere I am.\n" in page.text
+    assert "failed: overloaded; retrying in 1 s]\nHere I am.\n" in page.text

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_once_prints_the_answer_and_nothing_else(chat: Chat) -> None:
-    """Standard output has the answer; what tools do, and where it is kept, goes to standard error."""
+    """Standard output has the answer. The tools' progress and the place of the conversation go to standard error."""
     done = chat.run("--once", "what is 12*(3+4)?")
 
     assert (0, "(offline) 12*(3+4) = 84\n") == (done.returncode, done.stdout)
@@ -39,7 +39,7 @@ def test_once_prints_the_answer_and_nothing_else(chat: Chat) -> None:
 
 
 def test_once_reads_standard_input(chat: Chat) -> None:
-    """A dash stands for it."""
+    """A dash means standard input."""
     done = chat.run("--once", "-", said="what is 2+2?\n")
 
     assert (0, "(offline) 2+2 = 4\n") == (done.returncode, done.stdout)
@@ -56,7 +56,7 @@ def test_once_goes_on_with_a_conversation(chat: Chat) -> None:
 
 
 def test_once_reads_files_of_the_working_folder_alone(chat: Chat) -> None:
-    """The folder in which the command runs is the one that may be read."""
+    """Only the folder in which the command runs may be read."""
     (chat.folder / "README.md").write_text("# Hello\n")
 
     assert chat.run("--once", "read README.md").stdout == "(offline) README.md has 1 line:\n\n# Hello\n\n"
@@ -67,7 +67,7 @@ def test_once_reads_files_of_the_working_folder_alone(chat: Chat) -> None:
 
 
 def test_once_says_what_waits_for_a_person(chat: Chat) -> None:
-    """Nothing is done without one: the status is 3, and the notes say what waits, whole, and how to decide it."""
+    """Nothing is done without a decision: the status is 3, and the notes show the whole pending call and how to decide it."""
     done = chat.run("--once", "write a file hello.txt that says hi", "--conversation", "c")
 
     assert (3, "") == (done.returncode, done.stdout)
@@ -76,7 +76,7 @@ def test_once_says_what_waits_for_a_person(chat: Chat) -> None:
 
 
 def test_the_command_to_decide_names_the_same_database_and_folder(chat: Chat, tmp_path: Path) -> None:
-    """Elsewhere there is no such conversation, and what is approved would become a file of another folder."""
+    """The conversation exists only in this database, and an approved write must not become a file of another folder."""
     notes = tmp_path / "other notes"
     notes.mkdir()
 
@@ -88,7 +88,7 @@ def test_the_command_to_decide_names_the_same_database_and_folder(chat: Chat, tm
 
 
 def test_what_is_allowed_on_the_command_line_does_not_ask(chat: Chat) -> None:
-    """By the name of the tool, and only that one."""
+    """Only the tool that is named may run without approval."""
     done = chat.run("--once", "write a file hello.txt that says hi", "--conversation", "c", "--allow", "create_file")
     other = chat.run("--once", "delete hello.txt", "--conversation", "c", "--allow", "create_file")
 
@@ -98,7 +98,7 @@ def test_what_is_allowed_on_the_command_line_does_not_ask(chat: Chat) -> None:
 
 
 def test_another_folder_is_named_on_the_command_line(chat: Chat) -> None:
-    """Its files are read, and no others."""
+    """The files of that folder are read, and no others."""
     (chat.folder / "notes").mkdir()
     (chat.folder / "notes" / "a.txt").write_text("hi\n")
 
@@ -127,7 +127,7 @@ def test_another_folder_is_named_on_the_command_line(chat: Chat) -> None:
     ],
 )
 def test_a_usage_error_has_status_2(chat: Chat, arguments: tuple[str, ...], words: str) -> None:
-    """It says what is wrong, and touches nothing."""
+    """The error says what is wrong, and nothing is touched."""
     done = chat.run(*arguments)
 
     assert (2, "") == (done.returncode, done.stdout)
@@ -177,7 +177,7 @@ def test_ctrl_c_ends_once_with_status_130(chat: Chat) -> None:
 
 def _drafts(path: Path) -> bool:
     """Return whether the store holds some text of the answer: whatever its tables are, it is on the disk."""
-    return any(b"On night 1" in one.read_bytes() for one in (path, path.with_name("chat.db-wal")) if one.exists())
+    return any(b"On night 1" in file.read_bytes() for file in (path, path.with_name("chat.db-wal")) if file.exists())
 
 
 def test_once_and_the_chat_work_without_the_tui_extra(chat: Chat) -> None:

@@ -38,7 +38,7 @@ def test_an_approved_call_runs_as_it_was_shown(chat: Chat, arguments: tuple[str,
 
 @READERS
 def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """What is no JSON is told, and asked for again; so is what does not fit the tool."""
+    """A text that is not a JSON object is reported, and asked for again; so are arguments that do not fit the tool."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send(HELLO)
@@ -46,10 +46,10 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
         child.send("e\r")
         child.expect("arguments:")
         child.send("\x15{bad\r")
-        child.expect("this is no JSON: .* at character 2")
+        child.expect("this is not JSON: .* at character 2")
         child.expect("arguments:")
         child.send('\x15["/hello.txt"]\r')
-        child.expect("the arguments are a JSON object")
+        child.expect("the arguments must be a JSON object")
         child.expect("arguments:")
         child.send('\x15{"file": "/other.txt"}\r')
         child.expect("was not accepted: .*file")
@@ -64,7 +64,7 @@ def test_an_edited_call_runs_as_it_was_edited(chat: Chat, arguments: tuple[str, 
 
 @READERS
 def test_an_edit_begins_with_what_the_model_wrote(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """With prompt_toolkit the arguments stand there to be edited; else they are shown above the line."""
+    """With prompt_toolkit the arguments can be edited in the line; without it they are shown above the line."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("send 20 euros to Ann\r")
@@ -83,14 +83,14 @@ def test_an_edit_begins_with_what_the_model_wrote(chat: Chat, arguments: tuple[s
 
 @READERS
 def test_several_calls_are_decided_one_after_the_other(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Each by itself; a reason goes to the model; an empty line, or a word that means nothing, decides nothing."""
+    """Each call is decided alone. A reason goes to the model. An empty line, or an unknown word, decides nothing."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("send 20 euros to Ann and send 5 euros to Bob\r")
         child.expect(r"\(1 of 2\)")
         child.expect(CHOOSE)
         child.send("\r")
-        child.expect("decides nothing")
+        child.expect("is not a decision")
         child.expect(CHOOSE)
         child.send("reject\r")
         child.expect("why .*:")
@@ -104,7 +104,7 @@ def test_several_calls_are_decided_one_after_the_other(chat: Chat, arguments: tu
 
 @READERS
 def test_ctrl_c_leaves_a_call_open(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """The prompt is gone and the program is not; /decide asks again, and a new message goes on without it."""
+    """The prompt is gone and the program is not. /decide asks again, and a new message continues without the call."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send(HELLO)
@@ -130,7 +130,7 @@ def test_ctrl_c_leaves_a_call_open(chat: Chat, arguments: tuple[str, ...], promp
 
 @READERS
 def test_an_open_call_survives_a_kill(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """The next run shows what waits, without what was decided before, and it runs once."""
+    """The next run shows the pending calls without those decided before, and the approved call runs once."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("send 5 euros to Bob and write a file b.txt that says two\r")
@@ -159,7 +159,7 @@ def test_an_open_call_survives_a_kill(chat: Chat, arguments: tuple[str, ...], pr
 
 
 def test_a_script_is_told_what_waits(chat: Chat) -> None:
-    """At pipes nobody can be asked: the lines to come are not read, and the status is 3; a new message goes on without it."""
+    """At pipes nobody can be asked: further lines are not read, and the status is 3. A new message continues without the call."""
     done = chat.run("--conversation", "c", said=HELLO.replace("\r", "\n") + "delete everything\n")
     again = chat.run("--conversation", "c")
     other = chat.run("--conversation", "c", said="what is 2+2?\n")
@@ -188,7 +188,7 @@ def test_what_was_typed_before_the_question_is_no_answer(chat: Chat, key: str) -
 
 @READERS
 def test_questions_are_answered_by_number_word_or_text(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """One option, several, one's own words, or none; what answers nothing is told."""
+    """A question is answered by one option, several, a free text, or nothing; an invalid answer is reported."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("ask me for my favourite colour\r")
@@ -223,7 +223,7 @@ def test_questions_are_answered_by_number_word_or_text(chat: Chat, arguments: tu
 
 @READERS
 def test_a_halt_is_acknowledged_by_enter(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Its words are shown; afterwards the conversation goes on, without going over it again."""
+    """The words of the halt are shown. Afterwards the conversation continues, without repeating the history."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("halt: there is smoke\r")
@@ -238,7 +238,7 @@ def test_a_halt_is_acknowledged_by_enter(chat: Chat, arguments: tuple[str, ...],
 
 @READERS
 def test_a_sub_agents_progress_is_one_line(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Each has its line, which is drawn again; what it asks shows where it comes from. (Its last word before that may never be drawn.)"""
+    """Each sub-agent has a line that is redrawn. A question shows which sub-agent asks it. (The last line before may never be drawn.)"""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("hand two tasks to sub-agents\r")
@@ -292,7 +292,7 @@ def test_todos_are_a_list_that_changes(chat: Chat) -> None:
 
 @READERS
 def test_a_title_comes_by_itself_and_can_be_set(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """It is shown when it is there, in the list, and when the conversation is opened again."""
+    """The title is shown when it is there, in the list, and when the conversation is opened again."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("please tell me what 2+2 makes\r")
@@ -310,7 +310,7 @@ def test_a_title_comes_by_itself_and_can_be_set(chat: Chat, arguments: tuple[str
 
 
 def test_the_files_of_the_folder(chat: Chat) -> None:
-    """/files lists them as they are now; the agent changes them behind an approval, link and database left alone."""
+    """/files lists the files as they are now. The agent changes them after an approval; link and database stay as they are."""
     (chat.folder / "link").symlink_to("/etc")
     with chat.terminal("--plain") as child:
         child.expect("> ")
@@ -322,13 +322,13 @@ def test_the_files_of_the_folder(chat: Chat) -> None:
         child.expect(r"replace_file_text /docs/a.txt\r\n  - world\r\n  \+ moon\r\n")
         child.expect(CHOOSE)
         child.send("a\r")
-        child.expect(r"Replaced it in /docs/a.txt\.\r\n.*> ")
+        child.expect(r"Replaced the text in /docs/a.txt\.\r\n.*> ")
         assert (chat.folder / "docs" / "a.txt").read_text() == "hello\nmoon\n"
         child.send("move docs/a.txt to b.txt\r")
         child.expect("move_file /docs/a.txt → /b.txt\r\n")
         child.expect(CHOOSE)
         child.send("a\r")
-        child.expect("/docs/a.txt is /b.txt now")
+        child.expect("/docs/a.txt is now /b.txt")
         child.expect(r"\(offline\) Moved")
         child.expect("> ")
         (chat.folder / "b.txt").write_text("changed by somebody else\n")
@@ -374,11 +374,11 @@ def test_a_server_that_cannot_be_started_is_named(chat: Chat) -> None:
 
 
 def test_a_long_conversation_is_summed_up(chat: Chat) -> None:
-    """The model reads a summary, and goes on; the transcript is whole."""
+    """The model reads a summary, and continues. The transcript is whole."""
     (chat.folder / "big.txt").write_text("all-work-and-no-play-makes-Jack-a-dull-boy\n" * 250)
     done = chat.run("--conversation", "c", said="read big.txt\n" * 4 + "what is 2+2?\n")
 
-    assert "tokens: its older part is summed up for the model]" in done.stdout
+    assert "tokens: its older part is being summed up for the model]" in done.stdout
     assert "[summed up: the model reads about" in done.stdout
     assert "(offline) 2+2 = 4\n" in done.stdout
     assert chat.run("--conversation", "c").stdout.count("> read big.txt\n") == 4

@@ -25,7 +25,7 @@ from trio_sagents.cli._servers import mcp_servers, server_name, split_command
     ],
 )
 def test_a_server_has_a_short_name(command: str, name: str) -> None:
-    """What is left of its command without the words that only say how it is run."""
+    """The name is what is left of the command without the words that only say how to run it."""
     assert name == server_name(split_command(command))
 
 
@@ -33,11 +33,11 @@ def test_two_servers_of_one_name_are_told_apart() -> None:
     """And each tool has the name of its server before it."""
     servers = mcp_servers(["uvx mcp-server-time", "uvx mcp-server-time"], frozenset())
 
-    assert ["Mcp:time", "Mcp:time2"] == [one.middleware_id for one in servers.middleware]
+    assert ["Mcp:time", "Mcp:time2"] == [hook.middleware_id for hook in servers.middleware]
 
 
 def test_which_tools_ask() -> None:
-    """Those of servers, but for the allowed ones; no others."""
+    """The tools of servers ask, except for those that are allowed; no other tool does."""
     from trio_sagents.mcp import McpTool
 
     def tool(name: str) -> McpTool:

@@ -28,7 +28,7 @@ from trio_sagents.cli._setup import Options, default_database, set_up
 def test_the_model_is_the_one_whose_key_is_set(
     environ: dict[str, str], provider: Any, name: str | None, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anthropic's first, then OpenAI's or a compatible server, else the embedded one; asked for by name it is that one."""
+    """Anthropic's key comes first, then OpenAI's or a compatible server, else the embedded model. A provider that is named is used."""
     for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(key, raising=False)
     for key, value in environ.items():
@@ -51,7 +51,7 @@ def test_a_missing_package_is_named_with_its_install_line(provider: Any, package
 
 
 def test_a_server_of_ones_own_needs_the_models_name() -> None:
-    """There is no default for it."""
+    """There is no default name for such a model."""
     with pytest.raises(UsageError, match="--model"):
         choose_model(None, None, {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"})
 
@@ -73,7 +73,7 @@ def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_help_names_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
-    """A script's author finds them where they are looked for."""
+    """The author of a script finds the statuses in the help."""
     with pytest.raises(SystemExit) as caught:
         main(["chat", "--help"])
 
@@ -82,7 +82,7 @@ def test_help_names_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_command_to_come_back_names_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Model, database, folder and servers, wherever it is run; what was allowed was for one run."""
+    """The command has model, database, folder and servers, for any directory. What was allowed was for one run only."""
     monkeypatch.chdir(tmp_path)
     given = Options(
         provider="offline", database=Path("a b.db"), folder=Path(), servers=["time 'x y'"], allowed=["create_file"], conversation_id="old"
@@ -95,7 +95,7 @@ def test_the_command_to_come_back_names_what_was_given(tmp_path: Path, monkeypat
 
 
 def test_the_command_to_come_back_in_a_venv_that_is_not_active(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the program by its path: its name alone is not found."""
+    """The command has the path of the program, because the name alone would not be found."""
     program = tmp_path / "bin" / "trio-sagents"
     monkeypatch.setattr(sys, "argv", [str(program), "chat"])
     monkeypatch.setenv("PATH", str(tmp_path))

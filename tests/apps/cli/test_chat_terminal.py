@@ -67,7 +67,7 @@ def test_a_signal_ends_the_chat_in_mid_answer(chat: Chat, arguments: tuple[str, 
 
 @READERS
 def test_a_signal_ends_the_chat_at_the_prompt(chat: Chat, arguments: tuple[str, ...], prompt: str) -> None:
-    """Also a reader that waits in a thread lets go."""
+    """A reader that waits in a thread ends as well."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.kill(signal.SIGTERM)
@@ -116,14 +116,14 @@ def test_colours_and_control_characters(chat: Chat) -> None:
 
 
 def test_two_programs_at_one_conversation(chat: Chat) -> None:
-    """The chat learns what the other one wrote, shows it, and goes on from there."""
+    """The chat notices what the other program wrote, shows it, and continues from there."""
     with chat.terminal("--plain", "--conversation", "c") as child:
         child.expect(PLAIN_PROMPT)
         child.send("what is 1+1?\r")
         child.expect(r"1\+1 = 2\r\n> ")
         other = chat.run("--once", "what is 2+2?", "--conversation", "c")
         child.send("what is 3+3?\r")
-        child.expect("another program wrote")
+        child.expect("another program has written")
         child.expect(r"> what is 2\+2\?")
         child.expect(r"2\+2 = 4")
         child.expect(r"3\+3 = 6\r\n> ")
@@ -135,14 +135,14 @@ def test_two_programs_at_one_conversation(chat: Chat) -> None:
 
 
 def test_two_programs_at_one_decision(chat: Chat) -> None:
-    """What the older one decides is refused, for it writes no more; it says how to decide all the same, and the call runs once."""
+    """The decision in the older program is refused, because it may no longer write. It says how to decide, and the call runs once."""
     with chat.terminal("--plain", "--conversation", "c") as child:
         child.expect(PLAIN_PROMPT)
         child.send("write a file hello.txt that says hi\r")
         child.expect("eject: ")
         assert chat.run("--plain", "--conversation", "c").returncode == 3
         child.send("a\r")
-        child.expect("another program wrote to this conversation; the next message, or /decide, goes on")
+        child.expect("another program has written to this conversation; the next message, or /decide, continues")
         child.expect("> ")
         assert not (chat.folder / "hello.txt").exists()
         child.send("/decide\r")
@@ -158,7 +158,7 @@ def test_two_programs_at_one_decision(chat: Chat) -> None:
 @READERS
 @pytest.mark.parametrize("night", [1, 8])
 def test_killed_in_mid_answer(chat: Chat, arguments: tuple[str, ...], prompt: str, night: int) -> None:
-    """The command again shows every acknowledged message and the marked partial answer, and goes on."""
+    """The next run shows every acknowledged message and the marked partial answer, and continues."""
     with chat.terminal(*arguments) as child:
         child.expect(prompt)
         child.send("remember that my cat is Tom\r")
@@ -185,7 +185,7 @@ def test_killed_in_mid_answer(chat: Chat, arguments: tuple[str, ...], prompt: st
 
 
 def test_killed_again_and_again(chat: Chat) -> None:
-    """Whenever it happens, what was acknowledged is there, and the conversation goes on."""
+    """Whenever the program is killed, what was acknowledged is there, and the conversation continues."""
     for round_ in range(4):
         with chat.terminal("--plain", "--conversation", "c") as child:
             child.expect(PLAIN_PROMPT)
@@ -202,3 +202,39 @@ def test_killed_again_and_again(chat: Chat) -> None:
     assert "(offline) 9+9 = 18\n" in done.stdout
     assert done.stdout.count("[cut by a crash]") >= 1
     assert check == ("ok",)
+
+
+def test_a_line_that_the_terminal_cuts_is_not_sent(chat: Chat) -> None:
+    """Of a very long line the plain reader gets only the beginning: the person is told, nothing is sent, and the next line is."""
+    with chat.terminal("--plain") as child:
+        child.expect(PLAIN_PROMPT)
+        for _ in range(60):
+            child.send("x" * 100)
+            child.expect([r"x{50}|\a", pexpect.TIMEOUT], timeout=0.05)  # what a terminal echoes is read, or it takes no more
+        child.send("END\r")
+        child.expect("not sent: this line is too long")
+        child.expect(PLAIN_PROMPT)
+        child.send("what is 3+4?\r")
+        child.expect(r"3\+4 = 7")
+        child.expect(PLAIN_PROMPT)
+        child.send("/quit\r")
+
+        assert leave(child) == 0
+    tail = chat.run(said="").stdout
+    assert "xxx" not in tail
+
+
+def test_a_long_line_is_sent_whole(chat: Chat) -> None:
+    """A line that just fits is sent, and so is a longer one from a pipe."""
+    with chat.terminal("--plain") as child:
+        child.expect(PLAIN_PROMPT)
+        for _ in range(40):
+            child.send("y" * 100)
+            child.expect("y{50}")
+        child.send("END\r")
+        child.expect(r"\(offline\)")
+        child.expect(PLAIN_PROMPT)
+        child.send("/quit\r")
+
+        assert leave(child) == 0
+    assert "z" * 6000 + "END" in chat.run(said="z" * 6000 + "END\n").stdout

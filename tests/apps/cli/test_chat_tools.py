@@ -178,7 +178,7 @@ def test_calls_at_the_same_time_lose_nothing(notebook: Notebook) -> None:
 
 
 def test_the_tables_stand_beside_others(tmp_path: Path) -> None:
-    """They are the chat's own, in the file of the library's store."""
+    """The chat has tables of its own in the file of the library's store."""
     with sqlite3.connect(tmp_path / "chat.db") as db:
         db.execute("CREATE TABLE conversations (id)")
     db.close()
@@ -198,4 +198,4 @@ def test_every_tool_has_a_description_for_each_argument(tmp_path: Path) -> None:
 
         assert spec.description
         assert "context" not in spec.parameters["properties"]
-        assert all(one.get("description") for one in spec.parameters["properties"].values())
+        assert all(parameter.get("description") for parameter in spec.parameters["properties"].values())

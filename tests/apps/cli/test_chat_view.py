@@ -39,13 +39,13 @@ TASK = ToolCall("k", "task", {"instructions": "count to three", "name": "helper"
 
 
 def text_of(pieces: Iterable[Piece]) -> str:
-    """Return what stands on the screen."""
+    """Return the text on the screen."""
     return "".join(piece.text for piece in pieces)
 
 
 def shown(view: TurnView, *events: Any) -> str:
     """Return what a view prints for some events."""
-    return "".join(text_of(view.show_debug(one) if isinstance(one, SubAgentEvent) else view.show(one)) for one in events)
+    return "".join(text_of(view.show_debug(event) if isinstance(event, SubAgentEvent) else view.show(event)) for event in events)
 
 
 def did(**data: Any) -> SubAgentEvent:
@@ -61,7 +61,7 @@ def says(text: str, message_id: str = "m", offset: int = 0) -> TextDelta:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (ModelRetrying(ModelFailed("overloaded"), "large", 2, 2.0, "m", "t"), "[large failed: overloaded; asked again in 2 s]"),
+        (ModelRetrying(ModelFailed("overloaded"), "large", 2, 2.0, "m", "t"), "[large failed: overloaded; retrying in 2 s]"),
         (ModelFallback(ModelFailed("gone"), "large", "small", "m", "t"), "[large failed: gone; small is asked]"),
     ],
 )
@@ -87,8 +87,8 @@ def test_a_line_that_comes_in_the_middle_of_an_answer_waits_for_its_end() -> Non
     [
         (FilesChanged(FileUpdated("/a")), "  · /a changed\n"),
         (FilesChanged(FileDeleted("/a")), "  · /a is gone\n"),
-        (FilesChanged(FileMoved("/a", "/b")), "  · /a is /b now\n"),
-        (FilesChanged(FileSaveFailed("/a", 1, 2.0)), "  · /a could not be saved; tried again in 2 s\n"),
+        (FilesChanged(FileMoved("/a", "/b")), "  · /a is now /b\n"),
+        (FilesChanged(FileSaveFailed("/a", 1, 2.0)), "  · /a could not be saved; retrying in 2 s\n"),
         (FilesChanged(FileChangesLost(3)), "  · 3 more changes of files\n"),
         (FilesChanged(FileSaved("/a")), ""),
     ],
@@ -102,11 +102,11 @@ def test_a_summary_that_failed_is_told() -> None:
     """With its reason, and what that means."""
     text = shown(TurnView(), SummaryFailed("t", ModelFailed("too busy"), Usage()))
 
-    assert text == "[no summary: too busy; the model reads all of it]\n"
+    assert text == "[no summary: too busy; the model reads the whole conversation]\n"
 
 
 def test_a_sub_agent_is_lines_where_nothing_can_be_drawn_again() -> None:
-    """Its begin, what it does, its end; its text only as the result."""
+    """There is a line for its begin, each step and its end. Its text is shown only as the result."""
     text = shown(
         TurnView(),
         ToolExecutionUpdated(TASK, "executing", "t"),
@@ -147,7 +147,7 @@ def test_sub_agents_are_one_line_each_where_it_can_be_drawn_again() -> None:
 
 
 def test_todos_are_drawn_again_and_stay_when_the_answer_begins() -> None:
-    """Several changes leave one list; a turn without a change leaves none."""
+    """Several changes leave one list, and a turn without a change leaves none."""
     view = TurnView(progress=Progress(is_live=True))
     first = shown(view, TodosUpdated([Todo(1, "milk")]), TodosUpdated([Todo(1, "milk", "in_progress")]))
     live = text_of(view.live)
@@ -193,7 +193,7 @@ def test_lines_below_the_text_are_taken_away_before_the_next(monkeypatch: pytest
 
 
 def test_nothing_is_drawn_again_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would not take it away."""
+    """A dumb terminal cannot remove a line."""
     monkeypatch.setenv("TERM", "dumb")
 
     with terminal() as screen:

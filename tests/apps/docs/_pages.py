@@ -32,7 +32,7 @@ class Block:
 
 @attrs.frozen
 class Page:
-    """One page."""
+    """A page of the documentation."""
 
     path: Path
     blocks: tuple[Block, ...]

@@ -1,4 +1,4 @@
-"""Every block of code in the documentation runs, prints what the page says, and names only what is there."""
+"""Every block of code in the documentation runs, prints what the page says, and names only what exists."""
 
 import contextlib
 import faulthandler
@@ -33,8 +33,11 @@ _RUN: Final = trio.run
 
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.name)
 def test_page_when_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page run one after the other, and print what stands below them."""
+    """The blocks of a page run one after the other, and print the output that the page shows below them."""
     monkeypatch.chdir(tmp_path)
+    # A page may make a model of a provider, which needs a key. Nothing is sent: the pages ask only models of their own.
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-nobody")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
     if not page.is_real_time:
         monkeypatch.setattr(trio, "run", functools.wraps(_RUN)(_virtual_run))
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -55,7 +58,7 @@ def test_page_when_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
 def test_page_when_it_links(page: Page) -> None:
-    """A link to a file of the repository leads to one, and a test that a page names is there."""
+    """A link to a file of the repository leads to a file, and a test that a page names exists."""
     targets = [target for target in _LINK.findall(page.path.read_text(encoding="utf-8")) if not re.match(r"[a-z]+:", target)]
     missing = [target for target in targets if not (page.path.parent / target).exists()]
     for test, file in _TEST.findall(page.path.read_text(encoding="utf-8")):
@@ -76,7 +79,7 @@ def test_page_when_it_names_sources(page: Page) -> None:
 
 @pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
 def test_page_when_it_has_commands(page: Page) -> None:
-    """Commands for a shell are valid for one, and those of ours are taken by our parser."""
+    """Commands for a shell are valid shell, and our own parser accepts the commands of this project."""
     text = page.path.read_text(encoding="utf-8")
     for block in page.blocks:
         if block.kind == "shell":
@@ -91,7 +94,7 @@ def test_page_when_it_has_commands(page: Page) -> None:
 
 
 def test_commands_when_both_stand_in_the_readme() -> None:
-    """The README has two commands, each on one line; the second is the one that the project's own checks run."""
+    """The README has two commands, each on one line. The second is the command that the project's own checks run."""
     (first, second) = [block.text for block in read_page(ROOT / "README.md").blocks if block.kind == "shell"][:2]
 
     assert 1 == len(first.splitlines()) == len(second.splitlines())

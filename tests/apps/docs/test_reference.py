@@ -1,4 +1,4 @@
-"""The reference: every public name stands on a page of it, and every page stands in the table of contents."""
+"""The reference: every public name is on one of its pages, and every page is in the table of contents."""
 
 import importlib
 import re
@@ -27,7 +27,7 @@ _TOCTREE: Final = re.compile(r"^```\{toctree\}\n(.*?)^```", re.MULTILINE | re.DO
 
 
 def _found(name: str) -> Any:
-    """Return what a dotted name stands for."""
+    """Return the object of a dotted name."""
     module, _, rest = name.rpartition(".")
     return getattr(importlib.import_module(module), rest)
 
@@ -42,30 +42,30 @@ def _documented() -> Iterator[tuple[str, Any]]:
             elif kind == "automodule":
                 if ":members:" in options:
                     module = importlib.import_module(name)
-                    yield from ((key, one) for key, one in vars(module).items() if getattr(one, "__module__", None) == name)
+                    yield from ((key, value) for key, value in vars(module).items() if getattr(value, "__module__", None) == name)
             else:
                 yield name.rpartition(".")[2], _found(name if "trio_sagents" in name else f"{current}.{name}")
 
 
 def _public(module: str) -> list[str]:
     found = importlib.import_module(module)
-    return list(getattr(found, "__all__", None) or [name for name, one in vars(found).items() if isinstance(one, type)])
+    return list(getattr(found, "__all__", None) or [name for name, value in vars(found).items() if isinstance(value, type)])
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_reference_when_a_name_is_public(module: str) -> None:
-    """Each public name of a module stands on a page of the reference."""
+    """Each public name of a module is on a page of the reference."""
     documented = list(_documented())
     missing = [
-        name for name in _public(module) if not any(name == known and one is _found(f"{module}.{name}") for known, one in documented)
+        name for name in _public(module) if not any(name == known and value is _found(f"{module}.{name}") for known, value in documented)
     ]
 
     assert [] == missing
 
 
 def test_reference_when_a_name_stands_twice() -> None:
-    """No page documents what another one has."""
-    names = [name for name, one in _documented() if isinstance(one, type) or callable(one)]
+    """No page documents a name that another page has."""
+    names = [name for name, value in _documented() if isinstance(value, type) or callable(value)]
 
     assert [] == sorted({name for name in names if names.count(name) > 1})
 

@@ -37,7 +37,7 @@ def call(name, arguments):
             return '{"time_difference": "+9.0h"}'
         case "hang":
             if "text" in arguments:
-                pathlib.Path(arguments["text"]).touch()  # so that whoever waits for it knows
+                pathlib.Path(arguments["text"]).touch()  # so that a test that waits for the file continues
             return None
         case "env":
             return json.dumps(dict(os.environ))

@@ -1,4 +1,4 @@
-"""A server over streamable HTTP: the SDK's own, in a process on this machine, and an old one in ours, which can do wrong."""
+"""A server over streamable HTTP: the SDK's own server in a process on this machine, and an old server of ours that misbehaves on demand."""
 
 import contextlib
 import faulthandler
@@ -19,7 +19,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.apps.mcp._kit import descriptors
+from tests.apps.mcp._kit import descriptors, read_request
 from trio_sagents.mcp import HttpServer, McpDisconnected, open_mcp
 from trio_sagents.mcp._http import MAX_BODY
 
@@ -33,7 +33,7 @@ def modern() -> Iterator[str]:
         fd = listener.fileno()
         command = [sys.executable, str(SERVER), str(fd)]
         with subprocess.Popen(command, pass_fds=[fd], stderr=subprocess.DEVNULL) as process:
-            faulthandler.dump_traceback_later(90, exit=True)  # the start of an interpreter on a busy machine is no hang
+            faulthandler.dump_traceback_later(90, exit=True)  # starting an interpreter on a busy machine is not a hang
             with contextlib.suppress(urllib.error.HTTPError):  # any answer means that it is there
                 urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=60)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
@@ -49,7 +49,7 @@ class OldServer:
     known: str = ""
     """The session that it knows."""
     hanging: trio.Event = attrs.field(factory=trio.Event)
-    """It has got a call that it does not answer."""
+    """Set when a call has come that gets no answer."""
 
     @property
     def url(self) -> str:
@@ -67,15 +67,8 @@ class OldServer:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         async with stream:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += await stream.receive_some()
-            head, _, body = data.partition(b"\r\n\r\n")
-            first, *lines = head.decode().split("\r\n")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-            while len(body) < int(headers.get("content-length", 0)):
-                body += await stream.receive_some()
-            status, more, answer = await self.answer(first.split()[0], headers, json.loads(body or b"{}"))
+            method, headers, body = await read_request(stream)
+            status, more, answer = await self.answer(method, headers, json.loads(body or b"{}"))
             text = json.dumps(answer) if answer else ""
             kind = f"content-type: application/json\r\ncontent-length: {len(text)}\r\nconnection: close\r\n{more}"
             try:
@@ -187,7 +180,7 @@ async def _hold(server: OldServer, *, task_status: trio.TaskStatus[Any]) -> None
 
 
 async def test_start_when_nobody_listens() -> None:
-    """An address where nobody listens is an error without the secrets in it."""
+    """An address without a server is an error that contains no secrets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(McpDisconnected) as caught:
@@ -199,7 +192,7 @@ async def test_start_when_nobody_listens() -> None:
 
 
 async def test_call_when_answer_is_endless() -> None:
-    """An answer over the limit is an error of the call, and no more of it is read; the connection goes on."""
+    """An answer over the limit is an error of the call, and no more of it is read. The connection continues."""
     server = OldServer()
     async with server.run(), open_mcp(HttpServer(server.url)) as connection:
         answer = await connection.call("big", {})
@@ -210,7 +203,7 @@ async def test_call_when_answer_is_endless() -> None:
 
 
 async def test_session_when_the_server_forgets_it() -> None:
-    """A server that does not know our session any more loses the call; the next one has a new session."""
+    """If the server no longer knows the session, the call is lost, and the next call has a new session."""
     server = OldServer()
     async with server.run(), open_mcp(HttpServer(server.url)) as connection:
         first = await connection.call("session", {})

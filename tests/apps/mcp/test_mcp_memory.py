@@ -1,5 +1,6 @@
 """A connection to a server in this process, in virtual time: limits, cancellation, and what else the server may answer."""
 
+import math
 from typing import Any
 
 import mcp_types
@@ -10,7 +11,8 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 
 from tests.apps.mcp._kit import in_memory
-from trio_sagents.mcp import McpConnection, McpDisconnected, StdioServer
+from trio_sagents.mcp import McpDisconnected, StdioServer
+from trio_sagents.mcp._opening import Opening
 
 
 def make_server(log: list[str]) -> MCPServer:
@@ -44,7 +46,7 @@ def make_server(log: list[str]) -> MCPServer:
 async def test_call_when_slow(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls run side by side; the answer comes when it comes."""
     log: list[str] = []
-    async with in_memory(make_server(log), monkeypatch) as connection, trio.open_nursery() as nursery:
+    async with in_memory(make_server(log), monkeypatch, call_timeout=math.inf) as connection, trio.open_nursery() as nursery:
         nursery.start_soon(connection.call, "slow", {"seconds": 1000})
         nursery.start_soon(connection.call, "slow", {"seconds": 1000})
 
@@ -127,9 +129,10 @@ async def test_list_when_pages_never_end(autojump_clock: Any, monkeypatch: pytes
         async def list_tools(self, cursor: str | None) -> mcp_types.ListToolsResult:
             self.pages += 1
             await trio.lowlevel.checkpoint()
-            return mcp_types.ListToolsResult(tools=[], next_cursor="more")
+            return mcp_types.ListToolsResult(tools=[], next_cursor=f"page {self.pages}")
 
     client = Endless()
-    found = await McpConnection(StdioServer("x"), "x")._list(client)  # type: ignore[arg-type]
+    opening = Opening(StdioServer("x"), "x", lambda _: None, lambda _: None)
+    found = await opening._list(client)  # type: ignore[arg-type]
 
     assert ([], 100) == (list(found), client.pages)

@@ -95,10 +95,10 @@ async def test_stop_when_a_call_is_running(tmp_path: Path) -> None:
         assert not isinstance(await receipt.wait(), Completed)
 
 
-async def test_start_when_the_server_cannot_be_started() -> None:
+async def test_start_when_a_required_server_cannot_be_started() -> None:
     """The start fails and says why; nothing is left."""
     before = (children(), descriptors())
-    async with open_sessions(config("never", mcp=Mcp(StdioServer("/no/such/command")))) as sessions:
+    async with open_sessions(config("never", mcp=Mcp(StdioServer("/no/such/command"), required=True))) as sessions:
         with pytest.raises(StartFailed) as caught:
             await sessions.post("1", "go")
         causes: list[BaseException | None] = [caught.value]

@@ -38,7 +38,7 @@ def reply(request: ModelRequest) -> Any:
 
 
 async def converse(sessions: Sessions, conversation_id: str, limit: trio.CapacityLimiter, said: list[str]) -> None:
-    """Have one session use the server, and stop it."""
+    """Let one session use the server, and stop it."""
     async with limit:
         outcome = await (await sessions.post(conversation_id, "What time is it in Tokyo at noon?")).wait()
         assert isinstance(outcome, Completed), outcome
@@ -47,7 +47,7 @@ async def converse(sessions: Sessions, conversation_id: str, limit: trio.Capacit
 
 
 async def test_server_when_asked() -> None:
-    """Its tools are there, and what they return is read."""
+    """The server's tools are there, and their results are read."""
     async with open_mcp(time_server(), name="time") as connection:
         right = await connection.call("get_current_time", {"timezone": "UTC"})
         wrong = await connection.call("get_current_time", {"timezone": "Atlantis"})

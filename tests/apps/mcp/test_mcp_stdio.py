@@ -73,10 +73,10 @@ async def test_leaving_when_server_is_stubborn() -> None:
 
 
 async def test_leaving_when_server_has_a_child() -> None:
-    """What the server itself has started is killed with it, though the server ends by itself."""
+    """A child of the server is killed with it, even if the server ends normally."""
     before = descriptors()
     async with open_mcp(rude("--child")) as connection:
-        pids = [int(one) for one in (await connection.call("pid", {})).content.split()]
+        pids = [int(pid) for pid in (await connection.call("pid", {})).content.split()]
 
         assert [True, True] == [is_alive(pid) for pid in pids]
 
@@ -96,7 +96,7 @@ async def test_start_when_command_is_missing() -> None:
 
 
 async def test_start_when_server_ends_at_once() -> None:
-    """A server that ends before it is ready is no mystery that lasts until the timeout."""
+    """A server that ends before it is ready is reported at once, and not when the timeout is over."""
     with pytest.raises(McpDisconnected, match="it ended the connection"):
         async with open_mcp(StdioServer("true")):
             raise AssertionError("unreachable")
@@ -113,13 +113,13 @@ async def test_start_when_server_is_mute() -> None:
 
 
 async def test_start_when_server_writes_junk() -> None:
-    """Lines that are no messages are left out."""
+    """Lines that are not messages are ignored."""
     async with open_mcp(rude("--junk")) as connection:
         assert "well" == (await connection.call("echo", {"text": "well"})).content
 
 
 async def test_call_when_server_crashes() -> None:
-    """The call that lost its server says so, by name; the next one gets a new server."""
+    """The call that lost its server gets an error that names the server. The next call gets a new server."""
     async with open_mcp(rude(), name="rude") as connection:
         first = (await connection.call("pid", {})).content
         with pytest.raises(McpDisconnected, match="'rude': it was lost during the call, which may have taken effect, or not"):
@@ -178,7 +178,7 @@ async def test_call_when_owner_has_left() -> None:
 
 
 async def test_call_when_cancelled() -> None:
-    """A cancelled call is cancelled at the server, and the connection goes on."""
+    """A cancelled call is cancelled at the server, and the connection continues."""
     async with open_mcp(rude()) as connection:
         with trio.move_on_after(0.05) as patience:
             await connection.call("hang", {})

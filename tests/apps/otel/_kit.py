@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 @attrs.define(init=False)
 class Spans:
-    """What was traced."""
+    """The spans that were recorded."""
 
     provider: TracerProvider
     _exporter: InMemorySpanExporter
@@ -31,7 +31,7 @@ class Spans:
         return [span for span in self.ended if span.name == name]
 
     def one(self, name: str) -> ReadableSpan:
-        """Return the span of that name."""
+        """Return the span with a name."""
         (span,) = self.named(name)
         return span
 
@@ -39,7 +39,7 @@ class Spans:
         """Return the parent, which has to have ended, too."""
         if span.parent is None:
             return None
-        (found,) = [one for one in self.ended if one.context.span_id == span.parent.span_id]
+        (found,) = [other for other in self.ended if other.context.span_id == span.parent.span_id]
         assert found.context.trace_id == span.context.trace_id
         return found
 

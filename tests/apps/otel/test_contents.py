@@ -1,4 +1,4 @@
-"""What was said, as the GenAI conventions have it."""
+"""Messages in the form of the GenAI conventions."""
 
 import json
 

@@ -61,7 +61,7 @@ def test_session_when_closed_before_its_turn(spans: Spans) -> None:
 
 
 async def test_call_when_it_raises_several(spans: Spans) -> None:
-    """A group with a cancellation is one; any other has the name of its class."""
+    """A group that contains a cancellation counts as one. Any other group has the name of its class."""
     tracer = spans.provider.get_tracer("test")
     with trio.CancelScope() as scope:
         scope.cancel()

@@ -130,7 +130,7 @@ async def test_usage_when_counted(autojump_clock: Any, spans: Spans) -> None:
 
 
 async def test_tool_when_cancelled(autojump_clock: Any, spans: Spans) -> None:
-    """A turn that is cut in mid-tool: the tool's span and the turn's say so, and the next turn is not below them."""
+    """If a turn is cut during a tool, the spans of the tool and of the turn say so, and the next turn is not below them."""
     config = setup(spans, [Call("hang"), Call("add", a=1, b=1)], "done", tools=[hang, add])
     async with open_sessions(config) as sessions:
         receipt = await sessions.post("1", "go")
@@ -174,7 +174,7 @@ async def test_model_when_cancelled(autojump_clock: Any, spans: Spans) -> None:
 
 
 async def test_model_when_failing(autojump_clock: Any, spans: Spans) -> None:
-    """A failed model call has the kind of its error, on the call and on the turn, and not a word of it."""
+    """A failed model call has the kind of its error, on the call and on the turn, and not the error's text."""
     async with open_sessions(setup(spans, ModelFailed("the key hunter22 is wrong"))) as sessions:
         assert isinstance(await turn(sessions), Failed)
 
@@ -197,7 +197,7 @@ async def test_model_when_a_fallback_answers(autojump_clock: Any, spans: Spans) 
 
 
 async def test_model_when_it_has_no_name(autojump_clock: Any, spans: Spans) -> None:
-    """Its class will do, as everywhere; no turn fails for it."""
+    """The name of the model's class is used instead, and no turn fails."""
 
     class Nameless:
         stream = ScriptedModel(["done"]).stream
@@ -277,7 +277,7 @@ async def test_sub_agent_when_cancelled(autojump_clock: Any, spans: Spans) -> No
 
 
 async def test_sub_agent_when_it_waits_for_a_person(autojump_clock: Any, spans: Spans) -> None:
-    """A call whose sub-agent waits is interrupted, which is no error; when it goes on it is below the new span of the call."""
+    """A call whose sub-agent waits is interrupted, which is not an error. When it continues, it is below the call's new span."""
     tracing = Tracing(spans.provider)
     inner = Agent(model=ScriptedModel([[Call("add", a=1, b=1)], "inner"]), tools=[add], middleware=[tracing, Approvals({"add": True})])
 
@@ -299,7 +299,7 @@ async def test_sub_agent_when_it_waits_for_a_person(autojump_clock: Any, spans: 
 
 
 async def test_turn_when_it_goes_on_after_an_interrupt(autojump_clock: Any, spans: Spans) -> None:
-    """The part before the decision is interrupted, which is no error; the part after it has a span of its own."""
+    """The part before the decision is interrupted, which is not an error. The part after the decision has its own span."""
     config = setup(spans, [Call("add", a=1, b=1)], "done", tools=[add], middleware=[Approvals({"add": True})])
     async with open_sessions(config) as sessions:
         outcome = await turn(sessions)
@@ -316,7 +316,7 @@ async def test_turn_when_it_goes_on_after_an_interrupt(autojump_clock: Any, span
 
 
 async def test_parent_when_the_poster_is_traced(autojump_clock: Any, spans: Spans) -> None:
-    """A turn is never below the span of whoever posted, which may end before it; it has a link to it."""
+    """A turn is never below the span of the poster, which may end earlier. The turn has a link to it."""
     tracer = spans.provider.get_tracer("host")
     async with open_sessions(setup(spans, "done", "done")) as sessions:
         with tracer.start_as_current_span("request"):
@@ -331,7 +331,7 @@ async def test_parent_when_the_poster_is_traced(autojump_clock: Any, spans: Span
 
 @pytest.mark.parametrize("is_sync", [False, True])
 async def test_host_spans_when_made_in_a_tool(autojump_clock: Any, spans: Spans, is_sync: bool) -> None:
-    """What a tool traces by itself is below its call, also in a thread; no span is left as the ambient one."""
+    """A host's span in a tool is below the tool's call, also in a thread. No span stays active afterwards."""
     tracer = spans.provider.get_tracer("host")
 
     async def work(which: int) -> str:
@@ -355,7 +355,7 @@ async def test_host_spans_when_made_in_a_tool(autojump_clock: Any, spans: Spans,
 
 
 async def test_contents_when_opted_in(autojump_clock: Any, spans: Spans) -> None:
-    """With `contents=True` spans hold what was said, as the conventions have it."""
+    """With `contents=True`, spans hold the messages in the form of the conventions."""
     agent = Agent(
         model=ScriptedModel([[Call("add", a=1, b=2)], "done"]),
         system_prompt="Be brief.",
@@ -377,7 +377,7 @@ async def test_contents_when_opted_in(autojump_clock: Any, spans: Spans) -> None
 
 
 async def test_contents_when_not_opted_in(autojump_clock: Any, spans: Spans) -> None:
-    """By default no span holds a word of what was said."""
+    """By default no span holds a word of a message."""
 
     async def look_up(name: str) -> str:
         return f"result-secret of {name}"
@@ -401,7 +401,7 @@ async def test_agent_when_started_again(autojump_clock: Any, spans: Spans) -> No
 
 
 async def test_tracing_when_nothing_is_configured(autojump_clock: Any) -> None:
-    """Without a provider there are no spans, and no errors."""
+    """Without a provider there are neither spans nor errors."""
     agent = Agent(model=ScriptedModel(["done"]), middleware=[Tracing()])
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent), store=MemoryStore())) as sessions:
         assert isinstance(await turn(sessions), Completed)

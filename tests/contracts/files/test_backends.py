@@ -48,7 +48,7 @@ Make = Callable[[], FileBackend]
 
 @pytest.fixture(params=["memory", "faulty", "sqlite", "directory", "single"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Make a backend on one storage, which outlives it where there is a disk."""
+    """Make a backend on a storage. If the storage is a disk, it outlives the backend."""
     memory = {"memory": MemoryFiles(), "faulty": FaultyFiles()}
     match request.param:
         case "sqlite":
@@ -78,7 +78,7 @@ async def read(backend: FileBackend, path: str, scope: tuple[str, ...] = S) -> s
 
 
 async def test_backend_when_empty(make: Make) -> None:
-    """Where nothing was made there is nothing, and deleting that is fine."""
+    """A new backend is empty, and deleting a file that is not there is allowed."""
     async with opened(make()) as backend:
         assert {} == await listed(backend)
         with pytest.raises(FileNotFound):
@@ -95,7 +95,7 @@ async def test_backend_when_empty(make: Make) -> None:
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: ascii(content[:12]))
 async def test_backend_when_content_is_odd(make: Make, content: str) -> None:
-    """What is stored comes back as it was, also from a backend that is opened later."""
+    """Content comes back unchanged, also from a backend that is opened later."""
     async with opened(make()) as backend:
         await backend.create(S, "/made", content)
         await backend.create(S, "/written", "before")
@@ -109,7 +109,7 @@ async def test_backend_when_content_is_odd(make: Make, content: str) -> None:
 
 
 async def test_backend_when_the_place_is_taken(make: Make) -> None:
-    """A file is never made over another, nor in its place as a folder; what was there stays."""
+    """A file is never made over another file, nor in place of a folder. What was there stays."""
     async with opened(make()) as backend:
         await backend.create(S, "/a/b", "one")
         for path in ("/a/b", "/a", "/a/b/c"):
@@ -169,7 +169,7 @@ async def test_backend_when_a_move_is_in_the_way(make: Make) -> None:
 
 
 async def test_backend_when_a_file_is_large(make: Make) -> None:
-    """A file that is longer than asked for is refused, and one as long is read."""
+    """A file that is longer than the limit is refused; a file that is exactly as long is read."""
     async with opened(make()) as backend:
         await backend.create(S, "/a", "ää")
         with pytest.raises(QuotaExceeded):
@@ -182,7 +182,7 @@ async def test_backend_when_a_file_is_large(make: Make) -> None:
 async def test_backend_when_there_are_scopes(make: Make, request: pytest.FixtureRequest) -> None:
     """Each scope has its own files."""
     if "single" in request.node.name:
-        return  # that is what it says: one tree
+        return  # one tree for all scopes, as this backend says
     async with opened(make()) as backend:
         await backend.create(S, "/a", "one")
         await backend.create(T, "/a", "two")
@@ -282,7 +282,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_files_when_compared_with_a_dict(kind: str, steps: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever is done, each backend has in the end what a plain dictionary has; also when it is opened anew."""
+    """After any operations, each backend has the same files as a plain dictionary, even after it is opened again."""
     root = tmp_path_factory.mktemp("files")
     backend = {"memory": MemoryFiles(), "sqlite": SqliteFiles(root / "f.db"), "directory": DirectoryFiles(root)}[kind]
     model: dict[str, str] = {}
@@ -326,7 +326,7 @@ def _model_step(model: dict[str, str], what: str, path: str, other: str, content
     """Do a step on a dictionary; return whether it can be done."""
 
     def free(path: str) -> bool:
-        return not any(one == path or one.startswith(path + "/") or path.startswith(one + "/") for one in model)
+        return not any(name == path or name.startswith(path + "/") or path.startswith(name + "/") for name in model)
 
     match what:
         case "create" | "write" if free(path) or (what == "write" and path in model):
@@ -336,11 +336,11 @@ def _model_step(model: dict[str, str], what: str, path: str, other: str, content
         case "delete" if path in model:
             del model[path]
         case "move":
-            moved = [one for one in model if one == path or one.startswith(path + "/")]
+            moved = [name for name in model if name == path or name.startswith(path + "/")]
             if not moved or other == path or other.startswith(path + "/") or not free(other):
                 return False
-            for one in moved:
-                model[other + one[len(path) :]] = model.pop(one)
+            for name in moved:
+                model[other + name[len(path) :]] = model.pop(name)
         case "read" if path in model:
             pass
         case _:

@@ -1,4 +1,4 @@
-"""The kit of leases finds leases that are broken: each of these is wrong in one way."""
+"""The kit of leases finds broken leases: each of these is wrong in one way."""
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -14,7 +14,7 @@ from trio_sagents.testing.conformance_lease import LeaseConformance
 
 
 class TwoGetIt(MemoryLeases):
-    """Whoever asks while another is being answered gets it, too."""
+    """If two ask at the same time, both get the lease."""
 
     async def acquire(self, conversation_id: str, holder: str, ttl: float) -> float | None:
         is_free = conversation_id not in self._held
@@ -42,8 +42,8 @@ class ShortIds(MemoryLeases):
         return await super().acquire(conversation_id[:64], holder, ttl)
 
     async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Collection[str]:
-        kept = await super().renew([one[:64] for one in conversation_ids], holder, ttl)
-        return [one for one in conversation_ids if one[:64] in kept]
+        kept = await super().renew([identifier[:64] for identifier in conversation_ids], holder, ttl)
+        return [identifier for identifier in conversation_ids if identifier[:64] in kept]
 
 
 class EndsEarly(MemoryLeases):
@@ -66,7 +66,7 @@ class RenewsAll(MemoryLeases):
 
     async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Collection[str]:
         kept = await super().renew(list(self._held), holder, ttl)
-        return [one for one in conversation_ids if one in kept]
+        return [identifier for identifier in conversation_ids if identifier in kept]
 
 
 class RenewsWhatHasEnded(MemoryLeases):
@@ -74,7 +74,7 @@ class RenewsWhatHasEnded(MemoryLeases):
 
     async def renew(self, conversation_ids: Sequence[str], holder: str, ttl: float) -> Collection[str]:
         await trio.lowlevel.checkpoint()
-        kept = [one for one in conversation_ids if self._held.get(one, ("", 0))[0] == holder]
+        kept = [identifier for identifier in conversation_ids if self._held.get(identifier, ("", 0))[0] == holder]
         self._held.update(dict.fromkeys(kept, (holder, trio.current_time() + ttl)))
         return kept
 

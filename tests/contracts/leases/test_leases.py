@@ -1,4 +1,4 @@
-"""The leases that the library brings, through the kit that hosts use for theirs, and what is each one's own."""
+"""The library's own leases, through the kit that hosts use for theirs, and what is special about each."""
 
 import sqlite3
 import subprocess
@@ -85,7 +85,7 @@ async def test_file_is_of_several_processes(tmp_path: Path) -> None:
 
 
 async def test_file_that_cannot_be_used(tmp_path: Path) -> None:
-    """What is not a database, or not a place for one, is an error that names it: never "it is free"."""
+    """A file that is not a database, or a path that cannot have one, is an error that names it; never "the lease is free"."""
     (tmp_path / "text.db").write_text("this is no database, whatever its name may be, and it is longer than a header " * 20)
     with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         connection.execute("CREATE TABLE leases (id TEXT)")

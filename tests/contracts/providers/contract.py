@@ -1,4 +1,4 @@
-"""What every model adapter promises, tested over the wire: `AdapterContract` is all of it."""
+"""`AdapterContract`: everything that each model adapter promises, tested over the wire."""
 
 import pytest
 import trio
@@ -123,7 +123,7 @@ class AnswerContract(Adapter):
             self.model(Provider("http://127.0.0.1:9"), read_timeout=timeout)
 
     async def test_request_was_made_with_the_key(self, provider: Provider) -> None:
-        """The key goes into the header where the provider looks for it."""
+        """The key is in the header that the provider reads."""
         provider.replies.append(self.says("a"))
 
         await chunks_of(self.model(provider))

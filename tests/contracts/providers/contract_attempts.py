@@ -1,4 +1,4 @@
-"""What an agent does with providers that fail: every request is counted at the server, every tool where it runs."""
+"""What an agent does with providers that fail: every request is counted at the server, and every tool call in the tool."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class AttemptContract(Adapter):
         assert all(body == provider.bodies[0] for body in provider.bodies)
 
     async def test_attempts_come_to_an_end(self, provider: Provider) -> None:
-        """A provider is asked `attempts` times and no more; its last error is the turn's, and the next turn begins anew."""
+        """A provider is asked `attempts` times. The turn gets the last error, and the next turn counts from the beginning."""
         provider.replies += [self.error(529, "overloaded_error", f"Overloaded {number}.") for number in range(2)]
         provider.replies.append(self.says("Back"))
         agent = Agent(model=self.model(provider), retry=RetryPolicy(attempts=2, first_delay=_SOON))
@@ -112,7 +112,7 @@ class AttemptContract(Adapter):
         assert ["user", "assistant", "tool", "assistant"] == [message.role for message in messages]
 
     async def test_nothing_is_open_while_a_provider_is_waited_for(self, provider: Provider) -> None:
-        """During the wait there is no connection; a cut ends the wait at once, and nobody is asked after it."""
+        """During the wait no connection is open. A cut ends the wait at once, and no model is asked afterwards."""
         provider.replies.append(self.error(429, "rate_limit_error", "Slow down.", retry_after="25"))
         with trio.fail_after(PATIENCE):
             async with opened(Agent(model=self.model(provider))) as sessions:

@@ -174,7 +174,7 @@ class ErrorContract(Adapter):
         ],
     )
     async def test_garbage_fails_the_answer(self, provider: Provider, garbage: bytes) -> None:
-        """An event that cannot be read fails the answer, in words that name no byte of it."""
+        """An event that cannot be read fails the answer. The error repeats none of its bytes."""
         provider.replies.append(self.says("Hello", "there").until(4, garbage, HANG))
 
         failure = await failure_of(self.model(provider))
@@ -208,7 +208,7 @@ class ErrorContract(Adapter):
         assert "cannot be read" in str(await failure_of(self.model(provider)))
 
     async def test_page_instead_of_a_stream_fails(self, provider: Provider) -> None:
-        """A page with status 200 is no answer."""
+        """A page with status 200 is not an answer."""
         provider.replies.append(Reply([b"<html>Please log in</html>"], 200, {"content-type": "text/html"}))
 
         assert "text/html" in str(await failure_of(self.model(provider)))

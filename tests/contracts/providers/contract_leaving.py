@@ -1,4 +1,4 @@
-"""What every model adapter leaves behind when an answer is cancelled, left early, or left by an error: nothing."""
+"""A model adapter leaves nothing when an answer is cancelled, left early, or left by an error."""
 
 import gc
 import warnings
@@ -81,7 +81,7 @@ class LeavingContract(Adapter):
         assert [str(warning.message) for warning in caught] == []
 
     async def test_answer_read_to_its_end_leaves_no_warning(self, provider: Provider) -> None:
-        """A whole answer leaves no async generator behind."""
+        """A whole answer leaves no async generator."""
         provider.replies.append(self.says("Hello"))
 
         with warnings.catch_warnings(record=True) as caught:

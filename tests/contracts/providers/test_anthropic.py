@@ -159,7 +159,7 @@ async def test_stop_reason_is_mapped(stop_reason: str, reason: str) -> None:
 
 @pytest.mark.parametrize("is_old", [False, True])
 async def test_redacted_thinking_goes_there_and_back(is_old: bool) -> None:
-    """Encrypted thinking becomes an opaque part, which goes back as it came; so does what an earlier release had stored of it."""
+    """Encrypted thinking becomes an opaque part that goes back unchanged, also in the form that an earlier release stored."""
     block: Any = {"type": "redacted_thinking", "data": "3q2+7w=="}, ()
     async with open_provider(anthropic_reply(block, text("x")), anthropic_reply(text("y"))) as provider:
         model = AnthropicModel("claude", api_key=KEY, base_url=provider.url)

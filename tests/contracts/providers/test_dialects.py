@@ -1,5 +1,6 @@
 """Each dialect of the table, spoken by its local server: a turn with thinking and tools, a cut, a refusal, a request that is too long."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.providers.adapter import KEY, PATIENCE, chunks_of, failure_of
 from tests.support.scenarios import answer_to, ask, opened
 from trio_sagents import Agent, Failed, MemoryStore, RetryPolicy, ThinkingPart, UsageChunk
 from trio_sagents.abc import Model
+from trio_sagents.exceptions import MODEL_FAILURE_KINDS
 from trio_sagents.models import AnthropicModel, OpenAIModel, Thinking
 from trio_sagents.models._dialects import DIALECTS
 from trio_sagents.testing.providers import SPEAKERS, AskedCall, Exchange, Provider, Reply, open_provider
@@ -140,3 +142,16 @@ async def test_history_of_another_provider(name: str, other: str) -> None:
     sent = str(second.bodies)
     assert [False, False] == ["c2VhbA==" in sent, "Hm." in sent]
     assert [True, True] == ["Rome" in sent, "sunny in Rome" in sent]
+
+
+def test_table_of_the_docs() -> None:
+    """Each dialect stands on the page of providers, with its address, the variables of its address and its key, and in this order."""
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "providers.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 5}
+    known = {name: rows[name] for name in rows if name in DIALECTS}
+
+    assert list(DIALECTS) == list(known)
+    for name, row in known.items():
+        dialect = DIALECTS[name]
+        assert all(value in row for value in (dialect.base_url, dialect.url_env, dialect.key_env) if value is not None), row
+    assert all(f"| `{kind}` |" in page for kind in MODEL_FAILURE_KINDS)

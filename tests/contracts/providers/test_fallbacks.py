@@ -1,4 +1,4 @@
-"""One turn across providers: what one model began, the other's API takes."""
+"""One turn across providers: the API of one provider accepts a history that another provider began."""
 
 from typing import Any
 

@@ -188,7 +188,7 @@ async def test_calls_of_sloppy_servers_are_kept_apart() -> None:
 
 
 async def test_call_without_id_gets_one() -> None:
-    """A call that a server gave no id has one all the same, and no two are the same."""
+    """A call without an id from the server gets a unique id."""
     pieces = [{"tool_calls": [{"index": index, "function": {"name": "f", "arguments": "{}"}}]} for index in range(2)]
     async with open_provider(openai_reply(*pieces)) as provider:
         chunks = await chunks_of(model_at(provider))
@@ -226,7 +226,7 @@ async def test_closing_mark_may_be_missing() -> None:
 
 
 async def test_closing_mark_without_finish_fails() -> None:
-    """A closing mark before any finish reason is no answer."""
+    """A closing mark before any finish reason is not an answer."""
     async with open_provider(openai_reply({"content": "x"}, finish_reason=None)) as provider:
         failure = await failure_of(model_at(provider))
 
@@ -263,7 +263,7 @@ async def test_errors_of_other_servers_are_read(status: int, body: Any, retryabl
     ],
 )
 async def test_error_events_of_other_servers_are_read(error: Any, retryable: bool) -> None:
-    """A number in an error event is read as the status it stands for, and a text as its words."""
+    """A number in an error event is read as a status, and a text as the error's words."""
     event = sse({"error": error})
     async with open_provider(openai_reply({"content": "x"}).until(2, event)) as provider:
         failure = await failure_of(model_at(provider))

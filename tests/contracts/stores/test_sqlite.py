@@ -114,7 +114,7 @@ def test_synchronous_that_is_none(synchronous: str) -> None:
     ("timeout", "error"), [(0, ValueError), (-1, ValueError), (float("inf"), ValueError), (True, TypeError), ("1", TypeError)]
 )
 def test_busy_timeout_that_is_none(timeout: float, error: type[Exception]) -> None:
-    """A wait that is no time, or without end, is refused."""
+    """A value that is not a time, or has no end, is refused."""
     with pytest.raises(error, match="busy_timeout"):
         SqliteStore("x.db", busy_timeout=timeout)
 
@@ -132,10 +132,10 @@ async def test_file_is_private(path: Path) -> None:
     store = SqliteStore(path)
     async with store.open():
         await store.commit(None, change())
-        modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
         assert {"chat.db": 0o600, "chat.db-wal": 0o600, "chat.db-shm": 0o600} == modes
 
-    assert ["chat.db"] == [one.name for one in path.parent.iterdir()]
+    assert ["chat.db"] == [file.name for file in path.parent.iterdir()]
 
 
 async def test_use_while_closed(path: Path) -> None:
@@ -157,7 +157,7 @@ async def test_use_while_closed(path: Path) -> None:
 
 
 def test_reopened(path: Path) -> None:
-    """What was committed is there for the next opening, in another event loop, of another object, with another mode."""
+    """Another object, in another event loop and with another mode, finds what was committed."""
 
     async def write(store: SqliteStore, revision: int) -> None:
         async with store.open():
@@ -188,7 +188,7 @@ async def test_modes(path: Path, synchronous: str) -> None:
 
 
 async def test_open_twice(path: Path) -> None:
-    """A file serves one store of this process at a time, by whatever name; the one that has it is not harmed."""
+    """A file serves one store of this process at a time, by whatever name. The store that has the file is not harmed."""
     link, hard = path.with_name("link.db"), path.with_name("hard.db")
     store = SqliteStore(path)
     async with store.open():
@@ -255,7 +255,7 @@ async def test_what_the_block_raises_leaves_as_it_is(path: Path) -> None:
 
 
 async def test_closing_while_commits_run(path: Path) -> None:
-    """What was submitted before the block was left is done before the file is closed."""
+    """A commit that was submitted inside the block is done before the file is closed."""
     store = SqliteStore(path)
     done: list[int] = []
 
@@ -367,7 +367,7 @@ def make_damaged(path: Path) -> None:
     ],
 )
 def test_file_that_cannot_be_used(path: Path, make: Callable[[Path], None], says: str) -> None:
-    """A file that is not ours, or cannot be used, is an error that names it and says what to do; not one byte of it changes."""
+    """A file that is not ours, or cannot be used, is an error that names it and says what to do. Not one byte of the file changes."""
     make(path)
     content = path.read_bytes()
 
@@ -443,7 +443,7 @@ async def test_locked_when_opened(path: Path) -> None:
 
 
 async def test_locked_when_written(path: Path) -> None:
-    """While another process holds the file nothing is acknowledged, nothing is stored, and reading goes on."""
+    """While another process holds the file, nothing is acknowledged or stored, and reading continues."""
     store = SqliteStore(path, busy_timeout=0.01)
     async with store.open():
         await store.commit(None, change())
@@ -457,7 +457,7 @@ async def test_locked_when_written(path: Path) -> None:
 
 
 async def test_full_disk(path: Path) -> None:
-    """Without room nothing is acknowledged that is not stored; with room again, it goes on."""
+    """Without room, nothing is acknowledged that is not stored. With room again, the store continues."""
     store = SqliteStore(path)
     async with store.open():
         (pages,) = writing(store).execute("PRAGMA page_count").fetchone()
@@ -524,7 +524,7 @@ async def test_commit_of_the_group_fails(path: Path) -> None:
 
 
 async def test_error_of_the_program(path: Path) -> None:
-    """An error that nobody foresaw reaches the one who leads; the others are told, and the next commit works."""
+    """An unforeseen error reaches the task that leads the group. The other tasks get an error, and the next commit works."""
     store = SqliteStore(path)
     async with store.open():
         assert store._file is not None
@@ -620,7 +620,7 @@ async def test_cancelled_while_queued(path: Path) -> None:
 
 
 async def test_cancelled_while_it_runs(path: Path) -> None:
-    """A commit that has begun goes to its end and is reported, for the one who leads and for the others of its group."""
+    """A commit that has begun runs to its end and is reported, to the task that leads and to the others of its group."""
     store = SqliteStore(path, busy_timeout=60)
     reported: list[int] = []
 
@@ -767,7 +767,7 @@ DAMAGE = [
     ("UPDATE messages SET body = x'7b7d'", "bytes"),
     ("UPDATE messages SET body = CAST(x'7bff7d' AS TEXT)", "utf-8"),
     ("UPDATE messages SET body = CAST(x'7b22eda08022 3a317d' AS TEXT)".replace(" 3a", "3a"), "utf-8"),
-    ("""UPDATE messages SET body = '{"a": 1, "a": 2}'""", "twice"),
+    ("""UPDATE messages SET body = '{"a": 1, "a": 2}'""", "duplicate key"),
     ("""UPDATE messages SET body = '{"a": NaN}'""", "NaN"),
     (f"""UPDATE messages SET body = '{'{"a":' * 100_000}'""", "recursion|not JSON"),
     ("UPDATE messages SET body = printf('%.*c', 100000, 'x')", "too big"),
@@ -860,7 +860,7 @@ async def test_history_of_what_is_damaged(path: Path, fields: str) -> None:
     "fields", ["title = x'00'", "message_count = 'x'", "updated_at = 'x'", "updated_at = '2024-01-01'", "owner = '[]'"]
 )
 async def test_list_of_what_is_damaged(path: Path, fields: str) -> None:
-    """A damaged line of the list is a StateError that names the conversation; text that is none, a PersistenceError."""
+    """A damaged row of the list is a StateError that names the conversation; bytes that are not text are a PersistenceError."""
     store = SqliteStore(path)
     async with store.open():
         await store.commit(None, change())
@@ -875,7 +875,7 @@ async def test_list_of_what_is_damaged(path: Path, fields: str) -> None:
 
 
 async def test_damaged_and_foreign(path: Path) -> None:
-    """A damaged conversation of another owner is like a missing one, too."""
+    """A damaged conversation of another owner looks like a missing one."""
     store = SqliteStore(path)
     async with store.open():
         await store.commit(None, change(owner=1))
@@ -897,7 +897,7 @@ async def test_commit_of_a_record_that_is_too_big(path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("conversation_id", ["", "x" * 257, "a\nb", 5, None])
 async def test_id_that_is_none(path: Path, conversation_id: str) -> None:
-    """What is no id is refused before anything is touched."""
+    """A value that is not an id is refused before anything is touched."""
     store = SqliteStore(path)
     async with store.open():
         for call in (store.load, store.delete):
@@ -935,7 +935,7 @@ async def test_operation_that_sqlite_refuses(path: Path) -> None:
 
 
 async def test_store_when_nothing_is_said_about_flushing(tmp_path: Path) -> None:
-    """What was acknowledged survives the loss of power, unless the host wants it otherwise."""
+    """What was acknowledged survives a loss of power, unless the host chose otherwise."""
     store = SqliteStore(tmp_path / "chat.db")
     async with store.open():
         assert store._file is not None
@@ -943,7 +943,7 @@ async def test_store_when_nothing_is_said_about_flushing(tmp_path: Path) -> None
 
 
 async def test_delete_of_the_conversation_that_came_last(tmp_path: Path) -> None:
-    """Nothing of it stays in the file: neither for whoever reads that, nor for the conversation that gets its number."""
+    """Nothing of it stays in the file, neither for a reader of the file nor for the conversation that gets its number."""
     name = tmp_path / "chat.db"
     store = SqliteStore(name)
     async with opened(store=store) as sessions:

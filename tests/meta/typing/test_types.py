@@ -1,4 +1,4 @@
-"""Type checkers take a host's right program, and refuse the wrong one, line by line."""
+"""Type checkers accept a host's correct program, and refuse the wrong one, line by line."""
 
 import faulthandler
 import os
@@ -20,7 +20,7 @@ _FOUND: Final = re.compile(r"^(.*?):(\d+): error: .*?\[([\w-]+)\]$", re.MULTILIN
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, int, str]]:
-    """The errors of one strict run of mypy over all the programs here, as (file, line, code)."""
+    """The errors of one strict mypy run over all programs here, as (file, line, code)."""
     faulthandler.dump_traceback_later(240, exit=True)
     folder = tmp_path_factory.mktemp("mypy")
     options = ["--strict", "--config-file=", "--no-error-summary", "--follow-imports=silent", f"--cache-dir={folder}"]

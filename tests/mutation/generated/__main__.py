@@ -21,7 +21,7 @@ def tell(verdict: Verdict) -> None:
 
 
 def main() -> int:
-    """Hunt, and print the table and the survivors; 1 where one is not explained or the tests fail without a mutant."""
+    """Hunt, and print the table and the survivors; return 1 if one is not explained, or if the tests fail without a mutant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=None, help="mutants of each group; by default all")
     parser.add_argument("--seed", type=int, default=0, help="draws the sample")

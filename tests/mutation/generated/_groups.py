@@ -1,4 +1,4 @@
-"""What is mutated, and which tests are asked."""
+"""Which modules are mutated, and which tests are run."""
 
 from pathlib import Path
 from typing import Final
@@ -8,17 +8,17 @@ LIBRARY: Final = ROOT / "trio_sagents"
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "registry": ("supervisor/_registry.py",),
-    "agent task": ("supervisor/_agent_task.py", "supervisor/_live.py", "supervisor/_turns.py"),
+    "agent task": ("sessions/_task.py", "supervisor/_agent.py", "supervisor/_turns.py"),
     "stores": (
         "persistence/*.py",
         "storage/*.py",
-        "supervisor/_ledger.py",
+        "supervisor/_journal.py",
     ),
     "approvals": (
         "middleware/approvals.py",
         "agent/_gate.py",
-        "supervisor/_answering.py",
-        "supervisor/_decisions.py",
+        "supervisor/_approvals.py",
+        "conversation/decisions.py",
         "data/decisions.py",
         "data/interrupts.py",
     ),
@@ -41,7 +41,7 @@ TESTS: Final = (
     "tests/hostile/test_secrets.py",
     "tests/hostile/test_tenants.py",
 )
-"""Those that are quick, and look at these modules; the long searches have planted bugs of their own."""
+"""Quick tests of these modules. The long searches have planted bugs of their own."""
 SLOW: Final = ("tests/search/people/test_machine.py", "tests/scenarios/test_crashes.py")
 """Asked last: each takes seconds."""
 

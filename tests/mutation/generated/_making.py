@@ -22,9 +22,9 @@ from tests.mutation.generated._groups import ROOT, files_of
 NAME: Final = re.compile(r"\w*['\"][\w.:/-]*['\"]")
 """A text that is a name, and no prose."""
 MOST_LINES: Final = 3
-"""From where a changed node begins to the first line that changes; a key beyond is taken for one that has gone."""
+"""How many lines may lie between the begin of a changed node and the first line that changes. A key beyond counts as gone."""
 Place: TypeAlias = tuple[cst.CSTNode, cst.CSTNode, int, int, str]
-"""What stands there, what takes its place, the line, the line of its statement, and the function."""
+"""The node, its replacement, its line, the line of its statement, and the function."""
 UNTESTED_CALLS: Final = m.OneOf(m.Name("cast"), m.Attribute(value=m.Name("log")), m.Name("assert_never"))
 
 
@@ -64,13 +64,13 @@ class Mutant:
     line: int
     """Where the change begins."""
     statement: int
-    """Where the statement begins that it is in."""
+    """Where the statement begins that contains the change."""
     function: str
     """The outermost function that it is in, by its qualified name."""
     text: str = attrs.field(repr=False)
     """The whole module, changed."""
     diff: tuple[str, ...]
-    """The lines that go, behind `-`, and those that come, behind `+`."""
+    """The removed lines, after `-`, and the added lines, after `+`."""
 
     @property
     def key(self) -> str:
@@ -147,7 +147,7 @@ class _Places(cst.CSTVisitor):
             if isinstance(node, kinds):
                 news = list(operator(node))
                 if isinstance(node, cst.SimpleString):
-                    news = news[:1]  # other letters are as foreign as one more
+                    news = news[:1]  # another text is as wrong as one more letter
                 self.found.extend((node, new, line, statement, self.functions[0]) for new in news)
 
 
@@ -163,14 +163,14 @@ def places_in(path: Path) -> tuple[cst.Module, list[Place]]:
 def _may_be(keys: Collection[str], path: Path, module: cst.Module, lines: Sequence[str], place: Place) -> bool:
     _, new, line, _, function = place
     begin = f"{path.relative_to(ROOT).as_posix()}::{function}: - "
-    near = {" ".join(one.split()) for one in lines[line - 1 : line - 1 + MOST_LINES]}
+    near = {" ".join(text.split()) for text in lines[line - 1 : line - 1 + MOST_LINES]}
     code = module.code_for_node(new).strip()
     text = "" if "\n" in code else " ".join(code.split())  # of several lines some may be as they were
-    return any(text in key and any(key.startswith(begin + one) for one in near if one) for key in keys if key.startswith(begin))
+    return any(text in key and any(key.startswith(begin + tail) for tail in near if tail) for key in keys if key.startswith(begin))
 
 
 def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only: Collection[str] | None = None) -> tuple[int, list[Mutant]]:
-    """Return how many places a group has, and the mutants of those that are chosen; what is no Python is none.
+    """Return how many places a group has, and the chosen mutants. A change that is not valid Python gives no mutant.
 
     Args:
         group: of `GROUPS`.
@@ -182,7 +182,7 @@ def mutants_of(group: str, chosen: Callable[[int], Iterable[int]] = range, only:
         if only is None or any(key.startswith(f"{path.relative_to(ROOT).as_posix()}::") for key in only):
             module, places = places_in(path)
             lines = module.code.splitlines()
-            every += [(path, module, one) for one in places if only is None or _may_be(only, path, module, lines, one)]
+            every += [(path, module, place) for place in places if only is None or _may_be(only, path, module, lines, place)]
     made: list[Mutant] = []
     for number in chosen(len(every)):
         path, module, (old, new, line, statement, function) = every[number]

@@ -25,11 +25,11 @@ from tests.mutation.generated._groups import GROUPS, LIBRARY, ROOT, SLOW, files_
 from tests.mutation.generated._making import Mutant
 
 LIMIT: Final = 60.0
-"""Seconds for the tests of one mutant: one that hangs is found."""
+"""Seconds for the tests of one mutant. A mutant that hangs is found."""
 MAPPING_LIMIT: Final = 1800.0
 JOBS: Final = 2
 UNITS: Final = 20
-"""Unit tests of one file that are asked before all others."""
+"""How many unit tests of one file run before all others."""
 Map = dict[tuple[str, int], tuple[str, ...]]
 """By module and line, the tests that run it, in the order in which they are asked."""
 
@@ -40,13 +40,13 @@ class MutationError(Exception):
 
 @attrs.frozen
 class Verdict:
-    """What came of one mutant."""
+    """The result for one mutant."""
 
     mutant: Mutant
     how: str
     """`killed`, `timed out` or `survived`."""
     test: str
-    """The one that failed."""
+    """The test that failed."""
     asked: int
     """How many tests run its line."""
 
@@ -72,14 +72,14 @@ def _forked(work: Callable[[], str]) -> tuple[int, int]:
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
         os.write(writer, work().encode())
-    except BaseException as exc:  # the answer is what went wrong
+    except BaseException as exc:  # the answer is what went wrong  # noqa: ASYNC103  # no Trio runs here
         os.write(writer, f"broken {exc!r}".encode()[:4000])
     finally:
         os._exit(0)
 
 
 def side_by_side(works: Sequence[Callable[[], str]], jobs: int, limit: float) -> Iterator[tuple[int, str]]:
-    """Do works in children, some at once; yield the number of each that is done, and its answer: `timed out` where it took too long."""
+    """Do works in children, several at once. Yield the number of each finished work and its answer, `timed out` if it took too long."""
     waiting = list(enumerate(works))
     waiting.reverse()
     with selectors.DefaultSelector() as selector:
@@ -120,15 +120,15 @@ Functions = dict[tuple[str, str, int], list[types.FunctionType]]
 def functions_loaded() -> Functions:
     """Return the library's functions."""
     found: Functions = {}
-    for one in gc.get_objects():
-        if isinstance(one, types.FunctionType) and one.__code__.co_filename.startswith(str(LIBRARY)):
-            code = one.__code__
-            found.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(one)
+    for item in gc.get_objects():
+        if isinstance(item, types.FunctionType) and item.__code__.co_filename.startswith(str(LIBRARY)):
+            code = item.__code__
+            found.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(item)
     return found
 
 
 def put_in(mutant: Mutant, functions: Functions) -> None:
-    """Put a mutant's code into the function that is loaded, which may stand there twice: for a getter and its setter, say.
+    """Put a mutant's code into the loaded function, which may be there twice: for example as a getter and its setter.
 
     Raises:
         MutationError: the function is not loaded.
@@ -144,7 +144,7 @@ def put_in(mutant: Mutant, functions: Functions) -> None:
                 function.__code__ = code
                 is_in = True
         else:
-            codes.extend(one for one in code.co_consts if isinstance(one, types.CodeType))
+            codes.extend(const for const in code.co_consts if isinstance(const, types.CodeType))
     if not is_in:
         raise MutationError(f"{mutant.function} is not loaded")
 
@@ -169,7 +169,7 @@ class Runner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Take what was collected, and hand over."""
+        """Take the collected tests, and hand over."""
         self._items = {item.nodeid: item for item in session.items if not any(mark.name == "skip" for mark in item.iter_markers())}
         gc.unfreeze()  # the collector knows no object that `tests/conftest.py` has frozen
         self._functions = functions_loaded()
@@ -222,12 +222,12 @@ class Runner:
             data.read()
             for path in paths:
                 for line, contexts in data.contexts_by_lineno(str(path)).items():
-                    lines.setdefault((path.relative_to(ROOT).as_posix(), line), set()).update(one for one in contexts if one)
+                    lines.setdefault((path.relative_to(ROOT).as_posix(), line), set()).update(context for context in contexts if context)
         places = {name: place for place, name in enumerate(_spread(names))}
         return {line: tuple(sorted(tests, key=places.__getitem__)) for line, tests in lines.items()}
 
     def hunt(self, mutants: Sequence[Mutant], lines: Map, most: int, limit: float = LIMIT) -> Iterator[Verdict]:
-        """Run the tests of each mutant, and yield what came of it, as they end.
+        """Run the tests of each mutant, and yield each result as it comes.
 
         Args:
             mutants: any number.
@@ -235,7 +235,7 @@ class Runner:
             most: tests for one mutant.
             limit: seconds for one mutant.
         """
-        tests = [(lines.get((one.path, one.line)) or lines.get((one.path, one.statement), ()))[:most] for one in mutants]
+        tests = [(lines.get((mutant.path, mutant.line)) or lines.get((mutant.path, mutant.statement), ()))[:most] for mutant in mutants]
 
         def hunting(mutant: Mutant, names: Sequence[str]) -> Callable[[], str]:
             def work() -> str:

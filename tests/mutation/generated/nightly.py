@@ -20,15 +20,15 @@ MOST_TESTS: Final = 10_000
 
 
 class Row(NamedTuple):
-    """What came of one group."""
+    """The result of one group."""
 
     group: str
     mutants: int
     killed: int
     explained: int
-    """Those that survived and may."""
+    """Survivors that are explained."""
     survived: int
-    """Those that survived and are not explained: violations."""
+    """Survivors that are not explained: violations."""
     timed_out: int
     """Found, too: a test hangs."""
     rate: float
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 def sampled(group: str, sample: int | None, seed: int) -> list[Mutant]:
-    """Return mutants of a group: `sample` of them, drawn by `seed`; all where it is None. In the order of the text."""
+    """Return mutants of a group: `sample` of them, drawn by `seed`, or all if it is None; in the order of the source."""
 
     def chosen(places: int) -> Sequence[int]:
         if sample is None or sample >= places:
@@ -60,9 +60,9 @@ def sampled(group: str, sample: int | None, seed: int) -> list[Mutant]:
 
 def row_of(group: str, verdicts: Sequence[Verdict], seconds: float) -> Row:
     """Count what came of a group."""
-    left = [one for one in verdicts if one.how == "survived"]
-    explained = sum(one.mutant.key in EXPLAINED for one in left)
-    killed, timed_out = (sum(one.how == how for one in verdicts) for how in ("killed", "timed out"))
+    left = [verdict for verdict in verdicts if verdict.how == "survived"]
+    explained = sum(verdict.mutant.key in EXPLAINED for verdict in left)
+    killed, timed_out = (sum(verdict.how == how for verdict in verdicts) for how in ("killed", "timed out"))
     return Row(group, len(verdicts), killed, explained, len(left) - explained, timed_out, len(verdicts) / max(seconds, 0.001), left)
 
 
@@ -114,12 +114,12 @@ def hunt_groups(
         for group in groups:
             begun = time.monotonic()
             mutants = sampled(group, sample, seed)
-            places = {one: place for place, one in enumerate(mutants)}
+            places = {mutant: place for place, mutant in enumerate(mutants)}
             verdicts: list[Verdict] = []
             for verdict in runner.hunt(mutants, lines, most, limit):
                 verdicts.append(verdict)
                 told(verdict)
-            verdicts.sort(key=lambda one: places[one.mutant])
+            verdicts.sort(key=lambda verdict: places[verdict.mutant])
             found.append(row_of(group, verdicts, time.monotonic() - begun))
 
     run(tests, hunt, jobs)

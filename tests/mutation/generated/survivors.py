@@ -1,4 +1,4 @@
-"""The mutants that survive, and may: each is equivalent to what stands there, or told apart by nothing that is promised.
+"""The mutants that may survive: each is equivalent to the original, or differs in nothing that is promised.
 
 By the key of the mutant (`Mutant.key`), the reason. A key that no mutant has any more is a mistake; a test says so.
 """

@@ -55,8 +55,8 @@ def test_places_when_they_are_looked_for(tmp_path: Path) -> None:
     found = diffs(tmp_path / "m.py")
 
     assert {"!= 3", "4", "note(None)", "pass", "return None", "LIMIT - 1", "kind = None"} <= set(found)
-    assert not any("two" in one and "XX" in one for one in found)
-    assert not any(word in one for one in found for word in (">= 1", "ValueError(None)", "XXsome", "log.info(None", "LIMIT = None"))
+    assert not any("two" in text and "XX" in text for text in found)
+    assert not any(word in text for text in found for word in (">= 1", "ValueError(None)", "XXsome", "log.info(None", "LIMIT = None"))
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -66,12 +66,12 @@ def test_mutants_when_drawn(group: str) -> None:
     assert files_of(group)
     drawn = sampled(group, 4, 1)
 
-    assert [one.key for one in drawn] == [one.key for one in sampled(group, 4, 1)]
-    assert [one.key for one in drawn] != [one.key for one in sampled(group, 4, 2)]
-    for one in drawn:
-        assert one.diff
-        assert one.statement <= one.line <= len((ROOT / one.path).read_text(encoding="utf-8").splitlines())
-        assert one.text != (ROOT / one.path).read_text(encoding="utf-8")
+    assert [mutant.key for mutant in drawn] == [mutant.key for mutant in sampled(group, 4, 1)]
+    assert [mutant.key for mutant in drawn] != [mutant.key for mutant in sampled(group, 4, 2)]
+    for mutant in drawn:
+        assert mutant.diff
+        assert mutant.statement <= mutant.line <= len((ROOT / mutant.path).read_text(encoding="utf-8").splitlines())
+        assert mutant.text != (ROOT / mutant.path).read_text(encoding="utf-8")
 
 
 def test_tests_when_listed() -> None:
@@ -83,7 +83,7 @@ def test_tests_when_listed() -> None:
 def test_survivors_when_explained() -> None:
     """Each explanation is of a mutant that there is."""
     faulthandler.dump_traceback_later(240, exit=True)
-    keys = {one.key for group in GROUPS for one in mutants_of(group, only=EXPLAINED)[1]}
+    keys = {mutant.key for group in GROUPS for mutant in mutants_of(group, only=EXPLAINED)[1]}
 
     assert set() == set(EXPLAINED) - keys
 
@@ -91,17 +91,17 @@ def test_survivors_when_explained() -> None:
 def test_row_when_counted() -> None:
     """A survivor that is not explained is a violation; the score is of those that are not explained."""
     mutants = [Mutant("trio_sagents/x.py", line, line, "f", "", (f"- {line}", "+ 0")) for line in range(4)]
-    verdicts = [Verdict(one, how, "", 1) for one, how in zip(mutants, ["killed", "killed", "timed out", "survived"], strict=True)]
+    verdicts = [Verdict(mutant, how, "", 1) for mutant, how in zip(mutants, ["killed", "killed", "timed out", "survived"], strict=True)]
     row = row_of("registry", verdicts, 2.0)
 
     assert ("mutants, registry", 4, 2, 0, 1, 1, 2.0, 0.75) == (
         row.stage, row.mutants, row.killed, row.explained, row.survived, row.timed_out, row.rate, row.score
     )  # fmt: skip
-    assert [mutants[3]] == [one.mutant for one in row.found]
+    assert [mutants[3]] == [verdict.mutant for verdict in row.found]
 
 
 def test_program_when_it_hunts() -> None:
-    """It finds the same twice, in the same words but for the rate, from the tests that it is given; what survives is shown as a diff."""
+    """Two runs find the same, in the same words, except for the rate. A survivor is shown as a diff."""
     faulthandler.dump_traceback_later(240, exit=True)
     program = (
         "import sys\n"

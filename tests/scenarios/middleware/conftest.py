@@ -10,6 +10,6 @@ from trio_sagents.testing._threads import lockstep_threads
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Path]:
-    """Return the path of a database; a virtual clock waits for the threads of whoever uses it."""
+    """Return the path of a database. A virtual clock waits for the threads of everything that uses the database."""
     with lockstep_threads():
         yield tmp_path / "c.db"

@@ -87,14 +87,14 @@ async def test_turn_when_a_limit_is_reached(autojump_clock: Any, per: Any, limit
 
 @pytest.mark.parametrize(("max_tokens", "statuses"), [(1100, ["completed"]), (1099, ["cancelled"])])
 async def test_tools_when_tokens_are_used_up(autojump_clock: Any, max_tokens: int, statuses: list[str]) -> None:
-    """An answer that just reaches the limit has its tools run; those of one that went over it do not run."""
+    """Tools of an answer that just reaches the limit run; tools of an answer that exceeds it do not."""
     agent = agent_with(Budget(max_tokens=max_tokens), replies=loop(), usage=USED, tools=[tool])
     async with opened(agent) as sessions:
         outcome = await ask(sessions)
         state = await state_of(sessions)
 
     assert "budget_tokens" == limit_of(outcome)
-    assert statuses == [one.status for message in state.messages for one in message.results]
+    assert statuses == [result.status for message in state.messages for result in message.results]
 
 
 async def test_next_turn_when_budgets_are_per_turn(autojump_clock: Any) -> None:
@@ -112,7 +112,7 @@ async def test_next_turn_when_budgets_are_per_turn(autojump_clock: Any) -> None:
     "limits", [{"max_tokens": 4400}, {"max_cost": 0.08, "prices": COST}, {"max_calls": 4}, {"max_tool_calls": 2}, {"max_seconds": 15.0}]
 )
 async def test_session_when_the_process_is_restarted(autojump_clock: Any, database: Path, limits: Any) -> None:
-    """The sum of a session goes on in the next process, and is over in every later turn."""
+    """The sum of a session continues in the next process, and stays used up in every later turn."""
     replies = [Call("slow"), "one"] if "max_seconds" in limits else [Call("tool"), "one"]
     agent = agent_with(Budget(per="session", **limits), replies=replies, usage=USED, tools=[tool, slow])
     async with on_file(database, agent) as sessions:
@@ -204,7 +204,7 @@ async def test_tokens_when_sub_agents_use_them(autojump_clock: Any) -> None:
 
 
 async def test_sub_agent_when_it_has_a_budget_of_its_own(autojump_clock: Any) -> None:
-    """A sub-agent's own budget ends the sub-agent; its parent reads that, and goes on."""
+    """A sub-agent's own budget ends the sub-agent. The parent reads that, and continues."""
     task = Task(name="helper", description="helps", tools=(tool,), middleware=(Budget(max_calls=2),), model=StrictModel(loop()))
     agent = agent_with(SubAgents((task,), general_purpose=False), replies=[Call("task", name="helper", instructions="Help."), "ok"])
     async with opened(agent) as sessions:
@@ -212,7 +212,7 @@ async def test_sub_agent_when_it_has_a_budget_of_its_own(autojump_clock: Any) ->
         state = await state_of(sessions)
 
     assert isinstance(outcome, Completed)
-    (result,) = (one for message in state.messages for one in message.results)
+    (result,) = (result for message in state.messages for result in message.results)
     assert "budget_calls exceeded: 3, the limit is 2" in result.content
 
 
@@ -277,7 +277,7 @@ async def test_general_purpose_sub_agent_when_it_has_the_same_budget(autojump_cl
 
 
 async def test_cost_when_sub_agents_and_summaries_have_other_models(autojump_clock: Any) -> None:
-    """Each model counts at its own price; one that has none counts at the highest prices, and the log says so."""
+    """Each model counts at its own price. A model without a price counts at the highest prices, and the log says so."""
     task = Task(name="helper", description="helps", model=StrictModel(["helped"], Usage(1, 0), "small"))
     writer = StrictModel(["S"] * 9, Usage(1, 0), "writer")
     prices = {"scripted": (100e6, 0.0), "small": (1e6, 0.0), "writer": (10e6, 0.0)}
@@ -343,9 +343,9 @@ async def test_siblings_when_a_call_is_refused(autojump_clock: Any, limits: Any)
 
     assert limit_of(outcome).startswith("budget_")
     assert ["paid", "paid"] == log
-    results = {one.call_id: one for message in state.messages for one in message.results}
-    assert ["cancelled", "completed", "completed"] == sorted(one.status for one in results.values())
-    refused = next(one for one in results.values() if one.status == "cancelled")
+    results = {result.call_id: result for message in state.messages for result in message.results}
+    assert ["cancelled", "completed", "completed"] == sorted(result.status for result in results.values())
+    refused = next(result for result in results.values() if result.status == "cancelled")
     assert refused.content.startswith("This call was not run: budget_")
 
 
@@ -393,7 +393,7 @@ async def test_tokens_when_nobody_reports_them(autojump_clock: Any, caplog: pyte
         outcomes = [await ask(sessions) for _ in range(4)]
         state = await state_of(sessions)
 
-    assert [Completed, Completed, Failed, Failed] == [type(one) for one in outcomes]
+    assert [Completed, Completed, Failed, Failed] == [type(outcome) for outcome in outcomes]
     assert "budget_tokens" == limit_of(outcomes[2])
     # Two answers of 1,000 tokens, and the first of them read again.
     assert 3000 <= state.metadata["Budget:session"]["spent"]["tokens"] <= 3100
@@ -444,13 +444,13 @@ async def test_tokens_when_middleware_uses_them(autojump_clock: Any) -> None:
 
     assert "S" == state.metadata["title"]
     # Turn 0: 100, and the title's 700. Turn 1: 100. Turn 2: a summary, 700, and 100. Turn 3: a summary, and no answer any more.
-    assert [True, True, True, False, False] == [isinstance(one, Completed) for one in outcomes]
+    assert [True, True, True, False, False] == [isinstance(outcome, Completed) for outcome in outcomes]
     assert ("budget_tokens", 2400) == (limit_of(outcomes[3]), outcomes[3].error.value)  # type: ignore[union-attr]
     assert 3 == len(writer.requests)
 
 
 async def test_cost_when_models_differ(autojump_clock: Any) -> None:
-    """A fallback's answer has the fallback's price; one that is not listed has that of the agent's model."""
+    """A fallback's answer has the fallback's price. A fallback that is not listed has the price of the agent's model."""
     prices = {"scripted": (0.0, 0.0), "dear": (10e6, 0.0)}
     down = StrictModel(lambda request: ModelFailed("down"))
     dear = StrictModel(lambda request: Call("tool"), Usage(1, 0), "dear")
@@ -465,7 +465,7 @@ async def test_cost_when_models_differ(autojump_clock: Any) -> None:
 @pytest.mark.parametrize("limits", [{"max_calls": 3}, {"max_tokens": 3300}, {"max_tool_calls": 2, "max_seconds": 30.0}])
 @pytest.mark.parametrize("is_restarted", [False, True])
 async def test_turn_when_it_waits_for_people(autojump_clock: Any, database: Path, is_restarted: bool, limits: Any) -> None:
-    """A turn that goes on behind an approval, also in another process, has what it had left; waiting costs no seconds."""
+    """A turn that continues after an approval, even in another process, has the budget that was left. Waiting costs no seconds."""
 
     def agent(*replies: Any) -> Any:
         return agent_with(Budget(**limits), Approvals({"slow": True}), replies=list(replies), usage=USED, tools=[tool, slow])
@@ -490,7 +490,7 @@ async def test_turn_when_it_waits_for_people(autojump_clock: Any, database: Path
 
 
 async def test_two_budgets_when_both_are_there(autojump_clock: Any) -> None:
-    """One for turns and one for the session go together; two of a kind do not."""
+    """A budget for turns and a budget for the session work together; two budgets of one kind are refused."""
     agent = agent_with(Budget(max_calls=2), Budget(max_calls=3, per="session"), replies=[*loop(2), *loop(9)], tools=[tool])
     async with opened(agent) as sessions:
         first = await ask(sessions)
@@ -505,17 +505,17 @@ async def test_two_budgets_when_both_are_there(autojump_clock: Any) -> None:
     "stored", [None, 5, {}, {"turn_id": "t"}, {"turn_id": "t", "spent": {"tokens": "many"}, "beside": {}}, {"turn_id": 5, "spent": {}}]
 )
 async def test_account_when_what_is_stored_is_wrong(autojump_clock: Any, stored: Any) -> None:
-    """An account that cannot be read is opened anew."""
+    """A stored account that cannot be read starts again from zero."""
     agent = agent_with(Budget(max_calls=2, per="session"))
     metadata = {"Budget:session": stored, "usage:X": {"m": 5}, "usage:Y": 5}
     async with opened(Router(agent, SessionOpts(fresh_state_attrs={"metadata": metadata}))) as sessions:
         outcomes = [await ask(sessions) for _ in range(3)]
 
-    assert [Completed, Completed, Failed] == [type(one) for one in outcomes]
+    assert [Completed, Completed, Failed] == [type(outcome) for outcome in outcomes]
 
 
 async def test_account_when_it_cannot_be_kept(autojump_clock: Any) -> None:
-    """A store that fails fails the turn; nothing goes on behind it that is not on record."""
+    """A store that fails fails the turn, and nothing continues that is not on record."""
     store = FaultyStore()
     async with opened(agent_with(Budget(max_calls=9, per="session")), store=store) as sessions:
         store.faults.fail("commit", 3)  # post, take, account

@@ -1,4 +1,4 @@
-"""`ConversationTitle`: a title behind the first turn, retried, durable and announced; and no failure of it harms anything."""
+"""`ConversationTitle`: a title is made after the first turn, is retried, durable and announced, and its failure harms nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ async def title_of(sessions: Any) -> str | None:
 
 
 async def test_title_when_the_process_is_restarted(autojump_clock: Any, database: Path) -> None:
-    """Made behind the first completed turn, announced, in the list of conversations; after a restart none is made again."""
+    """A title is made after the first completed turn, announced, and in the list of conversations. After a restart none is made again."""
     middleware = titler('"A greeting."\n')
     async with on_file(database, agent_with(middleware)) as sessions, sessions.open_subscriber() as subscriber:
         await subscriber.subscribe("c")
@@ -64,7 +64,7 @@ async def test_title_when_the_process_is_restarted(autojump_clock: Any, database
 
 
 async def test_title_when_the_process_ends_before_it(autojump_clock: Any, database: Path) -> None:
-    """A title that was not there when the agent ended is made behind a later turn, by the next agent."""
+    """If the agent ended before its title was made, the next agent makes one after a later turn."""
     async with on_file(database, agent_with(titler(Hang()))) as sessions:
         await ask(sessions)
     async with on_file(database, agent_with(titler("Later"))) as sessions:
@@ -75,7 +75,7 @@ async def test_title_when_the_process_ends_before_it(autojump_clock: Any, databa
 
 
 async def test_turn_when_the_title_takes_long(autojump_clock: Any) -> None:
-    """The turn is over before its title is; the next turn runs beside it, and makes no second one."""
+    """The turn is over before its title is. The next turn runs meanwhile, and no second title is made."""
     slow = ConversationTitle(model=StrictModel(["a title"], chunk_interval=10.0))
     async with opened(agent_with(slow)) as sessions:
         began = trio.current_time()
@@ -92,7 +92,8 @@ async def test_turn_when_the_title_takes_long(autojump_clock: Any) -> None:
 
 
 async def test_title_when_models_fail(autojump_clock: Any) -> None:
-    """Retried with growing waits, behind one turn; then behind the next one. The agent lives, and says so on debug."""
+    """A failed title is retried with growing waits, after the same turn, then after the next. The agent lives, and says so on the debug
+    channel."""
     middleware = titler(ModelFailed("a"), RuntimeError("secret"), "", "  \n\n", Hang(), "Sixth")
     async with opened(agent_with(middleware)) as sessions:
         async with sessions.open_subscriber() as subscriber:
@@ -139,7 +140,7 @@ async def test_title_when_it_cannot_be_kept(autojump_clock: Any) -> None:
 
 
 async def test_title_when_a_turn_fails(autojump_clock: Any) -> None:
-    """Only a completed turn gets one."""
+    """Only a completed turn gets a title."""
     middleware = titler("Title")
     async with opened(agent_with(middleware, replies=[ModelFailed("down"), "ok"])) as sessions:
         await ask(sessions)
@@ -155,7 +156,7 @@ async def test_title_when_a_turn_fails(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0, *(10 + number / 4 for number in range(24)), 1e3])
 async def test_title_when_a_person_sets_one(autojump_clock: Any, seconds: float) -> None:
-    """What a person chose stands, whether it came before, while or after the model made one; viewers are told."""
+    """A title that a person chose stays, whether it was set before, while or after the model made one. Viewers are told."""
     store = FaultyStore()
     store.faults.latency["commit"] = 1.0
     middleware = ConversationTitle(model=StrictModel(["model's"], chunk_interval=3.0))
@@ -190,7 +191,7 @@ async def test_title_when_a_persons_cannot_be_kept(autojump_clock: Any) -> None:
 
 
 async def test_title_when_a_person_removes_it(autojump_clock: Any) -> None:
-    """Without a title, the next turn gets one."""
+    """A conversation without a title gets one after the next turn."""
     async with opened(agent_with(titler("First", "Second"))) as sessions:
         await ask(sessions)
         await trio.sleep(1)
@@ -227,7 +228,7 @@ async def test_title_when_it_was_seeded(autojump_clock: Any) -> None:
 
 
 async def test_title_when_a_sub_agent_ends(autojump_clock: Any) -> None:
-    """A sub-agent gets no title: it is no conversation."""
+    """A sub-agent gets no title, because it is not a conversation."""
     middleware = titler("Title")
     task = Task(name="helper", description="helps", middleware=(middleware,), model=StrictModel(["helped"]))
     replies = [Call("task", name="helper", instructions="Help."), "ok"]
@@ -253,7 +254,7 @@ async def test_title_when_a_sub_agent_ends(autojump_clock: Any) -> None:
     ],
 )
 def test_titled_when_the_model_decorates(text: str, expected: str) -> None:
-    """One line, without quotes and marks, no longer than the limit."""
+    """A title is one line, without quotes and marks, and not longer than the limit."""
     assert expected == titled(text, 20)
 
 

@@ -43,7 +43,7 @@ def logging_agent(log: DebugLog, *replies: Any, **more: Any) -> Any:
 
 
 async def test_log_when_the_process_is_restarted(autojump_clock: Any, database: Path) -> None:
-    """What happens is there when the agent has ended, in order, with ids, sizes and seconds; a new agent goes on in the file."""
+    """When the agent has ended, the file has its history in order, with ids, sizes and seconds. A new agent continues the file."""
     folder = database.parent / "logs"
     first = logging_agent(DebugLog(folder), ["canary-said", Call("tool", word="canary-word"), Call("broken")], "canary-answer")
     async with on_file(database, first, policy={}) as sessions:
@@ -70,7 +70,7 @@ async def test_log_when_the_process_is_restarted(autojump_clock: Any, database: 
 
 
 async def test_log_when_contents_are_wanted(autojump_clock: Any, database: Path) -> None:
-    """Contents are written where the host asks for them."""
+    """Contents are written if the host asks for them."""
     log = DebugLog(database.parent, contents=True)
     async with opened(logging_agent(log, Call("tool", word="canary-word"), "canary-answer")) as sessions:
         await ask(sessions, "canary-question")
@@ -126,7 +126,7 @@ async def test_log_when_the_path_function_fails(autojump_clock: Any, caplog: pyt
 
 
 async def test_log_when_the_thread_hangs(autojump_clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that hangs keeps nobody waiting: the turn goes on, and the agent ends in bounded time."""
+    """A disk that hangs delays nobody: the turn continues, and the agent ends in bounded time."""
     release = threading.Event()
     log = DebugLog(tmp_path)
     monkeypatch.setattr(DebugLog, "_append", lambda self, lines: release.wait(10))
@@ -169,7 +169,7 @@ async def test_log_when_lines_come_too_fast(autojump_clock: Any, database: Path,
 
 
 async def test_log_when_a_turn_is_cut(autojump_clock: Any, database: Path) -> None:
-    """A call that is cancelled is in the log, as cancelled; so is the end of an agent that is stopped in mid-turn."""
+    """A cancelled call is in the log as cancelled, and so is the end of an agent that is stopped in the middle of a turn."""
     async with opened(logging_agent(DebugLog(database.parent), Hang(), Hang())) as sessions:
         receipt = await sessions.post("c", "go")
         await trio.sleep(1)
@@ -200,7 +200,7 @@ async def test_log_when_a_sub_agent_runs(autojump_clock: Any, database: Path) ->
 
 
 async def test_log_when_agents_share_it(autojump_clock: Any, database: Path) -> None:
-    """Each agent has its own file; one that a function names is shared without a torn line."""
+    """Each agent has its own file. A file that a function names is shared, and no line is torn."""
     shared = DebugLog(lambda context: database.parent / "all.jsonl")
     async with opened(agent_with(DebugLog(database.parent), Shared(shared))) as sessions:
         async with trio.open_nursery() as nursery:
@@ -222,7 +222,7 @@ class Shared(DebugLog):
 
 @pytest.mark.parametrize(("agent_id", "name"), [("conversation-1", "conversation-1"), ("../x", ".._x"), ("a.b", "a.b"), ("", "")])
 def test_file_name_when_odd(agent_id: str, name: str) -> None:
-    """No name leaves the folder, and two agents never share one."""
+    """No file name leads out of the folder, and two agents never share a file."""
     found = file_name(agent_id)
 
     assert "/" not in found

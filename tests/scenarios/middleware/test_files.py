@@ -13,6 +13,7 @@ from trio_sagents import Agent, Completed, SessionConfig, Sessions, SingleFactor
 from trio_sagents.data.event_wire import event_to_dict
 from trio_sagents.files import (
     FileDeleted,
+    FileDetails,
     FileMoved,
     FileSaved,
     FileSaveFailed,
@@ -92,6 +93,14 @@ async def test_tools_when_used(files: FileSystem, autojump_clock: object) -> Non
         "The text was not found.",
     ] == [text for text, _ in said]
     assert not any(is_error for _, is_error in said)
+
+
+async def test_list_when_a_file_has_a_title(files: FileSystem, autojump_clock: object) -> None:
+    """A model sees the titles that the host gave to files."""
+    await files.area("s").create("/m/a", "one")
+    await files.area("s").describe("/m/a", FileDetails(title="The plan"))
+
+    assert [("/m/a (3 bytes): The plan", False)] == await run(files, Call("list_files"))
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ async def test_middleware_publishes_events_of_its_own(autojump_clock: Any) -> No
         await ask(sessions, "hello")
         events = await read_all(subscriber)
 
-    assert [("main", 21), ("debug", 22)] == [(one.channel, one.event.degrees) for one in events if isinstance(one.event, Weather)]
+    assert [("main", 21), ("debug", 22)] == [(event.channel, event.event.degrees) for event in events if isinstance(event.event, Weather)]
 
 
 async def test_memory_belongs_to_one_agent(autojump_clock: Any) -> None:
@@ -457,7 +457,7 @@ async def test_tools_of_middleware_and_fresh_ones(autojump_clock: Any) -> None:
         await ask(sessions, "one")
         await (await sessions.get("c")).notify_middleware("Box", "fill")
         await ask(sessions, "two")
-        assert [["plus"], ["more", "plus"]] == [[tool.name for tool in one.tools] for one in agent.model.requests]  # type: ignore[attr-defined]
+        assert [["plus"], ["more", "plus"]] == [[tool.name for tool in request.tools] for request in agent.model.requests]  # type: ignore[attr-defined]
     async with opened(make_agent(tools=[Tool.of(add, name="plus")], middleware=[Box()])) as sessions:
         with pytest.raises(StartFailed, match="Box"):
             await sessions.start("c")
@@ -567,7 +567,7 @@ async def test_status_of_a_turn_that_middleware_ended(autojump_clock: Any) -> No
             await ask(sessions, "hello")
             events = await read_all(watch)
 
-    (text,) = [one.event.data for one in events if isinstance(one.event, StatusChanged) and one.event.status is Status.ERROR]
+    (text,) = [event.event.data for event in events if isinstance(event.event, StatusChanged) and event.event.status is Status.ERROR]
     assert "guard" in str(text)
     assert "the spy is out" not in str(text)
 
@@ -587,7 +587,7 @@ async def test_mode_of_a_host_behind_an_interrupt(autojump_clock: Any) -> None:
     async with opened(agent) as sessions:
         outcome = await ask(sessions, "1 + 2?")
         assert isinstance(outcome, Interrupted)
-        assert isinstance(await (await sessions.resume("c", [Reject(one) for one in outcome.interrupt.calls])).wait(), Completed)
+        assert isinstance(await (await sessions.resume("c", [Reject(call) for call in outcome.interrupt.calls])).wait(), Completed)
 
     assert 1 == spy.said.count("spy.before_turn")
     assert 2 == spy.said.count("spy.after_turn")
@@ -609,7 +609,7 @@ async def test_until_tool_beside_a_call_that_waited(how: Any, autojump_clock: An
     async with opened(make_agent(calls, tools=[add, submit], middleware=[Ask()], until_tool="submit")) as sessions:
         outcome = await ask(sessions, "go")
         assert isinstance(outcome, Interrupted)
-        outcome = await (await sessions.resume("c", [how(one) for one in outcome.interrupt.calls])).wait()
+        outcome = await (await sessions.resume("c", [how(call) for call in outcome.interrupt.calls])).wait()
         assert isinstance(outcome, Completed)
         assert ("the end", "the end") == (outcome.result, outcome.message.text)
 
@@ -694,7 +694,7 @@ async def test_error_of_a_middleware_that_comes_through_a_nursery(autojump_clock
     outer = Agent(model=handing, middleware=[SubAgents([Task(name="t", description="t", agent=inner)])])
     async with opened(inner if where == "agent" else outer) as sessions:
         outcome: Any = await ask(sessions)
-        results = [one.content for message in (await state_of(sessions)).messages for one in message.results]
+        results = [result.content for message in (await state_of(sessions)).messages for result in message.results]
 
     said = "the middleware 'Spoiler' failed in around_model with KeyError"
     if where == "agent":

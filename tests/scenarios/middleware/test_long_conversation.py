@@ -1,4 +1,4 @@
-"""Three hundred turns with everything: at each save, and at each request, what stands there is what a strict provider takes."""
+"""Three hundred turns with every feature: a strict provider accepts the history at each save and at each request."""
 
 import faulthandler
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def reply(request: ModelRequest) -> Any:
 
 
 def check_whole(messages: Sequence[Message]) -> None:
-    """Fail where the history could not be sent: what is open at its end is closed first, as a provider would need it."""
+    """Fail if the history could not be sent. Open calls at its end are closed first, as before a request."""
     opened = {call.call_id: call for message in messages[-20:] for call in message.calls}
     for message in messages[-20:]:
         for result in message.results:
@@ -108,5 +108,5 @@ async def test_three_hundred_turns_are_valid_at_every_save(tmp_path: Path) -> No
 
 
 def _turn_start(history: Sequence[Message]) -> int:
-    """Return where a turn begins some hundreds of messages before the end."""
+    """Return where a turn begins, some hundred messages before the end."""
     return next(index for index in range(len(history) - 300, -1, -1) if history[index].role == "user")

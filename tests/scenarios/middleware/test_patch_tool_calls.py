@@ -1,4 +1,4 @@
-"""`PatchToolCalls`: whatever is in a history, the model gets a valid one."""
+"""`PatchToolCalls`: whatever is in a history, the model gets a valid history."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +37,13 @@ def result(message_id: str, call_id: str, content: str = "done", name: str = "f"
 def shape(messages: Sequence[Message]) -> list[str]:
     """Return each message in a few letters."""
     said: list[str] = []
-    for one in messages:
-        words = [one.text, *(f"({made.call_id})" for made in one.calls), *(f"{made.call_id}={made.status}" for made in one.results)]
-        said.append(f"{one.role[0]}:{' '.join(word for word in words if word)}")
+    for message in messages:
+        words = [
+            message.text,
+            *(f"({made.call_id})" for made in message.calls),
+            *(f"{made.call_id}={made.status}" for made in message.results),
+        ]
+        said.append(f"{message.role[0]}:{' '.join(word for word in words if word)}")
     return said
 
 
@@ -68,7 +72,7 @@ def shape(messages: Sequence[Message]) -> list[str]:
     ],
 )
 def test_valid_history_when_it_is_not(given_: list[Message], expected: list[str]) -> None:
-    """What is missing is added, what is too much is left out, and what stands elsewhere is put in its place."""
+    """Missing results are added, superfluous results are left out, and misplaced results are moved."""
     patched = valid_history(given_)
 
     assert expected == shape(patched)
@@ -76,17 +80,17 @@ def test_valid_history_when_it_is_not(given_: list[Message], expected: list[str]
 
 
 def test_result_when_it_stands_before_its_call() -> None:
-    """A result is no answer to a call that was made later."""
+    """A result does not answer a call that was made later."""
     patched = valid_history([user("1"), answer("2", call("a")), user("3"), answer("4", call("a")), result("5", "a")])
 
     assert ["u:hi", "a:(a)", "t:a=cancelled", "u:hi", "a:(a_2)", "t:a_2=completed"] == shape(patched)
 
 
 def test_ids_when_answers_are_joined() -> None:
-    """Two answers in a row become one, which has the id of the first; what is new has ids that nothing else has."""
+    """Two answers in a row are joined under the id of the first. New messages have ids that no other message has."""
     patched = valid_history([user("1"), answer("2", "x"), answer("3", "y", call("a")), user("patched-result-a")])
 
-    assert ["1", "2", "patched-result-a", "patched-result-a_2"] == [one.message_id for one in patched]
+    assert ["1", "2", "patched-result-a", "patched-result-a_2"] == [message.message_id for message in patched]
 
 
 @pytest.mark.slow
@@ -95,10 +99,10 @@ def test_ids_when_answers_are_joined() -> None:
 def test_valid_history_when_it_is(messages: list[Message]) -> None:
     """What the library stores is left alone, but for answers that say nothing, and for an end that providers do not take."""
     patched = valid_history(messages)
-    kept = [one for one in messages if one.role != "assistant" or one.calls or one.text.strip()]
+    kept = [message for message in messages if message.role != "assistant" or message.calls or message.text.strip()]
 
     check_request(ModelRequest("", patched))
-    assert [one for one in patched if not one.message_id.startswith("patched-")] == kept
+    assert [message for message in patched if not message.message_id.startswith("patched-")] == kept
     assert patched is messages or len(kept) < len(messages) or messages[-1].role == "assistant"
 
 
@@ -112,19 +116,19 @@ def test_valid_history_when_wild(messages: list[Message]) -> None:
 
     check_request(ModelRequest("", patched))
     assert valid_history(patched) is patched
-    for one in messages:
-        if one.role in {"user", "assistant"} and one.text.strip():
-            assert any(one.text in other.text for other in patched)
-    assert sum(len(one.calls) for one in messages if one.role == "assistant") == sum(len(one.calls) for one in patched)
+    for message in messages:
+        if message.role in {"user", "assistant"} and message.text.strip():
+            assert any(message.text in other.text for other in patched)
+    assert sum(len(message.calls) for message in messages if message.role == "assistant") == sum(len(message.calls) for message in patched)
 
 
 @given(st.lists(st.sampled_from(["a", "b"]), max_size=6))
 @settings(deadline=None)
 def test_results_when_doubled(ids: list[str]) -> None:
-    """Each call gets the first result behind it; the others go."""
-    messages = [user("1"), answer("2", call("a"), call("b")), *(result(f"r{n}", one, str(n)) for n, one in enumerate(ids))]
+    """Each call gets the first result that comes after it; other results are left out."""
+    messages = [user("1"), answer("2", call("a"), call("b")), *(result(f"r{n}", identifier, str(n)) for n, identifier in enumerate(ids))]
 
-    found = {one.call_id: one.content for message in valid_history(messages) for one in message.results}
+    found = {part.call_id: part.content for message in valid_history(messages) for part in message.results}
 
     for call_id in ("a", "b"):
         assert found[call_id] == (str(ids.index(call_id)) if call_id in ids else "This call was cancelled: it has no result.")
@@ -149,7 +153,7 @@ async def test_request_when_it_was_spoiled(autojump_clock: Any, database: Path) 
 
     assert isinstance(first, Completed), first
     assert isinstance(second, Completed), second
-    assert ["seed"] == [one.message_id for one in state.messages if one.message_id in {"seed", "x", "y"}]
+    assert ["seed"] == [message.message_id for message in state.messages if message.message_id in {"seed", "x", "y"}]
     assert ["u:(The conversation begins here.)", "a:(lost)", "t:lost=cancelled"] == shape(asked(agent)[0].messages)[:3]
 
 

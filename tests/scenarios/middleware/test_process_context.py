@@ -101,7 +101,9 @@ async def test_variables_when_allowed(autojump_clock: Any, database: Path) -> No
             ("thread", name, "unset"),
         } == set(seen)
         assert {(place, name, f"secret of {name}") for place in ("model", "around tool", "after tool")} == set(before)
-        assert {("model", name, f"secret of {name}"), ("around tool", name, "unset")} == {one for one in behind if one[0] != "after tool"}
+        assert {("model", name, f"secret of {name}"), ("around tool", name, "unset")} == {
+            place for place in behind if place[0] != "after tool"
+        }
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ async def test_variables_when_lists_differ(middleware: list[Any], expected: tupl
     async with opened(agent) as sessions:
         await post_as(sessions, "alice")
 
-    assert {("task", *expected), ("thread", *expected)} == {one for one in seen if one[0] in {"task", "thread"}}
+    assert {("task", *expected), ("thread", *expected)} == {entry for entry in seen if entry[0] in {"task", "thread"}}
 
 
 async def test_variables_when_another_one_posts(autojump_clock: Any) -> None:
@@ -131,7 +133,7 @@ async def test_variables_when_another_one_posts(autojump_clock: Any) -> None:
             await post_as(sessions, "alice")
             await post_as(sessions, "bob")
 
-    assert ["alice", "bob"] == [one[1] for one in seen if one[0] == "task"]
+    assert ["alice", "bob"] == [entry[1] for entry in seen if entry[0] == "task"]
 
 
 async def test_variables_when_a_sub_agent_runs(autojump_clock: Any) -> None:
@@ -182,7 +184,7 @@ async def test_tool_when_it_is_cancelled_raises_or_is_refused(autojump_clock: An
         await sessions.cancel_turn("c")
         outcome = await receipt.wait()
         state = await state_of(sessions)
-        results = {one.name: one for message in state.messages for one in message.results}
+        results = {result.name: result for message in state.messages for result in message.results}
         with trio.fail_after(10):
             left = await ask(sessions, "leave")
 

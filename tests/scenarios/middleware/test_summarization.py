@@ -218,7 +218,7 @@ async def test_summary_when_it_is_longer(autojump_clock: Any) -> None:
         events = await events_of(sessions, "b")
         state = await state_of(sessions)
 
-    assert ["the summary is not shorter than what it covers"] == [str(one.error) for one in events if isinstance(one, SummaryFailed)]
+    assert ["the summary is not shorter than what it covers"] == [str(event.error) for event in events if isinstance(event, SummaryFailed)]
     assert "summary" not in state.metadata
     assert ["a" * 60, "ok", "b"] == said(asked(agent)[1])
 

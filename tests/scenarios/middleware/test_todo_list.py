@@ -91,7 +91,7 @@ def test_write_when_valid(writings: list[Writing], expected: list[str]) -> None:
         ([item("x", None, -1)], "todos[0]: the id must be an integer from 1"),
         ([item("x", None, "first")], "todos[0]: the id must be a positive integer, not 'first'"),
         ([item("x", None, 4), item("y", None, "4")], "two todos have the id 4"),
-        ([item(f"x{n}") for n in range(6)], "these are 6 todos; 5 is the limit"),
+        ([item(f"x{n}") for n in range(6)], "the call has 6 todos; the limit is 5"),
     ],
 )
 def test_write_when_invalid(items: list[TodoItem], words: str) -> None:
@@ -104,7 +104,7 @@ def test_write_when_invalid(items: list[TodoItem], words: str) -> None:
 
 def test_write_when_merged_over_the_limit() -> None:
     """The limit holds for the list, not for the call."""
-    with pytest.raises(TodosInvalid, match="there would be 3 todos; 2 is the limit"):
+    with pytest.raises(TodosInvalid, match="there would be 3 todos; the limit is 2"):
         write(BASE, [writing(item("c"), merge=True)], 2)
 
 
@@ -115,20 +115,20 @@ _ITEMS = st.builds(
     st.none() | st.integers(1, 5),
 )
 _WRITINGS = st.lists(
-    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda one: one.id or one.content), st.booleans()), min_size=1
+    st.builds(Writing, st.lists(_ITEMS, max_size=3, unique_by=lambda todo: todo.id or todo.content), st.booleans()), min_size=1
 )
 
 
 @given(_WRITINGS)
 @settings(deadline=None)
 def test_write_when_calls_are_parallel(writings: list[Writing]) -> None:
-    """What any call of an answer wrote is in the list, unless a later one changed it by merging, or all of it is done."""
+    """The list has what any call of an answer wrote, unless a later call changed it by merging, or everything is done."""
     todos = write((), writings, 1000)
 
     assert sorted(todo.id for todo in todos) == [todo.id for todo in todos]
     if todos:
-        for one in writings:
-            for wanted in one.items:
+        for written in writings:
+            for wanted in written.items:
                 assert any(wanted.content == todo.content for todo in todos)
 
 
@@ -174,7 +174,7 @@ async def test_todos_when_the_process_is_restarted(autojump_clock: Any, database
 @pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("max_parallel", [1, 8])
 async def test_todos_when_calls_are_parallel(autojump_clock: Any, database: Path, merge: bool, max_parallel: int) -> None:
-    """Calls of one answer lose nothing of one another, in whichever order they run; their order in the answer decides."""
+    """Parallel calls of one answer lose none of each other's todos, and the order of the calls in the answer decides."""
     calls = [Call("write_todos", merge=merge, todos=[{"content": f"todo {n}"}]) for n in range(8)]
     agent = agent_with(TodoList(), replies=[calls, "written"], limits=TurnLimits(max_parallel=max_parallel))
     async with on_file(database, agent) as sessions:
@@ -200,15 +200,17 @@ async def test_todos_when_a_call_is_wrong(autojump_clock: Any) -> None:
         await ask(sessions)
         state = await state_of(sessions)
 
-    results: list[ToolResultPart] = sorted((one for message in state.messages for one in message.results), key=lambda one: one.call_id)
-    assert ["completed", "failed", "failed", "failed"] == [one.status for one in results]
+    results: list[ToolResultPart] = sorted(
+        (result for message in state.messages for result in message.results), key=lambda result: result.call_id
+    )
+    assert ["completed", "failed", "failed", "failed"] == [result.status for result in results]
     assert "TodosInvalid: todos[0]: the content must not be empty" in results[1].content
     assert "someday" in results[2].content
     assert ["good"] == [todo.content for todo in state.todos]
 
 
 async def test_todos_when_the_write_fails(autojump_clock: Any) -> None:
-    """A list that could not be kept is not shown as if it were, and the next call builds on what is kept."""
+    """A list that could not be stored is not shown, and the next call builds on the stored list."""
     store = FaultyStore()
     write_x = Call("write_todos", todos=[{"content": "x"}])
     write_y = Call("write_todos", merge=True, todos=[{"content": "y"}])
@@ -218,7 +220,7 @@ async def test_todos_when_the_write_fails(autojump_clock: Any) -> None:
         await ask(sessions)
         state = await state_of(sessions)
 
-    first, second = (one for message in state.messages for one in message.results)
+    first, second = (result for message in state.messages for result in message.results)
     assert ("failed", "completed") == (first.status, second.status)
     assert first.content.startswith("PersistenceError")
     assert "x" not in second.content
@@ -239,7 +241,7 @@ async def test_todos_when_a_call_times_out(autojump_clock: Any) -> None:
 
 
 async def test_todos_when_agents_share_the_middleware(autojump_clock: Any) -> None:
-    """One instance serves many conversations, each with a list of its own."""
+    """One instance serves many conversations, each with its own list."""
 
     def reply(request: Any) -> Any:
         if request.messages[-1].role == "user":
@@ -282,7 +284,7 @@ class Keeper(Middleware):
 
 @pytest.mark.parametrize("wrong", [*UNKEPT, "no todo"])
 async def test_todos_of_a_middleware_that_could_not_be_loaded_again(autojump_clock: Any, wrong: str) -> None:
-    """They are refused before anything is stored, so the conversation starts again."""
+    """Todos that could not be loaded again are refused before anything is stored, so the conversation starts again."""
     async with opened(Agent(model=ScriptedModel(["hi"]), middleware=[Keeper()])) as sessions:
         handle = (await sessions.start("c")).agent
         await handle.notify_middleware("Keeper", [Todo(2, "b"), Todo(1, "a")])
@@ -309,7 +311,7 @@ async def test_todos_of_a_tool_that_could_not_be_loaded_again(autojump_clock: An
         state = await state_of(sessions)
 
         assert () == state.todos
-        assert ["failed"] == [one.status for message in state.messages for one in message.results]
+        assert ["failed"] == [result.status for message in state.messages for result in message.results]
 
 
 @pytest.mark.parametrize("wrong", UNKEPT)

@@ -43,7 +43,7 @@ def hook(name: str, change: Callable[[Any], Any]) -> Middleware:
 
 
 def answered(message_id: str | None, role: Any = "assistant") -> Callable[[Any], Any]:
-    """Return what makes an answer one with another id and role."""
+    """Return a function that gives an answer another id and role."""
     return lambda answer: ModelAnswer(Message(message_id or answer.message.message_id, role, (TextPart("x"),), stop_reason="stop"))
 
 
@@ -63,7 +63,7 @@ WRONG: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_what_a_middleware_returns_cannot_break_the_conversation(autojump_clock: Any, wrong: str) -> None:
-    """It is refused by name, and what is stored can be loaded."""
+    """A wrong value is refused by name, and the stored conversation loads."""
     name, change = WRONG[wrong]
     async with opened(paying(Purse(), middleware=[hook(name, change)])) as sessions:
         outcome = await ask(sessions, message_id="m-1")
@@ -75,7 +75,7 @@ async def test_what_a_middleware_returns_cannot_break_the_conversation(autojump_
 
 
 async def test_answer_with_a_known_id_gets_its_own(autojump_clock: Any) -> None:
-    """A middleware that answers with an old message breaks nothing: two messages never have one id."""
+    """A middleware that answers with an old message breaks nothing: two messages never share an id."""
     async with opened(paying(Purse(), middleware=[hook("around_model", answered("m-1"))])) as sessions:
         assert isinstance(await ask(sessions, message_id="m-1"), Completed)
         await loads_again(sessions)
@@ -101,7 +101,7 @@ async def test_result_of_the_wrong_kind_from_around_tool(autojump_clock: Any) ->
 
 
 async def test_answer_that_says_itself_what_waits(autojump_clock: Any) -> None:
-    """What an answer out of a cache says of its calls is not taken: one that had begun is not said not to have run."""
+    """The status that a cached answer claims for its calls is ignored: a call that had begun is never reported as not run."""
 
     class Cache(Middleware):
         async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:

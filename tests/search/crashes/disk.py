@@ -8,7 +8,7 @@ The log in shared memory (`-shm`) is no file that SQLite ever syncs, and is made
 crash: it is not watched.
 """
 
-import _sqlite3  # what is linked with SQLite, or holds it
+import _sqlite3  # everything that links SQLite, or holds it
 import ctypes
 import os
 from collections.abc import Callable, Iterator
@@ -66,13 +66,13 @@ class _Methods(ctypes.Structure):
 
 @attrs.frozen
 class Step:
-    """One thing that is done to a file."""
+    """One operation on a file."""
 
     kind: Kind
     name: str
     """Of the file, without its folder."""
     place: int = 0
-    """Of a write: where it begins. Of a truncation: the size after it."""
+    """For a write, where it begins; for a truncation, the size after it."""
     data: bytes = b""
     is_new: bool = False
     """Of an opening: whether it made the file."""
@@ -136,7 +136,7 @@ class _Watched:
         return status
 
     def _tell(self, step: Step) -> bool | None:
-        """Ask the watcher; None where it fails, which becomes an error of the disk."""
+        """Ask the watcher. None if it fails, which becomes an error of the disk."""
         try:
             return self.watcher(step)
         except Exception as exc:  # it must not be lost in a callback
@@ -180,7 +180,7 @@ class _Watched:
 
 def _sqlite() -> ctypes.CDLL:
     """Return the SQLite that Python's `sqlite3` uses: no other knows of our VFS."""
-    where = getattr(_sqlite3, "__file__", None)  # None where it is built into the interpreter
+    where = getattr(_sqlite3, "__file__", None)  # None if the module is built into the interpreter
     library = ctypes.CDLL(where)
     try:
         library.sqlite3_vfs_find.restype = ctypes.c_void_p

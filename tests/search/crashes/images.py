@@ -1,4 +1,4 @@
-"""What a disk may hold after the power has gone: everything that was synced, and any part of what was not.
+"""What a disk may hold after a loss of power: everything that was synced, and any part of what was not.
 
 `Recording` notes each step that SQLite does to the disk, and between them what the library acknowledged. `images` goes through it and,
 at random moments, makes folders as the next start might find them:
@@ -19,7 +19,7 @@ import attrs
 from tests.search.crashes.disk import Step
 
 Sync: TypeAlias = Literal["all", "none", "log_never"]
-"""What becomes of syncs: done; or the disk lies about all of them, or about those of the write-ahead log."""
+"""How the disk treats syncs: it does them, or it lies about all of them, or about those of the write-ahead log."""
 _TORN: Final = 0.3
 """How many of the writes that are there are torn."""
 
@@ -38,7 +38,7 @@ class Recording:
         return True
 
     def note(self, *words: str) -> None:
-        """Note what was acknowledged."""
+        """Note an acknowledgement."""
         self.entries.append(" ".join(words))
 
 
@@ -47,7 +47,7 @@ class Committed:
     """A commit was made in a transaction, which may still be undone."""
 
     change: int
-    """Its number, over all conversations."""
+    """The number of the commit, over all conversations."""
     name: str
     revision: int
 
@@ -62,7 +62,7 @@ class _Content:
 
 @attrs.frozen
 class Image:
-    """One state that the next start might find."""
+    """One state of the disk that the next start might find."""
 
     moment: int
     """How many entries of the recording lie before it."""
@@ -103,8 +103,8 @@ class _Disk:
                 self.loose_names.append((step.name, None))
             case "sync" if sync == "all" or (sync == "log_never" and not step.name.endswith("-wal")):
                 content = self.names[step.name]
-                for one in content.loose:
-                    _apply(content.safe, one)
+                for write in content.loose:
+                    _apply(content.safe, write)
                 content.loose.clear()
         if step.syncs_folder and sync != "none":
             for name, new in self.loose_names:
@@ -179,7 +179,7 @@ def images(recording: Recording, count: int, choose: random.Random, sync: Sync =
 def wrong_prefix(
     entries: Sequence[Step | str | Committed], base: Mapping[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]
 ) -> list[str]:
-    """Return where a file is not what it was after one of its commits: all up to it, and nothing behind it.
+    """Return where a file differs from the state after one of its commits: everything up to that commit, and nothing after it.
 
     Args:
         entries: of the recording, up to the moment of the image.

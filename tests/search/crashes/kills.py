@@ -40,13 +40,13 @@ from tests.search.crashes.planted import PLANTED
 from tests.search.crashes.workload import Life, close, live, noting_to
 
 LIVES: Final = 12
-"""How many children live on one file."""
+"""How many children use one file, one after the other."""
 CONVERSATIONS: Final = (2, 2, 3, 4, 4, 4, 6, 16)
-"""How many conversations are in one file, each as often as the others."""
+"""How many conversations are in one file."""
 UPON: Final = 0.3
-"""How often a crash is not tidied up before the next one."""
+"""How often a crash is followed by another crash during the recovery."""
 ON_DISK: Final = 4
-"""One file of so many is on a real disk, where syncs are wanted."""
+"""One file out of this many is on a real disk, if syncs are wanted."""
 MEMORY: Final = Path("/dev/shm")
 STARTING: Final = (0.0, 0.08)
 """Seconds that a child lives from its fork on: it dies while it starts."""
@@ -63,7 +63,7 @@ class Doom:
     """When a child dies."""
 
     after: float | None
-    """Seconds; None for one that dies in the midst of a step."""
+    """Seconds of life; None for a process that dies in the middle of a step."""
     is_starting: bool = False
     """Whether the seconds count from the fork, not from the first acknowledgement."""
     step: int = 0
@@ -175,10 +175,10 @@ class Campaign:
         replay = f"python -m tests.search.crashes.kills --seed {self.seed} --file {number} --kills {lives} --synchronous {self.synchronous}"
         self.violations += [f"file {number}, {what}; replay: {replay}" for what in wrong[:3]]
         if not is_on_disk:
-            shutil.move(place, self.folder)  # it stays, for whoever wants to look
+            shutil.move(place, self.folder)  # the file stays for further investigation
 
     def _live_on(self, path: str, choose: random.Random, lives: int) -> list[str]:
-        """Have children live on one file; return what was wrong first."""
+        """Run children on one file, one after the other; return the first violations."""
         oracle = Oracle()
         conversations = choose.choice(CONVERSATIONS)
         for count in range(lives):
@@ -266,7 +266,7 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as memory:
         campaign = Campaign(given.folder, Path(memory), given.seed, given.synchronous, given.planted)
-        gc.freeze()  # what is there now is left alone: no page of it is copied in a child
+        gc.freeze()  # existing objects are left alone, so that no page of them is copied in a child
         campaign.run(given.file, given.kills, stop_at=given.stop_at)
     report = attrs.asdict(campaign, filter=lambda field, _: field.type is not Path)
     print(json.dumps({**report, "seconds": round(time.monotonic() - began, 2)}))

@@ -13,7 +13,7 @@ class Notes:
     posted: list[str] = attrs.field(factory=list)
     """Message ids, in order."""
     again: list[str] = attrs.field(factory=list)
-    """Message ids; in no order, for what was refused at first may be accepted behind others."""
+    """Message ids, in no order: a message that was refused at first may be accepted after others."""
     outcomes: dict[str, tuple[str, str]] = attrs.field(factory=dict)
     started: Counter[str] = attrs.field(factory=Counter)
     finished: set[str] = attrs.field(factory=set)

@@ -1,4 +1,4 @@
-"""What must hold of a file after a crash, whatever the process was doing: read with plain SQL, compared with what was acknowledged."""
+"""What must hold of a file after a crash, whatever the process was doing: read with plain SQL, compared with the acknowledgements."""
 
 import datetime
 import functools
@@ -21,7 +21,7 @@ from trio_sagents.data.wire import decode_message
 from trio_sagents.persistence._sqlite_tables import PARTS
 
 State: TypeAlias = Literal["crashed", "left", "closed"]
-"""As a crash left it; or as a life did that ended by itself, which has closed all that was cut; or did when all was answered, too."""
+"""The file after a crash; or after a life that ended normally, which has closed what was cut; or after everything was answered."""
 _NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -46,7 +46,7 @@ def _answered(body: str) -> Sequence[ToolResult]:
 
 @functools.lru_cache(maxsize=50_000)
 def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, str]]]:
-    """Return the rows that show a message: the row id, the call where it shows one, and what the row should have."""
+    """Return the rows that show a message: the row id, the call if it shows one, and the expected content."""
     found = []
     for row in rows_of(_decoded(body), _NO_TIME):
         call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
@@ -55,7 +55,7 @@ def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, st
 
 
 def forget() -> None:
-    """Drop what was decoded, behind the last look at a file: no other file says the same, and a process that is large is slow to fork."""
+    """Drop the decoded records after the last look at a file: no other file has the same, and a large process is slow to fork."""
     for known in (_decoded, _asked, _answered, _shown, text_of):
         known.cache_clear()
 
@@ -117,7 +117,7 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
         message_count,
         [body for (body,) in rows("body FROM messages WHERE conversation = ? ORDER BY place")],
         [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
-        frozenset(one for (one,) in rows("message_id FROM message_ids WHERE conversation = ?")),
+        frozenset(row for (row,) in rows("message_id FROM message_ids WHERE conversation = ?")),
         {key: json.loads(body) for key, body in rows("name, body FROM state WHERE conversation = ?")},
         {row_id: (message_id, role, content, status) for row_id, message_id, role, content, status in rows(shown)},
     )
@@ -125,7 +125,7 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
 
 @attrs.define
 class Oracle:
-    """Compares, life after life, one file with what was noted about it."""
+    """Compares one file, life after life, with what was noted about it."""
 
     log: Log = attrs.field(factory=Log)
     _before: dict[str, Stored] = attrs.field(factory=dict)
@@ -183,7 +183,7 @@ class Oracle:
 
 @attrs.define
 class _Conversation:
-    """One conversation in one look, and what most questions about it ask again, made once."""
+    """One conversation in one look, and what most checks need of it, computed once."""
 
     name: str
     stored: Stored
@@ -216,7 +216,7 @@ class _Conversation:
         if len(self.history) != self.stored.message_count:
             wrong.append(f"{len(self.history)} messages, and should have {self.stored.message_count}")
         everything = [message.message_id for message in (*self.history, *self.queue)]
-        if twice := [one for one, count in Counter(everything).items() if count > 1]:
+        if twice := [item for item, count in Counter(everything).items() if count > 1]:
             wrong.append(f"the messages {twice[:3]} stand twice")
         accepted = {message.message_id for message in (*self.history, *self.queue) if message.role == "user"}
         if accepted != self.stored.message_ids:
@@ -234,14 +234,14 @@ class _Conversation:
         wrong = []
         asked = Counter(call.call_id for call in self.calls)
         answered = Counter(result.call_id for result in self.results)
-        if twice := [one for one, count in (asked + answered).items() if count > 2 or answered[one] > 1]:
+        if twice := [call_id for call_id, count in (asked + answered).items() if count > 2 or answered[call_id] > 1]:
             wrong.append(f"the calls {twice[:3]} have more than one answer")
         if strays := set(answered) - set(asked):
             wrong.append(f"the results {sorted(strays)[:3]} answer no call")
         return wrong
 
     def _order(self) -> list[str]:
-        """Return where what one person posted, one after the other, stands in another order than it was acknowledged in."""
+        """Return where the messages that one person posted in sequence are in another order than they were acknowledged in."""
         places = {message.message_id: place for place, message in enumerate((*self.history, *self.queue))}
         last: dict[str, str] = {}
         wrong = []
@@ -254,7 +254,7 @@ class _Conversation:
         return wrong
 
     def _transcript(self) -> list[str]:
-        """Return where the transcript does not show the history and the queue: every message of them, and nothing else."""
+        """Return where the transcript does not show exactly the messages of the history and the queue."""
         results = {result.call_id: result.status for result in self.results}
         edits = {record["call_id"]: json.loads(record["content"]) for record in self.records if record["kind"] == "edit"}
         not_begun = set(self.not_begun())
@@ -263,7 +263,7 @@ class _Conversation:
             for row_id, call_id, (message_id, role, asked, final) in _shown(body):
                 content, status = asked, final
                 there = self.stored.rows.get(row_id)
-                if call_id is not None:  # without a result it is to wait for a person, waits for one, or runs
+                if call_id is not None:  # a call without a result has to wait for a person, waits for a person, or runs
                     is_waiting = there is not None and there[3] == "interrupted"
                     status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")
                 if call_id in edits:
@@ -277,12 +277,16 @@ class _Conversation:
             for row_id in sorted(differing)[:3]
         ]
 
-    # ── what was acknowledged
+    # ── acknowledgements
 
     def acknowledged(self) -> list[str]:
-        """Return what was acknowledged and is not there."""
+        """Return what was acknowledged and is missing."""
         there = {message.message_id: message for message in (*self.history, *self.queue)}
-        wrong = [f"the message {one} was acknowledged, and is lost" for one in (*self.notes.posted, *self.notes.again) if one not in there]
+        wrong = [
+            f"the message {message_id} was acknowledged, and is lost"
+            for message_id in (*self.notes.posted, *self.notes.again)
+            if message_id not in there
+        ]
         last = {message.turn_id: message for message in self.history if message.role == "assistant" and message.turn_id}
         for message_id, (kind, detail) in self.notes.outcomes.items():
             if message_id in there and not _has_outcome(last.get(there[message_id].turn_id), kind, detail):
@@ -294,9 +298,9 @@ class _Conversation:
         return [*wrong, *self._tools(), *self._decisions()]
 
     def _tools(self) -> list[str]:
-        wrong = [f"the call {one} was run {count} times" for one, count in self.notes.started.items() if count > 1]
+        wrong = [f"the call {call_id} was run {count} times" for call_id, count in self.notes.started.items() if count > 1]
         asked = {call.call_id for call in self.calls}
-        wrong += [f"the call {one} was run, and is not on record" for one in self.notes.started if one not in asked]
+        wrong += [f"the call {call_id} was run, and is not on record" for call_id in self.notes.started if call_id not in asked]
         for result in self.results:
             if result.status == "completed" and result.call_id not in self.notes.finished:
                 wrong.append(f"the call {result.call_id} is completed, and was never seen to return")
@@ -321,7 +325,9 @@ class _Conversation:
             if kinds.get(call_id) != kind:
                 wrong.append(f"the decision {kind} about {call_id} was acknowledged, and {kinds.get(call_id)} is on record")
         for call_id, amount in self.notes.paid.items():
-            allowed = {one for one in self.notes.deciding.get(call_id, ()) if one[0] == self.notes.decided.get(call_id, one[0])}
+            allowed = {
+                decision for decision in self.notes.deciding.get(call_id, ()) if decision[0] == self.notes.decided.get(call_id, decision[0])
+            }
             if not any(kind != "reject" and approved == amount for kind, approved in allowed):
                 wrong.append(f"the call {call_id} paid {amount}, and what was decided is {sorted(allowed)}")
             if kinds.get(call_id) not in {"approve", "edit"}:
@@ -333,23 +339,23 @@ class _Conversation:
         """Whether a turn waits for a person."""
         return self.stored.state.get("interrupt") is not None
 
-    # ── after a life that ended by itself
+    # ── after a life that ended normally
 
     def not_begun(self) -> Sequence[str]:
-        """Return the calls without a result whose answer says that they are to wait for a person, while there is no interrupt yet."""
+        """Return the calls without a result whose answer says that they wait for a person, while there is no interrupt yet."""
         undecided = {*self.open_calls} - {record["call_id"] for record in self.records}
         if not undecided:
             return ()
         asking = {call.call_id: message for message in self.history for call in message.calls}
-        return [one for one in self.open_calls if one in undecided and is_gated(asking[one], one)]
+        return [call for call in self.open_calls if call in undecided and is_gated(asking[call], call)]
 
     def cut_calls(self) -> Mapping[str, ToolStatus]:
-        """Return what a crash has cut, and what is known of each: one that was to wait for a person has not begun."""
+        """Return the calls that a crash has cut, and what is known of each. A call that had to wait for a person has not begun."""
         not_begun = set(self.not_begun())
-        return {one: "interrupted" if one in not_begun else "unknown" for one in self.open_calls}
+        return {call: "interrupted" if call in not_begun else "unknown" for call in self.open_calls}
 
     def closed(self, cut: Mapping[str, ToolStatus]) -> list[str]:
-        """Return what is not as a life that ended by itself leaves it."""
+        """Return what differs from the state that a life which ended normally leaves."""
         wrong = []
         if self.is_interrupted:
             pass  # a turn that waits for a person outlives its process

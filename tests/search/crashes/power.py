@@ -39,16 +39,16 @@ GENERATIONS: Final = 4
 """How many lives there are on one disk, each after a loss of power."""
 NAME: Final = "power.db"
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112  # as the two libraries want it
-"""Where images go: what they stand for is computed, so the disk below need not be one."""
+"""Where images are written. Their content is computed, so the disk below need not be a real one."""
 PATIENCE: Final = 20.0
 """Seconds until a life that should have ended counts as hanging."""
 _RECOVERED: Final = 40
-"""Of so many images one is opened by the library itself, too, and every conversation has one more turn."""
+"""One image out of this many is also opened by the library, and every conversation has another turn."""
 
 
 @contextmanager
 def recording_commits(recording: Recording, checkpoint_pages: int | None) -> Iterator[None]:
-    """Note commits, and have the log copied into the file every `checkpoint_pages`, where that is given: a test has no time for 4,000."""
+    """Note commits, and copy the log into the file every `checkpoint_pages`, if given: a test has no time for 4,000."""
     commit = tables.commit
 
     def noted(connection: object, encoded: EncodedCommit, wanted: str | None, change: int, now: str) -> int:
@@ -82,7 +82,7 @@ class Campaign:
     """Whether all that was acknowledged must be there."""
     images: int = 0
     recovered: int = 0
-    """Of the images, how many the library opened, too, and went on from."""
+    """How many images the library opened as well, and continued from."""
     steps: int = 0
     acknowledged: int = 0
     with_loss: int = 0
@@ -136,7 +136,7 @@ class Campaign:
     def _look(
         self, recording: Recording, log: list[str], count: int, choose: random.Random, next_life: Life
     ) -> tuple[list[str], Image, list[str]]:
-        """Look at images of a life; return what is wrong, the image that the next life begins with, and what was noted before it."""
+        """Check images of a life; return the violations, the image that the next life begins with, and what was noted before it."""
         survivor = choose.randrange(count)
         self._base = self._before
         kept = Image(0, {}), log
@@ -168,14 +168,14 @@ class Campaign:
             return (["the file is gone"] if self.is_promised and noted.count else []), {}
         wrong, found = oracle.check_image(str(folder / NAME), promised=self.is_promised)
         wrong += wrong_prefix(recording.entries[: image.moment], self._base, _changes(found))
-        accepted = {(name, one) for name, notes in noted.conversations.items() for one in notes.posted}
-        lost = sum(one not in found[name].message_ids if name in found else True for name, one in accepted)
+        accepted = {(name, message_id) for name, notes in noted.conversations.items() for message_id in notes.posted}
+        lost = sum(message_id not in found[name].message_ids if name in found else True for name, message_id in accepted)
         self.with_loss += bool(lost)
         self.most_lost = max(self.most_lost, lost)
         return wrong, found
 
     def _recover(self, life: Life, lines: list[str]) -> list[str]:
-        """Have the library open the file that was just looked at; each conversation has one more turn."""
+        """Let the library open the file that was just checked. Each conversation has another turn."""
         self.recovered += 1
         oracle = Oracle()
         oracle.log.take(lines)
@@ -190,7 +190,9 @@ class Campaign:
         oracle.log.take(said)
         wrong = oracle.check(life.path, "closed")
         wrong += [
-            f"{name}: one more turn ended as {one.closed}" for name, one in oracle.log.conversations.items() if one.closed != ["Completed"]
+            f"{name}: one more turn ended as {conversation.closed}"
+            for name, conversation in oracle.log.conversations.items()
+            if conversation.closed != ["Completed"]
         ]
         return [f"after recovery: {what}" for what in wrong]
 
@@ -199,7 +201,7 @@ class Campaign:
 
 
 def _run(work: Callable[[Life, Note], Awaitable[None]], life: Life, note: Note) -> bool:
-    """Run a life; False if it did not end by itself."""
+    """Run a life; return False if it did not end normally."""
 
     async def bounded() -> bool:
         with trio.move_on_after(PATIENCE) as scope:

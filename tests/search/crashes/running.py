@@ -1,4 +1,4 @@
-"""How the tests run the programs beside them: as processes of their own, for what forks must have one thread."""
+"""How the tests run the programs next to them: as processes of their own, because a program that forks must have one thread."""
 
 import faulthandler
 import json

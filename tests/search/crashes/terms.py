@@ -116,7 +116,9 @@ class Campaign:
             wrong += [f"{name}: {what}" for what in self._badly_cut(new, ending, oracle.log.conversations.get(name, Notes()).finished)]
             if ending == "drain":
                 told = oracle.log.conversations.get(name, Notes())
-                silent = [one for one in told.posted if one.startswith(f"{life.number}.") and one not in told.outcomes]
+                silent = [
+                    message_id for message_id in told.posted if message_id.startswith(f"{life.number}.") and message_id not in told.outcomes
+                ]
                 wrong += [f"{name}: nobody was told what became of {silent[:3]}"] * bool(silent)
         return [*wrong, *(f"{name}: {what}" for name, kept in killed.items() for what in lost(kept, after_term.get(name)))]
 
@@ -149,7 +151,7 @@ class Campaign:
                 if cause not in OWN_CAUSES | {CAUSES[ending]}:
                     wrong.append(f"the turn {message.turn_id} was cut because of {cause!r}")
             for result in message.results:
-                if result.name == "think":  # its thread may go on, unheeded
+                if result.name == "think":  # the thread may continue
                     continue
                 if result.status == "unknown" or (result.call_id in finished and result.status != "completed"):
                     wrong.append(
@@ -181,7 +183,7 @@ def lost(killed: Stored, after: Stored | None) -> list[str]:
     if list(after.bodies[: len(killed.bodies)]) != list(killed.bodies):
         wrong.append("the history that a kill would have left is not the beginning of what is there")
     there = {message.message_id: message for message in (*after.history, *after.waiting)}
-    wrong += [f"the message {one.message_id}, which waited, is gone" for one in killed.waiting if one.message_id not in there]
+    wrong += [f"the message {message.message_id}, which waited, is gone" for message in killed.waiting if message.message_id not in there]
     draft = killed.state.get("draft")
     if draft is not None:
         said = "".join(part["text"] for part in draft["parts"] if part["type"] == "text")

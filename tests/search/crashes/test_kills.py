@@ -1,4 +1,4 @@
-"""kill -9 of processes with busy conversations: what was acknowledged is there, once, and every conversation goes on.
+"""kill -9 of processes with busy conversations: what was acknowledged is there, once, and every conversation continues.
 
 TRIO_SAGENTS_KILLS sets how many processes are killed: 300 by default, 10,000 at night. What is killed, and what is looked at afterwards, is
 told in `workload`, `kills` and `oracle`.
@@ -26,7 +26,7 @@ BUGS = (
 
 
 def test_kill_nine_of_busy_conversations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing acknowledged is lost or doubled, no tool runs twice, histories stay valid, and the next process goes on."""
+    """Nothing acknowledged is lost or doubled, no tool runs twice, histories stay valid, and the next process continues."""
     arguments: list[list[str | int | Path]] = []
     for place, synchronous in enumerate(("FULL", "NORMAL")):
         folder = tmp_path / synchronous

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_power_loss_with_full(capsys: pytest.CaptureFixture[str]) -> None:
-    """With FULL nothing acknowledged is missing from any image, the file is whole, and the library goes on from it."""
+    """With FULL nothing acknowledged is missing from any image, the file is whole, and the library continues from it."""
     half = IMAGES // 2
     reports = run("power", ["--images", half, "--checkpoint-pages", 20], ["--images", half, "--disk", 100_000], limit=120 + IMAGES)
 
@@ -34,7 +34,7 @@ def test_power_loss_with_full(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_power_loss_with_normal(capsys: pytest.CaptureFixture[str]) -> None:
-    """With NORMAL the file is exactly what it was after one of its commits; what was acknowledged behind that is gone."""
+    """With NORMAL the file is exactly as it was after one of its commits. Later acknowledged commits are gone."""
     half = IMAGES // 4
     reports = run(
         "power",
@@ -80,7 +80,7 @@ def test_power_loss_finds(broken: tuple[str, ...]) -> None:
 
 
 def test_watch_sees_what_sqlite_does(tmp_path: Path) -> None:
-    """Writes to the log are seen before its sync, the sync before the commit returns; the folder is synced with the first one."""
+    """Writes to the log are seen before its sync, and the sync before the commit returns. The folder is synced with the first file."""
     steps: list[Step] = []
     path = str(tmp_path / "watched.db")
 
@@ -122,7 +122,7 @@ def _step(kind: str, name: str, place: int = 0, data: bytes = b"", *, syncs_fold
 
 
 def test_images_when_all_is_synced() -> None:
-    """What was synced is in every image, whole."""
+    """Everything that was synced is in every image, whole."""
     steps = [_step("open", "f-wal"), _step("write", "f-wal", 0, b"a" * 9000), _step("sync", "f-wal", syncs_folder=True)]
     recording = Recording({}, [*steps, "posted"])
 
@@ -133,7 +133,7 @@ def test_images_when_all_is_synced() -> None:
 
 
 def test_images_when_nothing_is_synced() -> None:
-    """What was not synced is there, or not, or in parts, in any combination; a name, too."""
+    """Anything that was not synced is there, or missing, or there in parts, in any combination; names too."""
     steps = [_step("open", "f"), _step("write", "f", 0, b"a" * 512), _step("write", "f", 512, b"b" * 1024)]
     found = {image.files.get("f") for image in images(Recording({}, [*steps]), 3000, random.Random(1)) if image.moment == 3}
 

@@ -29,7 +29,7 @@ BUGS = ("settle_nothing", "drop_results", "drop_text", "blame_the_user")
 
 
 def test_sigterm_churn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """However a host ends: what was acknowledged is there, every turn is closed with its cause, and a kill would have kept no more."""
+    """However a host ends: what was acknowledged is there, every turn is closed with its cause, and a kill would not have kept more."""
     folders = [tmp_path / "0", tmp_path / "1"]
     for folder in folders:
         folder.mkdir()
@@ -60,7 +60,7 @@ def test_sigterm_finds(bug: str, tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_host_with_a_nursery_in_its_block(autojump_clock: trio.testing.MockClock) -> None:
-    """A host is cancelled, and has not failed, also where it has tasks: then what leaves its block is a group."""
+    """A host with tasks that is cancelled has not failed, even if a group leaves its block."""
     config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=ScriptedModel([]))))
     with trio.CancelScope() as host:
         async with open_sessions(config) as sessions:
@@ -90,7 +90,7 @@ class Held(MemoryStore):
         self.gate, self.only_interrupts = trio.Event(), only_interrupts
 
     def let_go(self) -> None:
-        """Let them go on."""
+        """Let the tasks continue."""
         assert self.gate is not None
         self.gate.set()
         self.gate = None
@@ -110,7 +110,7 @@ async def test_a_drain_while_a_decision_is_on_its_way(autojump_clock: trio.testi
         first = await sessions.post("c", "first")
         async with trio.open_nursery() as nursery:
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(sessions.post, "c", "second")  # is committed right behind the interrupt, and waits there
+            nursery.start_soon(sessions.post, "c", "second")  # committed right after the interrupt, and pending
             await trio.testing.wait_all_tasks_blocked()
             store.let_go()
         outcome = await first.wait()

@@ -121,7 +121,7 @@ def violations(path: str, acknowledged: dict[str, int]) -> list[str]:
         revisions[name] = revision
 
         def column(query: str, number: int = number) -> list[object]:
-            return [one for (one,) in connection.execute(query, (number,))]
+            return [value for (value,) in connection.execute(query, (number,))]
 
         bodies = column("SELECT body FROM messages WHERE conversation = ? ORDER BY place")
         found = {
@@ -129,7 +129,7 @@ def violations(path: str, acknowledged: dict[str, int]) -> list[str]:
             "message ids": sorted(
                 map(str, column("SELECT message_id FROM message_ids WHERE conversation = ?")), key=lambda text: int(text[1:])
             ),
-            "rows": [f"m{str(one)[1:]}" for one in column("SELECT row_id FROM transcript WHERE conversation = ? ORDER BY place")],
+            "rows": [f"m{str(row_id)[1:]}" for row_id in column("SELECT row_id FROM transcript WHERE conversation = ? ORDER BY place")],
         }
         expected = [f"m{n}" for n in range(1, revision + 1)]
         wrong += [f"{name} at revision {revision} has {what} {ids[-3:]}" for what, ids in found.items() if ids != expected]

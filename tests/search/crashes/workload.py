@@ -63,7 +63,7 @@ from trio_sagents.testing._scripted import Reply
 
 
 class Note(Protocol):
-    """Notes one line, of these words."""
+    """Notes one line with these words."""
 
     def __call__(self, *words: str) -> None: ...
 
@@ -84,7 +84,7 @@ class Life:
     conversations: int = 6
     synchronous: str = "FULL"
     posts: int | None = None
-    """How many each person posts; None goes on until something ends the process."""
+    """How many messages each person posts; None continues until something ends the process."""
     is_last: bool = False
     """Whether every turn is to be completed: no model fails then, and nothing waits for a person, for both hold the queue."""
 
@@ -142,7 +142,10 @@ def agent_of(life: Life, note: Note) -> Agent:
             pauses = [choose.choice((0, 1, 4, 20)) for _ in tools]
             return [
                 said,
-                *(Call(one, amount=pause) if one == "pay" else Call(one, pause=pause) for one, pause in zip(tools, pauses, strict=True)),
+                *(
+                    Call(tool, amount=pause) if tool == "pay" else Call(tool, pause=pause)
+                    for tool, pause in zip(tools, pauses, strict=True)
+                ),
             ]
         return said
 
@@ -207,11 +210,11 @@ def note_outcome(note: Note, name: str, message_id: str, outcome: TurnOutcome) -
 
 
 async def converse(sessions: Sessions, name: str, person: str, life: Life, note: Note) -> None:
-    """Post, wait or not, cancel, stop, and post again what was posted before."""
+    """Post, wait or not, cancel, stop, and post earlier messages again."""
     choose = random.Random(f"{life.seed} {name} {person}")
     async with trio.open_nursery() as waiting:
         for number in range(3 if life.number else 0):
-            # A person who does not know what became of it posts again, and learns what became of it, if it was accepted.
+            # A person who does not know the outcome of a post posts again, and learns the outcome if the message was accepted.
             await again(sessions, name, f"{life.number - 2}.{person}.{number}", note, waiting)
         await decide(sessions, name, choose, note)
         for number in itertools.count() if life.posts is None else range(life.posts):
@@ -222,7 +225,7 @@ async def converse(sessions: Sessions, name: str, person: str, life: Life, note:
             try:
                 receipt = await sessions.post(name, text_of(message_id), message_id=message_id, overlap=overlap)
             except SagentsError:
-                await trio.sleep(0.001)  # busy, full, or stopped by the other one: refused, so nothing to note
+                await trio.sleep(0.001)  # busy, full, or stopped by the other person: refused, so there is nothing to note
                 continue
             note("posted", name, message_id)
 
@@ -245,7 +248,7 @@ async def converse(sessions: Sessions, name: str, person: str, life: Life, note:
                     note("cancelled", name, type(outcome).__name__)
             elif deed > 0.85:
                 await again(sessions, name, message_id, note, waiting)
-        # What a failed turn holds in the queue would be waited for until the agent leaves by itself.
+        # The messages that a failed turn holds in the queue would be waited for until the idle agent leaves.
         note("asking", name, "stopped")
         await sessions.stop(name, grace_period=0.05)
 
@@ -256,7 +259,7 @@ async def _wait(receipt: Receipt, name: str, note: Note, answered: trio.Event) -
 
 
 async def again(sessions: Sessions, name: str, message_id: str, note: Note, waiting: trio.Nursery) -> None:
-    """Post once more what was posted, or was to be."""
+    """Post again what was posted, or should have been."""
     with suppress(SagentsError):
         receipt = await sessions.post(name, text_of(message_id), message_id=message_id)
         note("again", name, message_id)
@@ -264,7 +267,7 @@ async def again(sessions: Sessions, name: str, message_id: str, note: Note, wait
 
 
 async def decide(sessions: Sessions, name: str, choose: random.Random, note: Note) -> None:
-    """Decide about what waits for a person, if anything does: all of it, or the first of it. Others may do so at the same time."""
+    """Decide about the pending calls, if there are any: about all, or about the first. Others may do so at the same time."""
     with suppress(SagentsError):
         handle = await sessions.get(name)
         interrupt = (await handle.info()).interrupt
@@ -284,8 +287,8 @@ async def decide(sessions: Sessions, name: str, choose: random.Random, note: Not
                     decisions.append(Reject(call))
             note("deciding", name, call.call_id, decisions[-1].kind, str(amount))
         await sessions.resume(name, decisions)
-        for one in decisions:
-            note("decided", name, one.call_id, one.kind)
+        for decision in decisions:
+            note("decided", name, decision.call_id, decision.kind)
         if choose.random() < 0.3:
             receipt = await sessions.resume(name, decisions)  # a second press of the button
             assert receipt.duplicate
@@ -300,7 +303,7 @@ async def live(life: Life, note: Note) -> None:
 
 
 async def close(life: Life, note: Note) -> None:
-    """Post one last message in each conversation; each must be answered. What was left in the queues is answered before it."""
+    """Post one last message in each conversation. Each must be answered. The messages that were left in the queues are answered first."""
     async with open_sessions(config_of(life, note)) as sessions, trio.open_nursery() as nursery:
         for name in names(life):
             nursery.start_soon(_say_goodbye, sessions, name, f"{life.number}.z.0", note)
@@ -311,7 +314,7 @@ async def _say_goodbye(sessions: Sessions, name: str, message_id: str, note: Not
         with suppress(QueueFull):
             receipt = await sessions.post(name, f"closing {message_id}", message_id=message_id)
             break
-        await decide(sessions, name, random.Random(message_id), note)  # a queue may be full behind a turn that waits for a person
+        await decide(sessions, name, random.Random(message_id), note)  # a queue may be full while a turn waits for a person
         await trio.sleep(0.002)
     note("posted", name, message_id)
     outcome = await receipt.wait()
@@ -340,7 +343,7 @@ async def live_until_sigterm(life: Life, note: Note, ending: Ending) -> None:
                 match ending:
                     case "drain":
                         report = await sessions.drain()
-                        await trio.testing.wait_all_tasks_blocked()  # whoever waited for an outcome has noted it
+                        await trio.testing.wait_all_tasks_blocked()  # everyone who waited for an outcome has noted it
                         note("drained", str(report.cancelled), str(report.queued))
                     case "cancel":
                         host.cancel()

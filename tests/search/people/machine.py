@@ -1,8 +1,9 @@
-"""The state machine of people in the loop: batches of all kinds, people at several tabs, forgers, crashes and a failing disk.
+"""The state machine of people who decide: all kinds of batches, people at several tabs, forgers, crashes and a failing disk.
 
-After every rule: I24 (what ran is what was allowed), I25 (a decision counts once, for the open interrupt that it names), I26 (taken is
-durable before the first tool starts, and nothing runs twice), I27 (undecided and rejected calls never run, sub-agents' included, and
-no approval outlives its interrupt), all in `Plain`; and the history is valid always (`Book`, `check_request`).
+After every rule these invariants are checked, in `Plain`: I24, only allowed calls ran; I25, a decision counts once, for the open
+interrupt that it names; I26, an approval is durable before the first tool starts, and nothing runs twice; I27, undecided and rejected
+calls never run, those of sub-agents included, and no approval outlives its interrupt. The history is always valid
+(`ExpectedConversation`, `check_request`).
 """
 
 import datetime
@@ -20,7 +21,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from tests.search.people.plain import Plain
 from tests.search.people.world import CONVERSATION, DEADLINE, INACTIVITY, Disk, Process, decision_on
 from tests.support.logs import quiet_log
-from tests.support.records import Book, check
+from tests.support.records import ExpectedConversation, check
 from tests.support.stores import MemoryBackend, SqliteBackend
 from trio_sagents import Answer, Approve, Completed, PersistenceError, Status
 from trio_sagents.testing.machines import MODES, TrioStateMachine
@@ -34,7 +35,7 @@ TOOLS = st.sampled_from(
 FAULTS = st.lists(st.sampled_from([None, "before", "after", "slow", "slow", "late"]), min_size=1, max_size=3)
 MOST_LIVES = 5
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where the files are: what dies in these histories is never the machine."""
+"""Where the files are. No history kills the machine itself, so they need no real disk."""
 BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 INDEX = st.integers(0, 5)
 
@@ -68,7 +69,7 @@ class PeopleMachine(TrioStateMachine):
             backend: Any = SqliteBackend(Path(folder))
         else:
             backend = MemoryBackend()
-        self._enter(Disk(backend, Plain(), Book(CONVERSATION)))
+        self._enter(Disk(backend, Plain(), ExpectedConversation(CONVERSATION)))
 
     def _bend_the_wall_clock(self) -> None:
         """Have instants follow the virtual time."""
@@ -94,7 +95,7 @@ class PeopleMachine(TrioStateMachine):
         return self.process.plain
 
     def pause(self, rounds: int) -> None:
-        """Let the run go on."""
+        """Let the run continue."""
         if rounds < 0:
             self.settle()
         else:
@@ -107,18 +108,18 @@ class PeopleMachine(TrioStateMachine):
         numbered = []
         for batch in rounds:
             calls: list[Any] = []
-            for one in batch:
-                if isinstance(one, list):
-                    calls.append(["sub", self._numbered(one)])
+            for step in batch:
+                if isinstance(step, list):
+                    calls.append(["sub", self._numbered(step)])
                 else:
                     self.number += 1
-                    calls.append([one, self.number])
+                    calls.append([step, self.number])
             numbered.append(calls)
         return numbered
 
     @rule(plan=PLANS, overlap=st.sampled_from(["queue", "queue", "queue", "steer", "interrupt"]), cancel=CANCELS, pause=PAUSES)
     def post(self, plan: Any, overlap: str, cancel: int | None, pause: int) -> None:
-        """Ask for work; where somebody is asked already, it comes instead of an answer."""
+        """Ask for work. If a person is being asked already, the message supersedes the answer."""
         text = json.dumps(self._numbered(plan))
         self.process.call("post", lambda: self.process.post(text, overlap), cancel)
         self.pause(pause)
@@ -134,7 +135,7 @@ class PeopleMachine(TrioStateMachine):
     # ── decisions
 
     def _choose(self, picks: list[tuple[int, str]], *, errs: bool = True) -> list[Any]:
-        """Return decisions about some of the calls that wait; now and then, where people err, one that the call does not take."""
+        """Return decisions about some pending calls; sometimes, if people err, a decision that the call does not allow."""
         waiting = list(self.plain.waiting.values())
         chosen = {}
         for index, how in picks:
@@ -160,7 +161,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.plain.waiting)
     @rule(picks=st.lists(HOW, min_size=6, max_size=6))
     def decide_all(self, picks: Any) -> None:
-        """Decide every call, and let the turn go on."""
+        """Decide every call, and let the turn continue."""
         self._decide(self._choose(list(enumerate(picks))))
         self.advance(1.5)
 
@@ -197,7 +198,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.plain.waiting)
     @rule(picks=st.lists(HOW, min_size=6, max_size=6), lives=st.sampled_from(["", "crash", "restart", "stop", "sleep"]))
     def decide_one_by_one(self, picks: Any, lives: str) -> None:
-        """Decide every call, each by itself, with a life in between."""
+        """Decide every call alone, with a life in between."""
         for how in picks:
             if not self.plain.waiting or self.plain.is_halted:
                 return
@@ -235,7 +236,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.sent)
     @rule(index=st.integers(0, 30), count=st.integers(1, 3), pause=PAUSES)
     def decide_again(self, index: int, count: int, pause: int) -> None:
-        """Send old decisions again: in this life or another, of this interrupt or one that is closed."""
+        """Send old decisions again: in this life or another, for this interrupt or a closed one."""
         start = index % len(self.sent)
         for _ in range(2):
             self._decide(self.sent[start : start + count])
@@ -244,7 +245,7 @@ class PeopleMachine(TrioStateMachine):
     @precondition(lambda self: self.plain.shown)
     @rule(index=st.integers(0, 30), how=HOW, pause=PAUSES)
     def decide_what_was_shown_once(self, index: int, how: str, pause: int) -> None:
-        """Decide what was shown at any time, whether it waits or not."""
+        """Decide a call that was shown at any time, whether it is pending or not."""
         every = list(self.plain.shown.values())
         shown = every[index % len(every)]
         self.number += 1
@@ -263,7 +264,7 @@ class PeopleMachine(TrioStateMachine):
         """Decide what waits, with something in it that is wrong: alone, or beside a good decision, which must not count either."""
         waiting, every = list(self.plain.waiting.values()), list(self.plain.shown.values())
         if forgery == "kind":
-            waiting = [one for one in waiting if one.kind == "question"] or waiting
+            waiting = [waiter for waiter in waiting if waiter.kind == "question"] or waiting
         shown, another = waiting[index % len(waiting)], every[other % len(every)]
         named = {"interrupt_id": shown.interrupt_id, "call_id": shown.call_id, "digest": shown.digest}
         how = "answer" if (shown.kind == "question") != (forgery == "kind") else "approve"
@@ -286,7 +287,7 @@ class PeopleMachine(TrioStateMachine):
             decisions.append(self.sent[old % len(self.sent)])
         if not decisions or self.process.disk.lies:
             return
-        may_expire = any(one.timeout is not None for one in self.plain.waiting.values())
+        may_expire = any(waiter.timeout is not None for waiter in self.plain.waiting.values())
         expected = self.plain.predict(decisions)
         tab = self._decide(decisions)
         self.settle()
@@ -346,19 +347,19 @@ class PeopleMachine(TrioStateMachine):
         check(self.process.is_over, "I29", "the block does not end")
         self._check_answered()
         disk = self.process.disk
-        self._enter(Disk(disk.backend, disk.plain, disk.book))
+        self._enter(Disk(disk.backend, disk.plain, disk.expected))
 
     @precondition(lambda self: len(self.processes) < MOST_LIVES)
     @rule(rounds=st.integers(0, 12))
     def crash(self, rounds: int) -> None:
-        """Die at any moment; another process begins with what is stored."""
+        """Die at any moment. Another process begins with what is stored."""
         self.tick(rounds)
         disk = self.process.disk
         backend = disk.backend.clone()
         self.process.kill(backend)
         self.settle()
         self.advance(60.0)
-        self._enter(Disk(backend, disk.plain, disk.book))
+        self._enter(Disk(backend, disk.plain, disk.expected))
 
     def _check_answered(self) -> None:
         waiting = [tab.kind for tab in self.process.tabs if not tab.is_done]
@@ -368,7 +369,7 @@ class PeopleMachine(TrioStateMachine):
 
     @invariant()
     def check_all(self) -> None:
-        """Raise what the models complained about, and compare memory with the store where nothing is on its way."""
+        """Raise the violations that the models found, and compare memory with the store if no write is pending."""
         if not self._is_begun or self.has_failed:
             return
         try:
@@ -393,11 +394,13 @@ class PeopleMachine(TrioStateMachine):
             (None if interrupt is None else interrupt.interrupt_id) == plain.open_id, "I11", "memory has another interrupt than the store"
         )
         if interrupt is not None:
-            check([one.call_id for one in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
+            check([call.call_id for call in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
             check(live.turns.turn is None, "I25", "a turn runs while its interrupt is open")
         decided = {call_id: known[0]["kind"] for call_id, known in plain.records.items()}
         check(
-            {call_id: one.kind for call_id, one in ledger.decisions.items()} == decided, "I11", "memory has other decisions than the store"
+            {call_id: decision.kind for call_id, decision in ledger.decisions.items()} == decided,
+            "I11",
+            "memory has other decisions than the store",
         )
         if live.turns.turn is None and live.entry.is_accepting and live.board.status is not Status.RUNNING:
             check(
@@ -405,23 +408,23 @@ class PeopleMachine(TrioStateMachine):
                 "I7",
                 f"it is {live.board.status}, and the interrupt is {interrupt}",
             )
-            process.disk.book.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
+            process.disk.expected.check_history(is_whole=interrupt is None and live.board.status is not Status.ERROR)
 
     def finish(self) -> None:
-        """Let everything go its way: each interrupt can be answered, and then the conversation goes on."""
+        """Let everything finish: each interrupt can be answered, and then the conversation continues."""
         self.process.disk.armed.clear()
         self.advance(60.0)
         self._answer_all(lambda tab: self.plain.open_id is None and tab.error is None)
         last = self.process.call("post", self._say_last_word)
-        self._answer_all(lambda _: last.is_done)  # it may stand behind others that were held, and ask
+        self._answer_all(lambda _: last.is_done)  # the message may be queued after held messages, and lead to a question
         if self.process.disk.lies and isinstance(last.error, PersistenceError):
-            # An agent that was lied to finds a stranger's write, which is its own, at the next one, and starts anew.
+            # An agent that got a false report finds a foreign write, which is its own, at the next write, and starts again.
             last = self.process.call("post", self._say_last_word)
             self._answer_all(lambda _: last.is_done)
         check(isinstance(last.result, Completed), "I14", f"the conversation does not go on: {last.result} {last.error}")
         self._check_answered()
         for receipt in self.process.receipts:
-            outcome = receipt._answer
+            outcome = receipt._pending
             check(outcome is not None, "I14", "a receipt without an answer")
         self.process.leave()
         self.advance(60.0)

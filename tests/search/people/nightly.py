@@ -28,7 +28,7 @@ HISTORIES: Final = 10_000
 BATCH: Final = 50
 """Histories of one seed."""
 SQLITE_SHARE: Final = 5
-"""One history in so many is over SQLite."""
+"""One history out of this many runs over SQLite."""
 PATIENCE: Final = 600.0
 """Seconds that a batch may take; it takes a few, on a busy machine some more."""
 TOLD: Final = 1_000
@@ -43,7 +43,7 @@ class Hangs(BaseException):
 
 @attrs.frozen
 class Row:
-    """What one stage found."""
+    """The result of one stage."""
 
     stage: str
     volume: int
@@ -76,14 +76,14 @@ def run_batch(store: str, number: int, patience: float = PATIENCE) -> str | None
     try:
         with bounded(patience):
             seed(number)(get_state_machine_test(MACHINES[store], settings=profile))()
-    except (Exception, BaseExceptionGroup, Hangs) as exc:  # a night tells of all it finds
+    except (Exception, BaseExceptionGroup, Hangs) as exc:  # a night reports everything that it finds
         replay = f"python -m tests.search.people.nightly --only {store} --seed {number} {BATCH}"
         return "\n".join([f"{STAGES[store]}, seed {number}: {exc!r}; replay: {replay}", *getattr(exc, "__notes__", ())])
     return None
 
 
 def run_stage(store: str, histories: int, first: int) -> Row:
-    """Run histories, a seed for each batch; what fails is printed, and the stage goes on."""
+    """Run histories, with a seed for each batch. Failures are printed, and the stage continues."""
     begun, violations, stage = time.monotonic(), 0, STAGES[store]
     batches = -(-histories // BATCH)
     with ProcessPoolExecutor(min(batches, os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
@@ -111,7 +111,7 @@ def run_night(histories: int = HISTORIES, first: int | None = None) -> Sequence[
 
 
 def main() -> None:
-    """Run, print the rows, and fail where a promise was broken."""
+    """Run, print the rows, and return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("histories", type=int, nargs="?", default=HISTORIES)
     parser.add_argument("--seed", type=int, help="of the first batch; drawn where none is given")

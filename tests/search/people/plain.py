@@ -1,4 +1,4 @@
-"""The plain model of a conversation with people in it: what was shown, what was decided, what ran. No Trio, no library code."""
+"""The plain model of a conversation with people in it: what was shown, decided and run. No Trio, no library code."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ class Plain:
     shown: dict[tuple[str, str], Shown] = attrs.field(factory=dict)
     """By interrupt and call."""
     records: dict[str, list[Record]] = attrs.field(factory=dict)
-    """By call id: the decisions on record; the first one is what counts, a second one closes a halt."""
+    """By call id: the decisions on record. The first one counts; a second one closes a halt."""
     taken: dict[str, Record] = attrs.field(factory=dict)
     """By call id: the decisions that let a call run, now."""
     ran: dict[str, tuple[str, int]] = attrs.field(factory=dict)
@@ -72,7 +72,7 @@ class Plain:
     # ── what is stored
 
     def apply(self, commit: Any) -> None:
-        """Write one commit down."""
+        """Record one commit."""
         state = plain(dict(commit.state))
         before = self.open_id, dict(self.waiting)
         for record in self._records_in(commit, state):
@@ -80,7 +80,9 @@ class Plain:
         if "interrupt" in state:
             self._see_interrupt(state["interrupt"], before)
         if "open_decisions" in state:
-            self.taken = {one["call_id"]: one for some in (state["open_decisions"] or {}).values() for one in some if one["kind"] in RUNS}
+            self.taken = {
+                record["call_id"]: record for some in (state["open_decisions"] or {}).values() for record in some if record["kind"] in RUNS
+            }
 
     def _records_in(self, commit: Any, state: Record) -> Iterator[Record]:
         yield from ((state.get("interrupt") or {}).get("decided")) or ()
@@ -102,7 +104,7 @@ class Plain:
         check(record["interrupt_id"] == self.open_id and call_id in self.waiting, "I25", f"{where} is of no call that waits now")
         check(record["digest"] == shown.digest, "I24", f"{where} has another digest than what was shown")
         is_first = not known or (shown.kind == "halt" and len(known) == 1 and known[0]["kind"] in RUNS)
-        check(is_first, "I25", f"{where} comes behind {[one['kind'] for one in known]}")
+        check(is_first, "I25", f"{where} comes behind {[record['kind'] for record in known]}")
         if kind not in CLOSES:
             check(kind in shown.allowed, "I25", f"{where} is not among {shown.allowed}")
             check((call_id, kind, record["content"]) in self.said, "I25", f"{where} was said by nobody: {record['content']}")
@@ -117,11 +119,13 @@ class Plain:
             calls = {call["call_id"] for call in stored["calls"]}
             check(calls < set(waiting), "I25", f"the interrupt {open_id} has the calls {calls}, after {set(waiting)}")
             left = set(waiting) - calls
-            check(all(self.records.get(one) for one in left), "I27", f"calls of {open_id} wait no more, undecided: {left}")
-            self.waiting = {one: waiting[one] for one in waiting if one in calls}
+            check(all(self.records.get(call_id) for call_id in left), "I27", f"calls of {open_id} wait no more, undecided: {left}")
+            self.waiting = {waiter: waiting[waiter] for waiter in waiting if waiter in calls}
             return
         if open_id is not None:
-            undecided = [one for one in waiting if not any(record["interrupt_id"] == open_id for record in self.records.get(one, ()))]
+            undecided = [
+                waiter for waiter in waiting if not any(record["interrupt_id"] == open_id for record in self.records.get(waiter, ()))
+            ]
             check(not undecided, "I27", f"the interrupt {open_id} is closed with {undecided} undecided")
             self.closed.add(open_id)
         self.open_id, self.is_halted, self.waiting = None, False, {}
@@ -162,28 +166,28 @@ class Plain:
         arguments = shown.arguments if record["kind"] == "approve" else json.loads(record["content"])["arguments"]
         check((name, {"amount": amount}) == (shown.name, arguments), "I24", f"{where} runs, shown was {shown}, allowed {arguments}")
 
-    # ── what a decision will lead to, where nothing else happens
+    # ── what a decision will lead to if nothing else happens
 
     def predict(self, decisions: Sequence[Any]) -> str:
         """Return "recorded", "duplicate", or the name of the error."""
-        if len({one.call_id for one in decisions}) != len(decisions):
+        if len({decision.call_id for decision in decisions}) != len(decisions):
             return "InvalidDecision"
         fresh = False
-        for one in decisions:
-            known = self.records.get(one.call_id)
+        for decision in decisions:
+            known = self.records.get(decision.call_id)
             if known:
                 record = known[0]
-                if (record["interrupt_id"], record["digest"]) != (one.interrupt_id, one.digest):
+                if (record["interrupt_id"], record["digest"]) != (decision.interrupt_id, decision.digest):
                     return "InvalidDecision"
-                if (record["kind"], record["content"]) != (one.kind, canonical(one.content)):
+                if (record["kind"], record["content"]) != (decision.kind, canonical(decision.content)):
                     return "AlreadyDecided"
                 continue
             fresh = True
             if self.open_id is None:
                 return "NotInterrupted"
-            shown = self.waiting.get(one.call_id)
-            if shown is None or self.is_halted or (one.interrupt_id, one.digest) != (shown.interrupt_id, shown.digest):
+            shown = self.waiting.get(decision.call_id)
+            if shown is None or self.is_halted or (decision.interrupt_id, decision.digest) != (shown.interrupt_id, shown.digest):
                 return "InvalidDecision"
-            if one.kind not in shown.allowed:
+            if decision.kind not in shown.allowed:
                 return "InvalidDecision"
         return "recorded" if fresh else "duplicate"

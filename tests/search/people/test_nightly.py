@@ -21,7 +21,7 @@ class _Broken(PeopleMachine):
 class _Spinning(RuleBasedStateMachine):
     @rule()
     def spin(self) -> None:
-        """Go on for ever, whatever fails."""
+        """Continue for ever, whatever fails."""
         while True:
             with suppress(Exception):
                 continue

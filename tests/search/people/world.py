@@ -1,4 +1,4 @@
-"""The world of the people's machine: processes one after the other, a store that fails, people at several tabs."""
+"""The world of the people's machine: processes one after the other, a store that fails, and people at several tabs."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from tests.search.people.plain import GATED, Plain, Shown, canonical
-from tests.support.records import Book, Violation, check, check_request
+from tests.support.records import ExpectedConversation, Violation, check, check_request
 from tests.support.stores import Backend
 from trio_sagents import (
     Agent,
@@ -44,14 +44,14 @@ POLICY = SessionPolicy(settle_timeout=5.0, grace_period=5.0, queue_limit=16)
 
 
 class Dead(Exception):
-    """What the store of a dead process raises: nobody hears it."""
+    """The error of a dead process's store; nobody gets it."""
 
 
 class Disk:
-    """A `ConversationStore` around a real one: fails as armed, is frozen when its process dies, and tells the models what was stored."""
+    """A host's `ConversationStore` around a real store: fails as armed, freezes with its process, and tells the models what was stored."""
 
-    def __init__(self, backend: Backend, plain: Plain, book: Book) -> None:
-        self.backend, self.plain, self.book = backend, plain, book
+    def __init__(self, backend: Backend, plain: Plain, expected: ExpectedConversation) -> None:
+        self.backend, self.plain, self.expected = backend, plain, expected
         self.armed: list[str | None] = []
         self.is_dead = False
         self.faults = self.lies = self.busy = 0
@@ -73,7 +73,7 @@ class Disk:
             raise Dead
         found = await self.backend.store.load(scope, conversation_id)
         if found is not None and not self.is_dead:
-            self.book.epoch = found.epoch
+            self.expected.epoch = found.epoch
         return found
 
     async def commit(self, scope: Any, commit: Any) -> int:
@@ -106,12 +106,12 @@ class Disk:
         """The process dies now, and leaves `clone`: the commit that is at work is in it, or will never be."""
         self.is_dead = True
         commit, found = self._at_work, clone.look(CONVERSATION)
-        if commit is not None and found is not None and found.revision == commit.revision == self.book.revision + 1:
+        if commit is not None and found is not None and found.revision == commit.revision == self.expected.revision + 1:
             self._write_down(commit)
 
     def _write_down(self, commit: Any) -> None:
         self._at_work = None
-        self.note(lambda: self.book.apply(commit, None))
+        self.note(lambda: self.expected.apply(commit, None))
         self.note(lambda: self.plain.apply(commit))
 
     def note(self, step: Callable[[], object]) -> None:
@@ -144,7 +144,7 @@ class Tab:
 
 @attrs.define(eq=False)
 class Process:
-    """One life: a block of sessions, and who calls it."""
+    """One life: a block of sessions, and its callers."""
 
     disk: Disk
     nursery: trio.Nursery
@@ -231,9 +231,9 @@ class Process:
         await self.sessions.dismiss(CONVERSATION)
 
     async def decide(self, decisions: Sequence[Any]) -> str:
-        """Decide, and see that what was acknowledged is stored, or stands otherwise. Return what came of it."""
-        for one in decisions:
-            self.plain.said.append((one.call_id, one.kind, canonical(one.content)))
+        """Decide, and check that an acknowledged decision is on record, or another one is. Return the outcome."""
+        for decision in decisions:
+            self.plain.said.append((decision.call_id, decision.kind, canonical(decision.content)))
         try:
             receipt = await self.sessions.resume(CONVERSATION, list(decisions))
         except AlreadyDecided as exc:
@@ -248,13 +248,13 @@ class Process:
             raise
         if self.disk.is_dead:
             return "dead"
-        for one in decisions:
-            known = self.plain.records.get(one.call_id)
-            check(known, "I13", f"the decision {one.kind} about {one.call_id} was acknowledged, and is not stored")
+        for decision in decisions:
+            known = self.plain.records.get(decision.call_id)
+            check(known, "I13", f"the decision {decision.kind} about {decision.call_id} was acknowledged, and is not stored")
             assert known is not None
             stands = tuple(known[0][name] for name in ("interrupt_id", "digest", "kind", "content"))
-            same = stands == (one.interrupt_id, one.digest, one.kind, canonical(one.content))
-            check(same, "I25", f"the decision {one.kind} about {one.call_id} was acknowledged, on record is {known[0]}")
+            same = stands == (decision.interrupt_id, decision.digest, decision.kind, canonical(decision.content))
+            check(same, "I25", f"the decision {decision.kind} about {decision.call_id} was acknowledged, on record is {known[0]}")
         self.receipts.append(receipt)
         return "duplicate" if receipt.duplicate else "recorded"
 

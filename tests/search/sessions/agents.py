@@ -43,7 +43,7 @@ REPLIES: dict[str, Reply] = {
 }
 """By the first word of a message."""
 CALM = ("say", "long", "slow", "note", "two", "broken", "unknown", "sync", "postme")
-"""Those that end in a completed turn."""
+"""Texts of messages that end in a completed turn."""
 
 
 def _reply(messages: Any) -> Reply:

@@ -1,28 +1,31 @@
-"""The state machine: rules over the front door of the library, in any order, overlapping as the drawn schedule has it.
+"""The state machine of the sessions: its rules call the library's front door in any order, and overlap as the drawn schedule says.
 
-After every rule the invariants are checked, on a run that stands still. Which check covers which (RELIABILITY.md section 7):
+After every rule the run stands still, and the invariants are checked. `check_...` names below are methods of `SessionMachine`; `Expected`
+stands for `ExpectedConversation`. Each invariant, and the code that checks it:
 
-I1   one agent per conversation: `Inside.check` (tasks by name), `MachineModel.stream` (who talks at once)
-I2   registered exactly while it lives: `Inside.check`, `Inside.check_at_rest`, `World.look`
+I1   one agent for each conversation: `Inside.check` (tasks by name), `MachineModel.stream` (who talks at once)
+I2   an agent is registered exactly while it lives: `Inside.check`, `Inside.check_at_rest`, `World.look`
 I3   stopped means gone: `World.stop`, `World.cancel_turn`, `World.use_handle`
-I4   one factory call, one `started=True` per agent: `World._check_started`, `SessionMachine.check_all` (boots)
+I4   one factory call and one `started=True` for each agent: `World._check_started`, `check_all` (boots)
 I5   a failed start leaves nothing: `Inside.check`, `check_at_rest`; it fails only for a reason: `World._check_error`
-I6   does not apply: there is no registry that can be out of reach in one process
+I6   does not apply: in one process there is no registry that can be out of reach
 I7   legal transitions, "running" exactly while a turn runs, never at the end: `Stream._understand`, `Inside.check`, `check_at_rest`
-I8   append-only, each call answered once, valid for a provider: `Book.check_history`, `check_request`, `WatchedStore.check_books`
-I9   in the form: nothing of a turn stands, or is heard, behind a later one: `Book.check_history`, `Stream._understand`
-I13  acknowledged is durable, at that very step and for ever: `World._acknowledge`, `SessionMachine.check_acknowledged`
-I14  an error means nothing was done, and silence never lasts: `World.post`, `Inside.check_closed`
-I15  count in = count out: `Book.apply`, `check_acknowledged`, `finish`
+I8   append-only, each call answered once, valid for a provider: `Expected.check_history`, `check_request`,
+     `WatchedStore.check_expectations`
+I9   nothing of a turn is stored or published after a later turn: `Expected.check_history`, `Stream._understand`
+I13  what is acknowledged is durable, at that very step and for ever: `World._acknowledge`, `check_acknowledged`
+I14  an error means that nothing was done, and silence never lasts: `World.post`, `Inside.check_closed`
+I15  every accepted message is answered once: `Expected.apply`, `check_acknowledged`, `finish`
 I16  the table of subscriptions: `Inside.check`
-I17  no holes but `Gap`s, also in the text: `Stream`
-I18  snapshot first, and what it replaces: `Stream._see_first`
-I19  the last word once per agent that was seen, and last: `Stream.see`, `SessionMachine.drain`
-I20  in the form: no answer, no event, no commit for another scope: `Stream.see`, `World._check_error`, `World._acknowledge`
-I21  does not apply as a step: `publish` is synchronous; that a reader who never reads holds nobody up is part of `finish`
-I22  nobody leaves with something to do, nor NO_VIEWERS with a viewer: `World.agent_leaves`, in the step of the decision
-I23  in the form: presence is exactly who is there: `Inside.check`
-besides: I10, I11, I12 `Book.apply`, `check_books`, `_check_memory`; I29 `check_closed`. I24 to I28 and I30, I31: not yet in the library.
+I17  no gaps without a `Gap`, in the text too: `Stream`
+I18  a snapshot comes first, and says what it replaces: `Stream._see_first`
+I19  the last event comes once for each agent that was seen, and last: `Stream.see`, `drain`
+I20  no answer, event or commit reaches another scope: `Stream.see`, `World._check_error`, `World._acknowledge`
+I21  does not apply as a step: `publish` is synchronous; `finish` shows that a reader who never reads delays nobody
+I22  no agent leaves with work to do, nor for NO_VIEWERS with a viewer: `World.agent_leaves`, in the step of the decision
+I23  presence is exactly who is there: `Inside.check`
+
+Also I10, I11 and I12: `Expected.apply`, `WatchedStore.check_expectations`, `Inside._check_memory`; I29: `Inside.check_closed`.
 """
 
 import tempfile
@@ -95,7 +98,7 @@ class SessionMachine(TrioStateMachine):
         self._seat(audience)
 
     def _seat(self, audience: bool) -> None:
-        """Open the mailbox of one who reads all the time, and of one who does not."""
+        """Open a mailbox for a reader who reads all the time, and one for a reader who does not."""
         if audience:
             self.open_reader("alice")
             self.open_reader("alice")
@@ -110,7 +113,7 @@ class SessionMachine(TrioStateMachine):
         for reader in self._readers():
             if reader.is_eager and not reader.is_reading:
                 reader.is_reading = True
-                world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None)  # type: ignore[misc]
+                world.call("read", "-", reader.scope, lambda _, mailbox=reader: world.read(mailbox, 10**6, batches=False), None)  # type: ignore[misc]
 
     def _enter(self, world: World) -> None:
         self.world = world
@@ -120,11 +123,11 @@ class SessionMachine(TrioStateMachine):
         check(world.is_open, "opening", "the block did not open")
 
     def _watch_agents(self) -> None:
-        """Have the machine called in the step in which an agent goes live, and in the one in which it decides to leave."""
+        """Call the machine in the step in which an agent goes live, and in the step in which it decides to leave."""
         serve = LiveAgent.serve
 
         async def watched(live: LiveAgent) -> Any:
-            world = next(one for one in self.worlds if one.is_open and one.sessions.runtime is live.services)
+            world = next(world for world in self.worlds if world.is_open and world.sessions.runtime is live.services)
             world.agent_begins(live)
             reason = await serve(live)
             world.agent_leaves(live, reason)
@@ -134,7 +137,7 @@ class SessionMachine(TrioStateMachine):
         self._undo.callback(setattr, LiveAgent, "serve", serve)
 
     def pause(self, rounds: int) -> None:
-        """Let the run go on."""
+        """Let the run continue."""
         if rounds < 0:
             self.settle()
             if not any(world.is_dead for world in self.worlds):
@@ -173,7 +176,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(conversation_id=CONVERSATIONS, index=INDEX, same=st.sampled_from([True, True, False]), times=st.integers(1, 3), pause=PAUSES)
     def post_again(self, conversation_id: str, index: int, same: bool, times: int, pause: int) -> None:
-        """Post a message again, or another one under its id."""
+        """Post a message again, or another message under its id."""
         earlier = [(key[1], texts[0]) for key, texts in self.world.attempts.items() if key[0] == conversation_id]
         if not earlier:
             return
@@ -257,7 +260,7 @@ class SessionMachine(TrioStateMachine):
             seconds = self.seconds_to_deadline()
         if 0 < seconds < 1e6:
             self.jump(seconds)
-            self.world.store.dawdled += 1  # whoever was at work is late now
+            self.world.store.dawdled += 1  # every pending operation is late now
         self.pause(max(pause, 0))
 
     @rule(
@@ -268,7 +271,7 @@ class SessionMachine(TrioStateMachine):
         pause=PAUSES,
     )
     def come_late(self, conversation_id: str, early: float, slow: bool, what: str, pause: int) -> None:
-        """Come at the end of the idle time of an agent, or at that very moment; with a commit that goes on beyond it."""
+        """Post at the end of an agent's idle time, or at that very moment, with a commit that lasts beyond it."""
         world = self.world
         world.call("start", conversation_id, "alice", world.start, None)
         self.settle()
@@ -292,7 +295,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(conversation_id=CONVERSATIONS, behaviour=BEHAVIOURS, first=st.integers(0, 8), seconds=st.sampled_from([0.0, 0.1]), pause=PAUSES)
     def stop_in_the_middle(self, conversation_id: str, behaviour: str, first: int, seconds: float, pause: int) -> None:
-        """Stop an agent while a commit of it is on its way."""
+        """Stop an agent while one of its commits is pending."""
         world = self.world
         world.store.armed[conversation_id] = [*[None] * (first % 3), "slow"]
         self._post(conversation_id, "alice", f"{behaviour} {self._count()}", None, "queue", None)
@@ -325,7 +328,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(conversation_id=CONVERSATIONS, stays=st.sampled_from([1, 3, 9]), others=st.integers(0, 1), seconds=SECONDS)
     def visit(self, conversation_id: str, stays: int, others: int, seconds: float) -> None:
-        """Somebody looks at an agent for a while, and leaves; perhaps another one stays, or comes late."""
+        """Watch an agent for a while, and leave. Another viewer may stay, or come late."""
         world = self.world
         world.call("start", conversation_id, "alice", world.start, None)
         self.settle()
@@ -381,7 +384,7 @@ class SessionMachine(TrioStateMachine):
         pause=PAUSES,
     )
     def change_reader(self, index: int, conversation_id: str, channel: Any, what: str, pause: int) -> None:
-        """Subscribe, anew or from the last place; unsubscribe; do both; close the mailbox."""
+        """Subscribe, from now or from the last place; unsubscribe; do both; close the mailbox."""
         readers = self._readers()
         reader = readers[index % len(readers)]
         if what == "close":
@@ -452,7 +455,7 @@ class SessionMachine(TrioStateMachine):
         self.settle()
         for reader in self._readers():
             reader.is_reading = True
-            clients.append(world.call("read", "-", reader.scope, lambda _, one=reader: world.read(one, 10**6, batches=False), None))  # type: ignore[misc]
+            clients.append(world.call("read", "-", reader.scope, lambda _, mailbox=reader: world.read(mailbox, 10**6, batches=False), None))  # type: ignore[misc]
         self.settle()
         self._check(self._check_readers)
         for client in clients:
@@ -466,11 +469,11 @@ class SessionMachine(TrioStateMachine):
         up = {entry.live.journal.identity.incarnation for entry in inside.entries() if entry.live is not None}
         for reader in self._readers():
             for (conversation_id, _), stream in reader.streams.items():
-                book = world.store.book(conversation_id)
+                expected = world.store.expected(conversation_id)
                 live = inside.live(conversation_id)
                 if live is not None and live.journal.is_at_rest and not world.store.busy:
-                    stream.check_up_to_date(live, [one["message_id"] for one in book.history], list(book.queue))
-                silent = {one for one in stream.whole if one not in up and one not in stream.ended and one in world.begun}
+                    stream.check_up_to_date(live, [message["message_id"] for message in expected.history], list(expected.queue))
+                silent = {place for place in stream.whole if place not in up and place not in stream.ended and place in world.begun}
                 if not stream.is_resumed:
                     check(not silent, "I19", f"agents of {conversation_id} that ended without a last word: {silent}: {stream.log[-6:]}")
 
@@ -478,7 +481,7 @@ class SessionMachine(TrioStateMachine):
 
     @rule(how=st.sampled_from(["leave", "raise", "cancel", "kill"]), pause=PAUSES)
     def restart(self, how: str, pause: int) -> None:
-        """Leave the block, in one of the ways there are, and open one on the same store; or kill it, and open one on a copy."""
+        """Leave the block in one of the possible ways, and open one on the same store; or kill it, and open one on a copy."""
         world = self.world
         if how == "kill":
             following = world.reborn()
@@ -503,7 +506,7 @@ class SessionMachine(TrioStateMachine):
         for reader in world.readers:
             reader.leave.set()
         self.settle()
-        world.store.check_books()
+        world.store.check_expectations()
         Inside(world).check_closed()
 
     # ── what must hold
@@ -527,19 +530,21 @@ class SessionMachine(TrioStateMachine):
         check(world.most_streams <= 1, "I1", f"{world.most_streams} model streams of one conversation at once")
         Inside(world).check()
         if not world.store.busy:
-            world.store.check_books()
+            world.store.check_expectations()
         self._check_acknowledged()
 
     def _check_acknowledged(self) -> None:
         world = self.world
         for conversation_id, message_id in world.acked:
-            book = world.store.book(conversation_id)
-            in_history = sum(one["message_id"] == message_id for one in book.history)
-            # The store may be a step ahead of the books, never behind: `WatchedStore.commit`.
-            if world.store.busy and not in_history and message_id not in book.queue:
+            expected = world.store.expected(conversation_id)
+            in_history = sum(message["message_id"] == message_id for message in expected.history)
+            # The store may be a step ahead of the model, never behind it: see `WatchedStore.commit`.
+            if world.store.busy and not in_history and message_id not in expected.queue:
                 continue
             check(
-                in_history + (message_id in book.queue) == 1, "I15", f"{message_id} of {conversation_id}: in the history {in_history} times"
+                in_history + (message_id in expected.queue) == 1,
+                "I15",
+                f"{message_id} of {conversation_id}: in the history {in_history} times",
             )
 
     # ── the end
@@ -559,9 +564,9 @@ class SessionMachine(TrioStateMachine):
         self.drain()
         self._check_all()
         for conversation_id in ("a", "b"):
-            book = world.store.book(conversation_id)
-            check(not book.queue, "I15", f"{conversation_id}: never answered: {list(book.queue)}")
-            book.check_history(is_whole=True)
+            expected = world.store.expected(conversation_id)
+            check(not expected.queue, "I15", f"{conversation_id}: never answered: {list(expected.queue)}")
+            expected.check_history(is_whole=True)
         for viewer in world.viewers:
             viewer.leave.set()
         self.advance(INACTIVITY + 3.0)
@@ -576,7 +581,7 @@ class SessionMachine(TrioStateMachine):
 
     def _revive(self, conversation_id: str) -> None:
         world = self.world
-        owner = world.store.book(conversation_id).owner
+        owner = world.store.expected(conversation_id).owner
         entry = Inside(world).entry(conversation_id)
         scope = str(owner if owner is not None else entry.owner if entry is not None else "alice")
         client: Client | None = None
@@ -593,8 +598,8 @@ class SessionMachine(TrioStateMachine):
             client = world.call("post queue", conversation_id, scope, call, None)
             self.advance(TURN_TIMEOUT + 5.0)
             self._check_all()
-            # A turn over what was left before may have failed meanwhile: then ours is held, until the next post.
-            if answers and isinstance(answers[0], Completed) and not world.store.book(conversation_id).queue:
+            # A turn over messages from before may have failed meanwhile: then the new message is held until the next post.
+            if answers and isinstance(answers[0], Completed) and not world.store.expected(conversation_id).queue:
                 return
         raise Violation(
             f"liveness: no post to {conversation_id} is answered: {client and client.error!r}, {Inside(world).describe(conversation_id)}"

@@ -1,4 +1,4 @@
-"""The plain model of a reader: what may come next on one subscription, given all that came before."""
+"""The plain model of a reader: what may come next on one subscription, given everything that came before."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class Stream:
     channel: str
     scope: str
     cursor: Cursor | None = None
-    """The last place given, here or on the subscription that this one goes on from."""
+    """The last cursor that was given, here or on the subscription that this one continues."""
     incarnation: str | None = None
     seq: int = 0
     is_gapped: bool = False
@@ -147,10 +147,10 @@ class Stream:
             case MessageCompleted(message=message):
                 self.completed.append(message.message_id)
                 if message.role == "assistant":
-                    for index, one in enumerate(message.parts):
+                    for index, piece in enumerate(message.parts):
                         spoken = self.texts.pop((message.message_id, index), None)
-                        if spoken is not None and not (isinstance(one, TextPart) and one.text == spoken):
-                            check(False, "I17", f"{where}: streamed {spoken!r}, completed {one!r}: {log}")
+                        if spoken is not None and not (isinstance(piece, TextPart) and piece.text == spoken):
+                            check(False, "I17", f"{where}: streamed {spoken!r}, completed {piece!r}: {log}")
                     self.texts.clear()
             case MessageQueued(message=message):
                 self.queued.append(message.message_id)
@@ -189,5 +189,5 @@ class Stream:
         if self.completed:
             first = history.index(self.completed[0]) if self.completed[0] in history else 0
             check(self.completed == history[first:], "I17", f"{where}: completed {self.completed}, committed {history[first:]}")
-        lost = [one for one in self.queued if one not in history and one not in queue]
+        lost = [message_id for message_id in self.queued if message_id not in history and message_id not in queue]
         check(not lost, "I13", f"{where}: queued messages that are nowhere: {lost}")

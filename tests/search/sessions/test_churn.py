@@ -1,4 +1,4 @@
-"""Ten thousand starts, stops and posts at once over 200 conversations: never two agents for one, and afterwards nothing is left."""
+"""Ten thousand starts, stops and posts at once over 200 conversations: never two agents for one, and nothing is left afterwards."""
 
 import faulthandler
 import gc
@@ -60,7 +60,7 @@ class Watch:
         conversation_id = config["conversation_id"]
         task = trio.lowlevel.current_task()
         assert task.parent_nursery is not None
-        same = sum(one.name == task.name for one in task.parent_nursery.child_tasks)
+        same = sum(other.name == task.name for other in task.parent_nursery.child_tasks)
         self.most_alive = max(self.most_alive, same)
         self.boots += 1
         await trio.lowlevel.checkpoint()
@@ -90,7 +90,7 @@ class CountedModel:
 
 
 async def churn(watch: Watch, operations: int, conversations: int) -> SessionsStatistics:
-    """Do so many operations from `WORKERS` callers at once; return what is counted when all agents were stopped."""
+    """Do this many operations from `WORKERS` callers at once; return the counts after all agents were stopped."""
     left = iter(range(operations))
 
     async def work(number: int, sessions: Sessions) -> None:
@@ -135,7 +135,7 @@ def check_nothing_left(statistics: SessionsStatistics) -> None:
 
 @pytest.mark.parametrize(("kind", "operations", "conversations"), [("memory", 10_000, 200), ("sqlite", 1_500, 60)])
 async def test_churn(kind: str, operations: int, conversations: int, tmp_path: Path) -> None:
-    """However many start, stop and post at once: one agent and one stream for each conversation, and all counts go back to zero."""
+    """However many callers start, stop and post at once: one agent and one stream for each conversation, and all counts return to zero."""
     faulthandler.cancel_dump_traceback_later()  # five seconds of work; on a busy machine that may take long
     store: ConversationStore = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "chat.db", synchronous="NORMAL")
     watch = Watch(store)
@@ -192,7 +192,7 @@ async def test_cycle_leaves_no_cyclic_garbage() -> None:
             for number in range(20):
                 await cycle(sessions, str(number))
             gc.collect()
-            ours = Counter(type(one).__name__ for one in gc.garbage if is_ours(one))
+            ours = Counter(type(item).__name__ for item in gc.garbage if is_ours(item))
 
     assert Counter() == ours
 
@@ -210,7 +210,7 @@ async def test_start_and_stop_leave_no_cyclic_garbage() -> None:
                 await sessions.start(str(number))
                 await sessions.stop(str(number))
             gc.collect()
-            found = Counter(type(one).__module__ + "." + type(one).__name__ for one in gc.garbage)
+            found = Counter(type(item).__module__ + "." + type(item).__name__ for item in gc.garbage)
 
     assert Counter() == found
 
@@ -218,7 +218,7 @@ async def test_start_and_stop_leave_no_cyclic_garbage() -> None:
 def living() -> Counter[str]:
     """Count the living objects of the runtime: sessions, agents, turns, subscriptions and what is between them."""
     kinds = ("trio_sagents.sessions.", "trio_sagents.supervisor.", "trio_sagents.broadcast.")
-    return Counter(type(one).__name__ for one in gc.get_objects() if str(type(one).__module__).startswith(kinds))
+    return Counter(type(item).__name__ for item in gc.get_objects() if str(type(item).__module__).startswith(kinds))
 
 
 def test_nothing_lives_after_the_block() -> None:
@@ -237,7 +237,7 @@ def test_nothing_lives_after_the_block() -> None:
     trio.run(use)
     gc.collect()
 
-    assert Counter() == living() - before  # what tests before this one left to their own threads is theirs
+    assert Counter() == living() - before  # threads that earlier tests left do not count
 
 
 def test_living_counts() -> None:

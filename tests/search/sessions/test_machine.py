@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 NIGHTLY = os.environ.get("TRIO_SAGENTS_NIGHTLY") == "1"
 SHARDS = 100 if NIGHTLY else 10
-"""Tests; each stays far below the time limit of one."""
+"""How many tests there are. Each stays far below the time limit of a test."""
 EXAMPLES = 20 if NIGHTLY else 10
 PROFILE = settings(
     max_examples=EXAMPLES,

@@ -1,4 +1,4 @@
-"""One `open_sessions` block under the machine: who calls it, what they were told, and what must be true of that.
+"""One `open_sessions` block under the machine: who calls it, what the callers were told, and what must be true of that.
 
 What is looked at from inside the library is in `Inside`, and nowhere else.
 """
@@ -11,8 +11,8 @@ import trio
 
 from tests.search.sessions.agents import Boom, make_agent
 from tests.search.sessions.streams import Stream
-from tests.support.records import Book, Violation, check
-from tests.support.stores import Backend, WatchedStore, book_of
+from tests.support.records import ExpectedConversation, Violation, check
+from tests.support.stores import Backend, WatchedStore, expected_of
 from trio_sagents import (
     AgentBusy,
     AgentNotRunning,
@@ -197,15 +197,17 @@ class World:
     def reborn(self) -> "World":
         """Return a world on what a kill -9 would leave now."""
         backend = self.backend.clone()
-        books: dict[str, Book] = {}
-        for conversation_id in self.store.books:
+        expectations: dict[str, ExpectedConversation] = {}
+        for conversation_id in self.store.expectations:
             picture = backend.look(conversation_id)
-            books[conversation_id] = Book(conversation_id) if picture is None else book_of(conversation_id, picture)
-        return self._successor(WatchedStore(backend, books))
+            expectations[conversation_id] = (
+                ExpectedConversation(conversation_id) if picture is None else expected_of(conversation_id, picture)
+            )
+        return self._successor(WatchedStore(backend, expectations))
 
     def reopened(self) -> "World":
         """Return a world on the same store, after this one."""
-        return self._successor(WatchedStore(self.backend, self.store.books))
+        return self._successor(WatchedStore(self.backend, self.store.expectations))
 
     def _successor(self, store: WatchedStore) -> "World":
         return World(store.backend, self.nursery, store, acked=dict(self.acked), attempts=dict(self.attempts), counter=self.counter)
@@ -245,16 +247,16 @@ class World:
         client.is_done = True
 
     def _check_error(self, client: Client, error: SagentsError) -> None:
-        kind, book = client.kind, self.store.book(client.conversation_id)
+        kind, expected = client.kind, self.store.expected(client.conversation_id)
         match error:
             case ConversationNotFound():
-                owns = book.is_stored and book.owner == client.scope
+                owns = expected.is_stored and expected.owner == client.scope
                 self.note(not owns, "I20", f"{kind}: the owner is told there is no {client.conversation_id}")
             case SessionsClosed():
                 self.note(self.is_leaving or kind == "ensure", "errors", f"{kind}: SessionsClosed while open")  # or its mailbox is closed
             case StartFailed():
                 cause = error.__cause__
-                fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right behind the boot
+                fine = self.store.faults or self.store.dawdled or isinstance(cause, AgentStopped | Boom)  # a crash right after the boot
                 self.note(fine and kind.split()[0] in {"start", "ensure", "post"}, "I5", f"{kind}: {error!r} from {cause!r}")
             case AgentBusy():
                 self.note(kind == "post reject", "errors", f"{kind}: {error!r}")
@@ -301,7 +303,7 @@ class World:
         if info.started:
             self.starts[info.agent] = self.starts.get(info.agent, 0) + 1
             self.note(self.starts[info.agent] == 1, "I4", f"two calls started one agent of {client.conversation_id}")
-        owner = self.store.book(client.conversation_id)
+        owner = self.store.expected(client.conversation_id)
         self.note(not owner.is_stored or owner.owner == client.scope, "I20", f"{client.scope} got an agent of {owner.owner}")
 
     async def post(self, client: Client, text: str, message_id: str | None, overlap: Any, through: Any = None) -> Any:
@@ -337,7 +339,7 @@ class World:
         picture = self.store.look(conversation_id)
         self.note(picture is not None and picture.owner == client.scope, "I20", f"{client.scope} posted to another's {conversation_id}")
         if picture is not None:
-            stored = [one for one in (*picture.history, *picture.queue) if one["message_id"] == message_id]
+            stored = [message for message in (*picture.history, *picture.queue) if message["message_id"] == message_id]
             self.note(len(stored) == 1, "I13", f"{message_id} is acknowledged, and stored {len(stored)} times")
             if stored:
                 said = "".join(part["text"] for part in stored[0]["parts"])
@@ -359,7 +361,7 @@ class World:
         self.receipts[place] = (conversation_id, receipt, outcome)
         if self.is_dead:
             return
-        answer = self.store.book(conversation_id).answer_to(receipt.message_id)
+        answer = self.store.expected(conversation_id).answer_to(receipt.message_id)
         reason = None if answer is None else answer["stop_reason"]
         what = f"the answer to {receipt.message_id} is {outcome!r}, on record is {answer}"
         match outcome:
@@ -382,7 +384,7 @@ class World:
         return outcome
 
     async def stop(self, client: Client, grace_period: float) -> bool:
-        """stop; what was there when it was called is gone when it returns."""
+        """stop: the agent that was there when it was called is gone when it returns."""
         inside = Inside(self)
         before = inside.entry(client.conversation_id)
         stopped = await self.sessions.stop(client.conversation_id, scope=client.scope, grace_period=grace_period)
@@ -409,7 +411,7 @@ class World:
                 self._check_error(client, exc)
 
     async def look(self, client: Client) -> None:
-        """running and list_running agree with what is there."""
+        """running and list_running agree with the agents that are there."""
         inside = Inside(self)
         running = await self.sessions.running(client.conversation_id, scope=client.scope)
         infos = {info.conversation_id for info in await self.sessions.list_running(scope=client.scope)}
@@ -515,14 +517,14 @@ class World:
         conversation_id, now = live.entry.conversation_id, trio.current_time()
         if reason not in {ShutdownReason.INACTIVITY, ShutdownReason.NO_VIEWERS}:
             return
-        book = self.store.book(conversation_id)
+        expected = self.store.expected(conversation_id)
         where = f"{conversation_id} leaves for {reason}"
         self.note(live.turns.turn is None and not self.streams.get(conversation_id), "I22", f"{where} while a turn runs")
         self.note(not live.inbox.reserved, "I22", f"{where} while a message is being accepted")
-        # A commit whose answer was lost may have queued what nobody was told of, the agent neither: the next one answers it.
-        queue = live.journal.state.queue if self.store.faults else book.queue
+        # A commit whose answer was lost may have queued a message that nobody knows of, not even the agent. The next agent answers it.
+        queue = live.journal.state.queue if self.store.faults else expected.queue
         self.note(not queue or live.board.status in HELD, "I22", f"{where} with runnable messages: {list(queue)}")
-        active = max(self.begun[live.journal.identity.incarnation], book.last_change)
+        active = max(self.begun[live.journal.identity.incarnation], expected.last_change)
         if reason is ShutdownReason.NO_VIEWERS:
             present = [viewer.key for viewer in self.viewers if viewer.conversation_id == conversation_id and viewer.is_present]
             self.note(not present, "I22", f"{where}, and {present} watch")
@@ -531,13 +533,13 @@ class World:
             self.note(live.board.status not in {Status.INTERRUPTED, Status.RUNNING}, "I22", f"{where} while {live.board.status}")
         else:
             active = max(active, self.touched.get(conversation_id, -1e9))
-            what = f"{now - active} s after the last activity ({live.lifetime.last_activity} for itself, {book.last_change} for us, faults {self.store.faults})"  # noqa: E501  # one message
+            what = f"{now - active} s after the last activity ({live.lifetime.last_activity} for itself, {expected.last_change} for us, faults {self.store.faults})"  # noqa: E501  # one message
             self.note(now - active >= INACTIVITY - 1e-6, "I22", f"{where} {what}")
 
 
 @attrs.frozen
 class Inside:
-    """What is looked at from inside the library: all of it is here."""
+    """All access to the inside of the library is here."""
 
     world: World
 
@@ -546,7 +548,7 @@ class Inside:
         return list(self.world.sessions.runtime.registry)
 
     def entry(self, conversation_id: str) -> Any:
-        """One entry, or None."""
+        """Return an entry, or None."""
         runtime = self.world.sessions.runtime
         return runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
 
@@ -576,14 +578,14 @@ class Inside:
         return live.entry.phase is Phase.STOPPING
 
     def is_ignored(self, conversation_id: str, message_id: str) -> bool:
-        """Whether a turn goes on that a message should have interrupted."""
+        """Whether a turn runs on that a message should have interrupted."""
         turn = self.turn(conversation_id)
         if turn is None or not turn.message_ids or message_id in turn.message_ids:
             return False
-        return message_id in self.world.store.book(conversation_id).queue and not turn.cancel_scope.cancel_called
+        return message_id in self.world.store.expected(conversation_id).queue and not turn.cancel_scope.cancel_called
 
     def describe(self, conversation_id: str) -> str:
-        """Say how a conversation stands, for a message."""
+        """Describe the state of a conversation, for an error message."""
         entry = self.entry(conversation_id)
         live = None if entry is None else entry.live
         if live is None:
@@ -591,7 +593,8 @@ class Inside:
         turn = live.turns.turn
         took = None if turn is None else (turn.message_ids, turn.cause, turn.cancel_scope.cancel_called)
         return (
-            f"{entry.phase} {live.board.status}, turn {took}, queue {[(one, m.text) for one, m in live.journal.state.queue.items()]}, "
+            f"{entry.phase} {live.board.status}, turn {took}, "
+            f"queue {[(message_id, message.text) for message_id, message in live.journal.state.queue.items()]}, "
             f"flights {list(live.inbox.reserved)}, at rest {live.journal.is_at_rest}, store busy {self.world.store.busy}, "
             f"history ends {[(m.role, m.text, m.stop_reason) for m in live.journal.state.messages[-4:]]}"
         )
@@ -605,12 +608,12 @@ class Inside:
         ids = sorted(entry.agent_id for entry in entries)
         check(len(set(ids)) == len(ids) and len(set(tasks)) == len(tasks), "I1", f"two for one: {tasks}")
         check(tasks == ids, "I2", f"registered are {ids}, alive {tasks}")
-        stored = {id(one) for table in runtime.subscriptions.values() for one in table}
+        stored = {id(subscription) for table in runtime.subscriptions.values() for subscription in table}
         open_ones = {
-            id(one)
+            id(subscription)
             for reader in world.readers
             if reader.subscriber is not None and not reader.is_over
-            for one in reader.subscriber._subscriptions.values()
+            for subscription in reader.subscriber._subscriptions.values()
         }
         check(stored <= open_ones, "I16", f"{len(stored - open_ones)} subscriptions whose reader is gone")
         for entry in entries:
@@ -628,7 +631,7 @@ class Inside:
                 "I28",
                 f"{entry.agent_id} has {len(live.journal.state.queue)} messages waiting",
             )
-            present = sum(one.is_present for one in world.viewers if one.conversation_id == entry.conversation_id)
+            present = sum(viewer.is_present for viewer in world.viewers if viewer.conversation_id == entry.conversation_id)
             check(
                 live.entry.has_ended or live.lifetime.viewers == present,
                 "I23",
@@ -637,23 +640,23 @@ class Inside:
             self._check_memory(live)
 
     def _check_memory(self, live: Any) -> None:
-        book = self.world.store.book(live.entry.conversation_id)
+        expected = self.world.store.expected(live.entry.conversation_id)
         state = live.journal.state
-        if live.journal.identity.epoch != book.epoch or self.world.store.lies:
-            return  # fenced, or told of a failure that was none
+        if live.journal.identity.epoch != expected.epoch or self.world.store.lies:
+            return  # fenced, or told of a failure that did not happen
         where = f"{live.entry.agent_id} has in memory"
-        stored = [one["message_id"] for one in book.history]
-        known = [one.message_id for one in state.messages]
+        stored = [message["message_id"] for message in expected.history]
+        known = [message.message_id for message in state.messages]
         if not live.journal.is_at_rest or self.world.store.busy:
-            # Memory may lag behind the store while a write is on its way, and is never ahead of it.
+            # Memory may lag behind the store while a write is pending, and is never ahead of it.
             check(known == stored[: len(known)], "I11", f"{where} what is not stored: {known}, {stored}")
-            ahead = set(state.queue) - set(book.queue) - set(stored)
+            ahead = set(state.queue) - set(expected.queue) - set(stored)
             check(not ahead, "I11", f"{where} a queue that is not stored: {ahead}")
             return
         check(known == stored, "I11", f"{where} the history {known}, stored is {stored}")
-        check(list(state.queue) == list(book.queue), "I11", f"{where} the queue {list(state.queue)}, stored is {list(book.queue)}")
-        check(state.message_ids == book.ids, "I11", f"{where} other message ids")
-        book.check_history(is_whole=live.turns.turn is None and live.board.status is not Status.ERROR)
+        check(list(state.queue) == list(expected.queue), "I11", f"{where} the queue {list(state.queue)}, stored is {list(expected.queue)}")
+        check(state.message_ids == expected.ids, "I11", f"{where} other message ids")
+        expected.check_history(is_whole=live.turns.turn is None and live.board.status is not Status.ERROR)
 
     def check_at_rest(self) -> None:
         """Check what must hold when every task waits: nobody is between two states without something to wait for."""
@@ -668,12 +671,12 @@ class Inside:
                     f"{entry.agent_id} is {live.board.status}, its queue waits",
                 )
                 check(live.board.status is not Status.RUNNING, "I7", f"{entry.agent_id} is running, and no turn is")
-                book = self.world.store.book(entry.conversation_id)
-                held = not book.queue or not book.since_end or self.world.store.faults or self.world.store.dawdled
-                check(held, "I15", f"{entry.agent_id} holds its queue, though {book.since_end} messages came since the last turn")
+                expected = self.world.store.expected(entry.conversation_id)
+                held = not expected.queue or not expected.since_end or self.world.store.faults or self.world.store.dawdled
+                check(held, "I15", f"{entry.agent_id} holds its queue, though {expected.since_end} messages came since the last turn")
 
     def check_due(self, now: float) -> None:
-        """Check that whoever is idle for long enough is gone."""
+        """Check that every agent that was idle for long enough is gone."""
         for entry in self.entries():
             live = entry.live
             if (
@@ -699,8 +702,12 @@ class Inside:
         check(not any(counts[:4]), "I29", f"agents are left: {self.world.sessions.statistics()}")
         check(not runtime.nursery.child_tasks, "I29", "tasks of agents are left")
         check(not len(runtime.commits) or self.world.how == "kill", "I29", "writes are left")
-        waiting = [one for one in self.world.clients if not one.is_done]
-        check(not waiting, "I14", f"calls that nobody answers: {[(one.kind, one.conversation_id) for one in waiting]}")
+        waiting = [client for client in self.world.clients if not client.is_done]
+        check(
+            not waiting,
+            "I14",
+            f"calls that nobody answers: {[(waiter.kind, waiter.conversation_id) for waiter in waiting]}",
+        )
         unknown = [receipt.message_id for _, receipt, outcome in self.world.receipts if outcome is None]
         check(not unknown, "I14", f"receipts that nobody settles: {unknown}")
 

@@ -1,4 +1,4 @@
-"""A host's own two stores, whose calls fail on plan: the state in one, the transcript in the other."""
+"""A host's own two stores, whose calls fail as planned: the state in one, the transcript in the other."""
 
 import copy
 import datetime

@@ -1,4 +1,4 @@
-"""Stories that a crash may cut anywhere: a client tells the same again in each life, until one ends by itself."""
+"""Stories that a crash may cut anywhere: a client repeats its calls in each life, until a life ends normally."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -42,7 +42,7 @@ class Lived:
 
 @attrs.define(eq=False, slots=False)  # its names are those of its body
 class Lives:
-    """A program for the simulator: one body, told again in each life."""
+    """A program for the simulator: one body that is repeated in each life."""
 
     body: Body
 
@@ -52,7 +52,7 @@ class Lives:
         self.__doc__ = self.body.__doc__
 
     async def __call__(self, simulation: Simulation) -> None:
-        """Live until a life ends by itself; then look at what is on the disk."""
+        """Run lives until one ends normally, and then look at the disk."""
         disk = simulation.disk
         world = World(simulation, disk)
         lived = Lived(world)
@@ -86,7 +86,7 @@ def lives(body: Body) -> Lives:
 
 @lives
 async def chatting(lived: Lived) -> None:
-    """Three turns, one with a tool."""
+    """Three turns, one of them with a tool."""
     for number, text in enumerate(("say one", "note two", "say three")):
         await lived.ask(text, f"m{number}")
 

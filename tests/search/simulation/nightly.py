@@ -1,4 +1,4 @@
-"""The big volumes: `python -m tests.search.simulation.nightly` prints one row for each stage; `run` returns them, for a table with others.
+"""The large volumes: `python -m tests.search.simulation.nightly` prints one row for each stage; `run` returns the rows.
 
 TRIO_SAGENTS_SIM_STEPS is how many task steps the schedules take (50 million), TRIO_SAGENTS_SIM_SCALE how many times as much as by
 default the sweeps do. Each stage is shared between as many processes as there are processors. All of it takes two hours of one
@@ -24,20 +24,20 @@ from trio_sagents.testing._scheduler import MODES
 
 STEPS: Final = 50_000_000
 SEEDS: Final = 20
-"""Of each story that is cancelled; times three schedulers. One seed of all stories is 850,000 steps."""
+"""Seeds for each story that is cancelled, times three schedulers. One seed of all stories is 850,000 steps."""
 FAULT_SEEDS: Final = 2
-"""Of each story whose calls fail, likewise: 2,300,000 steps, and 180 for each pair."""
+"""Seeds for each story whose calls fail, times three schedulers: 2,300,000 steps, and 180 for each pair."""
 PAIRS: Final = 200
 """Pairs of faults, of each story, seed and scheduler; there are about 8,000, and those of other seeds are others."""
 CRASH_SEEDS: Final = 3
-"""Of each life, likewise: 3,900,000 steps."""
+"""Seeds for each life, times three schedulers: 3,900,000 steps."""
 TWICE: Final = 1_200
 """Second crashes, of each life, seed and scheduler: all of them."""
 
 
 @attrs.frozen
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     stage: str
     volume: str
@@ -75,7 +75,7 @@ class Done:
 
 
 def steps_wanted(default: int) -> int:
-    """Return how many task steps to simulate: more where the environment says so."""
+    """Return how many task steps to simulate: more if the environment says so."""
     return int(os.environ.get("TRIO_SAGENTS_SIM_STEPS", "0")) or default
 
 
@@ -90,7 +90,7 @@ def jobs() -> Iterator[Job]:
     for share in range(64):  # the mixed program takes half of the steps, the stories the other half
         yield Job("schedules, mixed program", int(share % 4 == 3), range(share * 10**8, (share + 1) * 10**8), steps / 2 / 64)
     for number in range(len(STORIES)):
-        for share in range(4):  # small, for some stories are slow, and the last one must not be waited for
+        for share in range(4):  # small jobs, because some stories are slow and nobody must wait for the last one
             yield Job("schedules, stories", number, range(share * 10**8, (share + 1) * 10**8), steps / 2 / len(STORIES) / 4)
     for number in range(len(STORIES)):
         for seed in range(0, SEEDS * scale(), 5):
@@ -135,7 +135,7 @@ def work(job: Job) -> Done:
 def run(
     work_to_do: Sequence[Job] | None = None, *, processes: int | None = None, tell: Callable[[Row], object] = lambda row: None
 ) -> Sequence[Row]:
-    """Do all of it, or the given jobs, and return a row for each stage, in order; `tell` hears of each as it is done."""
+    """Do all jobs, or the given ones, and return a row for each stage, in order. `tell` gets each row as it is done."""
     rows: list[Row] = []
     given = list(jobs()) if work_to_do is None else work_to_do
     # What a process has imported when it begins is not looked through again at each collection.
@@ -144,10 +144,10 @@ def run(
             start = time.monotonic()
             done = pool.map(work, [job for job in given if job.stage == stage], chunksize=1)
             seconds = time.monotonic() - start
-            runs, steps = sum(one.runs for one in done), sum(one.steps for one in done)
-            found = [finding for one in done for finding in one.findings]
+            runs, steps = sum(part.runs for part in done), sum(part.steps for part in done)
+            found = [finding for part in done for finding in part.findings]
             volume = f"{steps:,} steps, {runs:,} runs"
-            rows.append(Row(stage, volume, sum(one.violations for one in done), f"{steps / seconds:,.0f} steps/s", seconds, found))
+            rows.append(Row(stage, volume, sum(part.violations for part in done), f"{steps / seconds:,.0f} steps/s", seconds, found))
             tell(rows[-1])
     return rows
 

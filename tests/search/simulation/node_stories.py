@@ -1,4 +1,4 @@
-"""Stories of several processes: the leases by themselves, and two blocks with one store that ask for the same conversation."""
+"""Stories of several processes: leases alone, and two blocks with one store that ask for the same conversation."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from trio_sagents.testing.invariants import check
 
 
 async def _use_leases(world: World, leases: Any) -> None:
-    """One holder does everything and is cut; whatever it leaves, a second one is told of, or gets."""
+    """One holder does everything and is cut. A second holder is told of each lease that the first one left, or gets it."""
 
     async def call() -> None:
         check(await leases.acquire("c", "a", LEASE) is None, "I6", "a free lease was refused")
@@ -44,7 +44,7 @@ async def sqlite_leases(world: World) -> None:
 
 @story("open_sessions", "Sessions.post", "Sessions.stop", kind="leased")
 async def two_processes(world: World) -> None:
-    """Callers ask two processes at once: one answers, the other says where it runs, and the store has one chain of commits."""
+    """Callers ask two processes at once: one answers, the other says where the agent runs, and the store has one chain of commits."""
 
     async def converse(sessions: Sessions, name: str) -> None:
         for number in range(2):
@@ -53,7 +53,7 @@ async def two_processes(world: World) -> None:
             await receipt.wait()
             await sessions.stop("c", scope=ALICE)
 
-    # A process that slept through the end of its lease talks on for a moment: what it saves is refused, which is what is looked at.
+    # A process that slept through the end of its lease continues for a moment. What it saves is refused, and this is checked.
     world.models["c"] = WatchedModel(world, "c", is_alone=not world.simulation.plan.jumps)
     async with open_sessions(attrs.evolve(world.config, presence=Presence())) as second, trio.open_nursery() as nursery:
         nursery.start_soon(world.strike, converse, world.sessions, "first")

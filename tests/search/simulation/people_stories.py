@@ -1,6 +1,7 @@
 """Stories of what goes around a turn: people who decide, middleware, sub-agents, and loops of a host's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from trio_sagents import (
     Interrupted,
     InvalidDecision,
     Middleware,
+    ModelFailed,
     PatchToolCalls,
     ProcessContext,
     Reject,
@@ -34,6 +36,7 @@ from trio_sagents import (
     converse,
     extract,
 )
+from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.testing import Call, FaultyModel, ScriptedModel
 from trio_sagents.testing.invariants import check
 
@@ -77,14 +80,14 @@ async def halt() -> Halt:
 
 
 async def interrupt_of(world: World, text: str = "pay them") -> Any:
-    """Ask, and return what is to be decided; None where the turn did not come that far."""
+    """Ask, and return the interrupt; None if the turn did not come that far."""
     outcome = await world.strike(world.ask, text, "asked", name="asker")
     return outcome.interrupt if isinstance(outcome, Interrupted) else None
 
 
-@story("Sessions.resume", "Approvals.on_start", "Approvals.tools", "Approvals.claim", follows=True)
+@story("Sessions.resume", "Approvals.on_tools", "Approvals.before_turn", "Approvals.after_turn", "Approvals.claim", follows=True)
 async def resume(world: World) -> None:
-    """Two people decide at once, and then a third one again."""
+    """Two people decide at once, and then a third person decides again."""
     paid: list[int] = []
     world.make_agent = with_payments(world, paid)
     interrupt = await interrupt_of(world)
@@ -105,7 +108,7 @@ async def resume(world: World) -> None:
 
 @story("Sessions.resume")
 async def resume_one_by_one(world: World) -> None:
-    """Each call is decided by itself; the agent is stopped in between."""
+    """Each call is decided alone, and the agent is stopped in between."""
     paid: list[int] = []
     world.make_agent = with_payments(world, paid)
     interrupt = await interrupt_of(world)
@@ -178,6 +181,10 @@ class Hooks(Middleware):
         await self._point("tools", context)
         return ()
 
+    async def on_tools(self, context: Any) -> None:
+        """Look at the tools."""
+        await self._point("on_tools", context)
+
     async def on_start(self, context: Any) -> None:
         """Keep a note."""
         await self._point("on_start", context)
@@ -201,6 +208,11 @@ class Hooks(Middleware):
         """Leave it."""
         await self._point("after_model", context)
         return message
+
+    async def shorten_request(self, context: Any, request: Any, most_tokens: float) -> Any:
+        """Leave it."""
+        await self._point("shorten_request", context)
+        return request
 
     async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
         """Ask."""
@@ -239,13 +251,14 @@ class Hooks(Middleware):
     "Middleware.claim",
     "Middleware.on_message",
     "Middleware.on_start",
+    "Middleware.on_tools",
     "Middleware.system_prompt",
     "Middleware.tools",
     "MiddlewareContext.update",
     follows=True,
 )
 async def hooks(world: World) -> None:
-    """A turn with a tool and one that asks, through every hook; and a message to the middleware."""
+    """A turn with a tool and a turn that asks, through every hook; and a message to the middleware."""
     paid: list[int] = []
     own = Hooks(world)
     world.make_agent = with_payments(world, paid, own)
@@ -260,7 +273,7 @@ async def hooks(world: World) -> None:
 
 @story("SubAgents.tools", "SubAgents.system_prompt", "ToolContext.run_agent", "ToolContext.update", follows=True)
 async def delegating(world: World) -> None:
-    """A sub-agent by the library's tool, then one by a tool of the host's, which also keeps a note."""
+    """Run a sub-agent by the library's tool, then one by a host's tool, which also keeps a note."""
 
     def make(model: Any, tools: list[Any]) -> Agent:
         model.inner.is_alone = False
@@ -362,9 +375,41 @@ async def stacked(world: World) -> None:
         await world.strike(lambda: info.agent.notify_middleware("ConversationTitle", {"title": "A title"}), name="teller")
 
 
+@attrs.define(eq=False)
+class SmallWindow:
+    """A model that takes short requests only."""
+
+    inner: Any
+    name: str = "small"
+    most_tokens: int = 600
+    refused: int = 0
+
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        """Open one answer, or refuse the request."""
+        if estimate_tokens(request) > self.most_tokens:
+            self.refused += 1
+            raise ModelFailed("the request is too long", retryable=False, kind="context_overflow")
+        async with self.inner.stream(request) as chunks:
+            yield chunks
+
+
+@story("Middleware.shorten_request", "Summarization.shorten_request", follows=True)
+async def shortening(world: World) -> None:
+    """The second request is too long for the model: the first message is summed up, and the model is asked again."""
+
+    def make(model: Any, tools: list[Any]) -> Agent:
+        model.inner.is_alone = False  # the summary is asked for meanwhile
+        return Agent(model=SmallWindow(model), tools=tools, middleware=[Hooks(world), Summarization(model=model, keep_messages=1)])
+
+    world.make_agent = make
+    await world.strike(world.ask, "say " + "something long " * 130, "m1")
+    await world.strike(world.ask, "say " + "something more " * 130, "m2", name="second")
+
+
 @attrs.define
 class Weather:
-    """What is extracted."""
+    """The value that is extracted."""
 
     city: str
     degrees: int

@@ -19,6 +19,7 @@ from trio_sagents import (
     SameScope,
     SessionConfig,
     SingleFactoryRouter,
+    Snapshot,
     SqliteStore,
     conversation_topic,
     open_sessions,
@@ -214,6 +215,33 @@ async def watch(world: World) -> None:
                 await watched.__anext__()
 
     await world.strike(call)
+    check(not await world.sessions.presence.list(conversation_topic("c")), "I23", "a viewer who left is present")
+
+
+@story("Sessions.page", "Page.__anext__", "Page.older")
+async def paging(world: World) -> None:
+    """Open a page, read older rows and changes, while the agent speaks, is stopped, and comes back."""
+    await world.ready("note one")
+    await world.strike(world.post, "slow one", "m1", name="poster")
+
+    async def call() -> None:
+        async with world.sessions.page("c", scope=ALICE, viewer="v", limit=1) as page:
+            with trio.move_on_after(5):
+                async for change in page:
+                    check(not change.replaces_rows or change.rows == page.rows, "I17", "a change that replaces all rows has some of them")
+                    if Snapshot in {type(event.event) for event in change.events}:
+                        await page.older(2)
+            stored = await world.sessions.history("c", scope=ALICE, limit=1000)
+            ids = [row.row_id for row in page.rows]
+            there = [row.row_id for row in getattr(stored, "rows", page.rows)]  # a faulty store may have given something else
+            check(len(set(ids)) == len(ids), "I17", f"rows twice on a page: {ids}")
+            check([row_id for row_id in there if row_id in ids] == ids, "I17", f"a page shows {ids}, stored is {there}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, call)
+        await trio.sleep(1)
+        await world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="rival")
+        await world.strike(world.post, "say two", "m2", name="poster")
     check(not await world.sessions.presence.list(conversation_topic("c")), "I23", "a viewer who left is present")
 
 

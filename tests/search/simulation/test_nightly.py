@@ -19,7 +19,7 @@ STAGES = [
 
 
 def test_jobs_when_listed() -> None:
-    """Every stage has its jobs; every story is in each stage that stories are in, where it depends on what can fail."""
+    """Every stage has jobs, and every story is in each stage that stories are in, if it depends on something that can fail."""
     listed = list(jobs())
 
     assert STAGES == list(dict.fromkeys(job.stage for job in listed))
@@ -32,7 +32,7 @@ def test_jobs_when_listed() -> None:
 def test_run_when_it_is_small() -> None:
     """A row for each stage, with its volume; the work is done in processes of their own."""
     faulthandler.dump_traceback_later(120, exit=True)
-    start = next(number for number, one in enumerate(STORIES) if one.__qualname__ == "start")
+    start = next(number for number, story in enumerate(STORIES) if story.__qualname__ == "start")
     rows = run([Job("schedules, stories", start, range(10**6), 500), Job("cancel at each yield", start, range(1))], processes=1)
 
     assert STAGES[1:3] == [row.stage for row in rows]
@@ -43,7 +43,7 @@ def test_run_when_it_is_small() -> None:
 def test_work_when_each_stage_is_done() -> None:
     """Each stage does its own."""
     faulthandler.dump_traceback_later(120, exit=True)
-    start = next(number for number, one in enumerate(STORIES) if one.__qualname__ == "start")
+    start = next(number for number, story in enumerate(STORIES) if story.__qualname__ == "start")
     for stage in STAGES[:4]:
         done = work(Job(stage, 1 if "mixed" in stage else start, range(1), 200, 2))
 

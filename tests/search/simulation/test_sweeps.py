@@ -26,9 +26,9 @@ pytestmark = pytest.mark.slow
 
 PER_STORY = 1_000
 """Task steps of the schedules of each story, and thirty times as many of the mixed program."""
-NAMES = [one.__qualname__ for one in STORIES]
-DEPENDENT = [one for one in STORIES if one.kinds]
-"""Those that depend on something that can fail."""
+NAMES = [story.__qualname__ for story in STORIES]
+DEPENDENT = [story for story in STORIES if story.kinds]
+"""Stories that depend on something that can fail."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +39,14 @@ def _time_enough() -> None:
 
 def test_names_when_one_has_no_story() -> None:
     """Every public coroutine and async context manager has a story, and no story is about a name that is gone."""
-    told = {name for one in STORIES for name in one.names}
+    told = {name for story in STORIES for name in story.names}
 
     assert set() == public_waits() - told, "write a story for it, in tests/search/simulation/stories.py"
     assert set() == told - public_waits()
 
 
 def test_names_when_counted() -> None:
-    """The list is computed from what is there: it holds methods, context managers, functions and readers."""
+    """The list is computed from the public names: it holds methods, context managers, functions and readers."""
     assert {"Sessions.post", "Sessions.watch", "open_sessions", "Subscriber.__anext__", "Subscriber.batches"} <= public_waits()
     assert "ConversationStore.load" not in public_waits()
 
@@ -64,7 +64,7 @@ def code_of(name: str) -> types.CodeType:
 
 @pytest.mark.parametrize("program", STORIES, ids=NAMES)
 def test_story_when_it_calls_what_it_is_about(program: Story) -> None:
-    """A story runs what it says that it is about. The hooks of a middleware are those of one that overrides them all."""
+    """A story calls what it claims to be about. The hooks of a middleware are those of a middleware that overrides them all."""
     called: set[types.CodeType] = set()
 
     def note(frame: types.FrameType, event: str, _argument: object) -> None:
@@ -88,7 +88,7 @@ def test_story_when_cancelled_at_each_yield(program: Story) -> None:
 
 
 def test_story_when_it_is_swept() -> None:
-    """A sweep strikes where the baseline has yielded, both ways: twice as many runs as yields, and one more."""
+    """A sweep strikes at each yield of the baseline, both ways: twice as many runs as yields, and one more."""
     program = STORIES[NAMES.index("reading")]
     simulation, _ = simulate(program, 0, jumps=False)
 
@@ -105,7 +105,7 @@ def test_story_when_each_call_fails(program: Story) -> None:
 
 @pytest.mark.parametrize("program", LIVES, ids=lambda program: program.__qualname__)
 def test_life_when_it_crashes_at_each_write(program: Lives) -> None:
-    """Dead at any write, before or after it, and again while it recovers: what was told is there, once, and it works afterwards."""
+    """After a crash at any write, before or after its effect, and again in the recovery, acknowledged messages are there once."""
     tally = sweep_crashes(program, twice=60)
 
     assert tally.runs > 60
@@ -152,4 +152,4 @@ def test_traces_in_another_process() -> None:
 def test_story_when_it_runs_plain() -> None:
     """The same programs run without the simulator, in real time."""
     for name in ("start", "get", "pubsub"):
-        run_plain(next(one for one in STORIES if one.__qualname__ == name))
+        run_plain(next(story for story in STORIES if story.__qualname__ == name))

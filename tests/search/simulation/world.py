@@ -1,4 +1,4 @@
-"""What every story happens in: sessions on stores, models and tools that fail on plan, two viewers, and the checks behind it."""
+"""The surroundings of every story: sessions on stores, models and tools that fail as planned, two viewers, and the checks."""
 
 import functools
 import tempfile
@@ -69,7 +69,7 @@ REPLIES: Final[dict[str, Reply]] = {
     "files": [Call("create_file", path="/a.md", content="one"), Call("list_files")],
     "todo": Call("write_todos", todos=[{"content": "one"}]),
 }
-"""What is answered, by the first word of what was asked; behind a tool comes "done"."""
+"""The answers, by the first word of the request. After a tool, the answer is "done"."""
 
 
 def reply_to(request: Any) -> Reply:
@@ -122,7 +122,7 @@ async def broken() -> str:
 
 @attrs.define(eq=False)
 class World:
-    """One story's surroundings."""
+    """The surroundings of one story."""
 
     simulation: Simulation
     store: Any
@@ -178,19 +178,19 @@ class World:
             model = self.models.setdefault(conversation_id, WatchedModel(self, conversation_id))
             faults = self.simulation.faults
             functions = (self.note, wait, broken)
-            tools = [attrs.evolve(tool, function=faulty_tool(one, faults)) for tool, one in zip(TOOLS, functions, strict=True)]
+            tools = [attrs.evolve(tool, function=faulty_tool(function, faults)) for tool, function in zip(TOOLS, functions, strict=True)]
             return self.make_agent(FaultyModel(model, faults), tools)
 
         return await self.simulation.faults.call("factory", build)
 
     def noting(self) -> "_Noting":
-        """Keep what is violated in the block, for the end of the story: the library would contain it."""
+        """Keep the violations in the block for the end of the story, because the library would contain them."""
         return _Noting(self)
 
     # ── what stories do
 
     async def strike(self, function: Callable[..., Awaitable[Any]], *args: Any, name: str = "caller") -> Any:
-        """Call what the story is about, where it can be cancelled; errors that a caller must expect are None."""
+        """Make the call that the story is about, where it can be cancelled. An error that a caller must expect gives None."""
 
         async def bounded() -> Any:
             # Without this a caller whose dependency hangs would wait for ever: it is the host's task to set such a deadline.
@@ -247,7 +247,7 @@ class World:
         raise Violation(f"I14: {PATIENCE:g} seconds later conversation {conversation_id!r} does not work: {said[:5]}")
 
     async def check_stored(self, *, is_whole: bool = True) -> None:
-        """Look at what is stored of each conversation, and at which tools ran."""
+        """Check what is stored of each conversation, and which tools ran."""
         check(len(set(self.started)) == len(self.started), "I26", f"a tool call began twice: {self.started}")
         for conversation_id in self.touched:
             with suppress(ConversationNotFound):
@@ -270,7 +270,7 @@ class World:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Open the sessions, with two viewers; behind the block nothing is left of them."""
+        """Open the sessions, with two viewers. After the block nothing of them is left."""
         with quiet_log(), no_task_left():
             async with open_sessions(self.config) as self.sessions:
                 async with (
@@ -300,7 +300,7 @@ class World:
             raise violation
 
 
-TOOLS: Final[Sequence[Tool]] = [Tool.of(one) for one in (functools.partial(World.note, None), wait, broken)]
+TOOLS: Final[Sequence[Tool]] = [Tool.of(function) for function in (functools.partial(World.note, None), wait, broken)]
 """Read once: in a short story the signatures would take as long as all the rest."""
 
 
@@ -319,7 +319,7 @@ class _Noting:
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    """Make a folder, in memory where there is such a place, and remove it."""
+    """Make a folder, in memory if the system has such a place, and remove it."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
@@ -330,7 +330,7 @@ Body = Callable[[World], Awaitable[object]]
 
 @attrs.define(eq=False, slots=False)  # its names are those of its body
 class Story:
-    """A program for the simulator: one body, and all that is checked around it."""
+    """A program for the simulator: one body, and all checks around it."""
 
     names: tuple[str, ...]
     """The public names that it is about."""
@@ -346,7 +346,7 @@ class Story:
 
     @property
     def kinds(self) -> "list[FaultKind]":
-        """The kinds of faults that it is told for; none where it depends on nothing that could fail."""
+        """The kinds of faults that strike the story; none if it depends on nothing that could fail."""
         if self.kind == "bare":
             return []
         kinds: list[FaultKind] = ["before", "after"] if self.kind == "sqlite" else list(FAULT_KINDS)
@@ -378,7 +378,7 @@ class Story:
         async with world.opened():
             await self.body(world)
             simulation.calm()
-            # A store that never answers about one conversation keeps its writes waiting: then another one must work.
+            # A store that never answers for one conversation keeps its writes waiting. Then another conversation must work.
             await world.check_liveness("other" if hangs else "c")
         if self.kind == "sqlite":
             async with store.open():

@@ -1,1 +1,1 @@
-"""Local servers that speak providers' protocols."""
+"""Local servers that speak the protocols of providers."""

@@ -5,8 +5,9 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_sagents.agent import Tool, as_run, may_repeat
-from trio_sagents.agent._gate import MAX_ASKED, ask_again, both, changes_arguments, decided_call, demand_of, edits, met_by, text_of_edit
+from trio_sagents.agent import Tool, may_repeat
+from trio_sagents.agent._gate import MAX_ASKED, ask_again, both, demand_of, edits, met_by, text_of_edit
+from trio_sagents.conversation.decided import as_run, changes_arguments, decided_call
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, Question, pending, record_of, replaces
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall

@@ -1,4 +1,4 @@
-"""RetryPolicy: when a model is asked again; ask_models: who is asked, and what is left of a failed attempt."""
+"""RetryPolicy decides when a model is asked again; ask_models decides which model is asked, and what is left of a failed attempt."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ _COUNTS = st.integers(1, 5000) | st.just(math.inf)
 
 
 def test_delay_after_when_failures_go_on() -> None:
-    """Each wait is twice the one before, up to `max_delay`; after the last attempt there is none."""
+    """Each wait is twice the wait before, up to `max_delay`. After the last attempt there is no wait."""
     policy = RetryPolicy(attempts=7, first_delay=0.5, max_delay=5)
 
     assert [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, None, None] == [policy.delay_after(failures) for failures in range(1, 9)]
@@ -54,7 +54,7 @@ def test_delay_after_when_the_provider_names_one(retry_after: float | None, dela
 
 @pytest.mark.parametrize("settings", [{"first_delay": math.inf, "max_delay": math.inf}, {"max_delay": math.inf}], ids=str)
 def test_delay_after_when_a_wait_would_have_no_end(settings: dict[str, float]) -> None:
-    """A wait without end is none: the next model is asked."""
+    """A wait without an end is not waited: the next model is asked."""
     assert RetryPolicy(**settings).delay_after(1, math.inf) is None
     assert (RetryPolicy(**settings).delay_after(1) is None) == ("first_delay" in settings)
 
@@ -86,7 +86,7 @@ def test_policy_when_out_of_range(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("settings", [{"attempts": True}, {"attempts": 1.5}, {"first_delay": "1"}, {"max_delay": None}], ids=str)
 def test_policy_when_of_the_wrong_type(settings: dict[str, Any]) -> None:
-    """What is no number is refused when the policy is made."""
+    """A value that is not a number is refused when the policy is made."""
     with pytest.raises(TypeError, match=next(iter(settings))):
         RetryPolicy(**settings)
 
@@ -153,20 +153,20 @@ _PLANS = st.lists(st.lists(_FAILURES | st.just("ok"), min_size=3, max_size=3), m
 
 @given(_PLANS, st.integers(1, 3))
 def test_ask_models_when_compared_with_its_rules(plans: list[list[Any]], attempts: int) -> None:
-    """Whatever fails: the models, times, waits, events and usage are those that the rules say, told once more as a plain loop."""
+    """Whatever fails: the models, times, waits, events and usage are those of the rules, written again as a plain loop."""
     policy = RetryPolicy(attempts=attempts, first_delay=2, max_delay=8)
     models = [Planned(f"m{place}", plan) for place, plan in enumerate(plans)]
     expected: list[list[float]] = [[] for _ in plans]
     told: list[type[Event]] = []
     clock, answered = 0.0, None
     for place, plan in enumerate(plans):
-        for number, one in enumerate(plan[:attempts], 1):
+        for number, attempt in enumerate(plan[:attempts], 1):
             expected[place].append(clock)
-            if one == "ok":
+            if attempt == "ok":
                 answered = f"m{place} {number}"
                 break
-            delay = 2.0**number if one.retry_after is None else one.retry_after
-            if not one.retryable or delay > 8 or number == attempts:
+            delay = 2.0**number if attempt.retry_after is None else attempt.retry_after
+            if not attempt.retryable or delay > 8 or number == attempts:
                 break
             told += [ModelError, ModelRetrying]
             clock += delay

@@ -1,4 +1,4 @@
-"""Schemas and the readers beside them: one walk over an annotation gives both, and they agree."""
+"""Schemas and readers: one walk over an annotation gives both, and they agree."""
 
 import collections.abc
 import dataclasses
@@ -41,7 +41,7 @@ class Level(enum.IntEnum):
 
 @attrs.frozen
 class Point:
-    """Where it is.
+    """Where something is.
 
     Attributes:
         x: metres to the east
@@ -159,10 +159,10 @@ def test_schema_when_the_annotation_is_supported(annotation: Annotation, expecte
 
 
 def test_schema_when_a_class_is_inline() -> None:
-    """An attrs class stands inline, with the descriptions of its docstring, and lets nothing else in."""
+    """An attrs class is described inline, with the descriptions of its docstring, and accepts no other keys."""
     expected = {
         "type": "object",
-        "description": "Where it is.",
+        "description": "Where something is.",
         "properties": {"x": {"type": "integer", "description": "metres to the east"}, "y": {"type": "number", "default": 0.0}},
         "required": ["x"],
         "additionalProperties": False,
@@ -185,7 +185,7 @@ def test_schema_when_a_dataclass_has_no_docstring() -> None:
 
 @pytest.mark.parametrize(("cls", "required"), [(Options, ["name"]), (Late, ["a"])])
 def test_schema_when_a_typed_dict_marks_its_keys(cls: type, required: list[str]) -> None:
-    """Required and NotRequired count, also where they are written as strings."""
+    """Required and NotRequired count, even if they are written as strings."""
     actual = shape_of(cls, WHERE).schema["required"]
 
     assert required == actual
@@ -193,7 +193,7 @@ def test_schema_when_a_typed_dict_marks_its_keys(cls: type, required: list[str])
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the `type` statement is of 3.12")
 def test_schema_when_an_alias_is_a_statement() -> None:
-    """A `type` alias is what it stands for; one that refers to itself is refused."""
+    """A `type` alias means what it is defined as. An alias that refers to itself is refused."""
     names: dict[str, Any] = {}
     exec("type Ids = list[int]\ntype Nest = list[Nest]", names)  # no syntax of 3.11
 
@@ -228,7 +228,7 @@ def test_schema_when_an_alias_is_a_statement() -> None:
     ],
 )
 def test_schema_when_the_annotation_is_refused(annotation: Annotation, words: str) -> None:
-    """What a model cannot be asked for is a TypeError that says where it stands."""
+    """An annotation that a model cannot be asked for is a TypeError that says where the annotation is."""
     with pytest.raises(TypeError, match=rf"^tool 'f': parameter 'x'.*{words}"):
         shape_of(annotation, WHERE)
 
@@ -371,7 +371,7 @@ def test_schema_when_it_is_a_pydantic_model() -> None:
 
 
 def test_read_when_it_is_a_pydantic_model() -> None:
-    """A Pydantic model reads by itself, also inside another class and in a union; what it refuses is told with its path."""
+    """A Pydantic model validates its own input, also inside another class and in a union. Its errors are reported with their path."""
     shape = shape_of(Journey | None, WHERE)
     value = {"legs": [{"to": "Rome", "by": "blue"}], "day": "2026-01-31", "price": "20.00"}
     journey = Journey(legs=[Leg(to="Rome", by=Color.BLUE)], day=dt.date(2026, 1, 31), cost=decimal.Decimal("20.00"))
@@ -398,7 +398,7 @@ def test_schema_when_a_pydantic_model_is_refused(cls: type, words: str) -> None:
 
 
 def test_schema_when_pydantic_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Pydantic nothing is a model, and a field of it is not looked for."""
+    """If Pydantic is not imported, no class is taken for a model, and none is searched for."""
     for name in ("pydantic", "pydantic.fields", "typing_extensions"):
         monkeypatch.delitem(sys.modules, name)
 

@@ -1,4 +1,4 @@
-"""Shapes: what is read, what is refused and in which words, and that the schema says the same."""
+"""Shapes: what is read, what is refused and in which words, and that the schema agrees."""
 
 import base64
 import dataclasses
@@ -48,7 +48,7 @@ class Mood(enum.StrEnum):
 
 @attrs.frozen
 class Point:
-    """Where it is.
+    """Where something is.
 
     Attributes:
         x: metres to the east
@@ -60,7 +60,7 @@ class Point:
 
 @attrs.frozen
 class Checked:
-    """Refuses negative numbers by itself."""
+    """Refuses negative numbers in its own constructor."""
 
     n: int = attrs.field(validator=attrs.validators.ge(0))
 
@@ -293,7 +293,7 @@ def test_read_when_the_value_is_near(annotation: Annotation, value: object, expe
     ],
 )
 def test_tidy_when_only_one_meaning_is_possible(annotation: Annotation, value: Any, expected: Any) -> None:
-    """What a model wrote in another form, with one meaning, is put into the form of the schema; anything else stays as it is."""
+    """A value in another form, with only one possible meaning, is put into the form of the schema. Any other value stays unchanged."""
     actual = shape_of(annotation, WHERE).tidy(value)
 
     assert expected == actual
@@ -397,7 +397,7 @@ def has_type(name: str, value: Any) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two JSON values are one; a boolean is no number."""
+    """Return whether two JSON values are the same. A boolean is not a number."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -417,7 +417,7 @@ def fits(schema: Mapping[str, Any], value: Any) -> bool:
     if isinstance(value, list):
         checks.append(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)))
         checks.extend(fits(schema.get("items", {}), item) for item in value)
-        checks.extend(fits(item, one) for item, one in zip(schema.get("prefixItems", ()), value, strict=False))
+        checks.extend(fits(item, inner) for item, inner in zip(schema.get("prefixItems", ()), value, strict=False))
         if schema.get("uniqueItems"):
             checks.append(not any(same(value[i], value[j]) for i in range(len(value)) for j in range(i)))
     if isinstance(value, dict):
@@ -438,21 +438,23 @@ def tidied(schema: Mapping[str, Any], value: Any) -> Any:
             if wanted:
                 return next((tidied(member, given) for member in wanted if fits(member, tidied(member, given))), given)
         return value
-    types = {schema["type"]} if "type" in schema else {kind for kind in KINDS if any(has_type(kind, one) for one in schema.get("enum", ()))}
+    types = (
+        {schema["type"]} if "type" in schema else {kind for kind in KINDS if any(has_type(kind, inner) for inner in schema.get("enum", ()))}
+    )
     if isinstance(value, str) and types and "string" not in types and fits(schema, unquoted(value)):
         return unquoted(value)
     if isinstance(value, list) and "items" in schema:
-        return [tidied(schema["items"], one) for one in value]
+        return [tidied(schema["items"], inner) for inner in value]
     if isinstance(value, list) and "prefixItems" in schema and len(value) == len(schema["prefixItems"]):
-        return [tidied(item, one) for item, one in zip(schema["prefixItems"], value, strict=True)]
+        return [tidied(item, inner) for item, inner in zip(schema["prefixItems"], value, strict=True)]
     if isinstance(value, dict) and schema.get("type") == "object":
         known = schema.get("properties", {})
         kept = {
-            key: one
-            for key, one in value.items()
-            if one is not None or key not in known or key in schema["required"] or may_be(known[key], None)
+            key: inner
+            for key, inner in value.items()
+            if inner is not None or key not in known or key in schema["required"] or may_be(known[key], None)
         }
-        return {key: tidied(known.get(key, schema.get("additionalProperties") or {}), one) for key, one in kept.items()}
+        return {key: tidied(known.get(key, schema.get("additionalProperties") or {}), inner) for key, inner in kept.items()}
     return value
 
 
@@ -474,7 +476,7 @@ def may_be(schema: Mapping[str, Any], value: Any) -> bool:
     if "anyOf" in schema:
         return any(may_be(member, value) for member in schema["anyOf"])
     if "enum" in schema:
-        return any(type(one) is type(value) or (has_type("number", one) and has_type("number", value)) for one in schema["enum"])
+        return any(type(inner) is type(value) or (has_type("number", inner) and has_type("number", value)) for inner in schema["enum"])
     return "type" not in schema or has_type(schema["type"], value)
 
 
@@ -494,7 +496,7 @@ JSONS: Final = st.recursive(
 
 
 def made_class(kinds: tuple[Annotation, Annotation]) -> type:
-    """Return a class of two fields, of which one may be left out."""
+    """Return a class of two fields. One of them may be left out."""
     first, second = (type(None) if kind is None else kind for kind in kinds)
     fields = {"a": attrs.field(type=first), "b": attrs.field(type=list[second], factory=list, eq=False)}
     return attrs.make_class("Made", fields, frozen=True)
@@ -506,10 +508,10 @@ def _wider(inner: st.SearchStrategy[Annotation]) -> st.SearchStrategy[Annotation
 
     return st.one_of(
         put_in(list, inner),
-        put_in(tuple, inner.map(lambda one: (one, ...))),
+        put_in(tuple, inner.map(lambda kind: (kind, ...))),
         put_in(tuple, st.lists(inner, min_size=1, max_size=3).map(tuple)),
-        put_in(dict, inner.map(lambda one: (str, one))),
-        put_in(dict, inner.map(lambda one: (Color, one))),
+        put_in(dict, inner.map(lambda kind: (str, kind))),
+        put_in(dict, inner.map(lambda kind: (Color, kind))),
         st.tuples(inner, inner).map(made_class),
         put_in(Union, st.lists(inner, min_size=2, max_size=3).map(tuple)),
         put_in(set, FLAT),
@@ -517,7 +519,7 @@ def _wider(inner: st.SearchStrategy[Annotation]) -> st.SearchStrategy[Annotation
 
 
 ANNOTATIONS: Final = st.recursive(FLAT | CLASSES | st.just(Any), _wider, max_leaves=5)
-SHOWN: Final = st.recursive(FLAT | CLASSES.filter(lambda one: one is not Trip), _wider, max_leaves=5)
+SHOWN: Final = st.recursive(FLAT | CLASSES.filter(lambda kind: kind is not Trip), _wider, max_leaves=5)
 """Annotations of values that are made of what can be given, and of nothing else."""
 
 
@@ -546,7 +548,7 @@ def valid_values(draw: st.DrawFn, schema: Mapping[str, Any]) -> Any:  # a table,
             return [draw(valid_values(item)) for item in schema.get("prefixItems", ())]
         case "array":
             items = draw(st.lists(valid_values(schema["items"]), max_size=3))
-            return [one for index, one in enumerate(items) if one not in items[:index]] if "uniqueItems" in schema else items
+            return [item for index, item in enumerate(items) if item not in items[:index]] if "uniqueItems" in schema else items
         case "object" if "properties" in schema:
             keys = [key for key in schema["properties"] if key in schema["required"] or draw(st.booleans())]
             return {key: draw(valid_values(schema["properties"][key])) for key in keys}
@@ -576,7 +578,7 @@ def valid_values(draw: st.DrawFn, schema: Mapping[str, Any]) -> Any:  # a table,
 
 @st.composite
 def bent_values(draw: st.DrawFn, value: Any) -> Any:
-    """Draw a value like the given one, with one place changed."""
+    """Draw a value like the given value, changed in one place."""
     if isinstance(value, list) and value and draw(st.booleans()):
         index = draw(st.integers(0, len(value) - 1))
         return [*value[:index], draw(bent_values(value[index])), *value[index + 1 :]]
@@ -604,7 +606,7 @@ def test_read_when_the_schema_allows_the_value(data: st.DataObject, annotation: 
 
 @given(st.data(), ANNOTATIONS)
 def test_read_when_the_value_is_bent(data: st.DataObject, annotation: Annotation) -> None:
-    """A value that was changed in one place is read if the schema allows it, once the documented leniency has put it into form."""
+    """A value that was changed in one place is read if the schema allows it, after the documented leniency."""
     shape = shape_of(annotation, WHERE)
     value = data.draw(bent_values(data.draw(valid_values(shape.schema))))
     expected = fits(shape.schema, tidied(shape.schema, value))

@@ -57,7 +57,7 @@ def refusal(tool: Tool, arguments: object) -> str:
 
 
 def test_bind_when_a_default_is_left_out() -> None:
-    """What is left out is the function's own default."""
+    """An argument that is left out gets the function's own default."""
     tool = Tool.of(weather)
 
     assert "Rome 3 C call-1" == tool.function(**tool.bind({"city": "Rome"}, CONTEXT))
@@ -88,7 +88,7 @@ def test_bind_when_arguments_do_not_fit(arguments: object, words: str) -> None:
 
 
 def test_bind_when_a_model_writes_loosely() -> None:
-    """What has only one meaning is taken; what `tidied` returns is what the function gets, in the form of the schema."""
+    """A value with only one possible meaning is accepted; the function gets what `tidied` returns, in the form of the schema."""
     tool = Tool.of(weather)
     arguments = {"city": "Rome", "days": "5.0", "unit": None}
 
@@ -96,7 +96,7 @@ def test_bind_when_a_model_writes_loosely() -> None:
     assert {"city": "Rome", "days": 5, "context": CONTEXT} == tool.bind(arguments, CONTEXT)
     assert {"city": "Rome", "days": "5.0", "unit": None} == arguments
     assert arguments == Tool(name="raw", function=lambda **given: given).tidied(arguments)
-    tool.check(arguments)
+    tool.check_arguments(arguments)
 
 
 def test_bind_when_a_class_raises() -> None:

@@ -1,4 +1,4 @@
-"""The text between models and tools: arguments that have one reading, results that can be stored."""
+"""The text between models and tools: arguments that have one reading, and results that can be stored."""
 
 import base64
 import collections
@@ -54,7 +54,7 @@ async def async_generator(text: str) -> AsyncIterator[str]:
     [("", {}), (" \n", {}), ("null", {}), (' "" ', {}), ("{}", {}), ('{"a": [1, 2.5, null, "ü"]}', {"a": [1, 2.5, None, "ü"]})],
 )
 def test_parse_arguments_when_the_text_is_an_object(text: str, expected: object) -> None:
-    """The text of an object is the object; no text is no arguments."""
+    """The text of an object is read as that object; an empty text means no arguments."""
     assert expected == parse_arguments(text)
 
 
@@ -79,7 +79,7 @@ def test_parse_arguments_when_the_text_is_an_object(text: str, expected: object)
     ],
 )
 def test_parse_arguments_when_the_text_is_refused(text: str, words: str) -> None:
-    """Text that is no object, or that could be read in two ways, is refused in words that can be stored."""
+    """A text that is not an object, or that has two readings, is refused in words that can be stored."""
     with pytest.raises(ArgumentsInvalid) as caught:
         parse_arguments(text)
     actual = str(caught.value)
@@ -103,7 +103,7 @@ def test_parse_arguments_when_json_made_the_text(arguments: dict[str, Any]) -> N
 
 @given(st.text() | st.text(alphabet='{}[]":,\\u0123456789eE+-.ntrflasNI '))
 def test_parse_arguments_when_the_text_is_anything(text: str) -> None:
-    """No text raises another error than the one that is for the model."""
+    """No text raises an error other than the one that is written for the model."""
     words = ""
     actual: object = {}
     try:
@@ -218,7 +218,7 @@ class Locked(Mapping[str, int]):
 
 @attrs.frozen
 class Private:
-    """Has a field with an alias, and one that cannot be given."""
+    """Has a field with an alias, and a field that cannot be given."""
 
     _count: int
     made: int = attrs.field(default=1, init=False)
@@ -353,7 +353,7 @@ def test_read_return_when_the_value_is_deep() -> None:
 
 
 class Evil:
-    """Raises when anything is asked of it."""
+    """Raises whatever is asked of it."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise RuntimeError(name)
@@ -413,7 +413,7 @@ SHEET: Final = FilePart("a.pdf", "application/pdf", data_of(400))
     ],
 )
 def test_tool_result_when_the_content_is_not_text(content: Any, expected: str) -> None:
-    """A tool makes its result after its effect, so it is made of anything: of what is not text becomes text."""
+    """A tool makes its result after its effect, so any content is accepted: a content that is not text becomes text."""
     assert expected == ToolResult(content).content
 
 
@@ -454,7 +454,7 @@ def test_read_return_when_media_are_inside_a_value() -> None:
 
 
 def test_read_return_when_there_is_no_room_for_media() -> None:
-    """The text and the data share the limit; what is left out is told, with its size."""
+    """The text and the data share the limit. The text names what is left out, with its size."""
     other = attrs.evolve(PICTURE, media_type="image/gif")
     actual = read_return(ToolResult("x" * 100, media=[PICTURE, other, SHEET, LINK]), 600)
 

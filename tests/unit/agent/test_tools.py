@@ -68,7 +68,7 @@ class Notes:
 
 
 class AsyncNotes:
-    """Stands for the missing docstring of its call."""
+    """A callable whose call has no docstring, so this docstring counts."""
 
     async def __call__(self, text: str) -> str:
         return text
@@ -135,7 +135,7 @@ def test_of_when_given_a_tool() -> None:
 
 
 def test_of_when_given_twice() -> None:
-    """Two tools of one function are equal, and can stand in a set."""
+    """Two tools of one function are equal, and can be in a set."""
     assert Tool.of(search) == Tool.of(search)
     assert 1 == len({Tool.of(search), Tool.of(search)})
 
@@ -167,7 +167,7 @@ def test_of_when_given_a_callable_object() -> None:
     bound = Tool.of(functools.partial(AsyncNotes(), text="a"), name="note")
 
     assert ("Write it down.", False, {"text": "a"}) == (tool.description, tool.is_async, tool.bind({"text": "a"}, CONTEXT))
-    assert ("Stands for the missing docstring of its call.", True) == (other.description, other.is_async)
+    assert ("A callable whose call has no docstring, so this docstring counts.", True) == (other.description, other.is_async)
     assert (True, {}) == (bound.is_async, bound.parameters["properties"])
 
 
@@ -262,7 +262,7 @@ def test_of_when_given_a_lambda() -> None:
 
 @pytest.mark.parametrize("given", [5, Notes])
 def test_of_when_it_is_named_but_no_function(given: Any) -> None:
-    """A name does not make a tool of it."""
+    """A name alone does not make an object a tool."""
     with pytest.raises(TypeError, match=r"^tool 'note': .* is not a function$"):
         Tool.of(given, name="note")
 
@@ -289,7 +289,7 @@ def test_origin_when_a_callable_object_is_read() -> None:
 
 
 def test_of_when_there_is_no_docstring(caplog: pytest.LogCaptureFixture) -> None:
-    """A tool without a docstring logs a warning that names the function, once; one with a description does not."""
+    """A tool without a docstring logs one warning that names the function. A tool with a description logs none."""
 
     def bare(text: str) -> str:
         return text
@@ -339,7 +339,7 @@ def test_tool_when_given_a_schema() -> None:
 
 
 def test_tool_when_a_raw_function_wants_the_context() -> None:
-    """It gets it, and a model cannot put something else in its place."""
+    """The function gets the context, and a model cannot put anything in its place."""
 
     async def remote(context: ToolContext, **arguments: Any) -> Any:
         return context, arguments
@@ -391,7 +391,7 @@ def test_tool_when_a_field_is_wrong(fields: dict[str, Any], error: type[Exceptio
 
 
 def test_tool_when_its_function_is_replaced() -> None:
-    """A wrapper put in the place of the function keeps the schema; whether it is async is read anew."""
+    """A wrapper that replaces the function keeps the schema. Whether the function is async is determined again."""
 
     async def remote(**arguments: Any) -> str:
         return weather(**arguments)

@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, PubSub, Tracked, _exchange
+from trio_sagents.broadcast import LocalPubSub, Presence, PresenceDiff, PubSub, Tracked, _exchange, _peers
 from trio_sagents.broadcast._presence_wire import EVERYBODY, Beat, ask, beat, bye, diff, entry_text, read, state
 from trio_sagents.data.json import canonical
 
@@ -399,7 +399,7 @@ class Stranger:
     def __init__(self, bus: LocalPubSub, presence: Presence) -> None:
         assert presence._exchange is not None
         self.bus = bus
-        self.me = presence._exchange.peer_id
+        self.me = presence._exchange.own.peer_id
 
     async def say(self, payload: bytes) -> None:
         self.bus.publish(_exchange.BUS_TOPIC, payload)
@@ -509,6 +509,17 @@ async def test_bye_when_a_change_was_not_sent_yet(autojump_clock: Any) -> None:
     assert [0, 0, 1] == numbers[-3:]
 
 
+async def test_bye_when_nobody_knew_the_peer(autojump_clock: Any) -> None:
+    """A farewell of somebody unknown changes nothing."""
+    async with met() as (presence, stranger):
+        await stranger.state(5, "v1")
+        await stranger.say(bye("2" * 16))
+        assert ["v1"] == await keys(presence)
+        await stranger.say(bye(YOU))
+
+        assert [] == await keys(presence)
+
+
 async def test_ask_when_it_is_the_first_word(autojump_clock: Any) -> None:
     """Who asks is a peer, too, and gets the state."""
     bus = LocalPubSub()
@@ -534,7 +545,7 @@ async def test_bounds_when_a_peer_has_too_much(
     autojump_clock: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
     """A peer whose state exceeds a bound is kept without entries, and the log says so; other peers are kept."""
-    monkeypatch.setattr(_exchange, name, most)
+    monkeypatch.setattr(_peers, name, most)
     async with met() as (presence, stranger):
         await stranger.state(5, "v1")
         await stranger.diff(6, "v2", "v3", "v4", "v5", "v6")
@@ -561,12 +572,12 @@ async def test_bounds_when_there_are_too_many_peers(autojump_clock: Any, caplog:
         for number in range(100):
             await stranger.say(beat(f"{number:016x}", 1, BEAT))
         assert presence._exchange is not None
-        assert _exchange.MAX_PEERS == len(presence._exchange.peers)
+        assert _peers.MAX_PEERS == len(presence._exchange.peers)
         await trio.sleep(GONE)
         assert 0 == len(presence._exchange.peers)
         await stranger.say(beat(YOU, 1, BEAT))
 
-        assert [YOU] == list(presence._exchange.peers)
+        assert [YOU] == list(presence._exchange.peers._peers)
     assert ["a message on the bus of presence was dropped: there are 64 peers already"] == caplog.messages
 
 

@@ -35,7 +35,7 @@ async def test_track_when_open() -> None:
 
 
 async def test_track_when_the_key_is_there_already() -> None:
-    """One key can be there several times: one meta for each, the first first."""
+    """One key can be tracked several times: it has one meta for each time, the earliest first."""
     presence = Presence()
     async with presence.track(TOPIC, "alice", {"n": 1}), presence.track(TOPIC, "bob"), presence.track(TOPIC, "alice", {"n": 2}):
         assert {"alice": [{"n": 1}, {"n": 2}], "bob": [{}]} == await presence.list(TOPIC)
@@ -108,7 +108,7 @@ async def test_track_when_an_argument_is_wrong(topic: Any, key: Any, meta: Any, 
 
 
 async def test_list_when_a_meta_is_changed_by_its_owner() -> None:
-    """Metas are copies, in and out: who changes one changes nothing."""
+    """Metas are copied in and out, so a caller who changes a meta changes nothing else."""
     presence = Presence()
     meta = {"tags": ["a"]}
     async with presence.track(TOPIC, "alice", meta):
@@ -160,7 +160,7 @@ async def test_changes_when_a_listener_waits() -> None:
 
 
 async def test_changes_when_nobody_looks() -> None:
-    """All that a slow listener missed is one difference; what came and went is in none."""
+    """All that a slow listener missed is one difference. An entry that came and left in the meantime is not in it."""
     presence = Presence()
     bob = presence.enter(TOPIC, "bob", {"n": 0})
     async with presence.changes(TOPIC) as changes:
@@ -176,7 +176,7 @@ async def test_changes_when_nobody_looks() -> None:
 
 
 async def test_changes_when_there_are_two_listeners() -> None:
-    """Each listener has its own difference; one that does not read keeps nothing from the other."""
+    """Each listener has its own difference. A listener that does not read costs the other nothing."""
     presence = Presence()
     async with presence.changes(TOPIC) as one, presence.changes(TOPIC) as other:
         tracked = presence.enter(TOPIC, "alice")
@@ -188,7 +188,7 @@ async def test_changes_when_there_are_two_listeners() -> None:
 
 
 async def test_changes_when_on_another_topic() -> None:
-    """A listener hears of its topic alone."""
+    """A listener hears only of its own topic."""
     presence = Presence()
     async with presence.changes("other") as changes:
         presence.enter(TOPIC, "alice")
@@ -197,7 +197,7 @@ async def test_changes_when_on_another_topic() -> None:
 
 
 async def test_changes_when_the_context_is_left() -> None:
-    """The iterator ends with its context, for a task that waits on it, too."""
+    """The iterator ends with its context, also for a task that waits on it."""
     presence = Presence()
     ended = trio.Event()
 
@@ -231,7 +231,7 @@ async def test_changes_when_the_reading_is_cancelled() -> None:
 
 
 async def test_changes_when_two_tasks_read() -> None:
-    """Each difference goes to one of two readers of one iterator."""
+    """Each difference goes to one of the two readers of an iterator."""
     presence = Presence()
     seen: list[PresenceDiff] = []
 
@@ -251,7 +251,7 @@ async def test_changes_when_two_tasks_read() -> None:
 
 
 async def test_update_when_listened_to() -> None:
-    """A changed meta is a leave of the old and a join of the new, in one difference, however often it changed."""
+    """A changed meta is a leave of the old meta and a join of the new one, in one difference, however often it changed."""
     presence = Presence()
     tracked = presence.enter(TOPIC, "alice", {"n": 0})
     async with presence.changes(TOPIC) as changes:
@@ -324,7 +324,7 @@ def bag(metas: Mapping[str, Sequence[object]]) -> Counter[tuple[str, str]]:
 
 @given(STEPS)
 def test_changes_when_folded(steps: Sequence[tuple[str, Any, int]]) -> None:
-    """Whatever happens, and however seldom a listener reads: what it knew and the difference give what is there."""
+    """Whatever happens, and however rarely a listener reads: its old knowledge plus the difference gives the present entries."""
 
     async def main() -> None:
         presence = Presence()

@@ -28,7 +28,7 @@ def test_watch_count_when_entries_come_and_go() -> None:
 
 
 def test_watch_count_when_a_callback_changes_the_count() -> None:
-    """Callbacks may enter and leave: the last number each one is given is the true one."""
+    """Callbacks may enter and leave. The last number that each callback gets is the true number."""
     presence = Presence()
     first: list[int] = []
     second: list[int] = []

@@ -28,7 +28,7 @@ async def test_publish_when_subscribed() -> None:
 
 
 async def test_publish_when_nobody_subscribes() -> None:
-    """What is published to nobody is gone, and leaves nothing behind."""
+    """A payload without a subscriber is dropped, and leaves nothing in memory."""
     pubsub = LocalPubSub()
     pubsub.publish("t", b"early")
     async with pubsub.subscribe("t") as payloads:
@@ -59,7 +59,7 @@ async def test_publish_when_a_subscriber_waits() -> None:
 
 
 async def test_publish_when_a_subscriber_is_slow() -> None:
-    """A slow subscriber loses the oldest payloads; a quick one loses none."""
+    """A slow subscriber loses the oldest payloads; a quick subscriber loses none."""
     pubsub = LocalPubSub(buffer_size=2)
     async with pubsub.subscribe("t") as slow, pubsub.subscribe("t") as quick:
         for payload in (b"1", b"2", b"3"):
@@ -92,7 +92,7 @@ async def test_publish_when_the_buffer_is_the_default() -> None:
     ],
 )
 async def test_publish_when_an_argument_is_wrong(topic: Any, payload: Any, error: type[Exception], words: str) -> None:
-    """What is refused reaches nobody."""
+    """A payload that is refused reaches nobody."""
     pubsub = LocalPubSub(max_payload=4)
     async with pubsub.subscribe("t") as payloads:
         with pytest.raises(error, match=words):
@@ -118,7 +118,7 @@ def test_pubsub_when_a_limit_is_wrong(options: dict[str, int]) -> None:
 
 
 async def test_subscribe_when_the_context_is_left() -> None:
-    """The iterator ends with its context, for a task that waits on it, too."""
+    """The iterator ends with its context, also for a task that waits on it."""
     pubsub = LocalPubSub()
     ended = trio.Event()
 

@@ -1,4 +1,4 @@
-"""One subscriber's place in the events of one conversation: enrolled once, ended once, and deaf when nobody reads any more."""
+"""A subscriber's place in the events of one conversation: it is enrolled once, ends once, and takes nothing when nobody reads any more."""
 
 import datetime
 import math
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_sagents.broadcast import Feed, Subscription
+from trio_sagents.broadcast import Feed, Mailbox, Subscription
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.events import AgentShutdown, Snapshot, TextDelta, TurnStarted
 from trio_sagents.data.status import ShutdownReason, Status
@@ -23,7 +23,7 @@ def feed_of(incarnation: str = "one") -> Feed:
 
 
 def subscription_of(announce: Any, place: Cursor | None = None) -> Subscription:
-    return Subscription("c", "main", None, None, 10, 10_000, announce, place)
+    return Subscription("c", "main", None, None, 10, 10_000, Mailbox(announce), place)
 
 
 def kinds(envelopes: Any) -> list[str]:
@@ -41,9 +41,9 @@ async def test_publish_when_nobody_reads_any_more(end: str) -> None:
     told: list[Subscription] = []
     feed = feed_of()
     gone, other = subscription_of(send.send_nowait), subscription_of(told.append)
-    for one in (gone, other):
-        one.enrol(feed)
-        one.take()
+    for subscription in (gone, other):
+        subscription.enrol(feed)
+        subscription.take()
     told.clear()
     if end == "reading":
         receive.close()
@@ -60,7 +60,7 @@ async def test_publish_when_nobody_reads_any_more(end: str) -> None:
 
 
 def test_enrol_when_it_is_enrolled_or_closed() -> None:
-    """Enrolled twice with one agent it gets one snapshot; one that was closed is enrolled with nobody."""
+    """A subscription that is enrolled twice with one agent gets one snapshot. A closed subscription is not enrolled."""
     told: list[Subscription] = []
     feed = feed_of()
     one, closed = subscription_of(told.append), subscription_of(told.append)
@@ -89,7 +89,7 @@ def test_enrol_when_nothing_came_since_its_cursor() -> None:
 
 
 def test_take_when_there_is_nothing() -> None:
-    """Whoever takes once more gets nothing, and stays where it was."""
+    """A second take gives nothing, and the place does not move."""
     feed = feed_of()
     one = subscription_of(lambda _: None)
     one.enrol(feed)
@@ -103,7 +103,7 @@ def test_take_when_there_is_nothing() -> None:
 
 
 def test_end_when_all_was_taken() -> None:
-    """Nobody is told of an end that has nothing to take; a second end does nothing."""
+    """A subscription whose events were all taken is not woken by the end; a second end does nothing."""
     told: list[Subscription] = []
     feed = feed_of()
     one = subscription_of(told.append)
@@ -122,7 +122,7 @@ def test_end_when_all_was_taken() -> None:
 
 
 def test_end_when_something_is_left() -> None:
-    """What was not taken is kept until it is, and told of once."""
+    """Events that were not taken are kept until they are taken, and announced once."""
     told: list[Subscription] = []
     feed = feed_of()
     one = subscription_of(told.append)
@@ -227,6 +227,17 @@ def test_end_when_even_the_notices_are_too_many() -> None:
     assert [None, *(envelope.cursor for envelope in left[1:-1:2])] == [event.replaces for event in events(left)[::2]]
 
 
+def test_end_when_agents_that_did_nothing_are_too_many() -> None:
+    """An agent that did nothing is told by its snapshot and its end; among too many of them the same are dropped."""
+    one = subscription_of(lambda _: None)
+    for number in range(40):
+        live_and_end(one, f"agent-{number}", turns=0)
+
+    left = one.take()
+    assert ["Snapshot", "AgentShutdown"] * 5 == kinds(left)
+    assert [None, *(envelope.cursor for envelope in left[1:-1:2])] == [event.replaces for event in events(left)[::2]]
+
+
 def test_end_when_the_text_of_the_backlog_is_too_long() -> None:
     """The bound on untaken text holds for all ended agents together."""
     one = subscription_of(lambda _: None)
@@ -319,7 +330,7 @@ def test_suspend_when_there_is_a_backlog() -> None:
 def test_suspend_when_the_subscriber_gives_something_back(given: int, place: Cursor | None) -> None:
     """What the subscriber took and did not hand over yet was not given: the place is the one before it."""
     back: list[Any] = []
-    one = Subscription("c", "main", None, None, 10, 10_000, lambda _: None, None, lambda _: back)
+    one = Subscription("c", "main", None, None, 10, 10_000, Mailbox(lambda _: None, lambda _: back))
     live_and_end(one, "one", turns=2)
     live_and_end(one, "two", turns=20)
     back.extend(one.take()[given:])
@@ -331,7 +342,7 @@ def test_suspend_when_the_subscriber_gives_something_back(given: int, place: Cur
 def test_suspend_when_a_notice_comes_back() -> None:
     """The gap of an agent of which nothing was given knows the place before it."""
     back: list[Any] = []
-    one = Subscription("c", "main", None, None, 10, 10_000, lambda _: None, Cursor("zero", "main", 7), lambda _: back)
+    one = Subscription("c", "main", None, None, 10, 10_000, Mailbox(lambda _: None, lambda _: back), Cursor("zero", "main", 7))
     live_and_end(one, "one", turns=20)
     back.extend(one.take())
     one.suspend()

@@ -22,7 +22,9 @@ def call(name: str = "tool", arguments: Any = None, **claim: Any) -> PendingCall
 
 def question(kind: Any = "single", *options: str, **allowed: bool) -> PendingCall:
     """Return a question that waits."""
-    return call("ask_user", kind="question", question=Question("Which?", kind, [Option(one, f"the {one}") for one in options], **allowed))
+    return call(
+        "ask_user", kind="question", question=Question("Which?", kind, [Option(option, f"the {option}") for option in options], **allowed)
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def question(kind: Any = "single", *options: str, **allowed: bool) -> PendingCal
         (
             "replace_file_text",
             {"path": "/a", "old_text": "x", "new_text": "", "replace_all": True},
-            ["  replace_file_text /a, wherever it stands", "  - x"],
+            ["  replace_file_text /a, everywhere", "  - x"],
         ),
         ("delete_file", {"path": "/a"}, ["  delete_file /a"]),
         ("move_file", {"old_path": "/a", "new_path": "/b"}, ["  move_file /a → /b"]),
@@ -75,7 +77,7 @@ def test_what_is_shown_hides_nothing(arguments: dict[str, Any]) -> None:
     ],
 )
 def test_characters_that_hide_are_shown_by_their_numbers(text: str, shown: str) -> None:
-    """A line end is one; everything else that does not show itself is written out."""
+    """A line end is shown as a line end; every other invisible character is written as its number."""
     assert shown == visible(text)
 
 
@@ -115,7 +117,7 @@ def test_where_a_call_comes_from_is_said() -> None:
     ],
 )
 def test_an_answer_is_read(pending: PendingCall, typed: str, answer: dict[str, Any]) -> None:
-    """Numbers, words, one's own words, or none."""
+    """An answer is read as a number, as words, as a free text, or as nothing."""
     found = parse_answer(pending, typed)
 
     assert isinstance(found, Answer)
@@ -125,13 +127,13 @@ def test_an_answer_is_read(pending: PendingCall, typed: str, answer: dict[str, A
 @pytest.mark.parametrize(
     ("pending", "typed", "words"),
     [
-        (question("single", "a", "b"), "", "nothing was answered"),
+        (question("single", "a", "b"), "", "the answer is empty"),
         (question("single", "a", "b"), "3", "1 to 2"),
         (question("single", "a", "b", allow_other=True), "3", "1 to 2"),
-        (question("single", "a", "b"), "c", "none of the 2 options"),
-        (question("multi", "a", "b"), "1,c", "none of the 2 options"),
+        (question("single", "a", "b"), "c", "not one of the 2 options"),
+        (question("multi", "a", "b"), "1,c", "not one of the 2 options"),
         (question("single", "a", "b", allow_cancel=False), "/cancel", "must be answered"),
-        (question("text"), " ", "nothing was answered"),
+        (question("text"), " ", "the answer is empty"),
     ],
 )
 def test_what_answers_nothing_is_told(pending: PendingCall, typed: str, words: str) -> None:
@@ -143,7 +145,7 @@ def test_what_answers_nothing_is_told(pending: PendingCall, typed: str, words: s
 @pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON_VALUES))
 def test_arguments_can_be_edited_on_one_line(arguments: dict[str, Any]) -> None:
-    """What stands there to be edited is one printable line, and left as it is means the same."""
+    """Arguments are edited as one printable line, and a line that is left unchanged means the same arguments."""
     text = arguments_text(call("tool", arguments))
 
     assert text.isprintable()
@@ -152,6 +154,6 @@ def test_arguments_can_be_edited_on_one_line(arguments: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", "null", '{"a": NaN}', "{'a': 1}", "[" * 100_000])
 def test_what_is_no_json_object_is_told(text: str) -> None:
-    """By a line that says where, or what is due."""
+    """Text that is not a JSON object is answered with a line that says where the error is, or what is expected."""
     with pytest.raises(ValueError, match=r"JSON|deeply"):
         parse_arguments(text)

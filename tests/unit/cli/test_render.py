@@ -88,6 +88,13 @@ def ended(outcome: TurnOutcome) -> TurnEnded:
     return TurnEnded("t1", outcome)
 
 
+def test_row_of_a_refused_message_says_so() -> None:
+    """The row of a turn whose content was refused says that the model does not read the message any more."""
+    said = rows_shown(TurnView(), row("error", {"text": "it was refused", "unsent": ["m"]}))
+
+    assert said == "error: it was refused\n[the model does not read that message any more]\n"
+
+
 def test_deltas_stream_as_they_are() -> None:
     """Text goes out piece by piece, the line is ended once."""
     view = TurnView()
@@ -97,7 +104,7 @@ def test_deltas_stream_as_they_are() -> None:
 
 
 def test_a_tool_call_is_shown_as_it_runs() -> None:
-    """Its name, arguments, status and result are on the screen."""
+    """The name, arguments, status and result of a call are on the screen."""
     view = TurnView()
     text = shown(view, ToolExecutionUpdated(CALL, "executing", "t1"), ToolExecutionUpdated(CALL, "completed", "t1", output="42"))
 
@@ -117,7 +124,7 @@ def test_a_tool_line_does_not_break_into_the_text() -> None:
 
 
 def test_thinking_and_answer_stand_on_lines_of_their_own() -> None:
-    """They do not run into each other."""
+    """Thinking and answer do not run into each other."""
     view = TurnView()
     message = Message("a1", "assistant", (ThinkingPart("hm"), TextPart("Yes")), "stop", "t1")
 
@@ -125,7 +132,7 @@ def test_thinking_and_answer_stand_on_lines_of_their_own() -> None:
 
 
 def test_a_snapshot_shows_only_what_is_new() -> None:
-    """What was streamed before a gap is not repeated."""
+    """Text that was streamed before a gap is not repeated."""
     view = TurnView()
 
     assert shown(view, delta("The ans"), Gap(3, 9), snapshot("The answer is")) == "The answer is"
@@ -146,7 +153,7 @@ def test_a_completed_message_is_not_spoken_again() -> None:
     [
         ("crashed", "[cut by a crash]"),
         ("cancelled", "[cancelled]"),
-        ("stream_error", "broke off]"),
+        ("stream_error", "was broken off]"),
         ("length", "length limit]"),
         ("content_filtered", "filter]"),
     ],
@@ -162,7 +169,7 @@ def test_a_cut_answer_is_marked(stop_reason: str, mark: str) -> None:
 
 
 def test_a_cancelled_turn_is_told_once() -> None:
-    """The mark on the answer and the end of the turn say the same thing; one line is enough."""
+    """The mark on the answer and the end of the turn say the same, so one line is enough."""
     view = TurnView()
 
     assert shown(view, delta("The"), completed("The", "cancelled"), ended(Cancelled(CancelCause.USER))) == "The\n[cancelled]\n"
@@ -179,7 +186,7 @@ def test_a_failed_turn_is_told_once() -> None:
 
 
 def test_lost_text_is_told() -> None:
-    """After a failed write the person knows that what was shown is not saved."""
+    """After a failed write, the person is told that the text on the screen is not saved."""
     assert "is lost" in shown(TurnView(), ChainError(ModelFailed("disk full"), unsaved=True))
 
 
@@ -207,12 +214,12 @@ def test_an_unexpected_end_of_the_agent_is_told(reason: ShutdownReason, words: s
 
 
 def test_an_idle_agent_leaves_quietly() -> None:
-    """Inactivity is no news."""
+    """An agent that leaves because of inactivity is not announced."""
     assert shown(TurnView(), AgentShutdown(ShutdownReason.INACTIVITY, Status.IDLE, 0, True, NOW, NOW), TodosUpdated(())) == ""
 
 
 def test_a_tool_that_does_not_stop_is_named() -> None:
-    """The person knows what is waited for."""
+    """The person is told which tool the chat waits for."""
     assert "calculate does not stop" in shown(TurnView(), ToolIgnoresCancellation(CALL, "t1"))
 
 
@@ -230,19 +237,19 @@ def test_the_tail_of_a_history_reads_like_the_conversation() -> None:
 
 
 def test_an_answer_cut_before_its_first_word_is_marked() -> None:
-    """Also where no text was saved, the person sees that there is no answer."""
+    """Even if no text was saved, the person sees that there is no answer."""
     notice = row("notification", {"text": "no answer: crashed", "stop_reason": "crashed"}, role="system")
 
     assert rows_shown(TurnView(), notice) == "[no answer] [cut by a crash]\n"
 
 
 def test_other_rows_are_named() -> None:
-    """What this screen cannot show leaves a trace."""
-    assert rows_shown(TurnView(), row("image", {"url": "x"}), row("error", {"text": "oh"}, row_id="b:0")) == "[image]\n[error] oh\n"
+    """What this screen cannot show leaves a trace; why a turn failed is shown as when it happened."""
+    assert rows_shown(TurnView(), row("image", {"url": "x"}), row("error", {"text": "oh"}, row_id="b:0")) == "[image]\nerror: oh\n"
 
 
 def test_rows_after_a_gap_show_only_what_was_missed() -> None:
-    """What was typed here, streamed, or shown as it ran is not repeated."""
+    """Text that was typed here, streamed, or shown as a call ran, is not repeated."""
     view = TurnView()
     view.note_typed("u1")
     shown(view, TurnStarted("t1"), ToolExecutionUpdated(CALL, "completed", "t1", output="42"), delta("The ans"), Gap(5, 9))
@@ -274,7 +281,7 @@ def test_a_message_of_several_rows_is_shown_whole() -> None:
         (Failed(ModelFailed("boom")), "error: boom"),
         (
             Interrupted(Interrupt("i", "t", (CALL,))),
-            '[waits for a person\'s decision: calculate(expression="6*7"); a new message goes on without it]',
+            '[waits for a person\'s decision: calculate(expression="6*7"); a new message continues without it]',
         ),
         (Unanswered(ShutdownReason.STOPPED), "[not answered yet: stopped; the message is saved]"),
     ],

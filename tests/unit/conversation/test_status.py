@@ -18,8 +18,8 @@ ILLEGAL = [(status, happening) for status, happening in EVERYTHING if happening 
 
 
 def test_table_when_all_statuses_are_looked_up() -> None:
-    """The table has a row for each status, and each happening happens somewhere."""
-    assert set(Status) == set(TABLE)
+    """The table has a row for each status, each status can be reached, and each happening happens somewhere."""
+    assert set(Status) == set(TABLE) == {following for _, _, following in LEGAL}
     assert set(Happening) == {happening for _, happening, _ in LEGAL}
     assert len(EVERYTHING) == len(LEGAL) + len(ILLEGAL)
 
@@ -64,10 +64,10 @@ def test_change_when_a_turn_lives(status: Status, happening: Happening, followin
     assert following is StatusMachine(status).change(happening)
 
 
-def test_change_when_nothing_follows() -> None:
-    """From no status an agent comes to be paused, which is the host's own; a cancelled agent does not become idle by itself."""
-    assert not any(follows(status, Status.PAUSED) for status in Status)
+def test_change_when_a_person_is_needed() -> None:
+    """A cancelled agent does not become idle by itself, and a paused one runs only when a turn begins."""
     assert not follows(Status.CANCELLED, Status.IDLE)
+    assert {Happening.BEGAN: Status.RUNNING} == TABLE[Status.PAUSED]
 
 
 @pytest.mark.parametrize("status", Status)
@@ -116,8 +116,8 @@ def test_diagram_when_it_is_drawn() -> None:
     assert all(line.count(":") == 1 for line in lines[2:])
 
 
-def test_diagram_when_it_is_documented() -> None:
-    """The page about sessions shows the table as it is."""
+def test_diagram_when_the_page_shows_it() -> None:
+    """The page about sessions contains the diagram as it is drawn from the table."""
     page = Path(__file__).parents[3] / "docs" / "explanation" / "session.md"
 
-    assert diagram() in page.read_text(encoding="utf-8")
+    assert f"```mermaid\n{diagram()}\n```" in page.read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ PER_SESSION = frozenset(
         "cancel_grace",
         "draft_interval",
         "queue_limit",
+        "max_unattended_turns",
         "replay_events",
         "max_message_bytes",
         "max_state_bytes",

@@ -51,7 +51,7 @@ def test_usage_when_stored(usage: Usage) -> None:
     ],
 )
 def test_usage_when_the_record_is_wrong(record: object) -> None:
-    """A record that is not a usage is none."""
+    """A record that is not a usage is ignored."""
     assert usage_in(record) is None
 
 

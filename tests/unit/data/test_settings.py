@@ -18,7 +18,7 @@ from trio_sagents.testing import ScriptedModel
 
 
 def test_replay_events_without_end() -> None:
-    """R14: a limit that could not be counted with is refused where the policy is built."""
+    """A limit that cannot be counted with is refused when the policy is built."""
     with pytest.raises((TypeError, ValueError), match="replay_events"):
         SessionPolicy(replay_events=math.inf)  # type: ignore[arg-type]
 
@@ -39,7 +39,7 @@ def test_replay_events_without_end() -> None:
     ],
 )
 def test_wrong_settings_are_told_in_a_sentence(make: Any, words: str) -> None:
-    """What is wrong, what is wanted, and nothing else."""
+    """The error says what is wrong and what is wanted, and nothing else."""
     with pytest.raises((TypeError, ValueError), match=r"\A(?!\()") as caught:
         make()
 

@@ -13,7 +13,7 @@ from trio_sagents.data.wire import SCHEMA_VERSION, decode_message, encode_messag
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
 def test_record_of_a_later_version_in_a_hosts_store(version: int) -> None:
-    """A message that a newer version of the library wrote is not read as if it were one of ours."""
+    """A message that a newer version of the library wrote is not read as if this version had written it."""
     record = {**encode_message(Message("m", "user", [TextPart("hi")])), "v": version}
     with pytest.raises(StateFromFuture):
         decode_message("c", record)

@@ -74,7 +74,7 @@ DOCS = ["/m/docs/deep/er.md", "/m/docs/guide.md"]
 
 
 async def test_change_when_the_path_is_the_folder_of_a_mount(autojump_clock: object) -> None:
-    """What is to be changed is not there, as with any other folder; what is to be made finds its place taken."""
+    """A change of a mount's folder fails as for any folder: the file to change is missing, and a new file finds its place taken."""
     async with open_files(FilesConfig(mounts=[Mount("/a/b", MemoryFiles())])) as files:
         area = files.area("x")
         for path in ("/a/b", "/a"):
@@ -115,7 +115,7 @@ async def test_list_when_nothing_was_read(area: FileArea, backend: FaultyFiles, 
 
 
 async def test_read_when_lines_are_wanted(area: FileArea, autojump_clock: object) -> None:
-    """A part of a file comes with where it stands."""
+    """A part of a file comes with its line numbers."""
     await area.create("/m/a", "1\n2\n3\n")
     cut = await area.read("/m/a", offset=1, limit=1)
 
@@ -196,7 +196,7 @@ async def test_operation_when_refused(
 
 
 async def test_operation_when_a_folder_is_meant(area: FileArea, autojump_clock: object) -> None:
-    """Whoever takes a folder for a file is told that it is one."""
+    """A caller who takes a folder for a file is told that it is a folder."""
     await area.create("/m/f/b", "x")
     for call in (lambda: area.read("/m/f"), lambda: area.delete("/m/f"), lambda: area.replace("/m/f", "x", "y")):
         with pytest.raises(FileNotFound, match="it is a folder"):
@@ -221,7 +221,7 @@ async def test_find_when_there_are_many(area: FileArea, autojump_clock: object) 
 
 
 async def test_find_when_some_cannot_be_read(backend: FaultyFiles, autojump_clock: object) -> None:
-    """A file in a folder that cannot be searched is named and left out; one that is asked for itself is refused."""
+    """A file in a folder that cannot be searched is named and left out. A file that is asked for by its path is refused."""
     await backend.create(("s",), "/big", "x" * 11)
     await backend.create(("s",), "/small", "x")
     async with open_files(FilesConfig(mounts=[Mount("/", backend)], max_file_bytes=10)) as files:
@@ -238,7 +238,7 @@ async def test_find_when_some_cannot_be_read(backend: FaultyFiles, autojump_cloc
 
 
 async def test_write_when_new_and_when_there(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
-    """A host's write makes a file at once, and edits one that is there, without reading it."""
+    """A host's write makes a new file at once, and edits an existing file without reading it."""
     await backend.create(("s",), "/old", "before")
     await area.write("/m/old", "after")
     await area.write("/m/new", "x")
@@ -249,7 +249,7 @@ async def test_write_when_new_and_when_there(area: FileArea, backend: FaultyFile
 
 
 async def test_scopes_when_two(files: FileSystem, autojump_clock: object) -> None:
-    """Scopes share nothing; whoever names the same scope has the same files."""
+    """Two scopes share nothing; the same scope always has the same files."""
     await files.area("a").create("/m/x", "1")
     await files.area(("a", "b")).create("/m/x", "2")
 
@@ -336,7 +336,7 @@ async def test_quota_when_exceeded(backend: FaultyFiles, autojump_clock: object,
 
 
 async def test_quota_when_room_is_made(autojump_clock: object) -> None:
-    """What is deleted or shortened, or could not be made, takes no room; moving takes none."""
+    """A file that was deleted or shortened, or that could not be made, takes no room. Moving takes none."""
     backend = FaultyFiles()
     async with open_files(FilesConfig(mounts=[Mount("/", backend)], max_scope_bytes=4, max_scope_files=2)) as files:
         area = files.area("s")
@@ -427,7 +427,7 @@ async def test_replace_when_many_agents_edit_one_file(area: FileArea, backend: F
 
 
 async def test_create_when_two_make_one_file(area: FileArea, autojump_clock: object) -> None:
-    """Of two that make one file, one does, and the other is told."""
+    """If two callers make the same file, one succeeds, and the other gets an error."""
     made: list[str] = []
 
     async def create(name: str) -> None:
@@ -508,7 +508,7 @@ async def test_edit_when_the_backend_is_slow(area: FileArea, backend: FaultyFile
 
 
 async def test_read_when_the_file_is_moved_meanwhile(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
-    """Whoever waits for the content of a file that is moved away is told that it is not there any more."""
+    """A reader who waits for the content of a file that is moved away is told that the file is gone."""
     await backend.create(("s",), "/a", "one")
     await area.list()
     backend.faults.hanging["move"] = trio.Event()
@@ -532,7 +532,7 @@ async def test_read_when_the_file_is_moved_meanwhile(area: FileArea, backend: Fa
 
 
 async def test_write_when_two_make_one_file(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
-    """Of two hosts' writes of one new file one makes it, the other edits it; the one that came later stays."""
+    """If two hosts write the same new file, one write makes it and the other edits it. The later content stays."""
     async with trio.open_nursery() as nursery:
         backend.faults.hanging["create"] = trio.Event()
         nursery.start_soon(area.write, "/m/a", "one")
@@ -548,7 +548,7 @@ async def test_write_when_two_make_one_file(area: FileArea, backend: FaultyFiles
 
 @pytest.mark.parametrize("is_gone", [False, True])
 async def test_write_when_the_file_is_being_read(area: FileArea, backend: FaultyFiles, autojump_clock: object, is_gone: bool) -> None:
-    """What is written while the old content is on its way is not overwritten by it, also where there is none any more."""
+    """A write while the old content is being read is not overwritten by that content, even if the file is gone in the meantime."""
     await backend.create(("s",), "/a", "old")
     await area.list()
     backend.faults.hanging["read"] = trio.Event()
@@ -603,7 +603,7 @@ async def test_change_when_the_caller_is_cancelled(
 
 
 async def test_read_when_the_caller_is_cancelled(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
-    """A reader that goes takes nothing with it: the next one gets the content."""
+    """A reader who leaves takes nothing along: the next reader gets the content."""
     await backend.create(("s",), "/a", "one")
     backend.faults.hanging["read"] = trio.Event()
     for call in (lambda: area.read("/m/a"), lambda: area.replace("/m/a", "one", "two"), lambda: area.find("one")):
@@ -661,7 +661,7 @@ async def test_backend_when_it_fails_too_late(
 
 
 async def test_backend_when_the_index_fails_again(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
-    """While it cannot be asked again, what was known is still there."""
+    """While the backend cannot be asked, the files that were known stay."""
     await area.create("/m/a", "one")
     backend.faults.failing.update(delete=1, index=2)
     with pytest.raises(FileNotStored):
@@ -675,7 +675,7 @@ async def test_backend_when_the_index_fails_again(area: FileArea, backend: Fault
 
 
 async def test_backend_when_somebody_else_changed_it(area: FileArea, backend: FaultyFiles, autojump_clock: object) -> None:
-    """A refresh shows what somebody else has done, tells of it, and leaves edits that are not stored yet."""
+    """A refresh shows and announces what somebody else has done, and keeps edits that are not stored yet."""
     for path in ("/gone", "/longer", "/edited", "/deleted-and-edited"):
         await area.create(f"/m{path}", "one")
     await area.write("/m/edited", "mine")
@@ -689,7 +689,7 @@ async def test_backend_when_somebody_else_changed_it(area: FileArea, backend: Fa
         await area.refresh()
         told = list(changes._untaken)
 
-    assert [FileDeleted("/m/gone"), FileUpdated("/m/longer"), FileUpdated("/m/new")] == sorted(told, key=lambda one: one.path)
+    assert [FileDeleted("/m/gone"), FileUpdated("/m/longer"), FileUpdated("/m/new")] == sorted(told, key=lambda change: change.path)
     assert ["longer", "mine", "mine", "new"] == [
         await text(area, f"/m/{name}") for name in ("longer", "edited", "deleted-and-edited", "new")
     ]
@@ -821,7 +821,7 @@ def test_config_when_wrong(settings: dict[str, object], error: type[Exception]) 
 
 
 def test_config_when_one_backend_is_mounted_twice() -> None:
-    """One backend at two places would mix up their files."""
+    """The same backend at two mounts is refused, because their files would mix."""
     backend = MemoryFiles()
     with pytest.raises(ValueError, match="its own backend"):
         FilesConfig(mounts=[Mount("/a", backend), Mount("/b", backend)])
@@ -846,7 +846,7 @@ def test_mount_when_wrong() -> None:
 
 
 async def test_open_when_it_is_no_config() -> None:
-    """Whoever gives something else is told what is wanted."""
+    """A value that is not a config is refused, and the error says what is wanted."""
     with pytest.raises(TypeError, match="FilesConfig"):
         async with open_files("files.db"):
             pass
@@ -872,7 +872,7 @@ async def test_open_when_one_mount_is_inside_another(autojump_clock: object) -> 
 
 
 async def test_errors_when_they_are_shown(files: FileSystem, autojump_clock: object) -> None:
-    """Every error of files has words, and one base."""
+    """Every error of files has a text, and they share one base class."""
     area = files.area("s")
     with pytest.raises(FileError):
         await area.read("/x")
@@ -894,7 +894,7 @@ async def test_errors_when_they_are_shown(files: FileSystem, autojump_clock: obj
     ids=repr,
 )
 def test_error_of_a_storage(cause: Exception, words: str) -> None:
-    """It says what the system says, which people can do something about, and nothing that a storage says of itself."""
+    """The error quotes the system, which people can act on, and nothing that the storage says about itself."""
     between = PersistenceError("secret")
     between.__cause__ = cause
     error = FileNotStored("/a", "creating")
@@ -906,7 +906,7 @@ def test_error_of_a_storage(cause: Exception, words: str) -> None:
 
 
 def test_open_files_when_it_is_cancelled_already() -> None:
-    """The same of files."""
+    """Opening files in a cancelled scope ends; nothing hangs in a shield."""
 
     async def main(simulation: Simulation) -> bool:
         with trio.CancelScope() as scope:

@@ -36,7 +36,7 @@ async def test_listener_when_slow() -> None:
 
 
 def test_listener_when_it_never_reads() -> None:
-    """What is kept for a listener is bounded, whatever happens."""
+    """The memory for a listener is bounded, whatever happens."""
     publisher = Publisher(3)
     with publisher.listen(S) as changes:
         for number in range(1000):
@@ -47,18 +47,18 @@ def test_listener_when_it_never_reads() -> None:
 
 
 async def test_listener_when_others_listen() -> None:
-    """Each listener has its own place, and hears of its own scope alone."""
+    """Each listener has its own position, and hears only of its own scope."""
     publisher = Publisher(9)
     with publisher.listen(S) as first, publisher.listen(S) as second, publisher.listen(T) as third:
         publisher.publish(S, FileUpdated("/1"))
 
-        assert [updated(1), updated(1), []] == [await take(one) for one in (first, second, third)]
+        assert [updated(1), updated(1), []] == [await take(listener) for listener in (first, second, third)]
     assert {} == publisher._listeners
     publisher.publish(S, FileUpdated("/2"))
 
 
 async def test_listener_when_it_waits(autojump_clock: object) -> None:
-    """A waiting listener is woken, and a cancelled one has taken nothing."""
+    """A waiting listener is woken; a cancelled listener has taken nothing."""
     publisher = Publisher(9)
     told: list[FileChange] = []
 
@@ -97,7 +97,7 @@ async def test_listener_when_called() -> None:
 
 
 async def test_changes_when_there_are_too_many(autojump_clock: object) -> None:
-    """The setting bounds what is kept for a listener of a scope."""
+    """The setting bounds the memory for a listener of a scope."""
     async with open_files(FilesConfig(max_changes=2)) as files:
         area = files.area("s")
         with assert_checkpoints():
@@ -111,7 +111,7 @@ async def test_changes_when_there_are_too_many(autojump_clock: object) -> None:
 
 
 async def test_changes_when_the_scope_is_wrong() -> None:
-    """A scope that cannot be one is refused."""
+    """An invalid scope is refused."""
     async with open_files() as files:
         with pytest.raises(TypeError, match="scope"):
             async with files.changes(None):

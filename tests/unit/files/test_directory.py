@@ -1,4 +1,4 @@
-"""Files in a directory: nothing leads out of it, whatever stands in it, before an operation or while it runs."""
+"""Files in a directory: nothing leads out of it, whatever is in it before an operation or while it runs."""
 
 import os
 import socket
@@ -96,7 +96,7 @@ def _bind(place: Path) -> None:
 
 @pytest.mark.parametrize("kind", PLANTED)
 async def test_place_when_no_plain_file_is_there(root: Path, outside: Path, kind: str) -> None:
-    """What is no plain file is not shown, not read, not replaced, not deleted and not moved."""
+    """Anything that is not a plain file is not listed, read, replaced, deleted or moved."""
     (root / "plain").write_text("plain")
     place = root / "x"
     PLANTED[kind](place, outside)
@@ -125,7 +125,7 @@ async def test_place_when_no_plain_file_is_there(root: Path, outside: Path, kind
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
 @pytest.mark.parametrize("target", ["outside", "inside", "nothing", "file"])
 async def test_folder_when_it_is_a_link(root: Path, outside: Path, depth: int, target: str) -> None:
-    """A link in the place of a folder is not followed, at any level, also where it stays inside."""
+    """A link in the place of a folder is not followed, at any level, even if it stays inside."""
     names = ["s", "a", "b", "c"]
     (root / "real").mkdir()
     (root / "real" / "secret").write_text("inside")
@@ -174,7 +174,7 @@ def _swap(place: Path, make: Callable[[Path], object]) -> None:
 async def test_operation_when_a_link_is_planted_meanwhile(
     root: Path, outside: Path, swap: str, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is planted right after an operation has looked leads nowhere either: the fixture looks at the canary."""
+    """A link that is planted right after an operation has looked leads nowhere either; the fixture checks the canary."""
     (root / "d").mkdir()
     (root / "d" / "f").write_text("plain")
     look, looks = walk._look, []
@@ -332,7 +332,7 @@ async def test_index_when_there_are_too_many(root: Path, monkeypatch: pytest.Mon
 
 
 async def test_read_when_it_is_no_text(root: Path) -> None:
-    """A file that is no text, or too large, is named; it is not read as a whole first."""
+    """A file that is not text, or is too large, is named in the error, and is not read as a whole first."""
     (root / "binary").write_bytes(b"\xff\xfe")
     with (root / "huge").open("wb") as file:
         file.truncate(1 << 40)
@@ -361,7 +361,7 @@ async def test_read_when_the_file_grows(root: Path) -> None:
 
 @pytest.mark.parametrize("place", ["missing", "file"])
 async def test_open_when_there_is_no_directory(root: Path, place: str) -> None:
-    """Where there is no directory the error says so, and names it."""
+    """If there is no directory, the error says so and names it."""
     (root / "file").write_text("")
     with pytest.raises(PersistenceError, match=place):
         async with open_files(FilesConfig(mounts=[Mount("/", DirectoryFiles(root / place))])):
@@ -390,7 +390,7 @@ async def test_open_when_the_root_is_a_link(root: Path, tmp_path: Path) -> None:
 
 
 async def test_single_scope_when_two_write(root: Path) -> None:
-    """Where the directory itself is the tree, all scopes may read, and only the first that writes may write."""
+    """If the directory itself is the tree, every scope may read, and only the first scope that writes may write."""
     (root / "f").write_text("x")
     async with open_files(FilesConfig(mounts=[Mount("/", single(root))])) as files:
         await files.area("s").create("/a", "1")
@@ -549,7 +549,7 @@ async def test_area_when_used_with_a_tree_of_the_host(root: Path) -> None:
 
 @pytest.mark.parametrize("doing", ["create", "write", "move", "delete"])
 async def test_write_when_the_power_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str) -> None:
-    """A file's content is flushed before it takes its name, and the folder after: so the disk has the old one or the new one, whole."""
+    """A file's content is flushed before it takes its name, and the folder after it. So the disk has the old file or the new one, whole."""
     backend = DirectoryFiles(tmp_path)
     done: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Paths and scopes: what is refused, and that what is taken has one spelling."""
+"""Paths and scopes: which are refused, and that each accepted one has one spelling."""
 
 import unicodedata
 
@@ -111,14 +111,14 @@ def test_path_when_it_is_plain(path: str) -> None:
 
 @pytest.mark.parametrize("path", [None, 3, b"/a", ["/a"], object()])
 def test_path_when_it_is_no_text(path: object) -> None:
-    """What is no text is no path."""
+    """A value that is not text is not a path."""
     with pytest.raises(InvalidPath, match="must be a str"):
         check_path(path)
 
 
 @given(st.text(max_size=40).map(lambda text: f"/{text}"))
 def test_path_when_random(path: str) -> None:
-    """Whatever is taken has only plain names, in one normal form."""
+    """Every accepted path has only plain names, in one normal form."""
     try:
         check_path(path)
     except InvalidPath:
@@ -129,7 +129,7 @@ def test_path_when_random(path: str) -> None:
 
 
 def test_prefix_when_it_is_a_folder() -> None:
-    """A folder may be written with a slash at its end, and the root is one."""
+    """A folder may be written with a slash at its end, and the root is a single slash."""
     assert "/" == check_prefix("/")
     assert "/a" == check_prefix("/a/")
     assert "/a" == check_prefix("/a")
@@ -138,7 +138,7 @@ def test_prefix_when_it_is_a_folder() -> None:
 
 
 def test_paths_when_compared() -> None:
-    """A folder is no prefix of letters: "/data-private" is not under "/data"."""
+    """A folder is not a prefix of letters: "/data-private" is not under "/data"."""
     assert is_under("/data/a", "/data")
     assert is_under("/data", "/data")
     assert is_under("/x", "/")
@@ -165,7 +165,7 @@ def test_scope_when_it_is_no_text(scope: object) -> None:
 
 
 def test_scope_when_it_has_one_part() -> None:
-    """A text is a scope of one part; what is in it never makes several."""
+    """A text is a scope of one part; no character in it makes several parts."""
     assert ("a",) == scope_key("a") == scope_key(("a",)) == scope_key(["a"])
     assert scope_key("a:b") != scope_key(("a", "b"))
 

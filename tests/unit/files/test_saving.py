@@ -1,4 +1,4 @@
-"""When edits are saved, what happens where that fails, and what the closing leaves: in virtual time."""
+"""When edits are saved, what happens if a save fails, and what closing leaves, in virtual time."""
 
 import contextlib
 import logging
@@ -84,7 +84,7 @@ async def test_edit_when_left_alone(backend: FaultyFiles, autojump_clock: MockCl
 
 
 async def test_edit_when_edited_again(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """Each edit puts the save off: there is one, with the last content."""
+    """Each edit postpones the save: there is one save, with the last content."""
     async with opened(backend, debounce=5, max_unsaved_period=100) as (_, area):
         await area.create("/a", "0")
         for number in range(1, 6):
@@ -112,7 +112,7 @@ async def test_edit_when_never_left_alone(backend: FaultyFiles, autojump_clock: 
 
 
 async def test_edit_when_it_is_the_same(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """An edit that changes nothing is none."""
+    """An edit that changes nothing is not saved."""
     async with opened(backend) as (_, area):
         await area.create("/a", "one")
         async with area.changes() as changes:
@@ -123,7 +123,7 @@ async def test_edit_when_it_is_the_same(backend: FaultyFiles, autojump_clock: Mo
 
 
 async def test_edit_when_a_save_is_at_work(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """What is edited while the backend writes is saved by a later write, in its own time."""
+    """An edit while the backend writes is saved by a later write, at its own time."""
     async with opened(backend, debounce=5) as (_, area):
         await area.create("/a", "one")
         backend.faults.hanging["write"] = trio.Event()
@@ -163,7 +163,7 @@ async def test_edit_when_debounce_is_endless(backend: FaultyFiles, autojump_cloc
 
 
 async def test_flush_when_called(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """A flush saves what is unsaved of its scope, and no more is written later."""
+    """A flush saves the unsaved edits of its scope, and nothing is written again later."""
     async with opened(backend) as (files, area):
         for path in ("/a", "/b", "/c"):
             await area.create(path, "one")
@@ -233,7 +233,7 @@ async def test_move_when_an_edit_is_unsaved(backend: FaultyFiles, autojump_clock
 
 
 async def test_move_when_a_save_waits_behind_it(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """A save that is due while the file is being moved writes the new path."""
+    """A save that becomes due while the file is being moved writes the new path."""
     async with opened(backend, debounce=5) as (_, area):
         await area.create("/a", "one")
         await area.write("/a", "two")
@@ -263,7 +263,7 @@ async def test_move_when_a_failed_edit_is_unsaved(backend: FaultyFiles, autojump
 
 
 async def test_delete_when_an_edit_is_unsaved(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """A deleted file is not written again; a new one of its path has nothing of the old one."""
+    """A deleted file is not written again. A new file at its path has nothing of the old one."""
     async with opened(backend, debounce=5) as (_, area):
         await area.create("/a", "one")
         await area.write("/a", "two")
@@ -489,7 +489,7 @@ async def test_close_when_the_closing_is_cancelled(backend: FaultyFiles, autojum
 
 
 async def test_close_when_calls_are_at_work(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """What was submitted before goes in; what waits for a backend that hangs is told that the files are closed."""
+    """A save from before the close is written. A caller who waits for a backend that hangs is told that the files are closed."""
     told: list[object] = []
 
     async def call(name: str) -> None:
@@ -546,7 +546,7 @@ async def test_close_when_an_edit_waits_for_a_content(backend: FaultyFiles, auto
 
 
 async def test_close_when_opened_again(backend: FaultyFiles, autojump_clock: MockClock) -> None:
-    """Files live longer than what opened them: the next one goes on from what is stored."""
+    """Files outlive the block that opened them: the next block continues from what is stored."""
     async with opened(backend) as (_, area):
         await area.create("/a", "one")
         await area.write("/a", "two")
@@ -570,13 +570,13 @@ async def test_changes_when_told(backend: FaultyFiles, autojump_clock: MockClock
         await area.move("/x", "/y")
     told = [change async for change in changes]
     assert [] == [change async for change in other]
-    for one in (listening, elsewhere):  # both outlive the files, so that the last saves are heard
-        await one.__aexit__(None, None, None)
+    for listener in (listening, elsewhere):  # both outlive the files, so that they get the last saves
+        await listener.__aexit__(None, None, None)
 
     assert [FileUpdated("/x/a"), FileMoved("/x/a", "/y/a"), FileMoved("/x/b", "/y/b"), FileSaved("/y/a")] == told
 
 
 def test_names_when_temporary() -> None:
-    """What a write uses as a temporary name is one that no file can have."""
+    """The temporary name of a write is a name that no file can have."""
     assert TEMPORARY.startswith("~")
     assert isinstance(Broken(), Exception)

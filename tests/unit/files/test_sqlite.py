@@ -89,7 +89,7 @@ async def test_open_when_the_version_is_later(path: Path) -> None:
 
 
 async def test_open_when_open_elsewhere(path: Path) -> None:
-    """Two backends on one file would not see each other's edits: the second is refused, until the first is closed."""
+    """Two backends on one file would not see each other's edits, so the second is refused until the first is closed."""
     async with SqliteFiles(path).open():
         with pytest.raises(PersistenceError, match="in this process already"):
             async with SqliteFiles(path).open():
@@ -130,7 +130,7 @@ async def test_write_when_another_process_holds_the_file(path: Path) -> None:
 
 
 async def test_move_when_names_are_like_patterns(path: Path) -> None:
-    """A folder is no pattern: "%" and "_" in names mean themselves."""
+    """A folder is not a pattern: "%" and "_" in names mean themselves."""
     backend = SqliteFiles(path)
     async with backend.open():
         for name in ("/a%/x", "/ab/x", "/a_/x", "/a%0", "/a%"):
@@ -142,7 +142,7 @@ async def test_move_when_names_are_like_patterns(path: Path) -> None:
 
 
 async def test_file_when_damaged(path: Path) -> None:
-    """A content that is no text any more is a named error."""
+    """A content that is no longer text is a named error."""
     async with open_files(FilesConfig(mounts=[Mount("/", SqliteFiles(path))])) as files:
         await files.area("s").create("/a", "one")
     with raw(path) as other:

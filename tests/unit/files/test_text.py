@@ -22,7 +22,7 @@ def test_lines_when_counted(text: str, lines: int) -> None:
 
 @given(TEXTS, st.integers(0, 5), st.integers(1, 5))
 def test_lines_when_cut(text: str, offset: int, limit: int) -> None:
-    """What is cut out is what stands there, and the pieces make up the whole."""
+    """The lines that are cut out are lines of the text, and the pieces together are the whole text."""
     lines = [f"{line}\n" for line in text.split("\n")]
     lines[-1] = lines[-1][:-1]
     cut = cut_lines("/a", text, offset, limit)
@@ -62,7 +62,7 @@ def test_replace_when_not_there() -> None:
 
 
 def test_replace_when_ambiguous() -> None:
-    """A text that is there twice, also where the two overlap, is not replaced unless all are."""
+    """A text that occurs twice, even overlapping, is not replaced unless all occurrences are."""
     with pytest.raises(TextNotUnique, match="2 times"):
         replace_text("/a", "aaa", "aa", "b", all_of_them=False)
 
@@ -82,7 +82,7 @@ def test_text_when_stored(text: str) -> None:
 
 
 def test_text_when_it_is_none() -> None:
-    """Bytes that are no UTF-8 are no text, and neither are bytes that somebody gives for one."""
+    """Bytes that are not UTF-8 are not text, and a value of another type is not text either."""
     with pytest.raises(NotText, match="byte 1"):
         decode("/a", b"a\xff")
     with pytest.raises(TypeError, match="must be a str, not bytes"):

@@ -161,7 +161,7 @@ async def test_two_asks_joined_by_and_become_parallel_calls() -> None:
 
 
 async def test_what_touches_the_same_thing_is_done_one_after_the_other() -> None:
-    """A file is read when it is written, or the old one would be read."""
+    """Asks about the same file are done in order, so that a read finds what was written."""
     messages = [user("write a file a.txt that says hi and read a.txt and what is 2+2?")]
     first = calls_of(await stream(messages))
     messages += answered(first, "Created /a.txt.")
@@ -196,7 +196,7 @@ async def test_a_plan_is_made_in_steps() -> None:
 
 
 async def test_a_todo_that_is_not_there_is_no_call() -> None:
-    """It is said, beside what could be done."""
+    """A todo that is not in the list is named in the answer, together with what could be done."""
     messages = [user("done 7 and add milk to my todos")]
     calls = calls_of(await stream(messages))
     messages += answered(calls, "The todos now:\n4. [pending] milk")
@@ -231,10 +231,12 @@ async def test_a_turn_is_told_from_the_one_before_by_its_id() -> None:
     """A turn that ended without a word is not gone over again."""
     messages = [user("halt", "u1")]
     messages += answered(calls_of(await stream(messages)), "acknowledged", status="cancelled")
-    messages = [Message(one.message_id, one.role, one.parts, one.stop_reason, "turn-1") for one in messages]
+    messages = [Message(message.message_id, message.role, message.parts, message.stop_reason, "turn-1") for message in messages]
     messages.append(Message("u2", "user", (TextPart("what is 2+2?"),), None, "turn-2"))
     calls = calls_of(await stream(messages))
-    messages += [Message(one.message_id, one.role, one.parts, one.stop_reason, "turn-2") for one in answered(calls, "4")]
+    messages += [
+        Message(message.message_id, message.role, message.parts, message.stop_reason, "turn-2") for message in answered(calls, "4")
+    ]
 
     assert ["calculate"] == [call.name for call in calls]
     assert text_of(await stream(messages)) == "(offline) 2+2 = 4"
@@ -257,7 +259,7 @@ async def test_a_title_is_the_first_words_of_the_question(question: str, title: 
 
 
 async def test_a_summary_says_what_was_asked() -> None:
-    """The newest requests last, with the last one to be found again by this model, in some hundred characters."""
+    """The newest requests come last, the last one in a form that this model finds again, in a few hundred characters."""
     transcript = "Person: remember that\nmy cat is Tom\n\nAssistant: Noted.\n\nTool: x\n\nPerson: what is 2+2?"
     system = "You shorten a conversation"
     summary = text_of(await stream([user(transcript)], tools=(), system=system))
@@ -393,7 +395,7 @@ async def test_messages_queued_together_are_answered_together() -> None:
 
 
 async def test_a_long_story_streams_word_by_word_for_about_twenty_seconds(autojump_clock: object) -> None:
-    """It is long enough to be cut in the middle."""
+    """The story is long enough to be cut in the middle."""
     began = trio.current_time()
     chunks = await stream([user("tell me a long story")], model=OfflineModel())
 
@@ -433,7 +435,7 @@ def test_pieces_join_to_the_text(text: str) -> None:
 
 @given(st.text(max_size=300))
 def test_any_text_is_read(text: str) -> None:
-    """There is always at least one ask, and its arguments are JSON."""
+    """Every text gives at least one ask, with arguments in JSON."""
     asks = read_asks(text)
 
     assert asks

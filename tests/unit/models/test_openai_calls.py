@@ -14,7 +14,7 @@ from trio_sagents.models._openai_calls import CallAssembly
 ROME, OSLO = '{"city": "Rome"}', '{"city": "Oslo"}'
 
 
-def piece(index: int | None = None, call_id: Any = None, name: str | None = None, arguments: Any = None) -> dict[str, Any]:
+def piece(index: Any = None, call_id: Any = None, name: str | None = None, arguments: Any = None) -> dict[str, Any]:
     """Return a piece with what is given."""
     function = {**({"name": name} if name else {}), **({"arguments": arguments} if arguments is not None else {})}
     return {**({} if index is None else {"index": index}), **({} if call_id is None else {"id": call_id}), "function": function}
@@ -61,6 +61,9 @@ def calls_of(*pieces: dict[str, Any]) -> list[tuple[str, str]]:
         [piece(0, "same", "f", ROME), piece(1, "same", "f", OSLO)],
         [piece(0, "same", "f", ROME), piece(0, "same", "f", OSLO)],
         [piece(0, 7, "f", ROME), piece(0, 8, "f", OSLO)],
+        [piece(0, "a", "f", ""), piece(1, arguments=ROME), piece(1, "b", "f", ""), piece(2, arguments=OSLO)],
+        [piece(0, "a", "f", ""), piece("1", arguments=ROME), piece("1", "b", "f", ""), piece("1", arguments=OSLO)],
+        [piece(None, "x", "f", ""), piece(None, "x", None, ROME), piece(None, "x", "f", ""), piece(None, "x", None, OSLO)],
         [piece(0, "a", "f", ROME), piece(0, "a", "f", ROME), piece(1, "b", "f", OSLO)],
         [piece(0, "a", "f", ROME), piece(0, arguments=" "), piece(0, arguments=""), piece(1, "b", "f", OSLO)],
     ],
@@ -88,10 +91,12 @@ def test_arguments_when_they_are_no_object(arguments: Any) -> None:
 
 
 def test_piece_when_its_call_is_whole() -> None:
-    """More arguments for a call that is whole make it invalid: no other call gets them."""
-    found = calls_of(piece(0, "a", "f", ROME), piece(1, "b", "f", ""), piece(0, arguments=OSLO))
-
-    assert [ROME + OSLO, "{}"] == [arguments for _, arguments in found]
+    """The same arguments once more are no others; more arguments for a call that is whole are of another call, and nobody knows which."""
+    assert [("f", ROME)] == calls_of(
+        piece(0, "a", "f", ""), piece(0, arguments=ROME[:3]), piece(0, arguments=ROME[3:]), piece(0, arguments=ROME)
+    )
+    with pytest.raises(UnexpectedContent, match="has all of them"):
+        calls_of(piece(0, "a", "f", ROME), piece(1, "b", "f", ""), piece(0, arguments=OSLO))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,20 @@ def test_piece_when_its_call_is_whole() -> None:
 def test_call_when_its_name_never_comes(pieces: list[dict[str, Any]]) -> None:
     """Pieces without the name of a tool are no call, and are not dropped without a word."""
     with pytest.raises(BadFinish, match="without the name"):
+        calls_of(*pieces)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [piece(0, "a", "f", ROME[:4]), piece(1, arguments=OSLO), piece(1, "b", "f", "")],
+        [piece(0, "a", "f", ROME[:4]), piece(1, "b", "f", OSLO[:4]), piece(2, arguments=OSLO[4:])],
+        [piece(0, "a", "f", ROME), {"index": [1], "function": {"arguments": OSLO}}],
+    ],
+)
+def test_piece_when_it_may_belong_to_several(pieces: list[dict[str, Any]]) -> None:
+    """Nobody guesses whose arguments these are."""
+    with pytest.raises(UnexpectedContent):
         calls_of(*pieces)
 
 

@@ -38,6 +38,6 @@ def test_empty_stream_has_no_events() -> None:
 
 
 def test_line_that_is_not_utf8_is_an_error() -> None:
-    """Bytes that are no UTF-8 are an error, not replaced in silence."""
+    """Bytes that are not UTF-8 are an error; they are not replaced in silence."""
     with pytest.raises(ValueError, match="utf-8"):
         list(SSEDecoder().feed(b"data: \xff\n"))

@@ -1,4 +1,4 @@
-"""The open file of a store: what one query sees, whose threads it uses, and what an error of it keeps."""
+"""The open file of a store: what one query sees, whose threads it uses, and what its errors keep."""
 
 import sqlite3
 import threading
@@ -33,7 +33,7 @@ async def opened(folder: Path) -> AsyncIterator[tuple[SqliteStore, Any]]:
 
 
 async def test_query_while_another_process_writes(tmp_path: Path) -> None:
-    """A query that reads two tables sees one instant: what another connection commits in between is not there until the next."""
+    """A query that reads two tables sees one instant. A commit of another connection in between is visible to the next query."""
 
     def counts(connection: sqlite3.Connection, *, meanwhile: bool) -> list[int]:
         found = []
@@ -56,21 +56,21 @@ async def test_store_while_all_threads_of_the_host_are_busy(tmp_path: Path) -> N
     limiter = trio.to_thread.current_default_thread_limiter()
     busy = [object() for _ in range(int(limiter.total_tokens))]
     async with opened(tmp_path) as (store, _):
-        for one in busy:
-            limiter.acquire_on_behalf_of_nowait(one)
+        for thread in busy:
+            limiter.acquire_on_behalf_of_nowait(thread)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.commit, None, change())
             nursery.start_soon(lambda: store.conversations(None, after=None, limit=1))
             await wait_all_tasks_blocked()
             waiting = limiter.statistics().tasks_waiting
-            for one in busy:
-                limiter.release_on_behalf_of(one)
+            for thread in busy:
+                limiter.release_on_behalf_of(thread)
 
     assert 0 == waiting
 
 
 class Large:
-    """Stands for what an operation returns, which may be a long conversation."""
+    """Stands for the result of an operation, which may be a long conversation."""
 
 
 @attrs.define
@@ -128,9 +128,9 @@ async def test_error_when_an_operation_is_done_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as (store, file), trio.open_nursery() as nursery:
         await store.commit(None, change())
         nursery.start_soon(file.group_commit.submit, lambda _: may_begin.wait(20))
-        for one in (operation, refused):  # one group, in this order
+        for write in (operation, refused):  # one group, in this order
             await wait_all_tasks_blocked()
-            nursery.start_soon(submit, file, one)
+            nursery.start_soon(submit, file, write)
         await wait_all_tasks_blocked()
         may_begin.set()
 

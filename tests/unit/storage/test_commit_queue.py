@@ -20,6 +20,7 @@ class Store:
     """A store that does as it is told with the commits of "bad"."""
 
     does: Callable[[], Any]
+    name: str = "Store"
     saved: list[str] = attrs.field(factory=list)
 
     async def save(self, scope: Any, commit: Commit, shown: Any) -> Saved:
@@ -126,6 +127,8 @@ def conversation_of(conversation_id: str) -> Conversation:
 
 class Asked:
     """A store that notes what it is asked, and does as it is told with the commits of "c" and of "d"."""
+
+    name = "Asked"
 
     def __init__(self, *does: Any, d: Any = ()) -> None:
         self.does = {"c": list(does), "d": list(d)}

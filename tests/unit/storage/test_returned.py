@@ -92,26 +92,30 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], list[Any], list[Any]]] = {
         [ConversationPage(()), ConversationPage([ITEM, attrs.evolve(ITEM, title=None, owner=1)], "c7")],
         [*JUNK, *ODD_LISTS],
     ),
-    "delete": (lambda value: returned.checked_deletion(Shop(), value), [True, False], [one for one in JUNK if one is not True] + [0, 1]),
+    "delete": (
+        lambda value: returned.checked_deletion(Shop(), value),
+        [True, False],
+        [value for value in JUNK if value is not True] + [0, 1],
+    ),
     "get_owner": (
         lambda value: returned.checked_owner(Shop(), value),
         [None, "alice", "", 0],
-        [one for one in JUNK if one is not None and one not in (1, "text")] + [True, 1.5],
+        [value for value in JUNK if value is not None and value not in (1, "text")] + [True, 1.5],
     ),
     "load_state": (
         lambda value: returned.checked_state(Shop(), value),
         [None, STATE],
-        [one for one in JUNK if one is not None] + ODD_STATES,
+        [value for value in JUNK if value is not None] + ODD_STATES,
     ),
     "save_message": (
         lambda value: returned.checked_rows(Shop(), value),
         [(), (ROW, ROW)],
-        [one for one in JUNK if one != []] + [iter(()), [None], ["r1"], [{}], *([ROW, row] for row in ODD_ROWS)],
+        [value for value in JUNK if value != []] + [iter(()), [None], ["r1"], [{}], *([ROW, row] for row in ODD_ROWS)],
     ),
     "update_tool_status": (
         lambda value: returned.checked_update(Shop(), value),
         [None, ROW],
-        [one for one in JUNK if one is not None and one is not ROW] + ODD_ROWS,
+        [value for value in JUNK if value is not None and value is not ROW] + ODD_ROWS,
     ),
 }
 

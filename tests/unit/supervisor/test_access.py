@@ -1,4 +1,4 @@
-"""Who owns what, and who decided: what a host's functions may return, and what is kept of it."""
+"""Owners and actors: what a host's functions may return, and what is kept of it."""
 
 import enum
 from typing import Any
@@ -25,7 +25,7 @@ class Number(enum.IntEnum):
     [("alice", "alice"), (7, 7), (None, None), (Plain.ALICE, "alice"), (Mixed.ALICE, "alice"), (Number.SEVEN, 7)],
 )
 def test_owner_of_when_it_is_text_or_a_number(given: Any, owner: Any) -> None:
-    """What is kept of an owner is the plain value, which is what a store gives back."""
+    """An owner is kept as its plain value, as a store gives it back."""
     found = SameScope(lambda scope: scope).owner_of(given)
 
     assert owner == found
@@ -64,7 +64,7 @@ def test_actor_of_when_it_can_be_no_name(name: Any, kind: str) -> None:
 
 
 def test_actor_of_when_nobody_names_it() -> None:
-    """Without such a function the owner decided, where there are owners."""
+    """Without such a function the owner is the actor, if there are owners."""
     assert "red" == Access(SameScope(lambda scope: scope["team"])).actor_of({"team": "red"})
 
 
@@ -85,7 +85,7 @@ class Owning(SameScope):
 
 
 class Lying(int):
-    """A number that says of itself that it is another one."""
+    """A number that claims to be another number."""
 
     def __int__(self) -> int:
         return 8
@@ -99,7 +99,7 @@ def test_owner_and_actor_when_the_authorizer_names_them(given: Any, owner: Any) 
     found = [Access(Owning()).owner_of({"owner": given}), Access(Naming(lambda scope: None)).actor_of({"name": given})]
 
     assert [owner, owner] == found
-    assert {type(owner)} == {type(one) for one in found}
+    assert {type(owner)} == {type(owner_found) for owner_found in found}
     assert Access(Owning()).owns({"owner": given}, owner)
 
 

@@ -1,4 +1,4 @@
-"""The registry and its entries, as plain data: one entry for an id, limits, the first reason wins."""
+"""The registry and its entries, as plain data: one entry for an id, limits, and the first reason wins."""
 
 import math
 from typing import Any
@@ -65,7 +65,7 @@ def test_owned_by_when_owners_look_alike() -> None:
     registry = registry_of(*entries)
 
     for owner in (1, "1", None):
-        assert tuple(one for one in entries if type(one.owner) is type(owner) and one.owner == owner) == registry.owned_by(owner)
+        assert tuple(entry for entry in entries if type(entry.owner) is type(owner) and entry.owner == owner) == registry.owned_by(owner)
     assert () == registry.owned_by(True)
     assert entries == list(registry)
 

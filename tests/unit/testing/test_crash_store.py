@@ -14,11 +14,11 @@ from trio_sagents.testing.invariants import check_told
 
 
 class TestCrashStoreWithoutCrashes(StoreConformance):
-    """Without a plan it is the store behind it."""
+    """Without a plan, the store behaves as the store behind it."""
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[CrashStore]:
-        """Open one."""
+        """Open a store."""
         yield CrashStore()
 
 

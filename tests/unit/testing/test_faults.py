@@ -1,4 +1,4 @@
-"""The stand-ins that fail on plan: each call counted, each kind of fault as it is described."""
+"""Stand-ins that fail as planned: each call is counted, and each kind of fault is as documented."""
 
 from typing import Any
 
@@ -27,13 +27,13 @@ from trio_sagents.testing.invariants import check_conversation, check_messages
 
 
 class TestFaultyStoreWithoutFaults(StoreConformance):
-    """Without a plan it is the store behind it."""
+    """Without a plan, the store behaves as the store behind it."""
 
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
     async def open_store(self) -> Any:
-        """Open one."""
+        """Open a store."""
         yield FaultyStore(Faults(), MemoryStore())
 
 
@@ -92,7 +92,7 @@ async def test_fault_when_the_answer_is_wrong() -> None:
 
 
 async def test_faulty_tool_keeps_its_signature() -> None:
-    """The model is told of the function behind it: name, description, parameters."""
+    """The model is shown the function behind the tool: its name, description and parameters."""
 
     def add(a: int, b: int) -> int:
         """Add two numbers."""
@@ -121,7 +121,7 @@ async def test_faulty_model_when_it_dies_in_mid_stream(autojump_clock: trio.test
 
 
 async def test_deaf_tool_when_cancelled(autojump_clock: trio.testing.MockClock) -> None:
-    """It does not hear a cancellation until its time is over."""
+    """The tool ignores a cancellation until its time is over."""
     with trio.move_on_after(1):
         await deaf_tool(10)()
 
@@ -166,7 +166,7 @@ def test_simulation_faults_come_from_the_plan() -> None:
 @pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("reply", ["text", "tools"])
 async def test_faulty_model_with_a_bad_habit(habit: Habit, reply: str, autojump_clock: trio.testing.MockClock) -> None:
-    """Whatever a provider gets wrong: the turn ends, the history is valid, and a better model can go on from there."""
+    """Whatever a provider does wrong: the turn ends, the history is valid, and a better model can continue from there."""
 
     async def add(a: int, b: int) -> str:
         """Add."""
@@ -193,6 +193,6 @@ async def test_faulty_model_with_a_bad_habit(habit: Habit, reply: str, autojump_
 
 @pytest.mark.parametrize(("habits", "error"), [(["bad"], ValueError), ("same_ids", TypeError)])
 def test_faulty_model_with_an_unknown_habit(habits: Any, error: type[Exception]) -> None:
-    """A habit that is none is refused when the model is made, and not in the middle of a turn."""
+    """An unknown habit is refused when the model is made, not in the middle of a turn."""
     with pytest.raises(error, match="habit"):
         FaultyModel(ScriptedModel([]), habits=habits)

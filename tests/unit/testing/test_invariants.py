@@ -1,4 +1,4 @@
-"""The invariants pass what is right, and name what is wrong: a check that cannot fail is none."""
+"""The invariants accept what is right, and name what is wrong: a check that cannot fail is useless."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def answer(message_id: str, turn_id: str = "t1") -> Message:
 
 def call(message_id: str, *call_ids: str, turn_id: str = "t1") -> Message:
     """Return an answer that asks for tools."""
-    return Message(message_id, "assistant", tuple(ToolCall(one, "note") for one in call_ids), "tool_calls", turn_id)
+    return Message(message_id, "assistant", tuple(ToolCall(identifier, "note") for identifier in call_ids), "tool_calls", turn_id)
 
 
 def result(message_id: str, call_id: str, turn_id: str = "t1") -> Message:
@@ -77,15 +77,15 @@ def conversation(history: list[Message], queue: list[Message], ids: list[str]) -
         owner=None,
         epoch=1,
         revision=1,
-        messages=[encode_message(one) for one in history],
-        queue=[encode_message(one) for one in queue],
+        messages=[encode_message(message) for message in history],
+        queue=[encode_message(message) for message in queue],
         message_ids=dict.fromkeys(ids, "digest"),
         state={},
     )
 
 
 def test_conversation_when_all_is_well() -> None:
-    """What was accepted is in the history or in the queue."""
+    """An accepted message is in the history or in the queue."""
     stored = conversation(WHOLE, [user("q", None)], ["u", "q"])
     check_conversation(stored)
     check_told(["u", "q", "q"], stored)
@@ -121,7 +121,7 @@ def commit(revision: int, epoch: int = 1, **more: Any) -> Commit:
 
 
 def test_log_when_all_is_well() -> None:
-    """Revisions grow by one, epochs do not fall, and a deleted conversation begins anew."""
+    """Revisions grow by one, epochs do not fall, and a deleted conversation starts again at the beginning."""
     log = CommitLog()
     queued = encode_message(user("m", None))
     log.add(commit(1, queued=[queued], message_ids={"m": "d"}))
@@ -151,7 +151,7 @@ def test_log_when_something_is_wrong(invariant: str, second: Commit) -> None:
 
 
 async def test_closed_when_sessions_are_open(autojump_clock: trio.testing.MockClock) -> None:
-    """Sessions with an agent are not closed; behind their block they are."""
+    """Sessions with an agent are not closed; after their block they are."""
     agent = Agent(model=ScriptedModel([Hang()]))
     with no_task_left():
         async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
@@ -162,7 +162,7 @@ async def test_closed_when_sessions_are_open(autojump_clock: trio.testing.MockCl
 
 
 async def test_no_task_left_when_one_is() -> None:
-    """A task that goes on is counted."""
+    """A task that still runs is counted."""
     async with trio.open_nursery() as nursery:
         with pytest.raises(Violation, match="1 tasks are left"), no_task_left():
             nursery.start_soon(trio.sleep_forever)

@@ -82,7 +82,7 @@ async def test_lockstep_threads_run_in_another_thread(autojump_clock: trio.testi
 
 
 async def test_lockstep_threads_when_cancelled() -> None:
-    """As with Trio's own: a cancelled call does nothing, one that has begun gives its result."""
+    """As with Trio's own threads: a cancelled call does nothing, and a call that has begun gives its result."""
     done: list[int] = []
     with lockstep_threads(), trio.CancelScope() as scope:
         await trio.to_thread.run_sync(done.append, 1)
@@ -120,7 +120,7 @@ class Racing(TrioStateMachine):
 
     @rule()
     def wait(self) -> None:
-        """Let a second pass: whoever slept is awake."""
+        """Let a second pass, so that every sleeper is awake."""
         self.advance(1.0)
         assert self.begun == len(self.ran)
 
@@ -170,7 +170,7 @@ class Failing(TrioStateMachine):
 
 @pytest.mark.slow
 def test_machine_when_a_task_fails() -> None:
-    """What a task of the machine raises fails the example, shrunk to one step; the run is ended, and Trio as before."""
+    """An error in a task of the machine fails the example, which shrinks to one step. The run is ended, and Trio is as before."""
     before = trio_run._r
     with pytest.raises(BaseExceptionGroup) as caught:
         get_state_machine_test(Failing, settings=QUICK)()
@@ -203,11 +203,11 @@ def test_machine_when_it_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Shielded(Stuck):
-    """A machine with a task that does not hear of the end."""
+    """A machine with a task that ignores the end of the run."""
 
     @rule()
     def wait(self) -> None:
-        """Leave a task behind that waits in a shield."""
+        """Leave a task that waits in a shield."""
         self.do(self._start)
         self.settle()
 

@@ -34,11 +34,11 @@ Program = Callable[[Simulation], Awaitable[Any]]
 
 
 async def swallows_cancelled(simulation: Simulation) -> None:
-    """Take a cancellation for a mishap, and go on."""
+    """Take a cancellation for an error, and continue."""
     while True:
         try:
             await trio.sleep(1)
-        except trio.Cancelled:
+        except trio.Cancelled:  # noqa: ASYNC103  # on purpose
             simulation.say("what was that?")
 
 
@@ -49,24 +49,24 @@ async def swallows_in_a_task(simulation: Simulation) -> None:
 
 
 async def runs_in_a_shield(simulation: Simulation) -> None:
-    """Be busy where no cancellation comes in."""
+    """Be busy in a shield, where no cancellation arrives."""
     with trio.CancelScope(shield=True):
         while True:
             await trio.lowlevel.checkpoint()
 
 
 async def swallows_everything(simulation: Simulation) -> None:
-    """Go on, whatever comes."""
+    """Continue, whatever is raised."""
     while True:
         try:
             await trio.lowlevel.checkpoint()
-        except BaseException:  # that is what it is about
-            continue
+        except BaseException:  # that is what it is about  # noqa: ASYNC103  # on purpose
+            continue  # noqa: ASYNC104  # likewise
 
 
 @pytest.mark.parametrize("program", [swallows_cancelled, swallows_in_a_task, runs_in_a_shield])
 def test_runaway_when_it_cannot_be_cancelled(program: Program) -> None:
-    """A program that goes on though it is cancelled is a runaway, and no hang."""
+    """A program that continues although it is cancelled is reported as a runaway, and does not hang the simulation."""
     with pytest.raises(Runaway, match="more than 300 steps") as found:
         simulate(program, 0, max_steps=300)
 
@@ -75,7 +75,7 @@ def test_runaway_when_it_cannot_be_cancelled(program: Program) -> None:
 
 @pytest.mark.slow
 def test_runaway_when_it_cannot_be_ended_at_all() -> None:
-    """A program that goes on whatever is raised in it is cut off; in a process of its own, for it leaves its coroutines behind."""
+    """A program that continues whatever is raised in it is cut off. It runs in a process of its own, because its coroutines stay behind."""
     command = [sys.executable, "-m", "trio_sagents.testing", "replay", "--seed", "0", "--max-steps", "300", "--lines", "1"]
     done = subprocess.run(
         [*command, "tests/unit/testing/test_programs.py:swallows_everything"], capture_output=True, text=True, check=False, timeout=60
@@ -87,14 +87,14 @@ def test_runaway_when_it_cannot_be_ended_at_all() -> None:
 
 @pytest.mark.parametrize("how", ["in a shield", "again and again"])
 def test_deadlock_when_it_cannot_be_cancelled(how: str) -> None:
-    """A program that waits on though it is cancelled is a deadlock, and no hang."""
+    """A program that keeps waiting although it is cancelled is reported as a deadlock, and does not hang the simulation."""
 
     async def wait(simulation: Simulation) -> None:
         while True:
             with trio.CancelScope(shield=how == "in a shield"):
                 try:
                     await trio.sleep_forever()
-                except trio.Cancelled:
+                except trio.Cancelled:  # noqa: ASYNC103  # on purpose
                     simulation.say("what was that?")
 
     with pytest.raises(Deadlock, match="in wait"):
@@ -125,7 +125,7 @@ async def write(written: list[int], number: int) -> None:
 
 
 async def namesakes(simulation: Simulation) -> tuple[int, ...]:
-    """Run four tasks of one name."""
+    """Run four tasks with the same name."""
     written: list[int] = []
     async with trio.open_nursery() as nursery:
         for number in range(4):
@@ -134,7 +134,7 @@ async def namesakes(simulation: Simulation) -> tuple[int, ...]:
 
 
 def test_trace_when_tasks_have_one_name() -> None:
-    """Tasks of one name are told apart: another order is another trace."""
+    """Tasks with the same name are told apart: another order gives another trace."""
     runs = [simulate(namesakes, seed) for seed in range(60)]
     traces = {simulation.trace: result for simulation, result in runs}
 
@@ -151,7 +151,7 @@ class Nap:
 
 
 def test_trace_when_a_task_is_an_object() -> None:
-    """The address of an object is no part of a trace, for another process has another."""
+    """The address of an object is not part of a trace, because another process has other addresses."""
     kept: list[Nap] = []
 
     async def naps(simulation: Simulation) -> None:
@@ -168,7 +168,7 @@ def test_trace_when_a_task_is_an_object() -> None:
 
 
 class Programs:
-    """Programs that are no plain functions."""
+    """Programs that are not plain functions."""
 
     @staticmethod
     async def fails(simulation: Simulation) -> None:
@@ -182,7 +182,7 @@ def test_command_when_the_program_is_a_static_method() -> None:
 
 
 def test_failure_when_its_program_has_no_name() -> None:
-    """Where no command can name the program, the whole plan stands there as it is written in Python."""
+    """If no command can name the program, the notes have the whole plan as Python code."""
 
     async def fails(simulation: Simulation) -> None:
         await simulation.named("worker", trio.sleep, 1)
@@ -237,7 +237,7 @@ async def idle(simulation: Simulation) -> None:
         (lambda: FaultAt(1, "sometimes"), ValueError, "how of FaultAt"),
         (lambda: CrashAt(-1), ValueError, "n of CrashAt"),
         (lambda: CrashAt(1, "during"), ValueError, "how of CrashAt"),
-        (lambda: sweep_faults(idle, kinds=["sometimes"]), ValueError, "a kind of fault is one of"),
+        (lambda: sweep_faults(idle, kinds=["sometimes"]), ValueError, "a kind of fault must be one of"),
         (lambda: sweep_cancels(idle, names="worker"), TypeError, "names must be a sequence of names"),
         (lambda: simulate(lambda simulation: 5, 0), TypeError, "an async function of its Simulation"),
         (lambda: simulate(5, 0), TypeError, "an async function of its Simulation"),
@@ -270,5 +270,5 @@ def test_sweep_when_a_name_is_unknown() -> None:
         await simulation.named("worker", idle, simulation)
 
     assert 3 == sweep_cancels(main, names=["worker"]).runs
-    with pytest.raises(ValueError, match="named 'wroker'; there are: worker"):
+    with pytest.raises(ValueError, match="the name 'wroker'; there are: worker"):
         sweep_cancels(main, names=["worker", "wroker"])

@@ -1,4 +1,4 @@
-"""The simulator itself: one seed is one schedule, and it finds what it is there to find."""
+"""The simulator: one seed gives one schedule, and the simulator finds what it is made to find."""
 
 import subprocess
 import sys
@@ -323,7 +323,7 @@ def test_plan_when_it_is_a_command() -> None:
 
 
 def test_plan_when_its_mode_is_unknown() -> None:
-    """A mode that is none is refused."""
+    """An unknown mode is refused."""
     with pytest.raises(ValueError, match="shuffle, delay, pct"):
         Plan(seed=0, mode="random")  # type: ignore[arg-type]
 
@@ -343,7 +343,7 @@ def test_deadlock_when_explained() -> None:
 
 
 def test_deadlock_when_the_program_raises_then() -> None:
-    """The deadlock is what is reported, whatever the program raises while it is cut."""
+    """The deadlock is reported, whatever the program raises while it is cut."""
 
     async def main(simulation: Simulation) -> None:
         try:
@@ -360,7 +360,7 @@ def test_deadlock_when_the_program_raises_then() -> None:
 
 
 def test_simulate_many_when_one_fails() -> None:
-    """The first schedule that fails raises, with its notes; or all go on, and are counted."""
+    """The first schedule that fails raises, with its notes. On request all schedules run, and the failures are counted."""
     with pytest.raises(ValueError) as found:
         simulate_many(broken, range(100))
     assert any("replay" in note for note in found.value.__notes__)

@@ -31,7 +31,7 @@ NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 def envelope(first: int, event: Any, last: int | None = None, incarnation: str = "i") -> Envelope:
-    """Return one envelope."""
+    """Return an envelope."""
     return Envelope("a", "c", "main", first, first if last is None else last, event, incarnation)
 
 
@@ -72,8 +72,8 @@ def delta(seq: int, offset: int, text: str) -> Envelope:
 def test_spy_when_all_is_well(envelopes: list[Envelope]) -> None:
     """What the rules allow passes."""
     spy = EventSpy()
-    for one in envelopes:
-        spy.add(one)
+    for seen in envelopes:
+        spy.add(seen)
 
     assert envelopes == spy.envelopes
 
@@ -100,8 +100,8 @@ def test_spy_when_something_is_wrong(invariant: str, envelopes: list[Envelope]) 
     spy = EventSpy()
 
     with pytest.raises(Violation, match=invariant):
-        for one in envelopes:
-            spy.add(one)
+        for seen in envelopes:
+            spy.add(seen)
 
 
 def test_spy_when_no_end_was_seen() -> None:
@@ -116,7 +116,7 @@ def test_spy_when_no_end_was_seen() -> None:
 
 
 async def test_spy_when_it_reads(autojump_clock: trio.testing.MockClock) -> None:
-    """It reads a real viewer to its end."""
+    """The spy reads a real viewer to its end."""
     agent = Agent(model=ScriptedModel(["the answer"]))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         async with sessions.watch("c") as watch, EventSpy().reading(watch) as spy:

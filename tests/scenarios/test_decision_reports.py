@@ -1,4 +1,4 @@
-"""What is told of decisions: to the store, to viewers, and to whoever reads the record later."""
+"""What is reported of decisions: to the store, to viewers, and in the record."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ async def test_viewers_when_a_message_comes_instead(autojump_clock: Any) -> None
 
 
 async def test_records_when_a_sub_agent_waits_again_and_is_superseded(autojump_clock: Any, backend: Backend) -> None:
-    """What was decided about its first call stays on record, beside what became of its second."""
+    """The decision about the first call stays on record, besides the outcome of the second call."""
     effects = Effects()
     model = ScriptedModel([Call("pay", amount=1), Call("pay", amount=2), "its answer"])
     task = Task(name="t", description="d", model=model, tools=[effects.tool("pay")], middleware=[gated(effects, "pay")])
@@ -88,7 +88,7 @@ async def test_records_when_a_sub_agent_waits_again_and_is_superseded(autojump_c
 
 
 async def test_row_of_a_gated_call_says_where_it_is(autojump_clock: Any) -> None:
-    """It executes when it executes, and not before."""
+    """The row says "executing" when the call executes, and not before."""
     seen: list[str] = []
 
     async def note() -> None:
@@ -135,7 +135,7 @@ async def test_waiting_subscriber_sees_only_the_state_after_the_answer(autojump_
 
 @each_store
 async def test_cursor_of_every_event_around_an_interrupt(autojump_clock: Any, store: str) -> None:
-    """Whoever comes back with any cursor gets the next number; after a restart, a snapshot that replaces it."""
+    """A viewer who comes back with any cursor gets the next number; after a restart, a snapshot that replaces the cursor."""
     async with opened(paying(Purse()), **STORES[store]()) as sessions:
         async with sessions.watch("c") as watch:
             interrupt = await interrupt_of(sessions)
@@ -150,7 +150,7 @@ async def test_cursor_of_every_event_around_an_interrupt(autojump_clock: Any, st
 
 
 async def test_transcript_of_a_host_when_calls_are_decided(autojump_clock: Any) -> None:
-    """It is told the end of every call, also of those that are not run."""
+    """The transcript gets the end of every call, also of calls that do not run."""
     states, rows, effects = DictStates(), DictRows(), Effects()
     agent = scripted(
         [Call("pay", amount=1), Call("pay", amount=2), Call("ask_user", question="Who?")],

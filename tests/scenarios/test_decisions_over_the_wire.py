@@ -43,17 +43,17 @@ class Wire:
 
     def asks(self, *calls: Asked) -> Reply:
         if self.kind == "anthropic":
-            return anthropic_reply(*[tool_use(one, name, *_halves(given)) for one, name, given in calls], stop_reason="tool_use")
-        deltas = [delta for index, (one, name, given) in enumerate(calls) for delta in call_deltas(index, one, name, *_halves(given))]
+            return anthropic_reply(*[tool_use(call, name, *_halves(given)) for call, name, given in calls], stop_reason="tool_use")
+        deltas = [delta for index, (call, name, given) in enumerate(calls) for delta in call_deltas(index, call, name, *_halves(given))]
         return openai_reply(*deltas, finish_reason="tool_calls")
 
     def calls_in(self, body: Any) -> list[tuple[str, Mapping[str, Any]]]:
         """Return (name, arguments) of the calls in a request, in order."""
         if self.kind == "anthropic":
-            blocks = [one for message in body["messages"] if isinstance(message["content"], list) for one in message["content"]]
-            return [(one["name"], one["input"]) for one in blocks if one["type"] == "tool_use"]
-        calls = [one for message in body["messages"] for one in message.get("tool_calls") or ()]
-        return [(one["function"]["name"], json.loads(one["function"]["arguments"])) for one in calls]
+            blocks = [block for message in body["messages"] if isinstance(message["content"], list) for block in message["content"]]
+            return [(block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"]
+        calls = [block for message in body["messages"] for block in message.get("tool_calls") or ()]
+        return [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls]
 
     def results_in(self, body: Any) -> list[str]:
         """Return the texts of the results in a request, in order; each answers a call of the message before it."""
@@ -61,16 +61,16 @@ class Wire:
             found = []
             for before, message in zip(body["messages"], body["messages"][1:], strict=False):
                 blocks = message["content"] if isinstance(message["content"], list) else []
-                results = [one for one in blocks if one["type"] == "tool_result"]
+                results = [block for block in blocks if block["type"] == "tool_result"]
                 if results:
-                    asked = {one["id"] for one in before["content"] if one["type"] == "tool_use"}
-                    assert asked == {one["tool_use_id"] for one in results}
-                found += [one["content"] if isinstance(one["content"], str) else one["content"][0]["text"] for one in results]
+                    asked = {block["id"] for block in before["content"] if block["type"] == "tool_use"}
+                    assert asked == {result["tool_use_id"] for result in results}
+                found += [result["content"] if isinstance(result["content"], str) else result["content"][0]["text"] for result in results]
             return found
         asked: set[str] = set()
         found = []
         for message in body["messages"]:
-            asked |= {one["id"] for one in message.get("tool_calls") or ()}
+            asked |= {block["id"] for block in message.get("tool_calls") or ()}
             if message["role"] == "tool":
                 assert message["tool_call_id"] in asked
                 found.append(message["content"])
@@ -135,7 +135,7 @@ async def test_message_instead_of_an_answer(wire: Wire) -> None:
 
 
 async def test_sub_agent_that_waits(wire: Wire) -> None:
-    """Its requests go on where they were, over a crash; the parent's has its answer."""
+    """The sub-agent's requests continue where they were, over a crash, and the parent's request has the sub-agent's answer."""
     effects = Effects()
 
     def respond(exchange: Exchange) -> Reply:
@@ -200,7 +200,7 @@ async def test_turn_that_ends_with_an_approved_tool(wire: Wire) -> None:
 
 
 async def test_extract(wire: Wire) -> None:
-    """A value that does not fit goes back to the model as the result of its call; the next one is taken."""
+    """A value that does not fit goes back to the model as the result of its call, and the next value is taken."""
     wire.provider.replies.extend([wire.asks(("c1", "submit", {"number": "A1"})), wire.asks(("c2", "submit", {"number": "A1", "total": 5}))])
 
     assert Invoice("A1", 5) == await extract(wire.model(), Invoice, "Invoice A1: 5")

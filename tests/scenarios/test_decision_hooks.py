@@ -30,7 +30,7 @@ from trio_sagents.testing import Call
 
 @attrs.define(eq=False)
 class Asked(Middleware):
-    """Claims every call, and says of a decision what it is told to."""
+    """Claims every call, and answers a decision as it is told to."""
 
     middleware_id: str
     says: Callable[[], Any] = lambda: None
@@ -67,11 +67,11 @@ async def test_text_when_two_are_asked(autojump_clock: Any, first: Any, second: 
         await world.decide(Reject(call))
 
         assert ("cancelled", read) == (await world.results())["pay"]
-        assert [[call.call_id]] * 2 == [one.seen for one in asked]
+        assert [[call.call_id]] * 2 == [hook.seen for hook in asked]
 
 
 async def test_text_when_it_cannot_be_stored(autojump_clock: Any) -> None:
-    """A text with a lone surrogate refuses the decision, and says what it was; nothing was done, and the call waits on."""
+    """A text with a lone surrogate refuses the decision, and the error quotes it. Nothing was done, and the call stays pending."""
     effects = Effects()
     texts = ["\ud800", "fine"]
     async with World(asking(effects, Asked("asked", lambda: texts.pop(0)))) as world:
@@ -86,7 +86,7 @@ async def test_text_when_it_cannot_be_stored(autojump_clock: Any) -> None:
 
 @pytest.mark.parametrize("delay", [0.1, 1.0], ids=["on record", "on its way"])
 async def test_decision_of_another_while_it_is_looked_at(autojump_clock: Any, delay: float) -> None:
-    """What is looked at for longer, and finds the call decided then, or about to be, is refused: one decision is on record."""
+    """A decision that is examined for longer, and finds the call decided meanwhile, is refused: one decision is on record."""
 
     class Slow(Asked):
         async def answer(self, context: Any, call: Any, decision: Any) -> Any:
@@ -134,12 +134,12 @@ async def test_leaving_while_a_decision_is_looked_at(autojump_clock: Any, severa
         handle = await world.handle()
         told: list[Any] = []
         async with trio.open_nursery() as nursery:
-            for call in interrupt.calls:  # the second is looked at for longer, so the agent is still there behind the first
+            for call in interrupt.calls:  # the second decision is examined for longer, so the agent is still there after the first
                 nursery.start_soon(_refused, handle, Approve(call), told)
             nursery.start_soon(_stop_later, handle)
         assert [Approve(call) for call in interrupt.calls] == told
         assert {call.call_id for call in interrupt.calls} == set(asked[0].seen)
-        assert all(not one.seen for one in asked[1:])
+        assert all(not hook.seen for hook in asked[1:])
         assert interrupt == await world.interrupt()
         assert "done" == text_of(await world.decide(*map(Approve, interrupt.calls)))
 
@@ -147,7 +147,7 @@ async def test_leaving_while_a_decision_is_looked_at(autojump_clock: Any, severa
 
 
 async def test_leaving_while_others_decide(autojump_clock: Any) -> None:
-    """Who waits for the decision of another, and finds the agent leaving then, hears that, be it the same decision or one of its own."""
+    """A caller who waits for another decision, and finds the agent leaving, is told so, whether the decisions are the same or not."""
     effects = Effects()
     agent = scripted(
         [Call("pay", amount=1), Call("pay", amount=2)], "done", tools=[effects.tool("pay")], middleware=[gated(effects, "pay")]
@@ -184,7 +184,7 @@ async def _stop_later(handle: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [KeyError("x"), 42])
 async def test_answer_that_fails_is_named(autojump_clock: Any, wrong: Any) -> None:
-    """Who decides reads which middleware failed, and the call waits on."""
+    """The caller who decides is told which middleware failed, and the call stays pending."""
 
     class Bad(Middleware):
         async def claim(self, context: Any, call: Any, tool: Any) -> Any:
