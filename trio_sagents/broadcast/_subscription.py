@@ -57,8 +57,8 @@ class Subscription:
     """Whether the call that starts the agent was allowed to see it. For the agent after that one the authorizer is asked again."""
     _seen: int = 0
     # Invariant: the number in `feed` up to which everything was given, or is contained in `_first`.
-    _first: Envelope | None = None
-    """The snapshot of the enrolment, until it is taken."""
+    _first: Sequence[Envelope] = ()
+    """The snapshot of the enrolment and what is told before it, until they are taken."""
     _backlog: Sequence[Backlog] = ()
     """What was not taken of agents that have ended, the earliest agent first; bounded."""
 
@@ -102,11 +102,9 @@ class Subscription:
         if known is not None:
             self._seen = known
         else:
-            if place is None:
-                self._keep(Backlog(None, 1, is_continued=False, events=tuple(told)))
-            self._first = feed.present(replaces=place)
+            self._first = (*(told if place is None else ()), feed.present(replaces=place))
             self._seen = feed.seq
-        if self._first is not None or self._seen < feed.seq:
+        if self._first or self._seen < feed.seq:
             self.announce()
         else:
             feed.wait(self)
@@ -120,7 +118,7 @@ class Subscription:
         feed = self.feed
         if feed is None:
             return
-        before, is_continued = self.place, self._first is None
+        before, is_continued = self.place, not self._first
         first = self._seen + 1 if is_continued else 1
         events = self._collect(feed)
         if events is None:
@@ -199,7 +197,7 @@ class Subscription:
         self._place = self.place
         self.feed = None
         self.is_admitted = False
-        self._first = None
+        self._first = ()
 
     def _collect(self, feed: Feed) -> Sequence[Envelope] | None:
         """Take what the feed has for this subscription; None if that is too much, or if the log does not reach back far enough."""
@@ -210,8 +208,8 @@ class Subscription:
                 events = None
         if events is None or len(events) > self.most_events:
             return None
-        first, self._first = self._first, None
-        batch = events if first is None else (first, *events)
+        first, self._first = self._first, ()
+        batch = (*first, *events)
         if batch:
             self._place = feed
         self._seen = feed.seq
@@ -219,10 +217,11 @@ class Subscription:
 
     def _lagged(self, feed: Feed) -> Sequence[Envelope]:
         """Return the present for a reader that was too slow, and before it a gap if the reader was given something of this agent."""
-        first, self._first = self._first, None
-        gap = (feed.gap(self._seen + 1, feed.seq),) if first is None else ()
+        first, self._first = self._first, ()
+        gap = () if first else (feed.gap(self._seen + 1, feed.seq),)
+        replaces = [envelope.event.replaces for envelope in first if isinstance(envelope.event, Snapshot)]
         self._place, self._seen = feed, feed.seq
-        return (*gap, feed.present(first.event.replaces if first is not None and isinstance(first.event, Snapshot) else None))
+        return (*first[:-1], *gap, feed.present(replaces[0] if replaces else None))
 
 
 def _place_before(envelope: Envelope) -> Cursor | None:
