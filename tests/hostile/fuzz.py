@@ -27,7 +27,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from tests.hostile.blobs import SEEDS, Blob, Text, as_json, judge, mutated, restored, wrong_order
+from tests.hostile.blobs import SEEDS, Blob, Loaded, Text, as_json, judge, mutated, restored, wrong_order
 from tests.hostile.guard import Forbidden, Guard
 from trio_sagents import (
     Agent,
@@ -43,7 +43,6 @@ from trio_sagents import (
     open_sessions,
 )
 from trio_sagents.data.records import Conversation
-from trio_sagents.supervisor._ledger import Ledger
 from trio_sagents.testing import ScriptedModel
 
 ROOT: Final = Path(__file__).parents[2]
@@ -93,7 +92,7 @@ def drawn(seed: int, number: int) -> Blob:
     return mutated(random.Random(seed * 1_000_000_007 + number))
 
 
-def fuzz(count: int, seed: int, guard: Guard, restore: Callable[[Conversation], Ledger] = restored) -> Report:
+def fuzz(count: int, seed: int, guard: Guard, restore: Callable[[Conversation], Loaded] = restored) -> Report:
     """Decode so many, under guard."""
     for blob in SEEDS:
         judge(blob)
@@ -245,7 +244,7 @@ class _Trap:
 _PICKLED: Final = base64.b64encode(pickle.dumps(_Trap()))
 
 
-def _planted(deed: str, conversation: Conversation) -> Ledger:
+def _planted(deed: str, conversation: Conversation) -> Loaded:
     match deed:
         case "import":
             importlib.import_module("this")
