@@ -54,7 +54,7 @@ def pay(amount):
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_bug_when_planted(bug: PlantedBug) -> None:
-    """The text is in the function once, and the module with the bug in it is Python, and another text; a bug of `TO_ANCHOR` fits nowhere."""
+    """The text is in the function once, and the module with the bug in it is Python, and another text; one of `TO_ANCHOR` fits nowhere."""
     if bug.name in TO_ANCHOR:
         with pytest.raises(NotPlantable):
             bug.planted()
