@@ -154,7 +154,9 @@ class ConversationState:
         holding, past = dict(self.decisions), dict(self.former_decisions)
         for record in records:
             earlier = holding.get(record.call_id)
-            if not replaces(record, earlier):
+            # A decision may be stored in two places: beside the result of its call, and still among those about open calls.
+            is_holding = earlier is not None and earlier.interrupt_id == record.interrupt_id
+            if is_holding or (record.interrupt_id, record.call_id) in past or not replaces(record, earlier):
                 continue
             if earlier is not None:
                 past[earlier.interrupt_id, earlier.call_id] = earlier
