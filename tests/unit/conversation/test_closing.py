@@ -27,16 +27,19 @@ from tests.unit.conversation.making import (
 )
 from trio_sagents.conversation.closing import CLOSING_TEXT, Closing, close_after_crash, close_turn, closed_result, marked_answer
 from trio_sagents.conversation.decisions import EXPIRED, Verdict, close_waiting, decide
+from trio_sagents.conversation.failures import encode_error
 from trio_sagents.conversation.history import is_cut, open_calls, with_gated
 from trio_sagents.conversation.limits import message_bytes
 from trio_sagents.conversation.messages_in import queued_message, supersede
+from trio_sagents.conversation.outcomes import Totals, turn_record
 from trio_sagents.conversation.state import ConversationState, Moment, Step
 from trio_sagents.conversation.turn_steps import CutTurn, cut
 from trio_sagents.conversation.validity import check_history
 from trio_sagents.data.events import DisplayMessageUpdated, MessageCompleted, ToolExecutionUpdated
 from trio_sagents.data.interrupt_wire import DECISIONS
 from trio_sagents.data.messages import Message, OpaquePart, TextPart, ThinkingPart, ToolResult, ToolStatus, UserMessage
-from trio_sagents.data.outcomes import Cancelled, Failed, Usage
+from trio_sagents.data.outcomes import Cancelled, Failed, Usage, encode_usage
+from trio_sagents.data.reading import UNSENT
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import ModelFailed
 
@@ -53,7 +56,7 @@ def waiting_state() -> ConversationState:
 def cut_step(moment: Moment) -> Step:
     """Return the closing of a turn that was cancelled while `PAY` ran."""
     outcome = Cancelled(CancelCause.USER)
-    return cut(moment, outcome, CutTurn([], [(PAY, "cancelled")], OPEN, None, Usage()), TURN)
+    return cut(moment, outcome, CutTurn([], [(PAY, "cancelled")], OPEN, None, Totals(1, 2)), TURN)
 
 
 def crash_step(moment: Moment) -> Step:
@@ -161,12 +164,14 @@ def test_closed_result_when_something_is_known(known: ToolStatus, status: ToolSt
 def test_marked_answer_when_something_was_said() -> None:
     """Text and thinking so far are kept under the id of the draft; calls and opaque parts never began, and empty texts are dropped."""
     closing = Closing("t", "cancelled", "on_cancel", "user")
+    totals = Totals(1, 2, Usage(3, 4))
+    record = turn_record("cancelled", totals)
     partial = Message("d1", "assistant", (ThinkingPart("hm"), TextPart(""), TextPart("so"), OpaquePart("p", {}), PAY), None, "t")
 
-    assert Message("d1", "assistant", (ThinkingPart("hm"), TextPart("so")), "cancelled", "t", {"cause": "user"}) == marked_answer(
-        partial, closing, iter(())
-    )
-    assert Message("n1", "assistant", (), "crashed", "t") == marked_answer(None, Closing("t", "crashed", "on_error"), iter(["n1"]))
+    kept = Message("d1", "assistant", (ThinkingPart("hm"), TextPart("so")), "cancelled", "t", {"cause": "user", "turn": record})
+    assert kept == marked_answer(partial, closing, totals, iter(()))
+    silent = marked_answer(None, Closing("t", "crashed", "on_error", unsent=["u1"]), totals, iter(["n1"]))
+    assert Message("n1", "assistant", (), "crashed", "t", {UNSENT: ["u1"], "turn": record}) == silent
 
 
 # ── close_turn
@@ -282,7 +287,8 @@ def test_close_after_crash_when_a_closing_is_closed_again() -> None:
 @pytest.mark.parametrize(
     ("outcome", "stop_reason", "lifecycle", "metadata"),
     [
-        (Cancelled(CancelCause.STOPPED), "cancelled", "on_cancel", {"cause": "stopped"}),
+        (Cancelled(CancelCause.USER), "cancelled", "on_cancel", {"cause": "user"}),
+        (Cancelled(CancelCause.STOPPED), "cancelled", "on_shutdown", {"cause": "stopped"}),
         (Failed(ModelFailed("x")), "stream_error", "on_error", {}),
     ],
 )
@@ -290,13 +296,40 @@ def test_cut_when_a_turn_was_cancelled_or_failed(outcome: Any, stop_reason: str,
     """What tools had returned is kept, what had not returned is closed, what was said is kept and marked with the cause."""
     returned = [(LOOK, ToolResult("c2", "look", "seen"))]
     partial = Message("a2", "assistant", (TextPart("so f"),), None, "t")
-    state = state_of(said(), OPEN)
-    step = cut(moment_of(state), outcome, CutTurn(returned, [(PAY, "cancelled")], OPEN, partial, Usage()), TURN)
+    state, totals = state_of(said(), OPEN), Totals(2, 2, Usage(3, 4))
+    step = cut(moment_of(state), outcome, CutTurn(returned, [(PAY, "cancelled")], OPEN, partial, totals), TURN)
 
     assert {"c2": "completed", "c1": "cancelled"} == {call_id: result.status for call_id, result in results(step).items()}
-    assert (stop_reason, metadata, "so f") == (step.messages[-1].stop_reason, step.messages[-1].metadata, step.messages[-1].text)
+    last = step.messages[-1]
+    assert (stop_reason, "so f") == (last.stop_reason, last.text)
+    error = encode_error(outcome.error) if isinstance(outcome, Failed) else None
+    record = turn_record("cancelled" if error is None else "failed", totals, error)
+    assert {**metadata, "turn": record, "usage": encode_usage(totals.usage)} == last.metadata
     assert (lifecycle, "actor") == (step.lifecycle, step.actor)
     assert () == check_history("c", applied(state, step).messages)
+
+
+@pytest.mark.parametrize(("kind", "unsent"), [("refused_content", ["u1"]), ("invalid_request", ["u1"]), ("overloaded", None)])
+def test_cut_when_the_provider_refused_the_message(kind: Any, unsent: list[str] | None) -> None:
+    """A message that the provider refused is marked, so that it is not sent again; one whose turn failed otherwise is not."""
+    turn = CutTurn([], [], None, None, Totals(1))
+    step = cut(moment_of(state_of(said())), Failed(ModelFailed("no", kind=kind)), turn, TURN)
+
+    assert unsent == step.messages[-1].metadata.get(UNSENT)
+    assert (unsent is not None) is ("not sent to the model any more" in step.rows[-1].content["text"])
+
+
+@pytest.mark.parametrize(("was_unsaved", "status", "kind"), [(False, "crashed", "crash"), (True, "failed", "storage")])
+def test_close_after_crash_when_it_is_recorded(was_unsaved: bool, status: str, kind: str) -> None:  # of a table
+    """The record of the turn says whether its process died or its write failed, and what the turn did as far as its history tells."""
+    history = [said(), attrs.evolve(OPEN, metadata={"usage": encode_usage(Usage(3, 4))})]
+    step = close_after_crash(moment_of(state_of(*history)), was_unsaved=was_unsaved)
+    assert step is not None
+    record = step.messages[-1].metadata["turn"]
+
+    assert (status, 1, 2, encode_usage(Usage(3, 4))) == (record["status"], record["rounds"], record["calls"], record["usage"])
+    assert kind == record["error"]["kind"]
+    assert ("error", "failed") == (step.rows[-1].content_type, step.rows[-1].status)
 
 
 def test_viewers_when_an_approval_is_superseded() -> None:

@@ -33,8 +33,10 @@ from trio_sagents.conversation.decisions import (
     decide,
     roots_of,
     undecided,
+    waiting_size,
 )
 from trio_sagents.conversation.limits import Limits, size_of
+from trio_sagents.conversation.outcomes import Totals, turn_record
 from trio_sagents.conversation.state import ConversationState, Step, Waiting
 from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_pending, encode_record
@@ -150,16 +152,29 @@ def test_verdict_when_it_is_recorded() -> None:
     assert ('{"arguments":{"a":2,"b":1}}', "text", "alice", NOW.isoformat()) == (record.content, record.text, record.by, record.at)
 
 
+LAST: Any = datetime.datetime.max.replace(tzinfo=datetime.UTC)  # an instant as text is not longer than this one
+
+
+def kept_bytes(*verdicts: Verdict) -> int:
+    """Return the bytes of decisions, as they are kept, with room for the key of whoever decides."""
+    return sum(size_of(encode_record(verdict.record("x" * 64, LAST))) for verdict in verdicts)
+
+
+def plain(waiting_call: Any) -> Verdict:
+    """Return a rejection that says nothing."""
+    return Verdict(waiting_call, "reject", {"reason": ""}, "This call was not run: a person rejected it.")
+
+
 def test_check_decision_size_when_it_is_just_enough() -> None:
-    """Decisions are accepted up to the last byte of both limits; what waits, and what was decided before, counts."""
-    waiting = waiting_for(waits(PAY), waits(LOOK), suspended={"c2": {"a": 1}})
-    verdict = Verdict(waits(PAY), "approve", {})
-    at = datetime.datetime.max.replace(tzinfo=datetime.UTC)  # an instant as text is not longer than this one
-    said_bytes = size_of(encode_record(verdict.record(None, at)))
+    """Decisions are accepted up to the last byte of both limits; what waits counts, what was decided, and rejecting the rest."""
+    pay, look = waits(PAY), waits(LOOK)
+    waiting = waiting_for(pay, look, suspended={"c2": {"a": 1}})
+    verdict = Verdict(pay, "edit", {"arguments": {"note": "x" * 200}})
+    said_bytes = kept_bytes(verdict)
     earlier = Verdict(waits(call("c0")), "approve", {}).record("alice", NOW)
     state = ConversationState(waiting=waiting, size=100)
     state.open_decisions = {"c0": [earlier]}
-    whole = 100 + size_of(encode_waiting(waiting)) + size_of(encode_record(earlier)) + 2 * said_bytes
+    whole = 100 + size_of(encode_waiting(waiting)) + size_of(encode_record(earlier)) + 2 * (said_bytes + kept_bytes(plain(look)))
     check_decision_size(state, [verdict], said_bytes, Limits(whole))
 
     for most, max_bytes, limit, value in (
@@ -169,6 +184,24 @@ def test_check_decision_size_when_it_is_just_enough() -> None:
         with pytest.raises(LimitExceeded) as caught:
             check_decision_size(state, [verdict], most, Limits(max_bytes))
         assert (limit, value) == (caught.value.limit, caught.value.value)
+
+
+def test_check_decision_size_when_a_call_is_rejected() -> None:
+    """A plain rejection is never refused: a conversation at its limit does not wait for ever."""
+    state = ConversationState(waiting=waiting_for(waits(PAY)), size=100)
+    check_decision_size(state, [plain(waits(PAY))], 1, Limits(1))
+    check_decision_size(state, [Verdict(waits(PAY), "approve", {})], 1, Limits(1))
+
+    with pytest.raises(LimitExceeded):
+        check_decision_size(state, [Verdict(waits(PAY), "reject", {"reason": "x" * 20}, "x" * 100)], 10_000, Limits(1))
+
+
+def test_waiting_size_when_an_interrupt_is_stored() -> None:
+    """An interrupt is stored only if there is room to reject all of its calls."""
+    pay, look = waits(PAY), waits(LOOK)
+    waiting = waiting_for(pay, look)
+
+    assert size_of(encode_waiting(waiting)) + 2 * kept_bytes(plain(pay), plain(look)) == waiting_size(ConversationState(), waiting)
 
 
 # ── deciding
@@ -297,7 +330,8 @@ def test_close_waiting_when_several_calls_are_open(kind: str, cause: CancelCause
 
     assert {"c1", "c3"} == set(results(step))
     assert [(kind, "c1")] == [(record.kind, record.call_id) for record in step.decided]
-    assert ("cancelled", {"cause": cause}) == (step.messages[-1].stop_reason, step.messages[-1].metadata)
+    assert ("cancelled", cause) == (step.messages[-1].stop_reason, step.messages[-1].metadata["cause"])
+    assert turn_record("cancelled", Totals(1, 3)) == step.messages[-1].metadata["turn"]
     assert (None, None, None) == (step.waiting, step.draft, step.open_decisions)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.conversation.making import NOW, asking, call, draft_of, last_answer, said
@@ -15,6 +15,7 @@ from trio_sagents.conversation.history import is_cut, is_gated, open_calls
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
 from trio_sagents.conversation.messages_in import accept, queued_message, supersede
+from trio_sagents.conversation.outcomes import Totals
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Waiting
@@ -269,7 +270,7 @@ class Life:
         if self.turn is None or open_calls(self.state.messages) or not is_cut(self.state.messages):
             return False
         message = last_answer("done", self.ids.new(), self.turn.turn_id)
-        self.now(complete(self.moment, message, self.choose([Usage(), USED]), self.turn))
+        self.now(complete(self.moment, message, self.choose([Usage(), USED]), Totals(1, 0, USED), self.turn))
         self.turn = None
         return True
 
@@ -281,7 +282,7 @@ class Life:
         calls = open_calls(self.state.messages)
         returned = [(made, ToolResult(made.call_id, made.name, "ok")) for made in calls[:1]]
         partial = self.choose([None, Message(self.ids.new(), "assistant", (TextPart("so"),), None, self.turn.turn_id)])
-        state = CutTurn(returned, [(made, "cancelled") for made in calls[1:]], asking_in(self.state.messages), partial, USED)
+        state = CutTurn(returned, [(made, "cancelled") for made in calls[1:]], asking_in(self.state.messages), partial, Totals(1, 0, USED))
         outcome = self.choose([Cancelled(CancelCause.USER), Failed(ModelFailed("x"))])
         self.now(cut(self.moment, outcome, state, self.turn))
         self.turn = None
@@ -343,7 +344,7 @@ def seed() -> ConversationState:
     return seeded("c", messages, [Todo(1, "look")], {"lang": "de"}, LIMITS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=(Phase.generate, Phase.shrink))
 @given(st.data(), st.booleans(), st.integers(5, 40))
 def test_memory_when_steps_are_committed(data: st.DataObject, is_seeded: bool, count: int) -> None:  # drawn
     """After each commit, the state in memory is the state that a load gives, and every id on record is in use."""

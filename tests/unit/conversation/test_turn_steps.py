@@ -21,9 +21,10 @@ from tests.unit.conversation.making import (
     waits,
 )
 from trio_sagents.conversation.history import GATED
-from trio_sagents.conversation.outcomes import usage_of
+from trio_sagents.conversation.outcomes import Totals, turn_record, usage_of, with_record
 from trio_sagents.conversation.state import Step, Unchanged
 from trio_sagents.conversation.turn_steps import CutTurn, answer, complete, cut, result, take, usage_events, wait
+from trio_sagents.conversation.turn_steps import last_answer as kept_answer
 from trio_sagents.data.events import MessageCompleted, TokenUsage, ToolExecutionUpdated
 from trio_sagents.data.interrupt_wire import DECISIONS
 from trio_sagents.data.messages import Message, TextPart, ToolResult
@@ -33,6 +34,7 @@ from trio_sagents.data.status import CancelCause
 PAY, LOOK = call("c1", "pay", amount=1), call("c2", "look")
 OPEN = asking(PAY, LOOK)
 USED = Usage(10, 2)
+TOTALS = Totals(2, 5, Usage(30, 4))
 
 
 # ── take
@@ -93,6 +95,14 @@ def test_answer_when_nothing_waits_and_nothing_was_used() -> None:
     assert [MessageCompleted(OPEN, "t")] == list(step.events)
 
 
+def test_answer_when_it_has_the_record_of_a_turn() -> None:
+    """An answer that does not end its turn has no record of a turn: what a model's adapter copied is dropped."""
+    copied = with_record(OPEN, turn_record("completed", TOTALS))
+    step = answer(moment_of(state_of(said())), copied, Usage(), {}, TURN)
+
+    assert [OPEN] == list(step.messages)
+
+
 def test_result_when_a_call_returned() -> None:
     """The result of one call is kept with what was decided about the call, and the row shows the arguments that it ran with."""
     state = state_of(said(), OPEN)
@@ -141,10 +151,12 @@ def test_complete_when_a_turn_ends() -> None:
     """The last answer is kept with its cost, the draft is removed, and no call is open any more."""
     state = state_of(said(), asking(PAY), answering("c1"), draft=draft_of())
     state.open_decisions = {"c1": [record_of(PAY)]}
-    step = complete(moment_of(state), last_answer(), USED, TURN)
+    step = complete(moment_of(state), last_answer(), USED, TOTALS, TURN)
     (message,) = step.messages
 
     assert (USED, None, {}) == (usage_of(message), step.draft, step.open_decisions)
+    assert turn_record("completed", TOTALS) == message.metadata["turn"]
+    assert kept_answer(last_answer(), USED, TOTALS) == message
     assert [MessageCompleted(message, "t"), TokenUsage(USED, "a2", "t")] == list(step.events)
     assert [("m:a2:0", "text", "completed")] == shown(step.rows)
     assert ("on_completion", "actor", [message]) == (step.lifecycle, step.actor, list(step.shown))
@@ -152,9 +164,9 @@ def test_complete_when_a_turn_ends() -> None:
 
 def test_complete_when_nothing_was_decided() -> None:
     """A turn without decisions does not write any."""
-    step = complete(moment_of(state_of(said())), last_answer(), Usage(), TURN)
+    step = complete(moment_of(state_of(said())), last_answer(), Usage(), Totals(1), TURN)
 
-    assert (None, [last_answer()]) == (step.open_decisions, list(step.messages))
+    assert (None, {"turn"}) == (step.open_decisions, set(step.messages[0].metadata))
 
 
 def test_cut_when_calls_of_every_kind_are_open() -> None:
@@ -163,12 +175,13 @@ def test_cut_when_calls_of_every_kind_are_open() -> None:
     state = state_of(said(), asking(*calls))
     partial = Message("a2", "assistant", (TextPart("so f"),), None, "t")
     open_calls = list(zip(calls[1:], ("pending", "interrupted", "cancelled", "unknown"), strict=True))
-    turn = CutTurn([(calls[0], ToolResult("c1", "pay", "paid"))], open_calls, state.messages[-1], partial, USED)  # type: ignore[arg-type]  # statuses
+    turn = CutTurn([(calls[0], ToolResult("c1", "pay", "paid"))], open_calls, state.messages[-1], partial, TOTALS)  # type: ignore[arg-type]  # statuses
     step = cut(moment_of(state), Cancelled(CancelCause.USER), turn, TURN)
 
     assert ["completed", "cancelled", "cancelled", "cancelled", "unknown"] == [kept.status for kept in results(step).values()]
     assert ["c1", "c2", "c3", "c4", "c5"] == list(results(step))
-    assert ("user", USED) == (step.messages[-1].metadata["cause"], usage_of(step.messages[-1]))
+    assert ("user", TOTALS.usage) == (step.messages[-1].metadata["cause"], usage_of(step.messages[-1]))
+    assert turn_record("cancelled", TOTALS) == step.messages[-1].metadata["turn"]
 
 
 def test_usage_events_when_nothing_was_used() -> None:
