@@ -37,7 +37,7 @@ __all__ = (
     "OwnedStore",
     "Owner",
     "OwnerLookup",
-    "WaitingLookup",
     "PubSub",
     "Scope",
+    "WaitingLookup",
 )

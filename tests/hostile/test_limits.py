@@ -50,6 +50,7 @@ from trio_sagents import (
 )
 from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.status import Status
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 Story = Callable[[Any, Any], Awaitable[str]]
@@ -451,6 +452,26 @@ async def blocking_warning(limit: float, amount: float) -> str:
     return "named" if any("blocked the event loop" in words for words in heard.words) else "fine"
 
 
+async def max_unattended_turns(limit: int, amount: int) -> str:
+    """A tool posts to its own conversation in each turn: "fine" if nobody has to come."""
+    posted: list[Any] = []
+
+    async def again() -> str:
+        """Post again."""
+        if len(posted) < amount:
+            posted.append(await opened_sessions[0].post("c", "again"))
+        return "posted"
+
+    opened_sessions: list[Any] = []
+    model = ScriptedModel(lambda request: Call("again") if request.messages[-1].role == "user" else "done")
+    async with opened(Agent(model=model, tools=[again]), policy={"max_unattended_turns": limit}) as sessions:
+        opened_sessions.append(sessions)
+        await (await sessions.post("c", "go")).wait()
+        await trio.sleep(1000)
+        info = await sessions.agent_info("c")
+    return "paused" if info.status is Status.PAUSED else "fine"
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
@@ -471,6 +492,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),
+    "SessionPolicy.max_unattended_turns": (max_unattended_turns, 4, "paused"),
     "SessionPolicy.blocking_warning": (blocking_warning, 10.0, "named"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
     "TurnLimits.max_calls": (max_calls, 6, "max_calls"),

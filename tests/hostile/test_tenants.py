@@ -121,6 +121,7 @@ LISTS: Final[Mapping[str, Callable[[Sessions, Any], Awaitable[Any]]]] = {
     "Sessions.list_matching": lambda sessions, scope: sessions.list_matching("*", scope=scope),
     "Sessions.agent_count": lambda sessions, scope: sessions.agent_count(scope=scope),
     "Sessions.conversations": lambda sessions, scope: sessions.conversations(scope=scope),
+    "Sessions.waiting": lambda sessions, scope: sessions.waiting(scope=scope),
 }
 HANDLE: Final[Mapping[str, Entry]] = {
     "AgentHandle.post": lambda at: at.agent.post("let me in"),

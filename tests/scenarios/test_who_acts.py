@@ -74,6 +74,24 @@ async def test_approved_call_runs_as_whoever_asked(autojump_clock: Any, nap: int
     assert [(CLERK, CLERK)] == seen
 
 
+async def test_tool_runs_as_whoever_posted(autojump_clock: Any) -> None:
+    """A tool and a middleware have the scope of the message that began the turn, whoever started the agent."""
+    seen: list[Any] = []
+
+    async def look(context: ToolContext) -> str:
+        """Look."""
+        seen.append(context.scope)
+        return "seen"
+
+    agent = make_agent(Call("look"), "one", Call("look"), "two", tools=[look])
+    async with opened(agent, authorizer=Roles()) as sessions:
+        await sessions.start("c", scope=DIRECTOR)
+        await answer_to(sessions, scope=CLERK)
+        await answer_to(sessions, scope=DIRECTOR)
+
+    assert [CLERK, DIRECTOR] == seen
+
+
 @pytest.mark.parametrize("overlap", ["queue", "steer", "interrupt"])
 @pytest.mark.parametrize("waits", ["a halt", "an approval"])
 async def test_post_of_somebody_who_may_not_decide(autojump_clock: Any, overlap: Any, waits: str) -> None:

@@ -339,7 +339,7 @@ class MiddlewareContext:
 
     @property
     def scope(self) -> Scope:
-        """The agent's scope: the host's own object."""
+        """In a turn, that of the call that posted its first message; else that of the call that started the agent."""
         return self._host.scope
 
     @property

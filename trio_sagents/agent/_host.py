@@ -29,7 +29,7 @@ class MiddlewareHost(Protocol):
 
     @property
     def scope(self) -> Scope:
-        """The agent's scope."""
+        """In a turn, that of the call that posted its first message; else that of the call that started the agent."""
         ...
 
     def state(self) -> State:

@@ -44,7 +44,7 @@ class ToolContext:
 
     conversation_id: str
     scope: Scope = attrs.field(repr=False)
-    """The scope of the agent: the host's own object."""
+    """That of the call that posted the message which began the turn: the host's own object."""
     call_id: str
     """Unique in the conversation."""
     idempotency_key: str

@@ -288,12 +288,12 @@ class TurnView:
                 yield from self._cut(row.content.get("stop_reason"), None)
             case "tool_call" | "tool_result":
                 yield from self._tool_row(row)
-            case "notification" if "unsent" in row.content:
-                yield from self._whole_line(f"[{text}]", "note")
             case "notification" if row.content.get("stop_reason") in CUTS:
                 yield from self._whole_line(f"[no answer] {CUTS[str(row.content['stop_reason'])]}", "note")
             case "error":
                 yield from self._whole_line(f"error: {one_line(text)}", "error")
+                if "unsent" in row.content:
+                    yield from self._whole_line("[the model does not read that message any more]", "note")
             case other:
                 yield from self._whole_line(f"[{other}] {one_line(text)}".rstrip(), "note")
 

@@ -25,6 +25,7 @@ from trio_sagents.data.messages import (
 from trio_sagents.data.reading import UNSENT
 from trio_sagents.data.records import OPEN_STATUSES, DisplayMessage
 
+_NOT_SENT_AGAIN: Final = " (the provider refused what was sent, so it is not sent to the model any more)"
 TURN: Final = "turn"
 """In the metadata of the last answer of a turn: the record of the turn (`outcomes.encode_turn`)."""
 
@@ -75,12 +76,14 @@ def _error_rows(message: Message, created_at: datetime.datetime) -> list[Display
     if content is None:
         return []
     row_id = f"m:{message.message_id}:error"
-    content = {**content, **_unsent(message)}
+    text = f"{content['text']}{_NOT_SENT_AGAIN if UNSENT in message.metadata else ''}"
+    content = {**content, "text": text, **_unsent(message)}
     return [DisplayMessage(row_id, message.message_id, "system", "error", content, "failed", created_at, message.turn_id)]
 
 
 def _notification(message: Message, created_at: datetime.datetime) -> DisplayMessage:
-    content: JSON = {"text": f"no answer: {message.stop_reason}", "stop_reason": message.stop_reason, **_unsent(message)}
+    text = f"no answer: {message.stop_reason}{_NOT_SENT_AGAIN if UNSENT in message.metadata else ''}"
+    content: JSON = {"text": text, "stop_reason": message.stop_reason, **_unsent(message)}
     row_id = f"m:{message.message_id}:0"
     return DisplayMessage(row_id, message.message_id, "system", "notification", content, "completed", created_at, message.turn_id)
 

@@ -104,7 +104,7 @@ class ConversationState:
     """The turn that waits for people."""
     decisions: Mapping[str, DecisionRecord] = attrs.field(default=NOTHING, repr=False)
     """By call id: the decisions that hold."""
-    former_decisions: Mapping[tuple[str, str], DecisionRecord] = attrs.field(default=NOTHING, repr=False)
+    former_decisions: Mapping[tuple[str, str], DecisionRecord] = attrs.field(default=NOTHING, repr=False)  # pyright: ignore[reportAssignmentType]
     """By interrupt and call id: decisions that do not hold any more, because people were asked about the call again."""
     open_decisions: OpenDecisions = NOTHING
     draft: Message | None = None

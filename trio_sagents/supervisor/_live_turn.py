@@ -19,6 +19,7 @@ from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall,
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import PersistenceError
@@ -79,6 +80,11 @@ class LiveTurn(Host):
         self.progress.rounds, self.progress.calls, self.progress.usage = totals.rounds, totals.calls, totals.usage
 
     # ── what the agent layer asks for
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of the call that brought the turn's first message: its tools act as whoever asked, whoever started the agent."""
+        return self.record.actor
 
     @property
     def turn_id(self) -> str:

@@ -1,4 +1,4 @@
-"""For tests of your own agents: a scripted model, a simulator, sweeps, faults, crashes, and what must hold after each.
+"""For tests of your own agents: a scripted model, a simulator, sweeps, faults, crashes, and the invariants that must hold.
 
 simulate, simulate_many            a Trio program on seeded, adversarial schedules, in virtual time
 sweep_cancels, _faults, _crashes   the same program once for each place where something can go wrong

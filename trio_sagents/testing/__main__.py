@@ -1,4 +1,4 @@
-"""`python -m trio_sagents.testing replay --seed 7 --mode pct tests.chat:program`: see one simulated run again, step by step."""
+"""`python -m trio_sagents.testing replay --seed 7 --mode pct tests.chat:program`: show one simulated run again, step by step."""
 
 import argparse
 import importlib
@@ -26,7 +26,7 @@ def _reader(read: Callable[[str], object]) -> Callable[[str], object]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trio_sagents.testing", description="the test kit's own command")
-    replay = parser.add_subparsers(required=True, metavar="replay").add_parser("replay", help="run one simulated schedule again")
+    replay = parser.add_subparsers(required=True, metavar="replay").add_parser("replay", help="run a simulated schedule again")
     replay.add_argument("program", help="module:function or file.py:function; an async function of the Simulation")
     replay.add_argument("--seed", type=int, required=True)
     replay.add_argument("--mode", choices=MODES)
@@ -45,11 +45,11 @@ def load_program(name: str) -> Opaque:
     """Return the program that "module:function" or "file.py:function" names.
 
     Raises:
-        ValueError: it names nothing that is there.
+        ValueError: the file, the module or the function does not exist.
     """
     where, colon, what = name.rpartition(":")
     if not colon:
-        raise ValueError(f"a program is module:function or file.py:function, not {name!r}")
+        raise ValueError(f"a program must be given as module:function or file.py:function, not {name!r}")
     found: Opaque = importlib.import_module(_module_of_file(Path(where)) if where.endswith(".py") else where)
     for part in what.split("."):
         if not hasattr(found, part):
@@ -59,7 +59,7 @@ def load_program(name: str) -> Opaque:
 
 
 def _module_of_file(path: Path) -> str:
-    """Make a file importable, as part of the packages that it lies in, and return its dotted name."""
+    """Make a file importable, as part of the packages that contain it, and return its dotted name."""
     path = path.absolute()
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
@@ -73,7 +73,7 @@ def _module_of_file(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay one run, print its story, and return 1 where it goes wrong, else 0."""
+    """Replay one run, print its story, and return 1 if the run goes wrong, else 0."""
     parser = _parser()
     said = parser.parse_args(arguments)
     sys.path.insert(0, "")
@@ -98,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_plan(program, plan, watched=runs.append)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as exc:  # noqa: ASYNC103  # printed below; no Trio run is around it
+    except BaseException as exc:  # noqa: ASYNC103  # printed below; no Trio run is around this code
         error = exc
     (simulation,) = runs
     for step in tuple(simulation.story)[-said.lines :]:
-        print(step)  # noqa: T201  # a command prints
-    print(f"{plan}: {simulation.steps} steps, trace {simulation.trace}")  # noqa: T201  # likewise
+        print(step)  # noqa: T201  # a command prints its result
+    print(f"{plan}: {simulation.steps} steps, trace {simulation.trace}")  # noqa: T201  # as above
     if error is not None:
         traceback.print_exception(error, file=sys.stdout)
     return 0 if error is None else 1

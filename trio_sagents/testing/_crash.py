@@ -1,4 +1,4 @@
-"""A process that dies, as its store sees it: from one write on nothing it does counts, and its next life begins with what is there."""
+"""A process that dies, as its store sees it: after one write, nothing that it does counts; its next life begins with what is stored."""
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,34 +16,35 @@ T = TypeVar("T")
 
 
 class CrashStore:
-    """A store on a disk that freezes: every write of one life counts, and the planned one is its last.
+    """A store on a disk that freezes: the writes of each life are counted, and the planned write is the last write of that life.
 
-    A frozen disk answers nobody: the calls of the dying life wait until they are cancelled, so no `finally:` repairs the
-    evidence. Loads raise the epoch, so they are writes, too. Between two lives, and behind the last, anybody may look at the disk.
+    A frozen disk answers nobody: the calls of the dying life wait until they are cancelled, so no `finally:` block can repair
+    what the crash left. Loads raise the epoch, so they are writes, too. Between two lives, and after the last life, anybody may look
+    at the disk.
 
         disk = CrashStore([CrashAt(3)])
-        while await disk.live(program):   # the first life dies at its third write, the second one ends by itself
+        while await disk.live(program):   # the first life dies at its third write, the second life ends by itself
             pass
 
     Args:
-        crashes: where each life dies, in order; lives that are not in it end by themselves.
+        crashes: where each life dies, in order; all further lives end by themselves.
         inner: what is stored in the beginning; by default nothing.
 
-    Cancellation: as of `MemoryStore`.
+    Cancellation: as for `MemoryStore`.
     """
 
     checks_owner: Literal[True] = True
 
     def __init__(self, crashes: Sequence[CrashAt] = (), inner: MemoryStore | None = None) -> None:
         self.inner: Opaque = MemoryStore() if inner is None else inner
-        """The disk itself; for a look at it between two lives."""
+        """The disk itself, to look at it between two lives."""
         self.crashes = crashes
         self.writes: list[int] = []
         """How many writes each life has begun."""
         self.written: list[Commit | str] = []
         """What is on the disk, in order, over all lives: commits, and the id of each conversation that was deleted."""
         self.told: list[Opaque] = []
-        """What `tell` was given while the process lived."""
+        """What was given to `tell` while the process lived."""
         self.is_frozen: bool = False
         """Whether the last life died."""
         self._is_living = False
@@ -53,10 +54,10 @@ class CrashStore:
         """Run one life of the process on this disk.
 
         Args:
-            life: the program; cancelled where the disk freezes.
+            life: the program; it is cancelled when the disk freezes.
 
         Returns:
-            Whether it died. What a dying life raises is dropped; what one raises that ends by itself leaves as it is.
+            Whether the life died. What a dying life raises is dropped; what a life raises that ends by itself is raised unchanged.
 
         Cancellation: the life is cancelled.
         """
@@ -74,7 +75,7 @@ class CrashStore:
         return self.is_frozen
 
     def tell(self, what: Opaque) -> None:
-        """Note what somebody outside has been told. A dead process tells nobody anything."""
+        """Note what somebody outside of the process has been told. A dead process tells nobody anything."""
         if not self.is_frozen:
             self.told.append(what)
 
@@ -88,7 +89,7 @@ class CrashStore:
         if crash is None or crash.n != self.writes[-1]:
             return await effect()
         if crash.how == "after":
-            # Cancellation: the write that is the last one is done; nobody hears of it.
+            # Cancellation: the last write is done; nobody is told of it.
             with trio.CancelScope(shield=True):
                 await effect()
         self.is_frozen = True

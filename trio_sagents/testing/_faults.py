@@ -1,4 +1,4 @@
-"""Dependencies that fail on plan: the n-th call of a run goes wrong, before or after its effect, or never returns."""
+"""Dependencies that fail as planned: the n-th call of a run goes wrong before or after its effect, or never returns."""
 
 import functools
 import inspect
@@ -21,40 +21,40 @@ from trio_sagents.testing._plan import FaultAt
 
 T = TypeVar("T")
 SLOW: Final = 30.0
-"""Seconds that a slow call takes."""
+"""How many seconds a slow call takes."""
 
 
 class InjectedFault(OSError):
-    """What a call raises that goes wrong on plan."""
+    """What a call raises that goes wrong as planned."""
 
 
 @attrs.define(eq=False)
 class Faults:
-    """Counts the calls of all that a program depends on, and lets the planned ones go wrong.
+    """Counts the calls of everything that a program depends on, and lets the planned calls go wrong.
 
-    `Simulation.faults` is one, made from the plan. A program hands it to `FaultyStore`, `FaultyModel` and `faulty_tool`, or
-    passes its own calls through `call`.
+    `Simulation.faults` is made from the plan. A program gives it to `FaultyStore`, `FaultyModel` and `faulty_tool`, or passes its
+    own calls through `call`.
     """
 
     planned: Sequence[FaultAt] = ()
     latency: float = 0.0
     """Seconds that each call takes before its effect; 0 gives other tasks a turn."""
     calls: list[str] = attrs.field(factory=list)
-    """What was called, in order; the n-th call is `calls[n - 1]`."""
+    """The names of the calls, in order; the n-th call is `calls[n - 1]`."""
     struck: list[str] = attrs.field(factory=list)
     """The calls that went wrong."""
     is_over: bool = False
-    """Whether nothing goes wrong any more, and nothing is counted: set it where a program begins to see whether it recovers."""
+    """Whether nothing goes wrong any more, and nothing is counted. Set this when a program begins to check whether it recovers."""
 
     async def call(self, name: str, effect: Callable[[], Awaitable[T]]) -> T:
-        """Call `effect` once, or not, as planned for this call.
+        """Call `effect` once, or not at all, as planned for this call.
 
         Args:
             name: what is called, for `calls`.
             effect: an async function without arguments.
 
         Raises:
-            InjectedFault: as planned. What `effect` raises leaves as it is.
+            InjectedFault: as planned. What `effect` raises is raised unchanged.
 
         Cancellation: either nothing was done, or whatever `effect` leaves.
         """
@@ -80,15 +80,15 @@ class Faults:
 
 
 class FaultyStore:
-    """A `ConversationStore` whose calls go through `Faults`; in front of any other store.
+    """A `ConversationStore` whose calls go through `Faults`, in front of any other store.
 
-    It compares owners, and is opened, where the store behind it does. Each method is that of the store behind it.
+    It compares owners, and has to be opened, if the store behind it does so. Each method is that of the store behind it.
 
     Args:
         faults: decides about each call, "store.load" and so on.
         inner: the store behind it.
 
-    Cancellation: as of the store behind it.
+    Cancellation: as for the store behind it.
     """
 
     def __init__(self, faults: Faults, inner: ConversationStore) -> None:
@@ -96,7 +96,7 @@ class FaultyStore:
         self.inner = inner
         self.written: list[Commit | str] = []
         """What had its effect, in order: commits, and the id of each conversation that was deleted."""
-        # Set where the store behind it is such a one: the library asks whether they are there.
+        # These are set only if the store behind it has them, because the library asks whether they are there.
         if isinstance(inner, OwnedStore):
             self.checks_owner: bool = True
         if isinstance(inner, OwnerLookup):
@@ -147,14 +147,14 @@ class FaultyStore:
 
     @property
     def _inner(self) -> Opaque:
-        return self.inner  # it takes `owner` and `check` where the library hands them on
+        return self.inner  # it takes `owner` and `check` if the library passes them
 
 
 @attrs.define(eq=False)
 class FaultyLeases:
-    """`Leases` whose calls go through `Faults`: "leases.acquire", "leases.renew", "leases.release"; in front of any others.
+    """`Leases` whose calls go through `Faults`: "leases.acquire", "leases.renew", "leases.release"; in front of any other leases.
 
-    Cancellation: as of those behind it.
+    Cancellation: as for the leases behind it.
     """
 
     faults: Faults
@@ -175,7 +175,7 @@ class FaultyLeases:
 
 @attrs.define(eq=False)
 class FaultyModel:
-    """A `Model` whose calls go through `Faults`: "model.stream" opens an answer, each "model.chunk" brings a piece of it.
+    """A `Model` whose calls go through `Faults`: "model.stream" opens an answer, and each "model.chunk" gives a piece of the answer.
 
     Bad habits are what a provider gets wrong in every answer; see `Habit`.
     """
@@ -186,12 +186,12 @@ class FaultyModel:
 
     @property
     def name(self) -> str:
-        """That of the model behind it."""
+        """The name of the model behind it."""
         return self.inner.name
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
-        """Open an answer, or fail. Cancellation: as of the model behind it."""
+        """Open an answer, or fail. Cancellation: as for the model behind it."""
         await self.faults.call("model.stream", trio.lowlevel.checkpoint)
         async with self.inner.stream(request) as chunks:
             yield with_habits(_FaultyChunks(chunks, self.faults), self.habits)
@@ -213,7 +213,7 @@ def faulty_tool(function: Callable[..., Opaque], faults: Faults) -> Callable[...
     """Return a tool like `function`, whose calls go through `Faults` as "tool.<name>".
 
     Args:
-        function: sync or async; its signature and docstring stay what the model is told. A sync one then runs in the event loop.
+        function: sync or async; the model is still told its signature and docstring. A sync function then runs in the event loop.
         faults: decides about each call.
     """
 
@@ -229,11 +229,11 @@ def faulty_tool(function: Callable[..., Opaque], faults: Faults) -> Callable[...
 
 
 def deaf_tool(seconds: float) -> Callable[[], Awaitable[str]]:
-    """Return a tool that does not hear a cancellation for so many seconds; it is called "deaf"."""
+    """Return a tool named "deaf", which does not react to a cancellation for this many seconds."""
 
     async def deaf() -> str:
-        """Wait, whatever comes."""
-        # Cancellation: not heard, that is the point; bounded by the sleep.
+        """Wait, whatever happens."""
+        # Cancellation: ignored on purpose; the sleep bounds the wait.
         with trio.CancelScope(shield=True):
             await trio.sleep(seconds)
         return "heard nothing"

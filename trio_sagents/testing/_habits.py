@@ -1,4 +1,4 @@
-"""What providers get wrong, as changes of a stream that is right."""
+"""The mistakes of providers, as changes of a correct stream."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,9 +12,9 @@ from trio_sagents.data.requests import FinishChunk, ModelChunk, TextChunk, ToolC
 Habit: TypeAlias = Literal["same_ids", "no_ids", "unknown_tools", "broken_json", "no_finish", "late_text", "twice", "odd_text", "no_chunk"]
 """How a model misbehaves in every answer.
 
-"same_ids": all calls have one id. "no_ids": none has any. "unknown_tools": it asks for tools that are not there. "broken_json":
-arguments are no JSON. "no_finish": the stream just ends. "late_text": it goes on behind its end. "twice": each chunk comes twice.
-"odd_text": its text has lone surrogates. "no_chunk": it sends what is no chunk.
+"same_ids": all calls have the same id. "no_ids": no call has an id. "unknown_tools": the model asks for tools that do not exist.
+"broken_json": arguments are not valid JSON. "no_finish": the stream ends without a finish. "late_text": the stream continues after its
+finish. "twice": each chunk comes twice. "odd_text": the text has lone surrogates. "no_chunk": the stream has an object that is not a chunk.
 """
 HABITS: Final[Sequence[Habit]] = get_args(Habit)
 
@@ -28,9 +28,9 @@ def _broken(chunk: ModelChunk) -> Sequence[Opaque]:
 
 
 _CHANGES: Final[Mapping[Habit, Callable[[ModelChunk], Sequence[Opaque]]]] = {
-    "same_ids": lambda chunk: _begun(chunk, lambda one: attrs.evolve(one, id="call-1")),
-    "no_ids": lambda chunk: _begun(chunk, lambda one: attrs.evolve(one, id=None)),
-    "unknown_tools": lambda chunk: _begun(chunk, lambda one: attrs.evolve(one, name="no_such_tool")),
+    "same_ids": lambda chunk: _begun(chunk, lambda call: attrs.evolve(call, id="call-1")),
+    "no_ids": lambda chunk: _begun(chunk, lambda call: attrs.evolve(call, id=None)),
+    "unknown_tools": lambda chunk: _begun(chunk, lambda call: attrs.evolve(call, name="no_such_tool")),
     "broken_json": _broken,
     "no_finish": lambda chunk: () if isinstance(chunk, FinishChunk) else (chunk,),
     "late_text": lambda chunk: (chunk, TextChunk("and another thing")) if isinstance(chunk, FinishChunk) else (chunk,),
@@ -41,16 +41,16 @@ _CHANGES: Final[Mapping[Habit, Callable[[ModelChunk], Sequence[Opaque]]]] = {
 
 
 def check_habits(habits: Sequence[Habit]) -> None:
-    """Refuse what is no list of habits: ValueError where one is unknown, TypeError where they are one text."""
+    """Raise ValueError if a habit is unknown, and TypeError if the habits are a single text."""
     if isinstance(habits, str):
         raise TypeError(f"habits must be a sequence of habits, not {habits!r}")
     for habit in habits:
         if habit not in HABITS:
-            raise ValueError(f"a habit is one of {', '.join(HABITS)}, not {habit!r}")
+            raise ValueError(f"a habit must be one of {', '.join(HABITS)}, not {habit!r}")
 
 
 def with_habits(chunks: AsyncIterator[ModelChunk], habits: Sequence[Habit]) -> AsyncIterator[ModelChunk]:
-    """Return the same stream, with bad habits."""
+    """Return the same stream, with these habits."""
     for habit in habits:
         chunks = _Changed(chunks, _CHANGES[habit])
     return chunks

@@ -1,4 +1,4 @@
-"""A scripted HTTP server on 127.0.0.1: raw HTTP/1.1, so that a test says every byte and every break."""
+"""A scripted HTTP server on 127.0.0.1. It speaks raw HTTP/1.1, so that a test decides about every byte and every break."""
 
 import json
 import socket
@@ -42,16 +42,16 @@ class Reply:
     """One answer of the server."""
 
     steps: Sequence[Step] = ()
-    """The body, each bytes one chunk of it; a break or a gate may stand anywhere."""
+    """The body: each `bytes` is a chunk of the body; a break or a gate may be anywhere."""
     status: int = 200
     headers: Mapping[str, str] = attrs.field(factory=lambda: {"content-type": "text/event-stream; charset=utf-8"})
     before_headers: Sequence[Step] = ()
     """What happens before the status line; bytes are sent as they are."""
     is_chunked: bool = True
-    """False: the body has no length, and ends when the connection does."""
+    """False: the length of the body is not given, and the body ends when the connection ends."""
 
     def split(self, size: int) -> "Reply":
-        """Return the reply with its whole body cut into chunks of `size` bytes, whatever they cut through."""
+        """Return the reply with its whole body cut into chunks of `size` bytes, even in the middle of a character."""
         body = b"".join(step for step in self.steps if isinstance(step, bytes))
         rest = [step for step in self.steps if not isinstance(step, bytes)]
         return attrs.evolve(self, steps=[*(body[at : at + size] for at in range(0, len(body), size)), *rest])
@@ -63,7 +63,7 @@ class Reply:
 
 @attrs.define(eq=False)
 class Exchange:
-    """A request as it came, and what became of its answer."""
+    """A request as it came, and what happened to its answer."""
 
     method: str
     path: str
@@ -74,9 +74,9 @@ class Exchange:
     connection: int
     """The connection that the request came on, counted from 0."""
     finished: trio.Event = attrs.field(factory=trio.Event)
-    """The answer was sent to its end."""
+    """Whether the answer was sent to its end."""
     disconnected: trio.Event = attrs.field(factory=trio.Event)
-    """The client left before the answer's end."""
+    """Whether the client left before the end of the answer."""
 
 
 @attrs.define(eq=False)

@@ -1,4 +1,4 @@
-"""One simulated run, as a value: the seed, and everything else that decides what happens. A plan is one command line."""
+"""One simulated run, as a value: the seed, and everything else that decides what happens. A plan can be written as a command line."""
 
 import inspect
 import re
@@ -23,17 +23,17 @@ HORIZON: Final = 200
 class CancelAt:
     """Cancel a named task at its n-th yield.
 
-    "blocked": what it waits for is aborted. "ready": that has succeeded already, and the cancellation strikes at the next
-    checkpoint.
+    "blocked": the operation that the task waits for is aborted. "ready": that operation has succeeded already, and the cancellation is
+    raised at the next checkpoint.
     """
 
     name: str
     """As given to `Simulation.named`."""
     n: int
-    """From 1."""
+    """Counted from 1."""
     how: Literal["blocked", "ready"] = "blocked"
     was_hit: bool = False
-    """Whether the task came that far."""
+    """Whether the task reached this yield."""
 
     def __attrs_post_init__(self) -> None:
         _check_place("CancelAt", self.n, 1, self.how, ("blocked", "ready"))
@@ -44,14 +44,14 @@ class CancelAt:
 
 @attrs.frozen
 class FaultAt:
-    """Let the n-th call of whatever the program depends on go wrong (`Faults`).
+    """Let the n-th call of what the program depends on go wrong (`Faults`).
 
-    "before": it raises, and nothing was done. "after": it raises, though it was done. "hang": it never returns. "slow": it takes
-    its time. "group": it raises a group of two errors. "wrong": it returns what nobody can use.
+    "before": the call raises, and nothing was done. "after": the call raises, although it was done. "hang": it never returns. "slow": it
+    takes long. "group": it raises a group of two errors. "wrong": it returns a value that nobody can use.
     """
 
     n: int
-    """Among all calls of the run, from 1."""
+    """The number of the call among all calls of the run, from 1."""
     how: FaultKind = "before"
 
     def __attrs_post_init__(self) -> None:
@@ -66,9 +66,9 @@ class CrashAt:
     """Let the process die at the n-th write of one life (`CrashStore`)."""
 
     n: int
-    """From 1, in each life anew; 0 lets this life end by itself."""
+    """The number of the write, counted from 1 in each life; 0 lets this life end by itself."""
     how: Literal["before", "after"] = "before"
-    """Whether that write is lost, or the last one that was done."""
+    """Whether this write is lost, or is the last write that was done."""
 
     def __attrs_post_init__(self) -> None:
         _check_place("CrashAt", self.n, 0, self.how, ("before", "after"))
@@ -85,12 +85,12 @@ def _check_place(what: str, n: object, least: int, how: object, known: Sequence[
 
 
 def _check_planned(name: str, planned: object, kind: type) -> None:
-    if not isinstance(planned, Sequence) or not all(isinstance(one, kind) for one in planned):
+    if not isinstance(planned, Sequence) or not all(isinstance(item, kind) for item in planned):
         raise TypeError(f"{name} must be a sequence of {kind.__name__}, not {planned!r}")
 
 
 def mode_of(seed: int, mode: Mode | None = None) -> Mode:
-    """Return which scheduler a seed has, where none was asked for; TypeError where the seed is no int."""
+    """Return the scheduler of a seed, if no scheduler was asked for; raise TypeError if the seed is not an int."""
     number: object = seed
     if not isinstance(number, int):
         raise TypeError(f"seed must be an int, not {number!r}")
@@ -104,25 +104,25 @@ def _known_mode(_plan: "Plan", _field: object, mode: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """All that decides what happens in one simulated run."""
+    """Everything that decides what happens in one simulated run."""
 
     seed: int
     mode: Mode = attrs.field(default=attrs.Factory(lambda plan: mode_of(plan.seed), takes_self=True), validator=_known_mode)
-    """Which scheduler; by default the modes take turns with the seed."""
+    """The scheduler; by default, the seed decides which one."""
     depth: int = 3
-    """Mode pct: how many steps must come in one order for the bugs that it looks for."""
+    """Mode pct: how many steps must come in a certain order for the bugs that it looks for."""
     horizon: int = HORIZON
-    """Mode pct: rounds within which priorities change."""
+    """Mode pct: the number of rounds within which priorities change."""
     jumps: bool = True
-    """Whether the clock may jump while tasks can run, as on a slow machine. Switch it off where the program measures time."""
+    """Whether the clock may jump while tasks can run, as on a slow machine. Switch this off if the program measures time."""
     cancels: Sequence[CancelAt] = ()
     """Which named tasks are cancelled, and when."""
     faults: Sequence[FaultAt] = ()
     """Which calls go wrong, for the program's `Simulation.faults`."""
     crashes: Sequence[CrashAt] = ()
-    """Where each life of the process ends, for the program's `Simulation.disk`."""
+    """At which write each life of the process ends, for the program's `Simulation.disk`."""
     max_steps: int = MAX_STEPS
-    """Task steps that the program may take."""
+    """How many task steps the program may take."""
 
     def __attrs_post_init__(self) -> None:
         for name, number, least in (("depth", self.depth, 1), ("horizon", self.horizon, 2), ("max_steps", self.max_steps, 1)):
@@ -138,7 +138,7 @@ class Plan:
             words.append(f"depth {self.depth}")
         words += [] if self.jumps else ["no jumps"]
         for kind in ("cancel", "fault", "crash"):
-            words += [f"{kind} {one}" for one in self._planned(kind)]
+            words += [f"{kind} {planned}" for planned in self._planned(kind)]
         return ", ".join(words)
 
     def _planned(self, kind: str) -> Sequence[CancelAt | FaultAt | CrashAt]:
@@ -150,7 +150,7 @@ class Plan:
         return planned[kind]
 
     def options(self) -> Iterator[str]:
-        """Yield what `replay` needs to be told on its command line."""
+        """Yield the arguments of the command `replay`."""
         yield from ("--seed", str(self.seed), "--mode", self.mode)
         default = Plan(seed=self.seed)
         for name in ("depth", "horizon", "max_steps"):
@@ -177,13 +177,13 @@ class Plan:
         return f"Plan({', '.join(words)})"
 
     def command(self, program: Opaque) -> str | None:
-        """Return the command that runs this plan again; None where `program` has no name that a command could say."""
+        """Return the command that runs this plan again; None if `program` has no name that a command could use."""
         name = name_of(program)
         return None if name is None else shlex.join(["python", "-m", "trio_sagents.testing", "replay", *self.options(), name])
 
 
 def name_of(program: Opaque) -> str | None:
-    """Return "module:name", or "file.py:name", of a program that can be imported from here; None for one that cannot."""
+    """Return "module:name" or "file.py:name" of a program that can be imported from here; None if it cannot."""
     module, name = getattr(program, "__module__", None), getattr(program, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
         return None
@@ -198,30 +198,30 @@ def name_of(program: Opaque) -> str | None:
     here = None if file is None else Path(file).absolute()
     if here is None or not here.is_relative_to(Path.cwd()) or here == Path(*module.split(".")).with_suffix(".py").absolute():
         return None if module == "__main__" else f"{module}:{name}"
-    # Test runners import a file under names that are none from here.
+    # Test runners import a file under names that cannot be used from here.
     return f"{here.relative_to(Path.cwd())}:{name}"
 
 
 def read_cancel(text: str) -> CancelAt:
-    """Return what `str` of a `CancelAt` stands for; ValueError if nothing."""
-    match = re.fullmatch(r"(.+):(\d+):(blocked|ready)", text, re.DOTALL)  # names may have colons
+    """Return the `CancelAt` with this `str`; raise ValueError if there is none."""
+    match = re.fullmatch(r"(.+):(\d+):(blocked|ready)", text, re.DOTALL)  # a name may have colons
     if match is None:
-        raise ValueError(f"a cancel is NAME:N:blocked or NAME:N:ready, not {text!r}")
+        raise ValueError(f"a cancel must be NAME:N:blocked or NAME:N:ready, not {text!r}")
     return CancelAt(match[1], int(match[2]), "ready" if match[3] == "ready" else "blocked")
 
 
 def read_fault(text: str) -> FaultAt:
-    """Return what `str` of a `FaultAt` stands for; ValueError if nothing."""
+    """Return the `FaultAt` with this `str`; raise ValueError if there is none."""
     number, _, how = text.partition(":")
     for kind in FAULT_KINDS:
         if number.isdecimal() and how == kind:
             return FaultAt(int(number), kind)
-    raise ValueError(f"a fault is N:KIND with a KIND of {', '.join(FAULT_KINDS)}, not {text!r}")
+    raise ValueError(f"a fault must be N:KIND with a KIND of {', '.join(FAULT_KINDS)}, not {text!r}")
 
 
 def read_crash(text: str) -> CrashAt:
-    """Return what `str` of a `CrashAt` stands for; ValueError if nothing."""
+    """Return the `CrashAt` with this `str`; raise ValueError if there is none."""
     match = re.fullmatch(r"(\d+):(before|after)", text)
     if match is None:
-        raise ValueError(f"a crash is N:before or N:after, not {text!r}")
+        raise ValueError(f"a crash must be N:before or N:after, not {text!r}")
     return CrashAt(int(match[1]), "after" if match[2] == "after" else "before")

@@ -1,8 +1,8 @@
-"""Schedules: who of the tasks that can run does so, decided by one seed.
+"""Schedules: which of the tasks that can run do so next, decided by one seed.
 
 Modes:
     shuffle: the tasks that can run, in any order: what Trio itself may do.
-    delay: likewise, and each may be held back, for any number of rounds.
+    delay: as shuffle, and each task may be held back, for any number of rounds.
     pct: one task at a time, by random priorities that change at a few random steps. A bug that needs `depth` steps in one order
         is found with a probability of at least 1 in (tasks x horizon ** (depth - 1)).
 """
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal["shuffle", "delay", "pct"]
 MODES: Final[Sequence[Mode]] = get_args(Mode)
 HOLD: Final = 0.3
-"""Mode delay: how likely a task is held back in a round."""
+"""Mode delay: the probability that a task is held back in a round."""
 JUMP: Final = 0.02
-"""How likely the clock jumps in a round, though tasks can run: the machine was slow."""
+"""The probability that the clock jumps in a round although tasks can run, as on a slow machine."""
 JUMPS: Final = (0.001, 1.0, 30.0)
-"""Seconds by which it then jumps."""
+"""By how many seconds the clock jumps then."""
 
 
 class Scheduler(random.Random):
-    """Stands in for Trio's source of randomness."""
+    """Takes the place of Trio's source of randomness."""
 
     def __init__(self, seed: int, mode: Mode, *, depth: int, horizon: int) -> None:
         super().__init__(seed)
         self.mode = mode
         self.before_round: Callable[[], None] | None = None
-        """Called first in each round; what it raises ends the run."""
+        """Called first in each round; an exception of it ends the run."""
         self.jump: Callable[[float], None] | None = None
-        """Moves the clock; None where only deadlines do."""
+        """Moves the clock; None if only deadlines move it."""
         self._priorities: dict[int, float] = {}
         self._rounds = 0
         self._lowest = 0.0
         self._changes = {self.randrange(1, horizon) for _ in range(depth - 1)}
-        # Its own, so that the order of the tasks is the same with jumps and without.
+        # A source of its own, so that the order of the tasks is the same with and without jumps.
         self._jumps = random.Random(f"{seed} jumps")
 
     def shuffle(self, x: Opaque) -> None:
-        """Decide who runs in this round, and put the others back."""
+        """Decide which tasks run in this round, and put the others back."""
         if self.before_round is not None:
             self.before_round()
         if self.jump is not None and x and self._jumps.random() < JUMP:

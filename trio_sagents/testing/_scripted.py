@@ -1,4 +1,4 @@
-"""A model that says what it is told to: the stand-in for a provider in tests."""
+"""A model that gives scripted answers, for tests without a provider."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -25,25 +25,25 @@ class Call:
 
 @attrs.frozen
 class Hang:
-    """Say nothing more, for ever: until the turn is cancelled."""
+    """Say nothing more until the turn is cancelled."""
 
 
 Reply: TypeAlias = "str | Call | Sequence[str | Call | BaseException | Hang] | BaseException | Hang"
-"""A text; a call; texts, then parallel calls; an error raised in mid-stream; or silence. In a sequence the last may be an error
-or silence: it comes after what stands before it."""
+"""A text; a call; texts, and then parallel calls; an error that is raised in mid-stream; or silence. In a sequence, the last element may be
+an error or silence, which comes after the elements before it."""
 
 
 @attrs.define(eq=False, init=False)
 class ScriptedModel:
-    """A `Model` that gives scripted replies, in order, and records what it was asked.
+    """A `Model` that gives scripted replies, in order, and records the requests.
 
     Args:
-        replies: one for each call, or a function from the `ModelRequest` to a reply. A script that is at its end raises
+        replies: a reply for each call, or a function from the `ModelRequest` to a reply. A call after the last reply raises
             `RuntimeError`, which the turn reports as a failed model.
-        chunk_size: characters in each chunk of text, and of arguments.
+        chunk_size: how many characters each chunk of a text or of arguments has.
         chunk_interval: seconds between chunks; 0 gives other tasks a turn between them.
 
-    Cancellation: what was said has been said; the reply counts as used.
+    Cancellation: the chunks so far have been given; the reply counts as used.
     """
 
     _replies: "Iterator[Reply] | Callable[[Opaque], Reply]"
@@ -51,7 +51,7 @@ class ScriptedModel:
     chunk_interval: float
     name: str
     requests: list[ModelRequest]
-    """What it was asked, in order."""
+    """The requests, in order."""
     _calls: int
 
     def __init__(
@@ -83,13 +83,13 @@ class ScriptedModel:
             return self._replies(request)
         for reply in self._replies:
             return reply
-        raise RuntimeError(f"the script is at its end: there is no reply for request {len(self.requests)}")
+        raise RuntimeError(f"the script has no reply for request {len(self.requests)}")
 
     def chunks(self, reply: Reply) -> Iterator[ModelChunk]:
-        """Return the chunks of a reply; raises where the reply is an error."""
+        """Return the chunks of a reply; raise the error if the reply is an error."""
         said, _ = _said(reply)
-        texts = [one for one in said if isinstance(one, str)]
-        calls = [one for one in said if isinstance(one, Call)]
+        texts = [piece for piece in said if isinstance(piece, str)]
+        calls = [piece for piece in said if isinstance(piece, Call)]
         for text in texts:
             for start in range(0, len(text), self.chunk_size):
                 yield TextChunk(text[start : start + self.chunk_size])
@@ -103,7 +103,7 @@ class ScriptedModel:
 
 
 def _said(reply: object) -> "tuple[Sequence[str | Call], BaseException | Hang | None]":
-    """Return what a reply says, and what comes instead of its end."""
+    """Return the texts and calls of a reply, and what comes instead of its end."""
     if isinstance(reply, str | Call):
         return (reply,), None
     if isinstance(reply, Hang):
@@ -113,7 +113,7 @@ def _said(reply: object) -> "tuple[Sequence[str | Call], BaseException | Hang | 
     if isinstance(reply, Sequence):
         cut = reply[-1] if reply and isinstance(reply[-1], BaseException | Hang) else None
         said = reply[:-1] if cut is not None else reply
-        if all(isinstance(one, str | Call) for one in said):
+        if all(isinstance(piece, str | Call) for piece in said):
             return said, cut
     raise TypeError(f"not a reply: {reply!r}")
 

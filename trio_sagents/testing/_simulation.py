@@ -1,4 +1,4 @@
-"""One run as its program sees it, and as the simulator does: who ran when, who is to be cancelled, and what went wrong."""
+"""One run, as the program and the simulator see it: which task ran when, which is to be cancelled, and what went wrong."""
 
 import hashlib
 import inspect
@@ -26,23 +26,23 @@ _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class SimulationError(BaseException):
-    """The program misbehaved, as the simulator sees it. No `except Exception` swallows it."""
+    """The simulator found a mistake of the program. No `except Exception` catches this error."""
 
 
 class Deadlock(SimulationError):
-    """Every task waits, and no deadline is set."""
+    """Every task waits, and there is no deadline."""
 
 
 class Runaway(SimulationError):
-    """The program took more steps than it was given."""
+    """The program took more steps than it may take."""
 
 
-class Step(NamedTuple):  # one is made at every step, and a tuple is made fastest
+class Step(NamedTuple):  # a line is made at every step, and a tuple is the fastest to make
     """One line of the story: a task ran, or the program said something."""
 
     number: int
     time: float
-    """On the virtual clock."""
+    """The time of the virtual clock."""
     who: str
     text: str = ""
 
@@ -52,17 +52,17 @@ class Step(NamedTuple):  # one is made at every step, and a tuple is made fastes
 
 @attrs.define(eq=False)
 class Simulation(trio.abc.Instrument):
-    """One run: what the program may ask, and what was seen of it."""
+    """One run: what the program may ask of it, and what the simulator has seen."""
 
     plan: Plan
     faults: Faults = attrs.field(default=attrs.Factory(lambda self: Faults(self.plan.faults), takes_self=True), init=False)
-    """Hand it to `FaultyStore`, `FaultyModel` and `faulty_tool`: the plan says which of their calls go wrong."""
+    """For `FaultyStore`, `FaultyModel` and `faulty_tool`: the plan says which of their calls go wrong."""
     disk: CrashStore = attrs.field(default=attrs.Factory(lambda self: CrashStore(self.plan.crashes), takes_self=True), init=False)
     """A store that dies as the plan says, for programs with several lives."""
     is_calm: bool = attrs.field(default=False, init=False)
     """Whether `calm` was called."""
     is_watched: bool = False
-    """Whether the story tells where each task waits: slow, for a replay."""
+    """Whether the story says where each task waits; this is slow, and meant for a replay."""
     steps: int = 0
     story: deque[Step] = attrs.field(factory=lambda: deque(maxlen=KEPT), init=False)
     """The last steps, oldest first."""
@@ -70,22 +70,22 @@ class Simulation(trio.abc.Instrument):
     """How often each named task has yielded."""
     error: SimulationError | None = None
     _unshielded: int = 0
-    """How often a run that hangs has lost its shields."""
+    """How often the shields of a run that hangs were removed."""
     _root: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _struck: dict["trio.lowlevel.Task", tuple[str, Callable[[], None]]] = attrs.field(factory=dict)
     """By task: its name, and what cancels it."""
     _digest: "hashlib._Hash" = attrs.field(factory=hashlib.sha256)
     _marks: dict[int, bytes] = attrs.field(factory=dict)
-    """By age of a task: what stands in the digest for it."""
+    """By the age of a task: its name in the digest."""
 
     @property
     def seed(self) -> int:
-        """That of the plan: for a program that draws numbers of its own, with a `random.Random`."""
+        """The seed of the plan, for a program that draws its own numbers with a `random.Random`."""
         return self.plan.seed
 
     @property
     def trace(self) -> str:
-        """A digest of who ran in which order so far: the same for the same plan, in any process."""
+        """A digest of which tasks ran in which order so far: the same for the same plan, in any process."""
         return str(self._digest.hexdigest())
 
     def say(self, text: str) -> None:
@@ -93,7 +93,7 @@ class Simulation(trio.abc.Instrument):
         self.story.append(Step(self.steps, trio.current_time(), trio.lowlevel.current_task().name, text))
 
     def calm(self) -> None:
-        """From now on nothing goes wrong: no fault, no cancellation, no jump. For the end of a program, which must recover in time."""
+        """Let nothing go wrong from now on: no fault, no cancellation, no jump. For the end of a program, which must recover in time."""
         self.is_calm = True
         self.faults.is_over = True
 
@@ -101,9 +101,9 @@ class Simulation(trio.abc.Instrument):
         """Call `function(*args)` in this task, so that a `CancelAt` of this name reaches it.
 
         Returns:
-            What it returned; None where the plan cancelled it.
+            What the function returned; None if the plan has cancelled it.
 
-        Cancellation: as of `function`.
+        Cancellation: as for `function`.
         """
         task = trio.lowlevel.current_task()
         with trio.CancelScope() as scope:
@@ -119,16 +119,16 @@ class Simulation(trio.abc.Instrument):
         return None
 
     def follow(self, name: str, cancel: Callable[[], None]) -> None:
-        """Have a `CancelAt` of this name reach the current task from now on, by `cancel`: for a task that somebody else cancels.
+        """Have a `CancelAt` of this name call `cancel` from now on, for a task that something else cancels.
 
         Args:
-            name: for the plan.
-            cancel: called at the planned yield, synchronously; a sweep counts every yield of the task.
+            name: the name in the plan.
+            cancel: called synchronously at the planned yield; a sweep counts every yield of the task.
         """
         self._struck[trio.lowlevel.current_task()] = name, cancel
 
     def fail(self, error: SimulationError) -> None:
-        """End the run with this error; the first one stands. A run that hangs in a shield then loses its shields."""
+        """End the run with this error; the first error counts. If the run hangs in a shield, its shields are removed."""
         if self.error is None:
             self.error = error
         else:
@@ -140,10 +140,10 @@ class Simulation(trio.abc.Instrument):
         drop_shields()
 
     def note_jump(self) -> None:
-        """Every task waits, and the clock jumps to the next deadline: where there is none, this is the end."""
+        """Every task waits, and the clock jumps to the next deadline; if there is no deadline, the run is at its end."""
         if trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf"):
             waiting = "; ".join(f"{who} at {place}" for who, place in waiting_tasks())
-            outside = "; a socket, pipe or process is waited for, which is not simulated" if waits_for_outside() else ""
+            outside = "; a task waits for a socket, a pipe or a process, which are not simulated" if waits_for_outside() else ""
             self.fail(Deadlock(f"every task waits and no deadline is set, with seed {self.plan.seed}: {waiting}{outside}"))
 
     def before_task_step(self, task: "trio.lowlevel.Task") -> None:
@@ -162,7 +162,7 @@ class Simulation(trio.abc.Instrument):
         age = age_of(task)
         mark = self._marks.get(age)
         if mark is None:
-            # Tasks of one name are told apart by their number in this run; a name may be the `repr` of an object, with its address.
+            # Tasks with the same name differ by their number in this run. A name may be the `repr` of an object, with an address.
             number = age - next(iter(self._marks), age)
             mark = self._marks[age] = f"{number} {_ADDRESS.sub('', task.name)}\n".encode()
         return mark
@@ -171,14 +171,14 @@ class Simulation(trio.abc.Instrument):
         if self.steps == self.plan.max_steps:
             self.fail(Runaway(f"more than {self.plan.max_steps} steps, with seed {self.plan.seed}; the last one: {task.name}"))
         elif self.steps == self.plan.max_steps + KEPT:
-            self._unshield()  # it runs on, though it was cancelled: perhaps in a shield
+            self._unshield()  # it still runs although it was cancelled, perhaps in a shield
 
     def _throw(self, task: "trio.lowlevel.Task") -> None:
         if self.error is not None and not task.name.startswith("<"):  # not Trio's own
-            throw_into(task, self.error)  # it swallows the cancellation
+            throw_into(task, self.error)  # the task swallows the cancellation
 
     def end_if_hopeless(self) -> None:
-        """Raise the error of a run that goes on, whatever was done to end it. Called between two rounds, where Trio lets it through."""
+        """Raise the error of a run that continues although it was ended. This is called between two rounds, where Trio raises it."""
         if self.error is not None and (self._unshielded > 8 or self.steps > self.plan.max_steps + 2 * KEPT):
             raise self.error
 
@@ -203,18 +203,18 @@ class Simulation(trio.abc.Instrument):
                 strike()
 
     async def run(self, main: "Callable[[Simulation], Awaitable[T]]") -> "T | None":
-        """Run the program, under a scope that the simulator can cancel. Cancellation: as of the program."""
+        """Run the program in a scope that the simulator can cancel. Cancellation: as for the program."""
         with self._root:
             running: Opaque = main(self)
             if not inspect.isawaitable(running):
-                raise TypeError(f"a program is an async function of its Simulation; {main!r} returned {running!r}")
+                raise TypeError(f"a program must be an async function of its Simulation; {main!r} returned {running!r}")
             result: T = await running
             return result
         return None
 
 
 def place_of(task: "trio.lowlevel.Task") -> str:
-    """Return where a task waits: the innermost frame that is not Trio's, "file.py:line in function"."""
+    """Return where a task waits, as "file.py:line in function": the innermost frame outside of Trio."""
     place = "its end"
     for frame, line in task.iter_await_frames():
         path = frame.f_code.co_filename
@@ -229,7 +229,7 @@ def waiting_tasks() -> Sequence[tuple[str, str]]:
 
 
 def waits_for_outside() -> bool:
-    """Return whether a task waits for I/O; Trio itself waits for its wake-up, which is one read."""
+    """Return whether a task waits for I/O; Trio itself waits for its wake-up, which is a read."""
     if sys.platform != "linux":
         return False
     waiting = trio.lowlevel.current_statistics().io_statistics
@@ -241,6 +241,6 @@ def _program_tasks() -> "Iterator[trio.lowlevel.Task]":
     todo = [] if root is None else [root]
     while todo:
         task = todo.pop()
-        if not task.name.startswith("<"):  # Trio's own
+        if not task.name.startswith("<"):  # a task of Trio itself
             yield task
         todo.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)

@@ -1,7 +1,7 @@
 """Seeded, adversarial schedules for Trio programs: one integer is one schedule, in virtual time.
 
 The program is an async function of its `Simulation`. Everything that decides what happens is in a `Plan`, which is one command
-line; so whatever goes wrong in a run says how to see it again.
+line, so the error of every run says how to repeat that run.
 """
 
 import gc
@@ -36,7 +36,7 @@ __all__ = (
 
 T = TypeVar("T")
 SHOWN: Final = 16
-"""How many steps of the story stand in the notes of an error."""
+"""How many steps of the story are in the notes of an error."""
 
 
 def simulate(
@@ -52,29 +52,29 @@ def simulate(
     crashes: Sequence[CrashAt] = (),
     max_steps: int = MAX_STEPS,
 ) -> "tuple[Simulation, T | None]":
-    """Run a program once, in virtual time, on the schedule that `seed` stands for.
+    """Run a program once, in virtual time, on the schedule of `seed`.
 
-    Call it from a plain test, not from within a Trio run. Functions that the program runs in threads run in lockstep with it.
+    Call this from a plain test, not inside of a Trio run. Functions that the program runs in threads run in lockstep with the program.
 
     Args:
         main: an async function of the `Simulation`.
-        seed: which schedule.
-        mode: "shuffle", "delay" or "pct"; None takes them by turns.
-        depth: mode pct: how many steps must come in one order for the bugs that it looks for; >= 1.
-        horizon: mode pct: rounds within which priorities change; >= 2.
-        jumps: whether the clock may jump while tasks can run, as on a slow machine; off for a program that measures time.
+        seed: the number of the schedule.
+        mode: "shuffle", "delay" or "pct"; None lets the seed decide.
+        depth: mode pct: how many steps must come in a certain order for the bugs that it looks for; >= 1.
+        horizon: mode pct: the number of rounds within which priorities change; >= 2.
+        jumps: whether the clock may jump while tasks can run, as on a slow machine; False for a program that measures time.
         cancels: which named tasks are cancelled, and when.
         faults: which calls of `Simulation.faults` go wrong.
         crashes: where the lives of `Simulation.disk` end.
         max_steps: task steps that the program may take; >= 1.
 
     Returns:
-        What was seen, and what `main` returned.
+        The simulation, and what `main` returned.
 
     Raises:
-        TypeError, ValueError: an argument cannot be meant; nothing was run.
-        Deadlock, Runaway: the program's fault. Whatever `main` raises leaves as it is. Each has notes: the plan, the last steps
-            of the story, and the command that replays it.
+        TypeError, ValueError: an argument has the wrong type or an invalid value; nothing was run.
+        Deadlock, Runaway: the program's fault. What `main` raises is raised unchanged. Every error has notes: the plan, the last
+            steps of the story, and the command that replays the run.
     """
     plan = Plan(
         seed=seed,
@@ -93,15 +93,17 @@ def simulate(
 def run_plan(
     main: "Callable[[Simulation], Awaitable[T]]", plan: Plan, *, watched: Callable[[Simulation], None] | None = None
 ) -> "tuple[Simulation, T | None]":
-    """Run a program as planned; returns and raises as `simulate`.
+    """Run a program as planned; return and raise as `simulate` does.
 
     Args:
         main: an async function of the `Simulation`.
-        plan: all that decides what happens.
-        watched: called with the `Simulation` before it begins, whose story then tells where each task waits.
+        plan: everything that decides what happens.
+        watched: called with the `Simulation` before the run begins; the story then says where each task waits.
     """
     if not callable(main):
-        raise TypeError(f"a program is an async function of its Simulation, not {main!r}: hand over the function, uncalled")
+        raise TypeError(
+            f"a program must be an async function of its Simulation, not {main!r}: give the function itself, without calling it"
+        )
     check_trio()
     simulation = Simulation(plan, is_watched=watched is not None)
     if watched is not None:
@@ -129,9 +131,9 @@ def run_plan(
             raise
         _explain(simulation.error, simulation, main)
         if exc.__cause__ is simulation.error:
-            # Trio was ended by it, and calls that an internal error.
+            # This error ended Trio, which calls it an internal error.
             raise simulation.error from None  # noqa: ASYNC104
-        raise simulation.error from exc  # noqa: ASYNC104  # what the program raised while it was cut is not the reason
+        raise simulation.error from exc  # noqa: ASYNC104  # what the program raised while it was cancelled is not the reason
     if simulation.error is not None:
         _explain(simulation.error, simulation, main)
         raise simulation.error
@@ -140,7 +142,7 @@ def run_plan(
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    # The collector would run finalizers at steps that no seed decides.
+    # The garbage collector would run finalizers at steps that no seed decides.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -152,7 +154,7 @@ def _without_collections() -> Iterator[None]:
 
 def _explain(error: BaseException, simulation: Simulation, main: Opaque) -> None:
     plan = simulation.plan
-    steps = [step for step in simulation.story if not step.who.startswith("<")][-SHOWN:]  # without Trio's own tasks
+    steps = [step for step in simulation.story if not step.who.startswith("<")][-SHOWN:]  # without the tasks of Trio itself
     error.add_note(f"simulated with {plan}; {simulation.steps} steps, the last ones:")
     error.add_note("\n".join(f"  {step}" for step in steps))
     if simulation.faults.struck:
@@ -178,18 +180,18 @@ def simulate_many(
 
     Args:
         main: an async function of the `Simulation`.
-        seeds: which schedules, in order; mode pct looks 2 to 5 deep, by turns.
-        mode: as in `simulate`.
-        jumps: as in `simulate`.
-        steps: task steps after which no further schedule begins: a budget that small programs cannot inflate.
-        max_steps: task steps of one run.
-        keep_going: whether to go on where a schedule goes wrong.
+        seeds: the numbers of the schedules, in order; mode pct looks 2 to 5 deep, in turn.
+        mode: as for `simulate`.
+        jumps: as for `simulate`.
+        steps: the number of task steps after which no further schedule begins.
+        max_steps: the number of task steps of one run.
+        keep_going: whether to continue after a schedule that goes wrong.
 
     Returns:
         How many runs and steps there were, and what was found.
 
     Raises:
-        What the first schedule raises that goes wrong, unless `keep_going`.
+        What the first schedule that goes wrong raises, unless `keep_going`.
     """
     tally = Tally()
     for seed in seeds:
@@ -202,5 +204,5 @@ def simulate_many(
 
 
 def run_plain(main: "Callable[[Simulation], Awaitable[T]]") -> "T | None":
-    """Run the same program with Trio's own scheduler and the real clock: nothing is cancelled, and nothing goes wrong on plan."""
+    """Run the same program with Trio's own scheduler and the real clock: nothing is cancelled, and nothing goes wrong as planned."""
     return trio.run(Simulation(Plan(seed=0)).run, main)

@@ -1,4 +1,4 @@
-"""What a viewer saw, and whether it may be so."""
+"""What a viewer has seen, and whether a viewer may see that."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,46 +20,46 @@ E = TypeVar("E")
 
 @attrs.define(eq=False)
 class _Stream:
-    """One conversation and channel, as far as it was read."""
+    """One conversation and channel, as far as they were read."""
 
     incarnation: str = ""
     last: int = 0
-    """Number of the last event that was seen, or told to be missing."""
+    """The number of the last event that was seen, or was said to be missing."""
     has_ended: bool = True
     gap: Gap | None = None
-    """Until what follows it has come."""
+    """The last gap, until the event after it has come."""
     message_id: str | None = None
-    """Of the message being spoken, where its text so far is known."""
+    """The id of the message being spoken, if its text so far is known."""
     parts: dict[int, int] = attrs.field(factory=dict)
-    """Characters so far of each of its parts."""
+    """How many characters each of its parts has so far."""
     ended: set[str] = attrs.field(factory=set)
-    """Incarnations whose end was seen."""
+    """The incarnations whose end was seen."""
 
 
 @attrs.define(eq=False)
 class EventSpy:
-    """Records the events of one subscriber, and checks each as it comes.
+    """Records the events of one subscriber, and checks each event when it comes.
 
-    What is checked (I17 to I19): each agent's events begin with a snapshot, or with a `Gap` if the agent has ended before it was read;
-    their numbers have no hole that no `Gap` tells of; behind a gap comes a snapshot, or the agent's end; streamed text continues where it
-    was; an agent ends once, and is silent then.
+    What is checked (I17 to I19): the events of each agent begin with a snapshot, or with a `Gap` if the agent had ended before it was
+    read; no number is missing without a `Gap` that says so; after a gap comes a snapshot, or the end of the agent; streamed text continues
+    where it stopped; an agent ends once, and no event comes after its end.
 
         async with sessions.watch("c") as watch, EventSpy().reading(watch) as spy:
             ...
         assert spy.outcomes() == [...]
 
     Args:
-        resumes: whether the subscriber was given a place to go on from, so that no snapshot need come first.
+        resumes: whether the subscriber was given a place to continue from, so that no snapshot need come first.
     """
 
     resumes: bool = False
     envelopes: list[Envelope] = attrs.field(factory=list)
-    """All that came, in order."""
+    """All envelopes that came, in order."""
     _streams: dict[tuple[str, Channel], _Stream] = attrs.field(factory=dict)
 
     @asynccontextmanager
     async def reading(self, subscriber: Subscriber) -> "AsyncIterator[EventSpy]":
-        """Read the subscriber in a task of its own, while the block is open; what is there at its end is read, too.
+        """Read the subscriber in a task while the block is open; what is there at its end is read, too.
 
         Cancellation: reading ends; what was read is kept.
         """
@@ -78,19 +78,19 @@ class EventSpy:
             return
 
     def add(self, envelope: Envelope) -> None:
-        """Record one envelope that came; `Violation` where it may not come now."""
+        """Record an envelope; raise `Violation` if it may not come now."""
         self.envelopes.append(envelope)
         stream = self._streams.setdefault((envelope.conversation_id, envelope.channel), _Stream())
         if envelope.incarnation != stream.incarnation:
             if isinstance(envelope.event, StateRestored):
-                return  # told to a reader who has seen nothing yet, before the first snapshot
+                return  # a reader that has seen nothing yet is told this before the first snapshot
             self._begin(stream, envelope)
         self._follow(stream, envelope)
         _check_text(stream, envelope.event)
 
     def _begin(self, stream: _Stream, envelope: Envelope) -> None:
         if envelope.incarnation in stream.ended:
-            raise Violation(f"I19: an agent speaks after its end: {envelope}")
+            raise Violation(f"I19: an event came after the end of its agent: {envelope}")
         if not isinstance(envelope.event, Snapshot | Gap) and not (self.resumes and not stream.incarnation):
             raise Violation(f"I18: {envelope} came before any snapshot")
         stream.incarnation = envelope.incarnation
@@ -100,20 +100,20 @@ class EventSpy:
         stream.message_id = None
 
     def _follow(self, stream: _Stream, envelope: Envelope) -> None:
-        # The words are put together where something is wrong: this is done for every event.
+        # The message is built only if something is wrong, because this code runs for every event.
         event = envelope.event
         if stream.has_ended:
-            raise Violation(f"I19: an agent speaks after its end: {envelope}")
+            raise Violation(f"I19: an event came after the end of its agent: {envelope}")
         if isinstance(event, Snapshot) and envelope.first_seq == envelope.seq == event.cursor.seq:
             if envelope.seq < stream.last:
-                raise Violation(f"I18: a snapshot from before what was seen: {envelope} after {stream.last}")
+                raise Violation(f"I18: a snapshot is older than what was seen: {envelope} came after {stream.last}")
             stream.last = envelope.seq
             stream.gap = None
             return
         if stream.gap is not None and not isinstance(event, AgentShutdown):
-            raise Violation(f"I17: {envelope} came right behind {stream.gap}")
+            raise Violation(f"I17: {envelope} came right after {stream.gap}")
         if envelope.first_seq != stream.last + 1 or envelope.seq < envelope.first_seq:
-            raise Violation(f"I17: {stream.last} was the last before {envelope}")
+            raise Violation(f"I17: {stream.last} was the last event before {envelope}")
         stream.last = envelope.seq
         stream.gap = event if isinstance(event, Gap) else None
         if isinstance(event, AgentShutdown):
@@ -121,10 +121,10 @@ class EventSpy:
             stream.ended.add(envelope.incarnation)
 
     def check_complete(self) -> None:
-        """See that every agent that was seen was seen to end: when the sessions are gone, and all was read."""
+        """Check that the end of every agent was seen; for the time when the sessions are gone and everything was read."""
         for (conversation_id, channel), stream in self._streams.items():
             if not stream.has_ended:
-                raise Violation(f"I19: no end of the agent of {conversation_id!r} on {channel!r}")
+                raise Violation(f"I19: there was no end of the agent of {conversation_id!r} on {channel!r}")
 
     def of(self, *kinds: type[E]) -> Sequence[E]:
         """Return the events of these classes, in order."""
@@ -144,7 +144,7 @@ def _size(part: Part) -> int:
 
 
 def _check_text(stream: _Stream, event: Event) -> None:
-    """A delta begins where the text so far ends, as the snapshot and the deltas behind it have it."""
+    """Check that a delta begins where the text of the snapshot and of the deltas before it ends."""
     if isinstance(event, Snapshot):
         spoken = event.streaming
         stream.message_id = None if spoken is None else spoken.message_id
@@ -156,5 +156,5 @@ def _check_text(stream: _Stream, event: Event) -> None:
             stream.message_id, stream.parts = event.message_id, {}
         so_far = stream.parts.get(event.part, 0)
         if event.offset != so_far:
-            raise Violation(f"I17: the text of {event.message_id} is {so_far} long, and goes on at {event.offset}")
+            raise Violation(f"I17: the text of {event.message_id} has {so_far} characters, and continues at {event.offset}")
         stream.parts[event.part] = so_far + len(event.text)

@@ -1,4 +1,4 @@
-"""The part of the conformance kit of stores that is about lists, pages and owners."""
+"""The part of the conformance kit of stores about lists, pages and owners."""
 
 import datetime
 from contextlib import AbstractAsyncContextManager
@@ -22,24 +22,24 @@ class PageTests:
         raise NotImplementedError
 
     async def test_history_in_pages(self) -> None:
-        """The pages of a transcript give each row once, in order, however many a page has."""
+        """The pages of a transcript have each row once, in order, whatever the size of the pages is."""
         async with self.open_store() as store:
             await store.commit(None, change(rows=[row(f"r{n}", str(n)) for n in range(7)]))
             for limit in (1, 2, 3, 6, 7, 8, 1000):
                 assert [str(n) for n in range(7)] == await texts(store, limit=limit)
 
     async def test_history_while_rows_come(self) -> None:
-        """A cursor stays where it is while rows are added and replaced."""
+        """A cursor keeps its place while rows are added and replaced."""
         async with self.open_store() as store:
             await store.commit(None, change(rows=[row(f"r{n}", str(n)) for n in range(4)]))
             newest = await store.history(None, "c", before=None, limit=2)
             await store.commit(None, change(revision=2, rows=[row("r0", "new"), row("r9", "9")]))
             older = await store.history(None, "c", before=newest.before, limit=2)
-            assert tuple([one.content["text"] for one in page.rows] for page in (newest, older)) == (["2", "3"], ["new", "1"])
+            assert tuple([entry.content["text"] for entry in page.rows] for page in (newest, older)) == (["2", "3"], ["new", "1"])
             assert older.before is None
 
     async def test_history_of_nothing(self) -> None:
-        """A conversation without rows has an empty page; none at all is an error."""
+        """A conversation without rows has an empty page; a conversation that does not exist is an error."""
         async with self.open_store() as store:
             with pytest.raises(ConversationNotFound):
                 await store.history(None, "c", before=None, limit=1)
@@ -48,7 +48,7 @@ class PageTests:
             assert (list(page.rows), page.before) == ([], None)
 
     async def test_conversations_in_order(self) -> None:
-        """The conversation changed last comes first; a load is no change."""
+        """The conversation that was changed last comes first; a load is not a change."""
         async with self.open_store() as store:
             for name in "abcd":
                 await store.commit(None, change(name, state={"metadata": {"title": name.upper()}}, messages=[message("m")]))
@@ -59,11 +59,11 @@ class PageTests:
             items = (await store.conversations(None, after=None, limit=2)).items
             assert [(item.conversation_id, item.title, item.message_count) for item in items] == [("b", None, 2), ("d", "D", 1)]
             assert all(item.updated_at.utcoffset() == datetime.timedelta(0) for item in items)
-            day = datetime.timedelta(days=1)  # whatever the clock of a server says
+            day = datetime.timedelta(days=1)  # the clock of a server may say anything
             assert all(abs(item.updated_at - datetime.datetime.now(datetime.UTC)) < day for item in items)
 
     async def test_conversations_while_they_change(self) -> None:
-        """What did not change is listed exactly once, whatever else changes between two pages."""
+        """A conversation that does not change is listed exactly once, whatever else changes between two pages."""
         async with self.open_store() as store:
             for name in "abcdef":
                 await store.commit(None, change(name))
@@ -88,7 +88,7 @@ class PageTests:
 
     @pytest.mark.parametrize("cursor", ["", "nonsense", "-1", "1e9", "r" + "9" * 400, "c-5", "\x00", "r1 ", "' OR 1=1"])
     async def test_cursor_that_is_none(self, cursor: str) -> None:
-        """A cursor that no page gave is a ValueError."""
+        """A cursor that did not come from a page is a ValueError."""
         async with self.open_store() as store:
             await store.commit(None, change())
             with pytest.raises(ValueError, match="before"):
@@ -97,7 +97,7 @@ class PageTests:
                 await store.conversations(None, after=cursor, limit=1)
 
     async def test_foreign_is_like_missing(self) -> None:
-        """With an owner given, a conversation of another one is neither seen nor touched."""
+        """With an owner given, a conversation of another owner is neither seen nor changed."""
         async with self.open_store() as opened:
             if not isinstance(opened, OwnedStore):
                 pytest.skip("this store does not check owners")
@@ -119,7 +119,7 @@ class PageTests:
             assert await store.delete(None, "c", owner=1)
 
     async def test_load_that_is_refused(self) -> None:
-        """What looks at a conversation that is loaded sees all of it, and may refuse it: then nothing was changed."""
+        """A check sees the whole conversation that is loaded, and may refuse the load: then nothing was changed."""
         async with self.open_store() as opened:
             if not isinstance(opened, OwnedStore):
                 pytest.skip("this store does not check owners")
@@ -140,7 +140,7 @@ class PageTests:
             assert [accepted] * 3 == seen
 
     async def test_missing_with_an_owner(self) -> None:
-        """With an owner given, what is missing is missing in the same words."""
+        """With an owner given, the error for a missing conversation has the same words."""
         async with self.open_store() as opened:
             if not isinstance(opened, OwnedStore):
                 pytest.skip("this store does not check owners")
@@ -154,7 +154,7 @@ class PageTests:
                 await store.commit(None, change(revision=2, owner=1), owner=2)
 
     async def test_conversations_of_an_owner(self) -> None:
-        """The list of an owner has that owner's alone, in order and in pages; unchecked, it has all."""
+        """The list of an owner has only the conversations of that owner, in order and in pages; without an owner, it has all."""
         async with self.open_store() as opened:
             if not isinstance(opened, OwnedStore):
                 pytest.skip("this store does not check owners")

@@ -1,4 +1,4 @@
-"""What the conformance kit of stores stores, and how it reads it back."""
+"""The values that the conformance kit stores, and how it reads them again."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def row(row_id: str, text: str = "Hello") -> DisplayMessage:
     return DisplayMessage(row_id, f"message-of-{row_id}", "user", "text", {"text": text}, "completed", AT)
 
 
-def change(  # as many as a commit has
+def change(  # as many parameters as a commit has fields
     conversation_id: str = "c",
     revision: int = 1,
     *,
@@ -79,7 +79,7 @@ def change(  # as many as a commit has
 
 
 async def loaded(store: ConversationStore, conversation_id: str = "c") -> Conversation:
-    """Return a conversation that is there; its epoch is raised."""
+    """Load a conversation that exists; this raises its epoch."""
     conversation = await store.load(None, conversation_id)
     assert conversation is not None
     return conversation
@@ -92,11 +92,11 @@ async def texts(store: ConversationStore, conversation_id: str = "c", limit: int
     seen: set[str] = set()
     while True:
         page = await store.history(None, conversation_id, before=before, limit=limit)
-        pages.insert(0, [one.content["text"] for one in page.rows])
+        pages.insert(0, [entry.content["text"] for entry in page.rows])
         before = page.before
         if before is None:
             return [text for found in pages for text in found]
-        assert before not in seen, f"history gave the cursor {before!r} twice: whoever follows it reads for ever"
+        assert before not in seen, f"history gave the cursor {before!r} twice: a reader that follows it never ends"
         seen.add(before)
 
 
@@ -111,5 +111,5 @@ async def listed(store: ConversationStore, limit: int = 1000) -> list[str]:
         after = page.after
         if after is None:
             return found
-        assert after not in seen, f"conversations gave the cursor {after!r} twice: whoever follows it reads for ever"
+        assert after not in seen, f"conversations gave the cursor {after!r} twice: a reader that follows it never ends"
         seen.add(after)

@@ -1,7 +1,7 @@
-"""Sweeps: run a program once as it is, count its places, and then once for each place with something going wrong there.
+"""Sweeps: run a program once without a fault, and count its places; then run it once for each place, where something goes wrong.
 
-The program checks what must hold, at its end and whatever happened: a run that raises is a finding. A sweep that finds no place is
-an error, for it would prove nothing.
+The program itself checks at its end what must hold, whatever happened: a run that raises is a finding. A sweep that finds no place
+is an error, because it would prove nothing.
 """
 
 import itertools
@@ -55,23 +55,23 @@ def sweep_cancels(
     max_steps: int = MAX_STEPS,
     keep_going: bool = False,
 ) -> Tally:
-    """Cancel each named task at each of its yields, both ways.
+    """Cancel each named task at each of its yields, both while it is blocked and when it is ready.
 
     Args:
-        main: runs what is to be cancelled through `Simulation.named`.
-        seeds: which schedules.
-        mode: as in `simulate`.
-        names: which of the named tasks, each of which must yield somewhere; None is all.
-        max_steps: task steps of one run.
-        keep_going: whether to go on where a run goes wrong.
+        main: the program; it runs what is to be cancelled through `Simulation.named`.
+        seeds: the numbers of the schedules.
+        mode: as for `simulate`.
+        names: the named tasks to cancel, each of which must yield somewhere; None is all of them.
+        max_steps: the number of task steps of one run.
+        keep_going: whether to continue after a run that goes wrong.
 
     Returns:
         How many runs and steps there were, and what was found.
 
     Raises:
-        ValueError: nothing was cancelled, for no task is named, or one of `names` never yielded.
+        ValueError: nothing was cancelled, because no task is named, or one of `names` never yielded.
         TypeError: `names` is a text.
-        What the first run raises that goes wrong, unless `keep_going`.
+        What the first run that goes wrong raises, unless `keep_going`.
     """
     if isinstance(names, str):
         raise TypeError(f"names must be a sequence of names, not {names!r}")
@@ -88,7 +88,7 @@ def sweep_cancels(
     nothing = "no task of the program yields that it runs through Simulation.named"
     tally = _sweep(main, plans, evolve, keep_going=keep_going, nothing=nothing)
     if not tally.violations and (unknown := [name for name in names or () if name not in seen]):
-        raise ValueError(f"no task yields that is named {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(seen))}")
+        raise ValueError(f"no task yields that has the name {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(seen))}")
     return tally
 
 
@@ -102,27 +102,27 @@ def sweep_faults(
     max_steps: int = MAX_STEPS,
     keep_going: bool = False,
 ) -> Tally:
-    """Let each call go wrong that passes through `Simulation.faults`.
+    """Let each call that passes through `Simulation.faults` go wrong.
 
     Args:
-        main: hands `Simulation.faults` to what it depends on.
-        seeds: which schedules.
-        mode: as in `simulate`.
-        kinds: how each call goes wrong, one after the other.
-        pairs: how many pairs of faults to run, too, per seed, drawn from all; `math.inf` is all of them.
-        max_steps: task steps of one run.
-        keep_going: whether to go on where a run goes wrong.
+        main: the program; it gives `Simulation.faults` to what it depends on.
+        seeds: the numbers of the schedules.
+        mode: as for `simulate`.
+        kinds: how calls go wrong; each call goes wrong in each of these ways, in separate runs.
+        pairs: how many pairs of faults to run besides, per seed, drawn from all pairs; `math.inf` is all of them.
+        max_steps: the number of task steps of one run.
+        keep_going: whether to continue after a run that goes wrong.
 
     Returns:
         How many runs and steps there were, and what was found.
 
     Raises:
-        ValueError: no call goes through `Simulation.faults`, or one of `kinds` is none.
-        What the first run raises that goes wrong, unless `keep_going`.
+        ValueError: no call goes through `Simulation.faults`, or one of `kinds` is unknown.
+        What the first run that goes wrong raises, unless `keep_going`.
     """
     for kind in kinds:
         if kind not in FAULT_KINDS:
-            raise ValueError(f"a kind of fault is one of {', '.join(FAULT_KINDS)}, not {kind!r}")
+            raise ValueError(f"a kind of fault must be one of {', '.join(FAULT_KINDS)}, not {kind!r}")
 
     def evolve(plan: Plan, baseline: Simulation) -> Iterable[Plan]:
         def struck(*faults: FaultAt) -> Plan:
@@ -146,22 +146,22 @@ def sweep_crashes(
     max_steps: int = MAX_STEPS,
     keep_going: bool = False,
 ) -> Tally:
-    """Let the process die at each of its writes, before and after it; then again while it recovers from that.
+    """Let the process die before and after each of its writes, and then again while it recovers.
 
     Args:
-        main: keeps everything on `Simulation.disk`, and lives on it until a life ends by itself (`CrashStore.live`).
-        seeds: which schedules.
-        mode: as in `simulate`.
-        twice: how many runs with a second crash, in the next life, per seed, drawn from all; `math.inf` is all of them.
-        max_steps: task steps of one run.
-        keep_going: whether to go on where a run goes wrong.
+        main: the program; it stores everything on `Simulation.disk`, and repeats `CrashStore.live` until a life ends by itself.
+        seeds: the numbers of the schedules.
+        mode: as for `simulate`.
+        twice: how many runs with a second crash in the next life, per seed, drawn from all; `math.inf` is all of them.
+        max_steps: the number of task steps of one run.
+        keep_going: whether to continue after a run that goes wrong.
 
     Returns:
         How many runs and steps there were, and what was found.
 
     Raises:
         ValueError: nothing was written to `Simulation.disk`.
-        What the first run raises that goes wrong, unless `keep_going`.
+        What the first run that goes wrong raises, unless `keep_going`.
     """
     tally = Tally()
     baselines = 0

@@ -12,7 +12,7 @@ from trio_sagents.testing._simulation import Simulation
 Program = Callable[[Simulation], Awaitable[object]]
 RunPlan = Callable[[Program, Plan], tuple[Simulation, Opaque]]
 MOST_KEPT: Final = 100
-"""Findings whose errors are kept; of more, only the number."""
+"""How many findings are kept with their errors; of further findings, only the number is kept."""
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Finding:
     error: BaseException = attrs.field(eq=False)
 
     def __str__(self) -> str:
-        return f"{self.plan}: {'; '.join(sorted({f'{type(one).__name__}: {one}'[:300] for one in leaves(self.error)}))}"
+        return f"{self.plan}: {'; '.join(sorted({f'{type(leaf).__name__}: {leaf}'[:300] for leaf in leaves(self.error)}))}"
 
 
 @attrs.define(eq=False)
@@ -34,22 +34,22 @@ class Tally:
     steps: int = 0
     violations: int = 0
     findings: list[Finding] = attrs.field(factory=list)
-    """The first of them."""
+    """The first findings."""
 
     def run(self, run_plan: RunPlan, main: Program, plan: Plan, *, keep_going: bool) -> Simulation | None:
-        """Run one plan, and count it. None where it went wrong, which is raised unless `keep_going`."""
+        """Run a plan, and count the run. Return None if it went wrong; its error is raised unless `keep_going`."""
         self.runs += 1
         try:
             simulation, _ = run_plan(main, plan)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as exc:  # noqa: ASYNC103  # a finding; no Trio run is around it
+        except BaseException as exc:  # noqa: ASYNC103  # this is a finding; no Trio run is around this code
             self.violations += 1
             if not keep_going:
                 raise
             if len(self.findings) < MOST_KEPT:
                 self.findings.append(Finding(plan, exc))
-            return None  # noqa: ASYNC104  # likewise
+            return None  # noqa: ASYNC104  # as above
         self.steps += simulation.steps
         return simulation
 
@@ -64,5 +64,5 @@ class Tally:
 def leaves(error: BaseException) -> "list[BaseException]":
     """Return the errors in a group, however deep."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in leaves(one)]
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]

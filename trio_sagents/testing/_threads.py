@@ -1,4 +1,4 @@
-"""Threads in lockstep with the event loop, so that a schedule decides about them, too."""
+"""Threads in lockstep with the event loop, so that a schedule decides about threads, too."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,23 +12,24 @@ import trio
 
 T = TypeVar("T")
 PATIENCE: Final = 10.0
-"""Real seconds that a function in a thread may take."""
+"""How many real seconds a function in a thread may take."""
 
 
 @contextlib.contextmanager
 def lockstep_threads(rounds: Callable[[], int] = lambda: 1) -> Iterator[None]:
-    """Have `trio.to_thread.run_sync` wait for its thread at once, and then pass some scheduler rounds, while the block is open.
+    """While the block is open, have `trio.to_thread.run_sync` wait for its thread at once, and then pass some scheduler rounds.
 
-    The function still runs in another thread; but the event loop stands still meanwhile, so nothing depends on who is faster,
-    and a virtual clock cannot jump over it. A function that calls back into Trio fails, for no Trio thread runs it.
+    The function still runs in another thread, but the event loop does nothing until the function has returned. So nothing depends on
+    which thread is faster, and a virtual clock cannot jump meanwhile. A function that calls back into Trio fails, because the thread
+    is not a thread of Trio.
 
     Args:
-        rounds: how many rounds one call takes, at its end.
+        rounds: how many scheduler rounds pass before a call returns.
     """
     original = trio.to_thread.run_sync
     with ThreadPoolExecutor(2, thread_name_prefix="lockstep") as pool:
 
-        async def run_sync(  # type: ignore[explicit-any]  # the signature of Trio's own
+        async def run_sync(  # type: ignore[explicit-any]  # the signature is that of Trio
             sync_fn: Callable[..., T],
             *args: Any,
             thread_name: str | None = None,
@@ -48,7 +49,7 @@ def lockstep_threads(rounds: Callable[[], int] = lambda: 1) -> Iterator[None]:
                 limiter.release_on_behalf_of(holder)
             return result.unwrap()
 
-        setattr(trio.to_thread, "run_sync", run_sync)  # noqa: B010  # put back below
+        setattr(trio.to_thread, "run_sync", run_sync)  # noqa: B010  # restored below
         try:
             yield
         finally:

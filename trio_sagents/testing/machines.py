@@ -1,12 +1,12 @@
-"""Hypothesis state machines over Trio: sync rules, one Trio run, a schedule that is drawn, and time that only rules move.
+"""Hypothesis state machines over Trio: sync rules, one Trio run, a drawn schedule, and a clock that only rules move.
 
-The machine is the host of a Trio run in guest mode, in the same thread. Between two rules the run stands still, so invariants
-may look at anything. A rule starts tasks and says how far the run goes: some scheduler rounds, until all tasks wait, or over
-some virtual seconds. So the operations of several rules overlap, and where exactly they do is decided by the drawn seed: Trio
-asks an object for the order of each round (as for Hypothesis' own plugin), and here that object is a `Schedule`.
+The machine is the host of a Trio run in guest mode, in the same thread. Between two rules the run does not move, so invariants may
+look at anything. A rule starts tasks and says how far the run goes: some scheduler rounds, until all tasks wait, or some virtual
+seconds. So the operations of several rules overlap, and the drawn seed decides how exactly: Trio asks an object for the order of each
+round (as it does for Hypothesis' own plugin), and here that object is a `Schedule`.
 
-Nothing else is random, no thread runs beside the run (`lockstep_threads`), and the clock is virtual: the same draws give the same
-run, so failures replay and shrink. Private names of Trio carry this; `check_trio` says whether they are still there.
+Nothing else is random, no thread runs at the same time as the run (`lockstep_threads`), and the clock is virtual. So the same draws
+give the same run, and failures replay and shrink. This needs private names of Trio; `check_trio` says whether Trio still has them.
 """
 
 import contextlib
@@ -30,20 +30,20 @@ from trio_sagents.testing._trio_hooks import age_of, check_trio, drop_shields, h
 T = TypeVar("T")
 Mode = Literal["shuffle", "delay", "priority"]
 MODES: Final[Sequence[Mode]] = ("shuffle", "delay", "priority")
-"""How a schedule treats the runnable tasks of a round: all in a random order; some held back for a round; or one alone."""
+"""How a schedule treats the runnable tasks of a round: all in a random order; some held back for a round; or only one."""
 MOST_TICKS: Final = 200_000
-"""Passes of the event loop for one command: more is a task that spins."""
+"""How many passes of the event loop a command may take; a command that takes more has a task that never waits."""
 PATIENCE: Final = 5.0
-"""Real seconds in which a run that waits for the outside must go on: with `lockstep_threads` it does so for sockets and pipes alone."""
+"""How many real seconds a run may wait for the outside; with `lockstep_threads`, it waits only for sockets and pipes."""
 
 
 class Schedule:
-    """Decides who of the runnable tasks runs now; stands in the place of Trio's own random numbers.
+    """Decides which of the runnable tasks run now; takes the place of Trio's own random numbers.
 
     Args:
         seed: the same seed gives the same decisions.
         mode: see `MODES`. "delay" holds each task back with probability 0.3, for any number of rounds. "priority" runs one task a
-            round, the one with the highest random priority, and lowers that of a running task now and then.
+            round, the task with the highest random priority, and sometimes lowers the priority of a running task.
     """
 
     def __init__(self, seed: int, mode: Mode = "shuffle") -> None:
@@ -55,19 +55,19 @@ class Schedule:
 
     @property
     def trace(self) -> str:
-        """A digest of who ran in which order so far."""
+        """A digest of which tasks ran in which order so far."""
         return self._trace.hexdigest()
 
     def random(self) -> float:
-        """Return a number from 0 to 1; Trio asks for it where schedules are not deterministic."""
+        """Return a number from 0 to 1; Trio asks for it if schedules are not deterministic."""
         return self._random.random()
 
     def uniform(self, low: float, high: float) -> float:
-        """Return a number between two; Trio's own clock begins at one."""
+        """Return a number between two others; Trio's own clock begins at such a number."""
         return self._random.uniform(low, high)
 
     def shuffle(self, batch: list[Any]) -> None:  # type: ignore[explicit-any]  # Trio's tasks, with private parts
-        """Put a round in order; what is taken out of it goes back to the runnable tasks."""
+        """Put a round in order; the tasks that are held back become runnable again."""
         self.rounds += 1
         if self.mode == "priority":
             held = self._keep_first(batch)
@@ -96,21 +96,21 @@ class Schedule:
 
 @contextlib.contextmanager
 def scheduled(schedule: Schedule) -> Iterator[Schedule]:
-    """Have Trio ask `schedule` for the order of each round, while the block is open."""
+    """While the block is open, have Trio ask `schedule` for the order of each round."""
     check_trio()
     with steered(schedule):
         yield schedule
 
 
 class _Watch(trio.abc.Instrument):
-    """Sees a run come to a stand that nothing can end."""
+    """Detects that a run has stopped and nothing can continue it."""
 
     def __init__(self) -> None:
         self.standing: str = ""
-        """Who waits where; empty while the run goes on, or waits for a socket or a pipe."""
+        """Which task waits where; empty while the run continues, or waits for a socket or a pipe."""
 
     def before_io_wait(self, timeout: float) -> None:
-        """Trio calls this in each pass; where it would wait for longer than anything takes, every task waits."""
+        """Trio calls this in each pass. If Trio would wait for longer than anything takes, every task waits."""
         stands = timeout > PATIENCE and not waits_for_outside()
         self.standing = "; ".join(f"{who} at {place}" for who, place in waiting_tasks()) if stands else ""
 
@@ -118,17 +118,17 @@ class _Watch(trio.abc.Instrument):
 class TrioStateMachine(RuleBasedStateMachine):
     """A `RuleBasedStateMachine` whose rules drive one Trio run. Call `begin` in an `@initialize` rule.
 
-    Override `finish` for what is to be checked at the end of an example that has not failed.
+    Override `finish` to check something at the end of an example that has not failed.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.clock: trio.testing.MockClock = trio.testing.MockClock()
-        """Stands still but for `advance` and `jump`."""
+        """The clock; only `advance` and `jump` move it."""
         self.nursery: trio.Nursery
-        """For tasks of the machine's own; what one raises fails the example."""
+        """For tasks of the machine; an exception of such a task fails the example."""
         self.has_failed: bool = False
-        """Whether a rule or an invariant has failed, as far as the machine saw it."""
+        """Whether a rule or an invariant has failed, as far as the machine has seen."""
         self._host: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ended: outcome.Outcome[None] | None = None
         self._command: Callable[[], Awaitable[object]] | None = None
@@ -167,7 +167,7 @@ class TrioStateMachine(RuleBasedStateMachine):
                     continue
                 try:
                     self._answer = outcome.Value(await command())
-                except Exception as exc:  # goes to the rule that gave the command
+                except Exception as exc:  # raised again in the rule that gave the command
                     self._answer = outcome.Error(exc)
 
     def _cut(self) -> None:
@@ -178,7 +178,7 @@ class TrioStateMachine(RuleBasedStateMachine):
 
     def _stop_jumping(self) -> None:
         if trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf:
-            self.clock.autojump_threshold = math.inf  # it would look for the next deadline for ever, and there is none
+            self.clock.autojump_threshold = math.inf  # otherwise Trio would look for the next deadline for ever, and there is none
 
     def _unshield(self) -> None:
         drop_shields()
@@ -189,7 +189,9 @@ class TrioStateMachine(RuleBasedStateMachine):
             if is_done() or self._ended is not None:
                 return
             if self._watch.standing and self._host.empty():
-                raise AssertionError(f"the run waits for what cannot come: only `advance` and `jump` move time; {self._watch.standing}")
+                raise AssertionError(
+                    f"the run waits for something that cannot come: only `advance` and `jump` move time; {self._watch.standing}"
+                )
             try:
                 tick = self._host.get(timeout=PATIENCE)
             except queue.Empty:
@@ -198,13 +200,13 @@ class TrioStateMachine(RuleBasedStateMachine):
         raise AssertionError(f"a command takes more than {MOST_TICKS} passes of the event loop")
 
     def do(self, function: Callable[..., Awaitable[T]], *args: object) -> T:  # type: ignore[explicit-any]  # any function
-        """Return `await function(*args)`, done in the run; the run stands still before and after.
+        """Return `await function(*args)`, called in the run. The run does not move before and after the call.
 
         Raises:
-            AssertionError: it cannot come to its end, for every task waits and the clock stands still; or it does not within very many
-                passes of the event loop.
+            AssertionError: the call cannot end, because every task waits and the clock does not move; or the call does not end within very
+                many passes of the event loop.
             RuntimeError: `begin` was not called.
-            What the function raised, or what ended the run.
+            What the function raised, or the error that ended the run.
         """
         if not self._is_begun:
             raise RuntimeError("there is no run yet: call begin(seed) in an @initialize rule")
@@ -228,15 +230,15 @@ class TrioStateMachine(RuleBasedStateMachine):
         self.do(_pass_rounds, rounds)
 
     def settle(self) -> None:
-        """Let the run go on until every task waits."""
+        """Let the run continue until every task waits."""
         self.do(trio.testing.wait_all_tasks_blocked)
 
     def jump(self, seconds: float) -> None:
-        """Move the clock, and run nothing: all deadlines up to then fall together, beside whatever the next rules do."""
+        """Move the clock, and run nothing: all deadlines up to that time expire together, at the same time as what the next rules do."""
         self.clock.jump(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: each deadline in its turn, with all that follows from it."""
+        """Let time pass: the deadlines expire one after the other, each with everything that follows from it."""
         self.do(self._advance, seconds)
 
     async def _advance(self, seconds: float) -> None:
@@ -249,16 +251,16 @@ class TrioStateMachine(RuleBasedStateMachine):
             self.clock.jump(max(0.0, min(left, trio.lowlevel.current_statistics().seconds_to_next_deadline)))
 
     def seconds_to_deadline(self) -> float:
-        """Return the seconds to the next deadline of any task; `math.inf` where there is none."""
+        """Return the seconds to the next deadline of any task; `math.inf` if there is none."""
         return self.do(_seconds_to_deadline)
 
     # ── the end
 
     def finish(self) -> None:
-        """Check what must hold at the end; nothing here."""
+        """Check what must hold at the end; this method checks nothing."""
 
     def teardown(self) -> None:
-        """End the run, whatever state it is in."""
+        """End the run, whatever its state is."""
         try:
             if self._is_begun and not self.has_failed:
                 self.finish()
@@ -274,7 +276,7 @@ class TrioStateMachine(RuleBasedStateMachine):
         try:
             self._pump_to_end(self._cut)
         except AssertionError:
-            # Something hangs in a shield; a run that is left behind would be in the way of the next example.
+            # Something hangs in a shield; a run that is left behind would disturb the next example.
             self._pump_to_end(self._unshield)
             raise
         assert self._ended is not None

@@ -8,17 +8,17 @@ LIBRARY: Final = ROOT / "trio_sagents"
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "registry": ("supervisor/_registry.py",),
-    "agent task": ("supervisor/_agent_task.py", "supervisor/_live.py", "supervisor/_turns.py"),
+    "agent task": ("sessions/_task.py", "supervisor/_agent.py", "supervisor/_turns.py"),
     "stores": (
         "persistence/*.py",
         "storage/*.py",
-        "supervisor/_ledger.py",
+        "supervisor/_journal.py",
     ),
     "approvals": (
         "middleware/approvals.py",
         "agent/_gate.py",
-        "supervisor/_answering.py",
-        "supervisor/_decisions.py",
+        "supervisor/_approvals.py",
+        "conversation/decisions.py",
         "data/decisions.py",
         "data/interrupts.py",
     ),

@@ -15,8 +15,8 @@ LIFE: Final = (
     ),
     PlantedBug(
         "the id is released before the last write has ended",
-        "supervisor/_agent_task.py",
-        "_release",
+        "supervisor/_release.py",
+        "release_agent",
         "        await live.wait_settled()\n",
         "",
         ("scenarios/test_stopping.py::test_stop_when_a_post_is_on_its_way",),
@@ -151,7 +151,7 @@ LIFE: Final = (
     ),
     PlantedBug(
         "a crash is not contained",
-        "supervisor/_agent_task.py",
+        "sessions/_task.py",
         "run_agent",
         "        crash, onward = split(exc)\n",
         "        crash, onward = None, exc\n",
@@ -159,8 +159,8 @@ LIFE: Final = (
     ),
     PlantedBug(
         "every start says that it started",
-        "sessions/_sessions.py",
-        "Sessions._start",
+        "sessions/_starting.py",
+        "Starter.start",
         "started, entry.started_is_taken = not entry.started_is_taken, True",
         "started = True",
         ("scenarios/test_starting.py::test_start_with_50_concurrent_callers",),
@@ -233,7 +233,7 @@ LIFE: Final = (
     PlantedBug(
         "the scope is not compared with a stored owner",
         "sessions/_boot.py",
-        "Booter._load",
+        "load",
         "        if not runtime.access.owns(entry.scope, stored.owner):\n",
         "        if False:\n",
         ("scenarios/test_tenants.py::test_start_when_the_store_forgets_to_compare_owners",),
@@ -272,8 +272,8 @@ LIFE: Final = (
     ),
     PlantedBug(
         "an agent that has ended stays present",
-        "supervisor/_live.py",
-        "LiveAgent.end",
+        "supervisor/_lifetime.py",
+        "Lifetime.end",
         "            self._tracked.leave()\n",
         "            pass\n",
         ("scenarios/test_presence.py::test_agents_are_on_the_agents_topic", "scenarios/test_presence.py::test_changes_of_agents"),

@@ -14,7 +14,9 @@ SHARDS: Final = 4
 """How many shards of `test_machine`, over `MemoryStore`, look for a bug: as many as CI runs."""
 
 BUGS: Final = (
-    PlantedBug("whatever was decided runs", "agent/_gate.py", "runs", '    return record.kind in {"approve", "edit"}', "    return True"),
+    PlantedBug(
+        "whatever was decided runs", "conversation/decided.py", "runs", '    return record.kind in {"approve", "edit"}', "    return True"
+    ),
     PlantedBug(
         "an edited call runs as it was",
         "agent/_gate.py",
@@ -38,8 +40,8 @@ BUGS: Final = (
     ),
     PlantedBug(
         "partial answers are forgotten",
-        "supervisor/_decisions.py",
-        "partial_change",
+        "conversation/decisions.py",
+        "_decide_some",
         "        decided=(*interrupt.decided, *records),",
         "        decided=interrupt.decided,",
     ),
@@ -57,17 +59,21 @@ BUGS: Final = (
         "        elif not one.same_as(known):",
         "        elif False:",
     ),
-    PlantedBug("any digest will do", "supervisor/_decisions.py", "_waiting", "    if decision.digest != call.digest:", "    if False:"),
+    PlantedBug(
+        "any digest will do", "conversation/decisions.py", "_waiting_call", "    if decision.digest != call.digest:", "    if False:"
+    ),
     PlantedBug(
         "any interrupt will do",
-        "supervisor/_decisions.py",
-        "_waiting",
+        "conversation/decisions.py",
+        "_waiting_call",
         "    if decision.interrupt_id != interrupt.interrupt_id:",
         "    if False:",
     ),
-    PlantedBug("any kind will do", "supervisor/_decisions.py", "_waiting", "    if decision.kind not in call.allowed:", "    if False:"),
     PlantedBug(
-        "a halt is decided like a call", "supervisor/_decisions.py", "_waiting", '    if interrupt.kind == "halt":', "    if False:"
+        "any kind will do", "conversation/decisions.py", "_waiting_call", "    if decision.kind not in call.allowed:", "    if False:"
+    ),
+    PlantedBug(
+        "a halt is decided like a call", "conversation/decisions.py", "_waiting_call", '    if interrupt.kind == "halt":', "    if False:"
     ),
     PlantedBug(
         "one decision does not wait for the other",

@@ -30,13 +30,13 @@ BUGS: Final = (
     ),
     PlantedBug(
         "acknowledged before the commit",
-        "supervisor/_intake.py",
-        "Intake.post",
+        "supervisor/_inbox.py",
+        "Inbox.post",
         "        await write.wait()\n",
         "        await trio.lowlevel.checkpoint()\n",
     ),
     PlantedBug(
-        "the id is released before the last write", "supervisor/_agent_task.py", "_release", "        await live.wait_settled()\n", ""
+        "the id is released before the last write", "supervisor/_release.py", "release_agent", "        await live.wait_settled()\n", ""
     ),
     PlantedBug(
         "no snapshot on enrolment",
@@ -62,7 +62,7 @@ BUGS: Final = (
     PlantedBug(
         "joined deltas have the number of the first",
         "broadcast/_feed.py",
-        "_as_one",
+        "_joined",
         "attrs.evolve(run[0], seq=run[-1].seq, event",
         "attrs.evolve(run[0], event",
     ),
@@ -131,8 +131,8 @@ BUGS: Final = (
     ),
     PlantedBug(
         "every start says that it started",
-        "sessions/_sessions.py",
-        "Sessions._start",
+        "sessions/_starting.py",
+        "Starter.start",
         "started, entry.started_is_taken = not entry.started_is_taken, True",
         "started = True",
     ),
@@ -154,7 +154,7 @@ BUGS: Final = (
     ),
     PlantedBug(
         "a crash is not contained",
-        "supervisor/_agent_task.py",
+        "sessions/_task.py",
         "run_agent",
         "        crash, onward = split(exc)\n",
         "        crash, onward = None, exc\n",
@@ -214,8 +214,8 @@ BUGS: Final = (
     ),
     PlantedBug(
         "a cancelled caller withdraws what is submitted",
-        "supervisor/_intake.py",
-        "Intake.post",
+        "supervisor/_inbox.py",
+        "Inbox.post",
         "        await write.wait()\n",
         (
             "        try:\n            await write.wait()\n        except trio.Cancelled:\n            write._then = lambda saved, error: None\n            raise\n"  # noqa: E501  # library text

@@ -1,6 +1,7 @@
 """Stories of files: each backend alone, an area over a backend that fails as planned, and an agent with file tools."""
 
 import functools
+import hashlib
 from contextlib import suppress
 from typing import Any
 
@@ -9,22 +10,38 @@ import trio
 
 from tests.search.simulation.world import ALICE, World, new_folder, story
 from trio_sagents import Agent, Files
-from trio_sagents.files import DirectoryFiles, FileError, FilesConfig, FilesUnsaved, MemoryFiles, Mount, SqliteFiles, open_files
+from trio_sagents.files import (
+    ComparingFiles,
+    DirectoryFiles,
+    FileDetails,
+    FileError,
+    FilesConfig,
+    FilesUnsaved,
+    MemoryFiles,
+    Mount,
+    SqliteFiles,
+    open_files,
+)
 from trio_sagents.testing import Faults
 from trio_sagents.testing._tally import leaves
 from trio_sagents.testing.invariants import check, check_closed
 
 SCOPE = ("tenant", "user")
 BACKEND = ("create", "delete", "index", "move", "read", "write")
+COMPARING = (*BACKEND, "delete_if", "write_if")
+
+
+def _digests(content: str) -> list[bytes]:
+    return [hashlib.sha256(content.encode()).digest()]
 
 
 async def _use_backend(world: World, backend: Any) -> None:
     done: dict[str, str] = {}
     doing: dict[str, str] = {}
 
-    async def change(name: str, path: str, content: str) -> None:
+    async def change(name: str, path: str, content: str, **more: Any) -> None:
         doing[path] = content
-        await getattr(backend, name)(SCOPE, path, content)
+        await getattr(backend, name)(SCOPE, path, content, **more)
         done[path] = content
 
     async def call() -> None:
@@ -33,6 +50,11 @@ async def _use_backend(world: World, backend: Any) -> None:
         await change("create", "/b/c.md", "three")
         await backend.index(SCOPE)
         await backend.read(SCOPE, "/a.md", max_bytes=100)
+        if isinstance(backend, ComparingFiles):
+            await change("write_if", "/a.md", "four", digests=_digests("two"))
+            await change("create", "/e.md", "five")
+            del done["/e.md"]
+            await backend.delete_if(SCOPE, "/e.md", digests=_digests("five"))
 
     await world.strike(call)
     found = {record.path: await backend.read(SCOPE, record.path, max_bytes=100) for record in await backend.index(SCOPE)}
@@ -76,14 +98,14 @@ async def _use_opened(world: World, make: Any) -> None:
         await _use_backend(world, backend)
 
 
-@story("SqliteFiles.open", *(f"SqliteFiles.{name}" for name in BACKEND), kind="bare")
+@story("SqliteFiles.open", *(f"SqliteFiles.{name}" for name in COMPARING), kind="bare")
 async def sqlite_files(world: World) -> None:
     """Each method, called alone, and opening the backend."""
     with new_folder() as folder:
         await _use_opened(world, lambda name: SqliteFiles(folder / f"{name}.db"))
 
 
-@story("DirectoryFiles.open", *(f"DirectoryFiles.{name}" for name in BACKEND), kind="bare")
+@story("DirectoryFiles.open", *(f"DirectoryFiles.{name}" for name in COMPARING), kind="bare")
 async def directory_files(world: World) -> None:
     """Each method, called alone, and opening the backend."""
     with new_folder() as folder:
@@ -127,7 +149,7 @@ class FaultyFiles:
         await self._call("move", scope, old, new)
 
 
-AREA = ("changes", "create", "delete", "find", "flush", "list", "move", "read", "refresh", "replace", "write")
+AREA = ("changes", "create", "delete", "describe", "find", "flush", "list", "move", "read", "refresh", "replace", "write")
 
 
 @story(
@@ -149,6 +171,7 @@ async def filing(world: World) -> None:
             await area.create(f"/{name}.md", "one two")
             created.append(f"/{name}.md")
             await area.replace(f"/{name}.md", "one", "three")
+            await area.describe(f"/{name}.md", FileDetails(title=name))
             await area.read(f"/{name}.md")
             await area.find("two")
             await area.list()

@@ -1,6 +1,7 @@
 """Stories of what goes around a turn: people who decide, middleware, sub-agents, and loops of a host's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from trio_sagents import (
     Interrupted,
     InvalidDecision,
     Middleware,
+    ModelFailed,
     PatchToolCalls,
     ProcessContext,
     Reject,
@@ -34,6 +36,7 @@ from trio_sagents import (
     converse,
     extract,
 )
+from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.testing import Call, FaultyModel, ScriptedModel
 from trio_sagents.testing.invariants import check
 
@@ -206,6 +209,11 @@ class Hooks(Middleware):
         await self._point("after_model", context)
         return message
 
+    async def shorten_request(self, context: Any, request: Any, most_tokens: float) -> Any:
+        """Leave it."""
+        await self._point("shorten_request", context)
+        return request
+
     async def around_model(self, context: Any, request: Any, call_next: Any) -> Any:
         """Ask."""
         await self._point("around_model", context)
@@ -365,6 +373,38 @@ async def stacked(world: World) -> None:
     info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
     if info is not None:
         await world.strike(lambda: info.agent.notify_middleware("ConversationTitle", {"title": "A title"}), name="teller")
+
+
+@attrs.define(eq=False)
+class SmallWindow:
+    """A model that takes short requests only."""
+
+    inner: Any
+    name: str = "small"
+    most_tokens: int = 600
+    refused: int = 0
+
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        """Open one answer, or refuse the request."""
+        if estimate_tokens(request) > self.most_tokens:
+            self.refused += 1
+            raise ModelFailed("the request is too long", retryable=False, kind="context_overflow")
+        async with self.inner.stream(request) as chunks:
+            yield chunks
+
+
+@story("Middleware.shorten_request", "Summarization.shorten_request", follows=True)
+async def shortening(world: World) -> None:
+    """The second request is too long for the model: the first message is summed up, and the model is asked again."""
+
+    def make(model: Any, tools: list[Any]) -> Agent:
+        model.inner.is_alone = False  # the summary is asked for meanwhile
+        return Agent(model=SmallWindow(model), tools=tools, middleware=[Hooks(world), Summarization(model=model, keep_messages=1)])
+
+    world.make_agent = make
+    await world.strike(world.ask, "say " + "something long " * 130, "m1")
+    await world.strike(world.ask, "say " + "something more " * 130, "m2", name="second")
 
 
 @attrs.define

@@ -88,6 +88,13 @@ def ended(outcome: TurnOutcome) -> TurnEnded:
     return TurnEnded("t1", outcome)
 
 
+def test_row_of_a_refused_message_says_so() -> None:
+    """The row of a turn whose content was refused says that the model does not read the message any more."""
+    said = rows_shown(TurnView(), row("error", {"text": "it was refused", "unsent": ["m"]}))
+
+    assert said == "error: it was refused\n[the model does not read that message any more]\n"
+
+
 def test_deltas_stream_as_they_are() -> None:
     """Text goes out piece by piece, the line is ended once."""
     view = TurnView()

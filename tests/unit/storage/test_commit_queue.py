@@ -128,6 +128,8 @@ def conversation_of(conversation_id: str) -> Conversation:
 class Asked:
     """A store that notes what it is asked, and does as it is told with the commits of "c" and of "d"."""
 
+    name = "Asked"
+
     def __init__(self, *does: Any, d: Any = ()) -> None:
         self.does = {"c": list(does), "d": list(d)}
         self.asked: list[Any] = []

@@ -10,13 +10,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sagents.broadcast import Subscription
+from trio_sagents.broadcast._subscription import Mailbox
+from trio_sagents.conversation.decisions import waiting_size
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, size_of
 from trio_sagents.conversation.pending import Pending
 from trio_sagents.conversation.state import ConversationState, Step, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Event, MiddlewareAction, Snapshot, TurnStarted
-from trio_sagents.data.interrupt_wire import encode_interrupt
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, pending
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.records import Commit, DisplayMessage, Saved
@@ -50,6 +51,7 @@ class Store:
 
     does: list[Any] = attrs.field(factory=list)
     commits: list[Commit] = attrs.field(factory=list)
+    name: str = "Store"
 
     async def save(self, scope: Any, commit: Commit, shown: Any) -> Saved:
         await trio.lowlevel.checkpoint()
@@ -90,7 +92,7 @@ def picture(place: Cursor, replaces: Cursor | None) -> Snapshot:
 
 def reader_of(journal: Journal, channel: Channel = "main") -> Subscription:
     """Return a subscription that follows the journal, and has read the first snapshot."""
-    subscription = Subscription("c", channel, None, None, 100, 10_000, lambda _: None)
+    subscription = Subscription("c", channel, None, None, 100, 10_000, Mailbox(lambda _: None))
     journal.enrol(subscription)
     assert [Snapshot] == [type(envelope.event) for envelope in subscription.take()]
     return subscription
@@ -118,9 +120,9 @@ def test_check_room_when_it_is_just_enough() -> None:
 
 
 def test_check_waiting_room_when_it_is_just_enough() -> None:
-    """What waits for people is accepted up to the last byte, beside what is stored."""
-    size = size_of(encode_interrupt(waiting().interrupt, {}))
+    """What waits for people is accepted up to the last byte, with the room for its decisions, beside what is stored."""
     state = ConversationState(size=100)
+    size = waiting_size(state, waiting())
     journal_of(None, limits=Limits(100 + size), state=state).check_waiting_room(waiting())
     with pytest.raises(LimitExceeded):
         journal_of(None, limits=Limits(99 + size), state=state).check_waiting_room(waiting())

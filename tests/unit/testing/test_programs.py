@@ -237,7 +237,7 @@ async def idle(simulation: Simulation) -> None:
         (lambda: FaultAt(1, "sometimes"), ValueError, "how of FaultAt"),
         (lambda: CrashAt(-1), ValueError, "n of CrashAt"),
         (lambda: CrashAt(1, "during"), ValueError, "how of CrashAt"),
-        (lambda: sweep_faults(idle, kinds=["sometimes"]), ValueError, "a kind of fault is one of"),
+        (lambda: sweep_faults(idle, kinds=["sometimes"]), ValueError, "a kind of fault must be one of"),
         (lambda: sweep_cancels(idle, names="worker"), TypeError, "names must be a sequence of names"),
         (lambda: simulate(lambda simulation: 5, 0), TypeError, "an async function of its Simulation"),
         (lambda: simulate(5, 0), TypeError, "an async function of its Simulation"),
@@ -270,5 +270,5 @@ def test_sweep_when_a_name_is_unknown() -> None:
         await simulation.named("worker", idle, simulation)
 
     assert 3 == sweep_cancels(main, names=["worker"]).runs
-    with pytest.raises(ValueError, match="named 'wroker'; there are: worker"):
+    with pytest.raises(ValueError, match="the name 'wroker'; there are: worker"):
         sweep_cancels(main, names=["worker", "wroker"])
