@@ -14,7 +14,7 @@ import trio
 from trio_sagents.broadcast._backlog import Backlog, bounded, missed
 from trio_sagents.broadcast._feed import Feed, coalesce, text_size
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import Envelope, Gap, Snapshot
+from trio_sagents.data.events import Envelope, Gap, Snapshot, StateRestored
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 
@@ -58,7 +58,7 @@ class Subscription:
     _seen: int = 0
     # Invariant: the number in `feed` up to which everything was given, or is contained in `_first`.
     _first: Sequence[Envelope] = ()
-    """The snapshot of the enrolment and what is told before it, until they are taken."""
+    """The snapshot of the enrolment, until it is taken, and before it what a new reader is told of the agent."""
     _backlog: Sequence[Backlog] = ()
     """What was not taken of agents that have ended, the earliest agent first; bounded."""
 
@@ -91,7 +91,7 @@ class Subscription:
 
         Args:
             feed: the agent's.
-            told: events of the agent that a reader who has seen nothing yet gets before the snapshot; usually none.
+            told: events of the agent, from its first one on, that a reader who has seen nothing yet gets before the snapshot; usually none.
         """
         if self.feed is feed or self.is_closed:
             return
@@ -209,7 +209,7 @@ class Subscription:
         if events is None or len(events) > self.most_events:
             return None
         first, self._first = self._first, ()
-        batch = (*first, *events)
+        batch = (*first, *events) if first else events
         if batch:
             self._place = feed
         self._seen = feed.seq
@@ -219,9 +219,9 @@ class Subscription:
         """Return the present for a reader that was too slow, and before it a gap if the reader was given something of this agent."""
         first, self._first = self._first, ()
         gap = () if first else (feed.gap(self._seen + 1, feed.seq),)
-        replaces = [envelope.event.replaces for envelope in first if isinstance(envelope.event, Snapshot)]
+        replaces = self.place if first else None
         self._place, self._seen = feed, feed.seq
-        return (*first[:-1], *gap, feed.present(replaces[0] if replaces else None))
+        return (*gap, feed.present(replaces))
 
 
 def _place_before(envelope: Envelope) -> Cursor | None:
@@ -231,5 +231,7 @@ def _place_before(envelope: Envelope) -> Cursor | None:
             return replaces
         case Gap(replaces=replaces) if replaces is not None:
             return replaces
+        case StateRestored():
+            return None  # told to a reader who had seen nothing yet
         case _:
             return Cursor(envelope.incarnation, envelope.channel, envelope.first_seq - 1)
