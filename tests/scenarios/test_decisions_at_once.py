@@ -23,6 +23,7 @@ from tests.support.scenarios import (
 from trio_sagents import (
     Agent,
     AgentNotRunning,
+    AgentStopped,
     AlreadyDecided,
     Approvals,
     Approve,
@@ -218,6 +219,42 @@ def test_decision_that_lands_when_nobody_waits_any_more() -> None:
 
     # On record, and the turn is not settled; on record, and let go of; or neither.
     assert {"Failed", "Unanswered", "nothing is known"} == {simulate(main, seed, jumps=False)[1] for seed in range(16)}
+
+
+@pytest.mark.parametrize("how", ["decide", "dismiss", "cancel_turn", "post"])
+async def test_call_behind_a_decision_that_the_store_never_answers(autojump_clock: Any, how: str) -> None:
+    """Whoever waits for a decision on its way, to look again, waits at most until the agent ends; and does not spin."""
+    store = FaultyStore()
+    async with opened(paying(Purse()), store=store, policy={"settle_timeout": 5.0}) as sessions, trio.open_nursery() as nursery:
+        (call,) = (await interrupt_of(sessions)).calls
+        agent = (await sessions.start("c")).agent
+        calls: dict[str, Any] = {
+            "decide": lambda: agent.resume([Approve(call)]),
+            "dismiss": agent.dismiss,
+            "cancel_turn": lambda: sessions.cancel_turn("c"),
+            "post": lambda: agent.post("now"),
+        }
+        ended: list[type] = []
+
+        async def contained(function: Any) -> None:
+            try:
+                await function()
+            except SagentsError as exc:
+                ended.append(type(exc))
+            else:
+                ended.append(type(None))
+
+        store.faults.hang("commit")
+        nursery.start_soon(contained, calls["decide"])
+        await trio.sleep(1)
+        nursery.start_soon(contained, calls[how])
+        await trio.sleep(1)
+        await sessions.stop("c")
+        await trio.sleep(1)
+
+        expected = type(None) if how == "cancel_turn" else AgentStopped
+        assert {PersistenceError, expected} == set(ended)
+        assert 2 == len(ended)
 
 
 class SlowToSay(Approvals):

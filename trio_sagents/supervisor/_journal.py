@@ -179,6 +179,7 @@ class Journal:
 
     def give_up(self) -> None:
         """The agent ends, and the store has not answered: whoever waits for a step learns that nobody knows its outcome."""
+        self.pending_wait = None  # whoever waits to look again is not to wait for it any more
         for write in tuple(self._writes):
             write.give_up(
                 PersistenceError(
