@@ -148,6 +148,24 @@ async def answering(world: World) -> None:
         await world.strike(lambda: info.agent.resume(decide(interrupt.calls)))
 
 
+@story("Sessions.waiting")
+async def waiting(world: World) -> None:
+    """List what waits for a person, while somebody decides it."""
+    world.make_agent = with_payments(world, [])
+    interrupt = await interrupt_of(world)
+
+    async def look() -> None:
+        page = await world.sessions.waiting(scope=ALICE)
+        for item in getattr(page, "items", ()):  # a faulty store may have given something else
+            check(item.conversation_id == "c", "I20", f"{item.conversation_id!r} is listed as waiting")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, look)
+        for decision in () if interrupt is None else decide(interrupt.calls):
+            await world.strike(lambda decision=decision: world.sessions.resume("c", [decision], scope=ALICE), name="decider")
+    await world.strike(look, name="later")
+
+
 @story("Sessions.dismiss", "AgentHandle.dismiss")
 async def dismissing(world: World) -> None:
     """A tool halts the conversation; two people acknowledge that."""

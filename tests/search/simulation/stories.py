@@ -423,6 +423,7 @@ async def _use_store(world: World, store: Any) -> None:
             acknowledged.append(f"m{revision}")
         await store.history(ALICE, "c", before=None, limit=10)
         await store.conversations(ALICE, after=None, limit=10)
+        await store.waiting(ALICE, after=None, limit=10)
 
     await world.strike(call)
     stored = await world.strike(lambda: store.load(ALICE, "c"), name="loader") or await store.load(ALICE, "c")
@@ -434,7 +435,15 @@ async def _use_store(world: World, store: Any) -> None:
     check(again is None or len(again.queue) == len(ids), "I12", "half a conversation is deleted")
 
 
-@story("MemoryStore.load", "MemoryStore.commit", "MemoryStore.history", "MemoryStore.conversations", "MemoryStore.delete", kind="bare")
+@story(
+    "MemoryStore.load",
+    "MemoryStore.commit",
+    "MemoryStore.history",
+    "MemoryStore.conversations",
+    "MemoryStore.waiting",
+    "MemoryStore.delete",
+    kind="bare",
+)
 async def memory_store(world: World) -> None:
     """Each method of the store, called by itself."""
     await _use_store(world, MemoryStore())
@@ -446,6 +455,7 @@ async def memory_store(world: World) -> None:
     "SqliteStore.commit",
     "SqliteStore.history",
     "SqliteStore.conversations",
+    "SqliteStore.waiting",
     "SqliteStore.delete",
     kind="bare",
 )
