@@ -48,7 +48,7 @@ from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting, _task
 from trio_sagents.storage import commit_queue
-from trio_sagents.supervisor import Phase, _handle, _idle, _intake, _live, _turns
+from trio_sagents.supervisor import Phase, _agent, _handle, _inbox, _lifetime, _turns
 from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
 pytestmark = pytest.mark.slow
@@ -979,62 +979,53 @@ Patch = pytest.MonkeyPatch
 def no_second_look(patch: Patch) -> None:
     """The agent closes because the idle clock has fired, without a second look."""
     fired: set[int] = set()
-    plain = _live.LiveAgent._wait
+    plain = _agent.LiveAgent._wait
 
     async def wait(self: Any) -> None:
         await plain(self)
-        if id(self) in fired and self.turn is None and self.entry.phase is Phase.LIVE:
+        if id(self.lifetime) in fired and self.turns.turn is None and self.entry.phase is Phase.LIVE:
             self.entry.phase = Phase.STOPPING
             self.entry.reason = ShutdownReason.INACTIVITY
 
-    def look(self: Any, live: Any) -> None:
+    def look(self: Any) -> None:
         self._timer = None
-        if self._activity_due(live) > trio.current_time():
-            self.arm(live)
+        if isinstance(self.due(), float):
+            self.arm()
         else:
-            fired.add(id(live))
-            live.wake()
+            fired.add(id(self))
+            self.journal.bell.ring()
 
-    patch.setattr(_live.LiveAgent, "_wait", wait)
-    patch.setattr(_idle.IdleClock, "look", look)
+    patch.setattr(_agent.LiveAgent, "_wait", wait)
+    patch.setattr(_lifetime.Lifetime, "_look", look)
 
 
 def no_reservation(patch: Patch) -> None:
     """A message that is being accepted does not count: the agent may leave under it."""
 
     def reason(self: Any) -> Any:
-        return ShutdownReason.INACTIVITY if self.idle._activity_due(self) <= trio.current_time() else None
+        due = self.lifetime.due()
+        return due if isinstance(due, ShutdownReason) else None
 
-    def arm(self: Any, live: Any) -> None:
-        if self._timer is None:
-            self._timer = live.runtime.timers.call_at(self._activity_due(live), live.look)
-
-    def look(self: Any, live: Any) -> None:
-        self._timer = None
-        live.wake()
-
-    patch.setattr(_live.LiveAgent, "_reason_to_leave", reason)
-    patch.setattr(_idle.IdleClock, "arm", arm)
-    patch.setattr(_idle.IdleClock, "look", look)
+    patch.setattr(_agent.LiveAgent, "_reason_to_leave", reason)
 
 
 def reservation_never_ends(patch: Patch) -> None:
     """A reservation is never given back."""
-    plain = _live.LiveAgent._reason_to_leave
-    patch.setattr(_live.LiveAgent, "_reason_to_leave", lambda self: None if self.ledger.message_ids else plain(self))
+    plain = _agent.LiveAgent._reason_to_leave
+    patch.setattr(_agent.LiveAgent, "_reason_to_leave", lambda self: None if self.journal.state.message_ids else plain(self))
 
 
 def acknowledge_in_the_caller(patch: Patch) -> None:
     """What follows the commit of a message runs in the task that posted it."""
-    plain_landed, plain_post = _intake.Intake._landed, _intake.Intake.post
+    plain_stored, plain_post = _inbox.Inbox._stored, _inbox.Inbox.post
     waiting: dict[int, list[Any]] = {}
 
-    def landed(self: Any, *args: Any) -> None:
+    def stored(self: Any, *args: Any) -> None:
         waiting.setdefault(id(self), []).append(args)
 
-    async def post(self: Any, *args: Any) -> Any:
+    async def post(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            receipt = await plain_post(self, *args)
+            receipt = await plain_post(self, *args, **kwargs)
             await trio.lowlevel.checkpoint()
         except SagentsError:
             receipt = None
@@ -1042,11 +1033,11 @@ def acknowledge_in_the_caller(patch: Patch) -> None:
         finally:
             if trio.current_effective_deadline() != -math.inf:
                 for event in waiting.pop(id(self), []):
-                    plain_landed(self, *event)
+                    plain_stored(self, *event)
         return receipt
 
-    patch.setattr(_intake.Intake, "_landed", landed)
-    patch.setattr(_intake.Intake, "post", post)
+    patch.setattr(_inbox.Inbox, "_stored", stored)
+    patch.setattr(_inbox.Inbox, "post", post)
 
 
 def flag_for_the_creator(patch: Patch) -> None:
@@ -1104,7 +1095,7 @@ def literal_nesting(patch: Patch) -> None:
         raise exc
 
     @asynccontextmanager
-    async def run_sessions(config: Any, vault: Any) -> Any:
+    async def run_sessions(config: Any, adapter: Any, watch: Any) -> Any:
         async with trio.open_nursery() as services:
             shield = trio.CancelScope(shield=True)
             writing = await services.start(_open._open_service_nursery, shield)
@@ -1112,7 +1103,7 @@ def literal_nesting(patch: Patch) -> None:
             writing.start_soon(timers.run)
             try:
                 async with trio.open_nursery() as supervisor:
-                    block = _open.Block.of(config, vault, writing, timers, supervisor)
+                    block = _open.Block.of(config, adapter, writing, timers, supervisor)
                     yield block.sessions
                     await _open.close_agents(block.close(), None)
             finally:
@@ -1129,7 +1120,7 @@ def turn_in_the_agents_context(patch: Patch) -> None:
         copy_context = staticmethod(lambda: contextvars.Context())
         Context = contextvars.Context
 
-    patch.setattr(_intake, "contextvars", Forgetful)
+    patch.setattr(_inbox, "contextvars", Forgetful)
 
 
 def boot_in_the_callers_context(patch: Patch) -> None:
@@ -1205,7 +1196,7 @@ def nobody_is_named(patch: Patch) -> None:
 
 def rest_is_the_status_alone(patch: Patch) -> None:
     """wait_idle looks whether a turn runs, and at nothing else."""
-    patch.setattr(_live.LiveAgent, "is_at_rest", property(lambda self: self.turn is None))
+    patch.setattr(_agent.LiveAgent, "is_at_rest", property(lambda self: self.turns.turn is None))
 
 
 def released_before_the_last_write(patch: Patch) -> None:
@@ -1214,7 +1205,7 @@ def released_before_the_last_write(patch: Patch) -> None:
     async def wait_settled(self: Any) -> None:
         return None
 
-    patch.setattr(_live.LiveAgent, "wait_settled", wait_settled)
+    patch.setattr(_agent.LiveAgent, "wait_settled", wait_settled)
 
 
 def load_does_not_queue(patch: Patch) -> None:
@@ -1234,22 +1225,27 @@ def unbounded_boot(patch: Patch) -> None:
 
 def interrupt_does_not_cancel(patch: Patch) -> None:
     """overlap="interrupt" is queued like any message."""
-    plain = _live.LiveAgent.message_came
-    patch.setattr(_live.LiveAgent, "message_came", lambda self, *, interrupts: plain(self, interrupts=False))
+    plain = _inbox.Inbox._stored
+
+    def stored(self: Any, message: Any, accepted: Any, *args: Any) -> None:
+        accepted.overlap = "queue"
+        plain(self, message, accepted, *args)
+
+    patch.setattr(_inbox.Inbox, "_stored", stored)
 
 
-def flights_are_not_compared(patch: Patch) -> None:
+def reservations_are_not_compared(patch: Patch) -> None:
     """A message id that is being accepted is not known yet."""
-    plain = _intake.Intake._claim
+    plain = _inbox.Inbox._examine
 
-    def claim(self: Any, posted: Any) -> Any:
-        flights, self.flights = self.flights, {}
+    def examine(self: Any, *args: Any) -> Any:
+        reserved, self.reserved = self.reserved, {}
         try:
-            return plain(self, posted)
+            return plain(self, *args)
         finally:
-            self.flights = flights
+            self.reserved = reserved
 
-    patch.setattr(_intake.Intake, "_claim", claim)
+    patch.setattr(_inbox.Inbox, "_examine", examine)
 
 
 def writes_side_by_side(patch: Patch) -> None:
@@ -1326,7 +1322,7 @@ MUTATIONS: list[tuple[Callable[[Patch], None], Probe, dict[str, Any]]] = [
     (released_before_the_last_write, nothing_is_written_after_the_stop, {}),
     (unbounded_boot, hung_load, {}),
     (interrupt_does_not_cancel, interrupts_and_duplicates, {}),
-    (flights_are_not_compared, interrupts_and_duplicates, {}),
+    (reservations_are_not_compared, interrupts_and_duplicates, {}),
     (writes_side_by_side, commits_are_in_order, {}),
     (writes_behind_a_failed_one_go_on, failed_write_and_those_behind_it, {}),
     (load_does_not_queue, story, {"seeds": 60}),
