@@ -5,6 +5,7 @@ numbers, depth, order), as text (keys twice, constants that are no JSON) and as 
 names what is wrong with the outcome: anything but a refusal by `StateError`, or a conversation that is valid and loads again.
 """
 
+import datetime
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,12 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from trio_sagents.conversation import codec
+from trio_sagents.conversation.closing import close_after_crash
 from trio_sagents.conversation.history import open_calls
+from trio_sagents.conversation.ids import Ids
+from trio_sagents.conversation.limits import Limits
+from trio_sagents.conversation.state import ConversationState, Moment
 from trio_sagents.data.interrupt_wire import encode_interrupt, encode_pending, encode_record, records_of
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, Question, pending
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
@@ -21,7 +27,6 @@ from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import StateError
 from trio_sagents.persistence._records import decode_record, decode_value
-from trio_sagents.supervisor._ledger import Ledger
 
 Text: TypeAlias = str | bytes
 NAME: Final = "c"
@@ -377,17 +382,26 @@ def conversation_of(blob: Blob) -> Conversation:
     )
 
 
-def new_ledger() -> Ledger:
-    """Return an empty ledger; it writes nothing here."""
-    writer: Any = None
-    return Ledger(NAME, "agent", None, None, "new", writer, 8 * 2**20, 32 * 1024)
+LIMITS: Final = Limits(8 * 2**20, 32 * 1024)
 
 
-def restored(conversation: Conversation) -> Ledger:
+@attrs.frozen
+class Loaded:
+    """A conversation as a boot has it in memory."""
+
+    state: ConversationState
+    ids: Ids
+
+    def closing(self) -> Sequence[Message]:
+        """Return the messages that close a history which a crash cut."""
+        step = close_after_crash(Moment(self.state, self.ids, LIMITS, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)))
+        return () if step is None else step.messages
+
+
+def restored(conversation: Conversation) -> Loaded:
     """Restore the conversation as a boot does. Raise StateError if it cannot be used."""
-    ledger = new_ledger()
-    ledger.restore(conversation)
-    return ledger
+    ids = Ids("new")
+    return Loaded(codec.restored(conversation, ids, LIMITS), ids)
 
 
 _PARTS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -450,32 +464,32 @@ def _wrong_record(record: DecisionRecord) -> str | None:
     return None
 
 
-def _records_in(ledger: Ledger) -> Sequence[DecisionRecord]:
+def _records_in(loaded: Loaded) -> Sequence[DecisionRecord]:
     """Return every decision record that was loaded."""
-    waiting = () if ledger.interrupt is None else ledger.interrupt.decided
-    taken = [record for some in ledger.taken.values() for record in some]
-    return [*waiting, *taken, *(record for message in ledger.messages for record in records_of(NAME, message))]
+    waiting = () if loaded.state.interrupt is None else loaded.state.interrupt.decided
+    taken = [record for some in loaded.state.open_decisions.values() for record in some]
+    return [*waiting, *taken, *(record for message in loaded.state.messages for record in records_of(NAME, message))]
 
 
-def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
+def wrong_with(loaded: Loaded, stored: Conversation) -> str | None:
     """Return what is wrong with a loaded conversation, or None if it is valid."""
-    closing = ledger.closing()
-    messages = [*ledger.messages, *closing]
-    interrupt = ledger.interrupt
-    waiting = frozenset(call.call_id for call in open_calls(ledger.messages)) if interrupt is not None else frozenset[str]()
-    drafts = () if ledger.draft is None else (ledger.draft,)
-    for message in (*messages, *ledger.queue.values(), *drafts):
+    closing = loaded.closing()
+    messages = [*loaded.state.messages, *closing]
+    interrupt = loaded.state.interrupt
+    waiting = frozenset(call.call_id for call in open_calls(loaded.state.messages)) if interrupt is not None else frozenset[str]()
+    drafts = () if loaded.state.draft is None else (loaded.state.draft,)
+    for message in (*messages, *loaded.state.queue.values(), *drafts):
         if (wrong := _wrong_message(message)) is not None:
             return wrong
-    if any(message.role != "user" for message in ledger.queue.values()):
+    if any(message.role != "user" for message in loaded.state.queue.values()):
         return "a message in the queue that no user said"
-    for record in _records_in(ledger):
+    for record in _records_in(loaded):
         if (wrong := _wrong_record(record)) is not None:
             return wrong
     if (wrong := wrong_order(messages, waiting)) is not None:
         return wrong
     if interrupt is not None:
-        opened = {call.call_id: call.digest for call in open_calls(ledger.messages)}
+        opened = {call.call_id: call.digest for call in open_calls(loaded.state.messages)}
         if not interrupt.calls:
             return "an interrupt about nothing"
         if any(opened.get(call.call_id) != call.digest for call in interrupt.calls):
@@ -485,41 +499,43 @@ def wrong_with(ledger: Ledger, stored: Conversation) -> str | None:
             return "a decision about a call that is not open, or has other arguments"
         if len({*decided, *(call.call_id for call in interrupt.calls)}) != len(decided) + len(interrupt.calls):
             return "an interrupt about a call twice"
-    return _wrong_again(ledger, messages, stored)
+    return _wrong_again(loaded, messages, stored)
 
 
-def _wrong_again(ledger: Ledger, messages: Sequence[Message], stored: Conversation) -> str | None:
+def _wrong_again(loaded: Loaded, messages: Sequence[Message], stored: Conversation) -> str | None:
     """Store the loaded and closed conversation, and load it again: it is the same."""
-    state = {"todos": [encode_todo(todo) for todo in ledger.todos], "metadata": ledger.metadata}
-    if ledger.interrupt is not None:
+    state = {"todos": [encode_todo(todo) for todo in loaded.state.todos], "metadata": loaded.state.metadata}
+    if loaded.state.interrupt is not None:
         state["interrupt"] = stored.state["interrupt"]
     try:
         again = restored(
             attrs.evolve(
                 stored,
                 messages=[json.loads(_text(encode_message(message))) for message in messages],
-                queue=[json.loads(_text(encode_message(message))) for message in ledger.queue.values()],
-                message_ids=ledger.message_ids,
+                queue=[json.loads(_text(encode_message(message))) for message in loaded.state.queue.values()],
+                message_ids=loaded.state.message_ids,
                 state=json.loads(_text(state)),
             )
         )
     except StateError:
         return "it does not load again"
-    same = again.messages == list(messages) and again.queue == ledger.queue and again.metadata == ledger.metadata
-    same = same and again.todos == ledger.todos and again.interrupt == ledger.interrupt
+    same = (
+        again.state.messages == list(messages) and again.state.queue == loaded.state.queue and again.state.metadata == loaded.state.metadata
+    )
+    same = same and again.state.todos == loaded.state.todos and again.state.interrupt == loaded.state.interrupt
     return None if same and not again.closing() else "it loads again as another"
 
 
-def judge(blob: Blob, restore: Callable[[Conversation], Ledger] = restored) -> tuple[str, str | None]:
+def judge(blob: Blob, restore: Callable[[Conversation], Loaded] = restored) -> tuple[str, str | None]:
     """Return ("refused" | "loaded" | "raised", what is wrong or None)."""
     try:
         stored = conversation_of(blob)
-        ledger = restore(stored)
+        loaded = restore(stored)
     except StateError:
         return "refused", None
     except Exception as exc:  # the damage that this check looks for
         return "raised", f"raised {type(exc).__name__}"
-    return "loaded", wrong_with(ledger, stored)
+    return "loaded", wrong_with(loaded, stored)
 
 
 # ── cases that are kept ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.blobs import NAME, SEEDS, from_json, judge, new_ledger
+from tests.hostile.blobs import NAME, SEEDS, from_json, judge, restored
 from tests.hostile.fuzz import Report, drawn, gathered, spawn
 from trio_sagents.data.records import Conversation
 from trio_sagents.exceptions import StateError
@@ -128,4 +128,4 @@ def test_values_of_a_hosts_store(what: str, where: str) -> None:
         state=value if where == "state" else {where: state[where]} if where in state else {},
     )
     with pytest.raises(StateError):
-        new_ledger().restore(stored)
+        restored(stored)

@@ -20,7 +20,7 @@ from trio_sagents.data.ids import check_id, conversation_topic, default_agent_id
 from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.records import Owner
 from trio_sagents.persistence._records import owner_key
-from trio_sagents.supervisor._runtime import wall_clock
+from trio_sagents.supervisor._journal import wall_clock
 
 ALIKE: Final = (
     "a", "A", "\u0430", "\uff41", "a ", " a", "a\u200b", "a\u200d", "a\u2060", "\u202ea", "a\ufe0f", "a.", "a/", "/a", "a\\", "a:",

@@ -33,6 +33,7 @@ ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "statistics": lambda sessions: sessions.statistics(),
     "history": lambda sessions: sessions.history("c"),
     "conversations": lambda sessions: sessions.conversations(),
+    "waiting": lambda sessions: sessions.waiting(),
     "delete": lambda sessions: sessions.delete("c"),
 }
 

@@ -43,7 +43,7 @@ class ArgumentsInvalid(ValueError):  # what happened, as all errors of this libr
 
 def _as_text(value: object) -> str:
     return (
-        str.__str__(value)
+        str.__str__(value)  # pyright: ignore[reportArgumentType]
         if issubclass(type(value), str) and not issubclass(type(value), enum.Enum)
         else read_return(value, MAX_RETURNED).text
     )

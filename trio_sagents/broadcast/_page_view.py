@@ -191,6 +191,6 @@ class PageView:
             self._drawn = tuple(self._rows)
         elif not (parts or self._events):
             return None
-        change = PageChange(rows, self._replaces_rows, parts, tuple(self._events))
+        change = PageChange(rows, self._replaces_rows, parts, tuple(self._events))  # pyright: ignore[reportArgumentType]
         self._changed_rows, self._replaces_rows, self._events = set(), False, []
         return change

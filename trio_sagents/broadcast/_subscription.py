@@ -14,7 +14,7 @@ import trio
 from trio_sagents.broadcast._backlog import Backlog, bounded, missed
 from trio_sagents.broadcast._feed import Feed, coalesce, text_size
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import Envelope, Gap, Snapshot
+from trio_sagents.data.events import Envelope, Gap, Snapshot, StateRestored
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 
@@ -57,8 +57,8 @@ class Subscription:
     """Whether the call that starts the agent was allowed to see it. For the agent after that one the authorizer is asked again."""
     _seen: int = 0
     # Invariant: the number in `feed` up to which everything was given, or is contained in `_first`.
-    _first: Envelope | None = None
-    """The snapshot of the enrolment, until it is taken."""
+    _first: Sequence[Envelope] = ()
+    """The snapshot of the enrolment, until it is taken, and before it what a new reader is told of the agent."""
     _backlog: Sequence[Backlog] = ()
     """What was not taken of agents that have ended, the earliest agent first; bounded."""
 
@@ -91,7 +91,7 @@ class Subscription:
 
         Args:
             feed: the agent's.
-            told: events of the agent that a reader who has seen nothing yet gets before the snapshot; usually none.
+            told: events of the agent, from its first one on, that a reader who has seen nothing yet gets before the snapshot; usually none.
         """
         if self.feed is feed or self.is_closed:
             return
@@ -102,11 +102,9 @@ class Subscription:
         if known is not None:
             self._seen = known
         else:
-            if place is None:
-                self._keep(Backlog(None, 1, is_continued=False, events=tuple(told)))
-            self._first = feed.present(replaces=place)
+            self._first = (*(told if place is None else ()), feed.present(replaces=place))
             self._seen = feed.seq
-        if self._first is not None or self._seen < feed.seq:
+        if self._first or self._seen < feed.seq:
             self.announce()
         else:
             feed.wait(self)
@@ -120,7 +118,7 @@ class Subscription:
         feed = self.feed
         if feed is None:
             return
-        before, is_continued = self.place, self._first is None
+        before, is_continued = self.place, not self._first
         first = self._seen + 1 if is_continued else 1
         events = self._collect(feed)
         if events is None:
@@ -199,7 +197,7 @@ class Subscription:
         self._place = self.place
         self.feed = None
         self.is_admitted = False
-        self._first = None
+        self._first = ()
 
     def _collect(self, feed: Feed) -> Sequence[Envelope] | None:
         """Take what the feed has for this subscription; None if that is too much, or if the log does not reach back far enough."""
@@ -210,8 +208,8 @@ class Subscription:
                 events = None
         if events is None or len(events) > self.most_events:
             return None
-        first, self._first = self._first, None
-        batch = events if first is None else (first, *events)
+        first, self._first = self._first, ()
+        batch = (*first, *events) if first else events
         if batch:
             self._place = feed
         self._seen = feed.seq
@@ -219,10 +217,11 @@ class Subscription:
 
     def _lagged(self, feed: Feed) -> Sequence[Envelope]:
         """Return the present for a reader that was too slow, and before it a gap if the reader was given something of this agent."""
-        first, self._first = self._first, None
-        gap = (feed.gap(self._seen + 1, feed.seq),) if first is None else ()
+        first, self._first = self._first, ()
+        gap = () if first else (feed.gap(self._seen + 1, feed.seq),)
+        replaces = self.place if first else None
         self._place, self._seen = feed, feed.seq
-        return (*gap, feed.present(first.event.replaces if first is not None and isinstance(first.event, Snapshot) else None))
+        return (*gap, feed.present(replaces))
 
 
 def _place_before(envelope: Envelope) -> Cursor | None:
@@ -232,5 +231,7 @@ def _place_before(envelope: Envelope) -> Cursor | None:
             return replaces
         case Gap(replaces=replaces) if replaces is not None:
             return replaces
+        case StateRestored():
+            return None  # told to a reader who had seen nothing yet
         case _:
             return Cursor(envelope.incarnation, envelope.channel, envelope.first_seq - 1)

@@ -4,7 +4,7 @@ What a store gives is untrusted: every record is decoded without coercion, nothi
 library can have written is a `StateError`. A state that is refused is left as it is in the store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from trio_sagents.conversation.ids import Ids
@@ -48,7 +48,7 @@ def restored(stored: Conversation, ids: Ids, limits: Limits) -> ConversationStat
     queue = [decode_message(known, record) for record in stored.queue]
     open_ids = check_history(known, messages, queue)
     state = ConversationState(messages, {message.message_id: message for message in queue}, is_restored=True)
-    state.message_ids = {message.message_id: message.digest for message in (*messages, *queue) if message.digest}
+    state.message_ids = _digests((*messages, *queue))
     state.message_ids.update(stored.message_ids)
     ids.claim((*messages, *queue))
     ids.messages.update(state.message_ids)
@@ -103,7 +103,7 @@ def _suspended(state: ConversationState) -> JSON:
 
 
 def seeded(conversation_id: str, messages: Sequence[Message], todos: Sequence[Todo], metadata: JSON, limits: Limits) -> ConversationState:
-    """Return the state with which a fresh conversation begins.
+    """Return the state with which a fresh conversation begins: what a load gives once it is stored.
 
     Raises:
         ValueError: the state could not be loaded again, or no provider would take its history.
@@ -114,13 +114,21 @@ def seeded(conversation_id: str, messages: Sequence[Message], todos: Sequence[To
             decode_message(conversation_id, encode_message(message))
         decode_todos(conversation_id, [encode_todo(todo) for todo in todos])
         unanswered = check_history(conversation_id, messages)
+        records = [record for message in messages for record in records_of(conversation_id, message)]
     except StateError as exc:
         raise ValueError(f"fresh_state_attrs cannot be used: {exc.why}") from exc
     if unanswered:
         raise ValueError(f"fresh_state_attrs['messages'] leaves the tool call {unanswered[0]!r} unanswered")
     size = message_bytes(messages)
     limits.check(size)
-    return ConversationState(list(messages), todos=tuple(todos), metadata=metadata, size=size)
+    state = ConversationState(list(messages), message_ids=_digests(messages), todos=tuple(todos), metadata=metadata, size=size)
+    state.note_decisions(records)
+    return state
+
+
+def _digests(messages: Iterable[Message]) -> dict[str, str]:
+    """Return the digests of the messages that were posted, by message id."""
+    return {message.message_id: message.digest for message in messages if message.digest}
 
 
 def encode_step(step: Step, metadata: JSON | None) -> dict[str, JSONValue]:

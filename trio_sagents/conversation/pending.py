@@ -51,7 +51,7 @@ class Pending:
     @classmethod
     def of(cls, state: ConversationState, revision: int) -> "Pending":
         """Return what is pending of a state that was just loaded or seeded: nothing but the seed."""
-        return cls(revision, revision, seed=() if state.is_restored else tuple(state.messages))
+        return cls(revision, revision, seed=() if state.is_restored else tuple(state.messages))  # pyright: ignore[reportCallIssue]
 
     def add(self, step: Step, state: ConversationState, limits: Limits) -> Encoded:
         """Put a step behind the pending ones, and return what the store gets of it.

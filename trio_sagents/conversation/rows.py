@@ -27,7 +27,7 @@ from trio_sagents.data.records import OPEN_STATUSES, DisplayMessage
 
 _NOT_SENT_AGAIN: Final = " (the provider refused what was sent, so it is not sent to the model any more)"
 TURN: Final = "turn"
-"""In the metadata of the last answer of a turn: the record of the turn (`outcomes.encode_turn`)."""
+"""In the metadata of the last answer of a turn: the record of the turn (`outcomes.turn_record`)."""
 
 
 def call_row_id(call_id: str, turn_id: str | None) -> str:

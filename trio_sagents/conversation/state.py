@@ -104,7 +104,7 @@ class ConversationState:
     """The turn that waits for people."""
     decisions: Mapping[str, DecisionRecord] = attrs.field(default=NOTHING, repr=False)
     """By call id: the decisions that hold."""
-    former_decisions: Mapping[tuple[str, str], DecisionRecord] = attrs.field(default=NOTHING, repr=False)
+    former_decisions: Mapping[tuple[str, str], DecisionRecord] = attrs.field(default=NOTHING, repr=False)  # pyright: ignore[reportAssignmentType]
     """By interrupt and call id: decisions that do not hold any more, because people were asked about the call again."""
     open_decisions: OpenDecisions = NOTHING
     draft: Message | None = None
@@ -154,7 +154,9 @@ class ConversationState:
         holding, past = dict(self.decisions), dict(self.former_decisions)
         for record in records:
             earlier = holding.get(record.call_id)
-            if not replaces(record, earlier):
+            # A decision may be stored in two places: beside the result of its call, and still among those about open calls.
+            is_holding = earlier is not None and earlier.interrupt_id == record.interrupt_id
+            if is_holding or (record.interrupt_id, record.call_id) in past or not replaces(record, earlier):
                 continue
             if earlier is not None:
                 past[earlier.interrupt_id, earlier.call_id] = earlier

@@ -135,4 +135,4 @@ async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> Async
         httpx2.AsyncClient(headers=headers, timeout=timeout, verify=_tls_context(), event_hooks=hooks) as client,
         streamable_http_client(server.url, http_client=client, max_sse_event_size=MAX_EVENT) as streams,
     ):
-        yield streams
+        yield streams  # pyright: ignore[reportReturnType]

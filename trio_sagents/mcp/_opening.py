@@ -140,8 +140,8 @@ class Opening:
                 self.lost.set()
 
         self.answers = self._new_answers()
-        streams = repaired_streams(transport_to(self.server, self.name, lose), self.answers)
-        return Client(streams, mode=mode, cache=None, client_info=_client_info())
+        streams = repaired_streams(transport_to(self.server, self.name, lose), self.answers)  # pyright: ignore[reportArgumentType]
+        return Client(streams, mode=mode, cache=None, client_info=_client_info())  # pyright: ignore[reportArgumentType]
 
     async def _list(self, client: Client) -> Sequence[mcp_types.Tool]:
         if client.server_capabilities.tools is None:
@@ -211,7 +211,7 @@ def transport_to(server: Server, name: str, on_lost: Callable[[], None]) -> Tran
         case StdioServer():
             return stdio_streams(server, name, on_lost)
         case HttpServer():
-            return http_streams(server, on_lost)
+            return http_streams(server, on_lost)  # pyright: ignore[reportReturnType]
 
 
 def _client_info() -> mcp_types.Implementation:

@@ -75,7 +75,7 @@ def _with_digest(plain: str, name: str) -> str:
 
 def _check(schema: JSON) -> None:
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)  # pyright: ignore[reportArgumentType]
     except SchemaError as exc:
         place = "".join(f"[{step!r}]" for step in exc.absolute_path) or "the top"
         raise ValueError(f"its schema is not valid at {place}: {exc.message[:200]}") from exc

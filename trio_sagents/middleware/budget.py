@@ -195,7 +195,7 @@ class Budget(BuiltIn):
                 return answer
             raise self._over("seconds", self._total(context, account).seconds)
         except BaseException:
-            await self._save_after_error(context, account)  # noqa: ASYNC102  # it shields itself, for a bounded time
+            await self._save_after_error(context, account)  # noqa: ASYNC102  # it has a shield with a deadline of its own
             raise
 
     async def around_tool(
@@ -226,7 +226,7 @@ class Budget(BuiltIn):
                 return result
             raise self._over("seconds", self._total(context, account).seconds)
         except BaseException:
-            await self._save_after_error(context, account)  # noqa: ASYNC102  # it shields itself, for a bounded time
+            await self._save_after_error(context, account)  # noqa: ASYNC102  # it has a shield with a deadline of its own
             raise
 
     async def after_turn(self, context: MiddlewareContext, outcome: TurnOutcome) -> None:

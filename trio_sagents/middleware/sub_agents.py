@@ -118,7 +118,7 @@ class SubAgents(BuiltIn):
                 raise ValueError(f"there is no task {name!r}; there are: {', '.join(agents)}")
             if not instructions.strip():
                 raise ValueError("instructions must not be empty")
-            outcome = await tool_context.run_agent(agent, instructions, name=name)
+            outcome = await tool_context.run_agent(agent, instructions, name=name)  # pyright: ignore[reportArgumentType]
             return ToolResult(outcome.message.text or "(no text)", value=outcome.result)
 
         return attrs.evolve(Tool.of(task), name=NAME, description=self._description(), parameters=_parameters(agents))

@@ -373,7 +373,7 @@ async def open_answer(
                 explain(who, exc)
         if scope.cancelled_caught:
             raise silence_failure(who, f"the provider did not begin to answer within {patience.first:g} seconds")
-        answer = Answer(who, response.http_response, translator, patience, trio.current_time() - began)
+        answer = Answer(who, response.http_response, translator, patience, trio.current_time() - began)  # pyright: ignore[reportPossiblyUnboundVariable]
         yield await stack.enter_async_context(answer)
 
 

@@ -108,7 +108,7 @@ def kind_of_failure(status: int | None, kind: str, code: str, words: str) -> Mod
 
 
 def _kinds_in(text: str) -> Iterator[ModelFailureKind]:
-    return (kind for kind, pattern in _COMPILED if pattern.search(text))
+    return (kind for kind, pattern in _COMPILED if pattern.search(text))  # pyright: ignore[reportReturnType]
 
 
 def _is_about_content(status: int | None, words: str) -> bool:

@@ -191,7 +191,7 @@ def _thoughts(turn: Answered, speech: Speech, *, is_present: bool) -> dict[str, 
     for part in thoughts:
         # In later turns nobody needs it, and some servers refuse it.
         if is_present and part.field not in {None, "content"} and part.provider is not None:
-            fields[part.field] = fields.get(part.field, "") + whole_text(part.text)
+            fields[part.field] = fields.get(part.field, "") + whole_text(part.text)  # pyright: ignore[reportArgumentType, reportCallIssue]
     return fields
 
 

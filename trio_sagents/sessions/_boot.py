@@ -169,16 +169,16 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
             raise ConversationNotFound(conversation_id)
         (state,), owner, epoch, revision = found, stored.owner, stored.epoch, stored.revision
     identity = Identity(conversation_id, entry.agent_id, entry.scope, owner, ids.incarnation, epoch)
-    journal = Journal(
+    journal = Journal(  # pyright: ignore[reportCallIssue]
         identity,
         runtime.commits,
         state,
         ids,
         limits,
         Bell(),
-        fence=functools.partial(_fence, entry),
-        pending=Pending.of(state, revision),
-        replay_events=policy.replay_events,
+        fence=functools.partial(_fence, entry),  # pyright: ignore[reportCallIssue]
+        pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
+        replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
     )
     closing = close_after_crash(journal.moment())
     if closing is not None:

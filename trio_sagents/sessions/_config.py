@@ -74,7 +74,7 @@ def _having(*methods: str, optional: bool = False, hint: Callable[[Opaque], str]
             return
         name = f"SessionConfig.{attribute.name}"
         if is_class_for_instance(value, *methods):
-            raise TypeError(f"{name} must be an instance, not {shown(value)}; did you mean {value.__name__}(...)?")
+            raise TypeError(f"{name} must be an instance, not {shown(value)}; did you mean {value.__name__}(...)?")  # pyright: ignore[reportOptionalMemberAccess]
         missing = [method for method in methods if not callable(getattr(value, method, None))]
         if missing:
             meant = hint(value)

@@ -115,10 +115,10 @@ def _factory_of(given: Opaque) -> Factory:
     if is_class_for_instance(given, "create_agent") or (isinstance(given, type) and not hasattr(given, "create_agent")):
         raise TypeError(f"SingleFactoryRouter needs an instance, not {shown(given)}; did you mean {given.__name__}(...)?")
     if callable(getattr(given, "create_agent", None)):
-        factory: Factory = given
+        factory: Factory = given  # pyright: ignore[reportAssignmentType]
         return factory
     if callable(given):
-        return _ByFunction(given)
+        return _ByFunction(given)  # pyright: ignore[reportArgumentType]
     hint = "; a router goes into SessionConfig(factory_router=...) itself" if callable(getattr(given, "resolve", None)) else ""
     raise TypeError(f"SingleFactoryRouter takes an Agent, a Factory or an async function, not {shown(given)}{hint}")
 

@@ -23,6 +23,11 @@ from trio_sagents.cli._setup import Options, default_database, set_up
         ({"OPENAI_API_KEY": SECRET}, None, None, "openai gpt-5.4-mini"),
         ({"OPENAI_API_KEY": SECRET, "TRIO_SAGENTS_MODEL": "y"}, None, None, "openai y"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, None, "llama", "openai llama"),
+        ({"GROQ_API_KEY": SECRET}, None, "groq:llama-3.3", "groq llama-3.3"),
+        ({"ANTHROPIC_API_KEY": SECRET}, None, "ollama:llama3.2:3b", "ollama llama3.2:3b"),
+        ({"OPENAI_API_KEY": SECRET}, "ollama", "llama3.2:3b", "ollama llama3.2:3b"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, None, "llama3.2:3b", "openai llama3.2:3b"),
+        ({"TRIO_SAGENTS_MODEL": "ollama:x"}, None, None, "ollama x"),
     ],
 )
 def test_the_model_is_the_one_whose_key_is_set(
@@ -48,6 +53,17 @@ def test_a_missing_package_is_named_with_its_install_line(provider: Any, package
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"pip install 'trio-sagents\[{provider}\]'"):
         choose_model(provider, "x", {"ANTHROPIC_API_KEY": SECRET, "OPENAI_API_KEY": SECRET})
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "words"), [(None, "groq:x", "GROQ_API_KEY"), ("groq", None, "--model"), ("azure", "x", "AZURE")]
+)
+def test_what_is_missing_for_a_provider_is_told(provider: Any, name: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key, its address or its model."""
+    for key in ("GROQ_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.delenv(key, raising=False)
+    with pytest.raises(UsageError, match=words):
+        choose_model(provider, name, {})
 
 
 def test_a_server_of_ones_own_needs_the_models_name() -> None:

@@ -215,9 +215,9 @@ STORES: Final = (
     PlantedBug(
         "what an old writer of a deleted conversation says is stored",
         "sessions/_boot.py",
-        "Booter._load",
-        "            ledger.epoch = time.time_ns() // 1000\n",
-        "",
+        "load",
+        "time.time_ns() // 1000, 0",
+        "1, 0",
         ("scenarios/test_deleting.py::test_deleted_and_begun_anew_elsewhere",),
     ),
     PlantedBug(
@@ -232,8 +232,8 @@ STORES: Final = (
         "a host's rows are not offered again",
         "storage/split.py",
         "SplitStore.load",
-        "        await self._offer_again(asker.scope, kept, context)\n",
-        "",
+        "            await _save_messages(transcript, asker.scope, kept, context, unsaved, gives_up=False)\n",
+        "            pass\n",
         ("scenarios/test_host_stores.py::test_rows_are_offered_again_at_the_next_load",),
     ),
     PlantedBug(
@@ -247,9 +247,9 @@ STORES: Final = (
     PlantedBug(
         "the pages of a host's own store are everybody's",
         "storage/unified.py",
-        "UnifiedStore._require_owner",
-        "        if not same_owner(self._owners[conversation_id], asker.owner):\n",
-        "        if False:\n",
+        "UnifiedStore.history",
+        "        if self._must_compare(asker) and not",
+        "        if False and not",
         ("hostile/test_tenants.py::test_foreign_is_like_missing_in_a_plain_store",),
     ),
 )

@@ -14,6 +14,7 @@ from trio_sagents import (
     MessageCompleted,
     MessageQueued,
     Snapshot,
+    StateRestored,
     Status,
     StatusChanged,
     TextDelta,
@@ -73,6 +74,9 @@ class Stream:
         check(owner == self.scope, "I20", f"{where} of {owner!r}: an event came to {self.scope!r}")
         check(envelope.first_seq <= envelope.seq, "I17", f"{where}: {self.log[-1]}")
         check(envelope.incarnation not in self.ended, "I19", f"{where}: an event after the last word: {self.log[-6:]}")
+        if isinstance(event, StateRestored) and envelope.incarnation != self.incarnation:
+            check(self.cursor is None, "I18", f"{where}: a reader who has seen {self.cursor} is told that a state was restored")
+            return  # told to a reader who has seen nothing yet, before the first snapshot
         if envelope.incarnation != self.incarnation:
             self._see_first(envelope, where)
         else:

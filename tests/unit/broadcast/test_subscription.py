@@ -9,7 +9,7 @@ import trio
 
 from trio_sagents.broadcast import Feed, Mailbox, Subscription
 from trio_sagents.data.cursors import Cursor
-from trio_sagents.data.events import AgentShutdown, Snapshot, TextDelta, TurnStarted
+from trio_sagents.data.events import AgentShutdown, Snapshot, StateRestored, TextDelta, TurnStarted
 from trio_sagents.data.status import ShutdownReason, Status
 
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
@@ -348,6 +348,69 @@ def test_suspend_when_a_notice_comes_back() -> None:
     one.suspend()
 
     assert Cursor("zero", "main", 7) == one.place
+
+
+def restored_of(incarnation: str) -> tuple[Feed, Any]:
+    """Return the feed of an agent that was restored, and what a new reader is told of that."""
+    feed = feed_of(incarnation)
+    feed.publish(StateRestored())
+    return feed, feed.since(0)
+
+
+def test_enrol_when_the_agent_was_restored() -> None:
+    """A reader who has seen nothing yet is told before the snapshot; any other reader gets the snapshot alone."""
+    feed, told = restored_of("one")
+    new, old = subscription_of(lambda _: None), subscription_of(lambda _: None, Cursor("zero", "main", 7))
+    for one in (new, old):
+        one.enrol(feed, told)
+    feed.publish(TurnStarted("t"))
+
+    assert [("one", "StateRestored", 1, 1), ("one", "Snapshot", 1, 1), ("one", "TurnStarted", 2, 2)] == places(new.take())
+    assert [("one", "Snapshot", 1, 1), ("one", "TurnStarted", 2, 2)] == places(old.take())
+
+
+@pytest.mark.parametrize("turns", [1, 20])
+def test_enrol_when_the_agent_was_restored_and_has_ended(turns: int) -> None:
+    """What was told is kept with the other events of the agent, or is missing with them: no number comes twice."""
+    one = subscription_of(lambda _: None)
+    feed, told = restored_of("one")
+    one.enrol(feed, told)
+    for _ in range(turns):
+        feed.publish(TurnStarted("t"))
+    feed.publish(SHUTDOWN)
+    one.end()
+
+    expected = (
+        [("one", "Gap", 1, turns + 1)]
+        if turns > 10
+        else [("one", "StateRestored", 1, 1), ("one", "Snapshot", 1, 1), ("one", "TurnStarted", 2, 2)]
+    )
+    assert [*expected, ("one", "AgentShutdown", turns + 2, turns + 2)] == places(one.take())
+
+
+def test_enrol_when_the_agent_was_restored_and_the_reader_is_too_slow() -> None:
+    """The present takes the place of everything, what was told included."""
+    one = subscription_of(lambda _: None)
+    feed, told = restored_of("one")
+    one.enrol(feed, told)
+    for _ in range(20):
+        feed.publish(TurnStarted("t"))
+
+    assert [("one", "Snapshot", 21, 21)] == places(one.take())
+
+
+def test_suspend_when_what_was_told_comes_back() -> None:
+    """The reader has seen nothing then, and begins with a snapshot if the right comes back."""
+    back: list[Any] = []
+    one = Subscription("c", "main", None, None, 10, 10_000, Mailbox(lambda _: None, lambda _: back))
+    feed, told = restored_of("one")
+    one.enrol(feed, told)
+    back.extend(one.take())
+    one.suspend()
+    assert one.place is None
+    one.enrol(feed)
+
+    assert ["Snapshot"] == kinds(one.take())
 
 
 def test_miss_when_an_agent_has_ended_before_it_could_be_followed() -> None:

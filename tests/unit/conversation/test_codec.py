@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.unit.conversation.making import NOW, asking, call, draft_of, last_answer, record_of, said, waiting_for, waits
+from tests.unit.conversation.making import NOW, answering, asking, call, draft_of, last_answer, record_of, said, waiting_for, waits
 from trio_sagents.conversation.codec import (
     FORMER_OPEN_DECISIONS,
     OPEN_DECISIONS,
@@ -108,12 +108,25 @@ def test_restored_when_the_decisions_are_under_either_key(key: str) -> None:
     assert (key == FORMER_OPEN_DECISIONS) is state.has_former_keys
 
 
-def test_restored_when_a_call_was_decided_twice() -> None:
-    """If a call has two records, the first one stands: a call that was approved and then halted was approved."""
-    both = [encode_record(record_of(call(), kind)) for kind in ("approve", "dismissed")]
+def test_restored_when_a_call_was_approved_and_halted() -> None:
+    """A call that was approved, and that halted the conversation, was approved: the dismissal does not take its place."""
+    both = [encode_record(record_of(call(), kind, interrupt_id=name)) for kind, name in (("approve", "i1"), ("dismissed", "i2"))]
     state = restore(messages=[encode_message(asking(call()))], state={OPEN_DECISIONS: {"c1": both}})
 
     assert "approve" == state.decisions["c1"].kind
+
+
+def test_restored_when_decisions_are_stored_in_two_places() -> None:
+    """A decision that is stored beside its result, and still among the open ones, is the same decision: the later one of two holds."""
+    first = record_of(call(), interrupt_id="i1")
+    second = record_of(call(), "edit", '{"arguments":{"amount":5}}', interrupt_id="i2")
+    both = [encode_record(first), encode_record(second)]
+    answered = attrs.evolve(answering("c1"), metadata={DECISIONS: both})
+    history = [encode_message(message) for message in (said(), asking(call()), answered)]
+    state = restore(messages=history, state={OPEN_DECISIONS: {"c1": both}})
+
+    assert ({"c1": second}, {("i1", "c1"): first}) == (state.decisions, state.former_decisions)
+    assert {"amount": 5} == state.messages_as_run()[1].calls[0].arguments
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Any history becomes a valid body of the Messages API."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from tests.support.providers.adapter import KEY, ask, chunks_of
+from tests.support.providers.adapter import KEY, ask, chunks_of, without_marks
 from tests.support.providers.histories import ME, SECRET, check_anthropic, histories, spoken_texts, tool_specs, wild_histories
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
@@ -263,3 +264,57 @@ async def test_ask_is_sent_as_one_block() -> None:
 
     content = [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]
     assert [{"role": "user", "content": content}] == provider.bodies[0]["messages"]
+
+
+def marked(body: Any) -> list[str]:
+    """Return where a body has cache points."""
+    places = [name for name in ("tools", "system") if name in body and "cache_control" in body[name][-1]]
+    return places + [
+        f"{number}.{place}"
+        for number, message in enumerate(body["messages"])
+        for place, block in enumerate(message["content"])
+        if "cache_control" in block
+    ]
+
+
+TURN = (
+    said("1", "Go"),
+    Message("2", "assistant", (ThinkingPart("Hm", "sig"), ToolCall("a", "f"), ToolCall("b", "f")), "tool_calls"),
+    result("3", "a", "1"),
+    result("4", "b", "2"),
+    said("5", "And?"),
+    Message("6", "assistant", (TextPart("Done."),), "stop"),
+    said("7", "Again"),
+)
+TOOL = ToolSpec("f", "", {})
+
+
+def test_cache_points_of_a_request() -> None:
+    """Behind the tools, the prompt, and the last two messages of people; none without being asked for, with another time if asked for."""
+    request = ModelRequest("Be kind.", TURN, [TOOL])
+    body = anthropic_body("claude", request, 9, {}, cache="1h")
+
+    assert ["tools", "system", "2.2", "4.0"] == marked(body)
+    assert {"type": "ephemeral", "ttl": "1h"} == body["system"][0]["cache_control"]
+    assert [] == marked(anthropic_body("claude", request, 9, {}))
+    assert ["0.0"] == marked(anthropic_body("claude", ModelRequest("", TURN[:1]), 9, {}, cache="5m"))
+
+
+def test_cache_points_when_the_host_has_one() -> None:
+    """The host's own, which the API places itself, is one of the four."""
+    body = anthropic_body("claude", ModelRequest("Be kind.", TURN, [TOOL]), 9, {"cache_control": {"type": "ephemeral"}}, cache="5m")
+
+    assert ["tools", "system", "4.0"] == marked(body)
+
+
+def test_beginning_of_a_request_when_the_conversation_grows() -> None:
+    """Each request begins with the one before it, but for the marks: else nothing of the cache would be found."""
+    bodies = [anthropic_body("claude", ModelRequest("Be kind.", TURN[:end], [TOOL]), 9, {}, cache="5m") for end in (1, 4, 7)]
+    plain = [without_marks(body) for body in bodies]
+
+    for before, after in pairwise(plain):
+        assert [before["tools"], before["system"]] == [after["tools"], after["system"]]
+        kept = len(before["messages"])
+        assert before["messages"][:-1] == after["messages"][: kept - 1]
+        last = before["messages"][-1]["content"]
+        assert last == after["messages"][kept - 1]["content"][: len(last)]

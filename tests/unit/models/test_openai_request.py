@@ -1,6 +1,7 @@
 """Any history becomes a valid body of the chat completions API."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.providers.histories import ME, SECRET, check_openai, historie
 from trio_sagents.data.messages import FilePart, ImagePart, Message, TextPart, ThinkingPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest, ToolSpec
 from trio_sagents.models import OpenAIModel
+from trio_sagents.models._dialects import DIALECTS
 from trio_sagents.models._openai_request import Speech, openai_body
 from trio_sagents.testing.providers import open_provider, openai_reply
 
@@ -175,3 +177,74 @@ def test_any_history_becomes_a_valid_body(history: list[Message], tools: list[To
 def _words(message: Any) -> str:
     content = message["content"]
     return content if isinstance(content, str) else "\n\n".join(part.get("text", "") for part in content)
+
+
+IMAGE = ImagePart("image/png", data="AAAA")
+SEEN = (
+    said("1", "Go"),
+    Message("2", "assistant", (ToolCall("a", "f"), ToolCall("b", "f")), "tool_calls"),
+    Message("3", "tool", (ToolResult("a", "f", "", media=(IMAGE,)),)),
+    result("4", "b", "2"),
+    said("5", "And?"),
+)
+
+
+def sent_to(dialect: str, *history: Message) -> Any:
+    """Return the messages that go to a server of this dialect."""
+    return openai_body("m", ModelRequest("", history), {}, Speech(DIALECTS[dialect]))["messages"]
+
+
+def test_images_of_results() -> None:
+    """They follow behind all results, with the next words of a person; inside the result where the server takes that; else in words."""
+    shown = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    line = {"type": "text", "text": "(Output of the tool f, call a:)"}
+    behind, inside, named = (sent_to(dialect, *SEEN) for dialect in ("openai", "mistral", "deepseek"))
+
+    assert ["tool", "tool", "user"] == [message["role"] for message in behind[2:]]
+    assert [line, shown, {"type": "text", "text": "And?"}] == behind[-1]["content"]
+    assert "(the output follows as images or files)" == behind[2]["content"]
+    assert [shown] == inside[2]["content"][1:]
+    assert ["tool", "tool", "assistant", "user"] == [message["role"] for message in inside[2:]]
+    assert "AAAA" not in str(named)
+    assert "image/png" in named[-1]["content"]
+    assert [line, shown] == sent_to("openai", *SEEN[:4])[-1]["content"]
+
+
+def test_files_when_the_server_takes_none() -> None:
+    """A PDF is a file where servers take files, and is named in words elsewhere."""
+    history = (Message("1", "user", (TextPart("Read."), FilePart("a.pdf", "application/pdf", "JVBERg=="))),)
+
+    assert ["file", "file"] == [sent_to(dialect, *history)[0]["content"][1]["type"] for dialect in ("openai", "litellm")]
+    assert [True, True] == ["a.pdf" in sent_to(dialect, *history)[0]["content"] for dialect in ("groq", "ollama")]
+
+
+@pytest.mark.parametrize("call_id", ["abcABC123", "functions.f:0", "x" * 70, "", "ä"])
+def test_ids_of_mistral(call_id: str) -> None:
+    """Ids of nine characters stay; any others become such, each its own, always the same."""
+    history = (said("1", "Go"), Message("2", "assistant", (ToolCall(call_id, "f"), ToolCall(call_id, "f")), "tool_calls"))
+    first, second = ([call["id"] for call in sent_to("mistral", *history)[1]["tool_calls"]] for _ in range(2))
+
+    assert first == second
+    assert 2 == len(set(first))
+    assert all(re.fullmatch("[a-zA-Z0-9]{9}", given) for given in first)
+    assert (call_id == "abcABC123") == (first[0] == call_id)
+
+
+def test_body_when_the_server_is_asked_for_usage() -> None:
+    """Usage is asked for where it has to be."""
+    request = ModelRequest("", (said("1", "Go"),))
+
+    assert "stream_options" in openai_body("m", request, {})
+    assert "stream_options" not in openai_body("m", request, {}, Speech(DIALECTS["mistral"]))
+
+
+def test_text_when_it_stood_among_calls() -> None:
+    """The pieces of one answer's text are joined as they came; answers that follow each other are set apart."""
+    history = (
+        said("1", "Go"),
+        Message("2", "assistant", (TextPart("One,"),), "cancelled"),
+        Message("3", "assistant", (TextPart("two"), ToolCall("a", "f"), TextPart(" three.")), "tool_calls"),
+        result("4", "a", "1"),
+    )
+
+    assert "One,\n\ntwo three." == messages_of(*history)[1]["content"]
