@@ -8,6 +8,7 @@ import trio.testing
 
 from tests.support.payments import Purse, halts, hand_over, parent, paying, results_of, task
 from tests.support.scenarios import (
+    FaultyStore,
     ask,
     make_agent,
     of_kind,
@@ -15,11 +16,13 @@ from tests.support.scenarios import (
     read_all,
     read_until,
     slow_agent,
+    state_of,
 )
 from trio_sagents import (
     Agent,
     CancelCause,
     Cancelled,
+    Failed,
     SessionConfig,
     SingleFactoryRouter,
     ToolIgnoresCancellation,
@@ -27,6 +30,7 @@ from trio_sagents import (
     TurnLimits,
     open_sessions,
 )
+from trio_sagents.conversation.validity import check_history
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 
@@ -181,3 +185,29 @@ async def test_no_timer_is_left_when_a_turn_was_cut(mock_clock: trio.testing.Moc
         timers = sessions.statistics().timers
 
     assert 0 == timers
+
+
+@pytest.mark.parametrize("last", ["cut", "answer"])
+async def test_turn_begins_after_the_end_of_a_turn_that_was_given_up(autojump_clock: Any, last: str) -> None:
+    """A message that was on its way before the end of a turn does not begin the next turn before that end is stored.
+
+    Otherwise the next turn closes what the end of the earlier turn closes, too, and no provider takes the history any more.
+    """
+    replies = [Call("hangs"), "so be it"] if last == "cut" else ["x" * 100, "so be it"]
+    store = FaultyStore()
+    agent = make_agent(*replies, tools=[hangs], chunk_interval=0.1)
+    async with opened(agent, store=store, policy={"settle_timeout": 5.0}) as sessions, trio.open_nursery() as nursery:
+        first = await sessions.post("c", "one")
+        await trio.sleep(2.3)
+        store.faults.latency["commit"] = 8.0
+        nursery.start_soon(sessions.post, "c", "two")
+        await trio.sleep(0.6)
+        await sessions.cancel_turn("c")
+        assert isinstance(await first.wait(), Failed)
+        await trio.sleep(200)
+        store.faults.latency.clear()
+        state = await state_of(sessions)
+
+    assert () == check_history("c", state.messages)
+    answers = [(message.text, message.stop_reason) for message in state.messages if message.role == "assistant" and not message.calls]
+    assert [("", "cancelled") if last == "cut" else ("x" * 100, "stop"), ("so be it", "stop")] == answers

@@ -269,6 +269,24 @@ async def test_state_restored_when_a_reader_has_seen_nothing(autojump_clock: Any
     assert [StateRestored, Snapshot] == [type(event) for event in events]
 
 
+async def test_state_restored_when_the_reader_goes_before_the_snapshot(autojump_clock: Any) -> None:
+    """A reader that was told only that a state was restored has no picture: it gets one when it comes back with its place."""
+    store = MemoryStore()
+    async with opened(store=store) as sessions:
+        await answer_to(sessions)
+    async with opened(store=store) as sessions:
+        async with sessions.open_subscriber() as first:
+            await first.subscribe("c")
+            await sessions.start("c")
+            restored = await anext(aiter(first))
+        async with sessions.open_subscriber() as again:
+            await again.subscribe("c", after=restored.cursor)
+            events = [envelope.event for envelope in await read_all(again)]
+
+    assert StateRestored() == restored.event
+    assert Snapshot in [type(event) for event in events]
+
+
 async def test_settings_of_middleware_in_a_picture(autojump_clock: Any) -> None:
     """`agent_info` tells what each middleware says of its settings; one that fails is left out. Lists do not ask."""
 

@@ -86,6 +86,18 @@ class Feed:
             for subscription in waiting:
                 subscription.announce()
 
+    def publish_before_snapshot(self, event: Event) -> Envelope:
+        """Publish an event that readers who have seen nothing yet get before their first snapshot, and return its envelope.
+
+        The number behind the event belongs to that snapshot, so the place of the event is a place before the snapshot: a reader who
+        comes back with it has no picture yet, and gets a snapshot.
+        """
+        self.publish(event)
+        (told,) = self._log[-1:]
+        self.seq += 1
+        self._log.clear()
+        return told
+
     def publish_lazily(self, make: Callable[[], Event]) -> None:
         """Publish an event that is costly to make, and make it only if there is a subscription.
 

@@ -292,8 +292,7 @@ def _enrol_waiting(agent: LiveAgent) -> None:
     waiting = tuple(services.subscriptions.get(entry.conversation_id, ()))
     told: Sequence[Envelope] = ()
     if agent.journal.state.is_restored:
-        agent.journal.publish(StateRestored())
-        told = agent.journal.feed("main").since(0) or ()
+        told = (agent.journal.feed("main").publish_before_snapshot(StateRestored()),)
     for subscription in waiting:
         if (access.is_synchronous or subscription.is_admitted) and access.sees(subscription.owner, entry.owner):
             agent.journal.enrol(subscription, told if subscription.channel == "main" else ())

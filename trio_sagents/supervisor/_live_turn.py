@@ -50,6 +50,8 @@ class LiveTurn(Host):
     outcome: TurnOutcome | None = None
     """Decided when the write that makes it true is submitted."""
     last_write: PendingCommit | None = None
+    is_ending: bool = False
+    """Whether the write that ends the turn is on its way."""
     failed: PersistenceError | None = None
     """Why a step of this turn could not be saved; nothing of the turn is saved behind that step."""
     _asking: Message | None = None
@@ -273,9 +275,11 @@ class LiveTurn(Host):
                 if ends:
                     self.outcome = Failed(error)
             if ends:
+                self.is_ending = False
                 self.on_end(error)
 
         self.last_write = self.journal.submit(step, then)
+        self.is_ending = ends
         return self.last_write
 
 

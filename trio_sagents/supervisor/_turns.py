@@ -204,13 +204,17 @@ class Turns:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no turn runs, and none may begin."""
-        return self.turn is None and not self.may_begin
+        """Whether no turn runs, and none is to run with what is queued."""
+        return self.turn is None and not self.board.may_begin(self.host.journal.state)
 
     @property
     def may_begin(self) -> bool:
-        """Whether a turn may begin with what is queued."""
-        return self.board.may_begin(self.host.journal.state)
+        """Whether a turn may begin with what is queued.
+
+        Race: a message may be durable before the end of a turn that was given up. A turn that began between the two would close what
+        that end closes, too (test_turn_begins_after_the_end_of_a_turn_that_was_given_up).
+        """
+        return math.isinf(self.patience) and self.board.may_begin(self.host.journal.state)
 
     def threads(self) -> trio.CapacityLimiter:
         """Return the limiter of tools that are plain functions. The agent's own: stuck threads keep no other agent waiting."""
@@ -311,7 +315,7 @@ class Turns:
         turn.told = outcome
         turn.ended.set()
         turn.stop_watching()
-        if work.last_write is not None and not work.last_write.has_ended and unsaved is not None:
+        if work.is_ending:
             self.patience = turn.settle_deadline
         else:
             work.on_end = _nothing  # it holds the turn, which holds the work

@@ -36,6 +36,8 @@ class Stream:
     """The last cursor that was given, here or on the subscription that this one continues."""
     incarnation: str | None = None
     seq: int = 0
+    has_picture: bool = True
+    """Not between a `StateRestored` and the first snapshot."""
     is_gapped: bool = False
     """After a `Gap`, until the `Snapshot`."""
     is_rewritten: bool = False
@@ -100,9 +102,12 @@ class Stream:
             "I19",
             f"{where}: agent {self.incarnation} had no last word before {envelope.incarnation}: {self.log[-6:]}",
         )
-        check(isinstance(event, Snapshot | Gap), "I18", f"{where}: the first event of an agent: {self.log[-6:]}")
+        self.has_picture = not isinstance(event, StateRestored)
         if isinstance(event, Snapshot | Gap):
             check(event.replaces == self.cursor, "I18", f"{where}: {event!r} replaces not {self.cursor}, the last place")
+        else:
+            is_fine = isinstance(event, StateRestored) and self.cursor is None
+            check(is_fine, "I18", f"{where}: the first event of an agent: {self.log[-6:]}")
         self.incarnation, self.is_gapped, self.is_rewritten = envelope.incarnation, False, False
         self.turn, self.is_turn_known, self.status = None, False, None
         self.texts.clear()
@@ -110,8 +115,14 @@ class Stream:
     def _see_next(self, envelope: Envelope, where: str) -> None:
         event = envelope.event
         log = self.log[-6:]
+        check(not isinstance(event, StateRestored), "I18", f"{where}: a state is restored in the middle: {log}")
+        check(self.has_picture or isinstance(event, Snapshot | Gap), "I18", f"{where}: no snapshot after a state was restored: {log}")
         if isinstance(event, Snapshot):
-            if self.is_gapped:
+            if not self.has_picture:
+                self.has_picture = True
+                check(event.replaces is None, "I18", f"{where}: {event!r} replaces a place, and there was none")
+                check(envelope.seq > self.seq, "I17", f"{where}: a snapshot from before the start: {log}")
+            elif self.is_gapped:
                 check(envelope.seq >= self.seq, "I17", f"{where}: a snapshot from before the gap: {log}")
             else:
                 check(self.is_rewritten, "I18", f"{where}: a second snapshot: {log}")
@@ -124,6 +135,7 @@ class Stream:
         log = self.log[-8:]
         match event:
             case Gap(first=first, last=last):
+                self.has_picture = True
                 check(first <= last, "I17", f"{where}: an empty gap")
                 self.is_gapped, self.is_turn_known = True, False
                 self.texts.clear()

@@ -6,11 +6,25 @@ import attrs
 import pytest
 
 from tests.unit.conversation.making import answering, asking, call, last_answer, record_of, said, state_of, waiting_for, waits
-from trio_sagents.conversation.outcomes import outcome_of_message, outcome_of_turn, takes_part, turn_of_decision, usage_of, with_usage
+from trio_sagents.conversation.failures import encode_error
+from trio_sagents.conversation.outcomes import (
+    Totals,
+    outcome_of_message,
+    outcome_of_turn,
+    takes_part,
+    totals_of,
+    turn_of_decision,
+    turn_record,
+    usage_of,
+    with_record,
+    with_usage,
+    without_record,
+)
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
 from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, Unanswered, Usage
 from trio_sagents.data.status import CancelCause
+from trio_sagents.exceptions import LimitExceeded
 
 PAY = call("c1", "pay")
 
@@ -47,6 +61,35 @@ def test_outcome_when_a_turn_has_failed() -> None:
 
     assert isinstance(outcome, Failed)
     assert "in an earlier life of the agent" in str(outcome.error)
+
+
+def test_outcome_when_the_record_of_the_turn_says_why() -> None:
+    """What is on record of a turn says why it failed, with an error of the same kind; and what the whole turn has cost."""
+    error = LimitExceeded("max_rounds", 50)
+    failed = with_record(ended("stream_error"), turn_record("failed", Totals(50), encode_error(error)))
+    outcome = outcome_of_turn([said(), failed], "t")
+    whole = with_record(with_usage(last_answer(), Usage(1, 1)), turn_record("completed", Totals(2, 1, Usage(10, 2))))
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, LimitExceeded)
+    assert ("max_rounds", 50) == (outcome.error.limit, outcome.error.value)
+    assert Completed(whole, Usage(10, 2)) == outcome_of_turn([said(), whole], "t")
+    assert last_answer() == without_record(with_record(last_answer(), turn_record("completed", Totals())))
+
+
+def test_totals_when_a_turn_is_counted() -> None:
+    """The rounds, the calls and the cost of the last turn are counted, and not those of the turns before it."""
+    history = [
+        said("u0", turn_id="t0"),
+        asking(PAY, message_id="a0", turn_id="t0"),
+        said(),
+        with_usage(asking(PAY, call("c2")), Usage(3, 1)),
+    ]
+    history += [answering("c1"), answering("c2", message_id="r2"), with_usage(last_answer(), Usage(4, 1))]
+
+    assert Totals(2, 2, Usage(7, 2)) == totals_of(history, "t")
+    assert Totals(2, 2, Usage(90, 9)) == totals_of(history, "t", Usage(90, 9))
+    assert Totals() == totals_of(history, "t0")
 
 
 def test_outcome_when_other_turns_followed() -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.unit.conversation.making import NOW, asking, call, shown
-from trio_sagents.conversation.rows import call_row, call_row_id, rows_of
+from trio_sagents.conversation.rows import TURN, call_row, call_row_id, rows_of
 from trio_sagents.data.messages import FilePart, ImagePart, Message, OpaquePart, TextPart, ThinkingPart, ToolResult
+from trio_sagents.data.reading import UNSENT
 
 PICTURE = ImagePart("image/png", data="QUJD")
 LINK = ImagePart("image/png", url="https://example.org/a.png")
@@ -77,3 +78,33 @@ def test_call_row_when_the_call_changes() -> None:
     assert (first.row_id, first.message_id, first.content) == (later.row_id, later.message_id, later.content)
     assert ("executing", "completed") == (first.status, later.status)
     assert call_row_id("c1", "t") != call_row_id("c1", "t2")
+
+
+@pytest.mark.parametrize(("status", "is_final"), [("pending", False), ("executing", False), ("interrupted", False), ("unknown", True)])
+def test_rows_when_a_call_may_change(status: Any, *, is_final: bool) -> None:
+    """The row of a call says whether it may still change; every other row is final. Each row names its turn."""
+    made = call("c1")
+    rows = [call_row(made, asking(made), status, NOW), *rows_of(asking(made), NOW, status)]
+
+    assert [("t", is_final)] * 2 == [(row.turn_id, row.is_final) for row in rows]
+    assert [True] == [row.is_final for row in rows_of(Message("u1", "user", (TextPart("x"),), None, "t"), NOW)]
+
+
+def test_rows_when_a_turn_has_failed() -> None:
+    """The last answer of a turn that failed has a row, after its other rows, that says why in words for people."""
+    record = {"status": "failed", "error": {"kind": "limit", "text": "max_rounds is 5"}}
+    said = Message("a1", "assistant", (TextPart("so"),), "stream_error", "t", {TURN: record})
+    rows = rows_of(said, NOW)
+
+    assert [("m:a1:0", "text", "completed"), ("m:a1:error", "error", "failed")] == shown(rows)
+    assert {"kind": "limit", "text": "This turn reached a limit: max_rounds is 5"} == rows[1].content
+    assert [("m:a1:error", "error", "failed")] == shown(rows_of(Message("a1", "assistant", (), "stream_error", "t", {TURN: record}), NOW))
+
+
+def test_rows_when_the_provider_refused_a_message() -> None:
+    """The row of an answer that marks refused messages says that they are not sent any more, and which they are."""
+    silent = Message("a1", "assistant", (), "stream_error", "t", {UNSENT: ["u1"]})
+    (row,) = rows_of(silent, NOW)
+
+    assert ["u1"] == row.content[UNSENT]
+    assert "not sent to the model any more" in row.content["text"]

@@ -128,6 +128,15 @@ def test_check_waiting_room_when_it_is_just_enough() -> None:
         journal_of(None, limits=Limits(99 + size), state=state).check_waiting_room(waiting())
 
 
+def test_check_room_when_the_conversation_waits() -> None:
+    """A message does not take the room that is reserved for the decisions."""
+    state = ConversationState(waiting=waiting())
+    whole = size_of(encode_message(said())) + waiting_size(state, waiting())
+    journal_of(None, limits=Limits(whole), state=state).check_room(said())
+    with pytest.raises(LimitExceeded):
+        journal_of(None, limits=Limits(whole - 1), state=state).check_room(said())
+
+
 async def test_check_room_when_a_step_is_on_its_way() -> None:
     """Messages that are on their way to the store take their room already."""
     gate, size = trio.Event(), size_of(encode_message(said()))
