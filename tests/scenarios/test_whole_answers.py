@@ -1,5 +1,6 @@
 """Half an answer never passes for a whole one, an empty one for an answer, and the parts of an answer keep their order."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -233,7 +234,9 @@ async def test_parts_when_they_alternate(autojump_clock: Any) -> None:
     assert [PARTS, PARTS] == [list(request.messages[1].parts) for request in model.requests[1:]]
     events = str([envelope_to_dict(envelope) for envelope in seen])
     assert "'opaque', 'provider': 'p'" in events
-    assert "1.5" not in events, "what only the provider can read is nothing for viewers"
+    assert not re.search(r"(?<!\d)1\.5(?!\d)", events), (
+        "what only the provider can read is nothing for viewers"
+    )  # instants have digits around it
 
 
 async def test_usage_when_it_is_not_known(autojump_clock: Any) -> None:
