@@ -10,7 +10,7 @@ PEOPLE: Final = (
         "supervisor/_approvals.py",
         "Approvals.resume",
         "            verdicts = [await self._verdict(call, decision) for call, decision in fresh]\n",
-        "            places = live.ledger.interrupt.calls\n            verdicts = [await self._verdict(places[index], decision) for index, (_, decision) in enumerate(fresh)]\n",  # noqa: E501  # library text
+        "            places = journal.state.waiting.interrupt.calls\n            verdicts = [await self._verdict(places[index], decision) for index, (_, decision) in enumerate(fresh)]\n",  # noqa: E501  # library text
         (
             "scenarios/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",
             "scenarios/test_approvals.py::test_partial_answers_are_kept",
@@ -28,8 +28,8 @@ PEOPLE: Final = (
         "the gate does not compare the digest again",
         "conversation/decided.py",
         "decided_call",
-        "    if record.call_id != call.call_id or record.digest != digest_now(call):\n",
-        "    if record.call_id != call.call_id:\n",
+        "record.call_id != call.call_id or record.digest != digest_now(shown):",
+        "record.call_id != call.call_id:",
         (
             "hostile/test_decisions.py::test_arguments_that_change_after_they_were_shown",
             "hostile/test_decisions.py::test_stored_state_that_is_forged",
@@ -38,24 +38,24 @@ PEOPLE: Final = (
     PlantedBug(
         "the digest is that of the arguments as they came",
         "conversation/decided.py",
-        "digest_now",
-        "    return digest_of([call.name, call.arguments])\n",
-        "    return call.digest\n",
+        "decided_call",
+        "record.digest != digest_now(shown):",
+        "record.digest != call.digest:",
         ("hostile/test_decisions.py::test_arguments_that_change_after_they_were_shown",),
     ),
     PlantedBug(
         "an edit is dropped",
         "conversation/decided.py",
         "decided_call",
-        '    if record.kind != "edit":\n        return attrs',
-        "    if True:\n        return attrs",
+        '    if record.kind != "edit":\n        return shown',
+        "    if True:\n        return shown",
         ("scenarios/test_approvals.py::test_batch_when_each_call_is_decided_otherwise",),
     ),
     PlantedBug(
         "the model reads the arguments from before an edit",
         "conversation/decided.py",
         "as_run",
-        "    return call if edited is None else attrs.evolve(edited, status=call.status)\n",
+        "    return decided_call(call, record) or call\n",
         "    return call\n",
         ("scenarios/test_approvals.py::test_model_reads_what_ran_when_a_call_was_edited",),
     ),
@@ -80,10 +80,10 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "a rejection has its result in a later commit",
-        "supervisor/_decisions.py",
-        "whole_change",
-        '        if one.call_id in calls and one.kind not in {"approve", "edit"}\n',
-        '        if one.call_id in calls and one.kind not in {"approve", "edit", "reject"}\n',
+        "conversation/decisions.py",
+        "_decide_last",
+        "record.call_id in calls and not runs(record)]",
+        'record.call_id in calls and record.kind in {"answer", "expired"}]',
         ("scenarios/test_crashes.py::test_process_dies_behind_a_rejection",),
     ),
     PlantedBug(
@@ -95,15 +95,15 @@ PEOPLE: Final = (
         ("scenarios/test_approvals.py::test_decision_is_durable_before_the_tool_starts",),
     ),
     PlantedBug(
-        "what is to run is not on record as taken",
-        "supervisor/_decisions.py",
-        "whole_change",
-        "    return attrs.evolve(change, actor=actor, interrupt=None, standing=left, decided=records), events\n",
-        "    return attrs.evolve(change, actor=actor, interrupt=None, standing={}, decided=records), events\n",
+        "what is to run is not on record as decided",
+        "conversation/decisions.py",
+        "_decide_last",
+        "        open_decisions={call_id: some for call_id, some in decided.items() if call_id not in {record.call_id for record in refused}},\n",  # noqa: E501  # library text
+        "        open_decisions={},\n",
         (
             "scenarios/test_approvals.py::test_decision_is_durable_before_the_tool_starts",
             "scenarios/test_crashes.py::test_process_dies_between_the_decision_and_the_tool",
-        ),  # test ids
+        ),
     ),
     PlantedBug(
         "a sub-agent passes its parent's gate by",
@@ -122,11 +122,11 @@ PEOPLE: Final = (
         ("scenarios/test_decisions.py::test_other_decision_is_refused",),
     ),
     PlantedBug(
-        "a decision is applied twice",
+        "a decision that is on record is not recognised",
         "conversation/decisions.py",
         "undecided",
-        "            known = state.decisions.get(decision.call_id)\n",
-        "            known = None\n",
+        "        if known is None:\n            found.append(",
+        "        if True:\n            found.append(",
         ("scenarios/test_decisions.py::test_same_decision_again_returns_the_recorded_answer",),
     ),
     PlantedBug(
@@ -166,18 +166,18 @@ PEOPLE: Final = (
     ),
     PlantedBug(
         "a superseded interrupt is still open",
-        "conversation/messages_in.py",
-        "examine",
-        "    supersedes = state.waiting is not None and ",
-        "    supersedes = False and ",
+        "supervisor/_inbox.py",
+        "Inbox._step",
+        "        if not may_decide or journal.state.waiting is None or",
+        "        if True or",
         ("scenarios/test_decisions.py::test_message_instead_of_an_answer",),
     ),
     PlantedBug(
         "a superseded call is not on record as decided",
-        "supervisor/_decisions.py",
-        "closing_change",
-        "        standing={} if ledger.taken else None,\n        decided=records,\n",
-        "        standing={} if ledger.taken else None,\n",
+        "conversation/decisions.py",
+        "close_waiting",
+        "    return attrs.evolve(step, waiting=None, decided=records)\n",
+        "    return attrs.evolve(step, waiting=None)\n",
         (
             "scenarios/test_decisions.py::test_message_instead_of_an_answer",
             "scenarios/test_halts.py::test_halt_when_a_message_comes_instead",
