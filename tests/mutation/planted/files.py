@@ -69,18 +69,18 @@ FILES: Final = (
     ),
     PlantedBug(
         "what is edited during a save counts as saved",
-        "files/_saving.py",
-        "save",
-        "    entry.saved = revision\n",
-        "    entry.saved = entry.revision\n",
+        "files/_entry.py",
+        "Saving.stored",
+        "        self.saved = revision\n",
+        "        self.saved = self.revision\n",
         ("unit/files/test_saving.py::test_edit_when_a_save_is_at_work",),
     ),
     PlantedBug(
         "a save that failed is not tried again",
         "files/_saving.py",
         "_failed",
-        "    volume.publish(FileSaveFailed(entry.path, entry.failures, wait))\n    schedule(volume, entry)\n",
-        "    volume.publish(FileSaveFailed(entry.path, entry.failures, wait))\n",
+        "    volume.publish(FileSaveFailed(entry.path, saving.failures, wait))\n    schedule(volume, entry)\n",
+        "    volume.publish(FileSaveFailed(entry.path, saving.failures, wait))\n",
         ("unit/files/test_saving.py::test_save_when_it_fails",),
     ),
     PlantedBug(
@@ -126,9 +126,9 @@ FILES: Final = (
     PlantedBug(
         "a new name of a file is not flushed",
         "files/_walk.py",
-        "write",
-        "            os.rename(temporary, names[-1], src_dir_fd=folder, dst_dir_fd=folder)\n        os.fsync(folder)\n",
-        "            os.rename(temporary, names[-1], src_dir_fd=folder, dst_dir_fd=folder)\n",
+        "_write",
+        "    os.fsync(folder)\n",
+        "",
         ("unit/files/test_directory.py::test_write_when_the_power_fails",),
     ),
 )

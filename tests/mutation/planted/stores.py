@@ -133,8 +133,8 @@ STORES: Final = (
         "a commit that failed is reported as done",
         "persistence/_sqlite_group_commit.py",
         "GroupCommit._run",
-        "        except sqlite3.Error as exc:\n            for job in group:\n                job.results.clear()\n                job.error = explain(self._path, exc)\n                job.error.__cause__ = exc\n",  # noqa: E501  # library text
-        "        except sqlite3.Error as exc:\n            pass\n",
+        "            for job in group:\n                job.results.clear()\n                job.error = STORE_FILE.explain(self._path, exc) if isinstance(exc, sqlite3.Error) else PersistenceError(str(exc))\n                job.error.__cause__ = exc\n",  # noqa: E501  # library text
+        "            pass\n",
         ("contracts/stores/test_sqlite.py::test_commit_of_the_group_fails",),
     ),
     PlantedBug(
@@ -174,9 +174,9 @@ STORES: Final = (
     ),
     PlantedBug(
         "a file of a later version is opened",
-        "persistence/_sqlite_schema.py",
-        "_check",
-        "    if type(version) is not int or version > FILE_VERSION:\n",
+        "_sqlite/opening.py",
+        "_check_tables",
+        "    if type(version) is not int or version > kind.version:\n",
         "    if False:\n",
         ("contracts/stores/test_sqlite.py::test_file_that_cannot_be_used",),
     ),
@@ -200,8 +200,8 @@ STORES: Final = (
         "the decoder coerces",
         "data/wire.py",
         "_strict.structure",
-        '            raise TypeError(f"{type(value).__name__} where {kind.__name__} is due")\n        if isinstance',
-        "            value = kind(value)\n        if isinstance",
+        '            raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")\n',
+        "            value = kind(value)\n",
         ("scenarios/test_host_stores.py::test_damaged_rows", "hostile/test_blobs.py::test_found_case"),
     ),
     PlantedBug(
@@ -222,9 +222,9 @@ STORES: Final = (
     ),
     PlantedBug(
         "rows are stored by nobody",
-        "supervisor/_ledger.py",
-        "Ledger._commit",
-        "            rows=transformed(change.rows, self.transforms) if self.transforms else change.rows,\n",
+        "supervisor/_journal.py",
+        "Journal._commit",
+        "            rows=self._transformed(step.rows) if self.transforms else step.rows,\n",
         "            rows=(),\n",
         ("scenarios/test_durability.py::test_history_pages",),
     ),
