@@ -9,11 +9,10 @@ import pytest
 from tests.mutation.planted import BUGS
 from tests.mutation.planted.hunting import check_sound, hunt
 from tests.mutation.planted.nightly import rows
-from tests.mutation.planted.to_anchor import TO_ANCHOR
 from tests.support.planting import LIBRARY, MODULE, ROOT, NotPlantable, PlantedBug
 
 NIGHTLY: Final = os.environ.get("TRIO_SAGENTS_NIGHTLY") == "1"
-LEAST: Final = 40
+LEAST: Final = 192
 SAMPLE: Final = frozenset(
     {
         "acknowledged before the commit",
@@ -23,7 +22,7 @@ SAMPLE: Final = frozenset(
     }
 )
 """One bug of each kind, with quick tests."""
-HUNTED: Final = [bug for bug in BUGS if bug.name not in TO_ANCHOR and (NIGHTLY or bug.name in SAMPLE)]
+HUNTED: Final = [bug for bug in BUGS if NIGHTLY or bug.name in SAMPLE]
 NO_BUG: Final = PlantedBug(
     "no bug", "files/_paths.py", MODULE, "ROOT: Final = ", "ROOT: Final = ", ("unit/files/test_paths.py::test_paths_when_compared",)
 )
@@ -54,11 +53,7 @@ def pay(amount):
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_bug_when_planted(bug: PlantedBug) -> None:
-    """The text is in the function once, and the module with the bug in it is Python, and another text; one of `TO_ANCHOR` fits nowhere."""
-    if bug.name in TO_ANCHOR:
-        with pytest.raises(NotPlantable):
-            bug.planted()
-        return
+    """The text is in the function once, and the module with the bug in it is Python, and another text."""
     text = bug.planted()
     compile(text, bug.module, "exec")
 

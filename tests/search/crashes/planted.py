@@ -12,21 +12,35 @@ import attrs
 import trio
 
 from tests.support.planting import Target
-from trio_sagents.data.messages import Message, ToolResult
 from trio_sagents.data.outcomes import Cancelled
 from trio_sagents.data.status import CancelCause
 
 WAIT: Final = Target("storage/commit_queue.py", "PendingCommit.wait")
-CLOSE_AFTER_CRASH: Final = Target("supervisor/_ledger.py", "close_after_crash")
-RESTORE: Final = Target("supervisor/_ledger.py", "Ledger.restore")
-WHOLE_CHANGE: Final = Target("supervisor/_answering.py", "whole_change")
+CLOSE_AT_BOOT: Final = Target("sessions/_boot.py", "close_after_crash")
+CLOSE_IN_TURN: Final = Target("conversation/turn_steps.py", "close_after_crash")
+KNOWN_AFTER_CRASH: Final = Target("conversation/closing.py", "_known_after_crash")
+RESTORED: Final = Target("sessions/_boot.py", "restored")
+DECIDE: Final = Target("supervisor/_approvals.py", "decide")
 SETTLE: Final = Target("supervisor/_turns.py", "Turn._settle")
-COMMIT_RESULT: Final = Target("supervisor/_turns.py", "Turn.commit_result")
-OUTCOME_OF: Final = Target("supervisor/_turns.py", "Turn._outcome_of")
-CLOSING: Final = Target("supervisor/_turn_changes.py", "TurnBooks.closing")
+CLOSE_TURN: Final = Target("supervisor/_turns.py", "Turn.close")
+COMMIT_RESULT: Final = Target("supervisor/_live_turn.py", "LiveTurn.commit_result")
+CLOSE: Final = Target("supervisor/_live_turn.py", "LiveTurn.close")
 CLAIM: Final = Target("middleware/approvals.py", "Approvals.claim")
-SQLITE3: Final = Target("persistence/_sqlite_schema.py", "sqlite3")
-TARGETS: Final = (WAIT, CLOSE_AFTER_CRASH, RESTORE, WHOLE_CHANGE, SETTLE, COMMIT_RESULT, OUTCOME_OF, CLOSING, CLAIM, SQLITE3)
+SQLITE3: Final = Target("_sqlite/opening.py", "sqlite3")
+TARGETS: Final = (
+    WAIT,
+    CLOSE_AT_BOOT,
+    CLOSE_IN_TURN,
+    KNOWN_AFTER_CRASH,
+    RESTORED,
+    DECIDE,
+    SETTLE,
+    CLOSE_TURN,
+    COMMIT_RESULT,
+    CLOSE,
+    CLAIM,
+    SQLITE3,
+)
 
 
 def _connect_with(factory: type[sqlite3.Connection]) -> None:
@@ -98,34 +112,35 @@ def run_first() -> None:
 
 def leave_cut() -> None:
     """A history that a crash cut is not closed."""
-    CLOSE_AFTER_CRASH.replace(lambda *args: ())
+
+    def close(moment: Any, *, was_unsaved: bool = False) -> None:
+        return None
+
+    CLOSE_AT_BOOT.replace(close)
+    CLOSE_IN_TURN.replace(close)
 
 
 def hide_unknown() -> None:
     """The result of a call that a crash cut says that the call was cancelled."""
-    plain = CLOSE_AFTER_CRASH.get()
+    plain = KNOWN_AFTER_CRASH.get()
 
-    def close(*args: Any) -> Sequence[Message]:
-        return [
-            attrs.evolve(
-                message,
-                parts=[attrs.evolve(part, status="cancelled") if isinstance(part, ToolResult) else part for part in message.parts],
-            )
-            for message in plain(*args)
-        ]
+    def known(*args: Any) -> str:
+        status: str = plain(*args)
+        return "cancelled" if status == "unknown" else status
 
-    CLOSE_AFTER_CRASH.replace(close)
+    KNOWN_AFTER_CRASH.replace(known)
 
 
 def forget_queue() -> None:
     """The queue that a crash left is not answered."""
-    plain = RESTORE.get()
+    plain = RESTORED.get()
 
-    def restore(self: Any, stored: Any) -> None:
-        plain(self, stored)
-        self.queue.clear()
+    def restored(*args: Any) -> Any:
+        state = plain(*args)
+        state.queue.clear()
+        return state
 
-    RESTORE.replace(restore)
+    RESTORED.replace(restored)
 
 
 def ask_nobody() -> None:
@@ -137,15 +152,14 @@ def ask_nobody() -> None:
     CLAIM.replace(claim)
 
 
-def forget_taken() -> None:
+def forget_decided() -> None:
     """The approval of a call is not on record while the call runs."""
-    plain = WHOLE_CHANGE.get()
+    plain = DECIDE.get()
 
-    def whole_change(*args: Any) -> Any:
-        change, events = plain(*args)
-        return attrs.evolve(change, standing=None), events
+    def decide(*args: Any) -> Any:
+        return attrs.evolve(plain(*args), open_decisions=None)
 
-    WHOLE_CHANGE.replace(whole_change)
+    DECIDE.replace(decide)
 
 
 # ── for SIGTERM
@@ -155,9 +169,9 @@ def settle_nothing() -> None:
     """A turn that is cut is reported as settled, and is not on record."""
 
     async def settle(self: Any, error: BaseException | None, onward: BaseException | None) -> None:
-        if self.outcome is None:
-            self.outcome = Cancelled(self.cause or CancelCause.HOST_CANCELLED)
-            self._finish()
+        if self.work.outcome is None:
+            self.work.outcome = Cancelled(self.cause or self.work.entry.cause or CancelCause.HOST_CANCELLED)
+            self.work.on_end(None)
         await trio.lowlevel.checkpoint()
 
     SETTLE.replace(settle)
@@ -165,41 +179,43 @@ def settle_nothing() -> None:
 
 def drop_results() -> None:
     """The result of a tool is dropped if the turn is cut before the result is submitted."""
-    commit_result, closing = COMMIT_RESULT.get(), CLOSING.get()
+    commit_result, plain = COMMIT_RESULT.get(), CLOSE.get()
 
     async def slow(self: Any, call: Any, result: Any) -> None:
         await trio.sleep(0.03)
         await commit_result(self, call, result)
 
-    def dropping(self: Any, outcome: Any, progress: Any, asking: Any) -> Any:
-        for opened in progress.open_calls.values():
+    def close(self: Any, outcome: Any) -> None:
+        for opened in self.progress.open_calls.values():
             opened.result = None
-        return closing(self, outcome, progress, asking)
+        plain(self, outcome)
 
     COMMIT_RESULT.replace(slow)
-    CLOSING.replace(dropping)
+    CLOSE.replace(close)
 
 
 def drop_text() -> None:
     """The text that the model had sent is dropped when the turn is cut."""
-    plain = CLOSING.get()
+    plain = CLOSE.get()
 
-    def closing(self: Any, outcome: Any, progress: Any, asking: Any) -> Any:
-        progress.draft = None
-        return plain(self, outcome, progress, asking)
+    def close(self: Any, outcome: Any) -> None:
+        self.progress.draft = None
+        plain(self, outcome)
 
-    CLOSING.replace(closing)
+    CLOSE.replace(close)
 
 
 def blame_the_user() -> None:
     """Every turn that is cut says that the user cut it."""
-    plain = OUTCOME_OF.get()
+    plain = CLOSE_TURN.get()
 
-    def outcome_of(self: Any, error: BaseException | None) -> Any:
-        outcome = plain(self, error)
-        return Cancelled(CancelCause.USER) if isinstance(outcome, Cancelled) else outcome
+    def close(self: Any, error: BaseException | None = None) -> None:
+        if error is None:
+            self.work.close(Cancelled(CancelCause.USER))
+        else:
+            plain(self, error)
 
-    OUTCOME_OF.replace(outcome_of)
+    CLOSE_TURN.replace(close)
 
 
 PLANTED: Final[Mapping[str, Callable[[], None]]] = {
@@ -211,7 +227,7 @@ PLANTED: Final[Mapping[str, Callable[[], None]]] = {
     "hide_unknown": hide_unknown,
     "forget_queue": forget_queue,
     "ask_nobody": ask_nobody,
-    "forget_taken": forget_taken,
+    "forget_decided": forget_decided,
     "settle_nothing": settle_nothing,
     "drop_results": drop_results,
     "drop_text": drop_text,

@@ -21,7 +21,7 @@ BUGS = (
     "hide_unknown",
     "forget_queue",
     "ask_nobody",
-    "forget_taken",
+    "forget_decided",
 )
 
 

@@ -19,7 +19,7 @@ STOP_ENTRY: Final = Target("supervisor/_handle.py", "stop_entry")
 DROP: Final = Target("broadcast/_subscriber.py", "Subscriber.drop")
 LEAVE: Final = Target("broadcast/_presence.py", "Tracked.leave")
 CLAIM: Final = Target("middleware/approvals.py", "Approvals.claim")
-CLOSE_AFTER_CRASH: Final = Target("data/history.py", "close_after_crash")
+CLOSE_AFTER_CRASH: Final = Target("conversation/closing.py", "close_after_crash")
 TARGETS: Final = (WAIT, FINISH, WAIT_ENDED, FIND, STOP_ENTRY, DROP, LEAVE, CLAIM, CLOSE_AFTER_CRASH)
 
 Plant = Callable[[contextlib.ExitStack], object]
@@ -69,8 +69,12 @@ def continues_after_a_failed_write(stack: contextlib.ExitStack) -> None:
 
 
 def runs_two_agents(stack: contextlib.ExitStack) -> None:
-    """The registry does not find the agent that runs."""
-    _replace(stack, FIND, _nothing)
+    """The registry loses the agent that runs."""
+
+    def find(self: Any, agent_id: str, conversation_id: str) -> None:
+        self._entries.pop(agent_id, None)
+
+    _replace(stack, FIND, find)
 
 
 def stops_a_handle_early(stack: contextlib.ExitStack) -> None:
@@ -88,7 +92,7 @@ def closes_nothing_after_a_crash(stack: contextlib.ExitStack) -> None:
     plain = CLOSE_AFTER_CRASH.get()
     for user in list(sys.modules.values()):
         if getattr(user, "close_after_crash", None) is plain:
-            stack.enter_context(mock.patch.object(user, "close_after_crash", return_value=()))
+            stack.enter_context(mock.patch.object(user, "close_after_crash", return_value=None))
 
 
 @contextlib.contextmanager
