@@ -19,11 +19,24 @@ from trio_sagents.conversation.rows import rows_of
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.wire import decode_message
+from trio_sagents.persistence._records import decode_row
 from trio_sagents.persistence._sqlite_tables import PARTS
 
 State: TypeAlias = Literal["crashed", "left", "closed"]
 """The file after a crash; or after a life that ended normally, which has closed what was cut; or after everything was answered."""
 _NO_TIME: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
+
+
+@attrs.frozen
+class Row:
+    """A row of the transcript, as far as it can be compared."""
+
+    message_id: str
+    role: str
+    content: str
+    status: str
+    turn_id: str | None
+    is_final: bool
 
 
 def _encode(content: JSON) -> str:
@@ -46,12 +59,13 @@ def _answered(body: str) -> Sequence[ToolResult]:
 
 
 @functools.lru_cache(maxsize=50_000)
-def _shown(body: str) -> Sequence[tuple[str, str | None, tuple[str, str, str, str]]]:
-    """Return the rows that show a message: the row id, the call if it shows one, and the expected content."""
+def _shown(body: str) -> Sequence[tuple[str, str | None, Row]]:
+    """Return the rows that show a message: the row id, the call if it shows one, and what is expected."""
     found = []
     for row in rows_of(_decoded(body), _NO_TIME):
         call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
-        found.append((row.row_id, call_id, (row.message_id, row.role, _encode(row.content), row.status)))
+        turn_id = None if row.role == "user" else row.turn_id  # a posted message has its rows before a turn takes it
+        found.append((row.row_id, call_id, Row(row.message_id, row.role, _encode(row.content), row.status, turn_id, row.is_final)))
     return found
 
 
@@ -73,8 +87,8 @@ class Stored:
     queue: Sequence[str]
     message_ids: frozenset[str]
     state: JSON
-    rows: Mapping[str, tuple[str, str, str, str]]
-    """Row id to message id, role, content and status."""
+    rows: Mapping[str, Row]
+    """By row id."""
 
     @property
     def history(self) -> Sequence[Message]:
@@ -110,7 +124,7 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
     def rows(query: str) -> list[tuple[Opaque, ...]]:
         return connection.execute(f"SELECT {query}", (number,)).fetchall()
 
-    shown = "row_id, message_id, role, content, status FROM transcript WHERE conversation = ?"
+    shown = "row_id, message_id, role, content_type, content, status, created_at FROM transcript WHERE conversation = ?"
     return Stored(
         epoch,
         revision,
@@ -120,8 +134,13 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
         [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
         frozenset(row for (row,) in rows("message_id FROM message_ids WHERE conversation = ?")),
         {key: json.loads(body) for key, body in rows("name, body FROM state WHERE conversation = ?")},
-        {row_id: (message_id, role, content, status) for row_id, message_id, role, content, status in rows(shown)},
+        {row_id: _row_of(row_id, fields) for row_id, *fields in rows(shown)},
     )
+
+
+def _row_of(row_id: str, fields: Sequence[Opaque]) -> Row:
+    row = decode_row("of a test", row_id, fields)
+    return Row(row.message_id, row.role, _encode(row.content), row.status, row.turn_id, row.is_final)
 
 
 @attrs.define
@@ -259,19 +278,19 @@ class _Conversation:
         results = {result.call_id: result.status for result in self.results}
         edits = {record["call_id"]: json.loads(record["content"]) for record in self.records if record["kind"] == "edit"}
         not_begun = set(self.not_begun())
-        expected: dict[str, tuple[str, str, str, str]] = {}
+        expected: dict[str, Row] = {}
         for body in (*self.stored.bodies, *self.stored.queue):
-            for row_id, call_id, (message_id, role, asked, final) in _shown(body):
-                content, status = asked, final
-                there = self.stored.rows.get(row_id)
+            for row_id, call_id, shown in _shown(body):
+                row, there = shown, self.stored.rows.get(row_id)
                 if call_id is not None:  # a call without a result has to wait for a person, waits for a person, or runs
-                    is_waiting = there is not None and there[3] == "interrupted"
+                    is_waiting = there is not None and there.status == "interrupted"
                     status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")
+                    row = attrs.evolve(row, status=status, is_final=call_id in results)
                 if call_id in edits:
-                    edited = _encode({**json.loads(asked), **edits[call_id]})
-                    if call_id in self.notes.paid or (there is not None and there[2] == edited):  # people see what ran
-                        content = edited
-                expected[row_id] = (message_id, role, content, status)
+                    edited = _encode({**json.loads(shown.content), **edits[call_id]})
+                    if call_id in self.notes.paid or (there is not None and there.content == edited):  # people see what ran
+                        row = attrs.evolve(row, content=edited)
+                expected[row_id] = row
         differing = [row_id for row_id in {*expected, *self.stored.rows} if expected.get(row_id) != self.stored.rows.get(row_id)]
         return [
             f"the row {row_id} is {str(self.stored.rows.get(row_id))[:200]}, and should be {str(expected.get(row_id))[:200]}"
