@@ -150,12 +150,14 @@ def agent_of(life: Life, note: Note) -> Agent:
         return said
 
     async def walk(pause: int, context: ToolContext) -> str:
+        """Wait."""
         note("started", context.conversation_id, context.call_id)
         await trio.sleep(pause / 1000)
         note("finished", context.conversation_id, context.call_id)
         return f"walked {pause}"
 
     async def run(pause: int, context: ToolContext) -> str:
+        """Count."""
         note("started", context.conversation_id, context.call_id)
         for _ in range(pause):
             await trio.lowlevel.checkpoint()
@@ -165,12 +167,14 @@ def agent_of(life: Life, note: Note) -> Agent:
         return "z" * 1000 * pause
 
     def think(pause: int, context: ToolContext) -> str:
+        """Block a thread."""
         note("started", context.conversation_id, context.call_id)
         time.sleep(pause / 1000)
         note("finished", context.conversation_id, context.call_id)
         return "thought"
 
     async def pay(amount: int, context: ToolContext) -> str:
+        """Pay."""
         note("started", context.conversation_id, context.call_id)
         note("paid", context.conversation_id, context.call_id, str(amount))
         await trio.sleep(0.002)
