@@ -7,8 +7,9 @@ from tests.mutation.planted.files import FILES
 from tests.mutation.planted.leases import LEASES
 from tests.mutation.planted.life import LIFE
 from tests.mutation.planted.people import PEOPLE
+from tests.mutation.planted.rules import RULES
 from tests.mutation.planted.stores import STORES
 from tests.mutation.planted.turns import TURNS
 from tests.support.planting import PlantedBug
 
-BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES)
+BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES, *RULES)

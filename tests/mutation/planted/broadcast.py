@@ -187,9 +187,9 @@ BROADCAST: Final = (
     PlantedBug(
         "debug events are on the main channel",
         "supervisor/_journal.py",
-        "Journal.publish",
-        "            self.feed(channel).publish(event)\n",
-        '            self.feed("main").publish(event)\n',
+        "Journal.publish_debug",
+        '            self._feeds["debug"].publish_lazily(make)\n',
+        '            self.feed("main").publish(make())\n',
         ("scenarios/test_viewers.py::test_debug_channel",),
     ),
     PlantedBug(
