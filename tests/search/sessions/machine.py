@@ -126,14 +126,13 @@ class SessionMachine(TrioStateMachine):
         """Call the machine in the step in which an agent goes live, and in the step in which it decides to leave."""
         serve = LiveAgent.serve
 
-        async def watched(live: LiveAgent) -> Any:
+        async def watched(live: LiveAgent) -> None:
             world = next(world for world in self.worlds if world.is_open and world.sessions.runtime is live.services)
             world.agent_begins(live)
-            reason = await serve(live)
-            world.agent_leaves(live, reason)
-            return reason
+            await serve(live)
+            world.agent_leaves(live, live.entry.reason)
 
-        LiveAgent.serve = watched  # type: ignore[method-assign,assignment]  # put back when the example ends
+        LiveAgent.serve = watched  # type: ignore[method-assign]  # put back when the example ends
         self._undo.callback(setattr, LiveAgent, "serve", serve)
 
     def pause(self, rounds: int) -> None:

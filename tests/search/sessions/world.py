@@ -512,9 +512,11 @@ class World:
         self.owners[incarnation] = live.entry.owner
         self.begun[incarnation] = trio.current_time()
 
-    def agent_leaves(self, live: Any, reason: ShutdownReason) -> None:
+    def agent_leaves(self, live: Any, reason: ShutdownReason | None) -> None:
         """An agent has decided to leave, in this very step: I22."""
         conversation_id, now = live.entry.conversation_id, trio.current_time()
+        if reason is ShutdownReason.FENCED:
+            self.note(self.store.faults, "I22", f"{conversation_id} is fenced, and no other writer took over")
         if reason not in {ShutdownReason.INACTIVITY, ShutdownReason.NO_VIEWERS}:
             return
         expected = self.store.expected(conversation_id)
