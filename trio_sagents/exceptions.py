@@ -310,7 +310,7 @@ class MiddlewareError(SagentsError):
 
     def __init__(self, middleware_id: str, hook: str) -> None:
         super().__init__(middleware_id, hook)
-        self.source = f"middleware {middleware_id!r}"
+        self.source: str = f"middleware {middleware_id!r}"
         self.middleware_id: Final = middleware_id
         self.hook: Final = hook
         """The method that raised."""

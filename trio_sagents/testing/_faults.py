@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import attrs
 import trio
@@ -20,6 +20,7 @@ from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
 
 T = TypeVar("T")
+_Waiting: TypeAlias = Callable[..., Awaitable[WaitingPage]]  # type: ignore[explicit-any] # the keywords are those of the store behind
 SLOW: Final = 30.0
 """How many seconds a slow call takes."""
 
@@ -100,9 +101,9 @@ class FaultyStore:
         if isinstance(inner, OwnedStore):
             self.checks_owner: bool = True
         if isinstance(inner, OwnerLookup):
-            self.get_owner = self._get_owner
+            self.get_owner: Callable[[Scope, str], Awaitable[Owner]] = self._get_owner
         if isinstance(inner, WaitingLookup):
-            self.waiting = self._waiting
+            self.waiting: _Waiting = self._waiting
         if isinstance(inner, OpenableStore):
             self.open: Callable[[], AbstractAsyncContextManager[None]] = inner.open
 

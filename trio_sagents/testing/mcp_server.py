@@ -70,9 +70,16 @@ class QuirkyServer:
         if before not in BEFORE:
             raise ValueError(f"before is one of {', '.join(map(repr, sorted(BEFORE)))}, not {before!r}")
         self.tools = tools
-        self.results, self.replies, self.lines, self.notices = results or {}, replies or {}, lines or {}, notices or {}
-        self.before, self.modern, self.page_size = before, modern, page_size
-        self.silent, self.ends, self.greeting = frozenset(silent), frozenset(ends), greeting
+        self.results: Spec = results or {}
+        self.replies: Spec = replies or {}
+        self.lines: Mapping[str, Sequence[str]] = lines or {}
+        self.notices: Mapping[str, Sequence[Spec]] = notices or {}
+        self.before = before
+        self.modern = modern
+        self.page_size = page_size
+        self.silent: frozenset[str] = frozenset(silent)
+        self.ends: frozenset[str] = frozenset(ends)
+        self.greeting = greeting
         self.said: Spec = {
             "protocolVersion": VERSION,
             "capabilities": {"tools": {"listChanged": True}},

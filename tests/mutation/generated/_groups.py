@@ -7,33 +7,27 @@ ROOT: Final = Path(__file__).parents[3]
 LIBRARY: Final = ROOT / "trio_sagents"
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "rules": ("conversation/*.py",),
     "registry": ("supervisor/_registry.py",),
-    "agent task": ("sessions/_task.py", "supervisor/_agent.py", "supervisor/_turns.py"),
-    "stores": (
-        "persistence/*.py",
-        "storage/*.py",
-        "supervisor/_journal.py",
-    ),
+    "agent task": ("sessions/_task.py", "supervisor/_agent.py", "supervisor/_turns.py", "supervisor/_lifetime.py"),
+    "stores": ("persistence/*.py", "storage/*.py", "supervisor/_journal.py"),
     "approvals": (
         "middleware/approvals.py",
         "agent/_gate.py",
         "supervisor/_approvals.py",
-        "conversation/decisions.py",
         "data/decisions.py",
         "data/interrupts.py",
     ),
 }
 
 TESTS: Final = (
-    "tests/unit/supervisor/test_registry.py",
-    "tests/unit/supervisor/test_state_and_stores.py",
+    "tests/unit/conversation",
+    "tests/unit/data",
+    "tests/unit/storage",
+    "tests/unit/persistence",
+    "tests/unit/supervisor",
     "tests/contracts/stores/test_memory.py",
     "tests/contracts/stores/test_sqlite.py",
-    "tests/unit/persistence/test_sqlite_file.py",
-    "tests/unit/supervisor/test_state_limits.py",
-    "tests/unit/supervisor/test_store_adapters.py",
-    "tests/unit/data/test_decisions.py",
-    "tests/unit/data/test_refusals.py",
     "tests/scenarios",
     "tests/hostile/test_files.py",
     "tests/hostile/test_keys.py",
