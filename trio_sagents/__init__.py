@@ -48,12 +48,12 @@ from trio_sagents.agent import (
     converse,
     extract,
 )
-from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber, rows_of
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
-from trio_sagents.data.event_wire import envelope_to_dict
+from trio_sagents.data.event_wire import envelope_to_dict, interrupt_to_dict, outcome_to_dict, row_to_dict
 from trio_sagents.data.events import (
     AgentShutdown,
     AgentStateUpdated,
@@ -376,7 +376,11 @@ __all__ = (
     "converse",
     "envelope_to_dict",
     "extract",
+    "interrupt_to_dict",
     "open_files",
     "open_sessions",
+    "outcome_to_dict",
     "read_interrupt",
+    "row_to_dict",
+    "rows_of",
 )
