@@ -128,6 +128,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_commands",
         "_chat",
         "_once",
+        "_serve",
         "_main",
         "__main__",
     ),
@@ -351,6 +352,8 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_events",
         "_routes",
         "_bridge",
+        "_quart",
+        "_login",
     ),
 }
 """The modules of each package, the lowest first: a module may import those before it. `__init__` comes last."""
@@ -366,6 +369,8 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._keyboard", "cli._prompt"): "the extra `tui`: without it the command reads plain lines",
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
+    ("cli._main", "cli._serve"): "the extra `web`: the server is imported when it is to serve",
+    ("web._quart", "quart"): "the framework of the application: the bridge itself needs none",
     ("testing.mcp_server", "mcp"): "the extra `mcp`; and the file is a program of its own, which starts at once",
     ("cli._lines", "termios"): "not on every system",
 }

@@ -21,13 +21,17 @@ The modules, lowest first. Each module imports only modules that come before it 
     _events          server-sent events
     _routes          what a path leads to
     _bridge          the ASGI application
+    _quart           the bridge as a blueprint of quart-trio
+    _login           logging in by a link that can be used once
 
 The wire protocol is in `docs/reference/web-protocol.md`.
 """
 
 from trio_sagents.web._bridge import Bridge
+from trio_sagents.web._login import LinkLogin
 from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._quart import blueprint
 from trio_sagents.web._request import WebRequest
 from trio_sagents.web._visitor import Visitor
 
-__all__ = ("Bridge", "Visitor", "WebPolicy", "WebRequest")
+__all__ = ("Bridge", "LinkLogin", "Visitor", "WebPolicy", "WebRequest", "blueprint")
