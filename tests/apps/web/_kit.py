@@ -10,7 +10,7 @@ import trio
 
 from tests.apps.web._client import ORIGIN, Client, WebSocket
 from tests.support.scenarios import make_agent
-from trio_sagents import Agent, SessionConfig, Sessions, SingleFactoryRouter, conversation_topic, open_sessions
+from trio_sagents import Agent, SessionConfig, SessionPolicy, Sessions, SingleFactoryRouter, conversation_topic, open_sessions
 from trio_sagents.web import Bridge, Visitor, WebPolicy
 
 USERS: Final = ("alice", "bob", "eve")
@@ -57,9 +57,16 @@ def as_user(user: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_world(
-    agent: Agent | None = None, *, policy: WebPolicy | None = None, visitors: Mapping[str, Any] | None = None, **settings: Any
+    agent: Agent | None = None,
+    *,
+    policy: WebPolicy | None = None,
+    visitors: Mapping[str, Any] | None = None,
+    policy_of_sessions: SessionPolicy | None = None,
+    **settings: Any,
 ) -> AsyncIterator[World]:
-    """Open sessions and a bridge. `policy` has the limits; `settings` are those of the `SessionConfig`."""
+    """Open sessions and a bridge. `policy` has the limits of the bridge; `settings` are those of the `SessionConfig`."""
+    if policy_of_sessions is not None:
+        settings["policy"] = policy_of_sessions
     config = SessionConfig(**{"factory_router": SingleFactoryRouter(make_agent() if agent is None else agent), **settings})
     known = dict.fromkeys(USERS) if visitors is None else dict(visitors)
     known = {user: user if visitor is None else visitor for user, visitor in known.items()}
@@ -160,6 +167,8 @@ class Page:
                 if frame["ok"]:
                     self.read(frame["result"])
                 self.needs_history = False
+            elif frame["op"] == "ping":
+                socket.send(op="pong")
             elif frame["op"] == "events":
                 for envelope in frame["events"]:
                     self.take(envelope)
