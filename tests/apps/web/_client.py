@@ -149,7 +149,7 @@ class Client:
     @asynccontextmanager
     async def stream(self, target: str, headers: Headers = {}, **more: Any) -> AsyncIterator[Stream]:  # noqa: B006
         """Open a stream; leaving the block is a disconnect, and waits until the application has returned."""
-        give, take = trio.open_memory_channel[bytes](1)
+        give, take = trio.open_memory_channel[bytes](1000)
         started, gone, over = trio.Event(), trio.Event(), trio.Event()
         stream = Stream(0, {}, take)
         is_asked = False
