@@ -1,6 +1,7 @@
 """Server-sent events: one conversation for simple clients."""
 
 import functools
+from collections.abc import Sequence
 
 import trio
 
@@ -63,7 +64,8 @@ async def _send_all(call: Call, subscriber: Subscriber) -> None:
     policy = call.shared.policy
     batches = subscriber.batches()
     while True:
-        with trio.move_on_after(policy.ping_interval) as quiet:
+        batch: Sequence[Envelope] = ()
+        with trio.move_on_after(policy.ping_interval):
             try:
                 # Cancellation: a batch is taken, or it is not.
                 batch = await anext(batches)
@@ -71,7 +73,7 @@ async def _send_all(call: Call, subscriber: Subscriber) -> None:
                 call.connection.end(Ending("shutdown", 1012, policy.retry_after))
                 await trio.lowlevel.checkpoint()
                 return
-        if quiet.cancelled_caught:
+        if not batch:
             await call.write(PING)
         else:
             await call.write(b"".join(event_bytes(envelope) for envelope in batch))

@@ -174,9 +174,10 @@ class Socket:
         """Carry out what the page sends, until it has gone."""
         policy = self.shared.policy
         while True:
-            with trio.move_on_after(policy.idle_timeout) as idle:
+            message: Message | None = None
+            with trio.move_on_after(policy.idle_timeout):
                 message = await self._receive()
-            if idle.cancelled_caught:
+            if message is None:
                 self.connection.end(IDLE)
                 await trio.lowlevel.checkpoint()
                 continue
