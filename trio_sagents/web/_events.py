@@ -77,4 +77,4 @@ async def _send_all(call: Call, subscriber: Subscriber) -> None:
             await call.write(PING)
         else:
             await call.write(b"".join(event_bytes(envelope) for envelope in batch))
-            await trio.sleep(policy.event_interval)
+            await call.shared.connections.pause()

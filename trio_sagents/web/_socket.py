@@ -38,6 +38,7 @@ from trio_sagents.web._lanes import Lanes
 from trio_sagents.web._rate import Rate
 from trio_sagents.web._shared import Shared
 from trio_sagents.web._wire import (
+    DEFECT,
     IDLE,
     RATE,
     SLOW,
@@ -94,23 +95,31 @@ class Socket:
     present: set[str] = attrs.field(factory=set)
     """The conversations that the page keeps its viewer present in."""
     _tellers: dict[str, trio.CancelScope] = attrs.field(factory=dict)
-    """By conversation, or by `AGENTS_TOPIC`: the task that tells of changes."""
+    """By presence topic: the task that tells of its changes."""
 
     async def run(self) -> None:
         """Serve the page until it has gone, or the connection is ended.
 
         Cancellation: the commands that were received are cancelled.
         """
-        with self.connection.scope:
-            async with trio.open_nursery() as commands, trio.open_nursery() as nursery:
-                lanes = Lanes(commands)
-                nursery.start_soon(self._tell_events)
-                nursery.start_soon(self._ping)
-                await self.send({"op": "welcome", "protocol": PROTOCOL, **self._welcome()})
-                await self._read_frames(nursery, lanes)
-                self.is_gone = True
-                nursery.cancel_scope.cancel()
-                commands.cancel_scope.deadline = trio.current_time() + self.shared.policy.command_grace
+        try:
+            with self.connection.scope:
+                await self._run()
+        except Exception:
+            # The boundary of a socket: a defect, in an event of the host's own say, ends this socket, and its page is told so.
+            log.exception("a socket of the web bridge failed")
+            self.connection.end(DEFECT)
+
+    async def _run(self) -> None:
+        async with trio.open_nursery() as commands, trio.open_nursery() as nursery:
+            lanes = Lanes(commands)
+            nursery.start_soon(self._tell_events)
+            nursery.start_soon(self._ping)
+            await self.send({"op": "welcome", "protocol": PROTOCOL, **self._welcome()})
+            await self._read_frames(nursery, lanes)
+            self.is_gone = True
+            nursery.cancel_scope.cancel()
+            commands.cancel_scope.deadline = trio.current_time() + self.shared.policy.command_grace
 
     def _welcome(self) -> JSON:
         visitor = self.connection.visitor
@@ -153,12 +162,11 @@ class Socket:
                 self.is_gone = True
 
     async def _tell_events(self) -> None:
-        interval = self.shared.policy.event_interval
         try:
             async for batch in self.subscriber.batches():
                 self.show_presence()
                 await self.send({"op": "events", "events": [envelope_to_dict(envelope) for envelope in batch]})
-                await trio.sleep(interval)
+                await self.shared.connections.pause()
         except SessionsClosed:
             self.connection.end(Ending("shutdown", 1012, self.shared.policy.retry_after))
 
@@ -236,7 +244,7 @@ class Socket:
                 return await self._subscribe(command, nursery)
             case Unsubscribe(conversation_id, channel):
                 await self.subscriber.unsubscribe(conversation_id, channel=channel)
-                if channel == "main" and (teller := self._tellers.get(conversation_id)) is not None:
+                if channel == "main" and (teller := self._tellers.pop(conversation_topic(conversation_id), None)) is not None:
                     teller.cancel()
                 self.show_presence()
                 return {}
@@ -268,7 +276,8 @@ class Socket:
             await self.subscriber.subscribe(conversation_id, channel=channel, after=command.after)
         self.show_presence()
         if channel == "main":
-            self._start_telling(conversation_id, nursery, functools.partial(self._viewers_frame, conversation_id))
+            frame = functools.partial(self._viewers_frame, conversation_id)
+            self._start_telling(conversation_topic(conversation_id), nursery, frame)
         return {"state": self.subscriber.subscriptions.get(key, "pending")}
 
     # ── presence
@@ -295,20 +304,16 @@ class Socket:
 
     async def _tell_changes(self, topic: str, scope: trio.CancelScope, frame: Callable[[], Awaitable[JSON | None]]) -> None:
         """Send a frame whenever a presence topic has changed, and when it is new."""
-        name = topic if topic == AGENTS_TOPIC else conversation_topic(topic)
         told: JSON | None = None
-        try:
-            with scope:
-                async with self.shared.sessions.presence.changes(name) as changes:
-                    while True:
-                        present = await frame()
-                        if present is not None and present != told:
-                            told = present
-                            await self.send(present)
-                        await trio.sleep(TELL_INTERVAL)
-                        await anext(changes)
-        finally:
-            del self._tellers[topic]
+        with scope:
+            async with self.shared.sessions.presence.changes(topic) as changes:
+                while True:
+                    present = await frame()
+                    if present is not None and present != told:
+                        told = present
+                        await self.send(present)
+                    await trio.sleep(TELL_INTERVAL)
+                    await anext(changes)
 
     async def _viewers_frame(self, conversation_id: str) -> Mapping[str, Scope] | None:
         state = self.subscriber.subscriptions.get((conversation_id, "main"))
