@@ -5,18 +5,19 @@ from collections.abc import Sequence
 
 import trio
 
-from trio_sagents import Channel, ConversationNotFound, Cursor, Envelope, SessionsClosed, Subscriber, envelope_to_dict
+from trio_sagents import Channel, ConversationNotFound, Cursor, Envelope, SessionsClosed, Subscriber
 from trio_sagents.web._http import Call
 from trio_sagents.web._json import dumps
+from trio_sagents.web._texts import EnvelopeTexts
 from trio_sagents.web._wire import Ending, Invalid
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 PING = b": ping\n\n"
 
 
-def event_bytes(envelope: Envelope) -> bytes:
+def event_bytes(envelope: Envelope, texts: EnvelopeTexts) -> bytes:
     """Return an envelope as a server-sent event; its id is the cursor."""
-    return f"id: {envelope.cursor}\ndata: {dumps(envelope_to_dict(envelope))}\n\n".encode()
+    return f"id: {envelope.cursor}\ndata: {texts.text(envelope)}\n\n".encode()
 
 
 def bye_bytes(ending: Ending) -> bytes:
@@ -76,5 +77,5 @@ async def _send_all(call: Call, subscriber: Subscriber) -> None:
         if not batch:
             await call.write(PING)
         else:
-            await call.write(b"".join(event_bytes(envelope) for envelope in batch))
+            await call.write(b"".join(event_bytes(envelope, call.shared.texts) for envelope in batch))
             await call.shared.connections.pause()

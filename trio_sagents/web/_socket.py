@@ -27,7 +27,6 @@ from trio_sagents import (
     SessionsClosed,
     Subscriber,
     conversation_topic,
-    envelope_to_dict,
 )
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._commands import Done, attempt, carry_out
@@ -145,11 +144,14 @@ class Socket:
 
         Cancellation: the frame may have been sent.
         """
+        await self._send_in_time(dumps(frame))
+
+    async def _send_in_time(self, text: str) -> None:
         if self.is_gone:
             await trio.lowlevel.checkpoint()
             return
         with trio.move_on_after(self.shared.policy.send_timeout) as scope:
-            await self._send_text(dumps(frame))
+            await self._send_text(text)
         if scope.cancelled_caught:
             self.connection.end(SLOW)
             await trio.lowlevel.checkpoint()
@@ -165,7 +167,8 @@ class Socket:
         try:
             async for batch in self.subscriber.batches():
                 self.show_presence()
-                await self.send({"op": "events", "events": [envelope_to_dict(envelope) for envelope in batch]})
+                events = ",".join(map(self.shared.texts.text, batch))
+                await self._send_in_time(f'{{"op":"events","events":[{events}]}}')
                 await self.shared.connections.pause()
         except SessionsClosed:
             self.connection.end(Ending("shutdown", 1012, self.shared.policy.retry_after))
