@@ -1,6 +1,7 @@
 """Presence, disconnects and shutdown: leaving is not stopping, and nothing is left behind."""
 
 import contextlib
+import faulthandler
 import logging
 import random
 from typing import Any
@@ -247,8 +248,10 @@ async def _abort(world: World, moments: random.Random) -> None:
             await trio.sleep(moments.choice([0, 0, 0.1]))
 
 
+@pytest.mark.slow
 async def test_connects_and_aborts(autojump_clock: Any) -> None:
     """After 1,000 connects and aborts, 50 at a time, no task, connection, subscription or presence entry is left."""
+    faulthandler.dump_traceback_later(120, exit=True)
     moments = random.Random(7)
     async with open_world(make_agent(), policy=WebPolicy(event_interval=0, connections_per_scope=1000)) as world:
         tasks = trio.lowlevel.current_statistics().tasks_living

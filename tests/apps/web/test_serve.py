@@ -1,5 +1,6 @@
 """`trio-sagents serve`: a bridge of its own, for the person at the terminal or behind an auth hook."""
 
+import faulthandler
 import os
 import re
 import signal
@@ -68,6 +69,7 @@ class Served:
 
 @contextmanager
 def serve(folder: Path, *options: str) -> Iterator[Served]:
+    faulthandler.dump_traceback_later(120, exit=True)
     (folder / "mychat.py").write_text(MODULE, encoding="utf-8")
     command = [sys.executable, "-m", "trio_sagents.cli", "serve", *options, "--port", "0"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -79,6 +81,7 @@ def serve(folder: Path, *options: str) -> Iterator[Served]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
     """The link of the terminal logs in once; a turn that runs at the end is named, and finishes."""
     with serve(tmp_path, "mychat:config") as command:
@@ -107,6 +110,7 @@ def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
     assert "For another browser: http://127.0.0.1:" in out
 
 
+@pytest.mark.slow
 def test_serve_when_it_has_an_auth_hook(tmp_path: Path) -> None:
     """With `--auth` there is no link; the debug channel needs `--debug` beside the hook's permission."""
     for options, may_debug in (((), False), (("--debug",), True)):
@@ -228,6 +232,7 @@ async def test_headers_when_they_do_not_come() -> None:
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")
 async def test_page_when_it_never_reads() -> None:
     """The system ends the connection of a page that never reads, so that it cannot hold the server at its end."""
+    faulthandler.dump_traceback_later(120, exit=True)
     policy = WebPolicy(presence_grace=0)
     async with open_world(policy=policy) as world, trio.open_nursery() as nursery:
         address = await nursery.start(_behind, world, policy, 1.0)
