@@ -177,6 +177,28 @@ async def test_shutdown(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -
     assert "'42'" in caplog.text
 
 
+async def test_shutdown_when_a_request_is_being_answered(autojump_clock: Any) -> None:
+    """A request that had come before the shutdown gets its answer."""
+
+    class Slow:
+        async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+            await trio.sleep(1)
+            return True
+
+    async with open_world(authorizer=Slow()) as world, trio.open_nursery() as nursery:
+        answers: list[Any] = []
+
+        async def ask() -> None:
+            answers.append(await world.post("/conversations/42/messages", {"message_id": "m-1", "text": "Hello"}))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.5)
+        await world.bridge.aclose()
+        await trio.sleep(5)
+
+        assert [200] == [answer.status for answer in answers]
+
+
 async def test_shutdown_when_a_page_does_not_read(autojump_clock: Any) -> None:
     """A page that does not read delays a shutdown by no more than `close_timeout`."""
     async with open_world(policy=WebPolicy(send_timeout=1000)) as world, world.client.socket(headers=ALICE) as socket:
