@@ -23,8 +23,8 @@ from tests.apps.web._kit import open_world
 from tests.apps.web._server import RealSocket
 from trio_sagents.cli import main
 from trio_sagents.cli._models import UsageError
-from trio_sagents.cli._serve import ServeOptions, _listen, _server_config, is_loopback, load_config, policy_of
-from trio_sagents.web import LinkLogin, WebPolicy
+from trio_sagents.cli._serve import ServeOptions, _checked, _listen, _server_config, is_loopback, load_config, policy_of
+from trio_sagents.web import LinkLogin, Visitor, WebPolicy
 
 ROOT: Final = Path(__file__).parents[3]
 MODULE: Final = """
@@ -112,15 +112,28 @@ def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_serve_when_it_has_an_auth_hook(tmp_path: Path) -> None:
-    """With `--auth` there is no link; the debug channel needs `--debug` beside the hook's permission."""
-    for options, may_debug in (((), False), (("--debug",), True)):
-        with serve(tmp_path, "mychat:make", "--auth", "mychat:who", *options) as command:
-            assert "login" not in command.link
-            assert 401 == httpx2.get(f"{command.address}/session").status_code
-            session = httpx2.get(f"{command.address}/session", headers={"authorization": "Bearer of-alice"}).json()
-            assert may_debug == session["may_debug"]
-            command.stop()
-        assert 0 == command.process.returncode
+    """With `--auth` there is no link: the function of the person says who is there."""
+    with serve(tmp_path, "mychat:make", "--auth", "mychat:who") as command:
+        assert "login" not in command.link
+        assert 401 == httpx2.get(f"{command.address}/session").status_code
+        session = httpx2.get(f"{command.address}/session", headers={"authorization": "Bearer of-alice"}).json()
+        assert ("alice", False) == (session["viewer"], session["may_debug"])
+        command.stop()
+    assert 0 == command.process.returncode
+
+
+async def test_auth_hook_when_nobody_may_debug() -> None:
+    """Without `--debug` nobody may debug, whatever the hook says, async or not; with it the hook decides."""
+    visitor = Visitor("alice", "alice", may_debug=True)
+
+    async def later(request: Any) -> Any:
+        return visitor
+
+    for hook in (later, lambda request: visitor):
+        assert attrs.evolve(visitor, may_debug=False) == await _checked(hook, may_debug=False)("request")
+        assert hook is _checked(hook, may_debug=True)
+    assert "alice" == await _checked(lambda request: "alice", may_debug=False)("request")
+    assert await _checked(lambda request: None, may_debug=False)("request") is None
 
 
 @pytest.mark.parametrize(
