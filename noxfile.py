@@ -110,6 +110,7 @@ def package(session: nox.Session) -> None:
         session.run(str(scripts / "trio-sagents"), "--help", external=True)
         chat = [str(scripts / "trio-sagents"), "chat", "--provider", "offline", "--db", "chat.db"]
         session.run(*chat, "--once", "What is 6*7?", external=True)
+        session.run(str(scripts / "trio-sagents"), "serve", "--help", external=True)
         session.run(str(scripts / "python"), "-m", "pip", "install", "-q", f"{wheel}[tui]", external=True)
         session.run(*chat, "--once", "What is 7*8?", external=True)
         session.chdir(here)

@@ -166,6 +166,15 @@ def test_serve_when_it_refuses_to_start(
     assert words in capsys.readouterr().err
 
 
+def test_serve_when_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the extra `web` the command says what to install."""
+    monkeypatch.delitem(sys.modules, "trio_sagents.cli._serve")
+    monkeypatch.setitem(sys.modules, "hypercorn.config", None)
+
+    assert 2 == main(["serve", "mychat:config"])
+    assert "pip install 'trio-sagents[web]'" in capsys.readouterr().err
+
+
 def test_addresses_when_compared() -> None:
     """Only addresses of this machine need no auth hook."""
     assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"]))
