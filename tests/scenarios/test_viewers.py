@@ -690,6 +690,20 @@ async def wait() -> str:
     return ""
 
 
+async def test_snapshot_names_the_running_turn(autojump_clock: Any) -> None:
+    """Whoever comes late can cut the turn that runs: the snapshot names it. Between turns it names none."""
+    async with opened(slow_agent(seconds=10)) as sessions:
+        await sessions.post("c", "hello")
+        await trio.sleep(5)
+        async with sessions.watch("c") as watch:
+            snapshot = (await anext(watch)).event
+            assert isinstance(snapshot, Snapshot)
+            assert snapshot.turn_id is not None
+            assert await sessions.cancel_turn("c", turn_id=snapshot.turn_id)
+        async with sessions.watch("c") as watch:
+            assert None is (await anext(watch)).event.turn_id
+
+
 async def test_snapshot_shows_what_is_spoken(autojump_clock: Any) -> None:
     """A Snapshot in the middle of a message has its id and the text so far."""
     async with opened(make_agent(["abc", Hang()])) as sessions, sessions.open_subscriber() as subscriber:
