@@ -7,7 +7,7 @@ import { html, render } from "./lib/vendor/preact-htm.js";
 
 const root = /** @type {HTMLElement} */ (document.getElementById("page"));
 const announcer = /** @type {HTMLElement} */ (document.getElementById("announcer"));
-const client = new Client(document.baseURI.replace(/[^/]*([?#].*)?$/, ""), draw);
+const client = new Client(new URL(".", document.baseURI).href, draw);
 let announced = "";
 
 function current() {

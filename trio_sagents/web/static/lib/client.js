@@ -11,8 +11,12 @@ import { initialState, reduce } from "./reducer.js";
 const PAGE = 100;
 
 export class Client {
-  /** @param {string} base @param {() => void} changed  called after each change, at most once per frame of the screen */
-  constructor(base, changed) {
+  /**
+   * @param {string} base @param {() => void} changed  called after each change, at most once per frame of the screen
+   * @param {{start: boolean}} options  whether looking at a conversation starts its agent
+   */
+  constructor(base, changed, { start } = { start: true }) {
+    this.start = start;
     this.state = initialState();
     this.changed = changed;
     this.isScheduled = false;
@@ -75,7 +79,7 @@ export class Client {
   /** @param {string} id */
   async subscribe(id) {
     const { cursor } = this.state.conversations[id];
-    const reply = await this.connection.command("subscribe", { conversation_id: id, after: cursor }).catch(() => null);
+    const reply = await this.connection.command("subscribe", { conversation_id: id, after: cursor, start: this.start }).catch(() => null);
     if (reply !== null) this.apply({ type: "subscribed", conversationId: id, state: reply.state });
   }
 
@@ -83,7 +87,7 @@ export class Client {
   async subscribeAnew(id) {
     this.apply({ type: "subscribed", conversationId: id, state: "" });
     await this.connection.command("unsubscribe", { conversation_id: id }).catch(() => null);
-    const reply = await this.connection.command("subscribe", { conversation_id: id, after: null }).catch(() => null);
+    const reply = await this.connection.command("subscribe", { conversation_id: id, after: null, start: this.start }).catch(() => null);
     if (reply !== null) this.apply({ type: "subscribed", conversationId: id, state: reply.state });
   }
 
