@@ -76,6 +76,12 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session
+def vendor(session: nox.Session) -> None:
+    """Fetch the newest versions of the files of other projects that the pages use."""
+    session.run("python", "-m", "tests.apps.web.vendor")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff with all its rules, its formatter, and flake8-async."""
     install(session)

@@ -18,7 +18,7 @@ from trio_sagents import SessionConfig, Sessions, open_sessions
 from trio_sagents.web import Bridge, Visitor, WebPolicy
 
 CHROMIUM: Final = shutil.which("chromium")
-IS_REQUIRED: Final = os.environ.get("TRIO_SAGENTS_BROWSER") == "required"
+IS_REQUIRED: Final = bool(os.environ.get("TRIO_SAGENTS_REQUIRE_BROWSER"))
 """Set by `.ci/run`: a test without a browser fails then, instead of being skipped."""
 needs_browser: Final = pytest.mark.skipif(
     CHROMIUM is None and not IS_REQUIRED, reason="NO BROWSER: the pages are not tried. Install Debian's package chromium"
