@@ -64,7 +64,8 @@ def test_diff_when_run() -> None:
     program = (
         f"import {{ changesOf, diffLines }} from {json.dumps((STATIC / 'lib' / 'diff.js').as_uri())};"
         "const lines = (found) => found && found.map((line) => line.kind[0] + line.text).join('|');"
-        "console.log(JSON.stringify([lines(diffLines('a\\nb\\nc', 'a\\nx\\nc\\nd')), lines(diffLines('', 'a')), lines(diffLines('a\\nb', 'b\\na')),"
+        "console.log(JSON.stringify([lines(diffLines('a\\nb\\nc', 'a\\nx\\nc\\nd')), lines(diffLines('', 'a')),"
+        "lines(diffLines('a\\nb', 'b\\na')),"
         "lines(changesOf({path: 'p', content: 'a\\nb'})), changesOf({city: 'Rome'})]))"
     )
     found = subprocess.run([NODE or "", "--input-type=module", "-e", program], capture_output=True, text=True, check=True).stdout
