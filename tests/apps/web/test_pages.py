@@ -1,5 +1,6 @@
 """The pages in a real browser: a conversation with an approval and a question, cuts, long histories, the keyboard, and accessibility."""
 
+import faulthandler
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,13 @@ from trio_sagents.middleware import Approvals, AskUser
 from trio_sagents.testing import Call, ScriptedModel
 
 pytestmark = [pytest.mark.slow, needs_browser]
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    """A browser takes real time: a test of it may take longer than others until it counts as hanging."""
+    faulthandler.dump_traceback_later(120, exit=True)
+
 
 MARKED: Final = (
     "Here is **bold**, `code`, a [link](https://example.org), a [trap](javascript:alert(1)), ![image](https://example.org/x.png)\n\n"
@@ -50,6 +58,13 @@ def say(page: Any, text: str) -> None:
     page.keyboard.press("Enter")
 
 
+def wait_for_count(page: Any, selector: str, count: int) -> None:
+    """Wait until so many elements are on the page."""
+    from playwright.sync_api import expect  # only where there is a browser
+
+    expect(page.locator(selector)).to_have_count(count, timeout=15_000)
+
+
 async def test_chat(tmp_path: Path) -> None:
     """A message, an approval with what it changes, a question and an answer in Markdown, which runs nothing of what the model wrote."""
     async with served(config_of(editing())) as site:
@@ -61,7 +76,7 @@ async def test_chat(tmp_path: Path) -> None:
                 page.get_by_role("button", name="Approve").click()
                 page.get_by_role("radio", name="blue").check()
                 page.get_by_role("button", name="Answer", exact=True).click()
-                page.get_by_text("bold").wait_for()
+                page.locator(".row.assistant").get_by_text("bold").wait_for()
                 answer = page.locator(".row.assistant .markdown").last
                 assert "42" == page.title()
                 assert "javascript" not in (answer.evaluate("node => node.outerHTML"))
@@ -70,7 +85,7 @@ async def test_chat(tmp_path: Path) -> None:
                 assert "https://example.org/x.png" == answer.get_by_role("link", name="image").get_attribute("href")
                 assert 0 == page.locator(".waits").count()
                 page.reload()
-                page.get_by_text("bold").wait_for()
+                page.locator(".row.assistant").get_by_text("bold").wait_for()
                 assert page.locator(".row").count() == 6
 
         await browse(visit)
@@ -92,7 +107,8 @@ async def test_cuts() -> None:
                 page.evaluate("Math.random = () => 0")  # come back at once, or the song is over before the cuts
                 say(page, "sing")
                 trio.from_thread.run(cut)
-                page.wait_for_function("document.querySelector('.streaming') === null && document.querySelectorAll('.row').length === 2")
+                wait_for_count(page, ".streaming", 0)
+                wait_for_count(page, ".row", 2)
                 text = page.locator(".row.assistant .markdown").inner_text()
                 assert SONG.strip() == text.strip()
 
@@ -137,9 +153,11 @@ def reach(page: Any, name: str, *, back: bool = False) -> None:
 
 
 async def test_long_history() -> None:
-    """Of 1,000 messages the page draws the last 100 rows first, and older ones on demand; a delta draws no row again."""
-    store_size = 500
-    async with served(config_of(lambda request: "yes" if len(request.messages) < 2 * store_size else SONG, chunk_size=16)) as site:
+    """Of 240 messages the page draws the last 100 rows first, and older ones on demand; a delta draws no row again."""
+    store_size = 120
+    async with served(
+        config_of(lambda request: "yes" if len(request.messages) < 2 * store_size else SONG, chunk_size=16, chunk_interval=0.02)
+    ) as site:
         for number in range(store_size):
             await (await site.sessions.post("42", f"question {number}")).wait()
 
@@ -154,10 +172,11 @@ async def test_long_history() -> None:
                 say(page, "sing")
                 page.locator(".streaming").wait_for()
                 drawn = page.evaluate("window.drawn")
-                page.wait_for_function("document.querySelectorAll('.row').length === 102")
+                wait_for_count(page, ".row", 102)
+                wait_for_count(page, ".streaming", 0)
                 assert page.evaluate("window.drawn") - drawn <= 10
                 page.get_by_role("button", name="Older messages").click()
-                page.wait_for_function("document.querySelectorAll('.row').length > 190")
+                wait_for_count(page, ".row", 202)
 
         await browse(visit)
 
