@@ -76,6 +76,19 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session
+def vendor(session: nox.Session) -> None:
+    """Fetch the newest versions of the files of other projects that the pages use."""
+    session.run("python", "-m", "tests.apps.web.vendor")
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Make the pictures of the pages in the documentation. Needs Chromium."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.apps.web.screenshots")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff with all its rules, its formatter, and flake8-async."""
     install(session)
