@@ -151,6 +151,7 @@ def nightly(session: nox.Session) -> None:
         "-o",
         "faulthandler_timeout=0",
         "tests/apps/mcp",
+        "tests/apps/web/test_leaving.py",
         "tests/apps/web/test_random_frames.py",
         "tests/search/crashes",
         env=environ,
