@@ -293,3 +293,44 @@ async def test_connects_and_aborts(autojump_clock: Any) -> None:
         for info in await world.sessions.list_running(scope="alice"):
             await world.sessions.stop(info.conversation_id, scope="alice")
         assert tasks == trio.lowlevel.current_statistics().tasks_living
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks."""
+
+    count = 0
+
+    def before_task_step(self, task: Any) -> None:
+        self.count += 1
+
+
+async def _steps_of_turns(world: World) -> int:
+    """Return how many steps of tasks ten turns take, of all tasks that there are."""
+    steps = _Steps()
+    trio.lowlevel.add_instrument(steps)
+    try:
+        for _ in range(10):
+            await (await world.sessions.post("42", "Hello", scope="alice")).wait()
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+    return steps.count
+
+
+@pytest.mark.slow
+async def test_turns_when_many_pages_are_idle(autojump_clock: Any) -> None:
+    """1,000 idle pages and a page that does not read cost a turn nothing: the steps of all tasks together are the same within 5 %."""
+    policy = WebPolicy(connections_per_scope=2000, send_timeout=1e6, idle_timeout=1e6, ping_interval=1e5, presence_grace=0)
+    async with open_world(policy=policy, inactivity_timeout=1e6) as world, contextlib.AsyncExitStack() as pages:
+        await _steps_of_turns(world)
+        alone = await _steps_of_turns(world)
+        stuck = await pages.enter_async_context(world.client.socket(headers=ALICE))
+        await stuck.result(op="subscribe", conversation_id="42")
+        stuck.reads = False
+        for number in range(1000):
+            page = await pages.enter_async_context(world.client.socket(headers=ALICE))
+            await page.result(op="subscribe", conversation_id=f"idle-{number % 20}")
+        await trio.sleep(5)
+        await _steps_of_turns(world)
+
+        assert await _steps_of_turns(world) <= 1.05 * alone
+        stuck.reads = True
