@@ -47,7 +47,7 @@ class PostgresStore:
     """A `ConversationStore` in PostgreSQL.
 
     Every method takes `owner`: a conversation of another owner is like a missing one, and is not touched. `UNCHECKED`, the default, stands
-    for any owner. The tables have names that begin with "trio_sagents_", and are made when the store is first opened.
+    for any owner. The tables have names that begin with `trio_sagents_`, and are made when the store is first opened.
 
     What was acknowledged is as durable as the server makes it: with `synchronous_commit = on`, its default, it survives a loss of power. It
     survives a fail-over to another server only with synchronous replication.
