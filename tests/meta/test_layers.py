@@ -262,7 +262,17 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_names",
     ),
     "otel": ("_attributes", "_contents", "_spans", "_tracing"),
-    "persistence": ("_records", "_sqlite_schema", "_sqlite_tables", "_sqlite_group_commit", "memory", "sqlite"),
+    "persistence": (
+        "_records",
+        "_sqlite_schema",
+        "_sqlite_tables",
+        "_sqlite_group_commit",
+        "memory",
+        "sqlite",
+        "_postgres_schema",
+        "_postgres_tables",
+        "postgres",
+    ),
     "sessions": (
         "_routing",
         "_config",
