@@ -202,6 +202,7 @@ class AgentInfo:
     interrupt: Interrupt | None
     started_at: datetime.datetime
     last_activity_at: datetime.datetime
+    turn_id: str | None
 
 class Status(Enum):
     IDLE = "idle"

@@ -1,0 +1,143 @@
+"""A server for the routes of both protocols, their real clients in Node, and a proxy that cuts connections."""
+
+import json
+import os
+import shutil
+import socket
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any, Final
+
+import attrs
+import hypercorn.trio
+import pytest
+import trio
+from hypercorn.config import Config
+
+CLIENTS: Final = Path(__file__).parent / "clients"
+REQUIRED: Final = "TRIO_SAGENTS_REQUIRE_CLIENTS"
+"""The environment variable that forbids to skip the tests with the real clients."""
+
+
+def require_clients() -> None:
+    """Skip the test if the clients are not installed; fail it if they have to be."""
+    if shutil.which("node") and (CLIENTS / "node_modules").is_dir():
+        return
+    reason = "the clients are not installed: `npm ci` in tests/apps/web/clients installs them, and needs Node 20"
+    if os.environ.get(REQUIRED):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application under Hypercorn, and yield its address."""
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.accesslog = config.errorlog = None
+    config.graceful_timeout = 1.0
+    async with trio.open_nursery() as nursery:
+        (address, *_) = await nursery.start(partial(hypercorn.trio.serve, app, config, mode="asgi"))
+        yield address
+        nursery.cancel_scope.cancel()
+
+
+# ── clients
+
+
+@attrs.define(eq=False)
+class Client:
+    """A client in Node: commands go in as lines of JSON, and answers come back."""
+
+    process: trio.Process
+    left: bytes = b""
+
+    async def __call__(self, do: str, **fields: Any) -> Any:
+        """Have a command carried out, and return the answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        await self.process.stdin.send_all(json.dumps({"do": do, **fields}).encode() + b"\n")
+        while b"\n" not in self.left:
+            received = await self.process.stdout.receive_some()
+            assert received, "the client has ended"
+            self.left += received
+        line, _, self.left = self.left.partition(b"\n")
+        answer = json.loads(line)
+        assert "failed" not in answer, answer["failed"]
+        return answer
+
+
+@asynccontextmanager
+async def node(script: str, url: str, token: str = "alice") -> AsyncIterator[Client]:
+    """Start a client."""
+    require_clients()
+    process = await trio.lowlevel.open_process(["node", str(CLIENTS / script), url, token], stdin=PIPE, stdout=PIPE)
+    try:
+        yield Client(process)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            await process.stdin.aclose()
+            await process.stdout.aclose()
+
+
+# ── cuts
+
+
+@attrs.define(eq=False)
+class Proxy:
+    """Forwards connections to a server, and cuts one with a reset when it has forwarded so many bytes of answers."""
+
+    target: tuple[str, int]
+    left: int | None = None
+    """How many bytes of answers are still forwarded; None is any number."""
+    cuts: int = 0
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        """Forward one connection."""
+        async with client, await trio.open_tcp_stream(*self.target) as server:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._up, client, server, nursery.cancel_scope)
+                nursery.start_soon(self._down, client, server, nursery.cancel_scope)
+
+    async def _up(self, client: trio.SocketStream, server: trio.SocketStream, scope: trio.CancelScope) -> None:
+        try:
+            async for data in client:
+                await server.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        scope.cancel()
+
+    async def _down(self, client: trio.SocketStream, server: trio.SocketStream, scope: trio.CancelScope) -> None:
+        try:
+            async for data in server:
+                if self.left is not None:
+                    kept, self.left = data[: self.left], self.left - len(data)
+                    if self.left < 0:
+                        await client.send_all(kept)
+                        self.left = None
+                        self.cuts += 1
+                        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        break
+                await client.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        scope.cancel()
+
+
+@asynccontextmanager
+async def cutting(address: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """Put a proxy before a server, and yield it with its address."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    proxy = Proxy((host, int(port)))
+    async with trio.open_nursery() as nursery:
+        listeners: Sequence[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1"))
+        yield proxy, f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()

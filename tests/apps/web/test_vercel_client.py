@@ -1,0 +1,237 @@
+"""The Vercel AI SDK's own client against the routes: sending, approving, coming back, watching, stopping."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tests.apps.web._front_ends import Client, Proxy, cutting, node, serving
+from trio_sagents import Agent, Approvals, AskUser, ModelRequest, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
+from trio_sagents.testing import Call, ScriptedModel
+from trio_sagents.web import VercelRoutes
+
+pytestmark = pytest.mark.slow
+
+
+async def look(x: int) -> str:
+    """Look."""
+    return f"saw {x}"
+
+
+async def pay(amount: int) -> str:
+    """Pay."""
+    return f"paid {amount}"
+
+
+@attrs.define(eq=False)
+class House:
+    """Sessions, a server before them, and a client before that."""
+
+    sessions: Sessions
+    client: Client
+    proxy: Proxy
+
+    async def texts(self) -> list[str]:
+        """Return the stored texts of the agent."""
+        rows = (await self.sessions.history("c", scope="alice")).rows
+        return [row.content["text"] for row in rows if row.role == "assistant" and row.content_type == "text"]
+
+
+@asynccontextmanager
+async def house(replies: Any, *, tools: Sequence[Any] = (look, pay), middleware: Sequence[Any] = (), **script: Any) -> AsyncIterator[House]:
+    model = ScriptedModel(replies, **script)
+    agent = Agent(model=model, tools=tools, middleware=middleware)
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
+        app = VercelRoutes(sessions, lambda request: request.bearer)
+        async with serving(app) as direct, cutting(direct) as (proxy, address), node("vercel.mjs", address) as client:
+            yield House(sessions, client, proxy)
+
+
+def parts(answer: Any, kind: str) -> list[Any]:
+    """Return the parts of one type, of all messages of the assistant."""
+    return [part for message in answer["messages"] if message["role"] == "assistant" for part in message["parts"] if part["type"] == kind]
+
+
+def texts(answer: Any) -> list[str]:
+    """Return the texts that the client shows of the agent."""
+    return [part["text"] for part in parts(answer, "text")]
+
+
+async def test_client_when_it_sends() -> None:
+    """Two messages, a tool call and thinking arrive as the client's own parts, without an error."""
+    async with house([["Let me see", Call("look", x=1)], "It is 1", "Bye"]) as here:
+        await here.client("open", chat="a", id="c")
+        first = await here.client("send", chat="a", text="look", messageId="m-1")
+        second = await here.client("send", chat="a", text="bye")
+
+        assert [] == first["errors"] == second["errors"]
+        assert ["user", "assistant", "user", "assistant"] == [message["role"] for message in second["messages"]]
+        assert ["Let me see", "It is 1", "Bye"] == texts(second) == await here.texts()
+        (tool,) = parts(second, "dynamic-tool")
+        assert ("look", "output-available", {"x": 1}, "saw 1") == (tool["toolName"], tool["state"], tool["input"], tool["output"])
+        assert "completed" == second["messages"][-1]["metadata"]["outcome"]
+        assert ["stop", "stop"] == [finish["finishReason"] for finish in second["finishes"]]
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_client_when_it_approves(approved: bool) -> None:
+    """The client answers two calls that wait, sends by itself, once, and goes on in the same message."""
+    async with house(
+        [["Paying", Call("pay", amount=3), Call("pay", amount=4)], "Done"], middleware=[Approvals({"pay": True})]
+    ) as here:
+        await here.client("open", chat="a", id="c")
+        asked = await here.client("send", chat="a", text="pay")
+        assert ["approval-requested"] * 2 == [tool["state"] for tool in parts(asked, "dynamic-tool")]
+        assert "approval" == parts(asked, "dynamic-tool")[0]["approval"]["descriptor"]["kind"]
+
+        done = await here.client("approve", chat="a", approved=approved, reason="because")
+
+        assert [] == done["errors"]
+        assert 2 == done["requests"]
+        assert ["user", "assistant"] == [message["role"] for message in done["messages"]]
+        assert ["Paying", "Done"] == texts(done) == await here.texts()
+        expected = ["output-available"] * 2 if approved else ["output-denied"] * 2
+        assert expected == [tool["state"] for tool in parts(done, "dynamic-tool")]
+
+
+async def test_client_when_it_answers_a_question() -> None:
+    """A question is answered by the output of its tool."""
+    asked = [Call("ask_user", question="Which colour?", kind="text")]
+    async with house([asked, "Blue it is"], middleware=[AskUser()]) as here:
+        await here.client("open", chat="a", id="c")
+        waiting = await here.client("send", chat="a", text="paint")
+        assert "Which colour?" == parts(waiting, "dynamic-tool")[0]["approval"]["descriptor"]["question"]["text"]
+        done = await here.client("answer", chat="a", output="blue")
+
+        assert [] == done["errors"]
+        assert ["Blue it is"] == texts(done)
+        (result,) = [row for row in (await here.sessions.history("c", scope="alice")).rows if row.content_type == "tool_result"]
+        assert "blue" in result.content["content"]
+
+
+async def test_client_when_it_is_cut_and_resumes() -> None:
+    """Cut by a reset in the middle of an answer, the client resumes: nothing is lost, and nothing is shown twice."""
+    async with house(["0123456789" * 20], chunk_size=4, chunk_interval=0.02) as here:
+        await here.client("open", chat="a", id="c")
+        here.proxy.left = 1500
+        cut = await here.client("send", chat="a", text="count")
+        assert "error" == cut["status"]
+        resumed = await here.client("resume", chat="a")
+
+        assert 1 == here.proxy.cuts
+        assert ["user", "assistant"] == [message["role"] for message in resumed["messages"]]
+        assert ["0123456789" * 20] == texts(resumed) == await here.texts()
+
+
+async def test_client_when_it_is_cut_and_the_turn_ends() -> None:
+    """A client that comes back when the turn is over asks for the turn by its id, and gets all of it."""
+    async with house(["0123456789" * 20], chunk_size=4, chunk_interval=0.005) as here:
+        await here.client("open", chat="a", id="c")
+        here.proxy.left = 1500
+        cut = await here.client("send", chat="a", text="count")
+        while await here.texts() != ["0123456789" * 20]:
+            await trio.sleep(0.01)
+        nothing = await here.client("resume", chat="a")
+        assert cut["messages"] == nothing["messages"]
+        resumed = await here.client("resume", chat="a", turn=cut["messages"][-1]["id"])
+
+        assert ["user", "assistant"] == [message["role"] for message in resumed["messages"]]
+        assert ["0123456789" * 20] == texts(resumed)
+
+
+async def test_client_when_it_is_cut_before_an_approval() -> None:
+    """A client that was cut before it could see what waits sees it when it comes back, and can approve it."""
+    async with house(
+        [["x" * 100, Call("pay", amount=3)], "Done"], middleware=[Approvals({"pay": True})], chunk_size=4, chunk_interval=0.005
+    ) as here:
+        await here.client("open", chat="a", id="c")
+        here.proxy.left = 1500
+        cut = await here.client("send", chat="a", text="pay")
+        assert [] == parts(cut, "dynamic-tool")
+        await trio.sleep(0.5)
+        await here.client("resume", chat="a", turn=cut["messages"][-1]["id"])
+        done = await here.client("approve", chat="a", approved=True)
+
+        assert ["x" * 100, "Done"] == texts(done) == await here.texts()
+        assert ["output-available"] == [tool["state"] for tool in parts(done, "dynamic-tool")]
+        assert ["user", "assistant"] == [message["role"] for message in done["messages"]]
+
+
+async def test_client_when_it_sends_again_after_a_lost_answer() -> None:
+    """The same message sent again does nothing twice: the client gets the answer to the first one."""
+    async with house(lambda request: f"answer {len(request.messages)}", chunk_size=100) as here:
+        await here.client("open", chat="a", id="c")
+        first = await here.client("send", chat="a", text="hello", messageId="m-1")
+        await here.client("open", chat="b", id="c")
+        again = await here.client("send", chat="b", text="hello", messageId="m-1")
+
+        assert [] == again["errors"]
+        assert texts(first) == texts(again) == await here.texts()
+        assert [message["id"] for message in first["messages"]] == [message["id"] for message in again["messages"]]
+
+
+async def test_client_when_a_second_one_watches() -> None:
+    """A second viewer opens the page in the middle of an answer: it gets the past, and the running message from its start."""
+    async with house(["first", "0123456789" * 20], chunk_size=4, chunk_interval=0.02) as here:
+        await here.client("open", chat="a", id="c")
+        await here.client("send", chat="a", text="one")
+        await here.client("send", chat="a", text="count", wait=False)
+        await here.client("until", chat="a", text="0123456789")
+        await here.client("open", chat="b", id="c")
+        await here.client("load", chat="b")
+        second = await here.client("resume", chat="b")
+        first = await here.client("idle", chat="a")
+
+        assert [] == first["errors"] == second["errors"]
+        assert ["first", "0123456789" * 20] == texts(first) == texts(second) == await here.texts()
+        assert [message["id"] for message in first["messages"]] == [message["id"] for message in second["messages"]]
+
+
+async def test_client_when_it_leaves() -> None:
+    """The client's own stop only disconnects: the turn goes on, and a resumed stream has all of it."""
+    async with house(["0123456789" * 10], chunk_size=4, chunk_interval=0.02) as here:
+        await here.client("open", chat="a", id="c")
+        await here.client("send", chat="a", text="count", wait=False)
+        await here.client("until", chat="a", text="0123")
+        await here.client("disconnect", chat="a")
+        resumed = await here.client("resume", chat="a")
+
+        assert [] == resumed["errors"]
+        assert ["0123456789" * 10] == texts(resumed) == await here.texts()
+
+
+async def test_client_when_it_stops() -> None:
+    """The route to stop cancels the turn; what was said stays, and the message says that it was cancelled."""
+
+    def reply(request: ModelRequest) -> str:
+        return "x" * 4000
+
+    async with house(reply, chunk_size=4, chunk_interval=0.02) as here:
+        await here.client("open", chat="a", id="c")
+        await here.client("send", chat="a", text="count", wait=False)
+        shown = await here.client("until", chat="a", text="xxxx")
+        late = await here.client("stop", chat="a", turnId="another-turn")
+        assert {"stopped": False} == late["answer"]
+        stopped = await here.client("stop", chat="a", turnId=shown["messages"][-1]["id"])
+        ended = await here.client("idle", chat="a")
+
+        assert {"stopped": True} == stopped["answer"]
+        assert [] == ended["errors"]
+        assert ("cancelled", "user") == tuple(ended["messages"][-1]["metadata"][key] for key in ("outcome", "cause"))
+        assert texts(ended) == await here.texts()
+
+
+async def test_client_when_the_turn_fails() -> None:
+    """A failed turn is an error for the client, in words that anybody may read; the next message works."""
+    async with house([["half", ValueError("secret")], "better"]) as here:
+        await here.client("open", chat="a", id="c")
+        failed = await here.client("send", chat="a", text="try")
+        better = await here.client("send", chat="a", text="again")
+
+        assert "error" == failed["status"]
+        assert ["Error: the model 'scripted' raised ValueError"] == failed["errors"]
+        assert ["half", "better"] == texts(better)
+        assert "secret" not in str(better)

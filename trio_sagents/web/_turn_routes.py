@@ -1,0 +1,311 @@
+"""What the routes of both protocols share: the way from a request to its handler, and from a request to a turn."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from trio_sagents import JSON, ConversationNotFound, Overlap, Page, Receipt, Sessions
+from trio_sagents.web._answers import CallAnswer, pending_call
+from trio_sagents.web._asgi import Message, Receive, Send
+from trio_sagents.web._connections import Connections
+from trio_sagents.web._guards import Kind, check_csrf, check_host, check_json, check_origin, csrf_token
+from trio_sagents.web._http import (
+    Answer,
+    Call,
+    ClientGone,
+    Handler,
+    json_answer,
+    read_body,
+    refused_answer,
+    run_handler,
+    send_answer,
+)
+from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._relay import TurnRelay
+from trio_sagents.web._request import Refused, WebRequest, not_found, read_request
+from trio_sagents.web._shared import Shared
+from trio_sagents.web._turn_stream import Encoder, TurnStream, running_turn
+from trio_sagents.web._viewers import Viewers
+from trio_sagents.web._visitor import Authenticate, visitor_of
+from trio_sagents.web._wire import Ending, Invalid
+
+MOST_ROWS: Final = 10_000
+"""How many rows of the transcript are read at most, to find the beginning of a turn or of a conversation."""
+ROWS_AT_ONCE: Final = 500
+SHUTDOWN: Final = Ending("shutdown", 1012)
+_Read = TypeVar("_Read")
+
+
+@attrs.frozen
+class Route:
+    """What is done at one path. "{id}" stands for the id of a conversation."""
+
+    method: str
+    path: tuple[str, ...]
+    kind: Kind
+    handler: Handler
+
+
+Routes: TypeAlias = Sequence[Route]
+
+
+@attrs.frozen(eq=False)
+class TurnRoutes:
+    """A small ASGI application: guards, then a handler."""
+
+    shared: Shared
+    routes: Routes
+
+    async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the server.
+
+        Cancellation: the response is cut; a turn continues.
+        """
+        match scope["type"]:
+            case "lifespan":
+                await self._live(receive, send)
+            case "http":
+                await self._serve_http(scope, receive, send)
+            case _:
+                await send({"type": "websocket.close", "code": 1000})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _serve_http(self, scope: Message, receive: Receive, send: Send) -> None:
+        policy = self.shared.policy
+        try:
+            request = read_request(scope)
+            check_host(request, policy)
+            route, parameters = self._find(request)
+            check_origin(request, policy, route.kind)
+            visitor = await visitor_of(self.shared.authenticate, request)
+            if route.kind == "write":
+                check_json(request)
+                check_csrf(request, visitor.key, self.shared.secret)
+            with self.shared.connections.admit(visitor) as connection:
+                body = await read_body(receive, request, policy) if route.method == "POST" else b""
+                call = Call(self.shared, request, visitor, parameters, connection, body, send)
+                await run_handler(call, route.handler, receive, send, is_command=route.kind == "write")
+        except Refused as exc:
+            await send_answer(send, refused_answer(exc), policy.send_timeout)
+        except ClientGone:
+            return
+
+    def _find(self, request: WebRequest) -> tuple[Route, Mapping[str, str]]:
+        path = tuple(segment for segment in request.segments if segment)
+        fitting = [route for route in self.routes if _fits(route.path, path)]
+        for route in fitting:
+            if route.method == request.method:
+                return route, {"id": path[0]} if "{id}" in route.path else {}
+        raise Refused(405, "Invalid", "the path does not take this method") if fitting else not_found()
+
+    async def close(self) -> None:
+        """End the streams, and take no more requests. A client is told that the stream broke; no turn is cut.
+
+        Cancellation: the streams end all the same.
+        """
+        self.shared.connections.close(SHUTDOWN)
+        with trio.move_on_after(self.shared.policy.close_timeout):
+            await self.shared.connections.wait_closed()
+
+
+def _fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    return len(pattern) == len(path) and all(known in {"{id}", given} for known, given in zip(pattern, path, strict=True))
+
+
+async def show_session(call: Call) -> Answer:
+    """Answer with the CSRF token of the visitor.
+
+    Cancellation: nothing is changed.
+    """
+    await trio.lowlevel.checkpoint()
+    return json_answer({"csrf_token": csrf_token(call.visitor.key, call.shared.secret)})
+
+
+def read_json(call: Call, read: Callable[[JSON], _Read]) -> _Read:
+    """Return what `read` finds in the body.
+
+    Raises:
+        Invalid: the body is not JSON, or `read` has raised TypeError or ValueError.
+    """
+    body = call.json()
+    try:
+        return read(body)
+    except (TypeError, ValueError) as exc:
+        raise Invalid(str(exc)) from None
+
+
+# ── from a request to a turn
+
+
+@asynccontextmanager
+async def open_turn_page(call: Call, conversation_id: str) -> AsyncIterator[Page]:
+    """Open a page of a conversation. Its agent is started.
+
+    Raises:
+        Invalid: the id of the conversation is not valid.
+        SagentsError: as `Sessions.page`.
+    """
+    try:
+        opening = call.shared.sessions.page(conversation_id, scope=call.visitor.scope)
+    except (TypeError, ValueError) as exc:
+        raise Invalid(str(exc)) from None
+    async with opening as page:
+        yield page
+
+
+async def read_back(page: Page, turn_id: str | None) -> None:
+    """Read older rows, until the beginning of a turn is among the rows; of the conversation, if no turn is named.
+
+    Cancellation: the rows that were read are on the page.
+    """
+    while page.has_older and len(page.rows) < MOST_ROWS and (turn_id is None or page.rows[0].turn_id == turn_id):
+        if not await page.older(ROWS_AT_ONCE):
+            return
+
+
+@attrs.frozen
+class Decided:
+    """What became of the answers of a request."""
+
+    turn_id: str
+    """The turn that waited for them."""
+    receipt: Receipt | None
+    """None for a halt: its turn is over."""
+
+
+async def decide(call: Call, page: Page, conversation_id: str, answers: Sequence[CallAnswer]) -> Decided | None:
+    """Record the answers that fit a call that waits; None if no answer does. Other answers are old, and are ignored.
+
+    Raises:
+        Invalid: an answer does not fit the kind of its call.
+        SagentsError: as `Sessions.resume`; nothing was recorded.
+
+    Cancellation: as `Sessions.resume`.
+    """
+    interrupt = page.interrupt
+    fitting = [(answer, waiting) for answer in answers if (waiting := pending_call(interrupt, answer.name)) is not None]
+    if interrupt is None or not fitting:
+        return None
+    sessions, scope = call.shared.sessions, call.visitor.scope
+    if interrupt.kind == "halt":
+        await sessions.dismiss(conversation_id, scope=scope, interrupt_id=interrupt.interrupt_id)
+        return Decided(interrupt.turn_id, None)
+    try:
+        decisions = [answer.decision(waiting) for answer, waiting in fitting]
+    except (TypeError, ValueError) as exc:
+        raise Invalid(str(exc)) from None
+    return Decided(interrupt.turn_id, await sessions.resume(conversation_id, decisions, scope=scope))
+
+
+def stream_of(
+    call: Call,
+    page: Page,
+    conversation_id: str,
+    encoder: Encoder,
+    turn_id: str | None,
+    *,
+    receipt: Receipt | None = None,
+    running: str | None = None,
+) -> TurnStream:
+    """Return the stream of a turn. See `TurnStream` for the arguments."""
+    policy = call.shared.policy
+    return TurnStream(
+        call.shared.sessions,
+        call.visitor.scope,
+        conversation_id,
+        page,
+        TurnRelay(turn_id),
+        encoder,
+        call.write,
+        running,
+        receipt,
+        policy.ping_interval,
+        policy.event_interval,
+    )
+
+
+def know_the_past(relay: TurnRelay, page: Page) -> None:
+    """Let the relay know what a client has that was there when the turn began to wait: all of the turn up to now."""
+    relay.catch_up(page.rows, None)
+    if page.interrupt is not None and page.interrupt.turn_id == relay.turn_id:
+        relay.wait_for(page.interrupt)
+
+
+async def respond(call: Call, stream: TurnStream, headers: Mapping[str, str], greeting: bytes) -> None:
+    """Send a stream, from its first byte to its last.
+
+    Cancellation: the stream is cut; the turn continues.
+    """
+    kept = [(name, value) for name, value in headers.items() if name.startswith("x-vercel")]
+    call.on_end = lambda ending: stream.encoder.broken(f"the stream was ended ({ending.reason}); connect again")
+    await call.start("text/event-stream", kept)
+    await call.write(greeting)
+    await stream.run()
+
+
+async def running_in(call: Call, conversation_id: str) -> str | None:
+    """Return the turn that runs in a conversation; None if none does, or if the visitor may not see it.
+
+    Raises:
+        Invalid: the id of the conversation is not valid.
+
+    Cancellation: nothing is changed.
+    """
+    try:
+        return await running_turn(call.shared.sessions, conversation_id, call.visitor.scope)
+    except (TypeError, ValueError) as exc:
+        raise Invalid(str(exc)) from None
+
+
+async def stop_turn(call: Call, conversation_id: str, turn_id: str | None) -> Answer:
+    """Cancel the running turn, or only the named one, and answer with whether it was running.
+
+    Cancellation: the turn is cancelled all the same.
+    """
+    try:
+        outcome = await call.shared.sessions.cancel_turn(conversation_id, scope=call.visitor.scope, turn_id=turn_id)
+    except ConversationNotFound:
+        raise not_found() from None
+    return json_answer({"stopped": outcome is not None})
+
+
+def turn_named(body: JSON) -> str | None:
+    """Return the turn that a request to stop names; None if it names none.
+
+    Raises:
+        TypeError: the id is not a text.
+    """
+    turn_id = body.get("turnId")
+    if turn_id is not None and not isinstance(turn_id, str):
+        raise TypeError('what is under "turnId" must be the id of a turn, as a text')
+    return turn_id
+
+
+def make_shared(sessions: Sessions, authenticate: Authenticate, policy: WebPolicy | None, overlap: Overlap) -> Shared:
+    """Return what all requests of an application share.
+
+    Raises:
+        TypeError, ValueError: an argument of the application has the wrong type or an invalid value.
+    """
+    if not isinstance(sessions, Sessions):
+        raise TypeError(f"sessions must be Sessions, from open_sessions; not {type(sessions).__name__}")
+    if not callable(authenticate):
+        raise TypeError(f"authenticate must be a function from a WebRequest to a Visitor, not {type(authenticate).__name__}")
+    if overlap not in {"queue", "steer", "interrupt", "reject"}:
+        raise ValueError(f'overlap must be "queue", "steer", "interrupt" or "reject", not {overlap!r}')
+    policy = policy or WebPolicy()
+    viewers = Viewers(sessions.presence, policy.presence_grace)
+    return Shared(sessions, authenticate, policy, secrets.token_bytes(32), Connections(policy), viewers)

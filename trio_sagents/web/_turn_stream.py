@@ -1,0 +1,244 @@
+"""One response: the events of one turn, as an encoder writes them, until the turn is over for the client.
+
+A response never simply ends while its turn runs: it ends with the turn's outcome, or with an error that says why it cannot continue. That
+the client leaves ends the response and not the turn.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from trio_sagents import (
+    AgentNotRunning,
+    CancelCause,
+    Cancelled,
+    Completed,
+    ConversationNotFound,
+    DisplayMessage,
+    Failed,
+    Gap,
+    Interrupt,
+    Interrupted,
+    Message,
+    Page,
+    PageChange,
+    PersistenceError,
+    Receipt,
+    SagentsError,
+    Scope,
+    Sessions,
+    SessionsClosed,
+    Snapshot,
+    StreamingMessage,
+    TurnEnded,
+    TurnOutcome,
+    TurnStarted,
+)
+from trio_sagents.web._frames import PING
+from trio_sagents.web._moves import Move, TodosChanged
+from trio_sagents.web._relay import TurnRelay
+
+SETTLED_GRACE: Final = 0.5
+"""Seconds to wait for the last events of a turn whose outcome is known already."""
+
+
+class Encoder(Protocol):
+    """Writes moves in the words of a protocol."""
+
+    has_started: bool
+
+    def start(self, turn_id: str) -> bytes:
+        """Return the beginning of the message, when the turn is known."""
+        ...
+
+    def encode(self, moves: Iterable[Move]) -> bytes:
+        """Return moves as bytes."""
+        ...
+
+    def broken(self, text: str) -> bytes:
+        """Return the end of a stream that cannot continue, although its turn may."""
+        ...
+
+
+@attrs.define(eq=False)
+class TurnStream:
+    """The response about one turn."""
+
+    sessions: Sessions
+    scope: Scope = attrs.field(repr=False)
+    conversation_id: str
+    page: Page
+    relay: TurnRelay
+    encoder: Encoder
+    write: Callable[[bytes], Awaitable[None]] = attrs.field(repr=False)
+    running: str | None
+    """The turn that runs, as far as it is known."""
+    receipt: Receipt | None = None
+    """Of the message or the decisions that the client has sent; None if it only looks."""
+    ping_interval: float = 15.0
+    event_interval: float = 0.0
+    """Seconds between two writes, at least. What happens in between is written at once."""
+    _outcome: TurnOutcome | None = None
+    """What the receipt says."""
+    _give_up_at: float = math.inf
+    _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _knows_snapshot: bool = False
+    """Whether the snapshot was skipped with which the subscription began. The page is newer, and every event since then comes."""
+
+    async def run(self) -> None:
+        """Write until the turn is over for this client.
+
+        Cancellation: the turn continues; what was written is a part of the stream.
+        """
+        async with trio.open_nursery() as nursery:
+            if self.receipt is not None:
+                nursery.start_soon(self._wait_settled, self.receipt)
+            await self._relay_changes()
+            nursery.cancel_scope.cancel()
+
+    async def _wait_settled(self, receipt: Receipt) -> None:
+        self._outcome = await receipt.wait()
+        # Race: the events of the turn's end may still be on their way to the page. They are worth a moment.
+        self._give_up_at = trio.current_time() + SETTLED_GRACE
+        self._waiting.deadline = min(self._waiting.deadline, self._give_up_at)
+
+    async def _relay_changes(self) -> None:
+        await self._write(self._begin())
+        while not self.relay.is_over:
+            change = None
+            self._waiting = trio.CancelScope(deadline=min(trio.current_time() + self.ping_interval, self._give_up_at))
+            try:
+                # Cancellation: the page loses no change, and nothing is being written while the page waits.
+                with self._waiting:
+                    change = await anext(self.page)
+            except (SessionsClosed, PersistenceError, ConversationNotFound) as exc:
+                await self.write(self.encoder.broken(exc.public_text or "the sessions are closed"))
+                return
+            if change is not None:
+                if any(isinstance(envelope.event, Gap) for envelope in change.events):
+                    self.running = await running_turn(self.sessions, self.conversation_id, self.scope)
+                await self._write(self._of_change(change))
+            elif trio.current_time() >= self._give_up_at and self._outcome is not None:
+                await self._write([self.encoder.encode(self.relay.end(self._outcome))])
+            else:
+                await self.write(PING)
+            if not self.relay.is_over:
+                await trio.sleep(self.event_interval)
+
+    async def _write(self, pieces: Iterable[bytes]) -> None:
+        if data := b"".join(pieces):
+            await self.write(data)
+
+    # ── what is written
+
+    def _begin(self) -> Iterator[bytes]:
+        """Yield what is known of the turn already, if the turn is known."""
+        self.relay.queued = self.page.queued
+        if self.relay.turn_id is not None:
+            yield from self._start()
+            yield self.encoder.encode(self._picture())
+            yield from self._end_if_missed()
+
+    def _start(self) -> Iterator[bytes]:
+        if self.relay.turn_id is not None and not self.encoder.has_started:
+            yield self.encoder.start(self.relay.turn_id)
+            self.relay.todos = self.page.todos
+            if self.page.todos:
+                yield self.encoder.encode([TodosChanged(self.page.todos)])
+
+    def _picture(self) -> Sequence[Move]:
+        return self.relay.catch_up(self.page.rows, streaming_of(self.page, self.relay.turn_id, self.running))
+
+    def _of_change(self, change: PageChange) -> Iterator[bytes]:
+        for envelope in change.events:
+            match envelope.event:
+                case TurnStarted(turn_id=turn_id):
+                    self.running = turn_id
+                case TurnEnded(turn_id=turn_id) if turn_id == self.running:
+                    self.running = None
+                case Snapshot(replaces=None) if not self._knows_snapshot:
+                    self._knows_snapshot = True
+                    continue
+            moves = self.relay.apply(envelope)
+            yield from self._start()
+            yield self.encoder.encode(moves)
+            if self.relay.needs_picture:
+                yield self.encoder.encode(self._picture())
+                yield from self._end_if_missed()
+
+    def _end_if_missed(self) -> Iterator[bytes]:
+        """End the stream if the turn has ended while nobody told of it."""
+        turn_id = self.relay.turn_id
+        if turn_id is None or turn_id == self.running or self.relay.is_over:
+            return
+        outcome = self._outcome or stored_outcome(turn_id, self.page.rows, self.page.interrupt)
+        if outcome is not None:
+            yield self.encoder.encode(self.relay.end(outcome))
+
+
+def streaming_of(page: Page, turn_id: str | None, running: str | None) -> StreamingMessage | None:
+    """Return the message that this turn is speaking; None if it is another turn that speaks."""
+    return page.streaming if turn_id is not None and turn_id == running else None
+
+
+async def running_turn(sessions: Sessions, conversation_id: str, scope: Scope) -> str | None:
+    """Return the id of the turn that runs in a conversation; None if none does.
+
+    Cancellation: nothing is changed.
+    """
+    try:
+        return (await sessions.agent_info(conversation_id, scope=scope)).turn_id
+    except (AgentNotRunning, ConversationNotFound):
+        return None
+
+
+# ── what the history says
+
+
+def stored_outcome(turn_id: str, rows: Iterable[DisplayMessage], interrupt: Interrupt | None) -> TurnOutcome | None:
+    """Return how a turn ended, as far as its rows say; None if they do not say that it has ended."""
+    if interrupt is not None and interrupt.turn_id == turn_id:
+        return Interrupted(interrupt)
+    last = None
+    for row in rows:
+        if row.turn_id == turn_id:
+            last = row
+    if last is None:
+        return None
+    if last.content_type == "error":
+        return Failed(SagentsError(last.content["text"]))
+    match last.content.get("stop_reason"):
+        case "length" | "content_filtered" as cut:
+            return Completed(Message(last.message_id, "assistant", (), cut, turn_id))
+        case None if last.role == "assistant" and last.content_type != "tool_call":
+            return Completed(Message(last.message_id, "assistant", (), "stop", turn_id))
+        case None if last.role == "tool":
+            return Completed(Message(last.message_id, "assistant", (), "stop", turn_id))  # a tool was to end the turn
+        case "cancelled":
+            return Cancelled(CancelCause.HOST_CANCELLED)  # the rows do not say who cancelled it
+        case reason:
+            return Failed(SagentsError(f"the turn was cut ({reason})" if reason else "the turn has ended"))
+
+
+def turn_after(rows: Iterable[DisplayMessage], message_id: str) -> str | None:
+    """Return the turn that answered a message of a person: that of the first row behind it; None if there is none."""
+    is_behind = False
+    for row in rows:
+        if is_behind and row.turn_id is not None:
+            return row.turn_id
+        is_behind = is_behind or row.message_id == message_id
+    return None
+
+
+def turn_of_call(rows: Sequence[DisplayMessage], call_id: str) -> str | None:
+    """Return the turn that has made a call; None if no row tells of it."""
+    return next((row.turn_id for row in reversed(rows) if row.content.get("call_id") == call_id), None)
+
+
+def rows_up_to_calls(rows: Sequence[DisplayMessage], turn_id: str) -> Sequence[DisplayMessage]:
+    """Return the rows up to the last answer of a turn that has tool calls: what a client knew when it was asked about them."""
+    asking = [index for index, row in enumerate(rows) if row.turn_id == turn_id and row.content_type == "tool_call"]
+    return rows[: asking[-1] + 1] if asking else ()

@@ -1,0 +1,220 @@
+"""Routes for front ends that are made with the Vercel AI SDK.
+
+| method and path below the mount | what it does |
+|---|---|
+| `POST` (the mount itself) | posts the newest message, or records approvals; streams the turn |
+| `GET {id}/stream` | streams the running turn from its start; 204 if none runs; `?turn=<id>` streams this turn, also if it has ended |
+| `POST {id}/resume` | records decisions, in our own JSON; streams the rest of the turn |
+| `POST {id}/stop` | cancels the running turn, or the one that `{"turnId": ...}` names |
+| `GET {id}/messages` | the transcript, as UI messages |
+| `GET session` | the CSRF token, for clients that log in with cookies |
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+from trio_sagents import JSON, Decision, Overlap, Page, Receipt, Sessions
+from trio_sagents.web._asgi import Message, Receive, Send
+from trio_sagents.web._http import Answer, Call, json_answer
+from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._request import Refused
+from trio_sagents.web._turn_routes import (
+    Decided,
+    Route,
+    TurnRoutes,
+    decide,
+    know_the_past,
+    make_shared,
+    open_turn_page,
+    read_back,
+    read_json,
+    respond,
+    running_in,
+    show_session,
+    stop_turn,
+    stream_of,
+    turn_named,
+)
+from trio_sagents.web._turn_stream import TurnStream, rows_up_to_calls, turn_after, turn_of_call
+from trio_sagents.web._ui_messages import ui_messages
+from trio_sagents.web._vercel import VERCEL_HEADERS, ChatRequest, VercelEncoder, read_chat_request
+from trio_sagents.web._visitor import Authenticate
+
+
+@attrs.frozen(eq=False, init=False)
+class VercelRoutes:
+    """An ASGI application for front ends that are made with the Vercel AI SDK (`useChat`, and its `Chat` class).
+
+    One response is one turn, which is one UI message whose id is the turn's. Only the newest message of a person and the answers about
+    calls that wait are taken from a request. Leaving is not stopping: Stop is a route.
+
+    Run it under a Trio server, such as Hypercorn's Trio worker; mount it in Starlette or FastAPI, or serve it as it is.
+    """
+
+    _app: TurnRoutes
+    _overlap: Overlap
+
+    def __init__(
+        self, sessions: Sessions, authenticate: Authenticate, *, policy: WebPolicy | None = None, overlap: Overlap = "queue"
+    ) -> None:
+        """Make the application.
+
+        Args:
+            sessions: from `open_sessions`; open for as long as the application serves.
+            authenticate: a function, async or not, from a `WebRequest` to a `Visitor`, to a scope that is a str or an int, or to None:
+                nobody is logged in.
+            policy: the limits; `WebPolicy()` by default.
+            overlap: what to do with a message while a turn runs, as in `Sessions.post`.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or an invalid value.
+        """
+        shared = make_shared(sessions, authenticate, policy, overlap)
+        routes = (
+            Route("POST", (), "write", self._chat),
+            Route("GET", ("session",), "read", show_session),
+            Route("GET", ("{id}", "stream"), "stream", self._reconnect),
+            Route("POST", ("{id}", "resume"), "write", self._resume),
+            Route("POST", ("{id}", "stop"), "write", self._stop),
+            Route("GET", ("{id}", "messages"), "read", self._messages),
+        )
+        self.__attrs_init__(TurnRoutes(shared, routes), overlap)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Cancellation: the response is cut; a turn continues.
+        """
+        await self._app.serve(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """End the open streams, each with an error that asks the client to come back, and take no more requests. No turn is cut.
+
+        Call it before the server stops: an open stream holds a server for its whole graceful timeout. A server that runs this application
+        as it is, and not mounted in another one, does so by itself.
+
+        Cancellation: the streams end all the same.
+        """
+        await self._app.close()
+
+    def revoke(self, key: str) -> int:
+        """End all streams of the visitor with this key, and return how many there were."""
+        return self._app.shared.connections.revoke(key)
+
+    # ── routes
+
+    async def _chat(self, call: Call) -> Answer | None:
+        request = read_json(call, read_chat_request)
+        if request.message is None and not request.answers:
+            raise Refused(400, "Invalid", "there is nothing new: the last message is not a person's, and no call is answered")
+        async with open_turn_page(call, request.conversation_id) as page:
+            await _respond(call, await self._accept(call, page, request))
+        return None
+
+    async def _accept(self, call: Call, page: Page, request: ChatRequest) -> TurnStream:
+        """Record the answers, post the message, and return the stream of the turn that continues, or that takes the message."""
+        decided = await decide(call, page, request.conversation_id, request.answers)
+        if decided is None and request.message is None:
+            return await _look_again(call, page, request)
+        receipt = None
+        if request.message is not None:
+            receipt = await call.shared.sessions.post(
+                request.conversation_id,
+                request.message,
+                scope=call.visitor.scope,
+                message_id=request.message_id,
+                # A message that comes together with answers belongs to the turn that continues.
+                overlap=self._overlap if decided is None else "steer",
+            )
+        if decided is not None:
+            return await _continued(call, page, request.conversation_id, decided, request.known_messages)
+        assert receipt is not None
+        return await _answering(call, page, request, receipt)
+
+    async def _reconnect(self, call: Call) -> Answer | None:
+        conversation_id, asked = call.parameters["id"], call.request.query.get("turn")
+        running = await running_in(call, conversation_id)
+        if running is None and asked is None:
+            return Answer(204, "text/plain", b"")
+        turn_id = asked or running
+        async with open_turn_page(call, conversation_id) as page:
+            await read_back(page, turn_id)
+            if turn_id != running and not any(row.turn_id == turn_id for row in page.rows):
+                return Answer(204, "text/plain", b"")
+            await _respond(call, stream_of(call, page, conversation_id, VercelEncoder(), turn_id, running=running))
+        return None
+
+    async def _resume(self, call: Call) -> Answer | None:
+        conversation_id, decisions = call.parameters["id"], read_json(call, _decisions)
+        async with open_turn_page(call, conversation_id) as page:
+            interrupt = page.interrupt
+            receipt = await call.shared.sessions.resume(conversation_id, decisions, scope=call.visitor.scope)
+            turn_id = turn_of_call(page.rows, decisions[0].call_id) if interrupt is None else interrupt.turn_id
+            if turn_id is None:
+                raise Refused(409, "NotInterrupted", "nothing waits for this answer any more")
+            await _respond(call, await _continued(call, page, conversation_id, Decided(turn_id, receipt)))
+        return None
+
+    async def _stop(self, call: Call) -> Answer:
+        return await stop_turn(call, call.parameters["id"], read_json(call, turn_named))
+
+    async def _messages(self, call: Call) -> Answer:
+        conversation_id = call.parameters["id"]
+        async with open_turn_page(call, conversation_id) as page:
+            running = await running_in(call, conversation_id)
+            await read_back(page, None)
+            return json_answer({"messages": ui_messages(page.rows, page.interrupt, running)})
+
+
+async def _continued(
+    call: Call, page: Page, conversation_id: str, decided: Decided, known_messages: frozenset[str] = frozenset()
+) -> TurnStream:
+    """Return the stream of a turn that was waiting, from where it waited."""
+    await read_back(page, decided.turn_id)
+    running = None if decided.receipt is None else decided.turn_id
+    stream = stream_of(call, page, conversation_id, VercelEncoder(), decided.turn_id, receipt=decided.receipt, running=running)
+    know_the_past(stream.relay, page)
+    stream.relay.known_messages = known_messages
+    return stream
+
+
+async def _answering(call: Call, page: Page, request: ChatRequest, receipt: Receipt) -> TurnStream:
+    """Return the stream of the turn that takes a message. If the message was posted before, its turn may have begun, or be over."""
+    running = await running_in(call, request.conversation_id)
+    turn_id = None
+    if receipt.duplicate:
+        turn_id = turn_after(page.rows, receipt.message_id)
+        if turn_id is None and not page.queued:
+            turn_id = running
+        elif turn_id == running and page.queued:
+            turn_id = None  # the message waits behind this turn
+        if turn_id is not None:
+            await read_back(page, turn_id)
+    stream = stream_of(call, page, request.conversation_id, VercelEncoder(), turn_id, receipt=receipt, running=running)
+    stream.relay.awaited = receipt.message_id
+    stream.relay.known_messages = request.known_messages
+    return stream
+
+
+async def _look_again(call: Call, page: Page, request: ChatRequest) -> TurnStream:
+    """Return the stream of a turn whose calls were answered before: by this client, or by somebody else."""
+    turn_id = next((found for answer in request.answers if (found := turn_of_call(page.rows, answer.name.call_id))), None)
+    if turn_id is None:
+        raise Refused(409, "NotInterrupted", "nothing waits for this answer any more")
+    await read_back(page, turn_id)
+    running = await running_in(call, request.conversation_id)
+    stream = stream_of(call, page, request.conversation_id, VercelEncoder(), turn_id, running=running)
+    stream.relay.catch_up(rows_up_to_calls(page.rows, turn_id), None)
+    return stream
+
+
+async def _respond(call: Call, stream: TurnStream) -> None:
+    await respond(call, stream, VERCEL_HEADERS, VercelEncoder().greeting())
+
+
+def _decisions(body: JSON) -> Sequence[Decision]:
+    decisions = body.get("decisions")
+    if not isinstance(decisions, list) or not decisions:
+        raise TypeError('the body must have a list of decisions that is not empty, under "decisions"')
+    return [Decision.from_dict(decision) for decision in decisions]
