@@ -2,7 +2,7 @@
 
 The packages, in the order in which a request passes through them. A package imports only packages further down, never up:
 
-    cli                    the command; uses public names only, as any program does
+    web, cli               the bridge to the web, and the command; they use public names only, as any program does
     sessions               the front door: check, authorise, start once, restore or seed; post, resume, stop
     supervisor             the registry, each live agent and its turns, what is committed, the handle on an agent
     agent     broadcast    one turn, without any knowledge of sessions; events out, without any knowledge of agents
@@ -85,7 +85,7 @@ from trio_sagents.data.events import (
     TurnEnded,
     TurnStarted,
 )
-from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
+from trio_sagents.data.ids import AGENTS_TOPIC, check_id, conversation_topic
 from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question
 from trio_sagents.data.json import JSON
@@ -372,6 +372,7 @@ __all__ = (
     "WaitingLookup",
     "WaitingPage",
     "Watch",
+    "check_id",
     "conversation_topic",
     "converse",
     "envelope_to_dict",

@@ -48,7 +48,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
     "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
-    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),
+    "web": frozenset({"__init__"}),
+    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence", "web"}),
 }
 """From each unit, the units or modules that it may import."""
 
@@ -329,6 +330,27 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_speakers",
         "providers",
         "mcp_server",
+    ),
+    "web": (
+        "_asgi",
+        "_policy",
+        "_request",
+        "_visitor",
+        "_guards",
+        "_json",
+        "_wire",
+        "_commands",
+        "_viewers",
+        "_connections",
+        "_shared",
+        "_http",
+        "_static",
+        "_lanes",
+        "_rate",
+        "_socket",
+        "_events",
+        "_routes",
+        "_bridge",
     ),
 }
 """The modules of each package, the lowest first: a module may import those before it. `__init__` comes last."""
