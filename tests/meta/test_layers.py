@@ -351,6 +351,17 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_events",
         "_routes",
         "_bridge",
+        "_moves",
+        "_relay",
+        "_answers",
+        "_frames",
+        "_vercel",
+        "_ag_ui",
+        "_turn_stream",
+        "_turn_routes",
+        "_ui_messages",
+        "_vercel_routes",
+        "_ag_ui_routes",
     ),
 }
 """The modules of each package, the lowest first: a module may import those before it. `__init__` comes last."""

@@ -18,8 +18,8 @@ from trio_sagents.web._asgi import Message as AsgiMessage
 from trio_sagents.web._asgi import Receive, Send
 from trio_sagents.web._http import Answer, Call
 from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._routes import Route
 from trio_sagents.web._turn_routes import (
-    Route,
     TurnRoutes,
     decide,
     know_the_past,
@@ -62,6 +62,7 @@ class AgUiRoutes:
         overlap: Overlap = "queue",
         state_keys: Collection[str] = (),
         sub_agents: bool = False,
+        secret: bytes | None = None,
     ) -> None:
         """Make the application.
 
@@ -71,18 +72,19 @@ class AgUiRoutes:
                 nobody is logged in.
             policy: the limits; `WebPolicy()` by default.
             overlap: what to do with a message while a turn runs, as in `Sessions.post`.
+            secret: makes the CSRF tokens, at least 16 bytes; give the same to all processes that serve the same pages. None: a new one.
             state_keys: keys of the conversation's metadata that clients may see, in `STATE_SNAPSHOT`. Each value must be JSON.
             sub_agents: whether to tell of sub-agents. This listens to the debug channel, so it is only for visitors that may debug.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or an invalid value.
         """
-        shared = make_shared(sessions, authenticate, policy, overlap)
+        shared = make_shared(sessions, authenticate, policy, overlap, secret)
         routes = (
-            Route("POST", (), "write", self._run),
-            Route("POST", ("connect",), "write", self._connect),
-            Route("POST", ("stop",), "write", self._stop),
-            Route("GET", ("session",), "read", show_session),
+            Route("POST", "", "write", self._run),
+            Route("POST", "connect", "write", self._connect),
+            Route("POST", "stop", "write", self._stop),
+            Route("GET", "session", "read", show_session),
         )
         if isinstance(state_keys, str):
             raise TypeError(f"state_keys must be a collection of texts, not the text {state_keys!r}")

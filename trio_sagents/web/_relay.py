@@ -471,20 +471,20 @@ class TurnRelay:
 
     # ── calls
 
-    def _begin_call(self, message_id: str, call_id: str, name: str, path: Sequence[str] = ()) -> Iterator[Move]:
+    def _begin_call(self, message_id: str, call_id: str, name: str) -> Iterator[Move]:
         if call_id in self._calls:
             return
         yield from self._open(message_id)
         yield from self._hush(self._messages[message_id])
-        self._calls[call_id] = _Call(name, message_id, path=path)
-        yield CallBegan(message_id, call_id, name, path)
+        self._calls[call_id] = _Call(name, message_id)
+        yield CallBegan(message_id, call_id, name)
 
-    def _make_ready(self, message_id: str, call: ToolCall, path: Sequence[str] = ()) -> Iterator[Move]:
-        yield from self._begin_call(message_id, call.call_id, call.name, path)
+    def _make_ready(self, message_id: str, call: ToolCall) -> Iterator[Move]:
+        yield from self._begin_call(message_id, call.call_id, call.name)
         known = self._calls[call.call_id]
         if not known.is_ready and not known.is_ended:
             known.is_ready = True
-            yield CallReady(known.message_id, call.call_id, call.name, call.arguments, path)
+            yield CallReady(known.message_id, call.call_id, call.name, call.arguments)
 
     def _end_call(self, call_id: str, name: str, status: str, text: str, message: Message | str) -> Iterator[Move]:
         known = self._calls.get(call_id)
@@ -508,11 +508,12 @@ class TurnRelay:
     def _wait_for(self, interrupt: Interrupt) -> Iterator[Move]:
         expires_at = None if interrupt.expires_at is None else interrupt.expires_at.isoformat()
         for call in interrupt.calls:
-            known = self._calls.get(call.call_id)
-            if known is None or not known.is_ready:
-                yield from self._make_ready(self._asking_message(interrupt), call, call.path)
-                for told in self._messages.values():
-                    yield from self._close(told)
+            if call.call_id not in self._calls:
+                # A call of a sub-agent. It is no part of the model's answer, so no step is begun for it.
+                message_id = self._asking_message(interrupt)
+                self._calls[call.call_id] = _Call(call.name, message_id, is_ready=True, path=call.path)
+                yield CallBegan(message_id, call.call_id, call.name, call.path)
+                yield CallReady(message_id, call.call_id, call.name, call.arguments, call.path)
             if not self._calls[call.call_id].is_ended:
                 yield CallWaits(call, expires_at if call.timeout is not None else None)
 

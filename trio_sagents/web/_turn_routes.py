@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -12,12 +12,11 @@ from trio_sagents import JSON, ConversationNotFound, Overlap, Page, Receipt, Ses
 from trio_sagents.web._answers import CallAnswer, pending_call
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._connections import Connections
-from trio_sagents.web._guards import Kind, check_csrf, check_host, check_json, check_origin, csrf_token
+from trio_sagents.web._guards import check_csrf, check_host, check_json, check_origin, csrf_token
 from trio_sagents.web._http import (
     Answer,
     Call,
     ClientGone,
-    Handler,
     json_answer,
     read_body,
     refused_answer,
@@ -26,7 +25,8 @@ from trio_sagents.web._http import (
 )
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._relay import TurnRelay
-from trio_sagents.web._request import Refused, WebRequest, not_found, read_request
+from trio_sagents.web._request import Refused, not_found, read_request
+from trio_sagents.web._routes import Route, find_route
 from trio_sagents.web._shared import Shared
 from trio_sagents.web._turn_stream import Encoder, TurnStream, running_turn
 from trio_sagents.web._viewers import Viewers
@@ -40,25 +40,12 @@ SHUTDOWN: Final = Ending("shutdown", 1012)
 _Read = TypeVar("_Read")
 
 
-@attrs.frozen
-class Route:
-    """What is done at one path. "{id}" stands for the id of a conversation."""
-
-    method: str
-    path: tuple[str, ...]
-    kind: Kind
-    handler: Handler
-
-
-Routes: TypeAlias = Sequence[Route]
-
-
 @attrs.frozen(eq=False)
 class TurnRoutes:
     """A small ASGI application: guards, then a handler."""
 
     shared: Shared
-    routes: Routes
+    routes: Sequence[Route]
 
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the server.
@@ -88,7 +75,9 @@ class TurnRoutes:
         try:
             request = read_request(scope)
             check_host(request, policy)
-            route, parameters = self._find(request)
+            # A mount may be asked for with a slash at its end, or without.
+            segments = tuple(segment for segment in request.segments if segment) or ("",)
+            route, parameters = find_route(attrs.evolve(request, segments=segments), self.routes)
             check_origin(request, policy, route.kind)
             visitor = await visitor_of(self.shared.authenticate, request)
             if route.kind == "write":
@@ -103,14 +92,6 @@ class TurnRoutes:
         except ClientGone:
             return
 
-    def _find(self, request: WebRequest) -> tuple[Route, Mapping[str, str]]:
-        path = tuple(segment for segment in request.segments if segment)
-        fitting = [route for route in self.routes if _fits(route.path, path)]
-        for route in fitting:
-            if route.method == request.method:
-                return route, {"id": path[0]} if "{id}" in route.path else {}
-        raise Refused(405, "Invalid", "the path does not take this method") if fitting else not_found()
-
     async def close(self) -> None:
         """End the streams, and take no more requests. A client is told that the stream broke; no turn is cut.
 
@@ -121,17 +102,13 @@ class TurnRoutes:
             await self.shared.connections.wait_closed()
 
 
-def _fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
-    return len(pattern) == len(path) and all(known in {"{id}", given} for known, given in zip(pattern, path, strict=True))
-
-
 async def show_session(call: Call) -> Answer:
     """Answer with the CSRF token of the visitor.
 
     Cancellation: nothing is changed.
     """
     await trio.lowlevel.checkpoint()
-    return json_answer({"csrf_token": csrf_token(call.visitor.key, call.shared.secret)})
+    return json_answer({"csrf": csrf_token(call.visitor.key, call.shared.secret)})
 
 
 def read_json(call: Call, read: Callable[[JSON], _Read]) -> _Read:
@@ -294,7 +271,7 @@ def turn_named(body: JSON) -> str | None:
     return turn_id
 
 
-def make_shared(sessions: Sessions, authenticate: Authenticate, policy: WebPolicy | None, overlap: Overlap) -> Shared:
+def make_shared(sessions: Sessions, authenticate: Authenticate, policy: WebPolicy | None, overlap: Overlap, secret: bytes | None) -> Shared:
     """Return what all requests of an application share.
 
     Raises:
@@ -306,6 +283,10 @@ def make_shared(sessions: Sessions, authenticate: Authenticate, policy: WebPolic
         raise TypeError(f"authenticate must be a function from a WebRequest to a Visitor, not {type(authenticate).__name__}")
     if overlap not in {"queue", "steer", "interrupt", "reject"}:
         raise ValueError(f'overlap must be "queue", "steer", "interrupt" or "reject", not {overlap!r}')
-    policy = policy or WebPolicy()
+    if policy is not None and not isinstance(policy, WebPolicy):
+        raise TypeError(f"policy must be a WebPolicy, not {type(policy).__name__}")
+    if secret is not None and (not isinstance(secret, bytes) or len(secret) < 16):
+        raise ValueError("secret must be at least 16 bytes")
+    policy = WebPolicy() if policy is None else policy
     viewers = Viewers(sessions.presence, policy.presence_grace)
-    return Shared(sessions, authenticate, policy, secrets.token_bytes(32), Connections(policy), viewers)
+    return Shared(sessions, authenticate, policy, secrets.token_bytes(32) if secret is None else secret, Connections(policy), viewers)

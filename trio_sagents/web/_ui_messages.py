@@ -9,7 +9,7 @@ from typing import assert_never
 
 import attrs
 
-from trio_sagents import JSON, DisplayMessage, Interrupt
+from trio_sagents import JSON, DisplayMessage, Interrupt, PendingCall
 from trio_sagents.web._answers import CallName
 from trio_sagents.web._frames import call_json
 from trio_sagents.web._moves import (
@@ -35,7 +35,7 @@ from trio_sagents.web._moves import (
 )
 from trio_sagents.web._relay import TurnRelay
 from trio_sagents.web._turn_stream import stored_outcome
-from trio_sagents.web._vercel import outcome_json
+from trio_sagents.web._vercel import WAITS, outcome_json
 
 
 def ui_messages(rows: Sequence[DisplayMessage], interrupt: Interrupt | None, running: str | None) -> Sequence[JSON]:
@@ -83,7 +83,7 @@ class _Message:
         for move in moves:
             self._add(move)
 
-    def _add(self, move: Move) -> None:
+    def _add(self, move: Move) -> None:  # a closed union, one case per member
         match move:
             case StepBegan():
                 self.parts.append({"type": "step-start"})
@@ -97,6 +97,8 @@ class _Message:
                 self.parts.append({"type": "dynamic-tool", "toolName": name, "toolCallId": call_id, "state": "input-streaming"})
             case CallReady(call_id=call_id, arguments=arguments):
                 self._call(call_id, {"state": "input-available", "input": arguments})
+            case CallWaits(call=PendingCall(kind="question") as call, expires_at=expires_at):
+                self._call(call.call_id, {"toolMetadata": {"path": list(call.path), WAITS: call_json(call, expires_at)}})
             case CallWaits(call=call, expires_at=expires_at):
                 approval = {"id": str(CallName.of(call)), "descriptor": call_json(call, expires_at)}
                 self._call(call.call_id, {"state": "approval-requested", "approval": approval})

@@ -25,6 +25,7 @@ from trio_sagents import (
     FilePart,
     ImagePart,
     Interrupted,
+    PendingCall,
     TextPart,
     TurnOutcome,
     Unanswered,
@@ -61,6 +62,8 @@ VERCEL_HEADERS: Final[Mapping[str, str]] = {
     "x-accel-buffering": "no",
 }
 DONE: Final = b"data: [DONE]\n\n"
+WAITS: Final = "waits"
+"""The key in the metadata of a tool part that says which question waits there."""
 _DENIALS: Final = frozenset({"reject", "expired", "superseded", "dismissed"})
 
 
@@ -168,6 +171,16 @@ def _call_chunks(move: CallBegan | CallReady | CallDropped | CallWaits | CallEnd
                 "input": None,
                 "dynamic": True,
                 "errorText": reason,
+            }
+        case CallWaits(call=PendingCall(kind="question") as call, expires_at=expires_at):
+            # What a person answers has to be a value, which an approval is not. `addToolOutput` keeps the metadata of a tool part.
+            yield {
+                "type": "tool-input-available",
+                "toolCallId": call.call_id,
+                "toolName": call.name,
+                "input": call.arguments,
+                "dynamic": True,
+                "toolMetadata": {"path": list(call.path), WAITS: call_json(call, expires_at)},
             }
         case CallWaits(call=call, expires_at=expires_at):
             yield {
@@ -304,14 +317,15 @@ def file_part(url: object, media_type: object, name: object) -> ImagePart | File
 
 def _answers_in(message: JSON) -> Iterator[CallAnswer]:
     for part in _parts_of(message):
-        approval = part.get("approval")
-        if not isinstance(approval, dict):
-            continue
-        if part.get("state") == "approval-responded":
+        state, approval = part.get("state"), part.get("approval")
+        metadata = part.get("toolMetadata")
+        waits = metadata.get(WAITS) if isinstance(metadata, dict) else None
+        if state == "approval-responded" and isinstance(approval, dict):
             reason = approval.get("reason")
             yield CallAnswer(
                 CallName.parse(approval.get("id")), approval.get("approved") is True, reason if isinstance(reason, str) else ""
             )
-        elif part.get("state") == "output-available" and approval.get("approved") is None:
-            # `addToolOutput`: the answer to a question. A call that was approved and has run keeps its "approved".
-            yield CallAnswer(CallName.parse(approval.get("id")), said=said_in(part.get("output")))
+        elif state == "output-available" and isinstance(waits, dict):
+            yield CallAnswer(CallName.parse(waits.get("id")), said=said_in(part.get("output")))
+        elif state == "output-error" and isinstance(waits, dict):
+            yield CallAnswer(CallName.parse(waits.get("id")), approved=False)

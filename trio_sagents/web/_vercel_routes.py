@@ -19,9 +19,9 @@ from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._http import Answer, Call, json_answer
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._request import Refused
+from trio_sagents.web._routes import Route
 from trio_sagents.web._turn_routes import (
     Decided,
-    Route,
     TurnRoutes,
     decide,
     know_the_past,
@@ -56,7 +56,13 @@ class VercelRoutes:
     _overlap: Overlap
 
     def __init__(
-        self, sessions: Sessions, authenticate: Authenticate, *, policy: WebPolicy | None = None, overlap: Overlap = "queue"
+        self,
+        sessions: Sessions,
+        authenticate: Authenticate,
+        *,
+        policy: WebPolicy | None = None,
+        overlap: Overlap = "queue",
+        secret: bytes | None = None,
     ) -> None:
         """Make the application.
 
@@ -66,18 +72,19 @@ class VercelRoutes:
                 nobody is logged in.
             policy: the limits; `WebPolicy()` by default.
             overlap: what to do with a message while a turn runs, as in `Sessions.post`.
+            secret: makes the CSRF tokens, at least 16 bytes; give the same to all processes that serve the same pages. None: a new one.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or an invalid value.
         """
-        shared = make_shared(sessions, authenticate, policy, overlap)
+        shared = make_shared(sessions, authenticate, policy, overlap, secret)
         routes = (
-            Route("POST", (), "write", self._chat),
-            Route("GET", ("session",), "read", show_session),
-            Route("GET", ("{id}", "stream"), "stream", self._reconnect),
-            Route("POST", ("{id}", "resume"), "write", self._resume),
-            Route("POST", ("{id}", "stop"), "write", self._stop),
-            Route("GET", ("{id}", "messages"), "read", self._messages),
+            Route("POST", "", "write", self._chat),
+            Route("GET", "session", "read", show_session),
+            Route("GET", "{id}/stream", "stream", self._reconnect),
+            Route("POST", "{id}/resume", "write", self._resume),
+            Route("POST", "{id}/stop", "write", self._stop),
+            Route("GET", "{id}/messages", "read", self._messages),
         )
         self.__attrs_init__(TurnRoutes(shared, routes), overlap)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 

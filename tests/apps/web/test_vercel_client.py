@@ -79,9 +79,7 @@ async def test_client_when_it_sends() -> None:
 @pytest.mark.parametrize("approved", [True, False])
 async def test_client_when_it_approves(approved: bool) -> None:
     """The client answers two calls that wait, sends by itself, once, and goes on in the same message."""
-    async with house(
-        [["Paying", Call("pay", amount=3), Call("pay", amount=4)], "Done"], middleware=[Approvals({"pay": True})]
-    ) as here:
+    async with house([["Paying", Call("pay", amount=3), Call("pay", amount=4)], "Done"], middleware=[Approvals({"pay": True})]) as here:
         await here.client("open", chat="a", id="c")
         asked = await here.client("send", chat="a", text="pay")
         assert ["approval-requested"] * 2 == [tool["state"] for tool in parts(asked, "dynamic-tool")]
@@ -103,7 +101,7 @@ async def test_client_when_it_answers_a_question() -> None:
     async with house([asked, "Blue it is"], middleware=[AskUser()]) as here:
         await here.client("open", chat="a", id="c")
         waiting = await here.client("send", chat="a", text="paint")
-        assert "Which colour?" == parts(waiting, "dynamic-tool")[0]["approval"]["descriptor"]["question"]["text"]
+        assert "Which colour?" == parts(waiting, "dynamic-tool")[0]["toolMetadata"]["waits"]["question"]["text"]
         done = await here.client("answer", chat="a", output="blue")
 
         assert [] == done["errors"]

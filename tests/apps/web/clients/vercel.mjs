@@ -69,7 +69,7 @@ const commands = {
   async answer({ chat, output }) {
     const entry = chats.get(chat);
     for (const part of entry.made.messages.flatMap((message) => message.parts)) {
-      if (part.state === "approval-requested") {
+      if (part.state === "input-available" && part.toolMetadata?.waits) {
         await entry.made.addToolOutput({ tool: part.toolName, toolCallId: part.toolCallId, output });
       }
     }
