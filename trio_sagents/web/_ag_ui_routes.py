@@ -8,7 +8,8 @@
 | `GET session` | the CSRF token, for clients that log in with cookies |
 """
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 import attrs
 
@@ -34,7 +35,7 @@ from trio_sagents.web._turn_routes import (
     stream_of,
     turn_named,
 )
-from trio_sagents.web._turn_stream import TurnStream, streaming_of
+from trio_sagents.web._turn_stream import streaming_of
 from trio_sagents.web._visitor import Authenticate
 
 
@@ -115,15 +116,23 @@ class AgUiRoutes:
 
     async def _run(self, call: Call) -> Answer | None:
         request = read_json(call, read_run_request)
-        async with open_turn_page(call, request.conversation_id) as page:
+        async with self._page(call, request) as page:
             await self._accept(call, page, request)
         return None
 
     async def _connect(self, call: Call) -> Answer | None:
         request = read_json(call, read_run_request)
-        async with open_turn_page(call, request.conversation_id) as page:
+        async with self._page(call, request) as page:
             await self._join(call, page, request)
         return None
+
+    @asynccontextmanager
+    async def _page(self, call: Call, request: RunRequest) -> AsyncIterator[Page]:
+        async with open_turn_page(call, request.conversation_id) as page:
+            if self._sub_agents and call.visitor.may_debug:
+                # Before anything is posted, so that no sub-agent begins unseen.
+                await page.watch.subscribe(request.conversation_id, channel="debug")
+            yield page
 
     async def _stop(self, call: Call) -> Answer:
         conversation_id, turn_id = read_json(call, _stop_named)
@@ -158,7 +167,7 @@ class AgUiRoutes:
             stream = stream_of(call, page, request.conversation_id, encoder, None, receipt=receipt, running=running)
             stream.relay.awaited = receipt.message_id
         stream.relay.known_messages = request.known_messages
-        await self._respond(call, stream, encoder.greeting())
+        await respond(call, stream, AG_UI_HEADERS, encoder.greeting())
 
     async def _join(self, call: Call, page: Page, request: RunRequest) -> None:
         """Send the past, and then the rest of the running turn."""
@@ -176,7 +185,7 @@ class AgUiRoutes:
             greeting += encoder.encode(stream.relay.end(Interrupted(page.interrupt)))
         else:
             greeting += encoder.encode(stream.relay.end(Completed(Message("", "assistant", (), "stop"))))
-        await self._respond(call, stream, greeting)
+        await respond(call, stream, AG_UI_HEADERS, greeting)
 
     async def _encoder(self, call: Call, request: RunRequest) -> AgUiEncoder:
         shared: dict[str, object] = {}
@@ -188,11 +197,6 @@ class AgUiRoutes:
             except AgentNotRunning:
                 pass  # it has just left; the next run tells the state
         return AgUiEncoder(request.conversation_id, request.run_id, shared)
-
-    async def _respond(self, call: Call, stream: TurnStream, greeting: bytes) -> None:
-        if self._sub_agents and call.visitor.may_debug:
-            await stream.page.watch.subscribe(stream.conversation_id, channel="debug")
-        await respond(call, stream, AG_UI_HEADERS, greeting)
 
 
 def _stop_named(body: JSON) -> tuple[str, str | None]:

@@ -194,7 +194,10 @@ class TurnRelay:
 
     def _of_event(self, envelope: Envelope) -> Iterator[Move]:
         event = envelope.event
-        if not isinstance(event, _TurnEvent):
+        if envelope.channel == "debug":
+            if isinstance(event, SubAgentEvent):
+                yield from self._of_sub_agent(event)
+        elif not isinstance(event, _TurnEvent):
             yield from self._of_conversation(event, envelope)
         elif self.turn_id is not None and event.turn_id == self.turn_id:
             yield from self._of_turn(event, envelope)
@@ -230,7 +233,7 @@ class TurnRelay:
             case _:
                 assert_never(event)
 
-    def _of_conversation(self, event: _OtherEvent, envelope: Envelope) -> Iterator[Move]:  # noqa: C901, PLR0912  # likewise
+    def _of_conversation(self, event: _OtherEvent, envelope: Envelope) -> Iterator[Move]:  # likewise
         """Yield what an event adds that is not only about one turn, or is about the beginning of one."""
         match event:
             case MessageCompleted(message=message, turn_id=turn_id):
@@ -250,12 +253,10 @@ class TurnRelay:
                 yield from self._list(todos)
             case MessageQueued():
                 yield from self._queue(self.queued + 1)
-            case SubAgentEvent():
-                yield from self._of_sub_agent(event)
             case TitleGenerated(title=title):
                 yield Noted("title", {"title": title}, is_lasting=True)
-            case AgentStateUpdated() | MiddlewareAction() | ModelError():
-                pass  # for developers: the debug channel has permissions of its own
+            case AgentStateUpdated() | MiddlewareAction() | ModelError() | SubAgentEvent():
+                pass  # for developers: these come by the debug channel, which has permissions of its own
             case MiddlewareEvent():
                 yield Noted("event", _fields_of(envelope))
             case TurnStarted() | StateRestored() | DisplayMessageSaved() | DisplayMessageUpdated():

@@ -5,7 +5,7 @@ the client leaves ends the response and not the turn.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -13,16 +13,20 @@ import trio
 
 from trio_sagents import (
     AgentNotRunning,
+    AgentShutdown,
     CancelCause,
     Cancelled,
     Completed,
     ConversationNotFound,
     DisplayMessage,
+    Envelope,
+    Event,
     Failed,
     Gap,
     Interrupt,
     Interrupted,
     Message,
+    MessageCompleted,
     Page,
     PageChange,
     PersistenceError,
@@ -33,6 +37,7 @@ from trio_sagents import (
     SessionsClosed,
     Snapshot,
     StreamingMessage,
+    SubAgentEvent,
     TurnEnded,
     TurnOutcome,
     TurnStarted,
@@ -118,7 +123,7 @@ class TurnStream:
                 await self.write(self.encoder.broken(exc.public_text or "the sessions are closed"))
                 return
             if change is not None:
-                if any(isinstance(envelope.event, Gap) for envelope in change.events):
+                if any(isinstance(envelope.event, Gap) and envelope.channel == "main" for envelope in change.events):
                     self.running = await running_turn(self.sessions, self.conversation_id, self.scope)
                 await self._write(self._of_change(change))
             elif trio.current_time() >= self._give_up_at and self._outcome is not None:
@@ -153,13 +158,13 @@ class TurnStream:
         return self.relay.catch_up(self.page.rows, streaming_of(self.page, self.relay.turn_id, self.running))
 
     def _of_change(self, change: PageChange) -> Iterator[bytes]:
-        for envelope in change.events:
+        for envelope in in_order(change.events):
             match envelope.event:
                 case TurnStarted(turn_id=turn_id):
                     self.running = turn_id
                 case TurnEnded(turn_id=turn_id) if turn_id == self.running:
                     self.running = None
-                case Snapshot(replaces=None) if not self._knows_snapshot:
+                case Snapshot(replaces=None) if envelope.channel == "main" and not self._knows_snapshot:
                     self._knows_snapshot = True
                     continue
             moves = self.relay.apply(envelope)
@@ -177,6 +182,30 @@ class TurnStream:
         outcome = self._outcome or stored_outcome(turn_id, self.page.rows, self.page.interrupt)
         if outcome is not None:
             yield self.encoder.encode(self.relay.end(outcome))
+
+
+def in_order(events: Sequence[Envelope]) -> Sequence[Envelope]:
+    """Return the events of one change, with those of the debug channel between the others.
+
+    The two channels have no common order. What a sub-agent did is told before the answer of its call, and before the end of the turn.
+    """
+    debug = [envelope for envelope in events if envelope.channel == "debug"]
+    if not debug:
+        return events
+    calls = {envelope.event.sub_agent_id for envelope in debug if isinstance(envelope.event, SubAgentEvent)}
+    main = [envelope for envelope in events if envelope.channel == "main"]
+    place = next((index for index, envelope in enumerate(main) if _ends(envelope.event, calls)), len(main))
+    return [*main[:place], *debug, *main[place:]]
+
+
+def _ends(event: Event, calls: Collection[str]) -> bool:
+    match event:
+        case TurnEnded() | AgentShutdown():
+            return True
+        case MessageCompleted(message=message):
+            return any(result.call_id in calls for result in message.results)
+        case _:
+            return False
 
 
 def streaming_of(page: Page, turn_id: str | None, running: str | None) -> StreamingMessage | None:
