@@ -26,6 +26,7 @@ from trio_sagents import (
     Interrupted,
     Message,
     PendingCall,
+    SagentsError,
     StreamingMessage,
     TextPart,
     ThinkingPart,
@@ -157,7 +158,8 @@ class AgUiEncoder:
             case Cancelled(cause=cause):
                 return {**finished, "outcome": {"type": "cancelled"}, "metadata": {"cause": cause.value}}
             case Failed(error=error):
-                return {"type": "RUN_ERROR", "message": error_text(outcome), "code": type(error).__name__, **usage}
+                code = type(error).__name__ if isinstance(error, SagentsError) else "Error"
+                return {"type": "RUN_ERROR", "message": error_text(outcome), "code": code, **usage}
             case Unanswered():
                 return {"type": "RUN_ERROR", "message": error_text(outcome), "code": "unanswered", **usage}
             case _:

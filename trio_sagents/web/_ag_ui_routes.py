@@ -176,7 +176,7 @@ class AgUiRoutes:
         encoder = await self._encoder(call, request)
         stream = stream_of(call, page, request.conversation_id, encoder, running, running=running)
         streaming = streaming_of(page, running, running)
-        stream.relay.catch_up(page.rows, streaming)
+        stream.relay.catch_up(page.rows, streaming, page.tool_calls)
         stream.relay.known_messages = frozenset(row.message_id for row in page.rows)
         greeting = encoder.greeting() + encoder.snapshot(messages_json(page.rows, streaming))
         if running is not None:

@@ -229,6 +229,7 @@ class TurnRelay:
             case ToolIgnoresCancellation(call=call):
                 yield Noted("tool-ignores-cancellation", {"callId": call.call_id, "name": call.name})
             case TurnEnded(outcome=outcome):
+                yield Noted("cursor", {"cursor": str(envelope.cursor)})
                 yield from self._end(outcome)
             case _:
                 assert_never(event)
@@ -311,17 +312,20 @@ class TurnRelay:
 
     # ── pictures
 
-    def catch_up(self, rows: Iterable[DisplayMessage], streaming: StreamingMessage | None) -> Sequence[Move]:
+    def catch_up(
+        self, rows: Iterable[DisplayMessage], streaming: StreamingMessage | None, calls: Iterable[ToolCall] = ()
+    ) -> Sequence[Move]:
         """Return what a picture of the present adds to what the client knows.
 
         Args:
             rows: rows of the transcript, oldest first; those of other turns are ignored.
             streaming: the message that is being spoken; None between messages.
+            calls: the open calls of the running turn. Those that no row shows are in the message that is being spoken.
         """
         self.needs_picture = False
-        return () if self.is_over else tuple(self._of_picture(rows, streaming))
+        return () if self.is_over else tuple(self._of_picture(rows, streaming, calls))
 
-    def _of_picture(self, rows: Iterable[DisplayMessage], streaming: StreamingMessage | None) -> Iterator[Move]:
+    def _of_picture(self, rows: Iterable[DisplayMessage], streaming: StreamingMessage | None, calls: Iterable[ToolCall]) -> Iterator[Move]:
         own = [row for row in rows if row.turn_id is not None and row.turn_id == self.turn_id]
         statuses = {row.content["call_id"]: row.status for row in own if row.content_type == "tool_call"}
         spoken: dict[str, list[Part]] = {}
@@ -343,6 +347,9 @@ class TurnRelay:
             yield from self._void(told.message_id)
         if streaming is not None and self.turn_id is not None and not self._is_settled(streaming.message_id):
             yield from self._speak_whole(streaming.message_id, streaming.parts)
+            for call in calls:
+                if call.call_id not in statuses:
+                    yield from self._begin_call(streaming.message_id, call.call_id, call.name)
 
     def resume_speaking(self) -> Sequence[Move]:
         """Return the moves that open again what is open, for a client that has the past already."""
@@ -410,13 +417,20 @@ class TurnRelay:
             return
         yield from self._open(delta.message_id)
         told = self._messages[delta.message_id]
-        known = told.ordinals.get(delta.part)
-        if known is None and (delta.offset or not delta.text):
-            return  # its beginning is missing: the part comes when the message is complete
-        ordinal = told.ordinals.setdefault(delta.part, len(told.spoken))
+        kind: SpokenKind = "text" if isinstance(delta, TextDelta) else "thinking"
+        if delta.part not in told.ordinals:
+            last = told.spoken[-1] if told.spoken else None
+            if not delta.offset and delta.text:
+                told.ordinals[delta.part] = len(told.spoken)
+            elif last is not None and last.kind == kind and delta.offset <= last.size:
+                # A picture has shown the part without its index.
+                told.ordinals[delta.part] = len(told.spoken) - 1
+            else:
+                return  # its beginning is missing: the part comes when the message is complete
+        ordinal = told.ordinals[delta.part]
         size = told.spoken[ordinal].size if ordinal < len(told.spoken) else 0
         if delta.offset <= size:
-            yield from self._say(told, ordinal, "text" if isinstance(delta, TextDelta) else "thinking", delta.text[size - delta.offset :])
+            yield from self._say(told, ordinal, kind, delta.text[size - delta.offset :])
 
     def _say(self, told: _Told, ordinal: int, kind: SpokenKind, text: str) -> Iterator[Move]:
         """Tell the next piece of a part; begin the part first if it is new, or was ended."""

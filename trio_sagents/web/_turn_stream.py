@@ -155,7 +155,7 @@ class TurnStream:
                 yield self.encoder.encode([TodosChanged(self.page.todos)])
 
     def _picture(self) -> Sequence[Move]:
-        return self.relay.catch_up(self.page.rows, streaming_of(self.page, self.relay.turn_id, self.running))
+        return self.relay.catch_up(self.page.rows, streaming_of(self.page, self.relay.turn_id, self.running), self.page.tool_calls)
 
     def _of_change(self, change: PageChange) -> Iterator[bytes]:
         for envelope in in_order(change.events):
