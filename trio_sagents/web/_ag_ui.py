@@ -108,8 +108,11 @@ class AgUiEncoder:
         """Return the past of the conversation, for a client that joins."""
         return frames([{"type": "MESSAGES_SNAPSHOT", "messages": messages}])
 
-    def state(self, todos: Sequence[Todo]) -> JSON:
-        """Return the event with the shared state."""
+    def share(self, todos: Sequence[Todo]) -> bytes:
+        """Return the shared state, for a client that begins or joins."""
+        return frames([self._state(todos)])
+
+    def _state(self, todos: Sequence[Todo]) -> JSON:
         return {"type": "STATE_SNAPSHOT", "snapshot": {**self.shared, "todos": todos_json(todos)}}
 
     def events(self, move: Move) -> Iterator[JSON]:  # noqa: C901, PLR0912  # a closed union, one case per member
@@ -128,7 +131,7 @@ class AgUiEncoder:
             case UserSpoke(message=message):
                 yield from _user_events(message)
             case TodosChanged(todos=todos):
-                yield self.state(todos)
+                yield self._state(todos)
             case UsageChanged(usage=usage):
                 yield _custom("usage", usage_json(usage))
             case MessageVoid(message_id=message_id):
@@ -382,7 +385,7 @@ def read_run_request(body: JSON) -> RunRequest:
         message, message_id = _user_message(messages[-1].get("content")), messages[-1].get("id")
         if message_id is not None and not isinstance(message_id, str):
             raise TypeError("the id of a message must be a text")
-    resume = body.get("resume") or []
+    resume = [] if body.get("resume") is None else body["resume"]
     if not isinstance(resume, list) or not all(isinstance(entry, dict) for entry in resume):
         raise TypeError('what is under "resume" must be a list of objects')
     known = frozenset(each["id"] for each in messages if isinstance(each.get("id"), str))

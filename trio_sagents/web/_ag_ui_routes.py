@@ -22,8 +22,8 @@ from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._routes import Route
 from trio_sagents.web._turn_routes import (
     TurnRoutes,
+    continued,
     decide,
-    know_the_past,
     make_shared,
     open_turn_page,
     read_back,
@@ -157,17 +157,16 @@ class AgUiRoutes:
             return
         encoder = await self._encoder(call, request)
         if decided is not None:
-            await read_back(page, decided.turn_id)
-            running = None if decided.receipt is None else decided.turn_id
-            stream = stream_of(call, page, request.conversation_id, encoder, decided.turn_id, receipt=decided.receipt, running=running)
-            know_the_past(stream.relay, page)
+            stream = await continued(call, page, request.conversation_id, encoder, decided)
         else:
             assert receipt is not None
             running = await running_in(call, request.conversation_id)
             stream = stream_of(call, page, request.conversation_id, encoder, None, receipt=receipt, running=running)
             stream.relay.awaited = receipt.message_id
         stream.relay.known_messages = request.known_messages
-        await respond(call, stream, AG_UI_HEADERS, encoder.greeting())
+        # With todos, the state is told when the turn begins.
+        state = encoder.share(()) if encoder.shared and not page.todos else b""
+        await respond(call, stream, AG_UI_HEADERS, encoder.greeting() + state)
 
     async def _join(self, call: Call, page: Page, request: RunRequest) -> None:
         """Send the past, and then the rest of the running turn."""
@@ -178,7 +177,8 @@ class AgUiRoutes:
         streaming = streaming_of(page, running, running)
         stream.relay.catch_up(page.rows, streaming, page.tool_calls)
         stream.relay.known_messages = frozenset(row.message_id for row in page.rows)
-        greeting = encoder.greeting() + encoder.snapshot(messages_json(page.rows, streaming))
+        stream.relay.todos = page.todos
+        greeting = encoder.greeting() + encoder.snapshot(messages_json(page.rows, streaming)) + encoder.share(page.todos)
         if running is not None:
             greeting += encoder.start(running) + encoder.encode(stream.relay.resume_speaking())
         elif page.interrupt is not None:

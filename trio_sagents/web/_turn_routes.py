@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from trio_sagents import JSON, ConversationNotFound, Overlap, Page, Receipt, Sessions
+from trio_sagents import JSON, CancelCause, Cancelled, ConversationNotFound, Overlap, Page, Receipt, Sessions
 from trio_sagents.web._answers import CallAnswer, pending_call
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._connections import Connections
@@ -214,11 +214,20 @@ def stream_of(
     )
 
 
-def know_the_past(relay: TurnRelay, page: Page) -> None:
-    """Let the relay know what a client has that was there when the turn began to wait: all of the turn up to now."""
-    relay.catch_up(page.rows, None)
-    if page.interrupt is not None and page.interrupt.turn_id == relay.turn_id:
-        relay.wait_for(page.interrupt)
+async def continued(call: Call, page: Page, conversation_id: str, encoder: Encoder, decided: Decided) -> TurnStream:
+    """Return the stream of a turn that waited for people, from where it waited.
+
+    Cancellation: nothing is changed.
+    """
+    await read_back(page, decided.turn_id)
+    stream = stream_of(call, page, conversation_id, encoder, decided.turn_id, receipt=decided.receipt, running=decided.turn_id)
+    if decided.receipt is None:
+        stream.outcome = Cancelled(CancelCause.DISMISSED)
+    # The client has all of the turn up to now.
+    stream.relay.catch_up(page.rows, None)
+    if page.interrupt is not None and page.interrupt.turn_id == decided.turn_id:
+        stream.relay.wait_for(page.interrupt)
+    return stream
 
 
 async def respond(call: Call, stream: TurnStream, headers: Mapping[str, str], greeting: bytes) -> None:

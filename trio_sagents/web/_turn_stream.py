@@ -86,8 +86,8 @@ class TurnStream:
     ping_interval: float = 15.0
     event_interval: float = 0.0
     """Seconds between two writes, at least. What happens in between is written at once."""
-    _outcome: TurnOutcome | None = None
-    """What the receipt says."""
+    outcome: TurnOutcome | None = None
+    """How the turn ends, if that is known already; the receipt says it later."""
     _give_up_at: float = math.inf
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _knows_snapshot: bool = False
@@ -99,13 +99,18 @@ class TurnStream:
         Cancellation: the turn continues; what was written is a part of the stream.
         """
         async with trio.open_nursery() as nursery:
-            if self.receipt is not None:
+            if self.outcome is not None:
+                self._settle(self.outcome)
+            elif self.receipt is not None:
                 nursery.start_soon(self._wait_settled, self.receipt)
             await self._relay_changes()
             nursery.cancel_scope.cancel()
 
     async def _wait_settled(self, receipt: Receipt) -> None:
-        self._outcome = await receipt.wait()
+        self._settle(await receipt.wait())
+
+    def _settle(self, outcome: TurnOutcome) -> None:
+        self.outcome = outcome
         # Race: the events of the turn's end may still be on their way to the page. They are worth a moment.
         self._give_up_at = trio.current_time() + SETTLED_GRACE
         self._waiting.deadline = min(self._waiting.deadline, self._give_up_at)
@@ -126,8 +131,8 @@ class TurnStream:
                 if any(isinstance(envelope.event, Gap) and envelope.channel == "main" for envelope in change.events):
                     self.running = await running_turn(self.sessions, self.conversation_id, self.scope)
                 await self._write(self._of_change(change))
-            elif trio.current_time() >= self._give_up_at and self._outcome is not None:
-                await self._write([self.encoder.encode(self.relay.end(self._outcome))])
+            elif trio.current_time() >= self._give_up_at and self.outcome is not None:
+                await self._write([self.encoder.encode(self.relay.end(self.outcome))])
             else:
                 await self.write(PING)
             if not self.relay.is_over:
@@ -179,7 +184,7 @@ class TurnStream:
         turn_id = self.relay.turn_id
         if turn_id is None or turn_id == self.running or self.relay.is_over:
             return
-        outcome = self._outcome or stored_outcome(turn_id, self.page.rows, self.page.interrupt)
+        outcome = self.outcome or stored_outcome(turn_id, self.page.rows, self.page.interrupt)
         if outcome is not None:
             yield self.encoder.encode(self.relay.end(outcome))
 

@@ -23,8 +23,8 @@ from trio_sagents.web._routes import Route
 from trio_sagents.web._turn_routes import (
     Decided,
     TurnRoutes,
+    continued,
     decide,
-    know_the_past,
     make_shared,
     open_turn_page,
     read_back,
@@ -135,7 +135,9 @@ class VercelRoutes:
                 overlap=self._overlap if decided is None else "steer",
             )
         if decided is not None:
-            return await _continued(call, page, request.conversation_id, decided, request.known_messages)
+            stream = await continued(call, page, request.conversation_id, VercelEncoder(), decided)
+            stream.relay.known_messages = request.known_messages
+            return stream
         assert receipt is not None
         return await _answering(call, page, request, receipt)
 
@@ -160,7 +162,7 @@ class VercelRoutes:
             turn_id = turn_of_call(page.rows, decisions[0].call_id) if interrupt is None else interrupt.turn_id
             if turn_id is None:
                 raise Refused(409, "NotInterrupted", "nothing waits for this answer any more")
-            await _respond(call, await _continued(call, page, conversation_id, Decided(turn_id, receipt)))
+            await _respond(call, await continued(call, page, conversation_id, VercelEncoder(), Decided(turn_id, receipt)))
         return None
 
     async def _stop(self, call: Call) -> Answer:
@@ -172,18 +174,6 @@ class VercelRoutes:
             running = await running_in(call, conversation_id)
             await read_back(page, None)
             return json_answer({"messages": ui_messages(page.rows, page.interrupt, running)})
-
-
-async def _continued(
-    call: Call, page: Page, conversation_id: str, decided: Decided, known_messages: frozenset[str] = frozenset()
-) -> TurnStream:
-    """Return the stream of a turn that was waiting, from where it waited."""
-    await read_back(page, decided.turn_id)
-    running = None if decided.receipt is None else decided.turn_id
-    stream = stream_of(call, page, conversation_id, VercelEncoder(), decided.turn_id, receipt=decided.receipt, running=running)
-    know_the_past(stream.relay, page)
-    stream.relay.known_messages = known_messages
-    return stream
 
 
 async def _answering(call: Call, page: Page, request: ChatRequest, receipt: Receipt) -> TurnStream:
