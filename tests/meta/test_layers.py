@@ -352,6 +352,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_routes",
         "_bridge",
         "_moves",
+        "_told",
         "_relay",
         "_answers",
         "_frames",

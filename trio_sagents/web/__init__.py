@@ -22,7 +22,8 @@ The modules, lowest first. Each module imports only modules that come before it 
     _routes          what a path leads to
     _bridge          the ASGI application
     _moves           what a client of a foreign protocol is told of a turn
-    _relay           what a client was told, and what it has to be told next
+    _told            what a client was told of messages and calls
+    _relay           from events to what a client has to be told next
     _answers         what clients answer about calls that wait
     _frames          what both encoders write
     _vercel          the UI message stream of the Vercel AI SDK
