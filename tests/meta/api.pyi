@@ -752,6 +752,40 @@ class OpenAIModel:
     def __init__(self, name: str, base_url: str | None = None, client: Any = None) -> None: ...
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[ModelChunk]]: ...
 
+"trio_sagents.web"
+
+class VercelRoutes:
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticate: Callable[[WebRequest], Any],
+        *,
+        policy: WebPolicy | None = None,
+        overlap: Overlap = "queue",
+        secret: bytes | None = None,
+    ) -> None: ...
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+    async def aclose(self) -> None: ...
+    async def wait_shutdown(self) -> None: ...
+    def revoke(self, key: str) -> int: ...
+
+class AgUiRoutes:
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticate: Callable[[WebRequest], Any],
+        *,
+        policy: WebPolicy | None = None,
+        overlap: Overlap = "queue",
+        state_keys: Collection[str] = (),
+        sub_agents: bool = False,
+        secret: bytes | None = None,
+    ) -> None: ...
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+    async def aclose(self) -> None: ...
+    async def wait_shutdown(self) -> None: ...
+    def revoke(self, key: str) -> int: ...
+
 "trio_sagents.testing"
 
 class ScriptedModel:

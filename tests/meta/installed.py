@@ -12,7 +12,7 @@ from trio_sagents import Agent, Completed, SessionConfig, SingleFactoryRouter, S
 from trio_sagents.models.offline import OfflineModel
 
 MAY_NEED = {
-    "cli": {"prompt_toolkit", "rich"},
+    "cli": {"hypercorn", "prompt_toolkit", "rich"},
     "models": {"anthropic", "httpx2", "openai"},
     "testing": {"hypothesis", "pytest"},
     "web": {"quart"},

@@ -58,7 +58,8 @@ def test_extras_when_listed(project: dict[str, Any]) -> None:
 
 def test_import_when_no_extra_is_there() -> None:
     """Importing the library, its models and its command imports no package of an extra."""
-    program = f"import sys, trio_sagents, trio_sagents.models, trio_sagents.cli, trio_sagents.web; print(sorted(set(sys.modules) & set({EXTRAS!r})))"
+    modules = "sys, trio_sagents, trio_sagents.models, trio_sagents.cli, trio_sagents.web"
+    program = f"import {modules}; print(sorted(set(sys.modules) & set({EXTRAS!r})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert "[]" == done.stdout.strip()

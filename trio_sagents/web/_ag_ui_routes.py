@@ -108,6 +108,13 @@ class AgUiRoutes:
         """
         await self._app.close()
 
+    async def wait_shutdown(self) -> None:
+        """Wait for SIGTERM or SIGINT, and end all streams: the `shutdown_trigger` of hypercorn's `serve`.
+
+        Cancellation: changes nothing.
+        """
+        await self._app.wait_shutdown()
+
     def revoke(self, key: str) -> int:
         """End all streams of the visitor with this key, and return how many there were."""
         return self._app.shared.connections.revoke(key)

@@ -142,7 +142,7 @@ class Bridge:
         running = sorted(str(meta["conversation_id"]) for metas in agents.values() for meta in metas if meta["status"] == "running")
         if running:
             shown = ", ".join(map(repr, running[:5])) + (", ..." if len(running) > 5 else "")
-            log.info("shutting down: turns are running in %d conversations (%s); they may finish within grace_period", len(running), shown)
+            log.info("shutting down; these conversations have running turns, which may finish within grace_period: %s", shown)
 
     # ── HTTP
 

@@ -31,8 +31,10 @@ from trio_sagents.web._wire import (
     ReadHistory,
     Resume,
     ShowAgent,
+    TooMany,
     error_of,
     invalid,
+    too_many,
 )
 
 T = TypeVar("T")
@@ -139,6 +141,8 @@ async def attempt(act: Callable[[], Awaitable[JSON]], what: str) -> Done | Error
         return Done(await act())
     except Invalid as exc:
         return invalid(str(exc))
+    except TooMany as exc:
+        return too_many(str(exc), None)
     except SagentsError as exc:
         return error_of(exc)
     except Exception:

@@ -67,7 +67,7 @@ class WebRequest:
 
     @property
     def bearer(self) -> str | None:
-        """The token of `Authorization: Bearer ...`; None if there is none."""
+        """The bearer token of the header `Authorization`; None if there is none."""
         kind, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if kind.lower() == "bearer" else None
 

@@ -51,6 +51,7 @@ from trio_sagents.web._wire import (
     Pong,
     SetVisible,
     Subscribe,
+    TooMany,
     Unsubscribe,
     command_id,
     command_of,
@@ -259,7 +260,7 @@ class Socket:
             raise ConversationNotFound(conversation_id)
         known = self.subscriber.subscriptions
         if key not in known and len(known) >= self.shared.policy.subscriptions_per_socket:
-            raise Invalid("the socket has too many subscriptions; unsubscribe from some, or open another socket")
+            raise TooMany("the socket has too many subscriptions; unsubscribe from some, or open another socket")
         if command.start:
             await self.shared.sessions.ensure_running(conversation_id, self.subscriber, after=command.after)
         else:

@@ -1,6 +1,7 @@
 """What the routes of both protocols share: the way from a request to its handler, and from a request to a turn."""
 
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -91,6 +92,16 @@ class TurnRoutes:
             await send_answer(send, refused_answer(exc), policy.send_timeout)
         except ClientGone:
             return
+
+    async def wait_shutdown(self) -> None:
+        """Wait for SIGTERM or SIGINT, and end all streams.
+
+        Cancellation: changes nothing.
+        """
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                break
+            await self.close()
 
     async def close(self) -> None:
         """End the streams, and take no more requests. A client is told that the stream broke; no turn is cut.

@@ -42,6 +42,10 @@ class Invalid(Exception):  # what the page has sent is invalid; it is not an err
     """A command lacks a member, or a member is wrong; the text is for the page."""
 
 
+class TooMany(Exception):  # as above
+    """A limit of the policy was reached; the text is for the page."""
+
+
 # ── commands
 
 

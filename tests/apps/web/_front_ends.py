@@ -1,4 +1,4 @@
-"""A server for the routes of both protocols, their real clients in Node, and a proxy that cuts connections."""
+"""The real clients of both protocols, in Node, and a proxy that cuts their connections."""
 
 import json
 import os
@@ -13,10 +13,8 @@ from subprocess import PIPE
 from typing import Any, Final
 
 import attrs
-import hypercorn.trio
 import pytest
 import trio
-from hypercorn.config import Config
 
 CLIENTS: Final = Path(__file__).parent / "clients"
 REQUIRED: Final = "TRIO_SAGENTS_REQUIRE_CLIENTS"
@@ -31,19 +29,6 @@ def require_clients() -> None:
     if os.environ.get(REQUIRED):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application under Hypercorn, and yield its address."""
-    config = Config()
-    config.bind = ["127.0.0.1:0"]
-    config.accesslog = config.errorlog = None
-    config.graceful_timeout = 1.0
-    async with trio.open_nursery() as nursery:
-        (address, *_) = await nursery.start(partial(hypercorn.trio.serve, app, config, mode="asgi"))
-        yield address
-        nursery.cancel_scope.cancel()
 
 
 # ── clients

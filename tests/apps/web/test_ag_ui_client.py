@@ -8,7 +8,8 @@ import attrs
 import pytest
 import trio
 
-from tests.apps.web._front_ends import Client, Proxy, cutting, node, serving
+from tests.apps.web._front_ends import Client, Proxy, cutting, node
+from tests.apps.web._server import served
 from trio_sagents import Agent, Approvals, AskUser, SessionConfig, Sessions, SingleFactoryRouter, SubAgents, Task, TodoList, open_sessions
 from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.web import AgUiRoutes, Visitor
@@ -50,7 +51,7 @@ async def house(replies: Any, *, tools: Sequence[Any] = (look, pay), middleware:
             sub_agents=True,
             state_keys=["title"],
         )
-        async with serving(app) as direct, cutting(direct) as (proxy, address), node("ag_ui.mjs", address) as client:
+        async with served(app, app.aclose) as direct, cutting(direct) as (proxy, address), node("ag_ui.mjs", address) as client:
             yield House(sessions, client, proxy)
 
 

@@ -8,7 +8,8 @@ import attrs
 import pytest
 import trio
 
-from tests.apps.web._front_ends import Client, Proxy, cutting, node, serving
+from tests.apps.web._front_ends import Client, Proxy, cutting, node
+from tests.apps.web._server import served
 from trio_sagents import Agent, Approvals, AskUser, ModelRequest, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
 from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.web import VercelRoutes
@@ -46,7 +47,7 @@ async def house(replies: Any, *, tools: Sequence[Any] = (look, pay), middleware:
     agent = Agent(model=model, tools=tools, middleware=middleware)
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         app = VercelRoutes(sessions, lambda request: request.bearer)
-        async with serving(app) as direct, cutting(direct) as (proxy, address), node("vercel.mjs", address) as client:
+        async with served(app, app.aclose) as direct, cutting(direct) as (proxy, address), node("vercel.mjs", address) as client:
             yield House(sessions, client, proxy)
 
 
