@@ -15,8 +15,6 @@ import attrs
 
 from trio_sagents import JSON, AgentNotRunning, Completed, Interrupted, Message, Overlap, Page, Sessions
 from trio_sagents.web._ag_ui import AG_UI_HEADERS, AgUiEncoder, RunRequest, messages_json, read_run_request
-from trio_sagents.web._asgi import Message as AsgiMessage
-from trio_sagents.web._asgi import Receive, Send
 from trio_sagents.web._http import Answer, Call
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._routes import Route
@@ -40,7 +38,7 @@ from trio_sagents.web._visitor import Authenticate
 
 
 @attrs.frozen(eq=False, init=False)
-class AgUiRoutes:
+class AgUiRoutes(TurnRoutes):
     """An ASGI application for front ends that speak AG-UI 1.0, such as `HttpAgent` of `@ag-ui/client`.
 
     One run is one turn, or the rest of a turn that waited for people. Only the newest message of a person and the entries of `resume` are
@@ -49,7 +47,6 @@ class AgUiRoutes:
     Run it under a Trio server, such as Hypercorn's Trio worker; mount it in Starlette or FastAPI, or serve it as it is.
     """
 
-    _app: TurnRoutes
     _overlap: Overlap
     _state_keys: Collection[str]
     _sub_agents: bool
@@ -89,35 +86,7 @@ class AgUiRoutes:
         )
         if isinstance(state_keys, str):
             raise TypeError(f"state_keys must be a collection of texts, not the text {state_keys!r}")
-        self.__attrs_init__(TurnRoutes(shared, routes), overlap, tuple(state_keys), sub_agents)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
-
-    async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
-        """Serve one request.
-
-        Cancellation: the response is cut; a turn continues.
-        """
-        await self._app.serve(scope, receive, send)
-
-    async def aclose(self) -> None:
-        """End the open streams, each with an error that asks the client to come back, and take no more requests. No turn is cut.
-
-        Call it before the server stops: an open stream holds a server for its whole graceful timeout. A server that runs this application
-        as it is, and not mounted in another one, does so by itself.
-
-        Cancellation: the streams end all the same.
-        """
-        await self._app.close()
-
-    async def wait_shutdown(self) -> None:
-        """Wait for SIGTERM or SIGINT, and end all streams: the `shutdown_trigger` of hypercorn's `serve`.
-
-        Cancellation: changes nothing.
-        """
-        await self._app.wait_shutdown()
-
-    def revoke(self, key: str) -> int:
-        """End all streams of the visitor with this key, and return how many there were."""
-        return self._app.shared.connections.revoke(key)
+        self.__attrs_init__(shared, routes, overlap, tuple(state_keys), sub_agents)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     # ── routes
 

@@ -43,12 +43,12 @@ _Read = TypeVar("_Read")
 
 @attrs.frozen(eq=False)
 class TurnRoutes:
-    """A small ASGI application: guards, then a handler."""
+    """A small ASGI application: guards, then a handler. The routes of each protocol inherit from it."""
 
-    shared: Shared
-    routes: Sequence[Route]
+    _shared: Shared
+    _routes: Sequence[Route]
 
-    async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the server.
 
         Cancellation: the response is cut; a turn continues.
@@ -67,50 +67,57 @@ class TurnRoutes:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                await self.close()
+                await self.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _serve_http(self, scope: Message, receive: Receive, send: Send) -> None:
-        policy = self.shared.policy
+        policy = self._shared.policy
         try:
             request = read_request(scope)
             check_host(request, policy)
             # A mount may be asked for with a slash at its end, or without.
             segments = tuple(segment for segment in request.segments if segment) or ("",)
-            route, parameters = find_route(attrs.evolve(request, segments=segments), self.routes)
+            route, parameters = find_route(attrs.evolve(request, segments=segments), self._routes)
             check_origin(request, policy, route.kind)
-            visitor = await visitor_of(self.shared.authenticate, request)
+            visitor = await visitor_of(self._shared.authenticate, request)
             if route.kind == "write":
                 check_json(request)
-                check_csrf(request, visitor.key, self.shared.secret)
-            with self.shared.connections.admit(visitor) as connection:
+                check_csrf(request, visitor.key, self._shared.secret)
+            with self._shared.connections.admit(visitor) as connection:
                 body = await read_body(receive, request, policy) if route.method == "POST" else b""
-                call = Call(self.shared, request, visitor, parameters, connection, body, send)
+                call = Call(self._shared, request, visitor, parameters, connection, body, send)
                 await run_handler(call, route.handler, receive, send, is_command=route.kind == "write")
         except Refused as exc:
             await send_answer(send, refused_answer(exc), policy.send_timeout)
         except ClientGone:
             return
 
+    async def aclose(self) -> None:
+        """End the open streams, each with an error that asks the client to come back, and take no more requests. No turn is cut.
+
+        Call it before the server stops: an open stream holds a server for its whole graceful timeout. A server that runs this application
+        as it is, and not mounted in another one, does so by itself.
+
+        Cancellation: the streams end all the same.
+        """
+        self._shared.connections.close(SHUTDOWN)
+        with trio.move_on_after(self._shared.policy.close_timeout):
+            await self._shared.connections.wait_closed()
+
     async def wait_shutdown(self) -> None:
-        """Wait for SIGTERM or SIGINT, and end all streams.
+        """Wait for SIGTERM or SIGINT, and end all streams: the `shutdown_trigger` of hypercorn's `serve`.
 
         Cancellation: changes nothing.
         """
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 break
-            await self.close()
+            await self.aclose()
 
-    async def close(self) -> None:
-        """End the streams, and take no more requests. A client is told that the stream broke; no turn is cut.
-
-        Cancellation: the streams end all the same.
-        """
-        self.shared.connections.close(SHUTDOWN)
-        with trio.move_on_after(self.shared.policy.close_timeout):
-            await self.shared.connections.wait_closed()
+    def revoke(self, key: str) -> int:
+        """End all streams of the visitor with this key, and return how many there were."""
+        return self._shared.connections.revoke(key)
 
 
 async def show_session(call: Call) -> Answer:

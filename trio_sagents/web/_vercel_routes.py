@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import attrs
 
 from trio_sagents import JSON, Decision, Overlap, Page, Receipt, Sessions
-from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._http import Answer, Call, json_answer
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._request import Refused
@@ -43,7 +42,7 @@ from trio_sagents.web._visitor import Authenticate
 
 
 @attrs.frozen(eq=False, init=False)
-class VercelRoutes:
+class VercelRoutes(TurnRoutes):
     """An ASGI application for front ends that are made with the Vercel AI SDK (`useChat`, and its `Chat` class).
 
     One response is one turn, which is one UI message whose id is the turn's. Only the newest message of a person and the answers about
@@ -52,7 +51,6 @@ class VercelRoutes:
     Run it under a Trio server, such as Hypercorn's Trio worker; mount it in Starlette or FastAPI, or serve it as it is.
     """
 
-    _app: TurnRoutes
     _overlap: Overlap
 
     def __init__(
@@ -86,35 +84,7 @@ class VercelRoutes:
             Route("POST", "{id}/stop", "write", self._stop),
             Route("GET", "{id}/messages", "read", self._messages),
         )
-        self.__attrs_init__(TurnRoutes(shared, routes), overlap)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request.
-
-        Cancellation: the response is cut; a turn continues.
-        """
-        await self._app.serve(scope, receive, send)
-
-    async def aclose(self) -> None:
-        """End the open streams, each with an error that asks the client to come back, and take no more requests. No turn is cut.
-
-        Call it before the server stops: an open stream holds a server for its whole graceful timeout. A server that runs this application
-        as it is, and not mounted in another one, does so by itself.
-
-        Cancellation: the streams end all the same.
-        """
-        await self._app.close()
-
-    async def wait_shutdown(self) -> None:
-        """Wait for SIGTERM or SIGINT, and end all streams: the `shutdown_trigger` of hypercorn's `serve`.
-
-        Cancellation: changes nothing.
-        """
-        await self._app.wait_shutdown()
-
-    def revoke(self, key: str) -> int:
-        """End all streams of the visitor with this key, and return how many there were."""
-        return self._app.shared.connections.revoke(key)
+        self.__attrs_init__(shared, routes, overlap)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     # ── routes
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,10 @@ from typing import Any, Final
 import attrs
 import pytest
 import trio
+
+from tests.apps.web._server import served
+from trio_sagents import Agent, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
+from trio_sagents.testing import ScriptedModel
 
 CLIENTS: Final = Path(__file__).parent / "clients"
 REQUIRED: Final = "TRIO_SAGENTS_REQUIRE_CLIENTS"
@@ -59,7 +63,6 @@ class Client:
 @asynccontextmanager
 async def node(script: str, url: str, token: str = "alice") -> AsyncIterator[Client]:
     """Start a client."""
-    require_clients()
     process = await trio.lowlevel.open_process(["node", str(CLIENTS / script), url, token], stdin=PIPE, stdout=PIPE)
     try:
         yield Client(process)
@@ -126,3 +129,45 @@ async def cutting(address: str) -> AsyncIterator[tuple[Proxy, str]]:
         listeners: Sequence[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1"))
         yield proxy, f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         nursery.cancel_scope.cancel()
+
+
+# ── all of it
+
+
+async def look(x: int) -> str:
+    """Look."""
+    await trio.lowlevel.checkpoint()
+    return f"saw {x}"
+
+
+async def pay(amount: int) -> str:
+    """Pay."""
+    await trio.lowlevel.checkpoint()
+    return f"paid {amount}"
+
+
+@attrs.define(eq=False)
+class House:
+    """Sessions, a server before them, a proxy before it, and a client before that."""
+
+    sessions: Sessions
+    client: Client
+    proxy: Proxy
+
+    async def stored(self) -> list[str]:
+        """Return the stored texts of the agent."""
+        rows = (await self.sessions.history("c", scope="alice")).rows
+        return [row.content["text"] for row in rows if row.role == "assistant" and row.content_type == "text"]
+
+
+@asynccontextmanager
+async def open_house(
+    make_routes: Callable[[Sessions], Any], script: str, replies: Any, *, middleware: Sequence[Any] = (), **settings: Any
+) -> AsyncIterator[House]:
+    """Open everything. `settings` are those of the `ScriptedModel`."""
+    require_clients()
+    agent = Agent(model=ScriptedModel(replies, **settings), tools=[look, pay], middleware=middleware)
+    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
+        app = make_routes(sessions)
+        async with served(app, app.aclose) as direct, cutting(direct) as (proxy, address), node(script, address) as client:
+            yield House(sessions, client, proxy)

@@ -1,58 +1,29 @@
 """AG-UI's own client against the routes: running, interrupts, joining late, stopping."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
-from tests.apps.web._front_ends import Client, Proxy, cutting, node
-from tests.apps.web._server import served
-from trio_sagents import Agent, Approvals, AskUser, SessionConfig, Sessions, SingleFactoryRouter, SubAgents, Task, TodoList, open_sessions
+from tests.apps.web._front_ends import House, open_house
+from trio_sagents import Agent, Approvals, AskUser, Sessions, SubAgents, Task, TodoList
 from trio_sagents.testing import Call, ScriptedModel
-from trio_sagents.web import AgUiRoutes, Visitor
+from trio_sagents.web import AgUiRoutes, Visitor, WebRequest
 
 pytestmark = pytest.mark.slow
 
 
-async def look(x: int) -> str:
-    """Look."""
-    return f"saw {x}"
+def _routes(sessions: Sessions) -> AgUiRoutes:
+    def authenticate(request: WebRequest) -> Visitor | None:
+        return Visitor(request.bearer, request.bearer, may_debug=True) if request.bearer else None
+
+    return AgUiRoutes(sessions, authenticate, sub_agents=True, state_keys=["title"])
 
 
-async def pay(amount: int) -> str:
-    """Pay."""
-    return f"paid {amount}"
-
-
-@attrs.define(eq=False)
-class House:
-    """Sessions, a server before them, and a client before that."""
-
-    sessions: Sessions
-    client: Client
-    proxy: Proxy
-
-    async def stored(self) -> list[str]:
-        """Return the stored texts of the agent."""
-        rows = (await self.sessions.history("c", scope="alice")).rows
-        return [row.content["text"] for row in rows if row.role == "assistant" and row.content_type == "text"]
-
-
-@asynccontextmanager
-async def house(replies: Any, *, tools: Sequence[Any] = (look, pay), middleware: Sequence[Any] = (), **script: Any) -> AsyncIterator[House]:
-    agent = Agent(model=ScriptedModel(replies, **script), tools=tools, middleware=middleware)
-    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
-        app = AgUiRoutes(
-            sessions,
-            lambda request: request.bearer and Visitor(request.bearer, request.bearer, may_debug=True),
-            sub_agents=True,
-            state_keys=["title"],
-        )
-        async with served(app, app.aclose) as direct, cutting(direct) as (proxy, address), node("ag_ui.mjs", address) as client:
-            yield House(sessions, client, proxy)
+def house(replies: Any, **settings: Any) -> AbstractAsyncContextManager[House]:
+    """Open sessions, the routes before them, and a client."""
+    return open_house(_routes, "ag_ui.mjs", replies, **settings)
 
 
 def said(answer: Any) -> list[str]:

@@ -1,54 +1,22 @@
 """The Vercel AI SDK's own client against the routes: sending, approving, coming back, watching, stopping."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
-from tests.apps.web._front_ends import Client, Proxy, cutting, node
-from tests.apps.web._server import served
-from trio_sagents import Agent, Approvals, AskUser, ModelRequest, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
-from trio_sagents.testing import Call, ScriptedModel
+from tests.apps.web._front_ends import House, open_house
+from trio_sagents import Approvals, AskUser, ModelRequest
+from trio_sagents.testing import Call
 from trio_sagents.web import VercelRoutes
 
 pytestmark = pytest.mark.slow
 
 
-async def look(x: int) -> str:
-    """Look."""
-    return f"saw {x}"
-
-
-async def pay(amount: int) -> str:
-    """Pay."""
-    return f"paid {amount}"
-
-
-@attrs.define(eq=False)
-class House:
-    """Sessions, a server before them, and a client before that."""
-
-    sessions: Sessions
-    client: Client
-    proxy: Proxy
-
-    async def texts(self) -> list[str]:
-        """Return the stored texts of the agent."""
-        rows = (await self.sessions.history("c", scope="alice")).rows
-        return [row.content["text"] for row in rows if row.role == "assistant" and row.content_type == "text"]
-
-
-@asynccontextmanager
-async def house(replies: Any, *, tools: Sequence[Any] = (look, pay), middleware: Sequence[Any] = (), **script: Any) -> AsyncIterator[House]:
-    model = ScriptedModel(replies, **script)
-    agent = Agent(model=model, tools=tools, middleware=middleware)
-    async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
-        app = VercelRoutes(sessions, lambda request: request.bearer)
-        async with served(app, app.aclose) as direct, cutting(direct) as (proxy, address), node("vercel.mjs", address) as client:
-            yield House(sessions, client, proxy)
+def house(replies: Any, **settings: Any) -> AbstractAsyncContextManager[House]:
+    """Open sessions, the routes before them, and a client."""
+    return open_house(lambda sessions: VercelRoutes(sessions, lambda request: request.bearer), "vercel.mjs", replies, **settings)
 
 
 def parts(answer: Any, kind: str) -> list[Any]:
@@ -70,7 +38,7 @@ async def test_client_when_it_sends() -> None:
 
         assert [] == first["errors"] == second["errors"]
         assert ["user", "assistant", "user", "assistant"] == [message["role"] for message in second["messages"]]
-        assert ["Let me see", "It is 1", "Bye"] == texts(second) == await here.texts()
+        assert ["Let me see", "It is 1", "Bye"] == texts(second) == await here.stored()
         (tool,) = parts(second, "dynamic-tool")
         assert ("look", "output-available", {"x": 1}, "saw 1") == (tool["toolName"], tool["state"], tool["input"], tool["output"])
         assert "completed" == second["messages"][-1]["metadata"]["outcome"]
@@ -91,7 +59,7 @@ async def test_client_when_it_approves(approved: bool) -> None:
         assert [] == done["errors"]
         assert 2 == done["requests"]
         assert ["user", "assistant"] == [message["role"] for message in done["messages"]]
-        assert ["Paying", "Done"] == texts(done) == await here.texts()
+        assert ["Paying", "Done"] == texts(done) == await here.stored()
         expected = ["output-available"] * 2 if approved else ["output-denied"] * 2
         assert expected == [tool["state"] for tool in parts(done, "dynamic-tool")]
 
@@ -122,7 +90,7 @@ async def test_client_when_it_is_cut_and_resumes() -> None:
 
         assert 1 == here.proxy.cuts
         assert ["user", "assistant"] == [message["role"] for message in resumed["messages"]]
-        assert ["0123456789" * 20] == texts(resumed) == await here.texts()
+        assert ["0123456789" * 20] == texts(resumed) == await here.stored()
 
 
 async def test_client_when_it_is_cut_and_the_turn_ends() -> None:
@@ -131,7 +99,7 @@ async def test_client_when_it_is_cut_and_the_turn_ends() -> None:
         await here.client("open", chat="a", id="c")
         here.proxy.left = 1500
         cut = await here.client("send", chat="a", text="count")
-        while await here.texts() != ["0123456789" * 20]:
+        while await here.stored() != ["0123456789" * 20]:
             await trio.sleep(0.01)
         nothing = await here.client("resume", chat="a")
         assert cut["messages"] == nothing["messages"]
@@ -154,7 +122,7 @@ async def test_client_when_it_is_cut_before_an_approval() -> None:
         await here.client("resume", chat="a", turn=cut["messages"][-1]["id"])
         done = await here.client("approve", chat="a", approved=True)
 
-        assert ["x" * 100, "Done"] == texts(done) == await here.texts()
+        assert ["x" * 100, "Done"] == texts(done) == await here.stored()
         assert ["output-available"] == [tool["state"] for tool in parts(done, "dynamic-tool")]
         assert ["user", "assistant"] == [message["role"] for message in done["messages"]]
 
@@ -168,7 +136,7 @@ async def test_client_when_it_sends_again_after_a_lost_answer() -> None:
         again = await here.client("send", chat="b", text="hello", messageId="m-1")
 
         assert [] == again["errors"]
-        assert texts(first) == texts(again) == await here.texts()
+        assert texts(first) == texts(again) == await here.stored()
         assert [message["id"] for message in first["messages"]] == [message["id"] for message in again["messages"]]
 
 
@@ -185,7 +153,7 @@ async def test_client_when_a_second_one_watches() -> None:
         first = await here.client("idle", chat="a")
 
         assert [] == first["errors"] == second["errors"]
-        assert ["first", "0123456789" * 20] == texts(first) == texts(second) == await here.texts()
+        assert ["first", "0123456789" * 20] == texts(first) == texts(second) == await here.stored()
         assert [message["id"] for message in first["messages"]] == [message["id"] for message in second["messages"]]
 
 
@@ -199,7 +167,7 @@ async def test_client_when_it_leaves() -> None:
         resumed = await here.client("resume", chat="a")
 
         assert [] == resumed["errors"]
-        assert ["0123456789" * 10] == texts(resumed) == await here.texts()
+        assert ["0123456789" * 10] == texts(resumed) == await here.stored()
 
 
 async def test_client_when_it_stops() -> None:
@@ -220,7 +188,7 @@ async def test_client_when_it_stops() -> None:
         assert {"stopped": True} == stopped["answer"]
         assert [] == ended["errors"]
         assert ("cancelled", "user") == tuple(ended["messages"][-1]["metadata"][key] for key in ("outcome", "cause"))
-        assert texts(ended) == await here.texts()
+        assert texts(ended) == await here.stored()
 
 
 async def test_client_when_the_turn_fails() -> None:
