@@ -1,13 +1,16 @@
 """The routes of both protocols: what is taken from a request, what a response tells, and who may ask."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tests.apps.web._grammars import read_runs, read_ui_stream
@@ -18,6 +21,7 @@ from trio_sagents import (
     Approve,
     Edit,
     Halt,
+    ModelFailed,
     SessionConfig,
     SessionPolicy,
     Sessions,
@@ -319,6 +323,76 @@ async def test_message_when_it_is_steered_by_somebody_else(autojump_clock: MockC
         told = [each for each in one.events if each["type"] == "data-user-message"]
         assert ["and quickly"] == [each["data"]["text"] for each in told]
         assert "and quickly" == read_runs(two.body).shown()["m-2"]["text"]
+
+
+_TEXTS = st.text("abc ", min_size=1, max_size=12).filter(str.strip)
+_CALLS = st.builds(lambda amount: Call("pay", amount=amount), st.integers(1, 3))
+_REPLIES = st.one_of(
+    st.lists(st.one_of(_TEXTS, _CALLS), min_size=1, max_size=4),
+    st.lists(_TEXTS, max_size=2).map(lambda texts: [*texts, ModelFailed("overloaded", kind="overloaded", retry_after=1)]),
+    st.lists(_TEXTS, max_size=2).map(lambda texts: [*texts, ValueError("no")]),
+    st.lists(_TEXTS, max_size=2).map(lambda texts: [*texts, Hang()]),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(
+    st.random_module(),
+    st.lists(_REPLIES, min_size=1, max_size=5),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 40),
+    st.sampled_from([1, 3, 50]),
+)
+def test_stream_when_an_agent_does_anything(seed: Any, replies: Any, asks: bool, approves: bool, stop_at: int, chunk_size: int) -> None:
+    """Whatever a scripted agent does, and whenever it is stopped: both streams are valid, and show what is stored."""
+
+    async def main() -> None:
+        middleware = [Approvals({"pay": True})] if asks else []
+        script = [*replies, *["enough"] * 20]
+        async with web(script, middleware=middleware, chunk_size=chunk_size, chunk_interval=1) as here, trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                await trio.sleep(stop_at + 0.5)
+                while True:
+                    await here.sessions.cancel_turn("c", scope="alice")
+                    await trio.sleep(30)
+
+            nursery.start_soon(stop)
+            first = await ask(here.vercel, "POST", "/", chat("Hi"))
+            bodies, runs = [first.body], []
+            while first.kinds[-1] == "finish" and approvals(first):
+                calls = [each["toolCallId"] for each in approvals(first)]
+                first = await ask(here.vercel, "POST", "/", chat(None, responded(first, approved=approves, calls=calls)))
+                bodies.append(first.body)
+            message = read_ui_stream(*bodies)
+            assert "".join(await here.stored()) == "".join(part[2] for part in message.shown() if part[0] == "text")
+
+            answered = await ask(here.ag_ui, "POST", "/", run("Ho", message_id="m-2"))
+            runs.append(answered.body)
+            while answered.events[-1].get("outcome", {}).get("type") == "interrupt":
+                interrupts = answered.events[-1]["outcome"]["interrupts"]
+                resume = [{"interruptId": each["id"], "status": "resolved", "payload": {"approved": approves}} for each in interrupts]
+                answered = await ask(here.ag_ui, "POST", "/", run(None, resume=resume))
+                runs.append(answered.body)
+            shown = read_runs(*runs).shown()
+            joined = read_runs((await ask(here.ag_ui, "POST", "/connect", run(None))).body).shown()
+            assert shown == {message_id: message for message_id, message in joined.items() if message_id in shown}
+            nursery.cancel_scope.cancel()
+
+    with caplog_off():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@contextmanager
+def caplog_off() -> Iterator[None]:
+    """Keep the failures of scripted models out of the report."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 # ── people
