@@ -341,6 +341,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_json",
         "_wire",
         "_commands",
+        "_texts",
         "_viewers",
         "_connections",
         "_shared",

@@ -138,6 +138,9 @@ class Bridge:
 
     async def _log_running(self) -> None:
         """Say what a shutdown waits for."""
+        if not self._shared.sessions.statistics().running:
+            await trio.lowlevel.checkpoint()
+            return
         agents = await self._shared.sessions.presence.list(AGENTS_TOPIC)
         running = sorted(str(meta["conversation_id"]) for metas in agents.values() for meta in metas if meta["status"] == "running")
         if running:

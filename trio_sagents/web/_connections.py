@@ -47,6 +47,8 @@ class Connections:
     _count: int = 0
     _closing: Ending | None = None
     _emptied: trio.Event = attrs.field(factory=trio.Event)
+    _pausing: int = 0
+    """How many streams have just sent a frame of events."""
 
     def __len__(self) -> int:
         return self._count
@@ -81,6 +83,17 @@ class Connections:
                 del self._open[visitor.key]
             if self._closing is not None and not self._count:
                 self._emptied.set()
+
+    async def pause(self) -> None:
+        """Wait until a stream may send its next frame of events: longer if many streams send them, so that agents get their turns.
+
+        Cancellation: nothing is changed.
+        """
+        self._pausing += 1
+        try:
+            await trio.sleep(max(self._policy.event_interval, self._pausing / self._policy.event_frames_per_second))
+        finally:
+            self._pausing -= 1
 
     def become_stream(self, connection: Connection) -> None:
         """Note that a connection lasts until somebody ends it.

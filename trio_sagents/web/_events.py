@@ -1,21 +1,23 @@
 """Server-sent events: one conversation for simple clients."""
 
 import functools
+from collections.abc import Sequence
 
 import trio
 
-from trio_sagents import Channel, ConversationNotFound, Cursor, Envelope, SessionsClosed, Subscriber, envelope_to_dict
+from trio_sagents import Channel, ConversationNotFound, Cursor, Envelope, SessionsClosed, Subscriber
 from trio_sagents.web._http import Call
 from trio_sagents.web._json import dumps
+from trio_sagents.web._texts import EnvelopeTexts
 from trio_sagents.web._wire import Ending, Invalid
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 PING = b": ping\n\n"
 
 
-def event_bytes(envelope: Envelope) -> bytes:
+def event_bytes(envelope: Envelope, texts: EnvelopeTexts) -> bytes:
     """Return an envelope as a server-sent event; its id is the cursor."""
-    return f"id: {envelope.cursor}\ndata: {dumps(envelope_to_dict(envelope))}\n\n".encode()
+    return f"id: {envelope.cursor}\ndata: {texts.text(envelope)}\n\n".encode()
 
 
 def bye_bytes(ending: Ending) -> bytes:
@@ -63,7 +65,8 @@ async def _send_all(call: Call, subscriber: Subscriber) -> None:
     policy = call.shared.policy
     batches = subscriber.batches()
     while True:
-        with trio.move_on_after(policy.ping_interval) as quiet:
+        batch: Sequence[Envelope] = ()
+        with trio.move_on_after(policy.ping_interval):
             try:
                 # Cancellation: a batch is taken, or it is not.
                 batch = await anext(batches)
@@ -71,8 +74,8 @@ async def _send_all(call: Call, subscriber: Subscriber) -> None:
                 call.connection.end(Ending("shutdown", 1012, policy.retry_after))
                 await trio.lowlevel.checkpoint()
                 return
-        if quiet.cancelled_caught:
+        if not batch:
             await call.write(PING)
         else:
-            await call.write(b"".join(event_bytes(envelope) for envelope in batch))
-            await trio.sleep(policy.event_interval)
+            await call.write(b"".join(event_bytes(envelope, call.shared.texts) for envelope in batch))
+            await call.shared.connections.pause()

@@ -81,6 +81,9 @@ class WebPolicy:
     `SessionPolicy.subscriber_events`."""
     event_interval: float = attrs.field(default=0.03, validator=_seconds)
     """The time between two frames of events to one page, at least. What happens in between is in one frame."""
+    event_frames_per_second: float = attrs.field(default=1000.0, validator=_positive)
+    """How many frames of events the bridge sends per second, to all pages together. If many pages watch running turns, each of them
+    gets fewer frames, with more in each: what the pages cost must not slow the agents down."""
     presence_grace: float = attrs.field(default=3.0, validator=_seconds)
     """How long a viewer whose last page has gone stays present, so that reloading a page is not leaving."""
     command_grace: float = attrs.field(default=5.0, validator=_seconds)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
+import trio
 
 from trio_sagents import Scope
 from trio_sagents.web._commands import carry_out
@@ -42,6 +43,7 @@ class Route:
 
 
 async def _session(call: Call) -> Answer:
+    await trio.lowlevel.checkpoint()
     token = csrf_token(call.visitor.key, call.shared.secret)
     visitor = call.visitor
     return json_answer({"protocol": PROTOCOL, "viewer": visitor.viewer, "may_debug": visitor.may_debug, "csrf": token})

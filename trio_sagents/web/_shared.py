@@ -5,6 +5,7 @@ import attrs
 from trio_sagents import Sessions
 from trio_sagents.web._connections import Connections
 from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._texts import EnvelopeTexts
 from trio_sagents.web._viewers import Viewers
 from trio_sagents.web._visitor import Authenticate
 
@@ -20,3 +21,4 @@ class Shared:
     """Makes the CSRF tokens."""
     connections: Connections
     viewers: Viewers
+    texts: EnvelopeTexts = attrs.field(factory=EnvelopeTexts)

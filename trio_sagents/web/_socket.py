@@ -27,7 +27,6 @@ from trio_sagents import (
     SessionsClosed,
     Subscriber,
     conversation_topic,
-    envelope_to_dict,
 )
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._commands import Done, attempt, carry_out
@@ -38,6 +37,7 @@ from trio_sagents.web._lanes import Lanes
 from trio_sagents.web._rate import Rate
 from trio_sagents.web._shared import Shared
 from trio_sagents.web._wire import (
+    DEFECT,
     IDLE,
     RATE,
     SLOW,
@@ -94,23 +94,31 @@ class Socket:
     present: set[str] = attrs.field(factory=set)
     """The conversations that the page keeps its viewer present in."""
     _tellers: dict[str, trio.CancelScope] = attrs.field(factory=dict)
-    """By conversation, or by `AGENTS_TOPIC`: the task that tells of changes."""
+    """By presence topic: the task that tells of its changes."""
 
     async def run(self) -> None:
         """Serve the page until it has gone, or the connection is ended.
 
         Cancellation: the commands that were received are cancelled.
         """
-        with self.connection.scope:
-            async with trio.open_nursery() as commands, trio.open_nursery() as nursery:
-                lanes = Lanes(commands)
-                nursery.start_soon(self._tell_events)
-                nursery.start_soon(self._ping)
-                await self.send({"op": "welcome", "protocol": PROTOCOL, **self._welcome()})
-                await self._read_frames(nursery, lanes)
-                self.is_gone = True
-                nursery.cancel_scope.cancel()
-                commands.cancel_scope.deadline = trio.current_time() + self.shared.policy.command_grace
+        try:
+            with self.connection.scope:
+                await self._run()
+        except Exception:
+            # The boundary of a socket: a defect, in an event of the host's own say, ends this socket, and its page is told so.
+            log.exception("a socket of the web bridge failed")
+            self.connection.end(DEFECT)
+
+    async def _run(self) -> None:
+        async with trio.open_nursery() as commands, trio.open_nursery() as nursery:
+            lanes = Lanes(commands)
+            nursery.start_soon(self._tell_events)
+            nursery.start_soon(self._ping)
+            await self.send({"op": "welcome", "protocol": PROTOCOL, **self._welcome()})
+            await self._read_frames(nursery, lanes)
+            self.is_gone = True
+            nursery.cancel_scope.cancel()
+            commands.cancel_scope.deadline = trio.current_time() + self.shared.policy.command_grace
 
     def _welcome(self) -> JSON:
         visitor = self.connection.visitor
@@ -136,11 +144,14 @@ class Socket:
 
         Cancellation: the frame may have been sent.
         """
+        await self._send_in_time(dumps(frame))
+
+    async def _send_in_time(self, text: str) -> None:
         if self.is_gone:
             await trio.lowlevel.checkpoint()
             return
         with trio.move_on_after(self.shared.policy.send_timeout) as scope:
-            await self._send_text(dumps(frame))
+            await self._send_text(text)
         if scope.cancelled_caught:
             self.connection.end(SLOW)
             await trio.lowlevel.checkpoint()
@@ -153,12 +164,12 @@ class Socket:
                 self.is_gone = True
 
     async def _tell_events(self) -> None:
-        interval = self.shared.policy.event_interval
         try:
             async for batch in self.subscriber.batches():
                 self.show_presence()
-                await self.send({"op": "events", "events": [envelope_to_dict(envelope) for envelope in batch]})
-                await trio.sleep(interval)
+                events = ",".join(map(self.shared.texts.text, batch))
+                await self._send_in_time(f'{{"op":"events","events":[{events}]}}')
+                await self.shared.connections.pause()
         except SessionsClosed:
             self.connection.end(Ending("shutdown", 1012, self.shared.policy.retry_after))
 
@@ -174,9 +185,10 @@ class Socket:
         """Carry out what the page sends, until it has gone."""
         policy = self.shared.policy
         while True:
-            with trio.move_on_after(policy.idle_timeout) as idle:
+            message: Message | None = None
+            with trio.move_on_after(policy.idle_timeout):
                 message = await self._receive()
-            if idle.cancelled_caught:
+            if message is None:
                 self.connection.end(IDLE)
                 await trio.lowlevel.checkpoint()
                 continue
@@ -235,7 +247,7 @@ class Socket:
                 return await self._subscribe(command, nursery)
             case Unsubscribe(conversation_id, channel):
                 await self.subscriber.unsubscribe(conversation_id, channel=channel)
-                if channel == "main" and (teller := self._tellers.get(conversation_id)) is not None:
+                if channel == "main" and (teller := self._tellers.pop(conversation_topic(conversation_id), None)) is not None:
                     teller.cancel()
                 self.show_presence()
                 return {}
@@ -267,7 +279,8 @@ class Socket:
             await self.subscriber.subscribe(conversation_id, channel=channel, after=command.after)
         self.show_presence()
         if channel == "main":
-            self._start_telling(conversation_id, nursery, functools.partial(self._viewers_frame, conversation_id))
+            frame = functools.partial(self._viewers_frame, conversation_id)
+            self._start_telling(conversation_topic(conversation_id), nursery, frame)
         return {"state": self.subscriber.subscriptions.get(key, "pending")}
 
     # ── presence
@@ -294,20 +307,16 @@ class Socket:
 
     async def _tell_changes(self, topic: str, scope: trio.CancelScope, frame: Callable[[], Awaitable[JSON | None]]) -> None:
         """Send a frame whenever a presence topic has changed, and when it is new."""
-        name = topic if topic == AGENTS_TOPIC else conversation_topic(topic)
         told: JSON | None = None
-        try:
-            with scope:
-                async with self.shared.sessions.presence.changes(name) as changes:
-                    while True:
-                        present = await frame()
-                        if present is not None and present != told:
-                            told = present
-                            await self.send(present)
-                        await trio.sleep(TELL_INTERVAL)
-                        await anext(changes)
-        finally:
-            del self._tellers[topic]
+        with scope:
+            async with self.shared.sessions.presence.changes(topic) as changes:
+                while True:
+                    present = await frame()
+                    if present is not None and present != told:
+                        told = present
+                        await self.send(present)
+                    await trio.sleep(TELL_INTERVAL)
+                    await anext(changes)
 
     async def _viewers_frame(self, conversation_id: str) -> Mapping[str, Scope] | None:
         state = self.subscriber.subscriptions.get((conversation_id, "main"))

@@ -1,9 +1,11 @@
 """What a page says to the bridge, and what it is told: each frame of the protocol once."""
 
+import contextlib
 import datetime
 import json
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -11,7 +13,7 @@ from tests.apps.web._client import ORIGIN, Ended
 from tests.apps.web._kit import Page, as_user, debugging, open_world
 from tests.support.people import Effects, gated, scripted
 from tests.support.scenarios import make_agent, slow_agent
-from trio_sagents import AskUser, Halt, TodoList
+from trio_sagents import AskUser, Halt, Middleware, MiddlewareEvent, TodoList
 from trio_sagents.testing import Call
 from trio_sagents.web import WebPolicy
 
@@ -324,6 +326,73 @@ async def test_questions_when_answered(autojump_clock: Any) -> None:
         await trio.sleep(1)
 
         assert "thanks" == (await world.texts())[-1]
+
+
+class Unspeakable:
+    """A key of a mapping that cannot be told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("password=hunter2")
+
+
+@attrs.frozen
+class News(MiddlewareEvent):
+    """An event of the host's own."""
+
+    what: Any
+
+
+class Publishes(Middleware):
+    """Publishes what it is given, at the end of each turn."""
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    async def after_turn(self, context: Any, outcome: Any) -> None:
+        context.publish(News(self.what))
+
+
+async def test_event_when_it_is_not_json(autojump_clock: Any) -> None:
+    """What JSON has not is null or an escape in an event of the host's own: a browser can read every frame."""
+    strange = {"inf": float("inf"), "nan": [float("nan")], "half": "\ud800", "deep": {"a": (1, 2)}}
+    async with open_world(make_agent(middleware=[Publishes(strange)])) as world, world.client.socket(headers=ALICE) as socket:
+        await socket.result(op="subscribe", conversation_id="42")
+        await socket.result(op="post", conversation_id="42", message_id="m", text="Hello")
+        await trio.sleep(1)
+        (news,) = [event for event in socket.events if event["type"] == "News"]
+
+        assert {"inf": None, "nan": [None], "half": "\ud800", "deep": {"a": [1, 2]}} == news["what"]
+
+
+async def test_event_when_it_cannot_be_told(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A defect in an event of the host's own ends this socket, which is told so, and no other; the log has it."""
+    agent = make_agent(middleware=[Publishes({Unspeakable(): 1})])
+    async with open_world(agent) as world, world.client.socket(headers=ALICE) as socket, world.client.socket(headers=ALICE) as other:
+        await socket.result(op="subscribe", conversation_id="42")
+        await socket.result(op="post", conversation_id="42", message_id="m", text="Hello")
+        assert {"op": "bye", "reason": "error", "retry_after": 5.0} == await socket.until("bye")
+        with pytest.raises(Ended):
+            await socket.next()
+        assert 1011 == socket.code
+        assert {} == await other.result(op="ping")
+        assert ["Hello", "re: Hello"] == await world.texts()
+    assert "hunter2" in caplog.text
+    caplog.clear()
+
+
+async def test_pages_when_there_are_many(autojump_clock: Any) -> None:
+    """Many pages of one answer get fewer frames each, and the whole text: what they cost is bounded."""
+    policy = WebPolicy(event_interval=0, event_frames_per_second=100, connections_per_scope=100)
+    async with open_world(slow_agent("x" * 1000, seconds=10.0), policy=policy) as world, contextlib.AsyncExitStack() as pages:
+        sockets = [await pages.enter_async_context(world.client.socket(headers=ALICE)) for _ in range(50)]
+        for socket in sockets:
+            await socket.result(op="subscribe", conversation_id="42")
+        await world.sessions.post("42", "Hello", scope="alice")
+        await trio.sleep(15)
+        frames = [sum(frame["op"] == "events" for frame in socket.frames) for socket in sockets]
+
+        assert sum(frames) < 1500
+        assert all("x" * 1000 == "".join(event["text"] for event in socket.events if event["type"] == "TextDelta") for socket in sockets)
 
 
 async def test_page_when_it_is_fetched(autojump_clock: Any) -> None:
