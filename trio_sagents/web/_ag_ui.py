@@ -36,7 +36,8 @@ from trio_sagents import (
     UserMessage,
 )
 from trio_sagents.web._answers import CallAnswer, CallName, said_in
-from trio_sagents.web._frames import argument_text, call_json, error_text, frames, todos_json, usage_json
+from trio_sagents.web._frames import call_json, error_text, frames, todos_json, usage_json
+from trio_sagents.web._json import dumps
 from trio_sagents.web._moves import (
     CallBegan,
     CallDropped,
@@ -202,7 +203,7 @@ def _call_events(move: CallBegan | CallReady | CallDropped | CallEnded) -> Itera
         case CallBegan(message_id=message_id, call_id=call_id, name=name):
             yield {"type": "TOOL_CALL_START", "toolCallId": call_id, "toolCallName": name, "parentMessageId": message_id}
         case CallReady(call_id=call_id, arguments=arguments):
-            yield {"type": "TOOL_CALL_ARGS", "toolCallId": call_id, "delta": argument_text(arguments)}
+            yield {"type": "TOOL_CALL_ARGS", "toolCallId": call_id, "delta": dumps(arguments)}
             yield {"type": "TOOL_CALL_END", "toolCallId": call_id}
         case CallDropped(call_id=call_id, name=name, reason=reason):
             yield {"type": "TOOL_CALL_END", "toolCallId": call_id}
@@ -325,7 +326,7 @@ def _spoken_messages(message_id: str, spoken: Sequence[tuple[str, str]], calls: 
     text = "".join(text for kind, text in spoken if kind == "text")
     if text or calls:
         tool_calls = [
-            {"id": call["call_id"], "type": "function", "function": {"name": call["name"], "arguments": argument_text(call["arguments"])}}
+            {"id": call["call_id"], "type": "function", "function": {"name": call["name"], "arguments": dumps(call["arguments"])}}
             for call in calls
         ]
         yield {"id": message_id, "role": "assistant", "content": text, **({"toolCalls": tool_calls} if tool_calls else {})}

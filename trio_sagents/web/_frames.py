@@ -1,11 +1,11 @@
 """What both encoders write: server-sent events with JSON inside, and our values as plain JSON."""
 
-import json
 from collections.abc import Iterable
 from typing import Final
 
 from trio_sagents import JSON, Cancelled, Failed, PendingCall, SagentsError, ShutdownReason, Todo, TurnOutcome, Unanswered, Usage
 from trio_sagents.web._answers import CallName
+from trio_sagents.web._json import dumps
 
 PING: Final = b": ping\n\n"
 """A comment, which clients skip: a connection without any traffic is closed by proxies."""
@@ -24,12 +24,7 @@ _QUIET: Final = frozenset(
 
 def frames(objects: Iterable[JSON]) -> bytes:
     """Return JSON objects as server-sent events, one event each."""
-    return "".join(f"data: {argument_text(each)}\n\n" for each in objects).encode(errors="replace")
-
-
-def argument_text(value: JSON) -> str:
-    """Return a JSON object as text, such as the arguments of a call."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return "".join(f"data: {dumps(each)}\n\n" for each in objects).encode()
 
 
 def todos_json(todos: Iterable[Todo]) -> list[JSON]:
@@ -49,12 +44,13 @@ def usage_json(usage: Usage) -> JSON:
 
 
 def call_json(call: PendingCall, expires_at: str | None) -> JSON:
-    """Return what people need to know about a call that waits, as JSON. Its arguments are shown by the call itself."""
+    """Return what people need to know about a call that waits. The text of its arguments is exact, while JavaScript rounds large numbers."""
     shown: dict[str, object] = {
         "id": str(CallName.of(call)),
         "interruptId": call.interrupt_id,
         "callId": call.call_id,
         "name": call.name,
+        "argumentText": dumps(call.arguments),
         "digest": call.digest,
         "kind": call.kind,
         "allowed": list(call.allowed),

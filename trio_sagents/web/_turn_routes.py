@@ -9,7 +9,19 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from trio_sagents import JSON, CancelCause, Cancelled, ConversationNotFound, Overlap, Page, Receipt, Sessions
+from trio_sagents import (
+    JSON,
+    AgentInfo,
+    AgentNotRunning,
+    CancelCause,
+    Cancelled,
+    ConversationNotFound,
+    DisplayMessage,
+    Overlap,
+    Page,
+    Receipt,
+    Sessions,
+)
 from trio_sagents.web._answers import CallAnswer, pending_call
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._connections import Connections
@@ -29,7 +41,7 @@ from trio_sagents.web._relay import TurnRelay
 from trio_sagents.web._request import Refused, not_found, read_request
 from trio_sagents.web._routes import Route, find_route
 from trio_sagents.web._shared import Shared
-from trio_sagents.web._turn_stream import Encoder, TurnStream, running_turn
+from trio_sagents.web._turn_stream import Encoder, TurnStream
 from trio_sagents.web._viewers import Viewers
 from trio_sagents.web._visitor import Authenticate, visitor_of
 from trio_sagents.web._wire import Ending, Invalid
@@ -268,10 +280,50 @@ async def running_in(call: Call, conversation_id: str) -> str | None:
 
     Cancellation: nothing is changed.
     """
+    info = await info_of(call, conversation_id)
+    return None if info is None else info.turn_id
+
+
+async def info_of(call: Call, conversation_id: str) -> AgentInfo | None:
+    """Return a picture of the running agent of a conversation; None if it is not running, or if the visitor may not see it.
+
+    Raises:
+        Invalid: the id of the conversation is not valid.
+
+    Cancellation: nothing is changed.
+    """
     try:
-        return await running_turn(call.shared.sessions, conversation_id, call.visitor.scope)
+        return await call.shared.sessions.agent_info(conversation_id, scope=call.visitor.scope)
+    except (AgentNotRunning, ConversationNotFound):
+        return None
     except (TypeError, ValueError) as exc:
         raise Invalid(str(exc)) from None
+
+
+async def stored_rows(call: Call, conversation_id: str) -> Sequence[DisplayMessage]:
+    """Return the transcript, oldest row first, at most its newest `MOST_ROWS` rows. No agent is started.
+
+    It is empty for a conversation that does not exist, or that the visitor may not see.
+
+    Raises:
+        Invalid: the id of the conversation is not valid.
+
+    Cancellation: nothing is changed.
+    """
+    rows: list[DisplayMessage] = []
+    before: str | None = None
+    while len(rows) < MOST_ROWS:
+        try:
+            page = await call.shared.sessions.history(conversation_id, scope=call.visitor.scope, before=before, limit=ROWS_AT_ONCE)
+        except ConversationNotFound:
+            break
+        except (TypeError, ValueError) as exc:
+            raise Invalid(str(exc)) from None
+        rows[:0] = page.rows
+        before = page.before
+        if before is None:
+            break
+    return rows
 
 
 async def stop_turn(call: Call, conversation_id: str, turn_id: str | None) -> Answer:

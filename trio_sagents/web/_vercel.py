@@ -32,7 +32,8 @@ from trio_sagents import (
     UserMessage,
 )
 from trio_sagents.web._answers import CallAnswer, CallName, said_in
-from trio_sagents.web._frames import argument_text, call_json, error_text, frames, is_quiet, todos_json, usage_json
+from trio_sagents.web._frames import call_json, error_text, frames, is_quiet, todos_json, usage_json
+from trio_sagents.web._json import dumps
 from trio_sagents.web._moves import (
     CallBegan,
     CallDropped,
@@ -154,7 +155,7 @@ def _call_chunks(move: CallBegan | CallReady | CallDropped | CallWaits | CallEnd
             yield {"type": "tool-input-start", "toolCallId": call_id, "toolName": name, "dynamic": True, **metadata}
         case CallReady(call_id=call_id, name=name, arguments=arguments, path=path):
             metadata = {"toolMetadata": {"path": list(path)}} if path else {}
-            yield {"type": "tool-input-delta", "toolCallId": call_id, "inputTextDelta": argument_text(arguments)}
+            yield {"type": "tool-input-delta", "toolCallId": call_id, "inputTextDelta": dumps(arguments)}
             yield {
                 "type": "tool-input-available",
                 "toolCallId": call_id,

@@ -24,6 +24,7 @@ from trio_sagents.web._turn_routes import (
     TurnRoutes,
     continued,
     decide,
+    info_of,
     make_shared,
     open_turn_page,
     read_back,
@@ -32,6 +33,7 @@ from trio_sagents.web._turn_routes import (
     running_in,
     show_session,
     stop_turn,
+    stored_rows,
     stream_of,
     turn_named,
 )
@@ -121,13 +123,12 @@ class VercelRoutes(TurnRoutes):
     async def _reconnect(self, call: Call) -> Answer | None:
         conversation_id, asked = call.parameters["id"], call.request.query.get("turn")
         running = await running_in(call, conversation_id)
-        if running is None and asked is None:
-            return Answer(204, "text/plain", b"")
         turn_id = asked or running
+        # Looking starts no agent: only a turn that runs, or that is stored, is worth one.
+        if turn_id is None or (turn_id != running and not await _has_turn(call, conversation_id, turn_id)):
+            return Answer(204, "text/plain", b"")
         async with open_turn_page(call, conversation_id) as page:
             await read_back(page, turn_id)
-            if turn_id != running and not any(row.turn_id == turn_id for row in page.rows):
-                return Answer(204, "text/plain", b"")
             await _respond(call, stream_of(call, page, conversation_id, VercelEncoder(), turn_id, running=running))
         return None
 
@@ -147,10 +148,18 @@ class VercelRoutes(TurnRoutes):
 
     async def _messages(self, call: Call) -> Answer:
         conversation_id = call.parameters["id"]
-        async with open_turn_page(call, conversation_id) as page:
-            running = await running_in(call, conversation_id)
-            await read_back(page, None)
-            return json_answer({"messages": ui_messages(page.rows, page.interrupt, running)})
+        rows = await stored_rows(call, conversation_id)
+        info = await info_of(call, conversation_id)
+        if info is not None:
+            return json_answer({"messages": ui_messages(rows, info.interrupt, info.turn_id)})
+        if not any(row.status == "interrupted" for row in rows):
+            return json_answer({"messages": ui_messages(rows, None, None)})
+        async with open_turn_page(call, conversation_id) as page:  # the agent knows what it waits for
+            return json_answer({"messages": ui_messages(rows, page.interrupt, None)})
+
+
+async def _has_turn(call: Call, conversation_id: str, turn_id: str) -> bool:
+    return any(row.turn_id == turn_id for row in await stored_rows(call, conversation_id))
 
 
 async def _answering(call: Call, page: Page, request: ChatRequest, receipt: Receipt) -> TurnStream:

@@ -8,8 +8,10 @@ from typing import Final, get_args
 import pytest
 
 from tests.apps.web._events import Example, envelope, examples
+from tests.apps.web._grammars import objects
 from trio_sagents import Event, MiddlewareEvent
 from trio_sagents.web._ag_ui import AgUiEncoder
+from trio_sagents.web._frames import frames
 from trio_sagents.web._vercel import VercelEncoder
 
 GOLDEN: Final = Path(__file__).parent / "golden"
@@ -63,6 +65,13 @@ def test_golden_file_when_read(name: str) -> None:
 
     assert "secret" not in text
     assert [example.name for example in EXAMPLES] == list(_sections(text))
+
+
+def test_event_when_it_has_no_json() -> None:
+    """A number or a text of a host's own event that JSON cannot hold does not break the stream."""
+    (weather,) = objects(frames([{"sky": float("nan"), "name": "\ud800"}]))
+
+    assert {"sky": None, "name": "\ud800"} == weather
 
 
 def _write(names: Sequence[str]) -> None:

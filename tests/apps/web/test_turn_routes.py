@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -516,6 +518,43 @@ async def test_stream_when_a_turn_is_named(autojump_clock: MockClock) -> None:
         assert 204 == (await ask(here.vercel, "GET", "/c/stream")).status
 
 
+async def test_agent_when_somebody_only_looks(autojump_clock: MockClock) -> None:
+    """Reading messages and coming back start no agent, unless something waits there."""
+    async with web(["one", [Call("pay", amount=1)]], middleware=[Approvals({"pay": True})]) as here:
+        assert {"messages": []} == (await ask(here.vercel, "GET", "/unknown/messages")).json()
+        assert 204 == (await ask(here.vercel, "GET", "/unknown/stream?turn=unknown")).status
+        first = await ask(here.vercel, "POST", "/", chat("Hi"))
+        await here.sessions.stop("c", scope="alice")
+        assert ["user", "assistant"] == [each["role"] for each in (await ask(here.vercel, "GET", "/c/messages")).json()["messages"]]
+        assert 0 == await here.sessions.agent_count(scope="alice")
+        again = await ask(here.vercel, "GET", f"/c/stream?turn={read_ui_stream(first.body).message_id}")
+        assert read_ui_stream(first.body).shown() == read_ui_stream(again.body).shown()
+        await ask(here.vercel, "POST", "/", chat("pay", message_id="m-2"))
+        await here.sessions.stop("c", scope="alice")
+        waiting = (await ask(here.vercel, "GET", "/c/messages")).json()["messages"][-1]
+
+        assert "approval-requested" == waiting["parts"][-1]["state"]
+
+
+async def test_routes_when_the_server_is_told_to_stop(autojump_clock: MockClock) -> None:
+    """SIGTERM ends the streams, when a server uses `wait_shutdown` as its trigger."""
+    async with web(["a"]) as here, trio.open_nursery() as nursery:
+        nursery.start_soon(here.vercel.wait_shutdown)
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(1)
+
+        assert 503 == (await ask(here.vercel, "POST", "/", chat("Hi"))).status
+
+
+async def test_number_when_it_is_large(autojump_clock: MockClock) -> None:
+    """A number that JavaScript would round is exact in the text that people can be shown."""
+    async with web([Call("pay", amount=2**53 + 1)], middleware=[Approvals({"pay": True})]) as here:
+        answered = await ask(here.vercel, "POST", "/", chat("pay"))
+
+        assert f'{{"amount":{2**53 + 1}}}' == approvals(answered)[0]["approvalDescriptor"]["argumentText"]
+
+
 async def test_messages_when_they_are_read(autojump_clock: MockClock) -> None:
     """The transcript as UI messages has the parts that the streams gave, and what waits."""
     async with web(["one", *PAYS], middleware=[Approvals({"pay": True})]) as here:
@@ -612,7 +651,7 @@ async def test_conversation_when_it_is_somebody_elses(autojump_clock: MockClock)
         ]
         for app, method, path, body in requests:
             answered = await ask(app, method, path.format("c"), body, headers=bob)
-            assert answered.status in {204, 404} or answered.json() == {"stopped": False}, (path, answered.status)
+            assert answered.status in {204, 404} or answered.json() in ({"stopped": False}, {"messages": []}), (path, answered.status)
             assert b"secret" not in answered.body
 
         assert 1 == len(here.model.requests)
