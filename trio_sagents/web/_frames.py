@@ -44,7 +44,7 @@ def usage_json(usage: Usage) -> JSON:
 
 
 def call_json(call: PendingCall, expires_at: str | None) -> JSON:
-    """Return what people need to know about a call that waits. The text of its arguments is exact, while JavaScript rounds large numbers."""
+    """Return what people need to know about a call that waits. The text of its arguments is exact; JavaScript rounds large numbers."""
     shown: dict[str, object] = {
         "id": str(CallName.of(call)),
         "interruptId": call.interrupt_id,

@@ -4,8 +4,7 @@ A response never simply ends while its turn runs: it ends with the turn's outcom
 the client leaves ends the response and not the turn.
 """
 
-import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -20,7 +19,6 @@ from trio_sagents import (
     ConversationNotFound,
     DisplayMessage,
     Envelope,
-    Event,
     Failed,
     Gap,
     Interrupt,
@@ -88,10 +86,9 @@ class TurnStream:
     """Seconds between two writes, at least. What happens in between is written at once."""
     outcome: TurnOutcome | None = None
     """How the turn ends, if that is known already; the receipt says it later."""
-    _give_up_at: float = math.inf
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _knows_snapshot: bool = False
-    """Whether the snapshot was skipped with which the subscription began. The page is newer, and every event since then comes."""
+    _has_snapshot: bool = False
+    """Whether the snapshot has come with which the subscription begins."""
 
     async def run(self) -> None:
         """Write until the turn is over for this client.
@@ -112,31 +109,40 @@ class TurnStream:
     def _settle(self, outcome: TurnOutcome) -> None:
         self.outcome = outcome
         # Race: the events of the turn's end may still be on their way to the page. They are worth a moment.
-        self._give_up_at = trio.current_time() + SETTLED_GRACE
-        self._waiting.deadline = min(self._waiting.deadline, self._give_up_at)
+        self._waiting.deadline = trio.current_time() + SETTLED_GRACE
 
     async def _relay_changes(self) -> None:
         await self._write(self._begin())
         while not self.relay.is_over:
-            change = None
-            self._waiting = trio.CancelScope(deadline=min(trio.current_time() + self.ping_interval, self._give_up_at))
             try:
-                # Cancellation: the page loses no change, and nothing is being written while the page waits.
-                with self._waiting:
-                    change = await anext(self.page)
+                change = await self._next_change()
             except (SessionsClosed, PersistenceError, ConversationNotFound) as exc:
                 await self.write(self.encoder.broken(exc.public_text or "the sessions are closed"))
                 return
             if change is not None:
-                if any(isinstance(envelope.event, Gap) and envelope.channel == "main" for envelope in change.events):
-                    self.running = await running_turn(self.sessions, self.conversation_id, self.scope)
+                if is_behind_a_hole(change.events):
+                    await self._look_around()
                 await self._write(self._of_change(change))
-            elif trio.current_time() >= self._give_up_at and self.outcome is not None:
+            elif self.outcome is not None:
                 await self._write([self.encoder.encode(self.relay.end(self.outcome))])
             else:
                 await self.write(PING)
             if not self.relay.is_over:
                 await trio.sleep(self.event_interval)
+
+    async def _next_change(self) -> PageChange | None:
+        """Wait for a change of the page; None if it is time for a ping, or if the turn has ended and no more comes of it."""
+        patience = self.ping_interval if self.outcome is None else SETTLED_GRACE
+        # Cancellation: the page loses no change, and nothing is being written while the page waits.
+        with trio.move_on_after(patience) as self._waiting:
+            return await anext(self.page)
+        return None
+
+    async def _look_around(self) -> None:
+        """Learn from the agent what the missing events would have told: which turn runs, and which turn took the message."""
+        self.running = await running_turn(self.sessions, self.conversation_id, self.scope)
+        if self.relay.turn_id is None and self.relay.awaited is not None:
+            self.relay.turn_id = await turn_of_message(self.sessions, self.conversation_id, self.scope, self.relay.awaited)
 
     async def _write(self, pieces: Iterable[bytes]) -> None:
         if data := b"".join(pieces):
@@ -163,21 +169,28 @@ class TurnStream:
         return self.relay.catch_up(self.page.rows, streaming_of(self.page, self.relay.turn_id, self.running), self.page.tool_calls)
 
     def _of_change(self, change: PageChange) -> Iterator[bytes]:
+        is_first = False
         for envelope in in_order(change.events):
             match envelope.event:
                 case TurnStarted(turn_id=turn_id):
                     self.running = turn_id
                 case TurnEnded(turn_id=turn_id) if turn_id == self.running:
                     self.running = None
-                case Snapshot(replaces=None) if envelope.channel == "main" and not self._knows_snapshot:
-                    self._knows_snapshot = True
-                    continue
+                case Snapshot(replaces=None) if envelope.channel == "main" and not self._has_snapshot:
+                    self._has_snapshot = is_first = True
             moves = self.relay.apply(envelope)
             yield from self._start()
             yield self.encoder.encode(moves)
-            if self.relay.needs_picture:
-                yield self.encoder.encode(self._picture())
-                yield from self._end_if_missed()
+            # The events behind the first snapshot say more than the rows: who rejected a call, say. So they come first.
+            if self.relay.needs_picture and not is_first:
+                yield from self._heal()
+        if self.relay.needs_picture:
+            yield from self._heal()
+
+    def _heal(self) -> Iterator[bytes]:
+        yield from self._start()
+        yield self.encoder.encode(self._picture())
+        yield from self._end_if_missed()
 
     def _end_if_missed(self) -> Iterator[bytes]:
         """End the stream if the turn has ended while nobody told of it."""
@@ -189,28 +202,35 @@ class TurnStream:
             yield self.encoder.encode(self.relay.end(outcome))
 
 
+def is_behind_a_hole(events: Sequence[Envelope]) -> bool:
+    """Return whether events are missing before the end of these: there is a `Gap`, or a snapshot has taken the place of all others."""
+    main = [envelope.event for envelope in events if envelope.channel == "main"]
+    return any(isinstance(event, Gap) for event in main) or isinstance(main[-1] if main else None, Snapshot)
+
+
 def in_order(events: Sequence[Envelope]) -> Sequence[Envelope]:
     """Return the events of one change, with those of the debug channel between the others.
 
     The two channels have no common order. What a sub-agent did is told before the answer of its call, and before the end of the turn.
     """
-    debug = [envelope for envelope in events if envelope.channel == "debug"]
-    if not debug:
+    left = [(envelope.event.sub_agent_id, envelope) for envelope in events if isinstance(envelope.event, SubAgentEvent)]
+    if not left:
         return events
-    calls = {envelope.event.sub_agent_id for envelope in debug if isinstance(envelope.event, SubAgentEvent)}
-    main = [envelope for envelope in events if envelope.channel == "main"]
-    place = next((index for index, envelope in enumerate(main) if _ends(envelope.event, calls)), len(main))
-    return [*main[:place], *debug, *main[place:]]
-
-
-def _ends(event: Event, calls: Collection[str]) -> bool:
-    match event:
-        case TurnEnded() | AgentShutdown():
-            return True
-        case MessageCompleted(message=message):
-            return any(result.call_id in calls for result in message.results)
-        case _:
-            return False
+    told: list[Envelope] = []
+    for envelope in events:
+        if envelope.channel == "debug":
+            continue
+        match envelope.event:
+            case TurnEnded() | AgentShutdown():
+                ended = {call_id for call_id, _ in left}
+            case MessageCompleted(message=message):
+                ended = {result.call_id for result in message.results}
+            case _:
+                ended = set()
+        told += [each for call_id, each in left if call_id in ended]
+        left = [(call_id, each) for call_id, each in left if call_id not in ended]
+        told.append(envelope)
+    return [*told, *(each for _, each in left)]
 
 
 def streaming_of(page: Page, turn_id: str | None, running: str | None) -> StreamingMessage | None:
@@ -227,6 +247,18 @@ async def running_turn(sessions: Sessions, conversation_id: str, scope: Scope) -
         return (await sessions.agent_info(conversation_id, scope=scope)).turn_id
     except (AgentNotRunning, ConversationNotFound):
         return None
+
+
+async def turn_of_message(sessions: Sessions, conversation_id: str, scope: Scope, message_id: str) -> str | None:
+    """Return the turn that took a message; None if the message still waits, or if the agent is not running.
+
+    Cancellation: nothing is changed.
+    """
+    try:
+        state = await (await sessions.get(conversation_id, scope=scope)).state()
+    except (AgentNotRunning, ConversationNotFound):
+        return None
+    return next((message.turn_id for message in reversed(state.messages) if message.message_id == message_id), None)
 
 
 # ── what the history says
@@ -255,16 +287,6 @@ def stored_outcome(turn_id: str, rows: Iterable[DisplayMessage], interrupt: Inte
             return Cancelled(CancelCause.HOST_CANCELLED)  # the rows do not say who cancelled it
         case reason:
             return Failed(SagentsError(f"the turn was cut ({reason})" if reason else "the turn has ended"))
-
-
-def turn_after(rows: Iterable[DisplayMessage], message_id: str) -> str | None:
-    """Return the turn that answered a message of a person: that of the first row behind it; None if there is none."""
-    is_behind = False
-    for row in rows:
-        if is_behind and row.turn_id is not None:
-            return row.turn_id
-        is_behind = is_behind or row.message_id == message_id
-    return None
 
 
 def turn_of_call(rows: Sequence[DisplayMessage], call_id: str) -> str | None:

@@ -37,7 +37,7 @@ from trio_sagents.web._turn_routes import (
     stream_of,
     turn_named,
 )
-from trio_sagents.web._turn_stream import TurnStream, rows_up_to_calls, turn_after, turn_of_call
+from trio_sagents.web._turn_stream import TurnStream, rows_up_to_calls, turn_of_call, turn_of_message
 from trio_sagents.web._ui_messages import ui_messages
 from trio_sagents.web._vercel import VERCEL_HEADERS, ChatRequest, VercelEncoder, read_chat_request
 from trio_sagents.web._visitor import Authenticate
@@ -167,13 +167,10 @@ async def _answering(call: Call, page: Page, request: ChatRequest, receipt: Rece
     running = await running_in(call, request.conversation_id)
     turn_id = None
     if receipt.duplicate:
-        turn_id = turn_after(page.rows, receipt.message_id)
-        if turn_id is None and not page.queued:
-            turn_id = running
-        elif turn_id == running and page.queued:
-            turn_id = None  # the message waits behind this turn
-        if turn_id is not None:
-            await read_back(page, turn_id)
+        sessions, scope = call.shared.sessions, call.visitor.scope
+        turn_id = await turn_of_message(sessions, request.conversation_id, scope, receipt.message_id)
+    if turn_id is not None:
+        await read_back(page, turn_id)
     stream = stream_of(call, page, request.conversation_id, VercelEncoder(), turn_id, receipt=receipt, running=running)
     stream.relay.awaited = receipt.message_id
     stream.relay.known_messages = request.known_messages

@@ -21,6 +21,7 @@ from trio_sagents import (
     Agent,
     Approvals,
     Approve,
+    AskUser,
     Edit,
     Halt,
     ModelFailed,
@@ -34,7 +35,7 @@ from trio_sagents import (
     open_sessions,
 )
 from trio_sagents.testing import Call, Hang, ScriptedModel
-from trio_sagents.web import AgUiRoutes, VercelRoutes, Visitor, WebPolicy
+from trio_sagents.web import AgUiRoutes, VercelRoutes, Visitor, WebPolicy, WebRequest
 
 PAYS = [["Paying", Call("pay", amount=3), Call("pay", amount=4)], "Done", "Next"]
 
@@ -65,14 +66,26 @@ class Web:
         return [row.content["text"] for row in rows if row.role == role and row.content_type == "text"]
 
 
+def _developer(request: WebRequest) -> Visitor | None:
+    return Visitor(request.bearer, request.bearer, may_debug=True) if request.bearer else None
+
+
 @asynccontextmanager
-async def web(replies: Any, *, middleware: Sequence[Any] = (), policy: WebPolicy | None = None, **script: Any) -> AsyncIterator[Web]:
+async def web(
+    replies: Any,
+    *,
+    middleware: Sequence[Any] = (),
+    policy: WebPolicy | None = None,
+    limits: SessionPolicy | None = None,
+    sub_agents: bool = False,
+    **script: Any,
+) -> AsyncIterator[Web]:
     model = ScriptedModel(replies, **script)
     agent = Agent(model=model, tools=[pay, ship], middleware=middleware)
-    config = SessionConfig(factory_router=SingleFactoryRouter(agent), policy=SessionPolicy(grace_period=0))
+    config = SessionConfig(factory_router=SingleFactoryRouter(agent), policy=limits or SessionPolicy(grace_period=0))
     async with open_sessions(config) as sessions:
         vercel = VercelRoutes(sessions, lambda request: request.bearer, policy=policy)
-        ag_ui = AgUiRoutes(sessions, lambda request: request.bearer, policy=policy)
+        ag_ui = AgUiRoutes(sessions, _developer, policy=policy, sub_agents=sub_agents)
         yield Web(sessions, vercel, ag_ui, model)
 
 
@@ -296,6 +309,100 @@ async def test_response_when_the_client_reads_slowly(autojump_clock: MockClock) 
         assert ["x" * 50] == await here.stored()
 
 
+@pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
+@pytest.mark.parametrize("stuck_for", [30, 3000])
+async def test_response_when_events_are_missed(protocol: str, stuck_for: int, autojump_clock: MockClock) -> None:
+    """A client that reads too slowly for the agent misses events and not content: while the turn runs, and if it has ended meanwhile."""
+    replies = [["abcdefghij" * 2, Call("pay", amount=1)], "klmnopqrst" * 2, "uvwxyz"]
+    few = SessionPolicy(subscriber_events=4, grace_period=0)
+    async with web(replies, limits=few, policy=WebPolicy(send_timeout=10_000), chunk_size=1, chunk_interval=1) as here:
+        app = here.vercel if protocol == "vercel" else here.ag_ui
+        is_stuck = True
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            async def send_slowly(message: Any) -> None:
+                nonlocal is_stuck
+                await send(message)
+                if is_stuck and b"delta" in message.get("body", b""):
+                    is_stuck = False
+                    await trio.sleep(stuck_for)
+
+            await app(scope, receive, send_slowly)
+
+        answered = await ask(slow, "POST", "/", chat("Hi") if protocol == "vercel" else run("Hi"))
+
+        assert "gap" in str(answered.events)
+        if protocol == "vercel":
+            shown = read_ui_stream(answered.body).shown()
+            assert await here.stored() == [part[2] for part in shown if part[0] == "text"]
+            assert ["paid 1"] == [part[4] for part in shown if part[0] == "pay"]
+        else:
+            run_shown = read_runs(answered.body)
+            assert "success" == run_shown.outcome
+            shown_texts = [each["text"] for each in run_shown.shown().values()]
+            assert sorted([*await here.stored(), "paid 1"]) == sorted(shown_texts)
+
+
+async def test_response_when_the_sessions_close_before_the_turn(autojump_clock: MockClock) -> None:
+    """A message that waits when the sessions close is not answered here: the stream ends with an error, and the message is stored."""
+    answered = Answered()
+    async with trio.open_nursery() as nursery:
+        async with web([["a", Hang()]]) as here:
+            await here.sessions.post("c", "first", scope="alice")
+            nursery.start_soon(lambda: ask(here.vercel, "POST", "/", chat("Hi"), answered=answered))
+            await answered.until("queue")
+
+    assert ["error"] == answered.kinds
+    assert "the message is stored" in answered.events[-1]["errorText"]
+
+
+async def test_response_when_the_tool_takes_long(autojump_clock: MockClock) -> None:
+    """While nothing happens the stream has comments, so that no proxy takes the connection for dead."""
+    async with web([["a", Hang()]]) as here, trio.open_nursery() as nursery:
+        answered = Answered()
+        nursery.start_soon(lambda: ask(here.vercel, "POST", "/", chat("Hi"), answered=answered))
+        await trio.sleep(100)
+        await here.sessions.cancel_turn("c", scope="alice")
+
+    assert 4 == answered.body.count(b": ping\n\n")
+
+
+async def test_sub_agent_when_everything_comes_at_once(autojump_clock: MockClock) -> None:
+    """What a sub-agent did is told inside the run, although it comes by a channel of its own."""
+    worker = Agent(model=ScriptedModel(["worked", ValueError("no")]))
+    task = SubAgents([Task(name="worker", description="Works.", agent=worker)], general_purpose=False)
+    calls = [Call("task", name="worker", instructions="work"), Call("task", name="worker", instructions="again"), "Done"]
+    async with web(calls, middleware=[task], sub_agents=True) as here:
+        answered = await ask(here.ag_ui, "POST", "/", run("work"))
+
+        read_runs(answered.body)
+        kinds = [kind for kind in answered.kinds if kind.startswith("SUBAGENT") or kind == "TOOL_CALL_RESULT"]
+        assert ["SUBAGENT_STARTED", "SUBAGENT_FINISHED", "TOOL_CALL_RESULT"] == kinds[:3]
+        assert ["SUBAGENT_STARTED", "SUBAGENT_ERROR", "TOOL_CALL_RESULT"] == kinds[3:]
+        assert "worked" not in json.dumps([each for each in answered.events if each["type"].startswith("SUBAGENT")])
+
+
+async def test_lifespan_when_a_server_runs_the_routes_alone(autojump_clock: MockClock) -> None:
+    """A server that runs the routes as its application ends their streams by its lifespan; a WebSocket is refused."""
+    async with web([]) as here:
+        sent: list[Any] = []
+        messages = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
+
+        async def receive() -> Any:
+            await trio.lowlevel.checkpoint()
+            return messages.pop()
+
+        async def send(message: Any) -> None:
+            await trio.lowlevel.checkpoint()
+            sent.append(message["type"])
+
+        await here.vercel({"type": "lifespan"}, receive, send)
+        await here.ag_ui({"type": "websocket"}, receive, send)
+
+        assert ["lifespan.startup.complete", "lifespan.shutdown.complete", "websocket.close"] == sent
+        assert 503 == (await ask(here.vercel, "POST", "/", chat("Hi"))).status
+
+
 async def test_message_when_it_waits_behind_a_turn(autojump_clock: MockClock) -> None:
     """A message that waits in the queue is answered in its own response, and nothing of the turn before it is in there."""
     async with web(["first" * 10, "second"], chunk_interval=1) as here, trio.open_nursery() as nursery:
@@ -454,6 +561,52 @@ async def test_decisions_when_arguments_are_edited(autojump_clock: MockClock) ->
         assert [200, 200] == [second.status, again.status]
         assert "finish" == again.kinds[-1]
         assert 400 == (await ask(here.vercel, "POST", "/c/resume", {"decisions": [{"type": "nonsense"}]})).status
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        ("red", "red"),
+        ({"value": "red"}, "red"),
+        ({"other": "teal"}, "teal"),
+        ({"cancel": True}, "declined"),
+        (None, "declined"),
+        ({"reason": "red"}, "red"),
+        ({"value": "pink"}, None),
+        ({"value": 7}, None),
+        ({}, None),
+        (["red", "blue"], None),
+    ],
+)
+async def test_question_when_it_is_answered(payload: Any, words: str | None, autojump_clock: MockClock) -> None:
+    """A question is answered by a text or an object, declined by a cancelled entry, and an answer that does not fit changes nothing."""
+    options = [{"value": "red"}, {"value": "blue"}]
+    other = words == "teal"
+    question = Call("ask_user", question="Which?", kind="single", options=options, allow_other=other, allow_cancel=True)
+    async with web([question, "Done"], middleware=[AskUser()]) as here:
+        first = await ask(here.ag_ui, "POST", "/", run("paint"))
+        (interrupt,) = first.events[-1]["outcome"]["interrupts"]
+        status = {"status": "cancelled"} if payload is None else {"status": "resolved", "payload": payload}
+        answered = await ask(here.ag_ui, "POST", "/", run(None, resume=[{"interruptId": interrupt["id"], **status}]))
+
+        if words is None:
+            assert answered.status in {400, 422}
+            assert 1 == len(here.model.requests)
+        else:
+            results = [each["content"] for each in answered.events if each["type"] == "TOOL_CALL_RESULT"]
+            assert words in results[0]
+
+
+async def test_approval_when_it_says_nothing(autojump_clock: MockClock) -> None:
+    """An answer about an approval that neither approves nor rejects is refused."""
+    async with web(PAYS, middleware=[Approvals({"pay": True})]) as here:
+        first = await ask(here.ag_ui, "POST", "/", run("pay"))
+        (interrupt, _) = first.events[-1]["outcome"]["interrupts"]
+        for payload in ({}, {"approved": "yes"}, "yes", {"editedArgs": 7}):
+            answer = {"interruptId": interrupt["id"], "status": "resolved", "payload": payload}
+            assert 400 == (await ask(here.ag_ui, "POST", "/", run(None, resume=[answer]))).status
+        answer = {"interruptId": interrupt["id"], "status": "unheard of"}
+        assert 400 == (await ask(here.ag_ui, "POST", "/", run(None, resume=[answer]))).status
 
 
 @pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
