@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.apps.web._server import served
-from trio_sagents import Agent, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
+from trio_sagents import Agent, ModelChunk, ModelRequest, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
 from trio_sagents.testing import ScriptedModel
 
 CLIENTS: Final = Path(__file__).parent / "clients"
@@ -146,6 +146,31 @@ async def pay(amount: int) -> str:
     return f"paid {amount}"
 
 
+class HeldModel(ScriptedModel):
+    """Gives the first 396 characters of its last reply, and the rest when it is told to go on."""
+
+    def __init__(self, *replies: Any) -> None:
+        """Take the replies, in order."""
+        super().__init__(replies, chunk_size=4, chunk_interval=0.003)
+        self.left = len(replies)
+        self.may_go_on = trio.Event()
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
+        """Open the next answer."""
+        self.left -= 1
+        async with super().stream(request) as chunks:
+            yield chunks if self.left else self._hold(chunks)
+
+    async def _hold(self, chunks: AsyncIterator[ModelChunk]) -> AsyncIterator[ModelChunk]:
+        number = 0
+        async for chunk in chunks:
+            number += 1
+            if number == 100:
+                await self.may_go_on.wait()
+            yield chunk
+
+
 @attrs.define(eq=False)
 class House:
     """Sessions, a server before them, a proxy before it, and a client before that."""
@@ -153,6 +178,12 @@ class House:
     sessions: Sessions
     client: Client
     proxy: Proxy
+    model: ScriptedModel
+
+    def go_on(self) -> None:
+        """Let a `HeldModel` give the rest of its answer."""
+        assert isinstance(self.model, HeldModel)
+        self.model.may_go_on.set()
 
     async def stored(self) -> list[str]:
         """Return the stored texts of the agent."""
@@ -164,10 +195,11 @@ class House:
 async def open_house(
     make_routes: Callable[[Sessions], Any], script: str, replies: Any, *, middleware: Sequence[Any] = (), **settings: Any
 ) -> AsyncIterator[House]:
-    """Open everything. `settings` are those of the `ScriptedModel`."""
+    """Open everything. `replies` are those of a `ScriptedModel` with these settings, or a model."""
     require_clients()
-    agent = Agent(model=ScriptedModel(replies, **settings), tools=[look, pay], middleware=middleware)
+    model = replies if isinstance(replies, ScriptedModel) else ScriptedModel(replies, **settings)
+    agent = Agent(model=model, tools=[look, pay], middleware=middleware)
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
         app = make_routes(sessions)
         async with served(app, app.aclose) as direct, cutting(direct) as (proxy, address), node(script, address) as client:
-            yield House(sessions, client, proxy)
+            yield House(sessions, client, proxy, model)

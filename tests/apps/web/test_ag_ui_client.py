@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.apps.web._front_ends import House, open_house
+from tests.apps.web._front_ends import HeldModel, House, open_house
 from trio_sagents import Agent, Approvals, AskUser, Sessions, SubAgents, Task, TodoList
 from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.web import AgUiRoutes, Visitor, WebRequest
@@ -103,13 +103,17 @@ async def test_client_when_it_answers_a_question() -> None:
 
 async def test_client_when_it_joins_late() -> None:
     """Whoever joins in the middle of an answer gets the past once, and the rest as it comes."""
-    async with house(["first", ["x" * 20, Call("look", x=1)], "0123456789" * 20], chunk_size=4, chunk_interval=0.02) as here:
+    async with house(HeldModel("first", ["x" * 20, Call("look", x=1)], "0123456789" * 60)) as here:
         await here.client("open", agent="a", id="c")
         await here.client("run", agent="a", text="one")
         await here.client("run", agent="a", text="count", wait=False)
         await here.client("until", agent="a", text="0123456789")
         await here.client("open", agent="b", id="c", path="/connect")
-        second = await here.client("run", agent="b")
+        await here.client("run", agent="b", wait=False)
+        await here.client("until", agent="b", text="0123456789" * 39)
+        here.go_on()
+        await here.client("ended", agent="b")
+        second = await here.client("state", agent="b")
         await here.client("ended", agent="a")
         first = await here.client("state", agent="a")
 
@@ -120,21 +124,27 @@ async def test_client_when_it_joins_late() -> None:
             | ({"metadata": own["metadata"]} if "metadata" in own else {})
             for message, own in zip(second["messages"], first["messages"], strict=True)
         ]
-        assert ["first", "x" * 20, "0123456789" * 20] == said(second) == await here.stored()
+        assert ["first", "x" * 20, "0123456789" * 60] == said(second) == await here.stored()
 
 
 async def test_client_when_it_is_cut_and_joins_again() -> None:
     """Cut by a reset in the middle of an answer, the client connects again: nothing is lost, and nothing is shown twice."""
-    async with house(["0123456789" * 20], chunk_size=4, chunk_interval=0.02) as here:
+    async with house(HeldModel("0123456789" * 60)) as here:
         await here.client("open", agent="a", id="c")
-        here.proxy.left = 1500
+        here.proxy.left = 1200
         cut = await here.client("run", agent="a", text="count")
         assert 1 == here.proxy.cuts == len(cut["errors"])
         await here.client("open", agent="b", id="c", path="/connect", messages=cut["messages"])
-        again = await here.client("run", agent="b")
+        await here.client("run", agent="b", wait=False)
+        await here.client("until", agent="b", text="0123456789" * 39)
+        here.go_on()
+        await here.client("ended", agent="b")
+        again = await here.client("state", agent="b")
 
+        assert [] == again["errors"]
+        assert ["Agent execution failed: TypeError: terminated"] == again["warnings"]  # of the cut
         assert ["user", "assistant"] == roles(again)
-        assert ["0123456789" * 20] == said(again) == await here.stored()
+        assert ["0123456789" * 60] == said(again) == await here.stored()
 
 
 async def test_client_when_it_runs_again_after_a_lost_answer() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.apps.web._front_ends import House, open_house
+from tests.apps.web._front_ends import HeldModel, House, open_house
 from trio_sagents import Approvals, AskUser, ModelRequest
 from trio_sagents.testing import Call
 from trio_sagents.web import VercelRoutes
@@ -81,16 +81,19 @@ async def test_client_when_it_answers_a_question() -> None:
 
 async def test_client_when_it_is_cut_and_resumes() -> None:
     """Cut by a reset in the middle of an answer, the client resumes: nothing is lost, and nothing is shown twice."""
-    async with house(["0123456789" * 20], chunk_size=4, chunk_interval=0.02) as here:
+    async with house(HeldModel("0123456789" * 60)) as here:
         await here.client("open", chat="a", id="c")
-        here.proxy.left = 1500
+        here.proxy.left = 1200
         cut = await here.client("send", chat="a", text="count")
         assert "error" == cut["status"]
-        resumed = await here.client("resume", chat="a")
+        await here.client("resume", chat="a", wait=False)
+        await here.client("until", chat="a", text="0123456789" * 39)
+        here.go_on()
+        resumed = await here.client("idle", chat="a")
 
         assert 1 == here.proxy.cuts
         assert ["user", "assistant"] == [message["role"] for message in resumed["messages"]]
-        assert ["0123456789" * 20] == texts(resumed) == await here.stored()
+        assert ["0123456789" * 60] == texts(resumed) == await here.stored()
 
 
 async def test_client_when_it_is_cut_and_the_turn_ends() -> None:
@@ -142,32 +145,38 @@ async def test_client_when_it_sends_again_after_a_lost_answer() -> None:
 
 async def test_client_when_a_second_one_watches() -> None:
     """A second viewer opens the page in the middle of an answer: it gets the past, and the running message from its start."""
-    async with house(["first", "0123456789" * 20], chunk_size=4, chunk_interval=0.02) as here:
+    async with house(HeldModel("first", "0123456789" * 60)) as here:
         await here.client("open", chat="a", id="c")
         await here.client("send", chat="a", text="one")
         await here.client("send", chat="a", text="count", wait=False)
         await here.client("until", chat="a", text="0123456789")
         await here.client("open", chat="b", id="c")
         await here.client("load", chat="b")
-        second = await here.client("resume", chat="b")
+        await here.client("resume", chat="b", wait=False)
+        await here.client("until", chat="b", text="0123456789" * 39)
+        here.go_on()
+        second = await here.client("idle", chat="b")
         first = await here.client("idle", chat="a")
 
         assert [] == first["errors"] == second["errors"]
-        assert ["first", "0123456789" * 20] == texts(first) == texts(second) == await here.stored()
+        assert ["first", "0123456789" * 60] == texts(first) == texts(second) == await here.stored()
         assert [message["id"] for message in first["messages"]] == [message["id"] for message in second["messages"]]
 
 
 async def test_client_when_it_leaves() -> None:
     """The client's own stop only disconnects: the turn goes on, and a resumed stream has all of it."""
-    async with house(["0123456789" * 10], chunk_size=4, chunk_interval=0.02) as here:
+    async with house(HeldModel("0123456789" * 60)) as here:
         await here.client("open", chat="a", id="c")
         await here.client("send", chat="a", text="count", wait=False)
         await here.client("until", chat="a", text="0123")
         await here.client("disconnect", chat="a")
-        resumed = await here.client("resume", chat="a")
+        await here.client("resume", chat="a", wait=False)
+        await here.client("until", chat="a", text="0123456789" * 39)
+        here.go_on()
+        resumed = await here.client("idle", chat="a")
 
         assert [] == resumed["errors"]
-        assert ["0123456789" * 10] == texts(resumed) == await here.stored()
+        assert ["0123456789" * 60] == texts(resumed) == await here.stored()
 
 
 async def test_client_when_it_stops() -> None:
