@@ -4,6 +4,7 @@ A handler returns an `Answer`, or starts a stream with `Call.start` and writes t
 only sends would not learn that the client has gone. Then a handler that reads is cancelled, and a command may take `command_grace` more.
 """
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -84,6 +85,8 @@ class Call:
     on_end: Callable[[Ending], bytes] | None = None
     """Makes the last bytes of a stream that the bridge ends. None: the stream is cut, so that nobody takes it for a whole one."""
     is_started: bool = False
+    is_gone: bool = False
+    """Whether the client has disconnected."""
     when_gone: list[Callable[[], Awaitable[None]]] = attrs.field(factory=list)
     """What is to be waited for when the answer was sent, or the client has gone: the grace of a viewer."""
 
@@ -121,7 +124,12 @@ class Call:
 
     async def _timed(self, message: Message) -> None:
         with trio.move_on_after(self.shared.policy.send_timeout) as scope:
-            await self._send(message)
+            try:
+                await self._send(message)
+            except OSError:  # what a server raises that says that the client has gone
+                self.is_gone = True
+                self.connection.scope.cancel()
+                await trio.lowlevel.checkpoint()
         if scope.cancelled_caught:
             self.connection.end(SLOW)
             await trio.lowlevel.checkpoint()
@@ -141,11 +149,11 @@ def _start(status: int, content_type: str, headers: Headers, length: int | None)
 
 
 async def send_answer(send: Send, answer: Answer, timeout: float, *, is_head: bool = False) -> None:  # noqa: ASYNC109  # of one step
-    """Send a whole response; give up if the client does not read.
+    """Send a whole response; give up if the client does not read, or has gone.
 
     Cancellation: the response may have been sent, or a part of it.
     """
-    with trio.move_on_after(timeout):
+    with trio.move_on_after(timeout), contextlib.suppress(OSError):
         await send(_start(answer.status, answer.content_type, answer.headers, len(answer.body)))
         await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
 
@@ -183,13 +191,11 @@ async def run_handler(call: Call, handler: Handler, receive: Receive, send: Send
     Cancellation: as the handler.
     """
     answer: Answer | None = None
-    is_gone = False
 
     async def notice_disconnect() -> None:
-        nonlocal is_gone
         while (await receive())["type"] != "http.disconnect":
             pass
-        is_gone = True
+        call.is_gone = True
         grace = call.shared.policy.command_grace if is_command else 0.0
         nursery.cancel_scope.deadline = trio.current_time() + grace
 
@@ -198,7 +204,7 @@ async def run_handler(call: Call, handler: Handler, receive: Receive, send: Send
             nursery.start_soon(notice_disconnect)
             answer = await _answer(call, handler)
             nursery.cancel_scope.cancel()
-    if is_gone:
+    if call.is_gone:
         return
     await _finish(call, answer, send)
 
@@ -212,10 +218,6 @@ async def _answer(call: Call, handler: Handler) -> Answer | None:
         error = ErrorInfo(exc.status, exc.kind, exc.message, exc.retry_after)
     except SagentsError as exc:
         error = error_of(exc)
-    except OSError:
-        if call.is_started:
-            return None  # the client has gone, in the eyes of a server that says so
-        raise
     except Exception:
         # The boundary of a request: an error of the host's own code, in its authorizer say, is answered and logged.
         log.exception("the request for %s failed", "/".join(call.request.segments))
@@ -240,5 +242,5 @@ async def _finish(call: Call, answer: Answer | None, send: Send) -> None:
     else:
         # A client takes a body that simply ends for a whole one, so the connection has to be cut.
         raise ConnectionError("the stream was ended before it was whole")
-    with trio.move_on_after(END_TIMEOUT):
+    with trio.move_on_after(END_TIMEOUT), contextlib.suppress(OSError):
         await send({"type": "http.response.body", "body": last, "more_body": False})

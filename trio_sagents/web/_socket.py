@@ -10,6 +10,7 @@
 Whoever ends the socket says so to its connection (`Connection.end`); that cancels all of this, and then the last frame is sent.
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -132,7 +133,7 @@ class Socket:
         ending = self.connection.ending
         if self.is_gone or ending is None:
             return
-        with trio.move_on_after(END_TIMEOUT):
+        with trio.move_on_after(END_TIMEOUT), contextlib.suppress(OSError):
             if ending is not SLOW:
                 await self._send_text(dumps({"op": "bye", **ending.to_dict()}))
             await self._send_message({"type": "websocket.close", "code": ending.code, "reason": ending.reason})

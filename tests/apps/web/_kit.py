@@ -103,6 +103,7 @@ class Page:
     interrupt: Any = None
     cursor: str | None = None
     needs_history: bool = False
+    snapshots: int = 0
     seen: list[tuple[str, str, int]] = attrs.field(factory=list)
     """(type, incarnation, number) of every event, to find what came twice."""
 
@@ -116,6 +117,7 @@ class Page:
         match event["type"]:
             case "Snapshot":
                 self.needs_history = True
+                self.snapshots += 1
                 self.streaming.clear()
                 self.status, self.interrupt = event["status"], event["interrupt"]
                 if event["streaming"] is not None:

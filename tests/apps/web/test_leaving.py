@@ -1,6 +1,7 @@
 """Presence, disconnects and shutdown: leaving is not stopping, and nothing is left behind."""
 
 import contextlib
+import faulthandler
 import logging
 import random
 from typing import Any
@@ -176,6 +177,28 @@ async def test_shutdown(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -
     assert "'42'" in caplog.text
 
 
+async def test_shutdown_when_a_request_is_being_answered(autojump_clock: Any) -> None:
+    """A request that had come before the shutdown gets its answer."""
+
+    class Slow:
+        async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+            await trio.sleep(1)
+            return True
+
+    async with open_world(authorizer=Slow()) as world, trio.open_nursery() as nursery:
+        answers: list[Any] = []
+
+        async def ask() -> None:
+            answers.append(await world.post("/conversations/42/messages", {"message_id": "m-1", "text": "Hello"}))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.5)
+        await world.bridge.aclose()
+        await trio.sleep(5)
+
+        assert [200] == [answer.status for answer in answers]
+
+
 async def test_shutdown_when_a_page_does_not_read(autojump_clock: Any) -> None:
     """A page that does not read delays a shutdown by no more than `close_timeout`."""
     async with open_world(policy=WebPolicy(send_timeout=1000)) as world, world.client.socket(headers=ALICE) as socket:
@@ -247,8 +270,10 @@ async def _abort(world: World, moments: random.Random) -> None:
             await trio.sleep(moments.choice([0, 0, 0.1]))
 
 
+@pytest.mark.slow
 async def test_connects_and_aborts(autojump_clock: Any) -> None:
     """After 1,000 connects and aborts, 50 at a time, no task, connection, subscription or presence entry is left."""
+    faulthandler.dump_traceback_later(120, exit=True)
     moments = random.Random(7)
     async with open_world(make_agent(), policy=WebPolicy(event_interval=0, connections_per_scope=1000)) as world:
         tasks = trio.lowlevel.current_statistics().tasks_living

@@ -34,7 +34,7 @@ class Attack:
 
 
 def origin(name: str, value: str) -> Attack:
-    return Attack(f"origin {name}", 403, {**COOKIE, "origin": value})
+    return Attack(f"origin {name}", 403, {**COOKIE, "origin": value}, ("post", "socket", "stream", "read"))
 
 
 ATTACKS: Final = (
@@ -111,6 +111,8 @@ async def attack_by(world: World, attack: Attack, way: str) -> Got:
                 headers["x-csrf-token"] = token
             answer = await world.client.request("POST", f"{attack.path}/messages", json.dumps(MESSAGE).encode(), headers)
             status = answer.status
+        case "read":
+            status = (await world.client.get("/conversations/of-alice/history", headers)).status
         case "stream":
             with trio.move_on_after(1):
                 async with world.client.stream(f"{attack.path}/events", headers) as stream:
@@ -154,7 +156,8 @@ async def test_attacks(autojump_clock: Any) -> None:
 async def test_attack_when_it_is_none(autojump_clock: Any) -> None:
     """The same requests get in when nothing is wrong with them, or the matrix would prove nothing."""
     good = (
-        Attack("own origin", 200, {**COOKIE, "origin": ORIGIN}),
+        Attack("own origin", 200, {**COOKIE, "origin": ORIGIN}, ("post", "socket", "stream", "read")),
+        Attack("no origin, reading", 200, COOKIE, ("read",)),
         Attack("listed origin", 200, {**COOKIE, "origin": "https://chat.example.com:8443"}),
         Attack("no origin, bearer", 200, BEARER),
         Attack("no origin, own page", 200, {**COOKIE, "sec-fetch-site": "same-origin"}, ("stream",)),

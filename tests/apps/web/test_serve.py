@@ -1,5 +1,6 @@
 """`trio-sagents serve`: a bridge of its own, for the person at the terminal or behind an auth hook."""
 
+import faulthandler
 import os
 import re
 import signal
@@ -22,8 +23,8 @@ from tests.apps.web._kit import open_world
 from tests.apps.web._server import RealSocket
 from trio_sagents.cli import main
 from trio_sagents.cli._models import UsageError
-from trio_sagents.cli._serve import ServeOptions, _listen, _server_config, is_loopback, load_config, policy_of
-from trio_sagents.web import LinkLogin, WebPolicy
+from trio_sagents.cli._serve import ServeOptions, _checked, _listen, _server_config, is_loopback, load_config, policy_of
+from trio_sagents.web import LinkLogin, Visitor, WebPolicy
 
 ROOT: Final = Path(__file__).parents[3]
 MODULE: Final = """
@@ -68,6 +69,7 @@ class Served:
 
 @contextmanager
 def serve(folder: Path, *options: str) -> Iterator[Served]:
+    faulthandler.dump_traceback_later(120, exit=True)
     (folder / "mychat.py").write_text(MODULE, encoding="utf-8")
     command = [sys.executable, "-m", "trio_sagents.cli", "serve", *options, "--port", "0"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -79,6 +81,7 @@ def serve(folder: Path, *options: str) -> Iterator[Served]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
     """The link of the terminal logs in once; a turn that runs at the end is named, and finishes."""
     with serve(tmp_path, "mychat:config") as command:
@@ -107,16 +110,30 @@ def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
     assert "For another browser: http://127.0.0.1:" in out
 
 
+@pytest.mark.slow
 def test_serve_when_it_has_an_auth_hook(tmp_path: Path) -> None:
-    """With `--auth` there is no link; the debug channel needs `--debug` beside the hook's permission."""
-    for options, may_debug in (((), False), (("--debug",), True)):
-        with serve(tmp_path, "mychat:make", "--auth", "mychat:who", *options) as command:
-            assert "login" not in command.link
-            assert 401 == httpx2.get(f"{command.address}/session").status_code
-            session = httpx2.get(f"{command.address}/session", headers={"authorization": "Bearer of-alice"}).json()
-            assert may_debug == session["may_debug"]
-            command.stop()
-        assert 0 == command.process.returncode
+    """With `--auth` there is no link: the function of the person says who is there."""
+    with serve(tmp_path, "mychat:make", "--auth", "mychat:who") as command:
+        assert "login" not in command.link
+        assert 401 == httpx2.get(f"{command.address}/session").status_code
+        session = httpx2.get(f"{command.address}/session", headers={"authorization": "Bearer of-alice"}).json()
+        assert ("alice", False) == (session["viewer"], session["may_debug"])
+        command.stop()
+    assert 0 == command.process.returncode
+
+
+async def test_auth_hook_when_nobody_may_debug() -> None:
+    """Without `--debug` nobody may debug, whatever the hook says, async or not; with it the hook decides."""
+    visitor = Visitor("alice", "alice", may_debug=True)
+
+    async def later(request: Any) -> Any:
+        return visitor
+
+    for hook in (later, lambda request: visitor):
+        assert attrs.evolve(visitor, may_debug=False) == await _checked(hook, may_debug=False)("request")
+        assert hook is _checked(hook, may_debug=True)
+    assert "alice" == await _checked(lambda request: "alice", may_debug=False)("request")
+    assert await _checked(lambda request: None, may_debug=False)("request") is None
 
 
 @pytest.mark.parametrize(
@@ -228,6 +245,7 @@ async def test_headers_when_they_do_not_come() -> None:
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")
 async def test_page_when_it_never_reads() -> None:
     """The system ends the connection of a page that never reads, so that it cannot hold the server at its end."""
+    faulthandler.dump_traceback_later(120, exit=True)
     policy = WebPolicy(presence_grace=0)
     async with open_world(policy=policy) as world, trio.open_nursery() as nursery:
         address = await nursery.start(_behind, world, policy, 1.0)

@@ -1,6 +1,7 @@
 """The bridge behind real servers and frameworks, over real sockets."""
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -167,9 +168,11 @@ async def test_shutdown_when_streams_are_open() -> None:
         await page.stream.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path, tmp_path: Path) -> None:
     """Each example has at most 12 lines of code; it runs as it is, serves a conversation, and stops when it is told to."""
+    faulthandler.dump_traceback_later(120, exit=True)
     source = example.read_text(encoding="utf-8")
     code = [line for line in source.split('"""')[2].splitlines() if line.strip()]
     assert len(code) <= 12
