@@ -762,6 +762,7 @@ class VercelRoutes:
         *,
         policy: WebPolicy | None = None,
         overlap: Overlap = "queue",
+        sub_agents: bool = False,
         secret: bytes | None = None,
     ) -> None: ...
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...

@@ -8,8 +8,7 @@
 | `GET session` | the CSRF token, for clients that log in with cookies |
 """
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 
 import attrs
 
@@ -23,7 +22,6 @@ from trio_sagents.web._turn_routes import (
     continued,
     decide,
     make_shared,
-    open_turn_page,
     read_back,
     read_json,
     respond,
@@ -49,7 +47,6 @@ class AgUiRoutes(TurnRoutes):
 
     _overlap: Overlap
     _state_keys: Collection[str]
-    _sub_agents: bool
 
     def __init__(
         self,
@@ -86,29 +83,21 @@ class AgUiRoutes(TurnRoutes):
         )
         if isinstance(state_keys, str):
             raise TypeError(f"state_keys must be a collection of texts, not the text {state_keys!r}")
-        self.__attrs_init__(shared, routes, overlap, tuple(state_keys), sub_agents)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        self.__attrs_init__(shared, routes, sub_agents, overlap, tuple(state_keys))  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     # ── routes
 
     async def _run(self, call: Call) -> Answer | None:
         request = read_json(call, read_run_request)
-        async with self._page(call, request) as page:
+        async with self._open_page(call, request.conversation_id) as page:
             await self._accept(call, page, request)
         return None
 
     async def _connect(self, call: Call) -> Answer | None:
         request = read_json(call, read_run_request)
-        async with self._page(call, request) as page:
+        async with self._open_page(call, request.conversation_id) as page:
             await self._join(call, page, request)
         return None
-
-    @asynccontextmanager
-    async def _page(self, call: Call, request: RunRequest) -> AsyncIterator[Page]:
-        async with open_turn_page(call, request.conversation_id) as page:
-            if self._sub_agents and call.visitor.may_debug:
-                # Before anything is posted, so that no sub-agent begins unseen.
-                await page.watch.subscribe(request.conversation_id, channel="debug")
-            yield page
 
     async def _stop(self, call: Call) -> Answer:
         conversation_id, turn_id = read_json(call, _stop_named)

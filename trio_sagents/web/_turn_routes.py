@@ -59,6 +59,7 @@ class TurnRoutes:
 
     _shared: Shared
     _routes: Sequence[Route]
+    _sub_agents: bool
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the server.
@@ -127,6 +128,19 @@ class TurnRoutes:
                 break
             await self.aclose()
 
+    @asynccontextmanager
+    async def _open_page(self, call: Call, conversation_id: str) -> AsyncIterator[Page]:
+        """Open a page of a conversation. Its agent is started."""
+        try:
+            opening = call.shared.sessions.page(conversation_id, scope=call.visitor.scope)
+        except (TypeError, ValueError) as exc:
+            raise Invalid(str(exc)) from None
+        async with opening as page:
+            if self._sub_agents and call.visitor.may_debug:
+                # Before anything is posted, so that no sub-agent begins unseen.
+                await page.watch.subscribe(conversation_id, channel="debug")
+            yield page
+
     def revoke(self, key: str) -> int:
         """End all streams of the visitor with this key, and return how many there were."""
         return self._shared.connections.revoke(key)
@@ -155,22 +169,6 @@ def read_json(call: Call, read: Callable[[JSON], _Read]) -> _Read:
 
 
 # ── from a request to a turn
-
-
-@asynccontextmanager
-async def open_turn_page(call: Call, conversation_id: str) -> AsyncIterator[Page]:
-    """Open a page of a conversation. Its agent is started.
-
-    Raises:
-        Invalid: the id of the conversation is not valid.
-        SagentsError: as `Sessions.page`.
-    """
-    try:
-        opening = call.shared.sessions.page(conversation_id, scope=call.visitor.scope)
-    except (TypeError, ValueError) as exc:
-        raise Invalid(str(exc)) from None
-    async with opening as page:
-        yield page
 
 
 async def read_back(page: Page, turn_id: str | None) -> None:

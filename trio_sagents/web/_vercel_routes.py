@@ -26,7 +26,6 @@ from trio_sagents.web._turn_routes import (
     decide,
     info_of,
     make_shared,
-    open_turn_page,
     read_back,
     read_json,
     respond,
@@ -62,6 +61,7 @@ class VercelRoutes(TurnRoutes):
         *,
         policy: WebPolicy | None = None,
         overlap: Overlap = "queue",
+        sub_agents: bool = False,
         secret: bytes | None = None,
     ) -> None:
         """Make the application.
@@ -72,6 +72,7 @@ class VercelRoutes(TurnRoutes):
                 nobody is logged in.
             policy: the limits; `WebPolicy()` by default.
             overlap: what to do with a message while a turn runs, as in `Sessions.post`.
+            sub_agents: whether to tell of sub-agents. This listens to the debug channel, so it is only for visitors that may debug.
             secret: makes the CSRF tokens, at least 16 bytes; give the same to all processes that serve the same pages. None: a new one.
 
         Raises:
@@ -86,7 +87,7 @@ class VercelRoutes(TurnRoutes):
             Route("POST", "{id}/stop", "write", self._stop),
             Route("GET", "{id}/messages", "read", self._messages),
         )
-        self.__attrs_init__(shared, routes, overlap)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
+        self.__attrs_init__(shared, routes, sub_agents, overlap)  # pyright: ignore[reportAttributeAccessIssue]  # attrs makes it
 
     # ── routes
 
@@ -94,7 +95,7 @@ class VercelRoutes(TurnRoutes):
         request = read_json(call, read_chat_request)
         if request.message is None and not request.answers:
             raise Refused(400, "Invalid", "there is nothing new: the last message is not a person's, and no call is answered")
-        async with open_turn_page(call, request.conversation_id) as page:
+        async with self._open_page(call, request.conversation_id) as page:
             await _respond(call, await self._accept(call, page, request))
         return None
 
@@ -127,14 +128,14 @@ class VercelRoutes(TurnRoutes):
         # Looking starts no agent: only a turn that runs, or that is stored, is worth one.
         if turn_id is None or (turn_id != running and not await _has_turn(call, conversation_id, turn_id)):
             return Answer(204, "text/plain", b"")
-        async with open_turn_page(call, conversation_id) as page:
+        async with self._open_page(call, conversation_id) as page:
             await read_back(page, turn_id)
             await _respond(call, stream_of(call, page, conversation_id, VercelEncoder(), turn_id, running=running))
         return None
 
     async def _resume(self, call: Call) -> Answer | None:
         conversation_id, decisions = call.parameters["id"], read_json(call, _decisions)
-        async with open_turn_page(call, conversation_id) as page:
+        async with self._open_page(call, conversation_id) as page:
             interrupt = page.interrupt
             receipt = await call.shared.sessions.resume(conversation_id, decisions, scope=call.visitor.scope)
             turn_id = turn_of_call(page.rows, decisions[0].call_id) if interrupt is None else interrupt.turn_id
@@ -154,7 +155,7 @@ class VercelRoutes(TurnRoutes):
             return json_answer({"messages": ui_messages(rows, info.interrupt, info.turn_id)})
         if not any(row.status == "interrupted" for row in rows):
             return json_answer({"messages": ui_messages(rows, None, None)})
-        async with open_turn_page(call, conversation_id) as page:  # the agent knows what it waits for
+        async with self._open_page(call, conversation_id) as page:  # the agent knows what it waits for
             return json_answer({"messages": ui_messages(rows, page.interrupt, None)})
 
 

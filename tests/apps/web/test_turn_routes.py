@@ -84,7 +84,7 @@ async def web(
     agent = Agent(model=model, tools=[pay, ship], middleware=middleware)
     config = SessionConfig(factory_router=SingleFactoryRouter(agent), policy=limits or SessionPolicy(grace_period=0))
     async with open_sessions(config) as sessions:
-        vercel = VercelRoutes(sessions, lambda request: request.bearer, policy=policy)
+        vercel = VercelRoutes(sessions, _developer, policy=policy, sub_agents=sub_agents)
         ag_ui = AgUiRoutes(sessions, _developer, policy=policy, sub_agents=sub_agents)
         yield Web(sessions, vercel, ag_ui, model)
 
@@ -369,16 +369,19 @@ async def test_response_when_the_tool_takes_long(autojump_clock: MockClock) -> N
 
 async def test_sub_agent_when_everything_comes_at_once(autojump_clock: MockClock) -> None:
     """What a sub-agent did is told inside the run, although it comes by a channel of its own."""
-    worker = Agent(model=ScriptedModel(["worked", ValueError("no")]))
+    worker = Agent(model=ScriptedModel(["worked", ValueError("no"), "worked"]))
     task = SubAgents([Task(name="worker", description="Works.", agent=worker)], general_purpose=False)
     calls = [Call("task", name="worker", instructions="work"), Call("task", name="worker", instructions="again"), "Done"]
-    async with web(calls, middleware=[task], sub_agents=True) as here:
+    async with web([*calls, calls[0], "Done"], middleware=[task], sub_agents=True) as here:
         answered = await ask(here.ag_ui, "POST", "/", run("work"))
 
         read_runs(answered.body)
         kinds = [kind for kind in answered.kinds if kind.startswith("SUBAGENT") or kind == "TOOL_CALL_RESULT"]
         assert ["SUBAGENT_STARTED", "SUBAGENT_FINISHED", "TOOL_CALL_RESULT"] == kinds[:3]
         assert ["SUBAGENT_STARTED", "SUBAGENT_ERROR", "TOOL_CALL_RESULT"] == kinds[3:]
+        chatted = await ask(here.vercel, "POST", "/", chat("work", message_id="m-2"))
+        told = [each["data"]["status"] for each in chatted.events if each["type"] == "data-sub-agent"]
+        assert ["running", "completed"] == told
         assert "worked" not in json.dumps([each for each in answered.events if each["type"].startswith("SUBAGENT")])
 
 
