@@ -196,7 +196,6 @@ async def open_house(
     make_routes: Callable[[Sessions], Any], script: str, replies: Any, *, middleware: Sequence[Any] = (), **settings: Any
 ) -> AsyncIterator[House]:
     """Open everything. `replies` are those of a `ScriptedModel` with these settings, or a model."""
-    require_clients()
     model = replies if isinstance(replies, ScriptedModel) else ScriptedModel(replies, **settings)
     agent = Agent(model=model, tools=[look, pay], middleware=middleware)
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:

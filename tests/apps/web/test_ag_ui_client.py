@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 import trio
 
-from tests.apps.web._front_ends import HeldModel, House, open_house
+from tests.apps.web._front_ends import HeldModel, House, open_house, require_clients
 from trio_sagents import Agent, Approvals, AskUser, Sessions, SubAgents, Task, TodoList
 from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.web import AgUiRoutes, Visitor, WebRequest
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _clients() -> None:
+    require_clients()
 
 
 def _routes(sessions: Sessions) -> AgUiRoutes:

@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 import trio
 
-from tests.apps.web._front_ends import HeldModel, House, open_house
+from tests.apps.web._front_ends import HeldModel, House, open_house, require_clients
 from trio_sagents import Approvals, AskUser, ModelRequest
 from trio_sagents.testing import Call
 from trio_sagents.web import VercelRoutes
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _clients() -> None:
+    require_clients()
 
 
 def house(replies: Any, **settings: Any) -> AbstractAsyncContextManager[House]:
