@@ -1,6 +1,6 @@
 """Whatever an agent does, and whatever a stream misses: the bytes are a valid stream, and the client shows what the uncut stream shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -24,7 +24,10 @@ from trio_sagents import (
     Interrupted,
     Message,
     MessageCompleted,
+    ModelChunk,
     ModelFailed,
+    OpaqueChunk,
+    OpaquePart,
     PageView,
     Part,
     Reject,
@@ -34,6 +37,7 @@ from trio_sagents import (
     StreamingMessage,
     TextDelta,
     TextPart,
+    ThinkingChunk,
     ThinkingDelta,
     ThinkingPart,
     ToolCall,
@@ -133,13 +137,27 @@ SCRIPTS: Final[dict[str, Any]] = {
     "a tool": [["Let me pay", Call("pay", amount=1), Call("pay", amount=2)], "Paid it all"],
     "a retry": [_FAILS, "The answer after all"],
     "a failure": [["half an answer", ValueError("no")]],
+    "thinking": [["Let me pay", Call("pay", amount=1)], "Paid"],
     "an approval": [["May I?", Call("pay", amount=100), Call("pay", amount=200)], "Thanks"],
 }
 
 
+class ThinkingModel(ScriptedModel):
+    """Thinks aloud before each answer, and gives a piece that only its provider can read."""
+
+    def chunks(self, reply: Any) -> Iterator[ModelChunk]:
+        """Return the chunks of a reply."""
+        yield ThinkingChunk("Hm, ")
+        yield OpaqueChunk(OpaquePart("scripted", {"key": "value"}))
+        yield ThinkingChunk("well")
+        yield ThinkingChunk(", well")
+        yield from super().chunks(reply)
+
+
 def _agent(name: str) -> Agent:
     middleware = [Approvals({"pay": True})] if name == "an approval" else []
-    return Agent(model=ScriptedModel(SCRIPTS[name], chunk_size=4), tools=[pay], middleware=middleware)
+    model = ThinkingModel if name == "thinking" else ScriptedModel
+    return Agent(model=model(SCRIPTS[name], chunk_size=4), tools=[pay], middleware=middleware)
 
 
 async def _record(name: str) -> tuple[str, list[Moment]]:
