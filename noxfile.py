@@ -76,6 +76,19 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session
+def vendor(session: nox.Session) -> None:
+    """Fetch the newest versions of the files of other projects that the pages use."""
+    session.run("python", "-m", "tests.apps.web.vendor")
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Make the pictures of the pages in the documentation. Needs Chromium."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.apps.web.screenshots")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff with all its rules, its formatter, and flake8-async."""
     install(session)
@@ -110,6 +123,7 @@ def package(session: nox.Session) -> None:
         session.run(str(scripts / "trio-sagents"), "--help", external=True)
         chat = [str(scripts / "trio-sagents"), "chat", "--provider", "offline", "--db", "chat.db"]
         session.run(*chat, "--once", "What is 6*7?", external=True)
+        session.run(str(scripts / "trio-sagents"), "serve", "--help", external=True)
         session.run(str(scripts / "python"), "-m", "pip", "install", "-q", f"{wheel}[tui]", external=True)
         session.run(*chat, "--once", "What is 7*8?", external=True)
         session.chdir(here)
@@ -137,6 +151,7 @@ def nightly(session: nox.Session) -> None:
         "-o",
         "faulthandler_timeout=0",
         "tests/apps/mcp",
+        "tests/apps/web/test_leaving.py",
         "tests/apps/web/test_random_frames.py",
         "tests/search/crashes",
         env=environ,

@@ -370,6 +370,7 @@ class Snapshot:
     queued: int
     cursor: Cursor
     replaces: Cursor | None
+    turn_id: str | None
 
 class StreamingMessage:
     message_id: str
@@ -472,6 +473,19 @@ class AgentStateUpdated:
 class MiddlewareAction: ...
 class RequestShortened: ...
 class SubAgentEvent: ...
+
+class ModelCalled:
+    model: str
+    request: ModelRequest
+    attempt: int
+    turn_id: str
+
+class ModelAnswered:
+    model: str
+    message_id: str
+    usage: Usage
+    seconds: float
+    turn_id: str
 
 class ModelError:
     error: Exception

@@ -59,10 +59,16 @@ def _serve(given: argparse.Namespace) -> int:
         allowed_origins=tuple(given.allow_origin),
         may_debug=given.debug,
     )
-    try:
-        return _run(functools.partial(run_serve, options, functools.partial(print, flush=True)))
-    except KeyboardInterrupt:
-        return 130
+    status = 130
+    # The first Ctrl-C ends the streams and lets turns finish. A second one comes while the sessions wait for these turns: in a group.
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            status = _run(functools.partial(run_serve, options, functools.partial(print, flush=True)))
+        except BaseExceptionGroup as group:
+            _, other = group.split(KeyboardInterrupt)
+            if other is not None:
+                raise
+    return status
 
 
 def _chat(given: argparse.Namespace) -> int:

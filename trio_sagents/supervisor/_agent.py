@@ -319,4 +319,5 @@ def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Curso
         len(state.queue),
         place,
         replaces,
+        None if turn is None else turn.work.turn_id,
     )

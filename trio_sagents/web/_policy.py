@@ -59,7 +59,7 @@ class WebPolicy:
     max_frame_bytes: int = attrs.field(default=2 * 1024 * 1024, validator=_count)
     """The size of a frame from the page. Give the server a limit that is not larger: it has read the frame before the bridge sees it."""
     frames_per_second: float = attrs.field(default=50.0, validator=_positive)
-    """How many frames a page may send per second, on average."""
+    """How many frames a page may send per second, on average. A frame of more than 64 KiB counts as several."""
     frame_burst: int = attrs.field(default=200, validator=_count)
     """How many frames a page may send at once."""
     max_connections: int = attrs.field(default=10_000, validator=_count)

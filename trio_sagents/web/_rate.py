@@ -12,11 +12,16 @@ class Rate:
     _left: float = attrs.field(default=attrs.Factory(lambda self: float(self.burst), takes_self=True))
     _seen: float = 0.0
 
-    def allows(self, now: float) -> bool:
-        """Return whether another one may happen now, and count it."""
+    def allows(self, now: float, cost: float = 1.0) -> bool:
+        """Return whether another one may happen now, and count it.
+
+        Args:
+            now: on any clock that does not go back.
+            cost: as how many it counts.
+        """
         self._left = min(float(self.burst), self._left + (now - self._seen) * self.per_second)
         self._seen = now
-        if self._left < 1:
+        if self._left < cost:
             return False
-        self._left -= 1
+        self._left -= cost
         return True

@@ -34,6 +34,8 @@ from trio_sagents import (
     MessageQueued,
     MiddlewareAction,
     MiddlewareEvent,
+    ModelAnswered,
+    ModelCalled,
     ModelError,
     ModelFallback,
     ModelRetrying,
@@ -109,6 +111,8 @@ _OtherEvent: TypeAlias = (
     | AgentStateUpdated
     | MiddlewareAction
     | ModelError
+    | ModelCalled
+    | ModelAnswered
     | MiddlewareEvent
     | TurnStarted
     | StateRestored
@@ -209,7 +213,7 @@ class TurnRelay:
                 yield from self._queue(self.queued + 1)
             case TitleGenerated(title=title):
                 yield Noted("title", {"title": title}, is_lasting=True)
-            case AgentStateUpdated() | MiddlewareAction() | ModelError() | SubAgentEvent():
+            case AgentStateUpdated() | MiddlewareAction() | ModelError() | ModelCalled() | ModelAnswered() | SubAgentEvent():
                 pass  # for developers: these come by the debug channel, which has permissions of its own
             case MiddlewareEvent():
                 yield Noted("event", _fields_of(envelope))

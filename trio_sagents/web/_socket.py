@@ -50,6 +50,7 @@ from trio_sagents.web._wire import (
     ListAgents,
     Ping,
     Pong,
+    ReadHistory,
     SetVisible,
     Subscribe,
     TooMany,
@@ -62,6 +63,8 @@ from trio_sagents.web._wire import (
 
 log: Final = logging.getLogger("trio_sagents.web")
 PROTOCOL: Final = 1
+COUNTED_AS_ONE: Final = 64 * 1024
+"""A frame that is longer counts as several: what a page makes the bridge read is bounded, too."""
 TELL_INTERVAL: Final = 1.0
 """The time between two frames about who watches, or which agents are running, at least."""
 
@@ -89,6 +92,8 @@ class Socket:
     _rate: Rate = attrs.field(
         default=attrs.Factory(lambda self: Rate(self.shared.policy.frames_per_second, self.shared.policy.frame_burst), takes_self=True)
     )
+    _reading: trio.Lock = attrs.field(factory=trio.Lock)
+    """Held from reading a history to the end of sending it: a socket has one long reply at a time in memory."""
     is_gone: bool = False
     """Whether the page has disconnected."""
     is_visible: bool = True
@@ -195,7 +200,8 @@ class Socket:
                 continue
             if message["type"] == "websocket.disconnect":
                 return
-            ending = RATE if not self._rate.allows(trio.current_time()) else self._take(message, nursery, lanes)
+            cost = 1 + len(message.get("text") or message.get("bytes") or "") // COUNTED_AS_ONE
+            ending = self._take(message, nursery, lanes) if self._rate.allows(trio.current_time(), cost) else RATE
             if ending is not None:
                 self.connection.end(ending)
             # A page that always has a frame ready must not keep the others waiting. And nothing is carried out of a connection that
@@ -233,6 +239,10 @@ class Socket:
         return None
 
     async def _reply(self, reply_id: str, command: Command | ErrorInfo, nursery: trio.Nursery) -> None:
+        async with self._reading if isinstance(command, ReadHistory) else contextlib.nullcontext():
+            await self._send_reply(reply_id, command, nursery)
+
+    async def _send_reply(self, reply_id: str, command: Command | ErrorInfo, nursery: trio.Nursery) -> None:
         if isinstance(command, ErrorInfo):
             outcome: Done | ErrorInfo = command
         else:

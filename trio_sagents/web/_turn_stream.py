@@ -176,8 +176,10 @@ class TurnStream:
                     self.running = turn_id
                 case TurnEnded(turn_id=turn_id) if turn_id == self.running:
                     self.running = None
-                case Snapshot(replaces=None) if envelope.channel == "main" and not self._has_snapshot:
-                    self._has_snapshot = is_first = True
+                case Snapshot(turn_id=turn_id, replaces=replaces) if envelope.channel == "main":
+                    self.running = turn_id
+                    is_first = replaces is None and not self._has_snapshot
+                    self._has_snapshot = True
             moves = self.relay.apply(envelope)
             yield from self._start()
             yield self.encoder.encode(moves)

@@ -29,9 +29,12 @@ from trio_sagents import (
     MessageQueued,
     MiddlewareAction,
     MiddlewareEvent,
+    ModelAnswered,
+    ModelCalled,
     ModelError,
     ModelFailed,
     ModelFallback,
+    ModelRequest,
     ModelRetrying,
     PendingCall,
     Question,
@@ -84,7 +87,7 @@ ROW: Final = DisplayMessage("m:answer-1:0", "answer-1", "assistant", "text", {"t
 
 def envelope(event: Event, seq: int = 1) -> Envelope:
     """Return an event in its envelope, by the channel that it comes by."""
-    debug = AgentStateUpdated | MiddlewareAction | SubAgentEvent | ModelError
+    debug = AgentStateUpdated | MiddlewareAction | SubAgentEvent | ModelError | ModelCalled | ModelAnswered
     return Envelope("agent", "c", "debug" if isinstance(event, debug) else "main", seq, seq, event, "incarnation-1")
 
 
@@ -196,6 +199,8 @@ def examples() -> Sequence[Example]:
         ),
         Example("SubAgentEvent, another", SubAgentEvent("call-1", "worker", {"type": "TextDelta", "text": "secret"})),
         Example("ModelError", ModelError(failed, TURN)),
+        Example("ModelCalled", ModelCalled("x", ModelRequest("secret", [Message("m-1", "user", (TextPart("secret"),))]), 1, TURN)),
+        Example("ModelAnswered", ModelAnswered("x", "answer-1", Usage(1, 2), 3.0, TURN)),
         Example("MiddlewareEvent", Weather("sunny")),
         Example("MiddlewareEvent, a title", TitleGenerated("A title")),
     )

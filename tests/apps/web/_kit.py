@@ -1,6 +1,7 @@
 """A bridge over sessions, and a page that follows the three rules of the protocol."""
 
 import datetime
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,6 +14,7 @@ from tests.support.scenarios import make_agent
 from trio_sagents import Agent, SessionConfig, SessionPolicy, Sessions, SingleFactoryRouter, conversation_topic, open_sessions
 from trio_sagents.web import Bridge, Visitor, WebPolicy
 
+_NUMBERS: Final = itertools.count(1)
 USERS: Final = ("alice", "bob", "eve")
 
 
@@ -91,6 +93,15 @@ def expiring(seconds: float, name: str = "alice") -> Visitor:
     return Visitor(name, name, expires_at=datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds))
 
 
+async def _sent(socket: Any, **frame: Any) -> str:
+    """Send a frame by a socket in memory or over TCP, and return its id."""
+    frame = {"id": f"p{next(_NUMBERS)}", **frame}
+    if isinstance(socket, WebSocket):
+        return socket.send(**frame)
+    await socket.send(**frame)
+    return frame["id"]
+
+
 @attrs.define(eq=False)
 class Page:
     """What a page shows of one conversation. It knows the protocol and nothing of the library."""
@@ -153,10 +164,10 @@ class Page:
     def texts(self) -> list[str]:
         return [row["content"]["text"] for row in self.rows.values() if "text" in row["content"]]
 
-    async def follow(self, socket: WebSocket, *, stop_after: int | None = None, until: str = "idle") -> int:
+    async def follow(self, socket: Any, *, stop_after: int | None = None, until: str = "idle") -> int:
         """Subscribe on a new socket and take events until the status is `until`, or for so many events. Return how many came."""
         count = 0
-        subscribe = socket.send(op="subscribe", conversation_id=self.conversation_id, after=self.cursor)
+        subscribe = await _sent(socket, op="subscribe", conversation_id=self.conversation_id, after=self.cursor)
         history = None
         is_subscribed = False
         while True:
@@ -170,7 +181,7 @@ class Page:
                     self.read(frame["result"])
                 self.needs_history = False
             elif frame["op"] == "ping":
-                socket.send(op="pong")
+                await _sent(socket, op="pong")
             elif frame["op"] == "events":
                 for envelope in frame["events"]:
                     self.take(envelope)
@@ -178,7 +189,7 @@ class Page:
                     if count == stop_after:
                         return count
             if is_subscribed and self.needs_history and history is None:
-                history = socket.send(op="history", conversation_id=self.conversation_id, limit=1000)
+                history = await _sent(socket, op="history", conversation_id=self.conversation_id, limit=1000)
                 self.needs_history = False
             if is_subscribed and history is None and not self.needs_history and self.status == until and not self.streaming:
                 return count

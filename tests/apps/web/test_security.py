@@ -345,6 +345,55 @@ async def test_limits_of_frames(autojump_clock: Any) -> None:
             assert {"op": "bye", "reason": "rate", "retry_after": 5.0} == await socket.until("bye")
 
 
+async def test_limits_of_long_frames(autojump_clock: Any) -> None:
+    """Long frames count as several: attachments may be sent, and an endless stream of them may not."""
+    async with open_world() as world, world.client.socket(headers=COOKIE) as socket:
+        for _ in range(5):
+            assert "Invalid" == await socket.error(op="post", conversation_id="42", message_id="m", text=7, padding="x" * 2_000_000)
+        for _ in range(3):
+            await trio.sleep(1)
+            await socket.error(op="post", conversation_id="42", message_id="m", text=7, padding="x" * 2_000_000)
+        for _ in range(10):
+            socket.send(op="post", conversation_id="42", message_id="m", text=7, padding="x" * 2_000_000)
+        assert "rate" == (await socket.until("bye"))["reason"]
+
+
+async def test_limits_of_histories(autojump_clock: Any) -> None:
+    """A socket that does not read has one history in memory, whatever it asks for; other commands go on."""
+    async with open_world(policy=WebPolicy(send_timeout=50, event_interval=0)) as world, world.client.socket(headers=COOKIE) as socket:
+        for number in range(10):
+            await (await world.sessions.post(f"c{number}", "Hello", scope="alice")).wait()
+        read: list[str] = []
+        history = world.sessions.history
+
+        async def counted(conversation_id: str, **options: Any) -> Any:
+            read.append(conversation_id)
+            return await history(conversation_id, **options)
+
+        object.__setattr__(world.bridge._shared, "sessions", _Counting(world.sessions, counted))
+        await socket.until("welcome")
+        socket.reads = False
+        for number in range(10):
+            socket.send(op="history", conversation_id=f"c{number}")
+        await trio.sleep(5)
+        assert 1 == len(read)
+        socket.reads = True
+        for _ in range(10):
+            await socket.until("reply", ok=True)
+        assert 10 == len(read)
+
+
+class _Counting:
+    """Sessions whose histories are counted."""
+
+    def __init__(self, sessions: Any, history: Any) -> None:
+        self._sessions = sessions
+        self.history = history
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions, name)
+
+
 async def test_limits_of_commands(autojump_clock: Any) -> None:
     """Commands that wait are bounded: more are refused, until some have their replies."""
 

@@ -166,6 +166,27 @@ def test_serve_when_it_refuses_to_start(
     assert words in capsys.readouterr().err
 
 
+def test_serve_when_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the extra `web` the command says what to install."""
+    monkeypatch.delitem(sys.modules, "trio_sagents.cli._serve")
+    monkeypatch.setitem(sys.modules, "hypercorn.config", None)
+
+    assert 2 == main(["serve", "mychat:config"])
+    assert "pip install 'trio-sagents[web]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), BaseExceptionGroup("sessions", [KeyboardInterrupt()])])
+def test_serve_when_ctrl_c_is_pressed_again(monkeypatch: pytest.MonkeyPatch, interrupt: BaseException) -> None:
+    """A second Ctrl-C cuts the running turns, and is no traceback: the status is 130."""
+
+    def interrupted(*args: Any) -> int:
+        raise interrupt
+
+    monkeypatch.setattr("trio_sagents.cli._main._run", interrupted)
+
+    assert 130 == main(["serve", "mychat:config"])
+
+
 def test_addresses_when_compared() -> None:
     """Only addresses of this machine need no auth hook."""
     assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"]))

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Mount
 
-from tests.apps.web._kit import World, as_user, open_world
+from tests.apps.web._kit import Page, World, as_user, open_world
 from tests.apps.web._server import RealSocket, served
 from tests.support.scenarios import slow_agent
 from trio_sagents.web import Bridge, WebPolicy, blueprint
@@ -154,6 +154,26 @@ async def test_resets() -> None:
         await wait_for_nothing(world)
         assert {} == await world.present()
         await world.sessions.stop("42", scope="alice")
+
+
+async def test_cuts_by_reset() -> None:
+    """Resets in the middle of one answer, over TCP: the page has the stored text, and each event once."""
+    text = "".join(f"{number} bottles of beer; " for number in range(60))
+    policy = WebPolicy(presence_grace=0, event_interval=0, frames_per_second=1e6, frame_burst=10**6)
+    async with open_world(slow_agent(text, seconds=2), policy=policy) as world, served(world.bridge, world.bridge.aclose) as address:
+        await world.sessions.post("42", "sing", scope="alice")
+        page, cuts, count = Page(), 0, 0
+        while count == 0 or page.status != "idle":
+            socket = await RealSocket.open(address, "/ws", ALICE)
+            await socket.until("welcome")
+            count = await page.follow(socket, stop_after=10)
+            cuts += 1
+            socket.reset()
+
+        assert cuts > 3  # usually about 50; as many as the machine has time for
+        assert ["sing", text] == page.texts == await world.texts()
+        assert len(page.seen) == len(set(page.seen))
+        await wait_for_nothing(world)
 
 
 async def test_shutdown_when_streams_are_open() -> None:

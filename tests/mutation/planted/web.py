@@ -36,7 +36,7 @@ WEB: Final = (
     PlantedBug("a frame is measured in characters", "web/_socket.py", "Socket._take", 'len(text.encode("utf-8", "surrogatepass")) > limit', "False", ("apps/web/test_security.py::test_limits_of_frames",)),
     PlantedBug("a body without a length has none", "web/_http.py", "read_body", "if len(body) > policy.max_body_bytes:", "if False:", ("apps/web/test_security.py::test_bodies",)),
     PlantedBug("a body may take for ever", "web/_http.py", "read_body", "trio.move_on_after(policy.body_timeout)", "trio.move_on_after(1e9)", ("apps/web/test_security.py::test_body_when_it_does_not_come",)),
-    PlantedBug("a page may send any number of frames", "web/_rate.py", "Rate.allows", "if self._left < 1:", "if False:", ("apps/web/test_security.py::test_limits_of_frames",)),
+    PlantedBug("a page may send any number of frames", "web/_rate.py", "Rate.allows", "if self._left < cost:", "if False:", ("apps/web/test_security.py::test_limits_of_frames",)),
     PlantedBug("a page that says nothing stays", "web/_socket.py", "Socket._read_frames", "trio.move_on_after(policy.idle_timeout)", "trio.move_on_after(1e9)", ("apps/web/test_bridge.py::test_pings",)),
     PlantedBug("a page that does not read stays", "web/_socket.py", "Socket._send_in_time", "self.connection.end(SLOW)", "pass", ("apps/web/test_security.py::test_page_that_does_not_read",)),
     # ── what happens once, in order, and to the end
