@@ -202,6 +202,7 @@ class AgentInfo:
     interrupt: Interrupt | None
     started_at: datetime.datetime
     last_activity_at: datetime.datetime
+    turn_id: str | None
 
 class Status(Enum):
     IDLE = "idle"
@@ -764,6 +765,41 @@ class AnthropicModel:
 class OpenAIModel:
     def __init__(self, name: str, base_url: str | None = None, client: Any = None) -> None: ...
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[ModelChunk]]: ...
+
+"trio_sagents.web"
+
+class VercelRoutes:
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticate: Callable[[WebRequest], Any],
+        *,
+        policy: WebPolicy | None = None,
+        overlap: Overlap = "queue",
+        sub_agents: bool = False,
+        secret: bytes | None = None,
+    ) -> None: ...
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+    async def aclose(self) -> None: ...
+    async def wait_shutdown(self) -> None: ...
+    def revoke(self, key: str) -> int: ...
+
+class AgUiRoutes:
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticate: Callable[[WebRequest], Any],
+        *,
+        policy: WebPolicy | None = None,
+        overlap: Overlap = "queue",
+        state_keys: Collection[str] = (),
+        sub_agents: bool = False,
+        secret: bytes | None = None,
+    ) -> None: ...
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+    async def aclose(self) -> None: ...
+    async def wait_shutdown(self) -> None: ...
+    def revoke(self, key: str) -> int: ...
 
 "trio_sagents.testing"
 

@@ -365,6 +365,18 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_bridge",
         "_quart",
         "_login",
+        "_moves",
+        "_told",
+        "_relay",
+        "_answers",
+        "_frames",
+        "_vercel",
+        "_ag_ui",
+        "_turn_stream",
+        "_turn_routes",
+        "_ui_messages",
+        "_vercel_routes",
+        "_ag_ui_routes",
     ),
 }
 """The modules of each package, the lowest first: a module may import those before it. `__init__` comes last."""

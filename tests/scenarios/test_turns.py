@@ -548,9 +548,11 @@ async def test_cancel_turn_when_nothing_runs(autojump_clock: Any) -> None:
         (started,) = of_kind(await read_until(watch, TurnStarted), TurnStarted)
         await trio.sleep(1)
         assert await sessions.cancel_turn("c", turn_id="another") is None
-        assert Status.RUNNING is (await sessions.agent_info("c")).status
+        info = await sessions.agent_info("c")
+        assert (Status.RUNNING, started.turn_id) == (info.status, info.turn_id)
 
         assert Cancelled(CancelCause.USER) == await sessions.cancel_turn("c", turn_id=started.turn_id)
+        assert (await sessions.agent_info("c")).turn_id is None
 
 
 async def test_cancel_turn_of_a_sleeping_agent(autojump_clock: Any) -> None:

@@ -171,6 +171,7 @@ class LiveAgent:
             lifetime.started_at,
             lifetime.last_activity_at,
             self.hooks.summaries() if with_middleware else {},
+            None if self.turns.turn is None else self.turns.turn.turn_id,
         )
 
     def state(self) -> State:

@@ -27,3 +27,5 @@ class AgentInfo:
     last_activity_at: datetime.datetime
     middleware: Mapping[str, JSON] = attrs.field(factory=dict)
     """By middleware id, in order: its settings, as its `debug_summary` tells them; {} if it has none. Empty in lists of agents."""
+    turn_id: str | None = None
+    """The turn that runs now; None if none does."""

@@ -24,15 +24,29 @@ The modules, lowest first. Each module imports only modules that come before it 
     _bridge          the ASGI application
     _quart           the bridge as a blueprint of quart-trio
     _login           logging in by a link that can be used once
+    _moves           what a client of a foreign protocol is told of a turn
+    _told            what a client was told of messages and calls
+    _relay           from events to what a client has to be told next
+    _answers         what clients answer about calls that wait
+    _frames          what both encoders write
+    _vercel          the UI message stream of the Vercel AI SDK
+    _ag_ui           AG-UI
+    _turn_stream     one response: the events of one turn
+    _turn_routes     what the routes of both protocols share
+    _ui_messages     the transcript as UI messages
+    _vercel_routes   routes for the Vercel AI SDK
+    _ag_ui_routes    routes for AG-UI
 
 The wire protocol is in `docs/reference/web-protocol.md`.
 """
 
+from trio_sagents.web._ag_ui_routes import AgUiRoutes
 from trio_sagents.web._bridge import Bridge
 from trio_sagents.web._login import LinkLogin
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._quart import blueprint
 from trio_sagents.web._request import WebRequest
+from trio_sagents.web._vercel_routes import VercelRoutes
 from trio_sagents.web._visitor import Visitor
 
-__all__ = ("Bridge", "LinkLogin", "Visitor", "WebPolicy", "WebRequest", "blueprint")
+__all__ = ("AgUiRoutes", "Bridge", "LinkLogin", "VercelRoutes", "Visitor", "WebPolicy", "WebRequest", "blueprint")
