@@ -34,7 +34,7 @@ from trio_sagents import (
 )
 from trio_sagents.asyncio._block import Block
 from trio_sagents.asyncio._handles import SessionInfo
-from trio_sagents.asyncio._job import Held
+from trio_sagents.asyncio._job import Held, Job
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,21 +45,21 @@ class Reading:
     """Waits for something to take, for the reader of one open context manager."""
 
     block: Block
-    _is_held: Callable[[], bool]
+    _job: Job[None] = attrs.field(repr=False)
+    """Of the context manager."""
     _event: asyncio.Event = attrs.field(factory=asyncio.Event, repr=False)
 
     @classmethod
     def of(cls, block: Block, held: Held[T]) -> "Reading":
         """Return the reading of what is held, until it is left."""
-        job = held.job
-        reading = cls(block, lambda: not job.done.is_set())
+        reading = cls(block, held.job)
         block.streams[reading] = None
 
         def end() -> None:
             block.streams.pop(reading, None)
             reading.wake()
 
-        job.on_end.append(end)
+        held.job.on_end.append(end)
         return reading
 
     def wake(self) -> None:
@@ -80,9 +80,10 @@ class Reading:
         try:
             return take()
         except trio.WouldBlock:
-            if not self._is_held():
-                raise SessionsClosed from None
-            return None
+            if not self._job.done.is_set():
+                return None
+        error = self._job.error
+        raise SessionsClosed from (None if error is None else error.__cause__)
 
     async def wait(self) -> None:
         """Wait until there may be something to take; call it when there was nothing.

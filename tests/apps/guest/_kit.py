@@ -71,6 +71,11 @@ async def passes(number: int) -> None:
         await asyncio.sleep(0)
 
 
+async def breathe() -> None:
+    """Let the loop rest. A loop that is busy all the time keeps the interpreter lock, and Trio's helper thread waits for it."""
+    await asyncio.sleep(0.001)
+
+
 async def cancelled_after(number: int, coroutine: Any) -> Any:
     """Cancel a task after some passes of the loop, and return its result, or the error with which it ended."""
     task = asyncio.ensure_future(coroutine)
