@@ -57,7 +57,7 @@ class Job(Generic[T]):
     done: asyncio.Event
     on_end: list[Callable[[], object]]
     """Called when the task has ended, or will take no step any more; synchronous, and must not raise."""
-    _guest: Guest
+    guest: Guest
     _group: dict[Ending, None] | None
     _scope: trio.CancelScope
     _is_below: bool
@@ -82,7 +82,7 @@ class Job(Generic[T]):
         if guest.is_over:
             raise SessionsClosed
         self.done, self.on_end = asyncio.Event(), []
-        self._guest, self._group, self._scope, self._values, self._error = guest, group, trio.CancelScope(), [], None
+        self.guest, self._group, self._scope, self._values, self._error = guest, group, trio.CancelScope(), [], None
         place = below.get()
         nursery = None if place is None or place.guest is not guest else place.nursery
         self._is_below = nursery is not None
@@ -118,7 +118,7 @@ class Job(Generic[T]):
         if self.done.is_set():
             return
         self._error = self._error or error
-        self._guest.dependents.pop(self, None)
+        self.guest.dependents.pop(self, None)
         if self._group is not None:
             self._group.pop(self, None)
         set_event(self.done)

@@ -29,7 +29,7 @@ def run(main: Callable[[], Awaitable[T]], loop: str = "asyncio") -> T:
     async def wrapped() -> T:
         result = await main()
         await asyncio.sleep(0)
-        assert {asyncio.current_task()} == asyncio.all_tasks()
+        assert [] == [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         assert_idle()
         return result
 
