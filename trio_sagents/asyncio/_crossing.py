@@ -154,7 +154,7 @@ async def call_trio(fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     try:
         value = await Job(guest, lambda: fn(*args)).result()
     except BaseException as exc:
-        await guest.leave_after(exc)
+        await guest.leave_after(exc)  # noqa: ASYNC102  # in asyncio, this waits through cancellations
         raise
     await guest.leave()
     return value

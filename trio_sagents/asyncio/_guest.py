@@ -108,7 +108,7 @@ class Guest:
             guest = _here.guest
             if guest is None:
                 guest = cls(loop)
-                guest._start(what)
+                guest._start()
             elif guest.loop is not loop:
                 if not guest.loop.is_closed():
                     raise RuntimeError(
@@ -124,7 +124,7 @@ class Guest:
             try:
                 await guest._ready.wait()
             except BaseException as exc:
-                await guest.leave_after(exc)
+                await guest.leave_after(exc)  # noqa: ASYNC102  # in asyncio, this waits through cancellations
                 raise
             return guest
 
@@ -180,7 +180,7 @@ class Guest:
         for stream in tuple(self.streams):
             stream.wake()
 
-    def _start(self, what: str) -> None:
+    def _start(self) -> None:
         self._interrupts = Interrupts(self.loop)
         self._interrupts.take()
         steps = self._steps = Steps(self.loop)
@@ -192,10 +192,8 @@ class Guest:
                 done_callback=self._ended,
                 host_uses_signal_set_wakeup_fd=True,
             )
-        except BaseException as exc:
+        except BaseException:
             self._interrupts.give_back()
-            if isinstance(exc, RuntimeError) and trio.lowlevel.in_trio_run():
-                raise RuntimeError(f"{what} cannot start Trio here: this thread runs Trio already, and asyncio inside of it") from exc
             raise
         _here.guest = self
         steps.keep_hooks()
@@ -214,7 +212,7 @@ class Guest:
             self._is_keeper_ending = True
             if not self.is_over:
                 self._cut()
-                await wait_through(self._over, lambda: None)
+                await wait_through(self._over, lambda: None)  # noqa: ASYNC102  # in asyncio; it waits through cancellations
 
     async def _main(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -242,7 +240,7 @@ class Guest:
         cause: BaseException | None = None
         try:
             result.unwrap()
-        except BaseException as exc:  # noqa: BLE001  # why the run has ended; each waiter is told
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  # why the run has ended; each waiter is told
             cause = exc
         self._interrupts.give_back()
         # Also after a crash of Trio itself, when no task takes another step: nobody may wait for ever.

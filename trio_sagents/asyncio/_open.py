@@ -97,7 +97,7 @@ class _Opening(AbstractAsyncContextManager[Sessions]):
         block.close()
         try:
             await block.guest.leave(exc or cancelled)
-        except asyncio.CancelledError as late:
+        except asyncio.CancelledError as late:  # noqa: ASYNC103  # raised below, unless it is our own
             cancelled = late
         failed = _failure(held.job.error)
         if self._is_struck:

@@ -308,7 +308,7 @@ class Entering(Generic[T, R]):
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         assert self._held is not None
         try:
-            await self._held.left()
+            await self._held.left()  # noqa: ASYNC102  # in asyncio, this waits through cancellations
         except asyncio.CancelledError:
             raise
         except SessionsClosed:

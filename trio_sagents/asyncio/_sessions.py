@@ -178,10 +178,6 @@ class Sessions(Streams):
         """
         block = self._block
 
-        async def read(*, before: str | None, limit: int) -> HistoryPage:
-            assert history is not None
-            return await call_asyncio(lambda: history(before=before, limit=limit))
-
         def reader(held: Held[trio_sagents.Page], page: trio_sagents.Page) -> Page:
             return Page(Reading.of(block, held), page)
 
@@ -191,7 +187,7 @@ class Sessions(Streams):
             viewer=viewer,
             after=after,
             limit=limit,
-            history=None if history is None else read,
+            history=None if history is None else _in_asyncio(history),
             request_opts=request_opts,
         )
         return Entering(block, opening, reader)
@@ -244,6 +240,15 @@ class Sessions(Streams):
     async def delete(self, conversation_id: str, *, scope: Scope = None) -> bool:
         """Delete a conversation and its transcript. As `trio_sagents.Sessions.delete`."""
         return await self._block.call(self.trio.delete, conversation_id, scope=scope)
+
+
+def _in_asyncio(history: ReadHistory) -> ReadHistory:
+    """Return a function of Trio that calls a function of asyncio."""
+
+    async def read(*, before: str | None, limit: int) -> HistoryPage:
+        return await call_asyncio(lambda: history(before=before, limit=limit))
+
+    return read
 
 
 def _in_trio(subscriber: Subscriber) -> trio_sagents.Subscriber:

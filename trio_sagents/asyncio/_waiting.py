@@ -37,7 +37,7 @@ async def wait_through(event: asyncio.Event, on_cancel: Callable[[], object]) ->
             try:
                 with nullcontext() if first is None else _anyio_shield():
                     await event.wait()
-            except asyncio.CancelledError as exc:
+            except asyncio.CancelledError as exc:  # noqa: ASYNC103  # returned to the caller, who raises it
                 first = first or exc
                 on_cancel()
             except BaseException:  # GeneratorExit: the coroutine is closed while it waits
