@@ -115,7 +115,7 @@ class Guest:
                         f"{what} cannot run Trio here: this thread runs Trio for another asyncio loop already, and a thread has one run of "
                         "Trio; leave the blocks that were opened in the other loop first"
                     )
-                guest._bury()
+                guest.settle_if_closed()
                 continue
             elif guest._stop.is_set():  # it is ending
                 await guest._over.wait()
@@ -227,8 +227,10 @@ class Guest:
         if self._ready.is_set():
             self.nursery.cancel_scope.cancel()
 
-    def _bury(self) -> None:
-        """Run to its end what was left when its loop was closed: the agents settle, and the thread can run Trio again."""
+    def settle_if_closed(self) -> None:
+        """If the loop was closed, run what was left to its end here: the agents settle, and the thread can run Trio again."""
+        if self.is_over or not self.loop.is_closed() or _here.guest is not self:
+            return
         for dependent in tuple(self.dependents):
             dependent.run_ended(RuntimeError("the asyncio loop was closed"))
         self._cut()

@@ -81,27 +81,31 @@ class Chained:
 
     _number: int
     _loop: asyncio.AbstractEventLoop
-    _callback: Callable[[], object]
-    _host: Handler | None = None
-    _ours: Handler | None = None
+    callback: Callable[[], object] | None
+    """None when this has ended."""
+    host: Handler | None = None
+    """The handler that was there before."""
 
     def begin(self) -> bool:
         """Chain the callback before the host's handler. Returns False if the host has no handler: then the signal is left alone."""
-        host = self._host = handler_of(self._number)
-        if host is None:
+        self.host = handler_of(self._number)
+        if self.host is None:
             return False
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            if self._ours is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._callback)
-            host(number, frame)
-
-        self._ours = handle
-        signal.signal(self._number, handle)
+        signal.signal(self._number, self._handle)
         return True
 
     def end(self) -> None:
-        """Restore the host's handler. If somebody has chained another one since, ours stays, and only calls the host's."""
-        ours, self._ours = self._ours, None
-        if ours is not None and handler_of(self._number) is ours:
-            signal.signal(self._number, self._host)
+        """Restore the host's handler. If somebody has chained another one since, ours stays until that one ends, and calls the host's."""
+        self.callback = None
+        if handler_of(self._number) != self._handle:
+            return
+        host: Handler | None = self._handle
+        while isinstance(chained := getattr(host, "__self__", None), Chained) and chained.callback is None:
+            host = chained.host
+        signal.signal(self._number, host)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.callback is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.callback)
+        if self.host is not None:
+            self.host(number, frame)

@@ -76,6 +76,13 @@ async def breathe() -> None:
     await asyncio.sleep(0.001)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds, or fail after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await breathe()
+
+
 async def cancelled_after(number: int, coroutine: Any) -> Any:
     """Cancel a task after some passes of the loop, and return its result, or the error with which it ended."""
     task = asyncio.ensure_future(coroutine)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.apps.guest._kit import LOOPS, assert_idle, left_in_trio, opened, passes, run
+from tests.apps.guest._kit import LOOPS, assert_idle, left_in_trio, opened, run, until
 from tests.apps.guest._served import Socket, client, served
 from trio_sagents.asyncio import asyncio_app
 from trio_sagents.asyncio._guest import running_guest
@@ -16,7 +16,7 @@ class Application:
     """Echoes bodies and sockets, streams for ever, and fails, all with code of Trio."""
 
     def __init__(self) -> None:
-        self.active = 0
+        self.active = self.ticks = self.waiting = 0
         self.ended: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -61,10 +61,12 @@ class Application:
     async def tick(self, send: Any) -> None:
         while True:
             await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
+            self.ticks += 1
             await trio.sleep(0.005)
 
     async def wait(self, receive: Any, send: Any) -> None:
         await receive()
+        self.waiting += 1
         self.ended.append((await receive())["type"])
 
     async def fail(self, receive: Any, send: Any) -> None:
@@ -119,13 +121,9 @@ def test_application_when_it_is_served(lifespan: str, loop: str) -> None:
                 await ticks.aclose()  # type: ignore[attr-defined]  # it is a generator
             left = await Socket.open(port, "/talk")
             await left.abort()
-            for _ in range(300):
-                if app.active == (lifespan == "on"):
-                    break
-                await asyncio.sleep(0.01)
-            assert (lifespan == "on") == app.active
+            await until(lambda: app.active == (lifespan == "on"))
             assert ["http.disconnect", "websocket.disconnect", "websocket.disconnect"] == sorted(each.split()[0] for each in app.ended)
-            assert (lifespan == "off") == (running_guest() is None)
+            await until(lambda: (lifespan == "off") == (running_guest() is None))
         assert 0 == app.active
 
     run(main, loop)
@@ -148,12 +146,7 @@ def test_application_when_clients_abort(loop: str) -> None:
 
             for start in range(0, 120, 20):
                 await asyncio.gather(*map(visit, range(start, start + 20)))
-            for _ in range(300):
-                if app.active == 0:
-                    break
-                await asyncio.sleep(0.01)
-            await passes(5)
-            assert (0, 1) == (app.active, left_in_trio())
+            await until(lambda: (0, 1) == (app.active, left_in_trio()))
 
     run(main, loop)
 
@@ -172,7 +165,7 @@ def test_application_when_the_streams_end(loop: str) -> None:
 
             streaming = asyncio.ensure_future(stream())
             waiting = asyncio.ensure_future(http.get("/wait"))
-            await asyncio.sleep(0.05)
+            await until(lambda: app.active == 3 and app.ticks and app.waiting)
             sessions.end_streams()
             assert 1012 == await socket.receive()
             assert "data: tick" == (await streaming)[0]
@@ -218,7 +211,7 @@ def test_application_when_the_server_cancels_it() -> None:
     async def main() -> None:
         app = Application()
         calling = asyncio.ensure_future(asyncio_app(app)({"type": "websocket", "path": "/talk"}, never, ignore))
-        await asyncio.sleep(0.02)
+        await until(lambda: app.active == 1)
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await calling

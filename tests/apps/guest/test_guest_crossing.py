@@ -10,7 +10,7 @@ import pytest
 import sniffio
 import trio
 
-from tests.apps.guest._kit import breathe, cancelled_after, config, left_in_trio, opened, run
+from tests.apps.guest._kit import breathe, cancelled_after, config, left_in_trio, opened, run, until
 from trio_sagents import Agent, Cancelled, Completed, MemoryStore, SessionConfig, SingleFactoryRouter, Unanswered
 from trio_sagents.asyncio import call_asyncio, call_trio, open_sessions
 from trio_sagents.testing import Call, ScriptedModel
@@ -149,11 +149,13 @@ def test_call_when_a_tool_stops_its_own_agent(how: str, loop: str) -> None:
 def test_call_when_a_tool_is_cut_while_asyncio_calls_back(loop: str) -> None:
     """A tool that is cut while its code in asyncio waits for sessions: that call ends with `CancelledError`, and the tool has ended."""
     seen: list[Any] = []
+    asked: list[bool] = []
 
     async def main() -> None:
         async with opened([Call("ask")], tools=[ask]) as sessions:
 
             async def asking() -> str:
+                asked.append(True)
                 try:
                     await (await sessions.get("own")).wait_idle()  # never, while its own turn runs
                 except BaseException as exc:
@@ -163,7 +165,7 @@ def test_call_when_a_tool_is_cut_while_asyncio_calls_back(loop: str) -> None:
 
             ways["ask"] = asking
             receipt = await sessions.post("own", "x")
-            await asyncio.sleep(0.03)
+            await until(lambda: asked and left_in_trio() > 2)
             await asyncio.wait_for(sessions.cancel_turn("own"), 5)
             assert isinstance(await receipt.wait(), Cancelled)
             assert 1 == len(asyncio.all_tasks())

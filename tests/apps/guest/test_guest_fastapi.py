@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.apps.guest._kit import assert_idle, breathe, left_in_trio, opened, run
+from tests.apps.guest._kit import assert_idle, left_in_trio, opened, run, until
 from tests.apps.guest._program import TEXT, make_app
 from tests.apps.guest._served import client, events, served
 from trio_sagents import SqliteStore
@@ -87,11 +87,7 @@ def test_watch_when_clients_are_cut_again_and_again(loop: str, tmp_path: Path) -
                 assert 2 < visits
 
             await asyncio.gather(*map(viewer, (3, 5, 8)))
-            for _ in range(200):
-                if app.state.sessions.statistics().subscriptions == 0:
-                    break
-                await breathe()
-            assert (0, 1) == (app.state.sessions.statistics().subscriptions, left_in_trio())
+            await until(lambda: (0, 1) == (app.state.sessions.statistics().subscriptions, left_in_trio()))
             assert {} == await app.state.sessions.presence.list("conversation:c")
             assert ["x", TEXT] == (await http.get("/c/history")).json()
 
@@ -115,11 +111,7 @@ def test_server_when_clients_abort(loop: str, tmp_path: Path) -> None:
             for start in range(0, 150, 15):
                 await asyncio.gather(*map(visit, range(start, start + 15)))
             sessions = app.state.sessions
-            for _ in range(500):
-                if (sessions.statistics().subscriptions, left_in_trio()) == (0, 1):
-                    break
-                await breathe()
-            assert (0, 1) == (sessions.statistics().subscriptions, left_in_trio())
+            await until(lambda: (0, 1) == (sessions.statistics().subscriptions, left_in_trio()))
             await sessions.stop("c")
 
     run(main, loop)
@@ -153,17 +145,15 @@ def program(*arguments: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
         process.communicate()
 
 
-async def until_text(http: httpx2.AsyncClient, process: subprocess.Popen[str], number: int) -> tuple[list[Any], float]:
-    """Watch an answer, send a signal in the middle of it, and read the stream to its end; return its events and when that was."""
+async def until_the_end(http: httpx2.AsyncClient, process: subprocess.Popen[str], number: int, sent: list[float]) -> list[Any]:
+    """Watch an answer, send a signal in the middle of it, and read the stream to its end. `sent` gets the time of the signal."""
     got = []
-    stream = events(http, "/c")
-    sent = 0.0
-    async for _, event in stream:
+    async for _, event in events(http, "/c"):
         got.append(event)
         if event["event"]["type"] == "TextDelta" and not sent:
             process.send_signal(number)
-            sent = time.monotonic()
-    return got, sent
+            sent.append(time.monotonic())
+    return got
 
 
 @pytest.mark.slow
@@ -177,16 +167,15 @@ def test_server_when_it_is_told_to_stop(loop: str, grace: str, number: int, tmp_
     database = tmp_path / "x.db"
     with program(str(database), grace, loop, "ends") as (port, process):
 
-        async def main() -> float:
+        async def main() -> None:
             async with client(port) as http:
                 await http.post("/c", params={"text": "x"})
-                got, sent = await until_text(http, process, number)
-                assert "TurnEnded" not in kinds(got)
-                return sent
+                assert "TurnEnded" not in kinds(await until_the_end(http, process, number, sent))
 
-        sent = asyncio.run(main())
+        sent: list[float] = []
+        asyncio.run(main())
         output, errors = process.communicate(timeout=15)
-        took = time.monotonic() - sent
+        took = time.monotonic() - sent[0]
     assert "closed" == output.strip()
     assert "Traceback" not in errors or number == signal.SIGINT
     assert took < 12
@@ -208,13 +197,15 @@ def test_server_when_nobody_ends_the_streams(tmp_path: Path) -> None:
         async def main() -> None:
             async with client(port) as http:
                 await http.post("/c", params={"text": "x"})
-                reading = asyncio.ensure_future(until_text(http, process, signal.SIGTERM))
-                await asyncio.sleep(1.2)
+                reading = asyncio.ensure_future(until_the_end(http, process, signal.SIGTERM, sent))
+                await until(lambda: sent)
+                await asyncio.sleep(1.0)
                 assert not reading.done()
                 assert process.poll() is None
                 reading.cancel()
                 await asyncio.wait([reading])
 
+        sent: list[float] = []
         asyncio.run(main())
         output, _ = process.communicate(timeout=15)
     assert "closed" == output.strip()

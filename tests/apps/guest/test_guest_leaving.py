@@ -5,7 +5,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,8 +14,8 @@ import pytest
 import trio
 
 import trio_sagents
-from tests.apps.guest._kit import TEXT, assert_idle, breathe, config, in_thread, left_in_trio, new_loop, opened, passes, run
-from trio_sagents import Cancelled, Completed, MemoryStore, SessionsClosed
+from tests.apps.guest._kit import TEXT, assert_idle, breathe, config, in_thread, left_in_trio, new_loop, opened, passes, run, until
+from trio_sagents import Cancelled, Completed, MemoryStore, SessionsClosed, TextDelta
 from trio_sagents.asyncio import call_trio, open_sessions
 from trio_sagents.asyncio._guest import running_guest
 from trio_sagents.testing import Call, Hang
@@ -58,7 +58,7 @@ def test_block_when_it_is_cancelled_in_its_grace(times: int, loop: str) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(block())
-        await asyncio.sleep(0.05)
+        await until(lambda: waiting)
         for _ in range(times):
             task.cancel()
             await passes(2)
@@ -91,35 +91,34 @@ def test_block_when_it_raises(loop: str) -> None:
 def test_block_when_it_is_cancelled(how: str, loop: str) -> None:
     """A cancellation cuts the turns, with that cause; the ways of asyncio see it as theirs."""
 
-    async def block() -> None:
+    async def block(ready: Callable[[], object]) -> None:
         nonlocal waiting
         async with opened([Hang()], grace_period=60.0) as sessions:
             waiting = asyncio.ensure_future((await sessions.post("c", "x")).wait())
+            ready()
             await asyncio.sleep(60)
 
     async def fail() -> None:
-        await asyncio.sleep(0.05)
+        await until(lambda: waiting)
         raise Mine
 
     async def main() -> None:
         if how == "task":
-            task = asyncio.create_task(block())
-            await asyncio.sleep(0.05)
-            task.cancel()
+            task = asyncio.create_task(block(lambda: task.cancel()))
             with pytest.raises(asyncio.CancelledError):
                 await task
         elif how == "timeout":
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await block()
+                async with asyncio.timeout(None) as timeout:
+                    await block(lambda: timeout.reschedule(asyncio.get_running_loop().time()))
         elif how == "group":
             with pytest.raises(ExceptionGroup):
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(block())
+                    group.create_task(block(lambda: None))
                     group.create_task(fail())
         else:
-            with anyio.move_on_after(0.05):
-                await block()
+            with anyio.CancelScope() as scope:
+                await block(scope.cancel)
         assert waiting is not None
         assert "host_cancelled" == cause_of(await waiting)
 
@@ -192,9 +191,11 @@ def test_block_when_nobody_leaves_it(loop: str) -> None:
     store = MemoryStore()
 
     async def main() -> None:
-        sessions = await open_sessions(config(lambda request: TEXT, store=store, chunk_interval=0.01)).__aenter__()
+        sessions = await open_sessions(config(lambda request: TEXT, store=store, chunk_interval=0.05)).__aenter__()
+        watch = await sessions.watch("c").__aenter__()
         await sessions.post("c", "x")
-        await asyncio.sleep(0.05)
+        while not isinstance((await anext(watch)).event, TextDelta):
+            pass
 
     with asyncio.Runner(loop_factory=lambda: new_loop(loop)) as runner:
         runner.run(main())
@@ -244,6 +245,39 @@ def test_loop_when_it_is_closed_under_open_sessions(doing: str, loop: str) -> No
     run(look, loop)
 
 
+def test_block_when_its_loop_is_closed_before_it_is_left(loop: str) -> None:
+    """A block whose loop is closed can be left in the next loop: its agents settle then. So does a task that was in it and never ended."""
+    store = MemoryStore()
+    opening = open_sessions(config([Hang()], store=store))
+    host = new_loop(loop)
+
+    async def inside() -> None:
+        async with open_sessions(config()):
+            await asyncio.sleep(1000)
+
+    async def main() -> asyncio.Task[None]:
+        task = asyncio.ensure_future(inside())
+        sessions = await opening.__aenter__()
+        await sessions.post("c", "x")
+        await asyncio.sleep(0.02)
+        return task
+
+    task = host.run_until_complete(main())
+    host.close()
+
+    async def leave() -> None:
+        await opening.__aexit__(None, None, None)
+        assert_idle()
+        async with opened(store=store) as sessions:
+            assert "user" == (await sessions.history("c")).rows[0].role
+
+    with pytest.raises(SessionsClosed):
+        run(leave, loop)
+    assert_idle()
+    with suppress(RuntimeError):
+        task.get_coro().close()  # type: ignore[union-attr]  # nobody will run it again
+
+
 # ── crashes
 
 
@@ -271,26 +305,45 @@ def test_block_when_a_tool_exits(error: type[BaseException], loop: str) -> None:
     run(main, loop)
 
 
-def test_block_when_it_does_not_wait_while_a_tool_exits(loop: str) -> None:
-    """A cancellation that a crash has asked for, and that nothing has raised yet, is taken back: it hits nothing after the block."""
+def test_block_when_it_suppresses_the_cancellation_of_a_crash(loop: str) -> None:
+    """A block that swallows the cancellation of a crash hears of the crash when it is left, and its task is not cancelled after that."""
 
     async def main() -> None:
-        opening = open_sessions(config())
-        await opening.__aenter__()
-        guest = running_guest()
-        assert guest is not None
-        guest.nursery.cancel_scope.cancel()
-        for _ in range(100):
-            if guest.is_over:
-                break
-            await trio_breath()
+        here = asyncio.current_task()
+        assert here is not None
         with pytest.raises(SessionsClosed):
-            await opening.__aexit__(None, None, None)
+            async with open_sessions(config()):
+                guest = running_guest()
+                assert guest is not None
+                guest.nursery.cancel_scope.cancel()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+        assert 0 == here.cancelling()
         await asyncio.sleep(0.01)
 
-    async def trio_breath() -> None:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0.001)
+    run(main, loop)
+
+
+def test_block_when_it_is_cancelled_besides_a_crash(loop: str) -> None:
+    """If somebody else has cancelled the task too, that stays: the task is as cancelled as that somebody has made it."""
+
+    async def block() -> None:
+        async with open_sessions(config()):
+            guest = running_guest()
+            assert guest is not None
+            guest.nursery.cancel_scope.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            here = asyncio.current_task()
+            assert here is not None
+            here.cancel()
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(block())
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert 1 == task.cancelling()
 
     run(main, loop)
 
@@ -314,7 +367,7 @@ def test_run_when_trio_crashes(kind: type[Exception], loop: str) -> None:
                     asyncio.ensure_future(reading(sessions)),
                     asyncio.ensure_future((await sessions.get("c")).wait_idle()),
                 ]
-                await asyncio.sleep(0.02)
+                await until(lambda: sessions.statistics().subscriptions == 1 and left_in_trio() == 4)
                 guest = running_guest()
                 assert guest is not None
                 guest.nursery.start_soon(_break_trio if kind is trio.TrioInternalError else _abuse_trio)
@@ -331,6 +384,39 @@ def test_run_when_trio_crashes(kind: type[Exception], loop: str) -> None:
         async with opened() as sessions:
             assert isinstance(await (await sessions.post("c", "x")).wait(), Completed)
 
+    run(main, loop)
+
+
+def test_call_when_the_run_is_cancelled_around_it(loop: str) -> None:
+    """What a call raises while the whole run is cancelled reaches its caller without what only means something in Trio."""
+
+    async def fails_at_the_end() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                began.append(True)
+                await trio.sleep_forever()
+            finally:
+                raise Mine
+
+    async def main() -> None:
+        opening = open_sessions(config())
+        await opening.__aenter__()
+        calls = [asyncio.ensure_future(call_trio(fn)) for fn in (fails_at_the_end, trio.sleep_forever)]
+        await until(lambda: began)
+        guest = running_guest()
+        assert guest is not None
+        guest.nursery.cancel_scope.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(calls)
+        group, closed = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(group, ExceptionGroup)
+        assert [Mine] == [type(error) for error in group.exceptions]
+        assert isinstance(closed, SessionsClosed)
+        with pytest.raises(SessionsClosed):
+            await opening.__aexit__(None, None, None)
+
+    began: list[bool] = []
     run(main, loop)
 
 

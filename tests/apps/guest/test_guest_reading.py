@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.apps.guest._kit import TEXT, breathe, config, left_in_trio, opened, passes, run
+from tests.apps.guest._kit import TEXT, breathe, config, left_in_trio, opened, passes, run, until
 from trio_sagents import Completed, Envelope, MemoryStore, SessionsClosed, Snapshot, TextDelta, TurnEnded
 from trio_sagents.asyncio import Watch, open_sessions
 
@@ -212,7 +212,7 @@ def test_readers_when_the_block_is_left(loop: str) -> None:
         envelopes = []
         try:
             async with sessions.watch("c", viewer="v") as watch:
-                await sessions.post("c", "x")
+                posted.append(await sessions.post("c", "x"))
                 async for envelope in watch:
                     envelopes.append(envelope)
         except SessionsClosed as exc:
@@ -221,9 +221,12 @@ def test_readers_when_the_block_is_left(loop: str) -> None:
 
     async def main() -> None:
         store = MemoryStore()
-        async with opened(lambda request: TEXT, store=store, chunk_interval=0.0005) as sessions, sessions.open_subscriber() as quiet:
+        async with (
+            opened(lambda request: TEXT, store=store, chunk_interval=0.0005, grace_period=10.0) as sessions,
+            sessions.open_subscriber() as quiet,
+        ):
             reading = asyncio.ensure_future(reader(sessions))
-            await asyncio.sleep(0.02)
+            await until(lambda: posted)
         text, error = await reading
 
         assert text == TEXT
@@ -231,6 +234,7 @@ def test_readers_when_the_block_is_left(loop: str) -> None:
         with pytest.raises(SessionsClosed):
             await anext(quiet)
 
+    posted: list[Any] = []
     run(main, loop)
 
 

@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from tests.apps.guest._kit import assert_idle, config, in_thread, new_loop, opened, run
+from tests.apps.guest._kit import assert_idle, config, in_thread, new_loop, opened, run, until
 from trio_sagents import Completed
 from trio_sagents.asyncio import open_sessions
 
@@ -29,12 +30,6 @@ def handled(number: int, handler: Any) -> Iterator[None]:
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, before)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def test_interrupt_when_the_host_has_a_handler(loop: str) -> None:
@@ -148,6 +143,21 @@ def test_streams_when_a_signal_ends_them(loop: str) -> None:
     run(main, loop)
 
     assert [signal.SIGUSR1] == seen
+
+
+def test_handlers_when_blocks_are_left_in_any_order(loop: str) -> None:
+    """The host's handler is there again when the last of several blocks is left, whichever that is."""
+
+    async def main(order: list[int]) -> None:
+        with handled(signal.SIGUSR1, lambda number, frame: None):
+            openings = [open_sessions(config()) for _ in order]
+            for opening in openings:
+                (await opening.__aenter__()).end_streams_on([signal.SIGUSR1])
+            for number in order:
+                await openings[number].__aexit__(None, None, None)
+
+    for order in permutations(range(3)):
+        run(lambda order=order: main(list(order)), loop)  # type: ignore[misc]  # a default binds it
 
 
 def test_signals_when_it_is_not_the_main_thread(loop: str) -> None:
