@@ -10,7 +10,7 @@ and then the response is finished, or the socket is closed, in its place.
 import contextvars
 import functools
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
@@ -19,6 +19,7 @@ import trio
 from trio_sagents.asyncio._crossing import Crossing
 from trio_sagents.asyncio._guest import Guest
 from trio_sagents.asyncio._job import Job
+from trio_sagents.asyncio._signals import SHUTDOWN_SIGNALS
 from trio_sagents.data.json import Opaque
 
 Message: TypeAlias = MutableMapping[str, Opaque]
@@ -39,26 +40,28 @@ class Closing(Protocol):
         ...
 
 
-def asyncio_app(app: Application) -> Application:
+def asyncio_app(app: Application, *, end_streams_on: Collection[int] = SHUTDOWN_SIGNALS) -> Application:
     """Return an ASGI application for asyncio servers that runs an ASGI application of Trio.
 
     For example, in the lifespan of a FastAPI application, `app.mount("/chat", asyncio_app(bridge))`. Any application of Trio will do, with
     all kinds of scopes. If it has a lifespan, Trio runs for as long as that; otherwise it runs while a block of `open_sessions` is open.
 
-    When the streams end (`Sessions.end_streams`), an application that has a method `aclose` is asked to end its streams. Then each
-    application that still waits for its client sees the client leave.
+    When the server is told to shut down, or when `Sessions.end_streams` is called, the streams end: an application that has a method
+    `aclose` is asked to end its own. Then each application that still waits for its client sees the client leave.
 
     Args:
         app: an ASGI 3 application whose code awaits only what is of Trio.
+        end_streams_on: the signals that shut the server down, as for `Sessions.end_streams_on`; the first request chains them. Empty: none.
 
     Cancellation: a call that the server cancels is cancelled in Trio, and has ended.
     """
-    return _App(app)
+    return _App(app, tuple(end_streams_on))
 
 
 @attrs.define(eq=False)
 class _App:
     app: Application
+    signals: Collection[int]
     calls: "dict[_Call, None]" = attrs.field(factory=dict)
     """The calls that have not returned."""
     _farewells: set[Job[None]] = attrs.field(factory=set)
@@ -66,6 +69,8 @@ class _App:
 
     async def __call__(self, scope: MutableMapping[str, Opaque], receive: Receive, send: Send) -> None:
         guest = await Guest.join("asyncio_app")
+        if scope["type"] != "lifespan":  # by the first request, the server has installed its handlers
+            guest.end_streams_on(self.signals)
         call = _Call(self, guest, scope["type"], receive, send, must_leave=guest.have_streams_ended)
         self.calls[call] = guest.streams[call] = None
         try:

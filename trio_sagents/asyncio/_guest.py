@@ -10,13 +10,13 @@ the last. Both loops take turns in the thread: between two steps of Trio, librar
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Final, Protocol
 
 import attrs
 import trio
 
-from trio_sagents.asyncio._signals import Interrupts
+from trio_sagents.asyncio._signals import Chained, Interrupts
 from trio_sagents.asyncio._steps import PAGE, Steps
 from trio_sagents.asyncio._waiting import set_event, wait_through
 
@@ -80,6 +80,8 @@ class Guest:
     streams: "dict[Stream, None]" = attrs.field(factory=dict, repr=False)
     """What is served to clients, and belongs to no block."""
     have_streams_ended: bool = False
+    chained: dict[int, Chained] = attrs.field(factory=dict, repr=False)
+    """By signal: what ends these streams."""
     nursery: trio.Nursery = attrs.field(init=False, repr=False)
     is_over: bool = attrs.field(default=False, init=False)
     _users: int = attrs.field(default=0, init=False)
@@ -180,6 +182,14 @@ class Guest:
         for stream in tuple(self.streams):
             stream.wake()
 
+    def end_streams_on(self, signals: Iterable[int]) -> None:
+        """Call `end_streams` when a signal arrives, as long as the run lasts. A signal that nobody handles is left alone."""
+        for number in signals:
+            if number not in self.chained:
+                chained = Chained(number, self.loop, self.end_streams)
+                if chained.begin():
+                    self.chained[number] = chained
+
     def _start(self) -> None:
         self._interrupts = Interrupts(self.loop)
         self._interrupts.take()
@@ -244,6 +254,8 @@ class Guest:
             result.unwrap()
         except BaseException as exc:  # noqa: ASYNC103, BLE001  # why the run has ended; each waiter is told
             cause = exc
+        for chained in reversed(self.chained.values()):
+            chained.end()
         self._interrupts.give_back()
         # Also after a crash of Trio itself, when no task takes another step: nobody may wait for ever.
         for dependent in tuple(self.dependents):

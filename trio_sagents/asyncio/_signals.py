@@ -11,11 +11,13 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object]
+SHUTDOWN_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""The signals that shut a server down."""
 
 
 def handler_of(number: int) -> Handler | None:

@@ -1,12 +1,11 @@
 """How the streams of a block end before the block does: an open stream holds a server that waits for its connections."""
 
-import signal
 from collections.abc import Collection
 
 import attrs
 
 from trio_sagents.asyncio._block import Block
-from trio_sagents.asyncio._signals import Chained
+from trio_sagents.asyncio._signals import SHUTDOWN_SIGNALS, Chained
 
 
 @attrs.define(eq=False)
@@ -24,7 +23,7 @@ class Streams:
         self._block.guest.check_here("end_streams")
         self._block.end_streams()
 
-    def end_streams_on(self, signals: Collection[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def end_streams_on(self, signals: Collection[int] = SHUTDOWN_SIGNALS) -> None:
         """Call `end_streams` when the server is told to shut down, until the block is left. What the server does then is not changed.
 
         Servers such as uvicorn wait for their open responses before they tell the application to shut down. A response that streams

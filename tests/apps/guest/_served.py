@@ -56,7 +56,8 @@ class Socket:
     @classmethod
     async def open(cls, port: int, path: str) -> "Socket":
         socket = cls(*await asyncio.open_connection("127.0.0.1", port))
-        socket._send(wsproto.events.Request(host=f"127.0.0.1:{port}", target=path))
+        origin = (b"origin", f"http://127.0.0.1:{port}".encode())
+        socket._send(wsproto.events.Request(host=f"127.0.0.1:{port}", target=path, extra_headers=[origin]))
         assert isinstance(await socket._next(), wsproto.events.AcceptConnection)
         return socket
 

@@ -1,6 +1,8 @@
 """An ASGI application of Trio in a real server of asyncio."""
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -220,3 +222,26 @@ def test_application_when_the_server_cancels_it() -> None:
 
     for loop in LOOPS:
         run(main, loop)
+
+
+def test_application_when_a_signal_ends_its_streams(loop: str) -> None:
+    """Without any block, the signals that shut the server down end the streams of the application; the handler is given back."""
+
+    async def main() -> None:
+        app, seen = Application(), []
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+        try:
+            handler = signal.getsignal(signal.SIGUSR1)
+            async with served(asyncio_app(app, end_streams_on=[signal.SIGUSR1]), lifespan="on") as port:
+                assert signal.getsignal(signal.SIGUSR1) is handler
+                socket = await Socket.open(port, "/talk")
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert 1012 == await socket.receive()
+                await socket.abort()
+            assert_idle()
+            assert signal.getsignal(signal.SIGUSR1) is handler
+            assert [signal.SIGUSR1] == seen
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    run(main, loop)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import importlib
-import inspect
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 
 from tests.apps.guest._kit import assert_idle, left_in_trio, opened, run, until
 from tests.apps.guest._program import TEXT, make_app
-from tests.apps.guest._served import client, events, served
+from tests.apps.guest._served import Socket, client, events, served
 from trio_sagents import SqliteStore
 
 ROOT = Path(__file__).parents[3]
@@ -34,12 +33,21 @@ def kinds(got: list[Any]) -> set[str]:
     return {event["event"]["type"] for event in got}
 
 
-def test_example_when_it_is_served(loop: str) -> None:
-    """The example in `examples/` has at most 12 lines of program, and answers."""
-    example = importlib.import_module("examples.asyncio_fastapi")
-    source = inspect.getsource(example).split("\n\n\n", 1)[1]
-    lines = [line for line in source.splitlines() if line.strip()]
+EXAMPLES = tuple(sorted(path.stem for path in (ROOT / "examples").glob("asyncio_*.py")))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example_when_it_is_read(example: str) -> None:
+    """Each example has at most 12 lines of program, without its imports."""
+    source = (ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")
+    lines = [line for line in source.split('"""', 2)[2].splitlines() if line.strip() and not line.startswith(("from ", "import "))]
+
     assert len(lines) <= 12
+
+
+def test_example_when_it_streams(loop: str) -> None:
+    """The example with server-sent events answers."""
+    example = importlib.import_module("examples.asyncio_fastapi")
 
     async def main() -> None:
         async with served(example.app) as port, client(port) as http:
@@ -54,6 +62,44 @@ def test_example_when_it_is_served(loop: str) -> None:
         assert any("84" in line for line in got)
 
     run(main, loop)
+
+
+@pytest.mark.slow
+def test_example_when_it_has_the_bridge(loop: str) -> None:
+    """The example with the web bridge has a page and answers on a socket; at SIGTERM the socket gets the bridge's last word."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "examples.asyncio_web:app", "--port", str(port), "--loop", loop, "--ws", "wsproto"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+    async def main() -> None:
+        async with asyncio.timeout(15):
+            while True:
+                with contextlib.suppress(OSError):
+                    socket = await Socket.open(port, "/chat/ws")
+                    break
+                await asyncio.sleep(0.05)
+            async with client(port) as http:
+                assert 200 == (await http.get("/chat/")).status_code
+            socket.send('{"op": "subscribe", "id": "1", "conversation_id": "42"}')
+            socket.send('{"op": "post", "id": "2", "conversation_id": "42", "message_id": "m", "text": "what is 12*7?"}')
+            said = ""
+            while "TurnEnded" not in said:
+                said += str(await socket.receive())
+            assert "84" in said
+            process.send_signal(signal.SIGTERM)
+            while "bye" not in (word := str(await socket.receive())):
+                pass
+            assert '"reason":"shutdown"' in word
+            assert 1012 == await socket.receive()
+            await socket.abort()
+
+    try:
+        asyncio.run(main())
+        output, _ = process.communicate(timeout=15)
+        assert "Application shutdown complete" in output
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_watch_when_clients_are_cut_again_and_again(loop: str, tmp_path: Path) -> None:
