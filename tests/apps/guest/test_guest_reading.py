@@ -163,6 +163,29 @@ def test_page_when_two_tasks_iterate() -> None:
     run(main)
 
 
+def test_presence_when_its_listener_is_cancelled(loop: str) -> None:
+    """Whoever listens to presence and is cancelled at any pass of the loop misses no change."""
+
+    async def main() -> None:
+        async with opened() as sessions, sessions.presence.changes("t") as changes:
+            cancelled = 0
+            for number in range(20):
+                tracked = sessions.presence.trio.enter("t", f"k{number}")
+                reading = asyncio.ensure_future(anext(changes))
+                await passes(number % 10)
+                reading.cancel()
+                (diff,) = await asyncio.gather(reading, return_exceptions=True)
+                if isinstance(diff, asyncio.CancelledError):
+                    cancelled += 1
+                    diff = await asyncio.wait_for(anext(changes), 10)
+                assert [f"k{number}"] == list(diff.joins)
+                tracked.leave()
+                assert [f"k{number}"] == list((await anext(changes)).leaves)
+            assert 0 < cancelled < 20
+
+    run(main, loop)
+
+
 def test_readers_when_the_streams_end(loop: str) -> None:
     """`end_streams` ends each iteration as a loop that has come to its end, also those that begin later; the turn goes on."""
 
@@ -235,6 +258,27 @@ def test_readers_when_the_block_is_left(loop: str) -> None:
             await anext(quiet)
 
     posted: list[Any] = []
+    run(main, loop)
+
+
+def test_calls_when_their_block_is_left_and_another_is_open(loop: str) -> None:
+    """What still waits when its block is left ends with `SessionsClosed`, also if Trio goes on for another block."""
+
+    async def listening(sessions: Any) -> None:
+        async with sessions.presence.changes("t") as changes:
+            listens.append(True)
+            await anext(changes)
+
+    async def main() -> None:
+        async with opened() as others:
+            async with opened() as sessions:
+                listener = asyncio.ensure_future(listening(sessions))
+                await until(lambda: listens and left_in_trio() == 4)
+            with pytest.raises(SessionsClosed):
+                await asyncio.wait_for(listener, 10)
+            await others.start("c")
+
+    listens: list[bool] = []
     run(main, loop)
 
 
