@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import trio
 
 import trio_sagents
-from benchmarks import broadcast, commits, memory, scale, spawn, streaming, timers, turns
+from benchmarks import broadcast, commits, guest, memory, scale, spawn, streaming, timers, turns
 from benchmarks.table import Row, render
 
 
@@ -35,6 +35,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "turns": turns.run,
     "commits": commits.run,
     "streaming": streaming.run,
+    "guest": guest.run,
 }
 
 

@@ -48,6 +48,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
     "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
+    "asyncio": frozenset({"__init__", "_trio", "data", "exceptions", "sessions"}),
     "web": frozenset({"__init__"}),
     "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence", "web"}),
 }
@@ -88,6 +89,22 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_steps",
         "_turn",
         "_extract",
+    ),
+    "asyncio": (
+        "_waiting",
+        "_signals",
+        "_steps",
+        "_guest",
+        "_job",
+        "_crossing",
+        "_block",
+        "_handles",
+        "_readers",
+        "_presence",
+        "_streams",
+        "_sessions",
+        "_open",
+        "_asgi",
     ),
     "broadcast": (
         "_feed",

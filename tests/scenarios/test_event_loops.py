@@ -10,7 +10,7 @@ import trio
 
 from tests.support.scenarios import Router, make_agent, make_config, opened
 from trio_sagents import Agent, Approve, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
-from trio_sagents._trio.place import PAGE
+from trio_sagents._trio.place import ASYNCIO_PAGE, PAGE
 
 ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "start": lambda sessions: sessions.start("c"),
@@ -116,7 +116,7 @@ async def test_entry_when_a_thread_calls_into_the_run() -> None:
 
 
 def test_open_sessions_under_asyncio() -> None:
-    """Under asyncio `open_sessions` says that asyncio is running, how to run Trio, and which page is about that; nothing is opened."""
+    """Under asyncio `open_sessions` names its namesake for asyncio, and the page about it; nothing is opened."""
 
     async def main() -> None:
         async with open_sessions(make_config(router)):
@@ -127,8 +127,8 @@ def test_open_sessions_under_asyncio() -> None:
         asyncio.run(main())
 
     assert str(caught.value) == (
-        "open_sessions needs Trio, and this is a task of asyncio; run the program with trio.run(main), or run Trio in a thread beside "
-        f"asyncio (see {PAGE})"
+        "open_sessions needs Trio, and this is a task of asyncio; use trio_sagents.asyncio.open_sessions, which runs Trio in this loop, or "
+        f"run the program with trio.run(main) (see {ASYNCIO_PAGE})"
     )
 
 

@@ -6,6 +6,8 @@ import trio
 
 PAGE = "docs/how-to/other-event-loops.md"
 """The page about programs that do not run on Trio alone."""
+ASYNCIO_PAGE = "docs/how-to/asyncio.md"
+"""The page about applications that run on asyncio."""
 
 
 def require_trio(what: str) -> None:
@@ -18,8 +20,8 @@ def require_trio(what: str) -> None:
         return
     if _is_asyncio_running():
         raise RuntimeError(
-            f"{what} needs Trio, and this is a task of asyncio; run the program with trio.run(main), or run Trio in a thread beside "
-            f"asyncio (see {PAGE})"
+            f"{what} needs Trio, and this is a task of asyncio; use trio_sagents.asyncio.open_sessions, which runs Trio in this loop, or "
+            f"run the program with trio.run(main) (see {ASYNCIO_PAGE})"
         )
     raise RuntimeError(f"{what} needs Trio, and no event loop is running here; call it from an async function that trio.run(main) runs")
 

@@ -6,7 +6,7 @@ number of subscriptions, `send_nowait` cannot block, the conversations take turn
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, Self
 
 import attrs
@@ -52,6 +52,8 @@ class Subscriber:
     _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False, repr=False)
 
     _is_closed: bool = attrs.field(default=False, init=False)
+    _wake: Callable[[], object] | None = attrs.field(default=None, init=False, repr=False)
+    """Called after each announcement, and when no event comes any more."""
 
     def __attrs_post_init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Subscription](math.inf)
@@ -103,11 +105,16 @@ class Subscriber:
             self._owner,
             self._most_events,
             self._most_text,
-            Mailbox(self._send.send_nowait, self._recall),
+            Mailbox(self._announce, self._recall),
             place,
         )
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
+
+    def _announce(self, subscription: Subscription) -> None:
+        self._send.send_nowait(subscription)
+        if self._wake is not None:
+            self._wake()
 
     def subscription(self, conversation_id: str, channel: Channel = "main") -> Subscription:
         """Return the subscription that `reserve` made, in this call or before. For the runtime."""
@@ -148,10 +155,14 @@ class Subscriber:
             self.drop(subscription)
         self._send.close()
         self._receive.close()
+        if self._wake is not None:
+            self._wake()
 
     def hang_up(self) -> None:
         """Note that no event comes any more: a reader gets what is there, and then `SessionsClosed`. For the runtime."""
         self._send.close()
+        if self._wake is not None:
+            self._wake()
 
     def __aiter__(self) -> Self:
         return self
@@ -173,6 +184,35 @@ class Subscriber:
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
         """Return an iterator over batches. A batch is everything that there is at one wake-up; it is never empty."""
         return _Batches(self, self._receive)
+
+    def take_nowait(self) -> Sequence[Envelope]:
+        """Return the next batch without waiting. It may be called between two steps of Trio, in the thread of the run.
+
+        Returns:
+            What `batches` would return now; never empty.
+
+        Raises:
+            trio.WouldBlock: there is nothing to take.
+            SessionsClosed: all events were read, and no more can come.
+        """
+        if left := self.take_left():
+            return left
+        batch: Sequence[Envelope] = ()
+        while not batch:
+            try:
+                subscription = self._receive.receive_nowait()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                raise SessionsClosed from None
+            batch = subscription.take()
+        return batch if len(self._subscriptions) == 1 else (*batch, *self.take_waiting())
+
+    def call_when_ready(self, wake: Callable[[], object]) -> None:
+        """Have a function called whenever `take_nowait` may have something new to say. For a reader that does not run on Trio.
+
+        Args:
+            wake: synchronous; called in the task that publishes, so it must be quick and must not raise. Replaces an earlier one.
+        """
+        self._wake = wake
 
     async def _next_batch(self) -> Sequence[Envelope]:
         # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.

@@ -163,7 +163,7 @@ class Page:
         try:
             while True:
                 if self._view.needs_history:
-                    await _read_rows(self._view, self._history, self._limit)
+                    await self.read_history()
                 # No checkpoint from here to the return: a change that is taken is handed over.
                 elif (change := self._view.take_change()) is not None:
                     return change
@@ -171,6 +171,35 @@ class Page:
                     self._view.apply(await anext(self._batches))
         finally:
             self._is_read = False
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether the next change cannot be told before `read_history` has read rows of the store."""
+        return self._view.needs_history
+
+    async def read_history(self) -> None:
+        """Read the newest rows. Iterating does this by itself; a reader that calls `take_nowait` does it if the page `needs_history`.
+
+        Raises:
+            PersistenceError: the store could not say; the page is as before.
+
+        Cancellation: either the rows are on the page, or the page is as before.
+        """
+        await _read_rows(self._view, self._history, self._limit)
+
+    def take_nowait(self) -> PageChange:
+        """Return the next change without waiting; it has been merged into the page. It may be called between two steps of Trio.
+
+        Raises:
+            trio.WouldBlock: nothing has changed, or the page `needs_history`.
+            SessionsClosed: everything was read, and no more can come.
+        """
+        view = self._view
+        while not view.needs_history:
+            if (change := view.take_change()) is not None:
+                return change
+            view.apply(self.watch.take_nowait())
+        raise trio.WouldBlock
 
 
 async def _read(history: ReadHistory, before: str | None, limit: int) -> HistoryPage:
