@@ -16,7 +16,7 @@ from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import KnownTool, digest_of_tool
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool, named_apart
-from trio_sagents.conversation.failures import is_budget
+from trio_sagents.data.errors import is_budget
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
