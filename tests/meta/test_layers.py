@@ -56,7 +56,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
     "_sqlite": ("kinds", "opening", "watching"),
-    "_trio": ("groups", "failures", "hosts", "place", "timers", "tree", "watching"),
+    "_trio": ("groups", "failures", "hosts", "opening", "place", "timers", "tree", "watching"),
     "agent": (
         "_text_types",
         "_shapes",

@@ -7,7 +7,6 @@ so that a cancelled call is cancelled at the server.
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
@@ -16,6 +15,7 @@ import trio
 from mcp import Client, MCPError
 
 from trio_sagents._trio.groups import must_exit
+from trio_sagents._trio.opening import opening
 from trio_sagents.agent import ToolResult
 from trio_sagents.data.config import check_timeout
 from trio_sagents.data.json import JSON
@@ -235,7 +235,7 @@ def _same(known: McpTool | None, listed: McpTool) -> McpTool:
     return known if known is not None and (known.name, known.fingerprint) == (listed.name, listed.fingerprint) else listed
 
 
-@asynccontextmanager
+@opening
 async def open_mcp(
     server: Server,
     *,

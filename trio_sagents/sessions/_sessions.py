@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from trio_sagents._text import shown
+from trio_sagents._trio.opening import opening
 from trio_sagents.broadcast import Presence, Subscriber
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
@@ -307,7 +308,7 @@ class Sessions:
 
     # ── viewers
 
-    @asynccontextmanager
+    @opening
     async def open_subscriber(self, *, scope: Scope = None) -> AsyncIterator[Subscriber]:
         """Open a mailbox of events for one task of the host; all its subscriptions end with the block.
 
