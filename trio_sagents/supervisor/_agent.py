@@ -28,6 +28,7 @@ from trio_sagents.conversation.status import Happening
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import AgentShutdown, Envelope, Snapshot, StateRestored
+from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.outcomes import TurnOutcome, Unanswered
 from trio_sagents.data.scopes import Scope
@@ -309,9 +310,10 @@ def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Curso
     state, turn = board.journal.state, turns.turn
     progress = turn.work.progress if turn is not None else None
     draft = progress.draft if progress is not None else None
+    noted = None if turn is None else turn.work.noted
     return Snapshot(
         board.status,
-        state.interrupt,
+        state.interrupt if noted is None or state.waiting is not None else copy_of(noted),
         state.todos,
         None if draft is None else draft.picture(),
         () if progress is None else progress.pictures(),

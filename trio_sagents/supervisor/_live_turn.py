@@ -15,7 +15,7 @@ from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
 from trio_sagents.data.events import StatusChanged, ToolExecutionUpdated
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, copy_of, interrupt_kind
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted, TurnOutcome, Usage
@@ -54,6 +54,8 @@ class LiveTurn(Host):
     """Whether the write that ends the turn is on its way."""
     failed: PersistenceError | None = None
     """Why a step of this turn could not be saved; nothing of the turn is saved behind that step."""
+    noted: Interrupt | None = None
+    """What people were shown of the calls that wait while other calls run."""
     _asking: Message | None = None
     """The answer whose calls are open."""
     _shown: set[str] = attrs.field(factory=set)
@@ -168,8 +170,8 @@ class LiveTurn(Host):
     def note_waiting(self) -> None:
         """Show the calls that wait for people while other calls run. They can be decided once the interrupt is stored."""
         waiting = self.progress.waiting()
-        interrupt = Interrupt("", self.turn_id, waiting, interrupt_kind(waiting), restorable=False)
-        self.publish(StatusChanged(Status.RUNNING, interrupt, self.turn_id))
+        self.noted = Interrupt("", self.turn_id, waiting, interrupt_kind(waiting), restorable=False)
+        self.publish(StatusChanged(Status.RUNNING, copy_of(self.noted), self.turn_id))
         for opened in self.progress.open_calls.values():
             if opened.call.call_id not in self._shown and any(call.call_id == opened.call.call_id for call in opened.requests):
                 self._shown.add(opened.call.call_id)
