@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -84,7 +85,7 @@ def named(function: Any, **more: Any) -> Tool:
     return Tool.of(function, **{"name": "pay", **more})
 
 
-CHANGES = ("closure", "description", "version", "method")
+CHANGES = ("closure", "description", "version", "method", "method of another object", "partial of another object", "origin")
 
 
 @pytest.mark.parametrize("how", MEANWHILE)
@@ -102,6 +103,7 @@ async def test_approved_call_when_its_tool_has_changed(autojump_clock: Any, back
         (again,) = interrupt_in(await world.decide(Approve(call))).calls
 
         assert [] == done
+        assert (shown.origin, now.origin) == (call.origin, again.origin)
         assert (call.call_id, call.arguments, 1) == (again.call_id, again.arguments, again.asked_before)
         assert again.text.startswith("Tool 'pay' has changed since this call was approved: ")
         await world.pass_time(how)
@@ -117,6 +119,9 @@ def changes_of(done: list[str], what: str) -> tuple[Tool, Tool]:
         "description": (named(sandbox), named(sandbox, description="Pay twice the amount.")),
         "version": (named(sandbox, version="1"), named(sandbox, version="2")),
         "method": (named(Till(done, "a").pay), named(sandbox)),
+        "method of another object": (named(Till(done, "a").pay), named(Till(done, "b").pay)),
+        "partial of another object": tuple(named(functools.partial(pay_from, Till(done, name))) for name in "ab"),
+        "origin": (attrs.evolve(named(sandbox), origin="mcp:a"), attrs.evolve(named(sandbox), origin="mcp:b")),
     }[what]
 
 

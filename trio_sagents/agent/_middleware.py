@@ -104,7 +104,7 @@ class Pipeline:
 
     def known_tool(self, tool: Tool) -> KnownTool:
         """Return what is remembered of a tool while a call of it waits."""
-        return KnownTool(self.digest_of(tool), tool.function, tool.description)
+        return KnownTool(self.digest_of(tool), tool)
 
     def keeps_objects(self, tool: Tool) -> bool:
         """Return whether a tool is made of the same objects as long as this process lives.

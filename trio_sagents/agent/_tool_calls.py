@@ -187,18 +187,18 @@ class ToolRun:
                 if is_awaitable(value):
                     opened.in_thread = False
                     value = await value  # such as the coroutine of an async function behind a decorator or a lambda
-                return self._returned(opened, call, value, scope)
+                return self._returned(opened, tool, call, value, scope)
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
         except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
             return _contained(error, tool, call, context)  # noqa: ASYNC104  # it raises what must go on
 
-    def _returned(self, opened: OpenCall, call: ToolCall, value: Opaque, scope: trio.CancelScope) -> ToolResult:
+    def _returned(self, opened: OpenCall, tool: Tool, call: ToolCall, value: Opaque, scope: trio.CancelScope) -> ToolResult:
         self.values[call.call_id] = value
         progress = self.context.progress
         if issubclass(type(value), Halt):  # `isinstance` raises for a proxy of an object that is gone
             said, _ = render_output(value.message, min(ERROR_BYTES, self.context.max_tool_output_bytes))
-            opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
+            opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path), origin=tool.origin),)
             opened.status = "interrupted"
             progress.halt.set((*progress.scopes, scope))
             return _result(call, said, "interrupted")

@@ -124,6 +124,8 @@ class PendingCall(ToolCall):
     asked_before: int = 0
     """How often people were asked about this call before: they edited it, or its tool changed. If this is not 0, the arguments may be
     others than those that the model asked for."""
+    origin: str = ""
+    """Where the tool comes from, as of `Tool.origin`; "" if the tool does not say, or an older version stored the call."""
 
 
 def pending(call: ToolCall, **claim: object) -> PendingCall:
