@@ -129,12 +129,12 @@ def _value(value: Opaque, outer: Sequence[Opaque]) -> JSONValue:
     return _object(value, (*outer, value))
 
 
-def _object(value: Opaque, outer: Sequence[Opaque]) -> JSONValue:
+def _object(value: object, outer: Sequence[Opaque]) -> JSONValue:
     """Return the class of an object; and its attributes, if it is not held by another object: `outer` ends with the object itself."""
     held = [each for each in outer if not isinstance(each, types.FunctionType | types.MethodType | functools.partial)]
     if len(held) > 1 or type(value).__module__ == "builtins" or _class_of(value).startswith(_OWN):
         return _class_of(value)
-    later = _assigned_later(type(value))
+    later = _assigned_later(type(value))  # type: ignore[arg-type]  # every class is hashable
     return [_class_of(value), [[name, _value(each, outer)] for name, each in sorted(_attributes(value)) if name not in later]]
 
 

@@ -65,7 +65,9 @@ def _plain(value: object) -> JSONValue:
         case BaseException():
             return error_to_dict(value)
         case Message():
-            return {**_fields(value), "parts": [_shown_part(part) for part in value.parts]}
+            fields = _fields(value)
+            del fields["posted_by"]
+            return {**fields, "parts": [_shown_part(part) for part in value.parts]}
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
         case Sequence():

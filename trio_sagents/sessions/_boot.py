@@ -19,11 +19,12 @@ from trio_sagents.conversation.closing import close_after_crash
 from trio_sagents.conversation.codec import restored, seeded
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
+from trio_sagents.conversation.messages_in import posters_left
 from trio_sagents.conversation.pending import Pending
 from trio_sagents.conversation.state import ConversationState
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import JSON, Opaque, Options, plain_json
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import Message, Poster
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause, ShutdownReason
@@ -81,7 +82,8 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
         await acquire_lease(runtime, runtime.leases, entry)
     journal = await load(runtime, entry, blueprint.policy, seed)
     entry.stage = "start"
-    live = compose_agent(entry, runtime, blueprint, journal, nursery)
+    posters = await scopes_of(runtime, entry, journal.state)
+    live = compose_agent(entry, runtime, blueprint, journal, nursery, posters)
     await live.start_middleware()
     while (action := actions.next_of(entry)) is not None:
         await action.run(live)
@@ -185,6 +187,11 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         # A crash cut the last turn: it is closed before anybody sees it, and it does not run again.
         await journal.submit(attrs.evolve(closing, actor=entry.scope)).wait()
     return journal
+
+
+async def scopes_of(runtime: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
+    """Return the scopes of those who posted what the agent may still work for, by what is stored of them."""
+    return {poster: await runtime.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
 
 
 def _fence(entry: Entry) -> None:

@@ -15,7 +15,7 @@ nothing is ever handed to it, so nothing can be lost on the way.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
@@ -30,6 +30,7 @@ from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import AgentShutdown, Envelope, Snapshot, StateRestored
 from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.json import Opaque, Options
+from trio_sagents.data.messages import Poster
 from trio_sagents.data.outcomes import TurnOutcome, Unanswered
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
@@ -265,12 +266,31 @@ class LiveAgent:
         self.lifetime.end()
         self.approvals.stop()
         self.entry.shutdown_reason = reason
+        accepted, queue = self.turns.receipts.accepted, self.journal.state.queue
+        left = {message_id: accepted[message_id] for message_id in queue if message_id in accepted}
+        self.services.remember_accepted(self.entry.conversation_id, left)
         self.turns.receipts.settle_all(Unanswered(reason))
         self.wake()
 
 
-def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journal: Journal, nursery: trio.Nursery) -> LiveAgent:
-    """Compose an agent. `nursery` is the agent's own: its turns live there, and end with it."""
+def compose_agent(
+    entry: Entry,
+    services: Services,
+    blueprint: Blueprint,
+    journal: Journal,
+    nursery: trio.Nursery,
+    posters: Mapping[Poster | None, Scope],
+) -> LiveAgent:
+    """Compose an agent.
+
+    Args:
+        entry: its reservation.
+        services: the shared services.
+        blueprint: the agent with the settings of its session.
+        journal: the conversation, as it was loaded.
+        nursery: the agent's own: its turns live there, and end with it.
+        posters: the scopes of those who posted what an earlier agent accepted.
+    """
     agent = blueprint.agent
     pipeline = Pipeline(agent, tools=agent.own_tools, conversation_id=entry.conversation_id, watch=services.watch)
     journal.transforms = tuple((id_of(middleware), middleware.transform_row) for middleware in pipeline.having("transform_row"))
@@ -280,7 +300,8 @@ def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journa
         board.change(Happening.RESTORED)
     receipts = Receipts()
     host = Host(entry, services, blueprint, journal, nursery)
-    turns = Turns(host, pipeline, board, receipts)
+    receipts.accepted.update(services.take_accepted(entry.conversation_id, journal.state.queue))
+    turns = Turns(host, pipeline, board, receipts, posters)
     hooks = HookCaller(host, pipeline, lifetime)
     inbox = Inbox(entry, services, blueprint, board, turns, receipts)
     return LiveAgent(entry, services, journal, lifetime, board, turns, inbox, Approvals(turns, pipeline, hooks), hooks)

@@ -32,7 +32,7 @@ from trio_sagents.conversation.messages_in import (
 from trio_sagents.conversation.outcomes import outcome_of_message, takes_part
 from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
-from trio_sagents.data.messages import Message, UserMessage
+from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Overlap, Scope
@@ -93,6 +93,10 @@ class Turns(Protocol):
         """Whether no turn runs and none may begin."""
         ...
 
+    def scope_of(self, message_id: str) -> Scope:
+        """Return the scope of whoever posted a message that an earlier agent accepted."""
+        ...
+
 
 @attrs.define(eq=False)
 class Reservation:
@@ -148,7 +152,7 @@ class Inbox:
             may_decide = await self._may_decide(posted.overlap, actor)
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
-            message = queued_message(message_id, seen, posted.digest)
+            message = queued_message(message_id, seen, posted.digest, self._poster_of(actor))
             journal.check_room(message)
             step = self._step(message, shown, actor, may_decide=may_decide)
         except BaseException:
@@ -284,6 +288,13 @@ class Inbox:
             log.exception("actor_of failed in conversation %r; the record names nobody", self.entry.conversation_id)
             return None
 
+    def _poster_of(self, actor: Scope) -> Poster | None:
+        try:
+            return self.services.access.poster_of(actor)
+        except Exception:  # the boundary to the host's authorizer: a message is not refused for what is needed after a restart only
+            log.exception("actor_of failed in conversation %r; the message does not say who posted it", self.entry.conversation_id)
+            return None
+
     def _superseded(self, error: PersistenceError | None) -> None:
         board = self.board
         if error is None and not board.journal.is_closed:
@@ -303,7 +314,7 @@ class Inbox:
             return self.receipts.accepted[turn.message_ids[0]].pending
         if message_id in state.queue or (turn is not None and message_id in turn.message_ids):
             # Left by an earlier agent: this one will answer it.
-            accepted = Accepted(self.blueprint.scope, "queue", self.services.registry.context.copy())
+            accepted = Accepted(self.turns.scope_of(message_id), "queue", self.services.registry.context.copy())
             self.receipts.accepted[message_id] = accepted
             return accepted.pending
         told = self.receipts.outcome_of(message_id)

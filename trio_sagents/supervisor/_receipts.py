@@ -81,6 +81,10 @@ class Accepted:
     """Whether whoever posted the message may also decide: then the message may come instead of a decision."""
     pending: PendingOutcome = attrs.field(factory=PendingOutcome)
 
+    def for_next_agent(self) -> "Accepted":
+        """Return the same for the next agent: whoever waits is told that this agent has ended."""
+        return attrs.evolve(self, pending=PendingOutcome())
+
 
 @attrs.define(eq=False)
 class Receipts:
