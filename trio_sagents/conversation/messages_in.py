@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from trio_sagents.conversation.decisions import close_waiting
+from trio_sagents.conversation.history import is_cut
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import content_digest
 from trio_sagents.conversation.rows import rows_of
@@ -154,7 +155,8 @@ def poster_of_turn(messages: Sequence[Message], turn_id: str | None) -> Poster |
 
 def posters_left(state: ConversationState) -> Collection[Poster | None]:
     """Return who posted what an agent may still work for: the turn that waits or was cut, and the messages in the queue."""
-    begun = [] if not state.messages else [poster_of_turn(state.messages, state.messages[-1].turn_id)]
+    is_open = state.waiting is not None or is_cut(state.messages)
+    begun = [poster_of_turn(state.messages, state.messages[-1].turn_id)] if is_open else []
     return frozenset((*begun, *(message.posted_by for message in state.queue.values())))
 
 

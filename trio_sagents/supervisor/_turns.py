@@ -275,6 +275,17 @@ class Turns:
             self.turn = turn
             turn.close()
 
+    def continue_cut(self, turn_id: str) -> None:
+        """Continue a turn that a crash has cut, and some calls of which run again: as the turn of whoever began it."""
+        journal = self.host.journal
+        actor, context = self._beginning_of(turn_id)
+        turn = self._new(TurnRecord(turn_id, actor), context)
+        turn.work.open_again({}, Usage())
+        turn.work.message_ids.extend(each.message_id for each in journal.state.messages if each.turn_id == turn_id and each.role == "user")
+        # Whoever posts one of these messages again waits for this turn.
+        self.receipts.accepted.update({message_id: Accepted(actor, "queue", context) for message_id in turn.work.message_ids[:1]})
+        self._start(turn)
+
     def scope_of(self, message_id: str) -> Scope:
         """Return the scope of whoever posted a message that an earlier agent accepted, as the boot has restored it."""
         state = self.host.journal.state
