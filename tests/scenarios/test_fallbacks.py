@@ -394,11 +394,22 @@ async def test_every_failed_attempt_is_a_debug_event(autojump_clock: Any) -> Non
     [
         (
             lambda: [spoken("a", BUSY, "fine")],
-            {"type": "ModelRetrying", "error": {"type": "ModelFailed", "message": "overloaded"}, "model": "a", "attempt": 2, "delay": 1.0},
+            {
+                "type": "ModelRetrying",
+                "error": {"type": "ModelFailed", "kind": "provider", "message": "overloaded"},
+                "model": "a",
+                "attempt": 2,
+                "delay": 1.0,
+            },
         ),
         (
             lambda: [spoken("a", REFUSED), spoken("b", "fine")],
-            {"type": "ModelFallback", "error": {"type": "ModelFailed", "message": "no such model"}, "model": "a", "fallback": "b"},
+            {
+                "type": "ModelFallback",
+                "error": {"type": "ModelFailed", "kind": "provider", "message": "no such model"},
+                "model": "a",
+                "fallback": "b",
+            },
         ),
     ],
     ids=["retrying", "fallback"],

@@ -90,7 +90,7 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
     live = compose_agent(entry, runtime, blueprint, journal, nursery, posters)
     await live.start_middleware()
     if brings_tools:
-        continued = await recover(journal, entry, live.tools)
+        continued = await recover(journal, entry, live.hooks.pipeline.tools)
     while (action := actions.next_of(entry)) is not None:
         await action.run(live)
     if continued is not None:

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.tree import is_inside
-from trio_sagents.agent import Pipeline, Tool, id_of
+from trio_sagents.agent import Pipeline, id_of
 from trio_sagents.broadcast import Subscription
 from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.conversation.status import Happening
@@ -128,11 +128,6 @@ class LiveAgent:
         self.journal.enrol(subscription)
 
     # ── looking
-
-    @property
-    def tools(self) -> Mapping[str, Tool]:
-        """All tools, those of the middleware included, by name; known once the middleware has started."""
-        return self.hooks.pipeline.tools
 
     @property
     def options(self) -> Options:
