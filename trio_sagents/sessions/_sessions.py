@@ -18,7 +18,7 @@ from trio_sagents._trio.opening import opening
 from trio_sagents.broadcast import Presence, Subscriber
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.ids import check_id, conversation_topic
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import ConversationPage, HistoryPage, WaitingConversation, WaitingPage
@@ -33,7 +33,7 @@ from trio_sagents.sessions._mailboxes import Mailboxes
 from trio_sagents.sessions._page import Page, ReadHistory, open_page
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._starting import Starter
-from trio_sagents.sessions._watch import Watch
+from trio_sagents.sessions._watch import Watch, present
 from trio_sagents.supervisor import (
     AgentHandle,
     AgentInfo,
@@ -394,7 +394,7 @@ class Sessions:
             if viewer is None:
                 yield watch
             else:
-                async with self.presence.track(conversation_topic(conversation_id), viewer):
+                with present(self.presence, self.runtime.viewer_admission, watch.subscription(conversation_id), viewer):
                     yield watch
         finally:
             self._mailboxes.close(watch)
