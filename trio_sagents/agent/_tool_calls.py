@@ -6,6 +6,9 @@ This is the first of the two places that contain exceptions: an exception of a t
 A halt stops the whole turn. Once a call has returned `Halt`, no other call of the turn begins, in sub-agents neither, whether it
 was approved or not: it is answered as not run. Calls that run are cancelled, as if the turn were cut: a call in a task is on
 record as cancelled, and a call in a thread as unknown, because nobody can stop a thread. The turn then waits for a person at once.
+
+An error that ends the turn because of one call, such as that of an `around_tool`, does not cut the siblings of the call in the middle
+of their work: those that run end first, and their results are kept. No other call begins.
 """
 
 import functools
@@ -35,9 +38,12 @@ from trio_sagents.data.events import ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, pending
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
-from trio_sagents.exceptions import MiddlewareError
+from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed
 
+FAILED_BEFORE: Final = "This call was not run: the turn failed before this call began."
 HALTED_BEFORE: Final = "This call was not run: another call halted the conversation before this call began."
+_ABOUT_ONE_CALL: Final = (LimitExceeded, MiddlewareError, ModelFailed)
+"""The errors of hooks and limits. If a step cannot be stored, the turn is cut at once, because nothing that follows can be stored."""
 log: Final = logging.getLogger("trio_sagents")
 
 
@@ -51,6 +57,15 @@ class ToolRun:
     """Runs the turn of a sub-agent."""
     values: dict[str, Opaque] = attrs.field(factory=dict)
     """By call id: what the functions returned."""
+    failed: Exception | None = None
+    """Why the turn ends once the calls that run have ended: the first error about one call."""
+
+    async def answer_or_fail(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
+        """Answer one call, or find out what it waits for, or why the turn fails."""
+        try:
+            await self.answer(opened, invalid, limiter)
+        except _ABOUT_ONE_CALL as exc:
+            self.failed = self.failed or exc
 
     async def answer(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
         """Answer one call, or find out what it waits for."""
@@ -177,6 +192,9 @@ class ToolRun:
             return _result(call, "This call was not run: another process may have the conversation by now.", "cancelled")
         if context.progress.halt.is_set:
             return self._halted_before(opened)
+        if self.failed is not None:
+            await trio.lowlevel.checkpoint()
+            return _result(call, FAILED_BEFORE, "cancelled")
         # No checkpoint from here to the call: a call that is shown as executing has begun.
         opened.status = "executing"
         opened.in_thread = not tool.is_async
@@ -222,6 +240,9 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
     Returns:
         What the functions returned, by call id.
 
+    Raises:
+        LimitExceeded, MiddlewareError, ModelFailed: the turn cannot continue after one of the calls; the others have ended.
+
     Cancellation: tools in tasks are cancelled and joined. Tools in threads continue; their results are discarded. Results that were
     there stay in `context.progress.open_calls`.
     """
@@ -232,7 +253,9 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
     run.tell_waiting()
     async with trio.open_nursery() as nursery:
         for each in opened:
-            nursery.start_soon(run.answer, each, invalid.get(each.call.call_id), limiter)
+            nursery.start_soon(run.answer_or_fail, each, invalid.get(each.call.call_id), limiter)
+    if run.failed is not None:
+        raise run.failed
     return run.values
 
 

@@ -199,6 +199,8 @@ class Interrupt:
     """When the first of the calls with a timeout is taken as rejected, where nobody has decided; None is never."""
     since: datetime.datetime | None = attrs.field(default=None, eq=False)
     """When the turn began to wait; None if it was stored before that was noted."""
+    asked_by: str | int | None = attrs.field(default=None, eq=False)
+    """For whom it waits: the key of whoever posted the message that began the turn, as of `DecisionRecord.by`; None if there is no key."""
 
 
 def copy_of(interrupt: Interrupt) -> Interrupt:

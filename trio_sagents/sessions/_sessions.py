@@ -502,7 +502,7 @@ class Sessions:
     async def waiting(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> WaitingPage:
         """Return a page of the stored conversations that wait for a person, which this scope may list and view; no agent is started.
 
-        The one that has waited longest comes first. An item has what the conversation waits for, since when, and until when.
+        The one that has waited longest comes first. An item has what the conversation waits for, for whom, since when, and until when.
 
         Args:
             scope: the caller's.

@@ -6,6 +6,7 @@ return is checked, and kept as a plain value: no object of a host gets into the 
 """
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ from trio_sagents.data.scopes import Action, Scope, UnknownScope
 from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.storage import Asker, same_owner
 
+log: Final = logging.getLogger("trio_sagents")
 _PLAIN: Final = frozenset({str, int, type(None)})
 
 
@@ -89,6 +91,16 @@ class Access:
         """
         name_of: Callable[[Scope], Owner] | None = getattr(self.authorizer, "actor_of", None)
         return self.owner_of(scope) if name_of is None else _plain_key(name_of(scope), f"{type(self.authorizer).__name__}.actor_of")
+
+    def actor_on_record(self, scope: Scope, conversation_id: str) -> Owner:
+        """Return who that is, for a record that nobody waits for: None if the host's function fails, which is logged."""
+        if isinstance(scope, UnknownScope):
+            return scope.actor
+        try:
+            return self.actor_of(scope)
+        except Exception:  # the boundary to the host's authorizer: nobody waits for this, and the agent must not crash
+            log.exception("actor_of failed in conversation %r; the record names nobody", conversation_id)
+            return None
 
     @property
     def tells_apart(self) -> bool:

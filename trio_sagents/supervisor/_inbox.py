@@ -34,7 +34,6 @@ from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
-from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import PersistenceError
@@ -276,17 +275,10 @@ class Inbox:
         for message_id in journal.state.queue:
             accepted = self.receipts.accepted.get(message_id)
             if accepted is not None and accepted.overlap == "interrupt" and accepted.may_decide:
-                by = self._actor_of(accepted.actor)
+                by = self.services.access.actor_on_record(accepted.actor, self.entry.conversation_id)
                 step = close_waiting(journal.moment(), "superseded", CancelCause.SUPERSEDED, by)
                 journal.submit(attrs.evolve(step, actor=accepted.actor), self._superseded)
                 return
-
-    def _actor_of(self, actor: Scope) -> Owner:
-        try:
-            return self.services.access.actor_of(actor)
-        except Exception:  # the boundary to the host's authorizer: nobody waits for this, and the agent must not crash
-            log.exception("actor_of failed in conversation %r; the record names nobody", self.entry.conversation_id)
-            return None
 
     def _poster_of(self, actor: Scope) -> Poster | None:
         try:

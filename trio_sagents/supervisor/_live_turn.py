@@ -222,7 +222,8 @@ class LiveTurn(Host):
         calls = [attrs.evolve(request, interrupt_id=interrupt_id) for opened in waiting for request in opened.requests]
         now = wall_clock()
         expires_at = expiry_of(calls, now)
-        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expires_at, since=now))
+        kind, asked_by = interrupt_kind(calls), self.services.access.actor_on_record(self.record.actor, self.conversation_id)
+        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, kind, expires_at=expires_at, since=now, asked_by=asked_by))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
         """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""
