@@ -434,6 +434,87 @@ async def test_tool_that_posts_to_its_own_conversation(autojump_clock: Any) -> N
         assert 4 + 4 == len(turns)
 
 
+def post_from_thread(sessions: Any, turns: list[str]) -> Any:
+    """Return a plain function, which runs in a thread and posts from there."""
+
+    def again() -> str:
+        """Post again."""
+        turns.append("again")
+        trio.from_thread.run(sessions.post, "c", f"again {len(turns)}")
+        return "posted"
+
+    return again
+
+
+async def test_tool_that_posts_from_a_thread(mock_clock: Any) -> None:
+    """A plain function runs in a thread; what it posts from there was started by no person either."""
+    turns: list[str] = []
+
+    def reply(request: Any) -> Any:
+        return "end" if request.messages[-1].role == "tool" else Call("again")
+
+    holder: list[Any] = []
+    agent = Agent(model=ScriptedModel(reply), tools=[post_from_thread(_Late(holder), turns)])
+    async with opened(agent, policy={"max_unattended_turns": 3}) as sessions:
+        holder.append(sessions)
+        await sessions.post("c", "begin")
+        handle = await sessions.get("c")
+        with trio.fail_after(20):
+            while (await handle.info()).status is not Status.PAUSED:
+                await trio.lowlevel.checkpoint()
+
+    assert 4 == len(turns)
+
+
+class _Late:
+    """Sessions that are opened later."""
+
+    def __init__(self, holder: list[Any]) -> None:
+        self.holder = holder
+
+    @property
+    def post(self) -> Any:
+        return self.holder[0].post
+
+
+@pytest.mark.parametrize("what", ["a halt", "an approval"])
+@pytest.mark.parametrize("how", ["a mere poster interrupts", "a decider interrupts", "cancel_turn"])
+async def test_turn_that_waits_for_a_sibling(autojump_clock: Any, what: str, how: str) -> None:
+    """While a call of the turn waits behind a sibling that still runs, a mere poster does not get past it; nor does a cancellation get
+    past a halt."""
+
+    async def halt() -> Halt:
+        """Halt."""
+        return Halt("no further")
+
+    async def slow() -> str:
+        """Do something that cannot be cut."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(20)
+        return "done"
+
+    effects = Effects()
+    first = Call("halt") if what == "a halt" else Call("pay", amount=1)
+    tools = [halt, slow, effects.tool("pay")]
+    agent = scripted([first, Call("slow")], "next", "next", tools=tools, middleware=[gated(effects, "pay")])
+    async with World(agent, authorizer=Roles(), scope=DIRECTOR) as world:
+        receipt = await world.sessions.post("c", "go", scope=CLERK)
+        await trio.sleep(3)
+        if how == "cancel_turn":
+            await world.sessions.cancel_turn("c", scope=CLERK)
+        else:
+            await world.sessions.post("c", "never mind", scope=CLERK if "mere" in how else DIRECTOR, overlap="interrupt")
+        outcome = await receipt.wait()
+        await trio.sleep(10)
+        interrupt = await world.interrupt()
+
+    is_past = how == "a decider interrupts" or (how == "cancel_turn" and what == "an approval")
+    # A halted turn ends as interrupted; the message of somebody who may decide then closes the halt.
+    assert (Cancelled if is_past and what == "an approval" else Interrupted) is type(outcome)
+    assert is_past == (interrupt is None)
+    assert [] == effects.done
+
+
 # ── what a name promises
 
 

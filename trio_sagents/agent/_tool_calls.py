@@ -21,6 +21,7 @@ import trio
 
 from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, split
+from trio_sagents._trio.tree import thread_of_task
 from trio_sagents.agent._checks import ERROR_BYTES, context_of, refusal_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import NotRun, ask_inner_gates, claim, pass_decided
@@ -291,7 +292,8 @@ async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.Capac
         return await tool.function(**arguments)
     # Cancellation: the thread is abandoned, for nobody can stop it; its result is discarded, and the call is marked as unknown.
     # In a list: Trio refuses a function that returns a coroutine, after the function has run.
-    [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
+    with thread_of_task():
+        [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
     return value
 
 

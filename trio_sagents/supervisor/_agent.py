@@ -104,7 +104,10 @@ class LiveAgent:
         await self.hooks.notify(middleware_id, message)
 
     async def cancel_turn(self, turn_id: str | None) -> TurnOutcome | None:
-        """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs."""
+        """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs.
+
+        A turn that a call has halted ends as interrupted: only people who may decide get past a halt.
+        """
         self.touch()
         while (waits := self.journal.pending_wait) is not None and waits.by == "decision":
             await waits.write.wait_ended()  # a decision on its way may let the turn continue: then that is cut
@@ -112,7 +115,10 @@ class LiveAgent:
         if turn is None or (turn_id is not None and turn.turn_id != turn_id):
             await trio.lowlevel.checkpoint()
             return None
-        turn.cancel(CancelCause.USER)
+        if turn.is_halted:
+            turn.watch_stuck_tools()  # its calls are cut already, and a halt takes an acknowledgement, not a cancellation
+        else:
+            turn.cancel(CancelCause.USER)
         if is_inside(self.entry.task):
             await trio.lowlevel.checkpoint()  # the turn cannot end before its own tool has
             return turn.outcome

@@ -74,6 +74,11 @@ class RunningTurn(Protocol):
         """How it ends, once that is decided."""
         ...
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether a call of it waits for a person already, or has halted it."""
+        ...
+
     def cancel(self, cause: CancelCause) -> None:
         """Cut the turn."""
         ...
@@ -259,8 +264,10 @@ class Inbox:
             if board.status is Status.INTERRUPTED and board.journal.state.waiting is None:
                 self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)
-            if accepted.overlap == "interrupt" and self.turns.turn is not None:
-                self.turns.turn.cancel(CancelCause.SUPERSEDED)
+            turn = self.turns.turn
+            # Whoever may not decide does not get past what waits for a person while other calls of the turn still run.
+            if accepted.overlap == "interrupt" and turn is not None and (accepted.may_decide or not turn.has_asked):
+                turn.cancel(CancelCause.SUPERSEDED)
         self._release(message.message_id, reservation)
 
     def supersede_waiting(self) -> None:

@@ -82,6 +82,16 @@ class Turn:
         return self.work.message_ids
 
     @property
+    def has_asked(self) -> bool:
+        """Whether a call of the turn waits for a person already, or has halted the turn."""
+        return self.is_halted or bool(self.work.progress.waiting())
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether a call has halted the turn: it ends as interrupted when the calls that run have ended."""
+        return self.work.progress.halt.is_set
+
+    @property
     def outcome(self) -> TurnOutcome | None:
         """How the turn ends, once that is decided."""
         return self.work.outcome if self.told is None else self.told
