@@ -76,7 +76,12 @@ class RunningTurn(Protocol):
 
     @property
     def has_asked(self) -> bool:
-        """Whether a call of it waits for a person already, or has halted it."""
+        """Whether a call of it waits for a person already."""
+        ...
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether a call has halted it."""
         ...
 
     def cancel(self, cause: CancelCause) -> None:
@@ -265,8 +270,9 @@ class Inbox:
                 self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)
             turn = self.turns.turn
-            # Whoever may not decide does not get past what waits for a person while other calls of the turn still run.
-            if accepted.overlap == "interrupt" and turn is not None and (accepted.may_decide or not turn.has_asked):
+            # Whoever may not decide does not get past what waits for a person while other calls of the turn still run. A turn that is
+            # halted is cut already; when its halt is stored, `supersede_waiting` closes it.
+            if accepted.overlap == "interrupt" and turn is not None and not turn.is_halted and (accepted.may_decide or not turn.has_asked):
                 turn.cancel(CancelCause.SUPERSEDED)
         self._release(message.message_id, reservation)
 

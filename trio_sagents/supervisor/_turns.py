@@ -83,8 +83,8 @@ class Turn:
 
     @property
     def has_asked(self) -> bool:
-        """Whether a call of the turn waits for a person already, or has halted the turn."""
-        return self.is_halted or bool(self.work.progress.waiting())
+        """Whether a call of the turn waits for a person already."""
+        return bool(self.work.progress.waiting())
 
     @property
     def is_halted(self) -> bool:
