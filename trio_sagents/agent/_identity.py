@@ -44,19 +44,20 @@ _OWN: Final = "trio_sagents."
 # ── over restarts: a digest
 
 
-def digest_of_tool(tool: Tool, brought_by: str = "") -> str:
+def digest_of_tool(tool: Tool, brought_by: str = "", *, by_class: bool = False) -> str:
     """Return a text that is equal for two tools if people are shown the same tool.
 
     Args:
         tool: the tool.
         brought_by: the id of the middleware that brought the tool; empty for a tool of the agent itself.
+        by_class: whether objects that the function is bound to count by their class alone.
     """
     facets: Sequence[JSONValue] = (
         ascii(tool.description),
         tool.parameters,
         [brought_by, type(tool).__name__, _place_of(tool.function), ascii(tool.origin)],
         ascii(tool.version),
-        _bound_values(tool.function, () if not tool.version else (_BY_CLASS,)),
+        _bound_values(tool.function, (_BY_CLASS,) if tool.version or by_class else ()),
     )
     return ".".join(digest_of(facet)[:_PART] for facet in facets)
 
@@ -73,7 +74,7 @@ def familiar_id(tool: Tool, brought_by: str) -> str:
     """Return a short text by which a tool is known again in a conversation. A tool that states a version may change its texts."""
     if tool.version:
         return digest_of([tool.name, brought_by, _place_of(tool.function), tool.version])[:_PART]
-    return digest_of([tool.name, digest_of_tool(tool, brought_by)])[:_PART]
+    return digest_of([tool.name, digest_of_tool(tool, brought_by, by_class=True)])[:_PART]
 
 
 def is_defined_in(tool: Tool, modules: Sequence[str]) -> bool:
