@@ -26,7 +26,7 @@ from trio_sagents.conversation.history import is_cut, is_gated, open_calls
 from trio_sagents.conversation.limits import fit
 from trio_sagents.conversation.outcomes import Totals, TurnStatus, totals_of, turn_record, with_record, with_usage
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step, with_message
-from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, with_decisions
+from trio_sagents.conversation.state import NOTHING, ConversationState, Moment, OpenDecisions, Step, with_decisions
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
@@ -71,6 +71,8 @@ class Closing:
     """What the turn did, for its record; None is what its history tells."""
     texts: Mapping[str, str] = attrs.field(factory=dict)
     """By call id: what the model reads instead of the usual text."""
+    inner: Mapping[str, ToolStatus] = NOTHING
+    """By call id: how calls of sub-agents have ended."""
 
 
 def closed_result(call: ToolCall, known: ToolStatus, text: str | None = None) -> ToolResult:
@@ -122,7 +124,7 @@ def close_turn(
     decided = state.open_decisions if decided is None else decided
     results = [result_message(result, closing.turn_id, new_ids) for _, result in calls]
     known = totals_of(state.messages, closing.turn_id) if closing.totals is None else closing.totals
-    messages = (*with_decisions(results, decided), marked_answer(partial, closing, known, new_ids))
+    messages = (*with_decisions(results, decided, closing.inner), marked_answer(partial, closing, known, new_ids))
     limits = moment.limits
     fitted = fit(messages, limits.max_state_bytes + limits.slack_bytes - state.size)
     ran = [as_run(call, state.decisions.get(call.call_id)) for call, _ in calls]

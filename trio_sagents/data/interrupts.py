@@ -89,6 +89,9 @@ class DecisionRecord:
     """Demands that earlier decisions about the same arguments had met."""
     asked_before: int = 0
     """How often people had been asked about this call before."""
+    outcome: str = attrs.field(default="", eq=False)
+    """How the call ended, as the status of its result, also for a call of a sub-agent. Empty as long as the result is not stored, and in
+    older records; "unknown" if the call may have begun, and nobody knows more."""
 
 
 def _kinds(given: Iterable[DecisionKind]) -> tuple[DecisionKind, ...]:

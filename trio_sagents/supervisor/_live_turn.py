@@ -211,7 +211,7 @@ class LiveTurn(Host):
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
         """Keep the result of one call."""
-        step = turn_steps.result(self.journal.moment(), call, result, self._asking, self.record)
+        step = turn_steps.result(self.journal.moment(), call, result, self._asking, self.record, self.progress.inner)
         self.journal.check_room(step.messages[0])
         self.progress.open_calls.pop(call.call_id, None)
         await self.submit(step).wait()
@@ -261,6 +261,7 @@ class LiveTurn(Host):
             self._asking,
             None if draft is None else draft.message("cancelled"),
             self._totals,
+            self.progress.inner,
         )
         self.submit(turn_steps.cut(self.journal.moment(), outcome, cut_turn, self.record), ends=True)
         self.progress.open_calls = {}
