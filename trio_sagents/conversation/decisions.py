@@ -140,8 +140,7 @@ def _kept_size(state: ConversationState, waiting: Waiting) -> int:
 
 def _decisions_size(verdicts: Sequence[Verdict]) -> int:
     # `by` is a key of the host's, so its size is a guess. What is decided is kept twice: as the record, and as what the model reads.
-    records = [verdict.record("x" * _KEY_BYTES, _SOME_INSTANT) for verdict in verdicts]
-    return sum(size_of(encode_record(attrs.evolve(record, outcome="completed"))) for record in records)
+    return sum(size_of(encode_record(verdict.record("x" * _KEY_BYTES, _SOME_INSTANT))) for verdict in verdicts)
 
 
 def _plain_rejection(call: PendingCall) -> Verdict:
