@@ -226,6 +226,15 @@ class PeopleMachine(TrioStateMachine):
                     pass
             self.check_all()
 
+    @precondition(lambda self: len(self.processes) < MOST_LIVES and any(waiter.name == "pay" for waiter in self.plain.waiting.values()))
+    @rule(picks=st.lists(HOW, min_size=6, max_size=6))
+    def decide_after_a_deployment(self, picks: Any) -> None:
+        """Decide every call in another process, whose tool that pays is another one: people are asked about a payment again."""
+        self.process.disk.armed.clear()
+        self.restart(quiet=True, changed=True)
+        self._decide(self._choose(list(enumerate(picks)), errs=False))
+        self.advance(1.5)
+
     @precondition(lambda self: self.plain.waiting)
     @rule(
         tabs=st.lists(st.lists(st.tuples(INDEX, HOW), min_size=1, max_size=3), min_size=2, max_size=4),
@@ -315,6 +324,19 @@ class PeopleMachine(TrioStateMachine):
         act = (lambda: process.dismiss(GUEST)) if dismisses else (lambda: process.decide(decisions, GUEST))
         process.call("guest", act)
         self.pause(pause)
+
+    @precondition(lambda self: self.plain.is_halted and any(waiter.kind != "halt" for waiter in self.plain.waiting.values()))
+    @rule(index=INDEX)
+    def decide_beside_a_halt(self, index: int) -> None:
+        """Decide a call that waits beside a halt: a halt is acknowledged first."""
+        self.process.disk.armed.clear()
+        self.advance(10.0)
+        others = [waiter for waiter in self.plain.waiting.values() if waiter.kind != "halt"]
+        if self.plain.is_halted and others:
+            shown = others[index % len(others)]
+            tab = self._decide([decision_on(shown, "answer" if shown.kind == "question" else shown.allowed[0], 1)])
+            self.settle()
+            check(tab.result != "recorded", "I25", f"{shown.call_id} was decided beside a halt")
 
     @rule(pause=PAUSES, twice=st.booleans())
     def dismiss(self, pause: int, twice: bool) -> None:
