@@ -232,8 +232,9 @@ class PeopleMachine(TrioStateMachine):
         """Decide every call in another process, whose tool that pays is another one: people are asked about a payment again."""
         self.process.disk.armed.clear()
         self.restart(quiet=True, changed=True)
-        self._decide(self._choose(list(enumerate(picks)), errs=False))
-        self.advance(1.5)
+        if decisions := self._choose(list(enumerate(picks)), errs=False):  # a message may have come instead meanwhile
+            self._decide(decisions)
+            self.advance(1.5)
 
     @precondition(lambda self: self.plain.waiting)
     @rule(
