@@ -326,6 +326,21 @@ class PeopleMachine(TrioStateMachine):
         process.call("guest", act)
         self.pause(pause)
 
+    @precondition(lambda self: self.plain.open_id is None)
+    @rule(index=INDEX)
+    def halt_beside_what_waits(self, index: int) -> None:
+        """Have a turn halted while another call of it waits, and try to decide that call."""
+        self.post_and_wait([["pay", "ask", "stop"]])
+        self.decide_beside_a_halt(index)
+
+    @precondition(lambda self: self.plain.waiting and not self.plain.is_halted)
+    @rule(picks=st.lists(HOW, min_size=6, max_size=6), fault=st.sampled_from(["before", "after"]))
+    def decide_while_the_disk_fails(self, picks: Any, fault: str) -> None:
+        """Decide every call in one commit that fails, before or after its effect."""
+        self.process.disk.armed = [fault]
+        self._decide(self._choose(list(enumerate(picks)), errs=False))
+        self.advance(1.5)
+
     @precondition(lambda self: self.plain.is_halted and any(waiter.kind != "halt" for waiter in self.plain.waiting.values()))
     @rule(index=INDEX)
     def decide_beside_a_halt(self, index: int) -> None:
