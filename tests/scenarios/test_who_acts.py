@@ -515,6 +515,33 @@ async def test_turn_that_waits_for_a_sibling(autojump_clock: Any, what: str, how
     assert [] == effects.done
 
 
+async def test_cancel_turn_when_the_turn_is_halted(autojump_clock: Any) -> None:
+    """In whatever order its tasks run, a halted turn ends as interrupted, and the halt waits for people."""
+
+    async def halt() -> Halt:
+        """Halt."""
+        return Halt("no further")
+
+    async def slow() -> str:
+        """Do something that cannot be cut."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(20)
+        return "done"
+
+    def reply(request: Any) -> Any:
+        return [Call("halt"), Call("slow")] if request.messages[-1].role == "user" else "next"
+
+    async with opened(Agent(model=ScriptedModel(reply), tools=[halt, slow])) as sessions:
+        receipts = [await sessions.post(f"c{number}", "go") for number in range(12)]
+        await trio.sleep(3)
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(sessions.cancel_turn, f"c{number}")
+        kinds = [interrupt_in(await receipt.wait()).kind for receipt in receipts]
+
+    assert ["halt"] * 12 == kinds
+
+
 # ── what a name promises
 
 

@@ -427,7 +427,7 @@ PEOPLE: Final = (
         "LiveAgent.cancel_turn",
         "        if turn.is_halted:\n",
         "        if False:\n",
-        ("scenarios/test_who_acts.py::test_turn_that_waits_for_a_sibling",),
+        ("scenarios/test_who_acts.py::test_cancel_turn_when_the_turn_is_halted",),
     ),
     PlantedBug(
         "what a tool posts from its thread counts as a person's",
