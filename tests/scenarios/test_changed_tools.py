@@ -17,6 +17,7 @@ from trio_sagents import (
     Completed,
     Edit,
     Failed,
+    Interrupted,
     Middleware,
     MiddlewareError,
     Reject,
@@ -27,6 +28,7 @@ from trio_sagents import (
     Tool,
     ToolContext,
 )
+from trio_sagents.agent._gate import MAX_ASKED
 from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, ScriptedModel
 
@@ -250,6 +252,23 @@ async def test_approved_call_in_a_sub_agent_when_its_tool_has_changed(autojump_c
         assert (("t",), 1) == (again.path, again.asked_before)
         assert "done" == text_of(await world.decide(Approve(again)))
         assert ["a 5", "b 5"] == done
+
+
+async def test_approved_call_when_its_tool_changes_without_end(autojump_clock: Any) -> None:
+    """People are asked about one call a bounded number of times; then the call is not run, and the model reads why."""
+    done: list[str] = []
+    bank = Bank(named(make_pay(done, "0")))
+    async with World(Agent(model=ScriptedModel(answer), middleware=[bank, Approvals({"pay": True})])) as world:
+        outcome: Any = await world.post()
+        asked = 0
+        while isinstance(outcome, Interrupted):
+            asked += 1
+            bank.change(named(make_pay(done, str(asked))))
+            outcome = await world.decide(Approve(outcome.interrupt.calls[0]))
+        status, text = (await world.results())["pay"]
+
+    assert (MAX_ASKED, "failed", []) == (asked, status, done)
+    assert f"people were asked about this call {MAX_ASKED} times" in text
 
 
 # ── newcomers

@@ -531,7 +531,7 @@ PEOPLE: Final = (
         "pass_decided",
         "    if record.asked_before + 1 >= MAX_ASKED:\n",
         "    if False:\n",
-        ("scenarios/test_edits.py::test_edit_when_it_never_ends",),
+        ("scenarios/test_changed_tools.py::test_approved_call_when_its_tool_changes_without_end",),
     ),
     PlantedBug(
         "what one middleware allows is enough",
@@ -564,14 +564,6 @@ PEOPLE: Final = (
         "        if self.unattended >= self.host",
         "        if False and self.unattended >= self.host",
         ("scenarios/test_who_acts.py::test_tool_that_posts_to_its_own_conversation",),
-    ),
-    PlantedBug(
-        "an interrupt leaves no room for a decision",
-        "supervisor/_live_turn.py",
-        "LiveTurn.interrupt",
-        "        self.journal.check_waiting_room(waits)\n",
-        "",
-        ("scenarios/test_who_acts.py::test_interrupt_near_the_size_limit_takes_a_rejection",),
     ),
     PlantedBug(
         "a person is asked about a call that its tool refuses",
