@@ -1,8 +1,8 @@
 """Functions whose result is used with `async with`, and which say so if the result is used in another way."""
 
 import functools
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Generic, NoReturn, ParamSpec, TypeVar
 
@@ -46,12 +46,11 @@ class Opening(AbstractAsyncContextManager[Opened], Generic[Opened]):
         )
 
 
-def opening(function: Callable[Arguments, AsyncIterator[Opened]]) -> Callable[Arguments, AbstractAsyncContextManager[Opened]]:
-    """Make a context manager of an async generator function, as `asynccontextmanager` does; the result is an `Opening`."""
-    make = asynccontextmanager(function)
+def opening(function: Callable[Arguments, AbstractAsyncContextManager[Opened]]) -> Callable[Arguments, AbstractAsyncContextManager[Opened]]:
+    """Have a function that returns a context manager, made by `asynccontextmanager`, return an `Opening`."""
 
     @functools.wraps(function)
     def open_it(*args: Arguments.args, **kwargs: Arguments.kwargs) -> AbstractAsyncContextManager[Opened]:
-        return Opening(function.__name__, make(*args, **kwargs))
+        return Opening(function.__name__, function(*args, **kwargs))
 
     return open_it

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-_WAITING: "Final[ContextVar[trio.lowlevel.Task | None]]" = ContextVar("trio_sagents_waits_for_thread", default=None)
+_WAITING: Final[ContextVar[trio.lowlevel.Task | None]] = ContextVar("trio_sagents_waits_for_thread", default=None)
 
 
 @contextmanager

@@ -136,6 +136,7 @@ class FileSystem:
 
 
 @opening
+@asynccontextmanager
 async def open_files(config: FilesConfig | None = None) -> AsyncIterator[FileSystem]:
     """Open the files of one host; leaving the block saves all unsaved edits.
 

@@ -7,6 +7,7 @@ so that a cancelled call is cancelled at the server.
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
@@ -236,6 +237,7 @@ def _same(known: McpTool | None, listed: McpTool) -> McpTool:
 
 
 @opening
+@asynccontextmanager
 async def open_mcp(
     server: Server,
     *,

@@ -34,6 +34,7 @@ from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Servic
 
 
 @opening
+@asynccontextmanager
 async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
     """Open the sessions of one host; leaving the block ends every agent.
 

@@ -309,6 +309,7 @@ class Sessions:
     # ── viewers
 
     @opening
+    @asynccontextmanager
     async def open_subscriber(self, *, scope: Scope = None) -> AsyncIterator[Subscriber]:
         """Open a mailbox of events for one task of the host; all its subscriptions end with the block.
 
