@@ -129,6 +129,7 @@ from trio_sagents.data.requests import (
     UsageChunk,
 )
 from trio_sagents.data.retries import RetryPolicy
+from trio_sagents.data.scopes import UnknownScope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.data.todos import Todo
@@ -369,6 +370,7 @@ __all__ = (
     "TurnStarted",
     "TurnSteps",
     "Unanswered",
+    "UnknownScope",
     "Usage",
     "UsageChunk",
     "UserMessage",

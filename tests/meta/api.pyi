@@ -518,6 +518,9 @@ class SingleFactoryRouter:
 class Authorizer(Protocol):
     async def authorize(self, scope: Any, conversation_id: str, action: Action) -> bool: ...
 
+class UnknownScope:
+    actor: str | int | None = None
+
 class SameScope:
     def __init__(self, key: Callable[[Any], str | int | None] = ...) -> None: ...
     async def authorize(self, scope: Any, conversation_id: str, action: Action) -> bool: ...

@@ -58,7 +58,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
     "_sqlite": ("kinds", "opening", "watching"),
-    "_trio": ("groups", "failures", "hosts", "place", "timers", "tree", "watching"),
+    "_trio": ("groups", "failures", "hosts", "opening", "place", "timers", "tree", "watching"),
     "agent": (
         "_text_types",
         "_shapes",
@@ -341,8 +341,10 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_spy",
         "_store_values",
         "_store_pages",
+        "_store_people",
         "conformance_store",
         "conformance_lease",
+        "conformance_pubsub",
         "_scheduler",
         "_plan",
         "_crash",

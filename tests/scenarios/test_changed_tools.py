@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -16,6 +17,7 @@ from trio_sagents import (
     Completed,
     Edit,
     Failed,
+    Interrupted,
     Middleware,
     MiddlewareError,
     Reject,
@@ -26,6 +28,7 @@ from trio_sagents import (
     Tool,
     ToolContext,
 )
+from trio_sagents.agent._gate import MAX_ASKED
 from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, ScriptedModel
 
@@ -84,7 +87,7 @@ def named(function: Any, **more: Any) -> Tool:
     return Tool.of(function, **{"name": "pay", **more})
 
 
-CHANGES = ("closure", "description", "version", "method")
+CHANGES = ("closure", "description", "version", "method", "method of another object", "partial of another object", "origin")
 
 
 @pytest.mark.parametrize("how", MEANWHILE)
@@ -102,6 +105,7 @@ async def test_approved_call_when_its_tool_has_changed(autojump_clock: Any, back
         (again,) = interrupt_in(await world.decide(Approve(call))).calls
 
         assert [] == done
+        assert (shown.origin, now.origin) == (call.origin, again.origin)
         assert (call.call_id, call.arguments, 1) == (again.call_id, again.arguments, again.asked_before)
         assert again.text.startswith("Tool 'pay' has changed since this call was approved: ")
         await world.pass_time(how)
@@ -117,6 +121,9 @@ def changes_of(done: list[str], what: str) -> tuple[Tool, Tool]:
         "description": (named(sandbox), named(sandbox, description="Pay twice the amount.")),
         "version": (named(sandbox, version="1"), named(sandbox, version="2")),
         "method": (named(Till(done, "a").pay), named(sandbox)),
+        "method of another object": (named(Till(done, "a").pay), named(Till(done, "b").pay)),
+        "partial of another object": tuple(named(functools.partial(pay_from, Till(done, name))) for name in "ab"),
+        "origin": (attrs.evolve(named(sandbox), origin="mcp:a"), attrs.evolve(named(sandbox), origin="mcp:b")),
     }[what]
 
 
@@ -245,6 +252,23 @@ async def test_approved_call_in_a_sub_agent_when_its_tool_has_changed(autojump_c
         assert (("t",), 1) == (again.path, again.asked_before)
         assert "done" == text_of(await world.decide(Approve(again)))
         assert ["a 5", "b 5"] == done
+
+
+async def test_approved_call_when_its_tool_changes_without_end(autojump_clock: Any) -> None:
+    """People are asked about one call a bounded number of times; then the call is not run, and the model reads why."""
+    done: list[str] = []
+    bank = Bank(named(make_pay(done, "0")))
+    async with World(Agent(model=ScriptedModel(answer), middleware=[bank, Approvals({"pay": True})])) as world:
+        outcome: Any = await world.post()
+        asked = 0
+        while isinstance(outcome, Interrupted):
+            asked += 1
+            bank.change(named(make_pay(done, str(asked))))
+            outcome = await world.decide(Approve(outcome.interrupt.calls[0]))
+        status, text = (await world.results())["pay"]
+
+    assert (MAX_ASKED, "failed", []) == (asked, status, done)
+    assert f"people were asked about this call {MAX_ASKED} times" in text
 
 
 # ── newcomers

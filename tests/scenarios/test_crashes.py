@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -19,17 +20,21 @@ from trio_sagents import (
     Agent,
     AlreadyDecided,
     Answer,
+    Approvals,
     Approve,
     AskUser,
     Cancelled,
     Completed,
     Edit,
     Interrupted,
+    Middleware,
     PersistenceError,
     Reject,
     StartFailed,
     SubAgents,
     Task,
+    Tool,
+    ToolContext,
     Unanswered,
 )
 from trio_sagents.testing import Call, ScriptedModel
@@ -335,3 +340,135 @@ async def test_process_dies_behind_a_rejection(autojump_clock: Any) -> None:
         assert "cancelled" == results["pay"][0]
         assert "too much" in results["pay"][1]
         assert "unknown" == results["move"][0]
+
+
+# ── calls that are repeated
+
+
+class Feed:
+    """A tool that says that it is idempotent, and that does not answer in the first process, or in the first few."""
+
+    def __init__(self, deaths: int = 1, *, tool_brought: bool = False) -> None:
+        self.runs: list[tuple[str, str, Any]] = []
+        self.deaths = deaths
+        self.tools = [Tool.of(self.look, recovery="repeat"), Tool.of(self.move)]
+        self.is_brought = tool_brought
+
+    async def look(self, place: str, context: ToolContext) -> str:
+        """Look."""
+        self.runs.append(("look", context.idempotency_key, context.scope))
+        if len([name for name, *_ in self.runs if name == "look"]) <= self.deaths:
+            await trio.sleep_forever()
+        return f"seen {place}"
+
+    async def move(self, place: str) -> str:
+        """Move."""
+        self.runs.append(("move", place, None))
+        await trio.sleep_forever()
+        return "moved"
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.runs]
+
+    def agent(self, *calls: Call) -> Agent:
+        def reply(request: Any) -> Any:
+            check_request(request.messages)
+            return "done" if request.messages[-1].role == "tool" else list(calls)
+
+        middleware: list[Any] = [Brings(self.tools)] if self.is_brought else []
+        return Agent(model=ScriptedModel(reply), tools=[] if self.is_brought else self.tools, middleware=middleware)
+
+
+class Brings(Middleware):
+    """Brings tools."""
+
+    def __init__(self, tools: Any) -> None:
+        self.given = tools
+
+    async def tools(self, context: Any) -> Any:
+        return self.given
+
+
+@pytest.mark.parametrize("brought", [False, True], ids=["of the agent", "of a middleware"])
+async def test_call_of_an_idempotent_tool_when_the_process_dies(autojump_clock: Any, backend: Backend, brought: bool) -> None:
+    """It runs again, with the same idempotency key and as whoever asked, and its turn continues; a call of another tool is unknown."""
+    feed = Feed(tool_brought=brought)
+    async with World(feed.agent(Call("look", place="here"), Call("move", place="there")), backend, scope="clerk") as world:
+        await world.sessions.post(CONVERSATION, "go", scope="clerk", message_id="m")
+        await trio.sleep(1)
+        await world.crash()
+        outcome = await (await world.sessions.post(CONVERSATION, "go", scope="clerk", message_id="m")).wait()
+
+        assert "done" == text_of(outcome)
+        assert ["look", "look", "move"] == sorted(feed.names)
+        assert 1 == len({run for run in feed.runs if run[0] == "look"})
+        results = await world.results()
+        assert ("completed", "seen here") == results["look"]
+        assert "unknown" == results["move"][0]
+        await world.crash()
+        await world.handle()
+        assert 3 == len(feed.runs)
+
+
+async def test_call_of_an_idempotent_tool_when_it_ends_the_process_again(autojump_clock: Any, backend: Backend) -> None:
+    """It is repeated once: if the process dies again, its outcome is unknown, so that no call can end each process that starts."""
+    feed = Feed(deaths=5)
+    async with World(feed.agent(Call("look", place="here")), backend) as world:
+        await world.sessions.post(CONVERSATION, "go")
+        await trio.sleep(1)
+        for _ in range(2):
+            await world.crash()
+            await world.handle()
+            await trio.sleep(1)
+
+        assert ["look", "look"] == feed.names
+        assert "unknown" == (await world.results())["look"][0]
+
+
+async def test_call_that_was_approved_when_its_tool_is_idempotent(autojump_clock: Any, backend: Backend) -> None:
+    """What a person decided runs once: an approved call is unknown after a crash, whatever its tool says."""
+    feed = Feed()
+    agent = feed.agent(Call("look", place="here"))
+    async with World(attrs.evolve(agent, middleware=[Approvals({"look": True})]), backend) as world:
+        (call,) = (await world.ask()).calls
+        await world.resume(Approve(call))
+        await trio.sleep(1)
+        await world.crash()
+        await world.handle()
+
+        assert ["look"] == feed.names
+        assert "unknown" == (await world.results())["look"][0]
+
+
+async def test_call_of_an_idempotent_tool_when_the_gate_asks_now(autojump_clock: Any) -> None:
+    """A call that runs again passes the gate again: if people have to be asked by now, they are asked."""
+    feed = Feed()
+    agents = [feed.agent(Call("look", place="here"))]
+    agents.append(attrs.evolve(agents[0], middleware=[Approvals({"look": True})]))
+    async with World(lambda: agents.pop(0)) as world:
+        await world.sessions.post(CONVERSATION, "go")
+        await trio.sleep(1)
+        await world.crash()
+        await (await world.handle()).wait_idle()
+        interrupt = await world.interrupt()
+
+        assert interrupt is not None
+        assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
+        assert ["look", "look"] == feed.names
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+async def test_call_of_an_idempotent_tool_when_its_turn_was_cut(autojump_clock: Any, how: str) -> None:
+    """Only a crash lets a call run again: what was stopped or cancelled stays so."""
+    feed = Feed()
+    async with World(feed.agent(Call("look", place="here"))) as world:
+        await world.sessions.post(CONVERSATION, "go")
+        await trio.sleep(1)
+        if how == "cancelled":
+            await world.sessions.cancel_turn(CONVERSATION)
+        await world.restart()
+        await (await world.handle()).wait_idle()
+
+        assert ["look"] == feed.names
+        assert "cancelled" == (await world.results())["look"][0]

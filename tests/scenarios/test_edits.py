@@ -6,8 +6,22 @@ import pytest
 import trio
 
 from tests.support.people import MEANWHILE, Effects, Meanwhile, World, gated, interrupt_in, scripted, text_of
+from tests.support.scenarios import of_kind, read_all
 from tests.support.stores import Backend
-from trio_sagents import Agent, AlreadyDecided, Approve, Edit, InvalidDecision, Middleware, PendingCall, Reject, SubAgents, Task, Tool
+from trio_sagents import (
+    Agent,
+    AlreadyDecided,
+    Approve,
+    Edit,
+    InvalidDecision,
+    Middleware,
+    PendingCall,
+    Reject,
+    SubAgents,
+    Task,
+    Tool,
+    ToolExecutionUpdated,
+)
 from trio_sagents.agent._gate import MAX_ASKED
 from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, ScriptedModel
@@ -291,3 +305,27 @@ async def test_edit_that_nobody_decides_about_in_time(autojump_clock: Any, insta
         assert [] == effects.done
         assert ["edit", "expired"] == [record.kind for record in await world.records()]
         assert "next" == text_of(await world.post())
+
+
+@pytest.mark.parametrize("how", ["rejected", "expired", "superseded"])
+async def test_row_of_a_call_that_was_asked_about_again(autojump_clock: Any, backend: Backend, instants: None, how: str) -> None:
+    """The row of a call that people refused has the arguments that they refused, not those that the model asked for."""
+    effects = Effects()
+    gates = [gated(effects, "pay"), Above(100, timeout=60.0)]
+    async with World(paying(effects, *gates), backend) as world, world.sessions.open_subscriber() as subscriber:
+        (call,) = (await world.ask()).calls
+        (again,) = interrupt_in(await world.decide(Edit(call, {"amount": 500}))).calls
+        await subscriber.subscribe("c")
+        if how == "rejected":
+            await world.decide(Reject(again))
+        elif how == "expired":
+            await trio.sleep(100)
+        else:
+            await world.post("never mind")
+        await (await world.handle()).wait_idle()
+        (row,) = [row for row in (await world.sessions.history("c")).rows if row.content_type == "tool_call"]
+        ended = [event for event in of_kind(await read_all(subscriber), ToolExecutionUpdated) if event.status == "cancelled"]
+
+    assert ("cancelled", {"amount": 500}, True) == (row.status, row.content["arguments"], row.is_final)
+    assert [{"amount": 500}] == [event.call.arguments for event in ended]
+    assert [] == effects.done

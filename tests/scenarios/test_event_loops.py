@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.scenarios import Router, make_agent, make_config, opened
-from trio_sagents import Agent, Approve, SessionConfig, Sessions, SingleFactoryRouter, open_sessions
+from trio_sagents import Agent, Approve, SessionConfig, Sessions, SingleFactoryRouter, open_files, open_sessions
 from trio_sagents._trio.place import ASYNCIO_PAGE, PAGE
 
 ENTRIES: dict[str, Callable[[Sessions], Any]] = {
@@ -93,6 +93,54 @@ async def test_entry_when_it_is_used_in_another_run(entry: str) -> None:
         assert 0 == sessions.statistics().agents
 
 
+async def _things(sessions: Sessions, subscriber: Any) -> dict[str, tuple[str, Callable[[], Any]]]:
+    """Return the calls of everything that sessions hand out: by name, the words of the error and the call."""
+    receipt = await sessions.post("c", "hi")
+    handle: Any = await sessions.get("c")
+    calls = {
+        "post": lambda: handle.post("hi"),
+        "resume": lambda: handle.resume([Approve("i", "c", "0" * 64)]),
+        "dismiss": handle.dismiss,
+        "notify_middleware": lambda: handle.notify_middleware("m", 1),
+        "cancel_turn": handle.cancel_turn,
+        "touch": handle.touch,
+        "info": handle.info,
+        "state": handle.state,
+        "wait_idle": handle.wait_idle,
+        "wait_ended": handle.wait_ended,
+        "stop": handle.stop,
+    }
+    assert set(calls) == {name for name, member in inspect.getmembers(handle, inspect.iscoroutinefunction) if not name.startswith("_")}
+    readers = {
+        "subscribe": lambda: subscriber.subscribe("c"),
+        "unsubscribe": lambda: subscriber.unsubscribe("c"),
+        "anext": lambda: anext(aiter(subscriber)),
+        "batches": lambda: anext(aiter(subscriber.batches())),
+    }
+    return {
+        "receipt.wait": ("this receipt and its sessions", receipt.wait),
+        **{f"handle.{name}": ("this handle and its sessions", call) for name, call in calls.items()},
+        **{f"subscriber.{name}": ("this subscriber and its sessions", call) for name, call in readers.items()},
+    }
+
+
+async def test_things_of_sessions_when_they_are_used_elsewhere() -> None:
+    """A receipt, a handle and a subscriber say the same as the sessions, in a thread and in another run."""
+    async with opened() as sessions, sessions.open_subscriber() as subscriber:
+        for name, (words, call) in (await _things(sessions, subscriber)).items():
+
+            async def use(call: Callable[[], Any] = call) -> None:
+                await call()
+
+            with pytest.raises(RuntimeError) as caught:
+                await trio.to_thread.run_sync(driven, use)
+            assert str(caught.value).startswith(f"{words} were used in a thread in which Trio is not running"), name
+            with pytest.raises(RuntimeError) as caught:
+                await trio.to_thread.run_sync(trio.run, use)
+            assert str(caught.value).startswith(f"{words} belong to another run of Trio"), name
+        assert {"c"} == {info.conversation_id for info in await sessions.list_running()}
+
+
 async def test_entry_when_it_is_used_under_asyncio() -> None:
     """In a task of asyncio the error says so."""
 
@@ -159,3 +207,41 @@ async def test_open_sessions_when_something_else_was_meant(given: Any, words: st
         await _entered(open_sessions(given))
 
     assert f"open_sessions takes a SessionConfig, {words}" == str(caught.value)
+
+
+def used_with_with(opened: Any) -> None:
+    with opened:
+        pass
+
+
+MISUSED: dict[str, tuple[Callable[[Any], Any], type[Exception]]] = {
+    "with": (used_with_with, TypeError),
+    "await": (lambda opened: driven(lambda: _awaited(opened)), TypeError),
+    "an attribute": (lambda opened: opened.post("c", "hi"), AttributeError),
+}
+
+
+async def _awaited(opened: Any) -> None:
+    await opened
+
+
+@pytest.mark.parametrize("use", MISUSED)
+@pytest.mark.parametrize("name", ["open_sessions", "open_files"])
+def test_opening_when_it_is_used_without_async_with(name: str, use: str) -> None:
+    """Whoever forgets `async with` is told how to write it, in Trio or not; nothing is opened, and nothing warns."""
+    made = open_sessions(make_config()) if name == "open_sessions" else open_files()
+    misuse, kind = MISUSED[use]
+    with pytest.raises(kind) as caught:
+        misuse(made)
+
+    assert str(caught.value).endswith(
+        f"{name} is used with `async with`: write `async with {name}(...) as {name.removeprefix('open_')}:`, in an async function that "
+        "trio.run(main) runs"
+    )
+
+
+async def test_subscriber_when_it_is_used_without_async_with() -> None:
+    """The same for what sessions open."""
+    async with opened() as sessions:
+        with pytest.raises(AttributeError, match="write `async with open_subscriber"):
+            await sessions.open_subscriber().subscribe("c")

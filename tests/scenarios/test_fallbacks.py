@@ -416,11 +416,22 @@ async def test_request_when_a_model_is_asked_again(autojump_clock: Any) -> None:
     [
         (
             lambda: [spoken("a", BUSY, "fine")],
-            {"type": "ModelRetrying", "error": {"type": "ModelFailed", "message": "overloaded"}, "model": "a", "attempt": 2, "delay": 1.0},
+            {
+                "type": "ModelRetrying",
+                "error": {"type": "ModelFailed", "kind": "provider", "message": "overloaded"},
+                "model": "a",
+                "attempt": 2,
+                "delay": 1.0,
+            },
         ),
         (
             lambda: [spoken("a", REFUSED), spoken("b", "fine")],
-            {"type": "ModelFallback", "error": {"type": "ModelFailed", "message": "no such model"}, "model": "a", "fallback": "b"},
+            {
+                "type": "ModelFallback",
+                "error": {"type": "ModelFailed", "kind": "provider", "message": "no such model"},
+                "model": "a",
+                "fallback": "b",
+            },
         ),
     ],
     ids=["retrying", "fallback"],

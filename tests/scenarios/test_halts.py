@@ -444,9 +444,16 @@ async def test_approval_behind_a_slow_sibling(autojump_clock: Any, inside: bool)
             [call.name for call in early.calls],
             [call.arguments for call in early.calls],
         )
+        async with world.sessions.open_subscriber() as late:
+            await late.subscribe(CONVERSATION)
+            (shown,) = of_kind(await read_all(late), Snapshot)
+        assert (Status.RUNNING, early) == (shown.status, shown.interrupt)
         with pytest.raises(NotInterrupted):
             await world.resume(Approve(early.calls[0]))
         interrupt = interrupt_in(await receipt.wait())
+        async with world.sessions.open_subscriber() as late:
+            await late.subscribe(CONVERSATION)
+            assert [interrupt] == [snapshot.interrupt for snapshot in of_kind(await read_all(late), Snapshot)]
         assert early.calls[0].call_id == interrupt.calls[0].call_id
         assert "done" == text_of(await world.decide(Approve(interrupt.calls[0])))
         assert [1] == effects.of("pay")

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from tests.support.scenarios import FaultyStore, ask, kill_9, make_agent, opened, said, state_of
+from tests.support.scenarios import FaultyStore, ask, kill_9, make_agent, opened, read_all, said, state_of
 from trio_sagents import (
     Agent,
     Approvals,
@@ -34,8 +34,10 @@ from trio_sagents import (
     TurnLimits,
     Usage,
     UsageChunk,
+    envelope_to_dict,
 )
-from trio_sagents.conversation.failures import encode_error, error_in, error_kind
+from trio_sagents.conversation.failures import encode_error, error_in
+from trio_sagents.data.errors import error_kind
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
 SECRET: Final = "hunter2"
@@ -139,6 +141,20 @@ async def test_turn_when_it_fails(autojump_clock: Any, kind: str) -> None:
     assert type(again.error) is type(outcome.error) or kind == "crash"
     assert ("failed", kind) == (turn["status"], turn["error"]["kind"])
     assert row.turn_id is not None
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"storage"}))
+async def test_events_of_a_turn_that_fails_as_json(autojump_clock: Any, kind: str) -> None:
+    """A browser reads the kind from the events, and so does not wait for the row: `ChainError` and `TurnEnded` have the same kind."""
+    store = FaultyStore()
+    async with opened(failing(kind, store), store=store) as sessions, sessions.open_subscriber() as subscriber:
+        await subscriber.subscribe("c")
+        await (await sessions.post("c", "hi")).wait()
+        events = [envelope_to_dict(envelope)["event"] for envelope in await read_all(subscriber)]
+
+    (chain,) = [event["error"] for event in events if event["type"] == "ChainError"]
+    (ended,) = [event["outcome"]["error"] for event in events if event["type"] == "TurnEnded"]
+    assert [kind, kind] == [chain["kind"], ended["kind"]]
 
 
 async def test_turn_when_its_process_died(autojump_clock: Any) -> None:

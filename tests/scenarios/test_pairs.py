@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.people import CONVERSATION, IDLE, Effects, World, gated, scripted, text_of
+from tests.support.people import CONVERSATION, IDLE, MEANWHILE, Effects, Meanwhile, World, gated, scripted, text_of
 from tests.support.stores import Backend
 from trio_sagents import (
     Agent,
+    AlreadyDecided,
     Answer,
     Approve,
     AskUser,
@@ -20,8 +21,10 @@ from trio_sagents import (
     Interrupt,
     InvalidDecision,
     LimitExceeded,
+    Middleware,
     Status,
 )
+from trio_sagents.data.interrupts import pending
 from trio_sagents.middleware import Summarization
 from trio_sagents.testing import Call, ScriptedModel
 
@@ -253,4 +256,37 @@ async def test_deadline_behind_a_summary(autojump_clock: Any) -> None:
         await (await world.handle()).wait_idle()
 
         assert ["expired"] == [record.kind for record in await world.records()]
+        assert [] == effects.done
+
+
+class Careful(Middleware):
+    """Notes what it is told of the end of each turn, and demands an approval of its own."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+        return pending(call, text="careful")
+
+    async def after_turn(self, context: Any, outcome: Any) -> None:
+        self.ends.append(type(outcome).__name__)
+
+
+@pytest.mark.parametrize("how", MEANWHILE)
+async def test_message_instead_of_what_a_middleware_demands(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
+    """A message closes the claims of all middleware at once: nobody of them is asked, and the next turn is theirs as any other."""
+    effects, careful = Effects(), Careful()
+    model = scripted(Call("pay", amount=1), "next").model
+    async with World(
+        lambda: Agent(model=model, tools=[effects.tool("pay")], middleware=[careful, gated(effects, "pay")]), backend
+    ) as world:
+        (call,) = (await world.ask()).calls
+        assert ("Careful", "Approvals") == call.claimed_by
+        await world.pass_time(how)
+        assert "next" == text_of(await world.post("never mind"))
+        with pytest.raises(AlreadyDecided):
+            await world.resume(Approve(call))
+
+        assert ["superseded"] == [record.kind for record in await world.records()]
+        assert ["Interrupted", "Completed"] == careful.ends
         assert [] == effects.done

@@ -1,5 +1,6 @@
 """Sub-agents: what they ask is asked of the parent's people, and what they did is not done again."""
 
+import json
 from typing import Any
 
 import pytest
@@ -701,3 +702,59 @@ async def test_memory_of_a_sub_agent_that_waited(autojump_clock: Any, how: Any) 
         assert "done" == text_of(await world.decide(Approve(call)))
 
     assert [("kept" if how == "awake" else None, "kept")] == seen
+
+
+@pytest.mark.parametrize("how", ["awake", "restarted", "crashed"])
+async def test_record_of_what_was_approved_inside(autojump_clock: Any, backend: Backend, how: Meanwhile) -> None:
+    """For each call that was decided inside, the record has the tool, the arguments, who, when, and how the call ended."""
+
+    async def fail(amount: int) -> str:
+        """Fail."""
+        raise OSError("no")
+
+    effects = Effects()
+    calls = [Call("pay", amount=1), Call("fail", amount=2), Call("pay", amount=3)]
+    task = Task(name="t", description="d", model=ScriptedModel([calls, Call("pay", amount=4), "did it"]), tools=[effects.tool("pay"), fail])
+    middleware = [gated(effects, "pay", "fail"), SubAgents([task], general_purpose=False)]
+    agent = scripted(
+        [Call("task", instructions="x", name="t"), Call("pay", amount=5)], "done", tools=[effects.tool("pay")], middleware=middleware
+    )
+    async with World(agent, backend, scope="anne") as world:
+        interrupt = await world.ask()
+        decisions = [Reject(call, "no") if call.arguments["amount"] == 3 else Approve(call) for call in interrupt.calls]
+        again = interrupt_in(await world.decide(*decisions))
+        await world.pass_time(how)
+        await world.decide(Approve(again.calls[0]))
+        records = {json.loads(record.arguments)["amount"]: record for record in await world.records() if record.arguments}
+        (own,) = [record for record in await world.records() if not record.arguments]
+
+    assert {1: "completed", 2: "failed", 3: "cancelled", 4: "completed"} == {amount: record.outcome for amount, record in records.items()}
+    assert ["pay", "fail", "pay", "pay"] == [records[amount].name for amount in (1, 2, 3, 4)]
+    assert {"anne"} == {record.by for record in records.values()}
+    assert ("approve", "completed") == (own.kind, own.outcome)
+
+
+@pytest.mark.parametrize("how", ["the process dies", "the turn is cancelled"])
+async def test_record_of_what_was_approved_inside_when_the_turn_ends(autojump_clock: Any, backend: Backend, how: str) -> None:
+    """What ended before that is on record as it ended; after a crash nobody knows, and the record says so."""
+    effects = Effects()
+    effects.gates["hang"] = trio.Event()
+    tools = [effects.tool("pay"), effects.tool("hang")]
+    task = Task(name="t", description="d", model=ScriptedModel([[Call("pay", amount=1), Call("hang", amount=2)], "x"]), tools=tools)
+    agent = scripted(
+        Call("task", instructions="x", name="t"),
+        "done",
+        middleware=[gated(effects, "pay", "hang"), SubAgents([task], general_purpose=False)],
+    )
+    async with World(agent, backend) as world:
+        interrupt = await world.ask()
+        await world.resume(*[Approve(call) for call in interrupt.calls])
+        await trio.sleep(1)
+        if how == "the process dies":
+            await world.crash()
+        else:
+            await world.sessions.cancel_turn(CONVERSATION)
+        records = {record.name: record.outcome for record in await world.records()}
+
+    expected = {"pay": "unknown", "hang": "unknown"} if how == "the process dies" else {"pay": "completed", "hang": "unknown"}
+    assert expected == records

@@ -95,6 +95,28 @@ async def test_list_of_another_owner(autojump_clock: Any, store: Any) -> None:
         assert [] == await waiting_ids(sessions, scope="eve")
 
 
+async def test_list_when_it_says_for_whom(autojump_clock: Any, store: Any) -> None:
+    """An item says who posted the message that waits, whoever started the agent, also after a restart; None if nobody knows."""
+
+    class Named:
+        async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+            return True
+
+        def actor_of(self, scope: Any) -> Any:
+            if scope == "broken":
+                raise KeyError(scope)
+            return f"user {scope}"
+
+    for _ in range(2):
+        async with opened(clerk(), store=store, authorizer=Named()) as sessions:
+            await sessions.start("c", scope="boss")
+            if not (await sessions.waiting()).items:
+                await ask(sessions, "pay", "c", scope="anne")
+                await ask(sessions, "pay", "d", scope="broken")
+            items = (await sessions.waiting(scope="boss")).items
+            assert [("c", "user anne"), ("d", None)] == [(item.conversation_id, item.interrupt.asked_by) for item in items]
+
+
 @pytest.mark.parametrize("refused", ["list", "view"])
 async def test_list_of_somebody_who_may_not(autojump_clock: Any, store: Any, refused: str) -> None:
     """An item is for those who may list and view the conversation: it has the arguments of the call."""

@@ -20,6 +20,7 @@ from trio_sagents import (
     Snapshot,
     Subscriber,
     TurnEnded,
+    conversation_topic,
 )
 
 INTERVAL = 60.0
@@ -436,3 +437,46 @@ def fast_for(quick: str, verdicts: Verdicts) -> Any:
         return bool(verdicts.allow(scope, conversation_id, action))
 
     return authorize
+
+
+async def viewers_of(sessions: Sessions) -> list[str]:
+    return sorted(await sessions.presence.list(conversation_topic("c")))
+
+
+@pytest.mark.parametrize("asleep", [False, True], ids=["the agent is up", "the agent has left"])
+async def test_viewer_whose_right_is_withdrawn(autojump_clock: Any, asleep: bool) -> None:
+    """Whoever may not watch any more is no viewer any more, and keeps no agent up; once the right comes back, the viewer is there again."""
+    verdicts = Verdicts()
+    async with (
+        opened(authorizer=verdicts, policy={"viewer_grace": 5.0}) as sessions,
+        sessions.watch("c", scope="bob", viewer="Bob"),
+    ):
+        async with sessions.watch("c", scope="alice", viewer="Alice"):
+            if asleep:
+                await sessions.stop("c", scope="alice")
+            assert ["Alice", "Bob"] == await viewers_of(sessions)
+            verdicts.allow = without("bob")
+            await trio.sleep(ROUND)
+            assert ["Alice"] == await viewers_of(sessions)
+            verdicts.allow = without()
+            await trio.sleep(ROUND)
+            assert ["Alice", "Bob"] == await viewers_of(sessions)
+            verdicts.allow = without("bob")
+            await trio.sleep(ROUND)
+        await sessions.start("c", scope="alice")
+        await trio.sleep(ROUND)
+        assert [] == await viewers_of(sessions)
+        assert asleep or not await sessions.running("c", scope="alice")
+    assert {} == sessions.runtime.viewer_admission.present
+
+
+async def test_viewer_who_leaves_without_the_right(autojump_clock: Any) -> None:
+    """A viewer whose right was withdrawn, and who leaves then, leaves nothing behind."""
+    verdicts = Verdicts()
+    async with opened(authorizer=verdicts) as sessions:
+        async with sessions.watch("c", scope="bob", viewer="Bob"):
+            verdicts.allow = without("bob")
+            await trio.sleep(ROUND)
+        verdicts.allow = without()
+        await trio.sleep(ROUND)
+        assert [] == await viewers_of(sessions)

@@ -78,7 +78,7 @@ def test_start_failed_when_it_is_read(error: StartFailed, text: str) -> None:
 def test_public_text_when_a_start_failed(error: StartFailed, text: str) -> None:
     """What viewers, browsers and models read of a failed start has no words of an exception that is not the library's own."""
     assert text == error.public_text == public_text(error)
-    assert {"type": "StartFailed", "message": text} == error_to_dict(error)
+    assert {"type": "StartFailed", "kind": "crash", "message": text} == error_to_dict(error)
     assert f"StartFailed: {text}" == describe(error)
 
 

@@ -128,6 +128,7 @@ async def claim(
                     met=(),
                     asked_before=0,
                     tool_digest=pipeline.digest_of(tool),
+                    origin=tool.origin,
                 )
                 claimed = own if claimed is None else both(claimed, own)
     if claimed is not None:
@@ -233,7 +234,7 @@ async def pass_decided(
     wanted = await claim(pipeline, context, context.turn_id, decided, tool, met)
     if changed:
         # Somebody decides about the tool as it is now, whether or not a middleware asks for that.
-        wanted = wanted or pending(decided, allowed=("approve", "reject"), path=pipeline.path, tool_digest=digest)
+        wanted = wanted or pending(decided, allowed=("approve", "reject"), path=pipeline.path, tool_digest=digest, origin=tool.origin)
         _outermost_first(pipeline)[0].remembered.tools[call.call_id] = pipeline.known_tool(tool)
     if wanted is None:
         return decided

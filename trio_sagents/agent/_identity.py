@@ -6,7 +6,10 @@ into a text that is stored with the question and compared when the call is about
 
 Two functions that were written in one place are not the same tool: `make_pay("sandbox")` and `make_pay("production")` share
 their code. So the digest also covers the plain values that a function is bound to: in its closure, its defaults, and a `partial`.
-Objects have no text that outlives a process. Within a process, `is_same_function` compares them by identity or equality.
+Of an object that a function is bound to, such as the `self` of a method, the digest covers the class and the attributes with plain
+values, but for those that a method of the class assigns later: a counter says nothing about what the object is. If a tool states its
+`version`, its host says when the tool is another one, and objects count by their class alone. Within a process, `is_same_function`
+compares objects by identity or equality.
 """
 
 import dis
@@ -20,7 +23,7 @@ import attrs
 
 from trio_sagents.agent._agent import MiddlewareContext
 from trio_sagents.agent._tools import Tool
-from trio_sagents.data.json import JSONValue, Opaque, canonical, digest_of
+from trio_sagents.data.json import JSON, JSONValue, Opaque, canonical, digest_of
 
 FACETS: Final = ("description", "parameters", "origin", "version", "bound values")
 """What a digest is about, in order; each part of the digest belongs to one of them."""
@@ -29,24 +32,32 @@ _PART: Final = 20
 _PLAIN: Final = (str, bytes, int, float, bool, complex, type(None))
 _DEPTH: Final = 16
 """How many functions deep bound values are looked at."""
+_BY_CLASS: Final = object()
+_MAKING: Final = frozenset(
+    {"__init__", "__new__", "__post_init__", "__attrs_post_init__", "__attrs_pre_init__", "__attrs_init__", "__setstate__"}
+)
+"""The methods that make an object."""
+_OWN: Final = "trio_sagents."
+"""Objects of the library count by their class alone."""
 
 
 # ── over restarts: a digest
 
 
-def digest_of_tool(tool: Tool, brought_by: str = "") -> str:
+def digest_of_tool(tool: Tool, brought_by: str = "", *, by_class: bool = False) -> str:
     """Return a text that is equal for two tools if people are shown the same tool.
 
     Args:
         tool: the tool.
         brought_by: the id of the middleware that brought the tool; empty for a tool of the agent itself.
+        by_class: whether objects that the function is bound to count by their class alone.
     """
     facets: Sequence[JSONValue] = (
         ascii(tool.description),
         tool.parameters,
-        [brought_by, type(tool).__name__, _place_of(tool.function)],
+        [brought_by, type(tool).__name__, _place_of(tool.function), ascii(tool.origin)],
         ascii(tool.version),
-        _bound_values(tool.function, ()),
+        _bound_values(tool.function, (_BY_CLASS,) if tool.version or by_class else ()),
     )
     return ".".join(digest_of(facet)[:_PART] for facet in facets)
 
@@ -63,7 +74,7 @@ def familiar_id(tool: Tool, brought_by: str) -> str:
     """Return a short text by which a tool is known again in a conversation. A tool that states a version may change its texts."""
     if tool.version:
         return digest_of([tool.name, brought_by, _place_of(tool.function), tool.version])[:_PART]
-    return digest_of([tool.name, digest_of_tool(tool, brought_by)])[:_PART]
+    return digest_of([tool.name, digest_of_tool(tool, brought_by, by_class=True)])[:_PART]
 
 
 def is_defined_in(tool: Tool, modules: Sequence[str]) -> bool:
@@ -82,7 +93,12 @@ def _place_of(function: Opaque) -> str:
 
 
 def _bound_values(function: Opaque, outer: Sequence[Opaque]) -> JSONValue:
-    """Return the plain values that a function is bound to, and the names of the classes of the others."""
+    """Return the plain values that a function is bound to, and what is known of the objects.
+
+    Args:
+        function: anything that can be called.
+        outer: the functions and objects around it, outermost first; `_BY_CLASS` in it lets objects count by their class alone.
+    """
     if len(outer) > _DEPTH or any(function is each for each in outer):
         return "…"
     outer = (*outer, function)
@@ -90,13 +106,13 @@ def _bound_values(function: Opaque, outer: Sequence[Opaque]) -> JSONValue:
         keywords = [[name, _value(value, outer)] for name, value in sorted(function.keywords.items())]
         return ["partial", _bound_values(function.func, outer), [_value(value, outer) for value in function.args], keywords]
     if isinstance(function, types.MethodType):
-        return ["method", _class_of(function.__self__), _bound_values(function.__func__, outer)]
+        return ["method", _value(function.__self__, outer), _bound_values(function.__func__, outer)]
     if isinstance(function, types.FunctionType):
         cells = [[name, _value(value, outer)] for name, value in _cells(function) if name not in _rebound(function.__code__)]
         defaults = [_value(value, outer) for value in function.__defaults__ or ()]
         keywords = [[name, _value(value, outer)] for name, value in sorted((function.__kwdefaults__ or {}).items())]
         return ["function", _place_of(function), cells, defaults, keywords]
-    return ["object", _class_of(function)]
+    return ["object", _object(function, outer)]
 
 
 def _value(value: Opaque, outer: Sequence[Opaque]) -> JSONValue:
@@ -107,9 +123,56 @@ def _value(value: Opaque, outer: Sequence[Opaque]) -> JSONValue:
     if type(value) in {tuple, frozenset}:
         inner = [_value(each, outer) for each in value]
         return [type(value).__name__, inner if isinstance(value, tuple) else sorted(inner, key=canonical)]
+    if isinstance(value, type):
+        return ["class", f"{value.__module__}.{value.__qualname__}"]
     if isinstance(value, types.FunctionType | types.MethodType | functools.partial):
         return _bound_values(value, outer)
-    return _class_of(value)
+    return _object(value, (*outer, value))
+
+
+def _object(value: object, outer: Sequence[Opaque]) -> JSONValue:
+    """Return the class of an object; and its attributes, if it is not held by another object: `outer` ends with the object itself."""
+    held = [each for each in outer if not isinstance(each, types.FunctionType | types.MethodType | functools.partial)]
+    if len(held) > 1 or type(value).__module__ == "builtins" or _class_of(value).startswith(_OWN):
+        return _class_of(value)
+    later = _assigned_later(type(value))  # type: ignore[arg-type]  # every class is hashable
+    return [_class_of(value), [[name, _value(each, outer)] for name, each in sorted(_attributes(value)) if name not in later]]
+
+
+def _attributes(value: object) -> Iterator[tuple[str, Opaque]]:
+    """Yield (name, value) for each attribute that an object has itself; without running code of its class."""
+    try:
+        found: object = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        found = {}
+    if isinstance(found, dict):
+        yield from ((name, each) for name, each in found.items() if isinstance(name, str))
+    for cls in type(value).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, types.MemberDescriptorType):
+                try:
+                    yield name, member.__get__(value, type(value))
+                except AttributeError:  # the attribute has no value yet
+                    continue
+
+
+@functools.lru_cache(maxsize=1024)
+def _assigned_later(cls: type) -> frozenset[str]:
+    """Return the names of the attributes that methods of a class assign after an object was made."""
+    names: set[str] = set()
+    for each in cls.__mro__:
+        for name, member in vars(each).items():
+            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            if name not in _MAKING and isinstance(function, types.FunctionType):
+                names.update(_assigned_in(function.__code__))
+    return frozenset(names)
+
+
+def _assigned_in(code: types.CodeType) -> Iterator[str]:
+    yield from (each.argval for each in dis.get_instructions(code) if each.opname in {"STORE_ATTR", "DELETE_ATTR"})
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _assigned_in(constant)
 
 
 def _class_of(value: object) -> str:
@@ -198,8 +261,7 @@ class KnownTool:
     """A tool as it was when a call of it began to wait; remembered as long as the agent lives."""
 
     digest: str
-    function: Opaque
-    description: str
+    tool: Tool
 
 
 def differences(asked: str, known: KnownTool | None, tool: Tool, digest: str) -> Sequence[str]:
@@ -219,18 +281,45 @@ def differences(asked: str, known: KnownTool | None, tool: Tool, digest: str) ->
     if known is not None:
         # This process has the function itself, which says more than a digest of its values.
         changed = [facet for facet in changed if facet != FACETS[-1]]
-        if not is_same_function(known.function, tool.function):
+        if not is_same_function(known.tool.function, tool.function):
             changed.append(FACETS[-1])
     return tuple(changed)
 
 
 def text_of_change(changed: Sequence[str], known: KnownTool | None, tool: Tool) -> str:
-    """Return how people are told that a tool has changed while its call waited."""
+    """Return how people are told that a tool has changed while its call waited: what it was, if this process knows that, and what it is."""
     text = f"Tool {tool.name!r} has changed since this call was approved: {', '.join(changed)}. Decide again."
-    if FACETS[0] in changed:
-        before = "" if known is None else f" It was described as: {_short(known.description)}."
-        text += f"{before} It is described as: {_short(tool.description)}."
+    before = None if known is None else known.tool
+    if "description" in changed:
+        text += _told("described as", None if before is None else before.description, tool.description)
+    if "parameters" in changed and before is not None:
+        text += _text_of_parameters(before.parameters, tool.parameters)
+    if "origin" in changed:
+        text += _told("from", None if before is None else before.origin, tool.origin)
+    if "version" in changed:
+        text += _told("of version", None if before is None else before.version, tool.version)
     return text
+
+
+def _told(how: str, before: str | None, now: str) -> str:
+    was = "" if before is None else f" It was {how}: {_short(before)}."
+    return f"{was} It is {how}: {_short(now)}."
+
+
+def _text_of_parameters(before: JSON, now: JSON) -> str:
+    """Return which parameters were added, removed or changed; empty if the difference is elsewhere in the schemas."""
+    was, has = _properties(before), _properties(now)
+    found = {
+        "added": [name for name in has if name not in was],
+        "removed": [name for name in was if name not in has],
+        "changed": [name for name in has if name in was and has[name] != was[name]],
+    }
+    return "".join(f" Parameters {how}: {_short(', '.join(names))}." for how, names in found.items() if names)
+
+
+def _properties(schema: JSON) -> JSON:
+    found = schema.get("properties")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _short(text: str) -> str:

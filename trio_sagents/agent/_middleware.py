@@ -16,7 +16,7 @@ from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import KnownTool, digest_of_tool
 from trio_sagents.agent._progress import Suspended
 from trio_sagents.agent._tools import Tool, named_apart
-from trio_sagents.conversation.failures import is_budget
+from trio_sagents.data.errors import is_budget
 from trio_sagents.data.json import JSONValue, Opaque
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
@@ -104,7 +104,7 @@ class Pipeline:
 
     def known_tool(self, tool: Tool) -> KnownTool:
         """Return what is remembered of a tool while a call of it waits."""
-        return KnownTool(self.digest_of(tool), tool.function, tool.description)
+        return KnownTool(self.digest_of(tool), tool)
 
     def keeps_objects(self, tool: Tool) -> bool:
         """Return whether a tool is made of the same objects as long as this process lives.

@@ -247,9 +247,14 @@ class NestedTurn:
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
         self.progress.open_calls.pop(call.call_id, None)
+        self._note_outcome(result)
         self._keep(Message(self.new_id(), "tool", (result,), None, self.turn_id))
         self.publish(ToolExecutionUpdated(attrs.evolve(call, status=result.status), result.status, self.turn_id, result.content))
         await trio.lowlevel.checkpoint()
+
+    def _note_outcome(self, result: ToolResult) -> None:
+        if self.decision_of(result.call_id) is not None:
+            self.progress.note_inner(result.call_id, result.status)
 
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:
         calls = [request for opened in waiting for request in opened.requests]
@@ -293,6 +298,9 @@ class NestedTurn:
         if record["name"] != self.name or not isinstance(record["messages"], list):
             raise StateError(known, f"the call {self.sub_agent_id!r} had another sub-agent")
         self._messages = [decode_message(known, message) for message in record["messages"]]
+        for message in self._messages:
+            for result in message.results:
+                self._note_outcome(result)
         self._todos = decode_todos(known, record["todos"])
         self._metadata = dict(decode_metadata(known, record["metadata"]))
         for name in ("rounds", "calls"):

@@ -200,6 +200,8 @@ class Progress:
     """Model calls begun."""
     calls: int = 0
     """Tool calls asked for."""
+    inner: dict[str, ToolStatus] = attrs.field(factory=dict)
+    """By call id: how the calls of sub-agents have ended that people decided about."""
     halt: HaltSignal = attrs.field(factory=HaltSignal)
     """Shared with the turns of sub-agents."""
     scopes: Sequence[trio.CancelScope] = ()
@@ -217,6 +219,12 @@ class Progress:
         self.usage_by_model[model] = self.usage_by_model.get(model, Usage()) + usage + unreported
         if self.around is not None:
             self.around.add_usage(usage, model, unreported)
+
+    def note_inner(self, call_id: str, status: ToolStatus) -> None:
+        """Note how a call of a sub-agent has ended that people decided about."""
+        self.inner[call_id] = status
+        if self.around is not None:
+            self.around.note_inner(call_id, status)
 
     def pictures(self) -> Sequence[ToolCall]:
         """Return the open calls with their status, for a snapshot."""

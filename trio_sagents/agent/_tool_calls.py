@@ -6,6 +6,9 @@ This is the first of the two places that contain exceptions: an exception of a t
 A halt stops the whole turn. Once a call has returned `Halt`, no other call of the turn begins, in sub-agents neither, whether it
 was approved or not: it is answered as not run. Calls that run are cancelled, as if the turn were cut: a call in a task is on
 record as cancelled, and a call in a thread as unknown, because nobody can stop a thread. The turn then waits for a person at once.
+
+An error that ends the turn because of one call, such as that of an `around_tool`, does not cut the siblings of the call in the middle
+of their work: those that run end first, and their results are kept. No other call begins.
 """
 
 import functools
@@ -18,6 +21,7 @@ import trio
 
 from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, split
+from trio_sagents._trio.tree import thread_of_task
 from trio_sagents.agent._checks import ERROR_BYTES, context_of, refusal_of
 from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._gate import NotRun, ask_inner_gates, claim, pass_decided
@@ -35,9 +39,12 @@ from trio_sagents.data.events import ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, pending
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
-from trio_sagents.exceptions import MiddlewareError
+from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed
 
+FAILED_BEFORE: Final = "This call was not run: the turn failed before this call began."
 HALTED_BEFORE: Final = "This call was not run: another call halted the conversation before this call began."
+_ABOUT_ONE_CALL: Final = (LimitExceeded, MiddlewareError, ModelFailed)
+"""The errors of hooks and limits. If a step cannot be stored, the turn is cut at once, because nothing that follows can be stored."""
 log: Final = logging.getLogger("trio_sagents")
 
 
@@ -51,6 +58,15 @@ class ToolRun:
     """Runs the turn of a sub-agent."""
     values: dict[str, Opaque] = attrs.field(factory=dict)
     """By call id: what the functions returned."""
+    failed: Exception | None = None
+    """Why the turn ends once the calls that run have ended: the first error about one call."""
+
+    async def answer_or_fail(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
+        """Answer one call, or find out what it waits for, or why the turn fails."""
+        try:
+            await self.answer(opened, invalid, limiter)
+        except _ABOUT_ONE_CALL as exc:
+            self.failed = self.failed or exc
 
     async def answer(self, opened: OpenCall, invalid: str | None, limiter: trio.CapacityLimiter | None) -> None:
         """Answer one call, or find out what it waits for."""
@@ -177,6 +193,9 @@ class ToolRun:
             return _result(call, "This call was not run: another process may have the conversation by now.", "cancelled")
         if context.progress.halt.is_set:
             return self._halted_before(opened)
+        if self.failed is not None:
+            await trio.lowlevel.checkpoint()
+            return _result(call, FAILED_BEFORE, "cancelled")
         # No checkpoint from here to the call: a call that is shown as executing has begun.
         opened.status = "executing"
         opened.in_thread = not tool.is_async
@@ -187,18 +206,18 @@ class ToolRun:
                 if is_awaitable(value):
                     opened.in_thread = False
                     value = await value  # such as the coroutine of an async function behind a decorator or a lambda
-                return self._returned(opened, call, value, scope)
+                return self._returned(opened, tool, call, value, scope)
             assert timeout.cancelled_caught
             return _timed_out(call, limits.tool_timeout, in_thread=opened.in_thread)
         except BaseException as error:  # noqa: ASYNC103, BLE001  # the tool boundary: what is not contained is raised
             return _contained(error, tool, call, context)  # noqa: ASYNC104  # it raises what must go on
 
-    def _returned(self, opened: OpenCall, call: ToolCall, value: Opaque, scope: trio.CancelScope) -> ToolResult:
+    def _returned(self, opened: OpenCall, tool: Tool, call: ToolCall, value: Opaque, scope: trio.CancelScope) -> ToolResult:
         self.values[call.call_id] = value
         progress = self.context.progress
         if issubclass(type(value), Halt):  # `isinstance` raises for a proxy of an object that is gone
             said, _ = render_output(value.message, min(ERROR_BYTES, self.context.max_tool_output_bytes))
-            opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path)),)
+            opened.requests = (pending(call, kind="halt", text=said, allowed=(), path=tuple(self.pipeline.path), origin=tool.origin),)
             opened.status = "interrupted"
             progress.halt.set((*progress.scopes, scope))
             return _result(call, said, "interrupted")
@@ -222,6 +241,9 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
     Returns:
         What the functions returned, by call id.
 
+    Raises:
+        LimitExceeded, MiddlewareError, ModelFailed: the turn cannot continue after one of the calls; the others have ended.
+
     Cancellation: tools in tasks are cancelled and joined. Tools in threads continue; their results are discarded. Results that were
     there stay in `context.progress.open_calls`.
     """
@@ -232,7 +254,9 @@ async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context
     run.tell_waiting()
     async with trio.open_nursery() as nursery:
         for each in opened:
-            nursery.start_soon(run.answer, each, invalid.get(each.call.call_id), limiter)
+            nursery.start_soon(run.answer_or_fail, each, invalid.get(each.call.call_id), limiter)
+    if run.failed is not None:
+        raise run.failed
     return run.values
 
 
@@ -268,7 +292,8 @@ async def _call(tool: Tool, arguments: Mapping[str, object], threads: trio.Capac
         return await tool.function(**arguments)
     # Cancellation: the thread is abandoned, for nobody can stop it; its result is discarded, and the call is marked as unknown.
     # In a list: Trio refuses a function that returns a coroutine, after the function has run.
-    [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
+    with thread_of_task():
+        [value] = await trio.to_thread.run_sync(lambda: [tool.function(**arguments)], abandon_on_cancel=True, limiter=threads)
     return value
 
 

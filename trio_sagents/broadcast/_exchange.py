@@ -85,7 +85,10 @@ class Exchange:
     def leave(self) -> None:
         """Say farewell, and forget all peers with their entries. Synchronous, so it also works in a cancelled task."""
         if len(self.peers):
-            self._send_changes()
+            try:
+                self._send_changes()
+            except Exception:  # the boundary to the host's bus, whose `max_payload` may fail: the block must still be left
+                log.exception("the bus of presence failed; other processes see old entries until they miss this one")
             self._publish(bye(self.own.peer_id))
         self._asking.clear()
         self.peers.forget_all()

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, Self
 import attrs
 import trio
 
+from trio_sagents._trio.place import require_run
 from trio_sagents.broadcast._subscription import Mailbox, Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
@@ -37,7 +38,8 @@ class Switchboard(Protocol):
 class Subscriber:
     """A mailbox of events. It never ends by itself: after an agent's end the subscription is pending, until the next agent starts.
 
-    Made by `Sessions.open_subscriber` and `Sessions.watch`. Reading is safe to cancel: no event is lost.
+    Made by `Sessions.open_subscriber` and `Sessions.watch`. Reading is safe to cancel: no event is lost. Use it in the run of Trio that
+    opened it: every async method raises RuntimeError in another thread or another run.
     """
 
     _switchboard: Switchboard = attrs.field(alias="switchboard", repr=False)
@@ -54,6 +56,7 @@ class Subscriber:
     _is_closed: bool = attrs.field(default=False, init=False)
     _wake: Callable[[], object] | None = attrs.field(default=None, init=False, repr=False)
     """Called after each announcement, and when no event comes any more."""
+    _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[Subscription](math.inf)
@@ -78,6 +81,7 @@ class Subscriber:
 
         Cancellation: either the subscription exists, or nothing was done.
         """
+        self.check_place()
         subscription = self.reserve(conversation_id, channel=channel, after=after)
         if subscription is None:
             await trio.lowlevel.checkpoint()
@@ -87,6 +91,10 @@ class Subscriber:
         except BaseException:
             self.drop(subscription)
             raise
+
+    def check_place(self) -> None:
+        """Raise RuntimeError in a thread, or in a run of Trio, that is not the subscriber's own."""
+        require_run(self._token, "this subscriber and its sessions")
 
     def reserve(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> Subscription | None:
         """Make a pending subscription and return it; None if it exists already. For the runtime, which enrols the subscription."""
@@ -143,6 +151,7 @@ class Subscriber:
 
         Cancellation: either the subscription has ended, or it is as before.
         """
+        self.check_place()
         check_id("conversation_id", conversation_id)
         await trio.lowlevel.checkpoint()
         if (subscription := self._subscriptions.get((conversation_id, channel))) is not None:
@@ -175,6 +184,7 @@ class Subscriber:
 
         Cancellation: either an event is returned, or nothing was taken.
         """
+        self.check_place()
         if self._ready:
             await trio.lowlevel.checkpoint()
         while not self._ready:
@@ -259,6 +269,7 @@ class _Batches:
         Cancellation: either a batch is returned, or nothing was taken.
         """
         subscriber = self._subscriber
+        subscriber.check_place()
         if left := subscriber.take_left():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return left

@@ -8,11 +8,14 @@ A turn may end before its calls have results, for five causes:
     dismissed     a person acknowledged a halt
     expired       nobody decided in time (`decisions.expire`: the other calls of the turn continue)
 
-Whatever the cause, every open call gets one result that says what is known of it, and the turn ends with an assistant message
-whose stop reason is its mark. A history is only ever appended to. A provider takes it afterwards, and no call runs again.
+A turn that a crash has cut also continues if one of its calls is repeated: a call of a tool that says that it is idempotent
+(`repeat_after_crash`). A call is repeated once.
+
+Whatever the cause, every other open call gets one result that says what is known of it; and a turn that does not continue ends with an
+assistant message whose stop reason is its mark. A history is only ever appended to. A provider takes it afterwards, and no call runs again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -23,7 +26,7 @@ from trio_sagents.conversation.history import is_cut, is_gated, open_calls
 from trio_sagents.conversation.limits import fit
 from trio_sagents.conversation.outcomes import Totals, TurnStatus, totals_of, turn_record, with_record, with_usage
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step, with_message
-from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, with_decisions
+from trio_sagents.conversation.state import NOTHING, ConversationState, Moment, OpenDecisions, Step, with_decisions
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
@@ -38,6 +41,8 @@ CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
 }
 """What the model reads of a call that was closed, by what is known of the call."""
 
+REPEATED: Final = "repeated_calls"
+"""In the metadata of a conversation: the ids of the calls that the last start after a crash has repeated."""
 CRASHED: Final = "its process ended while it ran"
 """What people read of a turn whose process died."""
 UNSAVED: Final = "a step of the turn could not be stored"
@@ -66,6 +71,8 @@ class Closing:
     """What the turn did, for its record; None is what its history tells."""
     texts: Mapping[str, str] = attrs.field(factory=dict)
     """By call id: what the model reads instead of the usual text."""
+    inner: Mapping[str, ToolStatus] = NOTHING
+    """By call id: how calls of sub-agents have ended."""
 
 
 def closed_result(call: ToolCall, known: ToolStatus, text: str | None = None) -> ToolResult:
@@ -117,7 +124,7 @@ def close_turn(
     decided = state.open_decisions if decided is None else decided
     results = [result_message(result, closing.turn_id, new_ids) for _, result in calls]
     known = totals_of(state.messages, closing.turn_id) if closing.totals is None else closing.totals
-    messages = (*with_decisions(results, decided), marked_answer(partial, closing, known, new_ids))
+    messages = (*with_decisions(results, decided, closing.inner), marked_answer(partial, closing, known, new_ids))
     limits = moment.limits
     fitted = fit(messages, limits.max_state_bytes + limits.slack_bytes - state.size)
     ran = [as_run(call, state.decisions.get(call.call_id)) for call, _ in calls]
@@ -149,6 +156,40 @@ def close_after_crash(moment: Moment, *, was_unsaved: bool = False) -> Step | No
     else:
         error, status = lost_error("crash", CRASHED), AFTER_CRASH
     return close_turn(moment, closed, partial, Closing(turn_id, "crashed", "on_error", error=error, status=status))
+
+
+def calls_to_repeat(state: ConversationState) -> Sequence[ToolCall]:
+    """Return the open calls of a turn that a crash has cut, if these may run again as far as the conversation says: the tool decides.
+
+    The calls are in the order in which the model asked for them. A call that waits for people, or that people decided about, is never
+    repeated; nor is a call that was repeated already: perhaps it is what ends the process.
+    """
+    if state.waiting is not None or not is_cut(state.messages):
+        return ()
+    earlier, asking = state.metadata.get(REPEATED), asking_in(state.messages)
+    repeated = earlier if isinstance(earlier, list | tuple) else ()
+    settled = {*state.decisions, *state.open_decisions, *repeated}
+    found = [call for call in open_calls(state.messages) if call.call_id not in settled]
+    return [call for call in found if asking is None or not is_gated(asking, call.call_id)]
+
+
+def repeat_after_crash(moment: Moment, repeated: Collection[str]) -> Step:
+    """Return the step with which a turn that a crash has cut continues: all open calls but those that are repeated are closed.
+
+    Args:
+        moment: the conversation, as it was loaded.
+        repeated: the ids of the calls to run again, from `calls_to_repeat`.
+    """
+    state, new_ids = moment.state, moment.ids.source()
+    turn_id = state.messages[-1].turn_id
+    calls = [call for call in open_calls(state.messages) if call.call_id not in repeated]
+    results = [result_message(closed_result(call, _known_after_crash(state, call)), turn_id, new_ids) for call in calls]
+    messages = with_decisions(results, state.open_decisions)
+    ran = [as_run(call, state.decisions.get(call.call_id)) for call in calls]
+    answered = [Answered(call, message) for call, message in zip(ran, messages, strict=True)]
+    step = results_step(answered, asking_in(state.messages), "on_step", moment.now)
+    metadata: JSON = {REPEATED: sorted(repeated)}
+    return attrs.evolve(step, draft=None, open_decisions={} if state.open_decisions else None, metadata=metadata)
 
 
 def _known_after_crash(state: ConversationState, call: ToolCall) -> ToolStatus:

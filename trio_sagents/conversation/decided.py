@@ -37,6 +37,12 @@ def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:
     return decided_call(call, record) or call
 
 
+def as_shown(call: ToolCall, record: DecisionRecord) -> ToolCall:
+    """Return a call that people refused with the arguments that they were shown: after an edit, others than those of the model."""
+    is_own = record.call_id == call.call_id and bool(record.arguments)
+    return attrs.evolve(call, arguments=json.loads(record.arguments)) if is_own else call
+
+
 def changes_arguments(record: DecisionRecord) -> bool:
     """Return whether a call with this decision may have run with other arguments than the model asked for."""
     return runs(record) and (record.kind == "edit" or bool(record.arguments))

@@ -14,7 +14,7 @@ import attrs
 
 from trio_sagents.conversation.closing import Closing, close_turn, closed_result
 from trio_sagents.conversation.codec import encode_waiting
-from trio_sagents.conversation.decided import as_run, runs
+from trio_sagents.conversation.decided import as_run, as_shown, runs
 from trio_sagents.conversation.expiry import expiry_of_rest
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.conversation.limits import Limits, size_of
@@ -187,7 +187,8 @@ def _decide_last(moment: Moment, waiting: Waiting, records: Sequence[DecisionRec
     refused = [record for record in every if record.call_id in calls and not runs(record)]
     results = [_result_of(calls[record.call_id], record) for record in refused]
     messages = with_decisions([result_message(result, turn_id, new_ids) for result in results], decided)
-    answered = [Answered(calls[record.call_id], message) for record, message in zip(refused, messages, strict=True)]
+    shown = [as_shown(calls[record.call_id], record) for record in refused]
+    answered = [Answered(call, message) for call, message in zip(shown, messages, strict=True)]
     asking = asking_in(state.messages)
     assert asking is not None  # no interrupt, live or stored, is without the answer whose calls wait
     step = results_step(answered, asking, "on_step", now)

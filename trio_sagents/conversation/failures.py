@@ -6,9 +6,9 @@ also keeps what is needed to make an error of the same class again, for whoever 
 
 import math
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, TypeGuard, cast, get_args
+from typing import Final, TypeGuard, cast, get_args
 
-from trio_sagents.data.errors import public_text
+from trio_sagents.data.errors import TurnErrorKind, error_kind, public_text
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.exceptions import (
     MODEL_FAILURE_KINDS,
@@ -20,7 +20,6 @@ from trio_sagents.exceptions import (
     ToolNotCalled,
 )
 
-TurnErrorKind: TypeAlias = Literal["limit", "budget", "provider", "middleware", "tool", "storage", "crash"]
 WORDS: Final[Mapping[TurnErrorKind, str]] = {
     "limit": "This turn reached a limit",
     "budget": "The budget for this is used up",
@@ -34,29 +33,6 @@ WORDS: Final[Mapping[TurnErrorKind, str]] = {
 MAX_TEXT: Final = 500
 """Characters of the text of an error that are kept."""
 _KINDS: Final = frozenset(get_args(TurnErrorKind))
-_BUDGET: Final = "budget_"
-
-
-def is_budget(error: LimitExceeded) -> bool:
-    """Return whether the limit is one of a `Budget`."""
-    return error.limit.startswith(_BUDGET)
-
-
-def error_kind(error: BaseException) -> TurnErrorKind:
-    """Return why a turn failed that ended with this error."""
-    match error:
-        case LimitExceeded():
-            return "budget" if is_budget(error) else "limit"
-        case ModelFailed():
-            return "provider"
-        case MiddlewareError():
-            return "middleware"
-        case ToolNotCalled():
-            return "tool"
-        case PersistenceError():
-            return "storage"
-        case _:
-            return "crash"
 
 
 def encode_error(error: BaseException) -> JSON:

@@ -5,12 +5,13 @@ refused, or has a place in the queue. `accept` then gives the step that queues t
 Between the two the place is reserved, so nothing that was decided by the first look changes before the second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
 from trio_sagents.conversation.decisions import close_waiting
+from trio_sagents.conversation.history import is_cut
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import content_digest
 from trio_sagents.conversation.rows import rows_of
@@ -19,7 +20,7 @@ from trio_sagents.data.config import SessionPolicy
 from trio_sagents.data.events import MessageQueued
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import canonical
-from trio_sagents.data.messages import Message, UserMessage
+from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause
@@ -141,9 +142,22 @@ def check_message_size(size: int, policy: SessionPolicy) -> Refused | None:
     return None
 
 
-def queued_message(message_id: str, seen: UserMessage, digest: str) -> Message:
+def queued_message(message_id: str, seen: UserMessage, digest: str, posted_by: Poster | None = None) -> Message:
     """Return the message as it is queued: `seen` is what the model sees."""
-    return Message(message_id, "user", seen.parts, None, None, seen.metadata, digest)
+    return Message(message_id, "user", seen.parts, None, None, seen.metadata, digest, posted_by)
+
+
+def poster_of_turn(messages: Sequence[Message], turn_id: str | None) -> Poster | None:
+    """Return who posted the message that began a turn; None if that is not stored."""
+    first = next((message for message in messages if message.turn_id == turn_id and message.role == "user"), None)
+    return None if first is None else first.posted_by
+
+
+def posters_left(state: ConversationState) -> Collection[Poster | None]:
+    """Return who posted what an agent may still work for: the turn that waits or was cut, and the messages in the queue."""
+    is_open = state.waiting is not None or is_cut(state.messages)
+    begun = [poster_of_turn(state.messages, state.messages[-1].turn_id)] if is_open else []
+    return frozenset((*begun, *(message.posted_by for message in state.queue.values())))
 
 
 def accept(moment: Moment, message: Message, shown: UserMessage, actor: Scope) -> Step:

@@ -11,14 +11,14 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from trio_sagents.conversation.decided import as_run, changes_arguments
+from trio_sagents.conversation.decided import as_run, changes_arguments, runs
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of, replaces
 from trio_sagents.data.json import JSON
-from trio_sagents.data.messages import Message, ToolCall
+from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import DisplayMessage, Lifecycle, ToolUpdate
 from trio_sagents.data.scopes import Scope
@@ -198,11 +198,30 @@ class Moment:
     """The instant of rows and records; aware, in UTC."""
 
 
-def with_decisions(messages: Sequence[Message], decided: OpenDecisions) -> Sequence[Message]:
-    """Return tool messages with what was decided about their calls in the metadata: there the decisions are kept for ever."""
-    return tuple(_with_decisions(message, decided) for message in messages) if decided else messages
+def with_decisions(messages: Sequence[Message], decided: OpenDecisions, inner: Mapping[str, ToolStatus] = NOTHING) -> Sequence[Message]:
+    """Return tool messages with what was decided about their calls in the metadata: there the decisions are kept for ever.
+
+    Args:
+        messages: each has the result of a call.
+        decided: what was decided, by the id of such a call.
+        inner: by call id, how calls of sub-agents have ended, as far as that is known.
+    """
+    return tuple(_with_decisions(message, decided, inner) for message in messages) if decided else messages
 
 
-def _with_decisions(message: Message, decided: OpenDecisions) -> Message:
-    records = [encode_record(record) for result in message.results for record in decided.get(result.call_id, ())]
+def _ended(record: DecisionRecord, result: ToolResult, inner: Mapping[str, ToolStatus]) -> ToolStatus:
+    """Return how the call of a record ended, when the call around it, or the call itself, has this result."""
+    if record.call_id == result.call_id:
+        return result.status
+    if record.call_id in inner:
+        return inner[record.call_id]
+    return "unknown" if runs(record) else "completed" if record.kind == "answer" else "cancelled"
+
+
+def _with_decisions(message: Message, decided: OpenDecisions, inner: Mapping[str, ToolStatus]) -> Message:
+    records = [
+        encode_record(attrs.evolve(record, outcome=_ended(record, result, inner)))
+        for result in message.results
+        for record in decided.get(result.call_id, ())
+    ]
     return attrs.evolve(message, metadata={**message.metadata, DECISIONS: records}) if records else message

@@ -15,7 +15,7 @@ from trio_sagents.conversation.history import with_gated
 from trio_sagents.conversation.outcomes import Totals, TurnStatus, turn_record, with_record, with_usage, without_record
 from trio_sagents.conversation.results import Answered, result_message, results_step
 from trio_sagents.conversation.rows import call_row, call_row_id, rows_of
-from trio_sagents.conversation.state import Moment, Step, Waiting, with_decisions
+from trio_sagents.conversation.state import NOTHING, Moment, Step, Waiting, with_decisions
 from trio_sagents.data.events import Event, MessageCompleted, TokenUsage, ToolExecutionUpdated
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.messages import Message, StopReason, ToolCall, ToolResult, ToolStatus
@@ -115,10 +115,26 @@ def complete(moment: Moment, message: Message, usage: Usage, totals: Totals, tur
     )
 
 
-def result(moment: Moment, call: ToolCall, output: ToolResult, asking: Message | None, turn: TurnRecord) -> Step:
-    """Return the step that keeps the result of one call; `asking` is the answer that asked for it."""
+def result(
+    moment: Moment,
+    call: ToolCall,
+    output: ToolResult,
+    asking: Message | None,
+    turn: TurnRecord,
+    inner: Mapping[str, ToolStatus] = NOTHING,
+) -> Step:
+    """Return the step that keeps the result of one call.
+
+    Args:
+        moment: the conversation.
+        call: the call.
+        output: its result.
+        asking: the answer that asked for the call.
+        turn: which turn.
+        inner: by call id, how the calls of its sub-agent have ended.
+    """
     state = moment.state
-    (message,) = with_decisions((result_message(output, turn.turn_id, moment.ids.source()),), state.open_decisions)
+    (message,) = with_decisions((result_message(output, turn.turn_id, moment.ids.source()),), state.open_decisions, inner)
     ran = as_run(call, state.decisions.get(call.call_id))
     return attrs.evolve(results_step((Answered(ran, message),), asking, "on_step", moment.now), actor=turn.actor)
 
@@ -155,6 +171,8 @@ class CutTurn:
     """The answer so far."""
     totals: Totals
     """What the turn did so far."""
+    inner: Mapping[str, ToolStatus] = NOTHING
+    """By call id, how calls of sub-agents have ended."""
 
 
 def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecord) -> Step:
@@ -169,7 +187,9 @@ def cut(moment: Moment, outcome: TurnOutcome, cut_turn: CutTurn, turn: TurnRecor
     error = encode_error(outcome.error) if isinstance(outcome, Failed) else None
     status: TurnStatus = "cancelled" if is_cancelled else "failed"
     totals = cut_turn.totals
-    closing = Closing(turn.turn_id, stop_reason, lifecycle, cause, unsent=unsent, error=error, status=status, totals=totals)
+    closing = Closing(
+        turn.turn_id, stop_reason, lifecycle, cause, unsent=unsent, error=error, status=status, totals=totals, inner=cut_turn.inner
+    )
     closed = [(call, closed_result(call, known)) for call, known in cut_turn.open]
     calls = (*cut_turn.returned, *closed)
     step = close_turn(moment, calls, cut_turn.partial, closing, asking=cut_turn.asking, usage=totals.usage)

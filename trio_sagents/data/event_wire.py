@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.cursors import Cursor
-from trio_sagents.data.errors import public_text
+from trio_sagents.data.errors import error_kind, public_text
 from trio_sagents.data.events import Envelope, Event
 from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque
@@ -25,7 +25,8 @@ def envelope_to_dict(envelope: Envelope) -> JSON:
     """Return an envelope as a new JSON object.
 
     Its "event" has the "type", the event's class name, beside the event's fields. Cursors are their text, instants ISO 8601,
-    errors {"type", "message"}; the message of an error that is not ours is left out, for it may hold secrets.
+    errors {"type", "kind", "message"}. The kind is that of the row which shows why a turn failed (`error_kind`). The type and the message
+    of an error that is not the library's own are left out, because they may contain secrets.
     """
     return {
         "agent_id": envelope.agent_id,
@@ -59,8 +60,9 @@ def outcome_to_dict(outcome: TurnOutcome) -> JSON:
 
 
 def error_to_dict(error: BaseException) -> JSON:
-    """Return an error as {"type", "message"}: the public text of ours, a general one for any other."""
-    return {"type": type(error).__name__ if isinstance(error, SagentsError) else "Error", "message": public_text(error)}
+    """Return an error as {"type", "kind", "message"}: the public text of the library's own errors, a general text for any other error."""
+    name = type(error).__name__ if isinstance(error, SagentsError) else "Error"
+    return {"type": name, "kind": error_kind(error), "message": public_text(error)}
 
 
 def _fields(value: Opaque) -> dict[str, JSONValue]:
@@ -80,7 +82,9 @@ def _plain(value: object) -> JSONValue:
         case BaseException():
             return error_to_dict(value)
         case Message():
-            return {**_fields(value), "parts": [_shown_part(part) for part in value.parts]}
+            fields = _fields(value)
+            del fields["posted_by"]
+            return {**fields, "parts": [_shown_part(part) for part in value.parts]}
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
         case Sequence():

@@ -37,6 +37,7 @@ class Snapshot:
 
     status: Status
     interrupt: Interrupt | None
+    """What waits for people. While the status is RUNNING, as of `StatusChanged`: calls that wait while other calls still run."""
     todos: Sequence[Todo]
     streaming: StreamingMessage | None
     """The message being spoken, with its text so far; None between messages."""

@@ -71,6 +71,8 @@ def encode_interrupt(interrupt: Interrupt, suspended: JSON, used: Usage | None =
     }
     if interrupt.since is not None:
         record["since"] = interrupt.since.isoformat()
+    if interrupt.asked_by is not None:
+        record["asked_by"] = interrupt.asked_by
     if suspended:
         record["suspended"] = suspended
     if used is not None and used != Usage():

@@ -89,6 +89,9 @@ class DecisionRecord:
     """Demands that earlier decisions about the same arguments had met."""
     asked_before: int = 0
     """How often people had been asked about this call before."""
+    outcome: str = attrs.field(default="", eq=False)
+    """How the call ended, as the status of its result, also for a call of a sub-agent. Empty as long as the result is not stored, and in
+    older records; "unknown" if the call may have begun, and nobody knows more."""
 
 
 def _kinds(given: Iterable[DecisionKind]) -> tuple[DecisionKind, ...]:
@@ -124,6 +127,8 @@ class PendingCall(ToolCall):
     asked_before: int = 0
     """How often people were asked about this call before: they edited it, or its tool changed. If this is not 0, the arguments may be
     others than those that the model asked for."""
+    origin: str = ""
+    """Where the tool comes from, as of `Tool.origin`; "" if the tool does not say, or an older version stored the call."""
 
 
 def pending(call: ToolCall, **claim: object) -> PendingCall:
@@ -197,6 +202,8 @@ class Interrupt:
     """When the first of the calls with a timeout is taken as rejected, where nobody has decided; None is never."""
     since: datetime.datetime | None = attrs.field(default=None, eq=False)
     """When the turn began to wait; None if it was stored before that was noted."""
+    asked_by: str | int | None = attrs.field(default=None, eq=False)
+    """For whom it waits: the key of whoever posted the message that began the turn, as of `DecisionRecord.by`; None if there is no key."""
 
 
 def copy_of(interrupt: Interrupt) -> Interrupt:

@@ -178,6 +178,15 @@ PART_TAGS: Final[dict[type[Part], str]] = {
 
 
 @attrs.frozen
+class Poster:
+    """Who posted a message, as far as it is stored. For the library: so that a turn runs as this person after a restart, too."""
+
+    key: str | int | None
+    is_scope: bool = False
+    """Whether the scope of whoever posted is the key itself."""
+
+
+@attrs.frozen
 class Message:
     """One message of a conversation."""
 
@@ -195,6 +204,8 @@ class Message:
     record of the turn, under "turn"."""
     digest: str | None = attrs.field(default=None, eq=False)
     """The digest of the content as it was posted. A second post with this message id is compared with it."""
+    posted_by: Poster | None = attrs.field(default=None, eq=False, repr=False)
+    """Who posted a user message, if nothing else tells it after a restart. Viewers are not shown it."""
 
     @property
     def cut(self) -> CutReason | None:

@@ -187,7 +187,8 @@ class WaitingConversation:
     title: str | None
     """The title kept in the metadata, where there is one."""
     interrupt: Interrupt
-    """What it waits for, since when, and until when. `sessions.ensure_running(conversation_id)` gives the agent that takes the answer."""
+    """What it waits for, for whom (`asked_by`), since when, and until when. `sessions.ensure_running(conversation_id)` gives the agent
+    that takes the answer."""
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ from trio_sagents.data.messages import (
     Message,
     OpaquePart,
     Part,
+    Poster,
     ToolCall,
 )
 from trio_sagents.data.todos import Todo
@@ -68,9 +69,19 @@ def make_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, _strict(kind))
     converter.register_structure_hook_func(lambda kind: kind == JSON, _structure_object)
     _register_parts(converter)
+    converter.register_structure_hook(Poster, _structure_poster)
     omit_digest = override(omit=True)
     converter.register_structure_hook(ToolCall, make_dict_structure_fn(ToolCall, converter, digest=omit_digest))
     return converter
+
+
+def _structure_poster(value: object, _: object) -> Poster:
+    if not isinstance(value, dict) or set(value) != {"key", "is_scope"}:
+        raise TypeError("expected whoever posted the message")
+    key, is_scope = value["key"], value["is_scope"]
+    if not (key is None or type(key) in {str, int}) or type(is_scope) is not bool:
+        raise TypeError("expected a key of whoever posted the message")
+    return Poster(key, is_scope)
 
 
 def _register_parts(converter: cattrs.Converter) -> None:
@@ -134,6 +145,8 @@ def _unstructure_message(message: Message) -> dict[str, JSONValue]:
             record[name] = value
     if message.metadata:
         record["metadata"] = message.metadata
+    if message.posted_by is not None:
+        record["posted_by"] = attrs.asdict(message.posted_by)
     return record
 
 

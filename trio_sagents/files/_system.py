@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from trio_sagents._trio.groups import is_cancelled, split_cancelled
+from trio_sagents._trio.opening import opening
 from trio_sagents._trio.timers import Timers
 from trio_sagents.files._area import FileArea
 from trio_sagents.files._backend import OpenableFiles
@@ -134,6 +135,7 @@ class FileSystem:
         return [volume for tree in self._trees.values() for volume in tree.volumes if not volume.is_at_rest]
 
 
+@opening
 @asynccontextmanager
 async def open_files(config: FilesConfig | None = None) -> AsyncIterator[FileSystem]:
     """Open the files of one host; leaving the block saves all unsaved edits.

@@ -16,6 +16,7 @@ import trio
 from mcp import Client, MCPError
 
 from trio_sagents._trio.groups import must_exit
+from trio_sagents._trio.opening import opening
 from trio_sagents.agent import ToolResult
 from trio_sagents.data.config import check_timeout
 from trio_sagents.data.json import JSON
@@ -235,6 +236,7 @@ def _same(known: McpTool | None, listed: McpTool) -> McpTool:
     return known if known is not None and (known.name, known.fingerprint) == (listed.name, listed.fingerprint) else listed
 
 
+@opening
 @asynccontextmanager
 async def open_mcp(
     server: Server,

@@ -1,7 +1,8 @@
 """Asks a model beside the turn, for a summary or a title. Nobody sees the answer stream, and nothing of it becomes history.
 
 If such a call is made in a turn, its usage counts towards the turn (`context.add_usage`). If it is made outside of turns, its usage is
-stored in the metadata of the conversation, under "usage:" and the id of the middleware, by the name of the model; `Budget` counts it.
+stored in the metadata of the conversation, under "usage:" and the id of the middleware, by the name of the model; `Budget` counts it. If
+such a call belongs to a turn that has ended, it is also stored under "turn_usage:" and the id of the middleware, by the id of the turn.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from trio_sagents.exceptions import ModelFailed
 MAX_CHARS: Final = 256 * 1024
 """How many characters such an answer may have."""
 PREFIX: Final = "usage:"
+TURN_PREFIX: Final = "turn_usage:"
+MAX_TURNS: Final = 20
+"""How many turns are kept there, the last ones."""
 
 
 @attrs.define(eq=False)
@@ -122,9 +126,19 @@ def spent_patch(context: MiddlewareContext, model: Model, spent: Spent) -> JSON:
         return {}
     key = f"{PREFIX}{context.middleware_id}"
     known = _decode(context.state.metadata.get(key))
+    turns_key = f"{TURN_PREFIX}{context.middleware_id}"
+    turns = _decode(context.state.metadata.get(turns_key))
+    if context.turn_id is not None:
+        earlier = turns.pop(context.turn_id, Spent())
+        turns[context.turn_id] = Spent(earlier.calls + spent.calls, earlier.usage + spent.usage)
     before = known.get(name_of(model), Spent())
     known = {**known, name_of(model): Spent(before.calls + spent.calls, before.usage + spent.usage)}
-    return {key: {name: {"calls": spent.calls, **encode_usage(spent.usage)} for name, spent in known.items()}}
+    last = dict(tuple(turns.items())[-MAX_TURNS:])
+    return {key: _encode(known), **({turns_key: _encode(last)} if last else {})}
+
+
+def _encode(spent: Mapping[str, Spent]) -> JSON:
+    return {name: {"calls": each.calls, **encode_usage(each.usage)} for name, each in spent.items()}
 
 
 def spent_beside(metadata: JSON) -> Mapping[str, Spent]:

@@ -6,6 +6,7 @@ agent: the code of a host that runs in a start (the router, the factory, `from_i
 contained by that.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -14,21 +15,22 @@ import attrs
 import trio
 
 from trio_sagents._text import shown
-from trio_sagents.agent import Agent
-from trio_sagents.conversation.closing import close_after_crash
+from trio_sagents.agent import Agent, Tool, may_repeat
+from trio_sagents.conversation.closing import calls_to_repeat, close_after_crash, repeat_after_crash
 from trio_sagents.conversation.codec import restored, seeded
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
+from trio_sagents.conversation.messages_in import posters_left
 from trio_sagents.conversation.pending import Pending
 from trio_sagents.conversation.state import ConversationState
 from trio_sagents.data.config import NO_OPTIONS, SessionOpts, SessionPolicy
 from trio_sagents.data.json import JSON, Opaque, Options, plain_json
-from trio_sagents.data.messages import Message
+from trio_sagents.data.messages import Message, Poster
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.data.todos import Todo, checked_todos
-from trio_sagents.exceptions import ConversationNotFound, RunsElsewhere
+from trio_sagents.exceptions import ConversationNotFound, LimitExceeded, RunsElsewhere
 from trio_sagents.sessions._admission import is_stored
 from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
@@ -80,11 +82,19 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
     if runtime.leases is not None:
         await acquire_lease(runtime, runtime.leases, entry)
     journal = await load(runtime, entry, blueprint.policy, seed)
+    # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.
+    brings_tools = any(call.name not in agent.own_tools for call in calls_to_repeat(journal.state))
+    continued = None if brings_tools else await recover(journal, entry, agent.own_tools)
     entry.stage = "start"
-    live = compose_agent(entry, runtime, blueprint, journal, nursery)
+    posters = await scopes_of(runtime, entry, journal.state)
+    live = compose_agent(entry, runtime, blueprint, journal, nursery, posters)
     await live.start_middleware()
+    if brings_tools:
+        continued = await recover(journal, entry, live.hooks.pipeline.tools)
     while (action := actions.next_of(entry)) is not None:
         await action.run(live)
+    if continued is not None:
+        live.turns.continue_cut(continued)
     return live
 
 
@@ -147,7 +157,7 @@ def seed_of(fresh: Options) -> Seed | None:
 
 
 async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: Seed | None) -> Journal:
-    """Restore what is stored, or begin a fresh conversation; close a turn that a crash has cut."""
+    """Restore what is stored, or begin a fresh conversation."""
     conversation_id, owner, epoch, revision = entry.conversation_id, entry.owner, time.time_ns() // 1000, 0
     ids = Ids(runtime.new_incarnation())
     limits = Limits(policy.max_state_bytes, max(2 * policy.max_message_bytes, MIN_SLACK))
@@ -169,7 +179,7 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
             raise ConversationNotFound(conversation_id)
         (state,), owner, epoch, revision = found, stored.owner, stored.epoch, stored.revision
     identity = Identity(conversation_id, entry.agent_id, entry.scope, owner, ids.incarnation, epoch)
-    journal = Journal(  # pyright: ignore[reportCallIssue]
+    return Journal(  # pyright: ignore[reportCallIssue]
         identity,
         runtime.commits,
         state,
@@ -180,11 +190,32 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
     )
-    closing = close_after_crash(journal.moment())
+
+
+async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> str | None:
+    """Close a turn that a crash has cut, before anybody sees it; or all of its open calls but those that run again.
+
+    Returns:
+        The id of the turn, if it continues; None if there is nothing to continue.
+    """
+    moment = journal.moment()
+    decided = {*moment.state.decisions, *moment.state.open_decisions}
+    calls = [call for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
+    if calls:
+        step = repeat_after_crash(moment, [call.call_id for call in calls])
+        turn_id = moment.state.messages[-1].turn_id
+        with contextlib.suppress(LimitExceeded):  # nothing more can be noted in the metadata: the calls are closed
+            await journal.submit(attrs.evolve(step, actor=entry.scope)).wait()
+            return turn_id
+    closing = close_after_crash(moment)
     if closing is not None:
-        # A crash cut the last turn: it is closed before anybody sees it, and it does not run again.
         await journal.submit(attrs.evolve(closing, actor=entry.scope)).wait()
-    return journal
+    return None
+
+
+async def scopes_of(runtime: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
+    """Return the scopes of those who posted what the agent may still work for, by what is stored of them."""
+    return {poster: await runtime.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
 
 
 def _fence(entry: Entry) -> None:

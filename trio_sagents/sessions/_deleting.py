@@ -56,7 +56,7 @@ async def delete_conversation(runtime: Services, patience: float, agent_id: str,
 
 
 async def _delete(runtime: Services, entry: Entry) -> bool:
-    runtime.origins.pop(entry.conversation_id, None)
+    runtime.forget(entry.conversation_id)
     asker = runtime.access.asker(entry.scope)
     if runtime.leases is None:
         return await runtime.commits.delete(asker, entry.conversation_id)

@@ -17,6 +17,7 @@ import trio
 
 from trio_sagents._text import shown
 from trio_sagents._trio.groups import is_cancelled, split_cancelled
+from trio_sagents._trio.opening import opening
 from trio_sagents._trio.place import require_trio
 from trio_sagents._trio.timers import Timers
 from trio_sagents._trio.watching import LoopWatch, watching
@@ -32,6 +33,7 @@ from trio_sagents.storage.ports import OpenableStore
 from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Services, ViewerAdmission
 
 
+@opening
 @asynccontextmanager
 async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
     """Open the sessions of one host; leaving the block ends every agent.

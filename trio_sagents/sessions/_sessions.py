@@ -14,10 +14,11 @@ import attrs
 import trio
 
 from trio_sagents._text import shown
+from trio_sagents._trio.opening import opening
 from trio_sagents.broadcast import Presence, Subscriber
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.ids import check_id, conversation_topic
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import ConversationPage, HistoryPage, WaitingConversation, WaitingPage
@@ -32,7 +33,7 @@ from trio_sagents.sessions._mailboxes import Mailboxes
 from trio_sagents.sessions._page import Page, ReadHistory, open_page
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._starting import Starter
-from trio_sagents.sessions._watch import Watch
+from trio_sagents.sessions._watch import Watch, present
 from trio_sagents.supervisor import (
     AgentHandle,
     AgentInfo,
@@ -312,6 +313,7 @@ class Sessions:
 
     # ── viewers
 
+    @opening
     @asynccontextmanager
     async def open_subscriber(self, *, scope: Scope = None) -> AsyncIterator[Subscriber]:
         """Open a mailbox of events for one task of the host; all its subscriptions end with the block.
@@ -398,7 +400,7 @@ class Sessions:
             if viewer is None:
                 yield watch
             else:
-                async with self.presence.track(conversation_topic(conversation_id), viewer):
+                with present(self.presence, self.runtime.viewer_admission, watch.subscription(conversation_id), viewer):
                     yield watch
         finally:
             self._mailboxes.close(watch)
@@ -506,7 +508,7 @@ class Sessions:
     async def waiting(self, *, scope: Scope = None, after: str | None = None, limit: int = 100) -> WaitingPage:
         """Return a page of the stored conversations that wait for a person, which this scope may list and view; no agent is started.
 
-        The one that has waited longest comes first. An item has what the conversation waits for, since when, and until when.
+        The one that has waited longest comes first. An item has what the conversation waits for, for whom, since when, and until when.
 
         Args:
             scope: the caller's.

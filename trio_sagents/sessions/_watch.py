@@ -1,9 +1,14 @@
 """Watching: a subscriber for one conversation, whose agent is running."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import attrs
 
-from trio_sagents.broadcast import Subscriber
+from trio_sagents.broadcast import Presence, Subscriber, Subscription
+from trio_sagents.data.ids import conversation_topic
 from trio_sagents.sessions._reports import SessionInfo
+from trio_sagents.supervisor import ViewerAdmission
 
 
 @attrs.define(eq=False)
@@ -21,3 +26,24 @@ class Watch(Subscriber):
     @info.setter
     def info(self, info: SessionInfo) -> None:
         self._info = info
+
+
+@contextmanager
+def present(presence: Presence, admission: ViewerAdmission, subscription: Subscription, viewer: str) -> Iterator[None]:
+    """Show a viewer among the viewers of a conversation while the block is open, and as long as the authorizer lets the viewer watch."""
+    topic = conversation_topic(subscription.conversation_id)
+    tracked = presence.enter(topic, viewer)
+
+    def changed(may_watch: bool) -> None:  # noqa: FBT001  # the answer of the authorizer
+        nonlocal tracked
+        if not may_watch:
+            tracked.leave()
+        elif not tracked.is_present:
+            tracked = presence.enter(topic, viewer)
+
+    admission.present[subscription] = changed
+    try:
+        yield
+    finally:
+        del admission.present[subscription]
+        tracked.leave()

@@ -6,18 +6,21 @@ return is checked, and kept as a plain value: no object of a host gets into the 
 """
 
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import attrs
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.config import function_validator
+from trio_sagents.data.messages import Poster
 from trio_sagents.data.records import UNCHECKED, Owner, Unchecked
-from trio_sagents.data.scopes import Action, Scope
+from trio_sagents.data.scopes import Action, Scope, UnknownScope
 from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.storage import Asker, same_owner
 
+log: Final = logging.getLogger("trio_sagents")
 _PLAIN: Final = frozenset({str, int, type(None)})
 
 
@@ -26,6 +29,10 @@ class Authorizer(Protocol):
 
     Optional: `def actor_of(self, scope) -> str | int | None`, synchronous: who that is, for the record of a decision. If it raises, the
     decision is refused, and nothing is done.
+
+    Optional: `async def scope_of(self, actor, conversation_id) -> Scope`: the scope of whoever has that key, as `actor_of` gave it. It
+    is asked when an agent starts in another process than that in which a message was posted, if the scope that starts the agent has
+    another key. LookupError says that there is no such scope: the turn then has an `UnknownScope`. Any other error ends the start.
 
     Cancellation: the caller has gone; either it answers, or nothing was done.
     """
@@ -84,6 +91,58 @@ class Access:
         """
         name_of: Callable[[Scope], Owner] | None = getattr(self.authorizer, "actor_of", None)
         return self.owner_of(scope) if name_of is None else _plain_key(name_of(scope), f"{type(self.authorizer).__name__}.actor_of")
+
+    def actor_on_record(self, scope: Scope, conversation_id: str) -> Owner:
+        """Return who that is, for a record that nobody waits for: None if the host's function fails, which is logged."""
+        if isinstance(scope, UnknownScope):
+            return scope.actor
+        try:
+            return self.actor_of(scope)
+        except Exception:  # the boundary to the host's authorizer: nobody waits for this, and the agent must not crash
+            log.exception("actor_of failed in conversation %r; the record names nobody", conversation_id)
+            return None
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether two people who may post to a conversation can have different scopes: then messages say who posted them."""
+        return not isinstance(self.authorizer, SameScope) or getattr(self.authorizer, "actor_of", None) is not None
+
+    def poster_of(self, scope: Scope) -> Poster | None:
+        """Return what is stored of whoever posts a message; None if nothing can be.
+
+        Whatever the host's `actor_of` raises leaves as it is.
+        """
+        if not self.tells_apart:
+            return None
+        is_plain = type(scope) in _PLAIN
+        if getattr(self.authorizer, "actor_of", None) is None:
+            return Poster(scope, is_scope=True) if is_plain else None
+        key = self.actor_of(scope)
+        return Poster(key, is_scope=is_plain and same_owner(scope, key))
+
+    async def scope_of(self, poster: Poster | None, here: Scope, conversation_id: str) -> Scope:
+        """Return the scope of whoever posted a message in an earlier process.
+
+        Args:
+            poster: as it was stored with the message.
+            here: the scope that starts the agent: if it is of the same person, that is the scope.
+            conversation_id: for the host.
+
+        Raises: what the host's `scope_of` and `actor_of` raise, but for a LookupError.
+        """
+        if not self.tells_apart or (poster is not None and poster == self.poster_of(here) and (poster.is_scope or poster.key is not None)):
+            return here
+        if poster is None:
+            return UnknownScope()
+        if poster.is_scope:
+            return poster.key
+        scope_of: Callable[[Owner, str], Awaitable[Scope]] | None = getattr(self.authorizer, "scope_of", None)
+        if scope_of is None:
+            return UnknownScope(poster.key)
+        try:
+            return await await_host(scope_of, poster.key, conversation_id)
+        except LookupError:
+            return UnknownScope(poster.key)
 
     def asker(self, scope: Scope) -> Asker:
         """Return who asks the store."""

@@ -46,6 +46,8 @@ class ViewerAdmission:
     _asking: dict[Subscription, list[Feed]] = attrs.field(factory=dict)
     # Invariant: the subscriptions about which a task asks, because an agent came up; each with the feeds of the agents that came up since
     # the question began, in order.
+    present: dict[Subscription, Callable[[bool], None]] = attrs.field(factory=dict)
+    """By subscription whose reader is shown among the viewers: called with each answer whether the reader may watch; must not raise."""
     _woken: trio.Event | None = None
 
     async def may_see(self, subscription: Subscription) -> bool:
@@ -78,7 +80,10 @@ class ViewerAdmission:
         finally:
             feeds = self._asking.pop(subscription)
         # No checkpoint until the end: no agent can come or end between these steps.
-        if not is_allowed or subscription.is_closed:
+        if subscription.is_closed:
+            return
+        self._note(subscription, is_allowed)
+        if not is_allowed:
             return
         if subscription.state == "pending":
             for feed in feeds:
@@ -116,10 +121,16 @@ class ViewerAdmission:
             is_allowed = await self._is_allowed(subscription)
             if subscription.is_closed:
                 continue
+            self._note(subscription, is_allowed)
             if is_allowed:
                 _enrol(enrol, subscription)
             elif subscription.has_events:
                 subscription.suspend()
+
+    def _note(self, subscription: Subscription, is_allowed: bool) -> None:  # noqa: FBT001  # the answer of the authorizer
+        changed = self.present.get(subscription)
+        if changed is not None:
+            changed(is_allowed)
 
     async def _is_allowed(self, subscription: Subscription) -> bool:
         """Ask, for a bounded time; whatever is not an answer is a refusal."""

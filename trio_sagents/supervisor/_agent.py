@@ -15,7 +15,7 @@ nothing is ever handed to it, so nothing can be lost on the way.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
@@ -28,7 +28,9 @@ from trio_sagents.conversation.status import Happening
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import AgentShutdown, Envelope, Snapshot, StateRestored
+from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.json import Opaque, Options
+from trio_sagents.data.messages import Poster
 from trio_sagents.data.outcomes import TurnOutcome, Unanswered
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
@@ -102,7 +104,10 @@ class LiveAgent:
         await self.hooks.notify(middleware_id, message)
 
     async def cancel_turn(self, turn_id: str | None) -> TurnOutcome | None:
-        """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs."""
+        """Cut the running turn, wait until it is settled, and return its outcome; None if nothing, or another turn, runs.
+
+        A turn that a call has halted ends as interrupted: only people who may decide get past a halt.
+        """
         self.touch()
         while (waits := self.journal.pending_wait) is not None and waits.by == "decision":
             await waits.write.wait_ended()  # a decision on its way may let the turn continue: then that is cut
@@ -110,7 +115,10 @@ class LiveAgent:
         if turn is None or (turn_id is not None and turn.turn_id != turn_id):
             await trio.lowlevel.checkpoint()
             return None
-        turn.cancel(CancelCause.USER)
+        if turn.is_halted:
+            turn.watch_stuck_tools()  # its calls are cut already, and a halt takes an acknowledgement, not a cancellation
+        else:
+            turn.cancel(CancelCause.USER)
         if is_inside(self.entry.task):
             await trio.lowlevel.checkpoint()  # the turn cannot end before its own tool has
             return turn.outcome
@@ -265,12 +273,31 @@ class LiveAgent:
         self.lifetime.end()
         self.approvals.stop()
         self.entry.shutdown_reason = reason
+        accepted, queue = self.turns.receipts.accepted, self.journal.state.queue
+        left = {message_id: accepted[message_id] for message_id in queue if message_id in accepted}
+        self.services.remember_accepted(self.entry.conversation_id, left)
         self.turns.receipts.settle_all(Unanswered(reason))
         self.wake()
 
 
-def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journal: Journal, nursery: trio.Nursery) -> LiveAgent:
-    """Compose an agent. `nursery` is the agent's own: its turns live there, and end with it."""
+def compose_agent(
+    entry: Entry,
+    services: Services,
+    blueprint: Blueprint,
+    journal: Journal,
+    nursery: trio.Nursery,
+    posters: Mapping[Poster | None, Scope],
+) -> LiveAgent:
+    """Compose an agent.
+
+    Args:
+        entry: its reservation.
+        services: the shared services.
+        blueprint: the agent with the settings of its session.
+        journal: the conversation, as it was loaded.
+        nursery: the agent's own: its turns live there, and end with it.
+        posters: the scopes of those who posted what an earlier agent accepted.
+    """
     agent = blueprint.agent
     pipeline = Pipeline(agent, tools=agent.own_tools, conversation_id=entry.conversation_id, watch=services.watch)
     journal.transforms = tuple((id_of(middleware), middleware.transform_row) for middleware in pipeline.having("transform_row"))
@@ -280,7 +307,8 @@ def compose_agent(entry: Entry, services: Services, blueprint: Blueprint, journa
         board.change(Happening.RESTORED)
     receipts = Receipts()
     host = Host(entry, services, blueprint, journal, nursery)
-    turns = Turns(host, pipeline, board, receipts)
+    receipts.accepted.update(services.take_accepted(entry.conversation_id, journal.state.queue))
+    turns = Turns(host, pipeline, board, receipts, posters)
     hooks = HookCaller(host, pipeline, lifetime)
     inbox = Inbox(entry, services, blueprint, board, turns, receipts)
     return LiveAgent(entry, services, journal, lifetime, board, turns, inbox, Approvals(turns, pipeline, hooks), hooks)
@@ -310,9 +338,10 @@ def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Curso
     state, turn = board.journal.state, turns.turn
     progress = turn.work.progress if turn is not None else None
     draft = progress.draft if progress is not None else None
+    noted = None if turn is None else turn.work.noted
     return Snapshot(
         board.status,
-        state.interrupt,
+        state.interrupt if noted is None or state.waiting is not None else copy_of(noted),
         state.todos,
         None if draft is None else draft.picture(),
         () if progress is None else progress.pictures(),

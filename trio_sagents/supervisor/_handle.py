@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
+from trio_sagents._trio.place import require_run
 from trio_sagents._trio.tree import is_inside
 from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.data.decisions import Decision
@@ -34,6 +35,8 @@ async def stop_entry(entry: Entry, grace_period: float) -> None:
 class AgentHandle:
     """A live agent, as one scope sees it. Two handles are equal if they are of the same agent.
 
+    Use it in the run of Trio that its sessions belong to: every method raises RuntimeError in another thread or another run.
+
     Once the agent has ended, every command raises `AgentNotRunning`; `Sessions` wakes it again.
     """
 
@@ -41,6 +44,7 @@ class AgentHandle:
     _agent: RunningAgent = attrs.field(repr=False)
     _access: Access = attrs.field(repr=False)
     _scope: Scope = attrs.field(repr=False)
+    _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, init=False, repr=False)
 
     def __init__(self) -> None:
         raise TypeError("handles are made by Sessions: start, ensure_running, get")
@@ -82,7 +86,11 @@ class AgentHandle:
             raise entry.not_running()
         return self._agent
 
+    def _check_place(self) -> None:
+        require_run(self._token, "this handle and its sessions")
+
     async def _require(self, action: Action) -> None:
+        self._check_place()
         await self._access.require(self._scope, self.conversation_id, action)
 
     def _require_owner(self) -> None:
@@ -211,6 +219,7 @@ class AgentHandle:
         Cancellation: either nothing was asked, or the agent is stopped all the same.
         """
         check_grace(grace_period)
+        self._check_place()
         allowed = await self._access.allows(self._scope, self.conversation_id, "stop")
         if not allowed or self._entry.has_ended or not self._access.owns(self._scope, self._entry.owner):
             await trio.lowlevel.checkpoint()

@@ -32,9 +32,8 @@ from trio_sagents.conversation.messages_in import (
 from trio_sagents.conversation.outcomes import outcome_of_message, takes_part
 from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
-from trio_sagents.data.messages import Message, UserMessage
+from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
-from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import PersistenceError
@@ -75,6 +74,16 @@ class RunningTurn(Protocol):
         """How it ends, once that is decided."""
         ...
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether a call of it waits for a person already."""
+        ...
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether a call has halted it."""
+        ...
+
     def cancel(self, cause: CancelCause) -> None:
         """Cut the turn."""
         ...
@@ -91,6 +100,10 @@ class Turns(Protocol):
     @property
     def is_at_rest(self) -> bool:
         """Whether no turn runs and none may begin."""
+        ...
+
+    def scope_of(self, message_id: str) -> Scope:
+        """Return the scope of whoever posted a message that an earlier agent accepted."""
         ...
 
 
@@ -148,7 +161,7 @@ class Inbox:
             may_decide = await self._may_decide(posted.overlap, actor)
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
-            message = queued_message(message_id, seen, posted.digest)
+            message = queued_message(message_id, seen, posted.digest, self._poster_of(actor))
             journal.check_room(message)
             step = self._step(message, shown, actor, may_decide=may_decide)
         except BaseException:
@@ -256,8 +269,11 @@ class Inbox:
             if board.status is Status.INTERRUPTED and board.journal.state.waiting is None:
                 self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)
-            if accepted.overlap == "interrupt" and self.turns.turn is not None:
-                self.turns.turn.cancel(CancelCause.SUPERSEDED)
+            turn = self.turns.turn
+            # Whoever may not decide does not get past what waits for a person while other calls of the turn still run. A turn that is
+            # halted is cut already; when its halt is stored, `supersede_waiting` closes it.
+            if accepted.overlap == "interrupt" and turn is not None and not turn.is_halted and (accepted.may_decide or not turn.has_asked):
+                turn.cancel(CancelCause.SUPERSEDED)
         self._release(message.message_id, reservation)
 
     def supersede_waiting(self) -> None:
@@ -272,16 +288,16 @@ class Inbox:
         for message_id in journal.state.queue:
             accepted = self.receipts.accepted.get(message_id)
             if accepted is not None and accepted.overlap == "interrupt" and accepted.may_decide:
-                by = self._actor_of(accepted.actor)
+                by = self.services.access.actor_on_record(accepted.actor, self.entry.conversation_id)
                 step = close_waiting(journal.moment(), "superseded", CancelCause.SUPERSEDED, by)
                 journal.submit(attrs.evolve(step, actor=accepted.actor), self._superseded)
                 return
 
-    def _actor_of(self, actor: Scope) -> Owner:
+    def _poster_of(self, actor: Scope) -> Poster | None:
         try:
-            return self.services.access.actor_of(actor)
-        except Exception:  # the boundary to the host's authorizer: nobody waits for this, and the agent must not crash
-            log.exception("actor_of failed in conversation %r; the record names nobody", self.entry.conversation_id)
+            return self.services.access.poster_of(actor)
+        except Exception:  # the boundary to the host's authorizer: a message is not refused for what is needed after a restart only
+            log.exception("actor_of failed in conversation %r; the message does not say who posted it", self.entry.conversation_id)
             return None
 
     def _superseded(self, error: PersistenceError | None) -> None:
@@ -303,7 +319,7 @@ class Inbox:
             return self.receipts.accepted[turn.message_ids[0]].pending
         if message_id in state.queue or (turn is not None and message_id in turn.message_ids):
             # Left by an earlier agent: this one will answer it.
-            accepted = Accepted(self.blueprint.scope, "queue", self.services.registry.context.copy())
+            accepted = Accepted(self.turns.scope_of(message_id), "queue", self.services.registry.context.copy())
             self.receipts.accepted[message_id] = accepted
             return accepted.pending
         told = self.receipts.outcome_of(message_id)

@@ -15,7 +15,7 @@ from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
 from trio_sagents.data.events import Event, StatusChanged, ToolExecutionUpdated
-from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
+from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, copy_of, interrupt_kind
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted, TurnOutcome, Usage
@@ -54,6 +54,8 @@ class LiveTurn(Host):
     """Whether the write that ends the turn is on its way."""
     failed: PersistenceError | None = None
     """Why a step of this turn could not be saved; nothing of the turn is saved behind that step."""
+    noted: Interrupt | None = None
+    """What people were shown of the calls that wait while other calls run."""
     _asking: Message | None = None
     """The answer whose calls are open."""
     _shown: set[str] = attrs.field(factory=set)
@@ -172,8 +174,8 @@ class LiveTurn(Host):
     def note_waiting(self) -> None:
         """Show the calls that wait for people while other calls run. They can be decided once the interrupt is stored."""
         waiting = self.progress.waiting()
-        interrupt = Interrupt("", self.turn_id, waiting, interrupt_kind(waiting), restorable=False)
-        self.publish(StatusChanged(Status.RUNNING, interrupt, self.turn_id))
+        self.noted = Interrupt("", self.turn_id, waiting, interrupt_kind(waiting), restorable=False)
+        self.publish(StatusChanged(Status.RUNNING, copy_of(self.noted), self.turn_id))
         for opened in self.progress.open_calls.values():
             if opened.call.call_id not in self._shown and any(call.call_id == opened.call.call_id for call in opened.requests):
                 self._shown.add(opened.call.call_id)
@@ -213,7 +215,7 @@ class LiveTurn(Host):
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
         """Keep the result of one call."""
-        step = turn_steps.result(self.journal.moment(), call, result, self._asking, self.record)
+        step = turn_steps.result(self.journal.moment(), call, result, self._asking, self.record, self.progress.inner)
         self.journal.check_room(step.messages[0])
         self.progress.open_calls.pop(call.call_id, None)
         await self.submit(step).wait()
@@ -224,7 +226,8 @@ class LiveTurn(Host):
         calls = [attrs.evolve(request, interrupt_id=interrupt_id) for opened in waiting for request in opened.requests]
         now = wall_clock()
         expires_at = expiry_of(calls, now)
-        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, interrupt_kind(calls), expires_at=expires_at, since=now))
+        kind, asked_by = interrupt_kind(calls), self.services.access.actor_on_record(self.record.actor, self.conversation_id)
+        return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, kind, expires_at=expires_at, since=now, asked_by=asked_by))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
         """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""
@@ -262,6 +265,7 @@ class LiveTurn(Host):
             self._asking,
             None if draft is None else draft.message("cancelled"),
             self._totals,
+            self.progress.inner,
         )
         self.submit(turn_steps.cut(self.journal.moment(), outcome, cut_turn, self.record), ends=True)
         self.progress.open_calls = {}

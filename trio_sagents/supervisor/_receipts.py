@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_sagents._trio.place import require_run
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.scopes import Overlap, Scope
 
@@ -48,6 +49,7 @@ class Receipt:
     duplicate: bool
     """Whether an earlier call had brought the same; this call did nothing then."""
     _pending: PendingOutcome = attrs.field(alias="pending", repr=False)
+    _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, init=False, repr=False)
 
     async def wait(self) -> TurnOutcome:
         """Wait for the outcome of the turn that takes the message.
@@ -56,8 +58,12 @@ class Receipt:
             The outcome; `Unanswered` if the agent ended first. The message is durable all the same, and the next start of the agent
             may answer it.
 
+        Raises:
+            RuntimeError: the caller is in another thread, or in another run of Trio, than the sessions.
+
         Cancellation: the turn continues; wait again whenever you like.
         """
+        require_run(self._token, "this receipt and its sessions")
         return await self._pending.wait()
 
 
@@ -74,6 +80,10 @@ class Accepted:
     may_decide: bool = False
     """Whether whoever posted the message may also decide: then the message may come instead of a decision."""
     pending: PendingOutcome = attrs.field(factory=PendingOutcome)
+
+    def for_next_agent(self) -> "Accepted":
+        """Return the same for the next agent: whoever waits is told that this agent has ended."""
+        return attrs.evolve(self, pending=PendingOutcome())
 
 
 @attrs.define(eq=False)

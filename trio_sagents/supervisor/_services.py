@@ -1,7 +1,7 @@
 """What all agents of one `open_sessions` block share."""
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 import attrs
@@ -16,6 +16,7 @@ from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._admission import ViewerAdmission
 from trio_sagents.supervisor._leases import LeaseKeeper
+from trio_sagents.supervisor._receipts import Accepted
 from trio_sagents.supervisor._registry import Registry
 
 MAX_ORIGINS: Final = 10_000
@@ -55,6 +56,8 @@ class Services:
     # Invariant: every open subscription, by conversation, in the order of subscribing, whether an agent is up or not.
     origins: dict[str, Origin] = attrs.field(factory=dict)
     """By conversation: who began the turn that waits there, also while its agent sleeps; at most `MAX_ORIGINS`, the oldest first."""
+    accepted: dict[str, Mapping[str, Accepted]] = attrs.field(factory=dict)
+    """By conversation: what is not stored of the messages in its queue, while its agent sleeps; at most `MAX_ORIGINS`, the oldest first."""
     _token: str = attrs.field(factory=new_token)
     _boots: int = 0
 
@@ -75,6 +78,23 @@ class Services:
         self.origins[conversation_id] = origin
         if len(self.origins) > MAX_ORIGINS:
             del self.origins[next(iter(self.origins))]
+
+    def remember_accepted(self, conversation_id: str, accepted: Mapping[str, Accepted]) -> None:
+        """An agent ends: remember what is not stored of the messages in its queue, for the next agent in this process."""
+        if accepted:
+            self.accepted[conversation_id] = {message_id: each.for_next_agent() for message_id, each in accepted.items()}
+            if len(self.accepted) > MAX_ORIGINS:
+                del self.accepted[next(iter(self.accepted))]
+
+    def take_accepted(self, conversation_id: str, queue: Container[str]) -> Mapping[str, Accepted]:
+        """Return what was remembered of the messages that are in the queue now, and forget it."""
+        known = self.accepted.pop(conversation_id, {})
+        return {message_id: each for message_id, each in known.items() if message_id in queue}
+
+    def forget(self, conversation_id: str) -> None:
+        """Forget what is remembered of a conversation: it is deleted."""
+        self.origins.pop(conversation_id, None)
+        self.accepted.pop(conversation_id, None)
 
     def scope_for_start(self, conversation_id: str, scope: Scope) -> Scope:
         """Return the scope with which an agent starts: the caller's; or that of the turn that waits, if the caller has the same owner.

@@ -9,6 +9,7 @@ is shown when it comes.
 import contextvars
 import logging
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -18,13 +19,16 @@ from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import leaves, must_exit, split
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, Pipeline, run_turn
+from trio_sagents.conversation.messages_in import poster_of_turn
 from trio_sagents.conversation.status import Happening, happening_of
 from trio_sagents.conversation.turn_steps import TurnRecord
 from trio_sagents.data.errors import public_text, source_of
 from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON
+from trio_sagents.data.messages import Poster
 from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import HELD, CancelCause
 from trio_sagents.exceptions import MiddlewareError, PersistenceError
 from trio_sagents.supervisor._host import Host
@@ -76,6 +80,16 @@ class Turn:
     def message_ids(self) -> list[str]:
         """The messages that the turn took; or, if it continues, the id of the interrupt."""
         return self.work.message_ids
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether a call of the turn waits for a person already."""
+        return bool(self.work.progress.waiting())
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether a call has halted the turn: it ends as interrupted when the calls that run have ended."""
+        return self.work.progress.halt.is_set
 
     @property
     def outcome(self) -> TurnOutcome | None:
@@ -188,6 +202,8 @@ class Turns:
     pipeline: Pipeline
     board: StatusBoard
     receipts: Receipts
+    posters: Mapping[Poster | None, Scope]
+    """The scopes of those who posted what an earlier agent accepted, as the boot has restored them."""
     turn: Turn | None = None
     """The turn that runs, until its last commit is durable."""
     was_cut: bool = False
@@ -231,7 +247,7 @@ class Turns:
             return
         first = next(iter(journal.state.queue))
         accepted = self.receipts.accepted.get(first)
-        actor = self.host.scope if accepted is None else accepted.actor
+        actor = self.scope_of(first) if accepted is None else accepted.actor
         context = self.host.services.registry.context if accepted is None else accepted.context
         turn = self._new(TurnRecord(journal.ids.new(), actor), context)
         self.board.is_released = False
@@ -258,12 +274,8 @@ class Turns:
         """An interrupt is decided, and that is on record: its turn continues; or it is over, if the agent leaves without grace."""
         self.receipts.accepted[interrupt.interrupt_id] = accepted
         self.board.lifetime.touch()
-        # It continues as the turn of whoever began it. Whoever decided is on record, and nothing runs in their name. After a restart
-        # nobody knows who that was: then the turn is the agent's own.
-        origin = self.host.services.origins.get(self.host.conversation_id)
-        actor, context = self.host.scope, self.host.services.registry.context
-        if origin is not None and origin.turn_id == interrupt.turn_id:
-            actor, context = origin.actor, origin.context
+        # It continues as the turn of whoever began it. Whoever decided is on record, and nothing runs in their name.
+        actor, context = self._beginning_of(interrupt.turn_id)
         turn = self._new(TurnRecord(interrupt.turn_id, actor), context)
         turn.work.message_ids.append(interrupt.interrupt_id)
         turn.work.open_again(suspended, used)
@@ -272,6 +284,32 @@ class Turns:
         if not (may_begin and self._start(turn)):
             self.turn = turn
             turn.close()
+
+    def continue_cut(self, turn_id: str) -> None:
+        """Continue a turn that a crash has cut, and some calls of which run again: as the turn of whoever began it."""
+        journal = self.host.journal
+        actor, context = self._beginning_of(turn_id)
+        turn = self._new(TurnRecord(turn_id, actor), context)
+        turn.work.open_again({}, Usage())
+        turn.work.message_ids.extend(each.message_id for each in journal.state.messages if each.turn_id == turn_id and each.role == "user")
+        # Whoever posts one of these messages again waits for this turn.
+        self.receipts.accepted.update({message_id: Accepted(actor, "queue", context) for message_id in turn.work.message_ids[:1]})
+        self._start(turn)
+
+    def scope_of(self, message_id: str) -> Scope:
+        """Return the scope of whoever posted a message that an earlier agent accepted, as the boot has restored it."""
+        state = self.host.journal.state
+        message = state.queue.get(message_id) or next(each for each in reversed(state.messages) if each.message_id == message_id)
+        return self.posters.get(message.posted_by, self.host.scope)
+
+    def _beginning_of(self, turn_id: str) -> tuple[Scope, contextvars.Context]:
+        """Return the scope and the context variables of the post that began a turn; after a restart, what the boot has restored."""
+        services = self.host.services
+        origin = services.origins.get(self.host.conversation_id)
+        if origin is not None and origin.turn_id == turn_id:
+            return origin.actor, origin.context
+        poster = poster_of_turn(self.host.journal.state.messages, turn_id)
+        return self.posters.get(poster, self.host.scope), services.registry.context
 
     def _new(self, record: TurnRecord, context: contextvars.Context) -> Turn:
         host = self.host

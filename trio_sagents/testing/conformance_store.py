@@ -18,10 +18,11 @@ from trio_sagents.data.json import JSONValue
 from trio_sagents.data.records import Conversation, DisplayMessage, HistoryPage, Owner
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError
 from trio_sagents.testing._store_pages import PageTests
+from trio_sagents.testing._store_people import PeopleTests
 from trio_sagents.testing._store_values import AT, AWKWARD, EPOCH_START, change, listed, loaded, message, row, texts
 
 
-class StoreConformance(PageTests):
+class StoreConformance(PeopleTests, PageTests):
     """The tests. A subclass overrides `open_store`; each test opens one store, which must be empty."""
 
     async def test_load_where_there_is_none(self) -> None:

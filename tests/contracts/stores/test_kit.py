@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_sagents import ConversationStore, MemoryStore
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, WaitingPage
 from trio_sagents.persistence._records import decode_cursor, encode_cursor
 from trio_sagents.testing.conformance_store import StoreConformance
 
@@ -131,6 +131,53 @@ class GoesInCircles(MemoryStore):
         return page if place is None else HistoryPage(page.rows, encode_cursor("r", place + 1))
 
 
+class ForgetsTheTurn(MemoryStore):
+    """Rows have no column for their turn."""
+
+    async def commit(self, scope: Any, commit: Commit, **inside: Any) -> int:
+        rows = [attrs.evolve(row, turn_id=None) for row in commit.rows]
+        return await super().commit(scope, attrs.evolve(commit, rows=rows), **inside)
+
+
+class AllFinal(MemoryStore):
+    """Rows have no column for whether they are final."""
+
+    async def commit(self, scope: Any, commit: Commit, **inside: Any) -> int:
+        rows = [attrs.evolve(row, is_final=True) for row in commit.rows]
+        return await super().commit(scope, attrs.evolve(commit, rows=rows), **inside)
+
+
+class ListsTheLastFirst(MemoryStore):
+    """What began to wait last comes first."""
+
+    async def waiting(self, scope: Any, **inside: Any) -> WaitingPage:
+        page = await super().waiting(scope, **inside)
+        return WaitingPage(page.items[::-1], page.after)
+
+
+class ListsWhatIsDecided(MemoryStore):
+    """What has waited once stays in the list."""
+
+    def _note_waiting(self, row: Any) -> None:
+        if row.state.get("interrupt") is not None:
+            super()._note_waiting(row)
+
+
+class SkipsAPlace(MemoryStore):
+    """The next page begins behind a conversation that left the list."""
+
+    async def waiting(self, scope: Any, *, after: Any = None, **inside: Any) -> WaitingPage:
+        place = decode_cursor("w", "after", after)
+        return await super().waiting(scope, after=after if place is None else encode_cursor("w", place + 1), **inside)
+
+
+class ListsAll(MemoryStore):
+    """The list has what waits for anybody."""
+
+    async def waiting(self, scope: Any, *, owner: Any = None, **inside: Any) -> WaitingPage:
+        return await super().waiting(scope, **inside)
+
+
 def run_test(make: type[MemoryStore], name: str) -> None:
     """Run one test of the kit."""
 
@@ -155,6 +202,12 @@ def run_test(make: type[MemoryStore], name: str) -> None:
         (ChecksNothing, "test_load_that_is_refused"),
         (KeepsTime, "test_conversations_in_order"),
         (GoesInCircles, "test_history_in_pages"),
+        (ForgetsTheTurn, "test_row_of_a_call"),
+        (AllFinal, "test_row_of_a_call"),
+        (ListsTheLastFirst, "test_waiting_list"),
+        (ListsWhatIsDecided, "test_waiting_list"),
+        (SkipsAPlace, "test_waiting_list_while_it_is_read"),
+        (ListsAll, "test_waiting_list_of_an_owner"),
     ],
 )
 def test_kit_when_a_store_is_broken(broken: Any, found_by: str) -> None:

@@ -60,8 +60,8 @@ TURNS: Final = (
         "an interrupting message does not cut the turn",
         "supervisor/_inbox.py",
         "Inbox._stored",
-        'if accepted.overlap == "interrupt" and self.turns.turn is not None:',
-        "if False:",
+        'if accepted.overlap == "interrupt" and turn is not None and',
+        "if False and",
         ("scenarios/test_overlap.py::test_interrupt_commits_then_cancels",),
     ),
     PlantedBug(
@@ -213,8 +213,8 @@ TURNS: Final = (
     PlantedBug(
         "a turn that a crash cut is not closed",
         "sessions/_boot.py",
-        "load",
-        "    closing = close_after_crash(journal.moment())\n",
+        "recover",
+        "    closing = close_after_crash(moment)\n",
         "    closing = None\n",
         (
             "scenarios/test_durability.py::test_crash_with_open_tool_calls",

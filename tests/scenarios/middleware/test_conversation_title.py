@@ -61,6 +61,8 @@ async def test_title_when_the_process_is_restarted(autojump_clock: Any, database
     assert {"titler": {"calls": 1, "input_tokens": 10, "output_tokens": 2, "cache_read_tokens": 0, "cache_write_tokens": 0}} == (
         state.metadata["usage:ConversationTitle"]
     )
+    (first_turn, _) = dict.fromkeys(message.turn_id for message in state.messages)
+    assert {first_turn: state.metadata["usage:ConversationTitle"]["titler"]} == state.metadata["turn_usage:ConversationTitle"]
 
 
 async def test_title_when_the_process_ends_before_it(autojump_clock: Any, database: Path) -> None:
@@ -113,6 +115,7 @@ async def test_title_when_models_fail(autojump_clock: Any) -> None:
 
     assert [1, 2, 2, 3, 3] == counts
     assert 6 == metadata["usage:ConversationTitle"]["titler"]["calls"]
+    assert [3, 3] == [each["calls"] for each in metadata["turn_usage:ConversationTitle"].values()]
     assert 3 == len([event for event in events if isinstance(event, MiddlewareAction)])
     assert "secret" not in str(events)
     assert Status.IDLE is info.status

@@ -19,10 +19,14 @@ from trio_sagents import (
     Agent,
     Completed,
     Failed,
+    LimitExceeded,
     Message,
     Middleware,
     MiddlewareError,
     ModelAnswer,
+    ModelFailed,
+    SubAgents,
+    Task,
     TextPart,
     ToolResult,
 )
@@ -143,3 +147,62 @@ async def test_answer_with_what_is_no_part(autojump_clock: Any, how: str) -> Non
 
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, MiddlewareError)
+
+
+FAULTS: dict[str, Any] = {
+    "before the call": OSError("the hook"),
+    "after the call": OSError("the hook"),
+    "a limit": LimitExceeded("calls", 2, most=1),
+    "a model": ModelFailed("no"),
+    "a group": ExceptionGroup("two", [OSError("the hook"), MiddlewareError("Other", "around_model")]),
+    "junk": None,
+}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["agent", "sub-agent"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_siblings_of_a_call_whose_hook_fails(autojump_clock: Any, fault: str, inside: bool) -> None:
+    """What runs beside the call ends, and its result is kept; what has not begun does not begin; then the turn ends with the error."""
+    paid: list[str] = []
+
+    async def pay(amount: int) -> str:
+        """Pay in two steps."""
+        paid.append(f"{amount} taken")
+        await trio.sleep(5)
+        paid.append(f"{amount} given")
+        return "paid"
+
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    class Wrong(Middleware):
+        async def around_tool(self, context: Any, call: Any, call_next: Any) -> Any:
+            if call.name != "look":
+                if call.arguments["amount"] == 3:
+                    await trio.sleep(2)
+                return await call_next(call)
+            await trio.sleep(1)
+            if fault != "before the call":
+                await call_next(call)
+            if FAULTS[fault] is not None:
+                raise FAULTS[fault]
+            return None
+
+    calls = [Call("look"), Call("pay", amount=1), Call("pay", amount=3)]
+    tools = [look, pay]
+    if inside:
+        task = Task(name="t", description="d", model=ScriptedModel([calls, "end"]), tools=tools, middleware=[Wrong()])
+        agent = scripted(Call("task", name="t", instructions="x"), "end", middleware=[SubAgents([task], general_purpose=False)])
+    else:
+        agent = scripted(calls, "end", tools=tools, middleware=[Wrong()])
+    async with World(agent) as world:
+        outcome = await world.post()
+        results = [result for message in await world.messages() for result in message.results]
+
+    assert ["1 taken", "1 given"] == paid
+    if not inside:
+        assert isinstance(outcome, Failed)
+        assert {"call-1": "cancelled", "call-2": "completed", "call-3": "cancelled"} == {
+            result.call_id.partition(":")[0]: result.status for result in results
+        }

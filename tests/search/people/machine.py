@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.search.people.plain import Plain
-from tests.search.people.world import CONVERSATION, DEADLINE, INACTIVITY, Disk, Process, decision_on
+from tests.search.people.world import BOSS, CLERK, CONVERSATION, DEADLINE, GUEST, INACTIVITY, Disk, Process, decision_on
 from tests.support.logs import quiet_log
 from tests.support.records import ExpectedConversation, check
 from tests.support.stores import MemoryBackend, SqliteBackend
@@ -83,8 +83,9 @@ class PeopleMachine(TrioStateMachine):
                 setattr(module, "wall_clock", wall_clock)  # noqa: B010  # put back when the example ends
                 self._undo.callback(setattr, module, "wall_clock", own)
 
-    def _enter(self, disk: Disk) -> None:
-        self.process = Process(disk, self.nursery)
+    def _enter(self, disk: Disk, *, changed: bool = False) -> None:
+        before = self.processes[-1].version if self.processes else 1
+        self.process = Process(disk, self.nursery, version=before + changed)
         self.processes.append(self.process)
         self.process.open()
         self.settle()
@@ -117,11 +118,17 @@ class PeopleMachine(TrioStateMachine):
             numbered.append(calls)
         return numbered
 
-    @rule(plan=PLANS, overlap=st.sampled_from(["queue", "queue", "queue", "steer", "interrupt"]), cancel=CANCELS, pause=PAUSES)
-    def post(self, plan: Any, overlap: str, cancel: int | None, pause: int) -> None:
-        """Ask for work. If a person is being asked already, the message supersedes the answer."""
+    @rule(
+        plan=PLANS,
+        overlap=st.sampled_from(["queue", "queue", "queue", "steer", "interrupt"]),
+        cancel=CANCELS,
+        pause=PAUSES,
+        scope=st.sampled_from([CLERK, CLERK, BOSS, GUEST]),
+    )
+    def post(self, plan: Any, overlap: str, cancel: int | None, pause: int, scope: str = CLERK) -> None:
+        """Ask for work. If a person is being asked already, the message supersedes the answer; that of a guest waits."""
         text = json.dumps(self._numbered(plan))
-        self.process.call("post", lambda: self.process.post(text, overlap), cancel)
+        self.process.call("post", lambda: self.process.post(text, overlap, scope), cancel)
         self.pause(pause)
 
     @precondition(lambda self: self.plain.open_id is None)
@@ -219,6 +226,16 @@ class PeopleMachine(TrioStateMachine):
                     pass
             self.check_all()
 
+    @precondition(lambda self: len(self.processes) < MOST_LIVES and any(waiter.name == "pay" for waiter in self.plain.waiting.values()))
+    @rule(picks=st.lists(HOW, min_size=6, max_size=6))
+    def decide_after_a_deployment(self, picks: Any) -> None:
+        """Decide every call in another process, whose tool that pays is another one: people are asked about a payment again."""
+        self.process.disk.armed.clear()
+        self.restart(quiet=True, changed=True)
+        if decisions := self._choose(list(enumerate(picks)), errs=False):  # a message may have come instead meanwhile
+            self._decide(decisions)
+            self.advance(1.5)
+
     @precondition(lambda self: self.plain.waiting)
     @rule(
         tabs=st.lists(st.lists(st.tuples(INDEX, HOW), min_size=1, max_size=3), min_size=2, max_size=4),
@@ -299,6 +316,44 @@ class PeopleMachine(TrioStateMachine):
         self.has_failed = found != expected
         check(found == expected, "I25", f"{decisions} led to {found} ({tab.error}), expected was {expected}")
 
+    @precondition(lambda self: self.plain.waiting)
+    @rule(picks=st.lists(st.tuples(INDEX, HOW), min_size=1, max_size=3), dismisses=st.booleans(), pause=PAUSES)
+    def decide_as_a_guest(self, picks: Any, dismisses: bool, pause: int) -> None:
+        """Somebody who may post tries to decide: as if the conversation did not exist."""
+        decisions = self._choose(picks)
+        process = self.process
+        act = (lambda: process.dismiss(GUEST)) if dismisses else (lambda: process.decide(decisions, GUEST))
+        process.call("guest", act)
+        self.pause(pause)
+
+    @precondition(lambda self: self.plain.open_id is None)
+    @rule(index=INDEX)
+    def halt_beside_what_waits(self, index: int) -> None:
+        """Have a turn halted while another call of it waits, and try to decide that call."""
+        self.post_and_wait([["pay", "ask", "stop"]])
+        self.decide_beside_a_halt(index)
+
+    @precondition(lambda self: self.plain.waiting and not self.plain.is_halted)
+    @rule(picks=st.lists(HOW, min_size=6, max_size=6), fault=st.sampled_from(["before", "after"]))
+    def decide_while_the_disk_fails(self, picks: Any, fault: str) -> None:
+        """Decide every call in one commit that fails, before or after its effect."""
+        self.process.disk.armed = [fault]
+        self._decide(self._choose(list(enumerate(picks)), errs=False))
+        self.advance(1.5)
+
+    @precondition(lambda self: self.plain.is_halted and any(waiter.kind != "halt" for waiter in self.plain.waiting.values()))
+    @rule(index=INDEX)
+    def decide_beside_a_halt(self, index: int) -> None:
+        """Decide a call that waits beside a halt: a halt is acknowledged first."""
+        self.process.disk.armed.clear()
+        self.advance(10.0)
+        others = [waiter for waiter in self.plain.waiting.values() if waiter.kind != "halt"]
+        if self.plain.is_halted and others:
+            shown = others[index % len(others)]
+            tab = self._decide([decision_on(shown, "answer" if shown.kind == "question" else shown.allowed[0], 1)])
+            self.settle()
+            check(tab.result != "recorded", "I25", f"{shown.call_id} was decided beside a halt")
+
     @rule(pause=PAUSES, twice=st.booleans())
     def dismiss(self, pause: int, twice: bool) -> None:
         """Acknowledge a halt, or try to."""
@@ -311,19 +366,19 @@ class PeopleMachine(TrioStateMachine):
     @rule(pause=PAUSES)
     def cancel_turn(self, pause: int) -> None:
         """Cancel the running turn."""
-        self.process.call("cancel_turn", lambda: self.process.sessions.cancel_turn(CONVERSATION))
+        self.process.call("cancel_turn", lambda: self.process.sessions.cancel_turn(CONVERSATION, scope=BOSS))
         self.pause(pause)
 
     @rule(grace=st.sampled_from([0.0, 0.0, 3.0]), pause=PAUSES)
     def stop(self, grace: float, pause: int) -> None:
         """Stop the agent."""
-        self.process.call("stop", lambda: self.process.sessions.stop(CONVERSATION, grace_period=grace))
+        self.process.call("stop", lambda: self.process.sessions.stop(CONVERSATION, grace_period=grace, scope=BOSS))
         self.pause(pause)
 
     @rule(pause=PAUSES)
     def start(self, pause: int) -> None:
         """Wake the agent."""
-        self.process.call("start", lambda: self.process.sessions.start(CONVERSATION))
+        self.process.call("start", lambda: self.process.sessions.start(CONVERSATION, scope=BOSS))
         self.pause(pause)
 
     @rule(seconds=st.sampled_from([0.3, 1.0, DEADLINE, DEADLINE + 0.1, INACTIVITY + 1]))
@@ -337,9 +392,9 @@ class PeopleMachine(TrioStateMachine):
         self.process.disk.armed = faults
 
     @precondition(lambda self: len(self.processes) < MOST_LIVES)
-    @rule(quiet=st.booleans())
-    def restart(self, quiet: bool) -> None:
-        """Leave the process in order, in the middle of whatever it does, and begin another."""
+    @rule(quiet=st.booleans(), changed=st.booleans())
+    def restart(self, quiet: bool, changed: bool = False) -> None:
+        """Leave the process in order, in the middle of whatever it does, and begin another, perhaps with another tool that pays."""
         if quiet:
             self.advance(2.0)
         self.process.leave()
@@ -347,11 +402,11 @@ class PeopleMachine(TrioStateMachine):
         check(self.process.is_over, "I29", "the block does not end")
         self._check_answered()
         disk = self.process.disk
-        self._enter(Disk(disk.backend, disk.plain, disk.expected))
+        self._enter(Disk(disk.backend, disk.plain, disk.expected), changed=changed)
 
     @precondition(lambda self: len(self.processes) < MOST_LIVES)
-    @rule(rounds=st.integers(0, 12))
-    def crash(self, rounds: int) -> None:
+    @rule(rounds=st.integers(0, 12), changed=st.booleans())
+    def crash(self, rounds: int, changed: bool = False) -> None:
         """Die at any moment. Another process begins with what is stored."""
         self.tick(rounds)
         disk = self.process.disk
@@ -359,7 +414,7 @@ class PeopleMachine(TrioStateMachine):
         self.process.kill(backend)
         self.settle()
         self.advance(60.0)
-        self._enter(Disk(backend, disk.plain, disk.expected))
+        self._enter(Disk(backend, disk.plain, disk.expected), changed=changed)
 
     def _check_answered(self) -> None:
         waiting = [tab.kind for tab in self.process.tabs if not tab.is_done]
@@ -396,7 +451,8 @@ class PeopleMachine(TrioStateMachine):
         if interrupt is not None:
             check([call.call_id for call in interrupt.calls] == list(plain.waiting), "I11", "memory has other waiting calls than the store")
             check(live.turns.turn is None, "I25", "a turn runs while its interrupt is open")
-        decided = {call_id: known[0]["kind"] for call_id, known in plain.records.items()}
+        holding = {call_id: plain.holding(call_id) for call_id in plain.records}
+        decided = {call_id: record["kind"] for call_id, record in holding.items() if record is not None}
         check(
             {call_id: decision.kind for call_id, decision in ledger.decisions.items()} == decided,
             "I11",
@@ -431,7 +487,9 @@ class PeopleMachine(TrioStateMachine):
         self.check_all_violations()
 
     async def _say_last_word(self) -> Any:
-        return await (await self.process.sessions.post(CONVERSATION, json.dumps([[["look", 10**9]]]))).wait()
+        text = json.dumps([[["look", 10**9]]])
+        self.plain.posted[text] = (BOSS, "queue")
+        return await (await self.process.sessions.post(CONVERSATION, text, scope=BOSS)).wait()
 
     def _answer_all(self, is_done: Callable[[Any], bool]) -> None:
         for _ in range(40):

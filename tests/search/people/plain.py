@@ -18,6 +18,11 @@ RUNS = ("approve", "edit")
 CLOSES = ("superseded", "dismissed", "expired")
 
 
+def needs_boss(name: str, amount: Any) -> bool:
+    """Return whether the gate of the boss looks at a payment: at some of the amounts that only edits make."""
+    return name == "pay" and isinstance(amount, int) and amount >= 10**6 and amount % 2 == 0
+
+
 def canonical(value: Any) -> str:
     """Return the one text of a JSON value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -40,6 +45,8 @@ class Shown:
     allowed: Sequence[str]
     path: Sequence[str]
     timeout: float | None
+    version: int = 1
+    """Of the tool that pays, as it was when the call was shown."""
 
     @property
     def digest(self) -> str:
@@ -64,8 +71,18 @@ class Plain:
     """By call id: the decisions that let a call run, now."""
     ran: dict[str, tuple[str, int]] = attrs.field(factory=dict)
     """By call id, over all lives."""
-    said: list[tuple[str, str, str]] = attrs.field(factory=list)
-    """(call id, kind, content) of all that anybody ever tried to decide, with the digest that was shown."""
+    said: list[tuple[str, str, str, str]] = attrs.field(factory=list)
+    """(call id, kind, content, scope) of all that anybody ever tried to decide."""
+    posted: dict[str, tuple[str, str]] = attrs.field(factory=dict)
+    """By text: who posted a message, and with which overlap."""
+    queued: list[str] = attrs.field(factory=list)
+    """The texts of all messages that were accepted."""
+    begun: dict[str, str] = attrs.field(factory=dict)
+    """By turn: who posted the message that began it."""
+    halted: set[str] = attrs.field(factory=set)
+    """The turns that a tool halted."""
+    version: int = 1
+    """Of the tool that pays, in this life."""
     dismissals: int = 0
     """How often anybody tried to dismiss."""
 
@@ -74,9 +91,13 @@ class Plain:
     def apply(self, commit: Any) -> None:
         """Record one commit."""
         state = plain(dict(commit.state))
+        self.queued += [message["parts"][0]["text"] for message in map(plain, commit.queued)]
+        for message in map(plain, commit.messages):
+            if message["role"] == "user":
+                self.begun.setdefault(message["turn_id"], self.posted.get(message["parts"][0]["text"], ("", ""))[0])
         before = self.open_id, dict(self.waiting)
         for record in self._records_in(commit, state):
-            self._note(record, has_message=bool(commit.queued))
+            self._note(record)
         if "interrupt" in state:
             self._see_interrupt(state["interrupt"], before)
         if "open_decisions" in state:
@@ -92,8 +113,30 @@ class Plain:
             if message["role"] == "tool":
                 yield from message.get("metadata", {}).get("decisions", ())
 
-    def _note(self, record: Record, *, has_message: bool) -> None:
+    def record_in(self, interrupt_id: str, call_id: str) -> Record | None:
+        """Return what was decided about a call in one interrupt."""
+        return next((record for record in self.records.get(call_id, ()) if record["interrupt_id"] == interrupt_id), None)
+
+    def holding(self, call_id: str) -> Record | None:
+        """Return the record that holds for a call: the last one, but for the end of a halt."""
+        found = None
+        for record in self.records.get(call_id, ()):
+            if found is None or record["kind"] not in CLOSES or self.shown[record["interrupt_id"], call_id].kind != "halt":
+                found = record
+        return found
+
+    def is_asked_again(self, call_id: str) -> bool:
+        """Return whether people may be asked about a call again: an edit came under the boss's gate, or the tool has changed."""
+        record = self.holding(call_id)
+        if record is None or record["kind"] not in RUNS:
+            return False
+        shown = self.shown[record["interrupt_id"], call_id]
+        edited = json.loads(record["content"])["arguments"].get("amount") if record["kind"] == "edit" else 0
+        return needs_boss(shown.name, edited) or (shown.name == "pay" and shown.version != self.version)
+
+    def _note(self, record: Record) -> None:
         call_id, kind = record["call_id"], record["kind"]
+        record = {key: value for key, value in record.items() if key != "outcome"}  # it is known later
         known = self.records.setdefault(call_id, [])
         if record in known:
             return
@@ -103,12 +146,16 @@ class Plain:
         assert shown is not None
         check(record["interrupt_id"] == self.open_id and call_id in self.waiting, "I25", f"{where} is of no call that waits now")
         check(record["digest"] == shown.digest, "I24", f"{where} has another digest than what was shown")
-        is_first = not known or (shown.kind == "halt" and len(known) == 1 and known[0]["kind"] in RUNS)
+        is_first = not known or (known[-1]["kind"] in RUNS and (shown.kind == "halt" or shown.interrupt_id != known[-1]["interrupt_id"]))
         check(is_first, "I25", f"{where} comes behind {[record['kind'] for record in known]}")
         if kind not in CLOSES:
             check(kind in shown.allowed, "I25", f"{where} is not among {shown.allowed}")
-            check((call_id, kind, record["content"]) in self.said, "I25", f"{where} was said by nobody: {record['content']}")
-        check(kind != "superseded" or has_message, "I25", f"{where} comes without a message")
+            by = (call_id, kind, record["content"], record["by"])
+            check(by in self.said and record["by"] != "guest", "I25", f"{where} was not said by {record['by']}: {record['content']}")
+        if kind == "superseded":
+            may = [text for text in self.queued if self.posted[text][0] == record["by"] != "guest"]
+            check(may, "I25", f"{where} comes without a message of somebody who may decide: {record['by']}")
+        check(kind != "expired" or record["by"] is None, "I25", f"{where} names {record['by']}")
         check(kind != "expired" or shown.timeout is not None, "I25", f"{where}, and it has no deadline")
         check(kind != "dismissed" or (self.is_halted and self.dismissals), "I25", f"{where}, and it was not halted, or not dismissed")
         known.append(record)
@@ -137,19 +184,22 @@ class Plain:
         for call in stored["calls"]:
             one = Shown(
                 stored["interrupt_id"], call["call_id"], call["name"], call["arguments"], call["kind"],
-                tuple(call["allowed"]), tuple(call["path"]), call["timeout"],
+                tuple(call["allowed"]), tuple(call["path"]), call["timeout"], self.version,
             )  # fmt: skip
             known = self.records.get(one.call_id, ())
-            check(not known or one.kind == "halt", "I26", f"{one.call_id} is asked about again, after {[each['kind'] for each in known]}")
+            may_ask = not known or one.kind == "halt" or self.is_asked_again(one.call_id)
+            check(may_ask, "I26", f"{one.call_id} is asked about again, after {[each['kind'] for each in known]}")
             check(one.kind == "halt" or one.call_id not in self.ran, "I26", f"{one.call_id} is asked about, and has run")
             self.waiting[one.call_id] = one
             self.shown[one.interrupt_id, one.call_id] = one
 
     # ── what runs
 
-    def start(self, call_id: str, name: str, amount: int) -> None:
+    def start(self, call_id: str, name: str, amount: int, turn_id: str, scope: Any) -> None:
         """A tool begins."""
         where = f"{name}({amount}), call {call_id},"
+        check(turn_id not in self.halted or name == "file", "I27", f"{where} begins after its turn was halted")  # a thread may be late
+        check(scope == self.begun.get(turn_id), "I20", f"{where} runs as {scope}, posted by {self.begun.get(turn_id)}")
         check(call_id not in self.ran, "I26", f"{where} runs again, after {self.ran.get(call_id)}")
         check((name, amount) not in self.ran.values(), "I26", f"{where} was done before, as another call: each was asked for once")
         self.ran[call_id] = (name, amount)
@@ -158,13 +208,17 @@ class Plain:
         known = self.records.get(call_id)
         check(known, "I27", f"{where} runs, and nobody decided")
         assert known is not None
-        record = known[0]
+        record = self.holding(call_id)
+        assert record is not None
         check(record["kind"] in RUNS, "I27", f"{where} runs, and the decision is {record['kind']!r}")
         check(call_id in self.taken, "I26", f"{where} runs before its decision is stored as taken, or after its turn has ended")
         check(call_id not in self.waiting, "I26", f"{where} runs while its interrupt is open")
         shown = self.shown[record["interrupt_id"], call_id]
         arguments = shown.arguments if record["kind"] == "approve" else json.loads(record["content"])["arguments"]
         check((name, {"amount": amount}) == (shown.name, arguments), "I24", f"{where} runs, shown was {shown}, allowed {arguments}")
+        seen = shown.arguments.get("amount") == amount
+        check(not needs_boss(name, amount) or seen, "I24", f"{where} runs, and the boss has not seen the amount")
+        check(name != "pay" or shown.version == self.version, "I24", f"{where} runs in version {self.version}, shown was {shown.version}")
 
     # ── what a decision will lead to if nothing else happens
 
@@ -174,9 +228,11 @@ class Plain:
             return "InvalidDecision"
         fresh = False
         for decision in decisions:
-            known = self.records.get(decision.call_id)
-            if known:
-                record = known[0]
+            record = self.record_in(decision.interrupt_id, decision.call_id)
+            waits = decision.call_id in self.waiting and self.waiting[decision.call_id].interrupt_id == decision.interrupt_id
+            if record is None and not waits:
+                record = self.holding(decision.call_id)
+            if record is not None:
                 if (record["interrupt_id"], record["digest"]) != (decision.interrupt_id, decision.digest):
                     return "InvalidDecision"
                 if (record["kind"], record["content"]) != (decision.kind, canonical(decision.content)):

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.search.people.plain import GATED, Plain, Shown, canonical
+from tests.search.people.plain import GATED, Plain, Shown, canonical, needs_boss
 from tests.support.records import ExpectedConversation, Violation, check, check_request
 from tests.support.stores import Backend
 from trio_sagents import (
@@ -20,6 +20,7 @@ from trio_sagents import (
     AskUser,
     Edit,
     Halt,
+    Middleware,
     NotInterrupted,
     PersistenceError,
     Reject,
@@ -34,13 +35,30 @@ from trio_sagents import (
     ToolContext,
     open_sessions,
 )
+from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, ScriptedModel
 
 CONVERSATION = "c"
+CLERK, BOSS, GUEST = "clerk", "boss", "guest"
+"""Everybody may post. The clerk and the boss may decide."""
+LARGE = 10**6
+"""Edits make such amounts. A gate of the boss looks at them."""
 INACTIVITY = 120.0
 DEADLINE = 30.0
 SLOW = {"slow": 0.5, "late": 8.0}
 POLICY = SessionPolicy(settle_timeout=5.0, grace_period=5.0, queue_limit=16)
+
+
+class Roles:
+    """Who may do what: a guest may post, and not decide."""
+
+    async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+        """Return whether the scope may."""
+        return action != "decide" or scope != GUEST
+
+    def actor_of(self, scope: Any) -> Any:
+        """Return who that is."""
+        return scope
 
 
 class Dead(Exception):
@@ -153,6 +171,8 @@ class Process:
     receipts: list[Any] = attrs.field(factory=list)
     is_open: bool = False
     is_over: bool = False
+    version: int = 1
+    """Of the tool that pays: another deployment may have another one."""
     _leave: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
@@ -162,11 +182,16 @@ class Process:
 
     def open(self) -> None:
         """Begin."""
+        self.plain.version = self.version
         self.nursery.start_soon(self._host, name="host")
 
     async def _host(self) -> None:
         config = SessionConfig(
-            factory_router=SingleFactoryRouter(make_agent(self)), store=self.disk, inactivity_timeout=INACTIVITY, policy=POLICY
+            factory_router=SingleFactoryRouter(make_agent(self)),
+            store=self.disk,
+            inactivity_timeout=INACTIVITY,
+            policy=POLICY,
+            authorizer=Roles(),
         )
         try:
             with self._scope:
@@ -221,21 +246,22 @@ class Process:
         finally:
             tab.is_done = True
 
-    async def post(self, text: str, overlap: Any) -> None:
+    async def post(self, text: str, overlap: Any, scope: str = CLERK) -> None:
         """Post."""
-        self.receipts.append(await self.sessions.post(CONVERSATION, text, overlap=overlap))
+        self.plain.posted[text] = (scope, overlap)
+        self.receipts.append(await self.sessions.post(CONVERSATION, text, overlap=overlap, scope=scope))
 
-    async def dismiss(self) -> None:
+    async def dismiss(self, scope: str = BOSS) -> None:
         """Acknowledge a halt."""
-        self.plain.dismissals += 1
-        await self.sessions.dismiss(CONVERSATION)
+        self.plain.dismissals += scope != GUEST
+        await self.sessions.dismiss(CONVERSATION, scope=scope)
 
-    async def decide(self, decisions: Sequence[Any]) -> str:
+    async def decide(self, decisions: Sequence[Any], scope: str = BOSS) -> str:
         """Decide, and check that an acknowledged decision is on record, or another one is. Return the outcome."""
         for decision in decisions:
-            self.plain.said.append((decision.call_id, decision.kind, canonical(decision.content)))
+            self.plain.said.append((decision.call_id, decision.kind, canonical(decision.content), scope))
         try:
-            receipt = await self.sessions.resume(CONVERSATION, list(decisions))
+            receipt = await self.sessions.resume(CONVERSATION, list(decisions), scope=scope)
         except AlreadyDecided as exc:
             known = self.plain.records.get(exc.call_id)
             check(known or self.disk.is_dead, "I25", f"{exc.call_id} is said to be decided, and nothing is on record")
@@ -249,12 +275,12 @@ class Process:
         if self.disk.is_dead:
             return "dead"
         for decision in decisions:
-            known = self.plain.records.get(decision.call_id)
+            known = self.plain.record_in(decision.interrupt_id, decision.call_id)
             check(known, "I13", f"the decision {decision.kind} about {decision.call_id} was acknowledged, and is not stored")
             assert known is not None
-            stands = tuple(known[0][name] for name in ("interrupt_id", "digest", "kind", "content"))
+            stands = tuple(known[name] for name in ("interrupt_id", "digest", "kind", "content"))
             same = stands == (decision.interrupt_id, decision.digest, decision.kind, canonical(decision.content))
-            check(same, "I25", f"the decision {decision.kind} about {decision.call_id} was acknowledged, on record is {known[0]}")
+            check(same, "I25", f"the decision {decision.kind} about {decision.call_id} was acknowledged, on record is {known}")
         self.receipts.append(receipt)
         return "duplicate" if receipt.duplicate else "recorded"
 
@@ -275,7 +301,7 @@ def decision_on(shown: Shown, how: str, number: int) -> Any:
         case "approve":
             return Approve(*named)
         case "edit":
-            return Edit(*named, {"amount": 10**6 + number})
+            return Edit(*named, {"amount": LARGE + number})
         case "reject":
             return Reject(*named, "no" * (number % 2))
         case _:
@@ -325,6 +351,16 @@ class Thoughtful(Approvals):
             await trio.lowlevel.checkpoint()
 
 
+class Large(Middleware):
+    """A gate of the boss, who wants to see large payments of some amounts, and cannot edit them."""
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+        """Ask about them."""
+        if needs_boss(call.name, call.arguments.get("amount", 0)):
+            return pending(call, allowed=("approve", "reject"), text="large")
+        return None
+
+
 class Timed(Approvals):
     """A gate with a deadline."""
 
@@ -337,11 +373,17 @@ _PATTERNS: dict[str, Tool] = {}
 """By name, what was read out of a tool's signature: it is the same in all lives."""
 
 
-def _tool_of(function: Callable[..., Any]) -> Tool:
-    """Return `Tool.of` of a function, without reading it again in each life."""
-    if function.__name__ not in _PATTERNS:
-        _PATTERNS[function.__name__] = Tool.of(function)
-    return attrs.evolve(_PATTERNS[function.__name__], function=function)
+def _tool_of(function: Callable[..., Any], version: int) -> Tool:
+    """Return `Tool.of` of a function, without reading it again in each life. The tool that pays states its version."""
+    name = function.__name__
+    if name not in _PATTERNS:
+        _PATTERNS[name] = Tool.of(function)
+    return attrs.evolve(_PATTERNS[name], function=function, version=str(version) if name == "pay" else "1")
+
+
+def turn_of(context: ToolContext) -> str:
+    """Return the id of the turn in which a tool runs."""
+    return context.idempotency_key.split("/")[1]
 
 
 def make_agent(process: Process) -> Agent:
@@ -349,7 +391,8 @@ def make_agent(process: Process) -> Agent:
 
     def began(name: str, amount: int, context: ToolContext) -> None:
         if not process.disk.is_dead:
-            process.disk.note(lambda: process.plain.start(context.call_id, name, amount))
+            turn = (turn_of(context), context.scope)
+            process.disk.note(lambda: process.plain.start(context.call_id, name, amount, *turn))
 
     def make(name: str, seconds: float, result: Any) -> Any:
         async def tool(amount: int, context: ToolContext) -> Any:
@@ -357,6 +400,8 @@ def make_agent(process: Process) -> Agent:
             await trio.sleep(seconds)
             if isinstance(result, Exception):
                 raise result
+            if isinstance(result, Halt):
+                process.plain.halted.add(turn_of(context))  # no checkpoint until the library has it
             return result
 
         tool.__name__ = name
@@ -378,9 +423,9 @@ def make_agent(process: Process) -> Agent:
         make("wait", 1.0, "waited"),
         make("fail", 0.0, ValueError("failed")),
     ]
-    tools = [_tool_of(function) for function in functions]
+    tools = [_tool_of(function, process.version) for function in functions]
     policy = {name: True for name in GATED if name != "late"} | {"file": ["approve", "reject"], "wait": ["edit", "reject"]}
-    gates = [Thoughtful(policy), Timed({"late": True}, timeout=DEADLINE)]
+    gates = [Thoughtful(policy), Timed({"late": True}, timeout=DEADLINE), Large()]
     model = Script(process)
     task = Task(name="t", description="d", model=model, tools=tools, middleware=[AskUser(), *_nested(model, tools)])
     return Agent(model=model, tools=tools, middleware=[*gates, AskUser(), SubAgents([task], general_purpose=False, max_depth=2)])

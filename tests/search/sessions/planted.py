@@ -105,8 +105,8 @@ BUGS: Final = (
         "an interrupting message does not cut the turn",
         "supervisor/_inbox.py",
         "Inbox._stored",
-        'if accepted.overlap == "interrupt" and self.turns.turn is not None:',
-        "if False:",
+        'if accepted.overlap == "interrupt" and turn is not None and',
+        "if False and",
     ),
     PlantedBug(
         "viewers are ignored",

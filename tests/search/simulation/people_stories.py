@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.search.simulation.world import ALICE, World, story
+from tests.search.simulation.world import ALICE, CLERK, World, story
 from trio_sagents import (
     Agent,
     Answer,
@@ -37,6 +37,7 @@ from trio_sagents import (
     extract,
 )
 from trio_sagents.data.estimates import estimate_tokens
+from trio_sagents.data.interrupts import pending
 from trio_sagents.testing import Call, FaultyModel, ScriptedModel
 from trio_sagents.testing.invariants import check
 
@@ -79,10 +80,115 @@ async def halt() -> Halt:
     return Halt("look at this")
 
 
-async def interrupt_of(world: World, text: str = "pay them") -> Any:
+async def interrupt_of(world: World, text: str = "pay them", scope: str = ALICE) -> Any:
     """Ask, and return the interrupt; None if the turn did not come that far."""
-    outcome = await world.strike(world.ask, text, "asked", name="asker")
+
+    async def ask() -> Any:
+        return await (await world.post(text, "asked", scope=scope)).wait()
+
+    outcome = await world.strike(ask, name="asker")
     return outcome.interrupt if isinstance(outcome, Interrupted) else None
+
+
+class Large(Middleware):
+    """Wants to see payments of 20 and more, which only edits make."""
+
+    async def claim(self, context: Any, call: Any, tool: Any) -> Any:
+        """Ask about them."""
+        await trio.lowlevel.checkpoint()
+        return pending(call, allowed=("approve", "reject")) if call.arguments.get("amount", 0) >= 20 else None
+
+
+def with_boss(world: World, begun: list[tuple[int, str, str]]) -> Callable[[Any, list[Any]], Agent]:
+    """Return a maker of agents with a tool that pays, in the version that the world has now, and a gate for large payments."""
+    makes = [1]
+
+    def make(model: Any, tools: list[Any]) -> Agent:
+        version = str(makes[0])
+
+        async def pay(amount: int, context: ToolContext) -> str:
+            """Pay."""
+            begun.append((amount, version, context.scope))
+            world.started.append(context.idempotency_key)
+            await trio.lowlevel.checkpoint()
+            return f"paid {amount}"
+
+        return Agent(model=model, tools=[*tools, halt, Tool.of(pay, version=version)], middleware=[Approvals({"pay": True}), Large()])
+
+    world.deploy = lambda: makes.append(makes.pop() + 1)
+    return make
+
+
+@story("Sessions.resume", "Sessions.post", kind="roles")
+async def deciding_for_others(world: World) -> None:
+    """A clerk posts, Alice decides; an edit comes under another gate, the agent sleeps, and the clerk cannot get past any of it."""
+    begun: list[tuple[int, str, str]] = []
+    seen: set[int] = set()
+    world.make_agent = with_boss(world, begun)
+    interrupt = await interrupt_of(world, scope=CLERK)
+    for _ in range(2):
+        if interrupt is None:
+            return
+        seen |= {call.arguments["amount"] for call in interrupt.calls}
+        decisions = [decision for decision in decide(interrupt.calls) if isinstance(decision, Edit | Approve)]
+        decisions += [Reject(call) for call in interrupt.calls if all(call.call_id != decision.call_id for decision in decisions)]
+        check(await _refused(world, decisions), "I20", "somebody who may not decide decided")
+        await world.strike(lambda: world.post("say instead", scope=CLERK, overlap="interrupt"), name="poster")
+        check(not [amount for amount, *_ in begun if amount not in seen], "I24", f"{begun} were paid, and only {seen} were shown")
+        await world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="stopper")
+
+        async def resume(decisions: Any = decisions) -> Any:
+            return await (await world.sessions.resume("c", decisions, scope=ALICE)).wait()
+
+        outcome = await world.strike(resume)
+        interrupt = outcome.interrupt if isinstance(outcome, Interrupted) else None
+        check({scope for _, _, scope in begun} <= {CLERK}, "I20", f"{begun} were paid as somebody else")
+        check(all(amount in seen for amount, *_ in begun), "I24", f"{begun} were paid, and only {seen} were shown")
+
+
+async def _refused(world: World, decisions: Sequence[Decision]) -> bool:
+    return await world.strike(lambda: world.sessions.resume("c", decisions, scope=CLERK), name="guest") is None
+
+
+@story("Sessions.resume", kind="roles")
+async def deciding_after_a_deployment(world: World) -> None:
+    """A call was approved, and its tool is another one by now: people are asked again, and only then the tool runs as it is now."""
+    begun: list[tuple[int, str, str]] = []
+    world.make_agent = with_boss(world, begun)
+    interrupt = await interrupt_of(world, scope=CLERK)
+    await world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="stopper")
+    world.deploy()
+    for _ in range(2):
+        if interrupt is None:
+            return
+        check(not begun, "I24", f"{begun} were paid on an approval of another tool")
+        calls = interrupt.calls
+
+        async def resume(calls: Any = calls) -> Any:
+            return await (await world.sessions.resume("c", [Approve(call) for call in calls], scope=ALICE)).wait()
+
+        outcome = await world.strike(resume)
+        interrupt = outcome.interrupt if isinstance(outcome, Interrupted) else None
+        if interrupt is not None:
+            check(all(call.asked_before == 1 for call in interrupt.calls), "I25", "they are asked about as if they were new")
+    check({version for _, version, _ in begun} <= {"2"}, "I24", f"{begun} were paid by a tool that is gone")
+
+
+@story("Sessions.dismiss", kind="roles")
+async def halting_everything(world: World) -> None:
+    """A halt beside payments that wait, and a call that runs: nothing of it runs any more, and nobody gets past it but by dismissing it."""
+    begun: list[tuple[int, str, str]] = []
+    world.make_agent = with_boss(world, begun)
+    interrupt = await interrupt_of(world, "everything at once", scope=CLERK)
+    await world.strike(lambda: world.post("say it anyway", scope=CLERK, overlap="interrupt"), name="poster")
+    await world.strike(lambda: world.sessions.cancel_turn("c", scope=CLERK), name="canceller")
+    for call in () if interrupt is None else interrupt.calls:
+        if call.kind != "halt":
+            await world.strike(lambda call=call: world.sessions.resume("c", [Approve(call)], scope=ALICE), name="decider")
+    check(not begun, "I27", f"{begun} were paid beside a halt")
+    check(await world.strike(lambda: world.sessions.dismiss("c", scope=CLERK), name="guest") is None, "I20", "nobody asked the authorizer")
+    await world.strike(lambda: world.sessions.dismiss("c", scope=ALICE))
+    check(not begun, "I27", f"{begun} were paid after a halt")
 
 
 @story("Sessions.resume", "Approvals.on_tools", "Approvals.before_turn", "Approvals.after_turn", "Approvals.claim", follows=True)

@@ -46,6 +46,8 @@ from trio_sagents.testing.invariants import CommitLog, check, check_closed, chec
 
 ALICE: Final = "alice"
 BOB: Final = "bob"
+CLERK: Final = "clerk"
+"""In stories with roles: somebody who may post, and not decide."""
 PATIENCE: Final = 60.0
 """Virtual seconds in which a conversation must work again, whatever happened."""
 GRACE: Final = 2.0
@@ -63,6 +65,7 @@ REPLIES: Final[dict[str, Reply]] = {
     "unknown": Call("nonsense"),
     "pay": [Call("pay", amount=1), Call("pay", amount=2), Call("pay", amount=3)],
     "halt": Call("halt"),
+    "everything": [Call("pay", amount=1), Call("halt"), Call("pay", amount=2), Call("wait", seconds=3)],
     "question": Call("ask_user", question="Which colour?"),
     "task": Call("task", name="helper", instructions="note it"),
     "delegate": Call("delegate"),
@@ -108,6 +111,19 @@ class WatchedModel:
             self.streams -= 1
 
 
+class Roles:
+    """Alice may do everything; the clerk may do everything but decide; Bob may do nothing."""
+
+    async def authorize(self, scope: Any, conversation_id: str, action: str) -> bool:
+        """Return whether the scope may."""
+        await trio.lowlevel.checkpoint()
+        return scope == ALICE or (scope == CLERK and action != "decide")
+
+    def actor_of(self, scope: Any) -> str:
+        """Return who that is."""
+        return str(scope)
+
+
 async def wait(seconds: int) -> str:
     """Wait."""
     await trio.sleep(seconds)
@@ -143,6 +159,8 @@ class World:
     """For stories of the kind "folder"."""
     make_agent: "Callable[[Any, list[Any]], Agent]" = lambda model, tools: Agent(model=model, tools=tools)  # a default
     """(model, tools) -> the agent of each conversation."""
+    deploy: Callable[[], None] = lambda: None
+    """Has the agents that are made from now on have another version of their tool, in stories with roles."""
     cut: trio.Event | None = None
     """Cuts the turn of "c" by `cancel_turn`; None where turns are not to be struck."""
 
@@ -205,9 +223,9 @@ class World:
             return None
 
     async def post(self, text: str, message_id: str | None = None, conversation_id: str = "c", **more: Any) -> Receipt:
-        """Post as Alice, and remember what was promised."""
+        """Post, as Alice if nobody else is named, and remember what was promised."""
         self.touched[conversation_id] = None
-        receipt = await self.sessions.post(conversation_id, text, scope=ALICE, message_id=message_id, **more)
+        receipt = await self.sessions.post(conversation_id, text, message_id=message_id, **{"scope": ALICE, **more})
         self.tell(receipt.message_id, conversation_id)
         return receipt
 
@@ -369,6 +387,8 @@ class Story:
         if self.kind == "leased":
             policy = attrs.evolve(world.config.policy, lease_ttl=LEASE)
             world.config = attrs.evolve(world.config, policy=policy, leases=FaultyLeases(simulation.faults, MemoryLeases()))
+        if self.kind == "roles":
+            world.config = attrs.evolve(world.config, authorizer=Roles())
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
         hangs = world.hangs = any(fault.how == "hang" for fault in faults)
         if self.kind == "bare":
@@ -393,9 +413,9 @@ STORIES: Final[list[Story]] = []
 def story(*names: str, kind: str = "memory", follows: bool = False, without: tuple[str, ...] = ()) -> Callable[[Body], Story]:
     """Make a story of a function of the world.
 
-    "leased" has leases, as one of several processes; "bare" has no sessions around it; "sqlite" keeps them in a file; "folder" has a
-    folder for files of its own. `follows` has the turns be cut, too, at each of their yields. `without` are the kinds of faults that
-    it is not told for.
+    "leased" has leases, as one of several processes; "roles" has people who may post and not decide; "bare" has no sessions around it;
+    "sqlite" keeps them in a file; "folder" has a folder for files of its own. `follows` has the turns be cut, too, at each of their
+    yields. `without` are the kinds of faults that it is not told for.
     """
 
     def make(body: Body) -> Story:

@@ -38,6 +38,44 @@ class Till:
         """Pay an amount."""
         return f"{self.name} {amount}"
 
+    @classmethod
+    async def pay_all(cls, amount: int) -> str:
+        """Pay everybody."""
+        return str(amount)
+
+
+class Till2(Till):
+    """Another class with the same methods."""
+
+
+class Counter:
+    """An object that changes while it is used."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+
+    async def pay(self, amount: int) -> str:
+        """Pay an amount."""
+        self.calls += 1
+        return str(amount)
+
+
+class Slotted:
+    """An object without a dict, which can be called."""
+
+    __slots__ = ("name", "unset")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def pay(self, amount: int) -> str:
+        """Pay an amount."""
+        return f"{self.name} {amount}"
+
+    async def __call__(self, amount: int) -> str:
+        """Pay an amount."""
+        return f"{self.name} {amount}"
+
 
 @attrs.frozen
 class Account:
@@ -126,8 +164,17 @@ def test_tool_when_it_is_made_again(one: Any, other: Any) -> None:
         (functools.partial(pay_from, account="a"), make_pay("a")),
         (Till().pay, Account("a").pay),
         (make_pay("a"), counting()),
+        (Till("a").pay, Till("b").pay),
+        (make_pay(Till("a")), make_pay(Till("b"))),
+        (functools.partial(pay_from, account=Account("a")), functools.partial(pay_from, account=Account("b"))),
+        (Slotted("a").pay, Slotted("b").pay),
+        (Slotted("a"), Slotted("b")),
+        (Till.pay_all, Till2.pay_all),
     ],
-    ids=["text", "number", "enum", "tuple", "function", "partial", "kind", "class", "code"],
+    ids=[
+        *("text", "number", "enum", "tuple", "function", "partial", "kind", "class", "code"),
+        *("method", "closure of an object", "partial of an object", "slots", "callable object", "class method"),
+    ],
 )
 def test_tool_when_it_is_bound_to_another_value(one: Any, other: Any) -> None:
     """A function of the same code that is bound to another plain value is another tool, in every process."""
@@ -137,13 +184,22 @@ def test_tool_when_it_is_bound_to_another_value(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(make_pay(Till()), make_pay(Till())), (Till().pay, Till().pay), (make_pay(Account("a")), make_pay(Account("b")))],
-    ids=["closure", "method", "unequal object"],
+    [(make_pay(Till()), make_pay(Till())), (Till().pay, Till().pay), (Counter(1).pay, Counter(2).pay)],
+    ids=["closure", "method", "attribute that changes"],
 )
 def test_function_when_it_is_bound_to_another_object(one: Any, other: Any) -> None:
-    """Objects have no text that outlives the process. Within the process, another object makes another function."""
+    """Another object with the same attributes cannot be told after a restart. Within the process, it makes another function."""
     assert digest_of_tool(tool_of(one)) == digest_of_tool(tool_of(other))
     assert not is_same_function(one, other)
+
+
+def test_digest_when_the_tool_states_its_version() -> None:
+    """A tool that states its version says itself when it is another one: the attributes of objects do not count."""
+    one, other = Till("a").pay, Till("b").pay
+
+    assert digest_of_tool(tool_of(one)) != digest_of_tool(tool_of(other))
+    assert digest_of_tool(tool_of(one, version="1")) == digest_of_tool(tool_of(other, version="1"))
+    assert digest_of_tool(tool_of(make_pay("a"), version="1")) != digest_of_tool(tool_of(make_pay("b"), version="1"))
 
 
 def test_function_when_its_objects_cannot_be_compared() -> None:
@@ -200,13 +256,13 @@ def test_differences_when_the_process_remembers_the_tool() -> None:
     """Within a process the function itself counts: a counter in its closure says nothing, another object says all."""
     counter = counting()
     tool = tool_of(counter)
-    known = KnownTool(digest_of_tool(tool), counter, tool.description)
+    known = KnownTool(digest_of_tool(tool), tool)
     till = tool_of(Till().pay)
     other = tool_of(Till().pay)
 
     assert () == tuple(differences(known.digest, known, tool, digest_of_tool(tool)))
     assert ("bound values",) == tuple(
-        differences(digest_of_tool(till), KnownTool(digest_of_tool(till), till.function, ""), other, digest_of_tool(other))
+        differences(digest_of_tool(till), KnownTool(digest_of_tool(till), till), other, digest_of_tool(other))
     )
 
 
@@ -222,7 +278,7 @@ def test_differences_when_the_process_does_not_remember_the_tool() -> None:
 def test_differences_when_the_memory_is_of_another_question() -> None:
     """What the process remembers of an earlier question about the call is not taken for this one."""
     one, other = tool_of(make_pay("a")), tool_of(make_pay("b"))
-    known = KnownTool(digest_of_tool(one), one.function, "")
+    known = KnownTool(digest_of_tool(one), one)
 
     assert () == tuple(differences(digest_of_tool(other), known, other, digest_of_tool(other)))
 
@@ -240,7 +296,7 @@ def test_familiar_id_when_the_tool_states_its_version() -> None:
 
 def test_text_of_change_when_the_description_is_long() -> None:
     """People read what has changed, and the description before and after, cut to a length that they can read."""
-    before = KnownTool("", make_pay("a"), "Lists." + "x" * 1000)
+    before = KnownTool("", tool_of(make_pay("a"), description="Lists." + "x" * 1000))
     after = tool_of(make_pay("a"), description="Deletes.")
     text = text_of_change(["description", "parameters"], before, after)
 
@@ -249,3 +305,21 @@ def test_text_of_change_when_the_description_is_long() -> None:
     )
     assert text.endswith("It is described as: 'Deletes.'.")
     assert len(text) < 800
+
+
+def test_text_of_change_when_other_facets_have_changed() -> None:
+    """People are told which parameters differ, and where the tool came from and comes from."""
+
+    async def lend(amount: float, to: str) -> str:
+        """Pay an amount."""
+        return f"{amount} {to}"
+
+    before = KnownTool("", Tool(name="pay", function=pay_from, parameters=tool_of(pay_from).parameters, origin="mcp:bank", version="1"))
+    after = attrs.evolve(tool_of(lend), origin="mcp:other", version="2")
+
+    assert text_of_change(["parameters", "origin", "version"], before, after) == (
+        "Tool 'pay' has changed since this call was approved: parameters, origin, version. Decide again. Parameters added: 'to'. "
+        "Parameters removed: 'account'. Parameters changed: 'amount'. It was from: 'mcp:bank'. It is from: 'mcp:other'. "
+        "It was of version: '1'. It is of version: '2'."
+    )
+    assert text_of_change(["parameters", "origin"], None, after).endswith("Decide again. It is from: 'mcp:other'.")

@@ -353,6 +353,38 @@ async def test_bus_when_it_takes_no_message(autojump_clock: Any, caplog: pytest.
     assert ["the bus of presence took no message; other processes see old entries until it does"] * 2 == caplog.messages
 
 
+@pytest.mark.parametrize("fault", [OSError("the network is down"), "much", None], ids=["raises", "a text", "None"])
+async def test_bus_when_it_does_not_know_its_limit(autojump_clock: Any, caplog: pytest.LogCaptureFixture, fault: Any) -> None:
+    """A bus whose `max_payload` fails harms nobody, not even when a presence leaves; the others are right again when it works."""
+
+    class Odd(LocalPubSub):
+        is_broken = False
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "max_payload" and type(self).is_broken:
+                if isinstance(fault, Exception):
+                    raise fault
+                return fault
+            return super().__getattribute__(name)
+
+    here, there = pair(Odd())
+    async with running(there):
+        async with running(here):
+            Odd.is_broken = True
+            here.enter(TOPIC, "alice")
+            await trio.sleep(2 * BEAT)
+            Odd.is_broken = False
+            await trio.sleep(4 * BEAT)
+            assert ["alice"] == await keys(there)
+            Odd.is_broken = True
+            here.enter(TOPIC, "bob")
+        Odd.is_broken = False
+        await trio.sleep(4 * BEAT)
+
+        assert [] == await keys(there)
+    assert caplog.messages
+
+
 async def test_bus_when_it_cannot_be_listened_to(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Neither a bus that raises nor one that ends its iterator ends the presence: it is tried again."""
     bus = Broken()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from trio_sagents.conversation.failures import MAX_TEXT, WORDS, encode_error, error_in, error_kind, is_budget, lost_error, shown_error
+from trio_sagents.conversation.failures import MAX_TEXT, WORDS, encode_error, error_in, lost_error, shown_error
+from trio_sagents.data.errors import error_kind, is_budget
 from trio_sagents.data.json import plain_json
 from trio_sagents.exceptions import MODEL_FAILURE_KINDS, LimitExceeded, MiddlewareError, ModelFailed, PersistenceError, ToolNotCalled
 

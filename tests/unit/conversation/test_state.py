@@ -96,12 +96,14 @@ def test_messages_as_run_when_a_call_was_edited() -> None:
 
 
 def test_with_decisions_when_results_are_stored() -> None:
-    """The result of a call carries what was decided about it and about the calls of its sub-agent; other messages stay."""
-    records = [record_of(call()), record_of(call("nested"))]
+    """The result of a call carries what was decided about it and about the calls of its sub-agent, with how these ended; others stay."""
+    records = [record_of(call()), record_of(call("nested")), record_of(call("lost")), record_of(call("refused"), "reject", '{"reason":""}')]
     first, second = answering("c1"), answering("c2", message_id="r2")
-    kept = with_decisions([first, second], {"c1": records})
+    kept = with_decisions([first, second], {"c1": records}, {"nested": "failed"})
 
-    assert [{DECISIONS: [encode_record(record) for record in records]}, {}] == [message.metadata for message in kept]
+    ended = ("completed", "failed", "unknown", "cancelled")
+    expected = [encode_record(attrs.evolve(record, outcome=outcome)) for record, outcome in zip(records, ended, strict=True)]
+    assert [{DECISIONS: expected}, {}] == [message.metadata for message in kept]
     assert [first, second] == with_decisions([first, second], {})
 
 
