@@ -54,3 +54,9 @@ def test_rows_when_the_night_is_short() -> None:
     assert [("fuzzed provider, openai", 0), ("fuzzed provider, anthropic", 0), ("fuzzed provider, in sessions", 0)] == [
         (row.stage, row.violations) for row in rows(0.001, processes=1)
     ]
+
+
+@pytest.mark.parametrize("number", [46060, 87286])
+def test_streams_when_they_were_misread_once(number: int) -> None:
+    """Streams of which a long run has told: pieces that name no call, in another order, are never a call with other arguments."""
+    assert [] == run_events("openai", 960269584, number, 1).found
