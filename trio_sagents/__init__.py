@@ -32,6 +32,7 @@ from trio_sagents.abc import (
     OwnedStore,
     OwnerLookup,
     PubSub,
+    RowPersistence,
     Scope,
     WaitingLookup,
 )
@@ -48,7 +49,7 @@ from trio_sagents.agent import (
     converse,
     extract,
 )
-from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber, rows_of
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
@@ -111,6 +112,7 @@ from trio_sagents.data.records import (
     HistoryPage,
     Lifecycle,
     PersistContext,
+    Row,
     StoredState,
     WaitingConversation,
     WaitingPage,
@@ -184,7 +186,7 @@ from trio_sagents.sessions import (
     Watch,
     open_sessions,
 )
-from trio_sagents.supervisor import AgentHandle, AgentInfo, Receipt, SameScope
+from trio_sagents.supervisor import AgentHandle, AgentInfo, PostContext, Receipt, SameScope
 
 __version__ = "0.1.0"
 
@@ -295,6 +297,7 @@ __all__ = (
     "PendingCall",
     "PersistContext",
     "PersistenceError",
+    "PostContext",
     "Presence",
     "PresenceDiff",
     "ProcessContext",
@@ -306,6 +309,8 @@ __all__ = (
     "Reject",
     "RequestShortened",
     "RetryPolicy",
+    "Row",
+    "RowPersistence",
     "RunsElsewhere",
     "SagentsError",
     "SameScope",
@@ -379,4 +384,5 @@ __all__ = (
     "open_files",
     "open_sessions",
     "read_interrupt",
+    "rows_of",
 )

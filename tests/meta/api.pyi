@@ -642,6 +642,24 @@ class Tool:
         recovery: Literal["unknown", "repeat"] | None = None,
     ) -> Tool: ...
 
+class Row:
+    def __init__(self, content_type: str, content: JSON, *, key: str | None = ..., role: Role = ...) -> None: ...
+    content_type: str
+    content: JSON
+    key: str | None
+    role: Role
+
+class PostContext:
+    conversation_id: str
+    agent_id: str
+    message_id: str
+    state: State
+    display: UserMessage | None
+    options: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolStatus = ...) -> Sequence[DisplayMessage]: ...
+
 class ToolContext:
     conversation_id: str
     scope: Any
@@ -649,9 +667,13 @@ class ToolContext:
     idempotency_key: str
     state: State
     publish: Callable[[Event], None]
+    agent_id: str
+    agent_name: str
+    options: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 class ToolResult:
-    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ...) -> None: ...
+    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ..., messages: Any = ...) -> None: ...
     content: str
     is_error: bool
     value: object

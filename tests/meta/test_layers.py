@@ -144,6 +144,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "pending",
         "status",
         "outcomes",
+        "expansions",
         "expiry",
         "results",
         "closing",

@@ -41,11 +41,12 @@ from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import familiar_id, is_defined_in, is_same_function
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
+from trio_sagents.agent._nested import check_first_messages
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._shortening import RequestShortened
 from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
-from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, ToolResult
+from trio_sagents.agent._tools import ArgumentsInvalid, DisplayText, Tool, ToolContext, ToolResult, checked_rows
 from trio_sagents.agent._turn import run_turn
 
 __all__ = (
@@ -53,6 +54,7 @@ __all__ = (
     "Agent",
     "ArgumentsInvalid",
     "AsyncFunction",
+    "DisplayText",
     "Ended",
     "Halt",
     "Middleware",
@@ -69,6 +71,8 @@ __all__ = (
     "ToolResult",
     "TurnContext",
     "TurnSteps",
+    "check_first_messages",
+    "checked_rows",
     "converse",
     "extract",
     "familiar_id",

@@ -17,8 +17,8 @@ import attrs
 
 from trio_sagents.agent._json_forms import Writer, is_unfinished, label_of, named, storable
 from trio_sagents.agent._shapes import cut, kind_of
-from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, Opaque, plain_json
-from trio_sagents.data.messages import FilePart, ImagePart, MediaPart
+from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, Opaque, check_text, plain_json
+from trio_sagents.data.messages import FilePart, ImagePart, MediaPart, Message, TextPart, UserMessage
 
 MAX_REFUSAL: Final = 2000
 """How many characters of a refusal the model reads."""
@@ -67,6 +67,17 @@ def _as_media(value: object) -> tuple[MediaPart, ...]:
         return (value,)  # type: ignore[return-value]  # see above
 
 
+def _as_messages(value: object) -> "tuple[UserMessage | Message, ...]":
+    """Return the messages as given; `read_return` leaves out what cannot be one, and says so."""
+    if value is None:
+        return ()
+    given: Opaque = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    try:
+        return tuple(given)
+    except Exception:  # noqa: BLE001  # part of the tool boundary: as for media
+        return (value,)  # type: ignore[return-value]  # see above
+
+
 @attrs.frozen
 class ToolResult:
     """What a tool may return to say more than a text.
@@ -82,6 +93,10 @@ class ToolResult:
     """For the host's own use; the model does not see it."""
     media: Sequence[MediaPart] = attrs.field(default=(), converter=_as_media)
     """Images and files for the model, in order: `ImagePart` and `FilePart`."""
+    messages: Sequence[UserMessage | Message] = attrs.field(default=(), converter=_as_messages)
+    """Messages that come into the turn when all calls of the answer are done, before the model is asked again: `UserMessage`, or a
+    `Message` of the role "user" or "assistant" with text, images and files; the last one is not an assistant's. They are stored and
+    shown, as brought by the tool, and the model reads them after `content`. Messages of any other kind are left out, with a note."""
 
 
 @attrs.frozen
@@ -141,6 +156,8 @@ class Returned:
     is_error: bool = False
     problem: str = ""
     """What of the value has no JSON form, for the developer of the tool; "" if all of it has one."""
+    messages: Sequence[Message] = ()
+    """What the result brings into the turn; their ids are not theirs yet."""
 
 
 def read_return(value: object, limit_bytes: int) -> Returned:
@@ -174,7 +191,11 @@ def render_output(value: object, limit_bytes: int) -> tuple[str, bool]:
 def _described(value: object, limit_bytes: int) -> Returned:
     """Return the whole text of a value, and the media in it; only a value without an end is cut."""
     if isinstance(value, ToolResult):
-        return Returned(storable(value.content), value.media, value.is_error)
+        messages, problem = _read_messages(value.messages)
+        text = storable(value.content)
+        if problem:
+            text = f"{text}\n[left out: {problem}]".lstrip("\n")
+        return Returned(text, value.media, value.is_error, problem, messages)
     if value is None:
         return Returned("")
     if isinstance(value, str) and not isinstance(value, enum.Enum):
@@ -195,6 +216,34 @@ def _described(value: object, limit_bytes: int) -> Returned:
     else:
         text = f"{text}\n[The call worked. These values have no JSON form and are shown as text: {', '.join(writer.notes)}]"
     return Returned(text, writer.media, problem=f"no JSON form: {', '.join(writer.notes)}")
+
+
+def _read_messages(given: Sequence[object]) -> tuple[Sequence[Message], str]:
+    """Return the messages that a result may bring into a turn, and what is wrong with the others; "" if nothing is."""
+    kept: list[Message] = []
+    problem = ""
+    for each in given:
+        try:
+            kept.append(_read_message(each))
+        except (TypeError, ValueError) as exc:
+            problem = f"a message of the result ({named(each)}): {storable(str(exc))[:MAX_REFUSAL]}"
+    while kept and kept[-1].role == "assistant":
+        kept.pop()  # a provider would continue it
+        problem = problem or "the last message of a result must not be an assistant's"
+    return tuple(kept), problem
+
+
+def _read_message(given: object) -> Message:
+    if isinstance(given, UserMessage):
+        return Message("", "user", given.parts)
+    if not isinstance(given, Message) or given.role not in {"user", "assistant"}:
+        raise TypeError("it must be a UserMessage, or a Message of a user or an assistant")
+    if given.role == "user":
+        return Message("", "user", UserMessage([part for part in given.parts if isinstance(part, TextPart | ImagePart | FilePart)]).parts)
+    text = check_text(given.text, "message")
+    if not text.strip() or given.calls:
+        raise ValueError("an assistant message must have text, and no calls")
+    return Message("", "assistant", (TextPart(text),), "continued")
 
 
 def _unfinished(value: object) -> Returned:

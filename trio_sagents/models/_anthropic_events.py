@@ -121,7 +121,7 @@ class AnthropicEvents:
                 raise ErrorEvent(data)
             case _ if event.name == "error" or data.get("error") or data.get("object") == "error":
                 raise ErrorEvent(data)
-            case _ if any(data.get(name) for name in _CONTENT):
+            case _ if any(data.get(name) is not None for name in _CONTENT):
                 raise UnexpectedContent(f"an event of the type {shortened(kind)!r}")
             case _:
                 # Pings, and events that later versions of the API add: clients are to ignore those that they do not know.

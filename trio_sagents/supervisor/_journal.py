@@ -83,6 +83,8 @@ class Journal:
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
     # Invariant: at most one step on its way changes what waits; whoever wants to change it too waits for that step, and looks again.
+    own_keys: set[str] = attrs.field(factory=set)
+    """The keys of the rows that the host, its tools and its middleware have added since the agent came up."""
     _writes: dict[PendingCommit, None] = attrs.field(factory=dict)
     """Submitted, and not ended."""
     _feeds: dict[Channel, Feed] | None = None
@@ -256,6 +258,6 @@ class Journal:
             for row in shown[0]:
                 self.publish(DisplayMessageSaved(row))
             for row in shown[1]:
-                self.publish(DisplayMessageUpdated(row))
+                self.publish(DisplayMessageSaved(row) if row.row_id in step.new_rows else DisplayMessageUpdated(row))
         for event in step.events:
             self.publish(event)

@@ -23,7 +23,7 @@ from trio_sagents.conversation.turn_steps import TurnRecord
 from trio_sagents.data.errors import public_text, source_of
 from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, Options
 from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.status import HELD, CancelCause
 from trio_sagents.exceptions import MiddlewareError, PersistenceError
@@ -234,6 +234,7 @@ class Turns:
         actor = self.host.scope if accepted is None else accepted.actor
         context = self.host.services.registry.context if accepted is None else accepted.context
         turn = self._new(TurnRecord(journal.ids.new(), actor), context)
+        turn.work.given = {} if accepted is None else accepted.values
         self.board.is_released = False
         self._start(turn)
 
@@ -262,9 +263,11 @@ class Turns:
         # nobody knows who that was: then the turn is the agent's own.
         origin = self.host.services.origins.get(self.host.conversation_id)
         actor, context = self.host.scope, self.host.services.registry.context
+        values: Options = {}
         if origin is not None and origin.turn_id == interrupt.turn_id:
-            actor, context = origin.actor, origin.context
+            actor, context, values = origin.actor, origin.context, origin.values
         turn = self._new(TurnRecord(interrupt.turn_id, actor), context)
+        turn.work.given = values
         turn.work.message_ids.append(interrupt.interrupt_id)
         turn.work.open_again(suspended, used)
         may_begin = self.has_last_turn or not self.host.entry.is_leaving
@@ -330,7 +333,7 @@ class Turns:
     def _tell_end(self, turn: Turn, outcome: TurnOutcome, unsaved: PersistenceError | None) -> None:
         host, journal = self.host, self.host.journal
         if isinstance(outcome, Interrupted):
-            origin = Origin(turn.turn_id, host.scope, turn.work.record.actor, turn.context)
+            origin = Origin(turn.turn_id, host.scope, turn.work.record.actor, turn.context, turn.work.given)
             host.services.remember_origin(host.conversation_id, origin)
         else:
             host.services.origins.pop(host.conversation_id, None)

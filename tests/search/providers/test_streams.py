@@ -56,7 +56,7 @@ def test_rows_when_the_night_is_short() -> None:
     ]
 
 
-@pytest.mark.parametrize("number", [46060, 87286])
-def test_streams_when_they_were_misread_once(number: int) -> None:
-    """Streams of which a long run has told: pieces that name no call, in another order, are never a call with other arguments."""
-    assert [] == run_events("openai", 960269584, number, 1).found
+@pytest.mark.parametrize(("protocol", "number"), [("openai", 46060), ("openai", 87286), ("anthropic", 59687)])
+def test_streams_when_they_were_misread_once(protocol: Protocol, number: int) -> None:
+    """Streams of which a long run has told: pieces that name no call, in another order; and an event without a type, with no content."""
+    assert [] == run_events(protocol, 960269584, number, 1).found
