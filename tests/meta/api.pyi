@@ -643,11 +643,11 @@ class Tool:
     ) -> Tool: ...
 
 class Row:
-    def __init__(self, content_type: str, content: JSON, *, key: str | None = ..., role: Role = ...) -> None: ...
+    def __init__(self, content_type: str, content: JSON, *, key: str | None = ..., role: str = ...) -> None: ...
     content_type: str
     content: JSON
     key: str | None
-    role: Role
+    role: str
 
 class PostContext:
     conversation_id: str
@@ -658,7 +658,7 @@ class PostContext:
     options: Mapping[str, Any]
     values: Mapping[str, Any]
 
-def rows_of(message: Message, created_at: datetime.datetime, call_status: ToolStatus = ...) -> Sequence[DisplayMessage]: ...
+def rows_of(message: Message, created_at: datetime.datetime, call_status: str = ...) -> Sequence[DisplayMessage]: ...
 
 class ToolContext:
     conversation_id: str

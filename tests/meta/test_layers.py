@@ -252,6 +252,9 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_openai_request",
         "_openai_events",
         "openai",
+        "_responses_request",
+        "_responses_events",
+        "openai_responses",
         "_offline_readers",
         "_offline_asks",
         "_offline_jobs",
@@ -342,6 +345,7 @@ NOT_YET: Final[frozenset[str]] = frozenset()
 LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("models", "models.anthropic"): "the extra `anthropic`: the SDK is imported when the adapter is used",
     ("models", "models.openai"): "the extra `openai`: the SDK is imported when the adapter is used",
+    ("models", "models.openai_responses"): "the extra `openai`: the SDK is imported when the adapter is used",
     ("cli._keyboard", "cli._prompt"): "the extra `tui`: without it the command reads plain lines",
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
