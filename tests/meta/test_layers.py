@@ -63,6 +63,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_compounds",
         "_pydantic",
         "_json_forms",
+        "_constraints",
         "_docstrings",
         "_schema",
         "_tool_text",

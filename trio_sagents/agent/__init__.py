@@ -7,6 +7,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _compounds     the shapes of arrays and objects
     _pydantic      the shapes of Pydantic models
     _json_forms    returned values as JSON
+    _constraints   constraints beside an annotation
     _docstrings    what a docstring says about a tool and its parameters
     _schema        from a Python annotation to a shape
     _tool_text     the texts between a model and a tool: arguments in, results out
