@@ -205,7 +205,8 @@ class ToolRun:
             opened.status = "interrupted"
             progress.halt.set((*progress.scopes, scope))
             return _result(call, said, "interrupted")
-        read = read_return(value, self.context.max_tool_output_bytes)
+        context = self.context
+        read = read_return(value, context.max_tool_output_bytes, max(context.max_tool_output_bytes, context.max_message_bytes))
         if read.problem:
             log.warning("the tool %r, in conversation %r: %s", call.name, self.context.conversation_id, read.problem)
         opened.expands = () if read.is_error else read.messages

@@ -160,18 +160,19 @@ class Returned:
     """What the result brings into the turn; their ids are not theirs yet."""
 
 
-def read_return(value: object, limit_bytes: int) -> Returned:
+def read_return(value: object, limit_bytes: int, media_bytes: int | None = None) -> Returned:
     """Return what a model reads of what a tool returned; nothing is raised, whatever the value is.
 
     Args:
         value: a str is taken as it is, None as "". A `ToolResult` has its text and its media; an `ImagePart` or a `FilePart`
             anywhere in the value becomes one of the media. Everything else becomes JSON text; what has no JSON form is shown as
             text, and the model is told so. Not kept.
-        limit_bytes: how many bytes of UTF-8 are kept of the text, and of the base64 data in the room that is left. A longer text
-            ends, at a character, in a line that says so; of media that are left out a line says what they were.
+        limit_bytes: how many bytes of UTF-8 are kept of the text. A longer text ends, at a character, in a line that says so.
+        media_bytes: how many characters of base64 data are kept of the media together; of media that are left out a line says what
+            they were. None: as many as the text leaves of `limit_bytes`.
     """
     try:
-        return _bounded(_described(value, limit_bytes), limit_bytes)
+        return _bounded(_described(value, limit_bytes), limit_bytes, media_bytes)
     except Exception as exc:  # noqa: BLE001  # part of the tool boundary: the call worked, whatever happens when its value is read
         text = f"The call worked. What it returned ({named(value)}) could not be read: {type(exc).__name__}."
         return Returned(text, problem=f"{named(value)} could not be read: {type(exc).__name__}")
@@ -271,16 +272,17 @@ def _cut(text: str, limit_bytes: int) -> tuple[str, bool]:
     return f"{head}\n[cut: {len(head.encode())} of {len(data)} bytes shown]", True
 
 
-def _bounded(said: Returned, limit_bytes: int) -> Returned:
+def _bounded(said: Returned, limit_bytes: int, media_bytes: int | None) -> Returned:
     """Return the text and the media that there is room for, and what is told of the rest."""
     text, _ = _cut(said.text, limit_bytes)
-    left = limit_bytes - min(limit_bytes, len(text.encode()))
+    most = limit_bytes if media_bytes is None else media_bytes
+    left = most - min(most, len(text.encode())) if media_bytes is None else media_bytes
     kept: list[MediaPart] = []
     for part in said.media:
         why = _why_not(part)
         size = 0 if why else sum(len(item) for item in attrs.astuple(part) if item is not None)
         if not why and size > left:
-            why = f"only {left} of {limit_bytes} bytes are left for it"
+            why = f"only {left} of {most} bytes are left for it"
         if why:
             shown = label_of(part) if isinstance(part, ImagePart | FilePart) and not isinstance(part, type) else named(part)
             text = f"{text}\n[left out: {storable(shown)}; {why}]".lstrip("\n")
