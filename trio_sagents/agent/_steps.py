@@ -22,7 +22,7 @@ from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 from trio_sagents.data.reading import as_read
 from trio_sagents.data.requests import ModelRequest
-from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
+from trio_sagents.exceptions import LimitExceeded, ModelFailed, ToolNotCalled
 
 
 async def converse(turn: TurnSteps) -> Ended:
@@ -186,6 +186,10 @@ class Steps:
         wanted = (*self.agent.until_tool, *self.agent.until_tool_success)
         if wanted:
             raise ToolNotCalled(wanted, answer.message.cut)
+        if answer.message.cut is not None and not answer.message.text.strip():
+            error = ModelFailed(f"the answer was cut off ({answer.message.cut}) before its first word", kind="incomplete")
+            error.source = f"model {answer.model!r}"
+            raise error
         message = answer.message
         if message.stop_reason == "continued":  # whoever wrote the loop takes it for the last word
             message = attrs.evolve(message, stop_reason="stop")
