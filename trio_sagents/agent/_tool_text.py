@@ -49,6 +49,25 @@ def _as_text(value: object) -> str:
     )
 
 
+class _Described(str):
+    """The text of a value, on its way into a `ToolResult`."""
+
+    __slots__ = ("media",)
+    media: Sequence[MediaPart]
+
+
+def _as_content(value: object) -> str:
+    """Return the text of a value; with the media in it, if there are any."""
+    if issubclass(type(value), str) and not issubclass(type(value), enum.Enum):
+        return _as_text(value)
+    found = read_return(value, MAX_RETURNED, MAX_RETURNED)
+    if not found.media:
+        return found.text
+    text = _Described(found.text)
+    text.media = found.media
+    return text
+
+
 def _as_flag(value: object) -> bool:
     try:
         return bool(value)
@@ -85,8 +104,9 @@ class ToolResult:
     To make one never fails: a tool makes it after its effect has happened.
     """
 
-    content: str = attrs.field(default="", converter=_as_text)
-    """What the model reads. Anything but a text becomes the text that the model would read of it, were it returned itself."""
+    content: str = attrs.field(default="", converter=_as_content)
+    """What the model reads. Anything but a text becomes the text that the model would read of it, were it returned itself; the images and
+    files in it become the first of the media."""
     is_error: bool = attrs.field(default=False, converter=_as_flag)
     """Whether the model is told that the call failed."""
     value: object = None
@@ -97,6 +117,12 @@ class ToolResult:
     """Messages that come into the turn when all calls of the answer are done, before the model is asked again: `UserMessage`, or a
     `Message` of the role "user" or "assistant" with text, images and files; the last one is not an assistant's. They are stored and
     shown, as brought by the tool, and the model reads them after `content`. Messages of any other kind are left out, with a note."""
+
+    def __attrs_post_init__(self) -> None:
+        content = self.content
+        if isinstance(content, _Described):
+            object.__setattr__(self, "content", str.__str__(content))
+            object.__setattr__(self, "media", (*content.media, *self.media))
 
 
 @attrs.frozen

@@ -506,3 +506,13 @@ def test_read_return_when_the_value_is_anything(value: object, limit: int) -> No
 
     assert not actual.is_error
     assert len(actual.text.encode()) <= limit + 300
+
+
+def test_tool_result_when_its_content_has_media() -> None:
+    """An image that is given as the content, or inside it, is one of the media, and not only a name."""
+    assert ((PICTURE,), str) == (ToolResult(PICTURE).media, type(ToolResult(PICTURE).content))  # type: ignore[arg-type]  # it is taken all the same
+    mixed = ToolResult({"shot": PICTURE, "n": 1}, media=[SHEET])  # type: ignore[arg-type]  # as above
+
+    assert (PICTURE, SHEET) == mixed.media
+    assert mixed.media == read_return(mixed, 10_000).media
+    assert mixed.content == read_return({"shot": PICTURE, "n": 1}, 10_000).text
