@@ -175,7 +175,7 @@ def test_read_docstring_when_a_section_is_last_but_empty() -> None:
         ("Args:\n            a: the first\n\n        Returns:\n            It.\n        ", ("Returns:\n    It.", {"a": "the first"})),
         ("Do it.\n\nParams:\n- a: the first\n- b: the second", ("Do it.\n\nParams:\n- a: the first\n- b: the second", {})),
         ("Do it.\n\nArgs:\n    - a: the first\n    - `b` (int): the second", ("Do it.", {"a": "the first", "b": "the second"})),
-        ("Do it.\n\nArgs:\n\nMore.", ("Do it.\n\nArgs:\n\nMore.", {})),
+        ("Do it.\n\nArgs:\n\nMore.", ("Do it.\n\nArgs:\nMore.", {})),
     ],
 )
 def test_docstring_when_its_section_is_written_oddly(docstring: str, expected: object) -> None:
