@@ -137,7 +137,7 @@ def parse_arguments(text: str) -> JSON:
     """Return the arguments that a model's JSON text stands for: a new object.
 
     Args:
-        text: as it was streamed; blanks, `null` and `""` stand for no arguments.
+        text: as it was streamed; blanks, `null` and `""` stand for no arguments. The JSON text of a JSON text is read, too.
 
     Raises:
         ArgumentsInvalid: the text is not a JSON object, or two readers could read it differently.
@@ -145,7 +145,9 @@ def parse_arguments(text: str) -> JSON:
     if text.strip() in {"", "null", '""'}:
         return {}
     try:
-        value = plain_json(json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant), "the object")
+        value = _loaded(text)
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = _loaded(value)  # a text that is the JSON of the object: some servers encode it twice
     except json.JSONDecodeError as exc:
         raise ArgumentsInvalid(None, [f"they are not valid JSON ({exc})"]) from exc
     except RecursionError as exc:
@@ -155,6 +157,10 @@ def parse_arguments(text: str) -> JSON:
     if not isinstance(value, dict):
         raise ArgumentsInvalid(None, [f"they must be a JSON object, not {kind_of(value)}"])
     return value
+
+
+def _loaded(text: str) -> JSONValue:
+    return plain_json(json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant), "the object")
 
 
 def _unique(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:

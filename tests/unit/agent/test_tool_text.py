@@ -51,7 +51,15 @@ async def async_generator(text: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", {}), (" \n", {}), ("null", {}), (' "" ', {}), ("{}", {}), ('{"a": [1, 2.5, null, "ü"]}', {"a": [1, 2.5, None, "ü"]})],
+    [
+        ("", {}),
+        (" \n", {}),
+        ("null", {}),
+        (' "" ', {}),
+        ("{}", {}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+        ('{"a": [1, 2.5, null, "ü"]}', {"a": [1, 2.5, None, "ü"]}),
+    ],
 )
 def test_parse_arguments_when_the_text_is_an_object(text: str, expected: object) -> None:
     """The text of an object is read as that object; an empty text means no arguments."""
