@@ -135,6 +135,8 @@ class NestedTurn:
     """The call that the turn runs in; None if no call is around it."""
     is_quiet: bool = False
     """Whether nobody is told what the sub-agent does."""
+    first: Sequence[Message] = ()
+    """What the history begins with, before the prompt."""
     has_ended: bool = False
     goes_on: bool = False
     _messages: list[Message] = attrs.field(factory=list)
@@ -260,9 +262,9 @@ class NestedTurn:
     async def take_steered(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    def ask(self, prompt: str, messages: Sequence[Message] = ()) -> None:
-        """Begin the history with these messages, and then the prompt."""
-        for message in messages:
+    def ask(self, prompt: str) -> None:
+        """Begin the history: with the first messages, and then the prompt."""
+        for message in self.first:
             self._messages.append(attrs.evolve(message, message_id=self.new_id(), turn_id=self.turn_id))
         self._messages.append(Message(self.new_id(), "user", (TextPart(prompt),), None, self.turn_id))
 
@@ -377,11 +379,11 @@ class CallHost:
         async def run(nursery: trio.Nursery) -> Completed:
             turn = context.progress
             progress = Progress(around=turn, halt=turn.halt, scopes=(*turn.scopes, self.scope))
-            nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened, quiet)
+            nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened, quiet, messages)
             outer = self.pipeline
             pipeline = Pipeline(agent, path, outer, around=context, conversation_id=outer.conversation_id, watch=outer.watch)
             if record is None:
-                nested.ask(prompt, messages)
+                nested.ask(prompt)
                 nested.tell(
                     {"type": "SubAgentStarted", "prompt": prompt, "model": str(getattr(agent.model, "name", "")), "path": list(path)}
                 )

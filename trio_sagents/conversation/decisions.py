@@ -165,7 +165,9 @@ def decide(moment: Moment, records: Sequence[DecisionRecord], actor: Scope) -> S
 def _answer_rows(moment: Moment, waiting: Waiting, records: Sequence[DecisionRecord]) -> Sequence[DisplayMessage]:
     """Return the rows that show what people answered."""
     calls = {call.call_id: call for call in waiting.interrupt.calls}
-    shown = (answer_row(calls[record.call_id], record, waiting.interrupt.turn_id, moment.now) for record in records)
+    asking, turn_id = asking_in(moment.state.messages), waiting.interrupt.turn_id
+    assert asking is not None  # no interrupt, live or stored, is without the answer whose calls wait
+    shown = (answer_row(calls[record.call_id], record, asking.message_id, turn_id, moment.now) for record in records)
     return tuple(row for row in shown if row is not None)
 
 

@@ -167,8 +167,18 @@ def own_row(row: Row, new_id: str, turn_id: str | None, created_at: datetime.dat
     return DisplayMessage(row_id, row_id, row.role, row.content_type, row.content, "completed", created_at, turn_id)
 
 
-def answer_row(call: PendingCall, record: DecisionRecord, turn_id: str, created_at: datetime.datetime) -> DisplayMessage | None:
-    """Return the row that shows what a person answered to a question; None for any other decision."""
+def answer_row(
+    call: PendingCall, record: DecisionRecord, message_id: str, turn_id: str, created_at: datetime.datetime
+) -> DisplayMessage | None:
+    """Return the row that shows what a person answered to a question; None for any other decision.
+
+    Args:
+        call: the call that asked.
+        record: what was decided.
+        message_id: of the answer of the agent in which the call is, or in which the call is whose sub-agent asked.
+        turn_id: the turn.
+        created_at: aware UTC.
+    """
     question = call.question
     if record.kind != "answer" or question is None:
         return None
@@ -177,7 +187,7 @@ def answer_row(call: PendingCall, record: DecisionRecord, turn_id: str, created_
     about = {"question": question.text, "call_id": call.call_id}
     if said.get("cancel"):
         content: JSON = {"text": "(not answered)", **about}
-        return DisplayMessage(row_id, row_id, "user", "notification", content, "completed", created_at, turn_id)
+        return DisplayMessage(row_id, message_id, "user", "notification", content, "completed", created_at, turn_id)
     given = said.get("value")
     values = [given] if isinstance(given, str) else list(given or ())
     # As `answer_text` reads them: a value wins over the label of another option.
@@ -188,4 +198,4 @@ def answer_row(call: PendingCall, record: DecisionRecord, turn_id: str, created_
     other = said.get("other")
     text = ", ".join([*labels, *([other] if isinstance(other, str) else [])])
     content = {"text": text, "labels": labels, "values": chosen, **about, **({} if other is None else {"other": other})}
-    return DisplayMessage(row_id, row_id, "user", "answer", content, "completed", created_at, turn_id)
+    return DisplayMessage(row_id, message_id, "user", "answer", content, "completed", created_at, turn_id)

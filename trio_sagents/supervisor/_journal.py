@@ -255,9 +255,12 @@ class Journal:
             shown = saved.new, saved.changed
             if saved.by_host and self.transforms:  # the rows of our own stores were transformed before they were stored
                 shown = self._transformed(saved.new), self._transformed(saved.changed)
+            if step.new_rows:
+                own = tuple(row for row in shown[1] if row.row_id in step.new_rows)
+                shown = (*shown[0], *own), tuple(row for row in shown[1] if row not in own)
             for row in shown[0]:
                 self.publish(DisplayMessageSaved(row))
             for row in shown[1]:
-                self.publish(DisplayMessageSaved(row) if row.row_id in step.new_rows else DisplayMessageUpdated(row))
+                self.publish(DisplayMessageUpdated(row))
         for event in step.events:
             self.publish(event)
