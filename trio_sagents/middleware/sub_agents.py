@@ -194,8 +194,8 @@ class SubAgents(BuiltIn):
                 self.check_prompt(system_prompt)
                 agent = attrs.evolve(agent, system_prompt=system_prompt)
             known = tasks.get(name)
-            outcome = await tool_context.run_agent(  # pyright: ignore[reportArgumentType]
-                agent,
+            outcome = await tool_context.run_agent(
+                agent,  # pyright: ignore[reportArgumentType]
                 instructions,
                 name=name,
                 messages=() if known is None else known.messages,

@@ -14,6 +14,7 @@ import trio
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents._trio.tree import is_within
+from trio_sagents.agent import AsyncFunction
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
@@ -201,7 +202,8 @@ class Inbox:
                     entry.conversation_id, entry.agent_id, message_id, state, posted.display, self.blueprint.options, posted.values
                 ),
             )
-        result = await await_host(preprocessor, posted.message, actor, *more)
+        function: AsyncFunction = preprocessor  # of two or of three parameters
+        result = await await_host(function, posted.message, actor, *more)
         pair = result if isinstance(result, tuple) else (result, posted.display or result)
         if len(pair) != 2 or not all(isinstance(part, UserMessage) for part in pair):
             raise TypeError(
