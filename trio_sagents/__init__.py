@@ -32,6 +32,7 @@ from trio_sagents.abc import (
     OwnedStore,
     OwnerLookup,
     PubSub,
+    RowPersistence,
     Scope,
     WaitingLookup,
 )
@@ -113,6 +114,7 @@ from trio_sagents.data.records import (
     HistoryPage,
     Lifecycle,
     PersistContext,
+    Row,
     StoredState,
     WaitingConversation,
     WaitingPage,
@@ -187,7 +189,7 @@ from trio_sagents.sessions import (
     Watch,
     open_sessions,
 )
-from trio_sagents.supervisor import AgentHandle, AgentInfo, Receipt, SameScope
+from trio_sagents.supervisor import AgentHandle, AgentInfo, PostContext, Receipt, SameScope
 
 __version__ = "0.1.0"
 
@@ -300,6 +302,7 @@ __all__ = (
     "PendingCall",
     "PersistContext",
     "PersistenceError",
+    "PostContext",
     "Presence",
     "PresenceDiff",
     "ProcessContext",
@@ -311,6 +314,8 @@ __all__ = (
     "Reject",
     "RequestShortened",
     "RetryPolicy",
+    "Row",
+    "RowPersistence",
     "RunsElsewhere",
     "SagentsError",
     "SameScope",

@@ -16,6 +16,7 @@ from trio_sagents.storage.ports import (
     OpenableStore,
     OwnedStore,
     OwnerLookup,
+    RowPersistence,
     WaitingLookup,
 )
 from trio_sagents.supervisor import Authorizer, Leases, MessagePreprocessor
@@ -38,6 +39,7 @@ __all__ = (
     "Owner",
     "OwnerLookup",
     "PubSub",
+    "RowPersistence",
     "Scope",
     "WaitingLookup",
 )

@@ -346,7 +346,6 @@ def check_id(name: str, value: Any) -> str: ...
 def row_to_dict(row: DisplayMessage) -> JSON: ...
 def interrupt_to_dict(interrupt: Interrupt) -> JSON: ...
 def outcome_to_dict(outcome: TurnOutcome) -> JSON: ...
-def rows_of(message: Message, created_at: datetime.datetime, call_status: str = "pending") -> Sequence[DisplayMessage]: ...
 
 class Presence:
     def __init__(self, pubsub: PubSub | None = None, *, heartbeat_interval: float = 5.0) -> None: ...
@@ -673,6 +672,24 @@ class Tool:
         recovery: Literal["unknown", "repeat"] | None = None,
     ) -> Tool: ...
 
+class Row:
+    def __init__(self, content_type: str, content: JSON, *, key: str | None = ..., role: str = ...) -> None: ...
+    content_type: str
+    content: JSON
+    key: str | None
+    role: str
+
+class PostContext:
+    conversation_id: str
+    agent_id: str
+    message_id: str
+    state: State
+    display: UserMessage | None
+    options: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+def rows_of(message: Message, created_at: datetime.datetime, call_status: str = ...) -> Sequence[DisplayMessage]: ...
+
 class ToolContext:
     conversation_id: str
     scope: Any
@@ -680,9 +697,13 @@ class ToolContext:
     idempotency_key: str
     state: State
     publish: Callable[[Event], None]
+    agent_id: str
+    agent_name: str
+    options: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 class ToolResult:
-    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ...) -> None: ...
+    def __init__(self, content: Any = ..., is_error: Any = ..., value: object = ..., media: Any = ..., messages: Any = ...) -> None: ...
     content: str
     is_error: bool
     value: object

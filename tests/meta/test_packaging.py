@@ -53,7 +53,8 @@ def test_extras_when_listed(project: dict[str, Any]) -> None:
     """An extra is listed once code uses it, and each one has a line in docs/explanation/dependencies.md."""
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
 
-    assert {"anthropic", "dev", "mcp", "openai", "otel", "postgres", "test", "testing", "tui", "web"} == set(project["optional-dependencies"])
+    extras = {"anthropic", "dev", "mcp", "openai", "otel", "postgres", "test", "testing", "tui", "web"}
+    assert extras == set(project["optional-dependencies"])
     assert [] == [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page]
     assert [] == [_package(requirement) for requirement in project["dependencies"] if f"`{_package(requirement)}`" not in page]
 

@@ -33,13 +33,18 @@ from trio_sagents import (
     LimitExceeded,
     MemoryStore,
     MessageCompleted,
+    Middleware,
+    MiddlewareContext,
+    MiddlewareError,
     ModelAnswered,
     ModelCalled,
     ModelError,
     ModelFailed,
     ModelFallback,
+    ModelRequest,
     ModelRetrying,
     RetryPolicy,
+    SingleFactoryRouter,
     Snapshot,
     Status,
     TextChunk,
@@ -445,3 +450,48 @@ async def test_events_as_json(autojump_clock: Any, models: Callable[[], Any], ex
         event = json.loads(json.dumps(envelope_to_dict(envelope)))["event"]
 
     assert {**expected, "message_id": envelope.event.message_id, "turn_id": envelope.event.turn_id} == event
+
+
+class Shorter(Middleware):
+    """Gives a fallback a request of its own."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    async def before_fallback(self, context: MiddlewareContext, request: ModelRequest, error: ModelFailed, model: Any) -> ModelRequest:
+        self.told.append((error.kind, model.name))
+        return attrs.evolve(request, system="Be brief.")
+
+
+async def test_before_fallback_when_a_model_has_failed() -> None:
+    """Middleware may change the request for the next model; it is not asked before a retry of the same model."""
+    first, second = ScriptedModel([ModelFailed("busy", kind="overloaded")] * 2), ScriptedModel(["ok"])
+    second.name = "second"
+    hook = Shorter()
+    agent = Agent(
+        model=first, fallbacks=[second], middleware=[hook], system_prompt="Be long.", retry=RetryPolicy(attempts=2, first_delay=0)
+    )
+    async with opened(SingleFactoryRouter(agent)) as sessions:
+        await ask(sessions)
+
+    assert [("overloaded", "second")] == hook.told
+    assert (["Be long."] * 2, ["Be brief."]) == ([each.system for each in first.requests], [each.system for each in second.requests])
+
+
+@pytest.mark.parametrize("wrong", [None, "text"])
+async def test_before_fallback_when_it_returns_something_else(wrong: Any) -> None:
+    """The turn fails with an error that names the middleware, and the next model is not asked."""
+
+    class Wrong(Middleware):
+        async def before_fallback(self, context: Any, request: Any, error: Any, model: Any) -> Any:
+            return wrong
+
+    second = ScriptedModel(["ok"])
+    agent = Agent(model=ScriptedModel([ModelFailed("no", retryable=False)]), fallbacks=[second], middleware=[Wrong()])
+    async with opened(SingleFactoryRouter(agent)) as sessions:
+        outcome = await ask(sessions)
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, MiddlewareError)
+        assert "before_fallback" == outcome.error.hook
+        assert [] == second.requests

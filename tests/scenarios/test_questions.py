@@ -321,3 +321,51 @@ def test_answer_that_says_something_and_declines(said: Any) -> None:
         Answer("i", "c", "d", cancel=True, **said)
     with pytest.raises(ValueError, match="not both"):
         Decision.from_dict({"type": "answer", "interrupt_id": "i", "call_id": "c", "digest": "d", "cancel": True, **said})
+
+
+@pytest.mark.parametrize(
+    ("settings", "gone", "kinds"),
+    [
+        ({}, set(), ["single", "multi", "text"]),
+        ({"allow_other": True}, {"allow_other"}, ["single", "multi", "text"]),
+        ({"allow_other": False, "allow_cancel": False}, {"allow_other", "allow_cancel"}, ["single", "multi", "text"]),
+        ({"kinds": ["single"]}, set(), ["single"]),
+        ({"kinds": ["text", "multi"]}, set(), ["multi", "text"]),
+        ({"kinds": "text"}, {"kind", "options", "allow_other"}, None),
+    ],
+)
+async def test_schema_of_questions_when_the_host_decides(settings: Any, gone: set[str], kinds: Any) -> None:
+    """What the host has decided is not in the schema; the kinds are those that may be asked."""
+    agent = asking(middleware=AskUser(prompt="Ask before you buy.", **settings))
+    async with World(agent) as world:
+        await world.post()
+        (spec,) = agent.model.requests[0].tools
+        properties = spec.parameters["properties"]
+
+        assert {"question", "kind", "options", "allow_other", "allow_cancel", "context"} - gone == set(properties)
+        assert kinds == (properties["kind"]["enum"] if "kind" in properties else None)
+        assert "Ask before you buy." in agent.model.requests[0].system
+
+
+@pytest.mark.parametrize(
+    ("kinds", "arguments", "words"),
+    [
+        (["text"], {"kind": "single", "options": COLOURS}, "no question of the kind 'single' may be asked; the kind must be one of 'text'"),
+        (["single", "multi"], {}, "no question of the kind 'text' may be asked"),
+    ],
+)
+async def test_question_of_a_kind_that_may_not_be_asked(kinds: Any, arguments: Any, words: str) -> None:
+    """Nobody is asked, and the model reads which kinds there are."""
+    agent = asking(middleware=AskUser(kinds=kinds), **arguments)
+    async with World(agent) as world:
+        assert "thanks" == text_of(await world.post())
+        (result,) = [result for message in agent.model.requests[1].messages for result in message.results]
+        assert result.is_error
+        assert words in result.content
+
+
+@pytest.mark.parametrize("kinds", [[], ["one"], "voice"])
+def test_ask_user_when_its_kinds_are_wrong(kinds: Any) -> None:
+    """Kinds that do not exist are refused when the middleware is made."""
+    with pytest.raises(ValueError, match="AskUser.kinds"):
+        AskUser(kinds=kinds)

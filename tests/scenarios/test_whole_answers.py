@@ -118,19 +118,35 @@ async def test_answer_when_it_alternates(autojump_clock: Any) -> None:
 async def test_outcome_when_the_answer_was_cut(reason: str, autojump_clock: Any) -> None:
     """The outcome, the message and its row say so, and it is not asked again; also after a restart."""
     store = MemoryStore()
-    model = spoken(said("There are three", reason), [FinishChunk(reason)], said("Whole."))
+    model = spoken(said("There are three", reason), said("Whole."))
     async with opened(Agent(model=model), store=store) as sessions:
         receipt = await sessions.post("c", "hi", message_id="m1")
-        outcomes = [await receipt.wait(), await ask(sessions, "again"), await ask(sessions, "and again")]
+        outcomes = [await receipt.wait(), await ask(sessions, "again")]
         rows = (await sessions.history("c")).rows
     async with opened(Agent(model=spoken()), store=store) as sessions:
         later = await (await sessions.post("c", "hi", message_id="m1")).wait()
 
     assert all(isinstance(outcome, Completed) for outcome in outcomes)
-    assert [reason, reason, None] == [outcome.cut for outcome in outcomes]  # type: ignore[union-attr]  # as just seen
-    assert [reason, reason, None] == [row.content.get("stop_reason") for row in rows if row.role != "user"]
+    assert [reason, None] == [outcome.cut for outcome in outcomes]  # type: ignore[union-attr]  # as just seen
+    assert [reason, None] == [row.content.get("stop_reason") for row in rows if row.role != "user"]
     assert isinstance(later, Completed)
     assert reason == later.cut
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filtered"])
+@pytest.mark.parametrize("said_before", [(), (ThinkingChunk("Hm."),), (ToolCallChunk(0, "a", "look", '{"what": "t'),)])
+async def test_outcome_when_the_answer_was_cut_before_its_first_word(reason: str, said_before: Any, autojump_clock: Any) -> None:
+    """A turn without a word is not completed; what the model thought is kept, the transcript says why, and the next message is answered."""
+    async with opened(Agent(model=spoken([*said_before, FinishChunk(reason)], said("Whole.")))) as sessions:
+        outcome = await ask(sessions)
+        rows = (await sessions.history("c")).rows
+
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, ModelFailed)
+        assert ("incomplete", False) == (outcome.error.kind, outcome.error.retryable)
+        assert reason in str(outcome.error)
+        assert "error" == rows[-1].content_type
+        assert "Whole." == (await ask(sessions, "again")).message.text  # type: ignore[union-attr]  # it is Completed
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filtered", "stop"])

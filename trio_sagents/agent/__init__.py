@@ -7,6 +7,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _compounds     the shapes of arrays and objects
     _pydantic      the shapes of Pydantic models
     _json_forms    returned values as JSON
+    _constraints   constraints beside an annotation
     _docstrings    what a docstring says about a tool and its parameters
     _schema        from a Python annotation to a shape
     _tool_text     the texts between a model and a tool: arguments in, results out
@@ -41,11 +42,12 @@ from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._identity import familiar_id, is_defined_in, is_same_function
 from trio_sagents.agent._middleware import EXPECTED, Pipeline
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
+from trio_sagents.agent._nested import check_first_messages
 from trio_sagents.agent._progress import Progress
 from trio_sagents.agent._shortening import RequestShortened
 from trio_sagents.agent._steps import converse
 from trio_sagents.agent._tool_text import Halt
-from trio_sagents.agent._tools import ArgumentsInvalid, Tool, ToolContext, ToolResult
+from trio_sagents.agent._tools import ArgumentsInvalid, DisplayText, Tool, ToolContext, ToolResult, checked_rows
 from trio_sagents.agent._turn import run_turn
 
 __all__ = (
@@ -53,6 +55,7 @@ __all__ = (
     "Agent",
     "ArgumentsInvalid",
     "AsyncFunction",
+    "DisplayText",
     "Ended",
     "Halt",
     "Middleware",
@@ -69,6 +72,8 @@ __all__ = (
     "ToolResult",
     "TurnContext",
     "TurnSteps",
+    "check_first_messages",
+    "checked_rows",
     "converse",
     "extract",
     "familiar_id",

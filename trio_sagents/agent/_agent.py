@@ -14,22 +14,23 @@ import attrs
 
 from trio_sagents.agent._host import AsyncFunction, MiddlewareHost
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
-from trio_sagents.agent._tools import Tool
+from trio_sagents.agent._tools import Tool, checked_rows
 from trio_sagents.data.config import TurnLimits, type_validator
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupts import PendingCall
-from trio_sagents.data.json import JSON, Opaque, plain_json
+from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.messages import Message, ToolCall
 from trio_sagents.data.messages import ToolResult as CallResult
 from trio_sagents.data.outcomes import Completed, Interrupted, TurnOutcome, Usage
-from trio_sagents.data.records import DisplayMessage
+from trio_sagents.data.records import DisplayMessage, Row
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo, checked_todos
+from trio_sagents.exceptions import ModelFailed
 
 ToolLike: TypeAlias = "Tool | Callable[..., Opaque]"  # type: ignore[explicit-any]  # any function can be a tool
 Ended: TypeAlias = Completed | Interrupted
@@ -204,6 +205,19 @@ class Middleware:
         """A model has answered: return the message, or a copy with other text; the copy may drop calls, and add none."""
         return message
 
+    async def before_fallback(self, context: "MiddlewareContext", request: ModelRequest, error: ModelFailed, model: Model) -> ModelRequest:
+        """A model has failed, and the next one of `Agent.fallbacks` is about to be asked: return the request for it, or another one.
+
+        Args:
+            context: the conversation.
+            request: the request that failed.
+            error: why it failed.
+            model: the model that is asked now.
+
+        An exception ends the turn, and no other model is asked.
+        """
+        return request
+
     async def shorten_request(self, context: "MiddlewareContext", request: ModelRequest, most_tokens: float) -> ModelRequest:
         """Return a shorter request: the model has refused this one, or an earlier one of its size, as too long.
 
@@ -343,6 +357,16 @@ class MiddlewareContext:
         return self._host.scope
 
     @property
+    def options(self) -> Options:
+        """The host's own options of this session: `SessionOpts.app_internal`."""
+        return self._host.options
+
+    @property
+    def values(self) -> Options:
+        """The host's own values of the post that began the running turn, as of `ToolContext.values`; empty outside of turns."""
+        return self._host.values
+
+    @property
     def state(self) -> State:
         """The conversation as last committed."""
         return self._host.state()
@@ -377,21 +401,24 @@ class MiddlewareContext:
             raise ValueError(f"the channel of an event is 'main' or 'debug', not {channel!r}")
         self._host.publish(event, channel)
 
-    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
-        """Change the conversation's todos, or keys of its metadata; durable when this returns.
+    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None, rows: Sequence[Row] = ()) -> None:
+        """Change the conversation's todos, keys of its metadata, or its transcript; durable when this returns.
 
         Args:
             todos: the whole list; None leaves the list unchanged.
             metadata: keys to set; a value of None removes the key. Other keys stay.
+            rows: rows to add to the transcript, in order: people see them, and no model does. A sub-agent adds them to the transcript
+                of the conversation.
 
         Raises:
-            TypeError, ValueError: `metadata` is not a JSON object, or `todos` is not a list of todos; nothing was changed.
+            TypeError, ValueError: `metadata` is not a JSON object, `todos` is not a list of todos, or `rows` are not rows; nothing was
+                changed.
             PersistenceError: the change could not be stored.
 
         Cancellation: either nothing was submitted, or the change is kept.
         """
         kept = None if todos is None else checked_todos(todos)
-        await self._host.update(kept, None if metadata is None else plain_json(metadata, "metadata"))
+        await self._host.update(kept, None if metadata is None else plain_json(metadata, "metadata"), checked_rows(rows))
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery: the task outlives the turn, and ends with the agent.
@@ -483,6 +510,17 @@ class TurnSteps(Protocol):
             turn was called.
 
         Cancellation: tools in tasks have ended; the results that were there are kept.
+        """
+        ...
+
+    def is_continued(self, answer: ModelAnswer) -> bool:
+        """Return whether the model is not done with an answer that asks for no tool: it has only narrated, or its provider paused it."""
+        ...
+
+    async def keep(self, answer: ModelAnswer) -> None:
+        """Keep an answer after which the model is asked again. It asks for no tool.
+
+        Cancellation: either the answer is kept, or nothing was submitted.
         """
         ...
 

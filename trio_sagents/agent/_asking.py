@@ -50,7 +50,16 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
         answer = attrs.evolve(answer, message=message)
     if not any(answer.message is message for message in given):
         answer = attrs.evolve(answer, message=_kept(pipeline, answer.message, context))
-    return attrs.evolve(answer, message=tidied(answer.message, pipeline.tools))
+    return attrs.evolve(answer, message=with_display_texts(tidied(answer.message, pipeline.tools), pipeline.tools))
+
+
+def with_display_texts(message: Message, tools: Mapping[str, Tool]) -> Message:
+    """Return an answer whose calls have the texts that people read of them."""
+    texts = {call.call_id: tools[call.name].displayed(call.arguments) for call in message.calls if call.name in tools}
+    if not any(text is not None for text in texts.values()):
+        return message
+    parts = [attrs.evolve(part, display_text=texts.get(part.call_id)) if isinstance(part, ToolCall) else part for part in message.parts]
+    return attrs.evolve(message, parts=parts)
 
 
 def tidied(message: Message, tools: Mapping[str, Tool]) -> Message:

@@ -14,15 +14,15 @@ from typing import Final
 import attrs
 import trio
 
-from trio_sagents.agent._agent import Agent
 from trio_sagents.agent._context import TurnContext
+from trio_sagents.agent._middleware import Pipeline, around_calls
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._model_call import call_model
 from trio_sagents.data.config import TurnLimits
 from trio_sagents.data.events import ModelAnswered, ModelCalled, ModelError, ModelFallback, ModelRetrying
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.retries import RetryPolicy
-from trio_sagents.exceptions import ModelFailed
+from trio_sagents.exceptions import MiddlewareError, ModelFailed
 
 EMPTY_ATTEMPTS: Final = 2
 """How often one model is asked if it gives empty answers; a third one would be empty, too."""
@@ -68,12 +68,12 @@ class _Failed:
     """Whether the model gave an answer without any content."""
 
 
-async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) -> ModelAnswer:
+async def ask_models(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -> ModelAnswer:
     """Ask the agent's model for one answer; ask again if it failed for the moment, and then ask each fallback.
 
     The debug channel gets `ModelCalled` before each attempt, `ModelAnswered` with its usage and duration after one that succeeded, and
     `ModelError` after one that failed. Everybody gets `ModelRetrying` before a wait, or `ModelFallback` before another model
-    is asked.
+    is asked. Before another model is asked, `before_fallback` of the middleware may give that model another request.
 
     Returns:
         The first answer. Its usage is that of all attempts together. Its message may be cut (`Message.cut`), but not empty.
@@ -82,10 +82,12 @@ async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) 
         ModelFailed: the failure of the last attempt of the last model; its notes name the attempts before. The text of the last
             attempt stays in `context.progress.draft`.
         LimitExceeded: an answer is too long, or asks for too many tools; no model is asked for a shorter answer.
+        MiddlewareError: `before_fallback` failed.
 
     Cancellation: either an attempt is cut, and its text stays in `context.progress.draft`, or a wait is cut, and there is no draft;
     no model is asked after that.
     """
+    agent = pipeline.agent
     began = context.progress.usage
     _forget(context)  # an earlier answer of this round that a middleware did not take
     attempt = _Attempt((agent.model, *agent.fallbacks))
@@ -111,6 +113,8 @@ async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) 
                 del error, heard  # they hold this frame, which holds them
         notes.append(f"before that, attempt {attempt.number} of model {name_of(attempt.model)!r} failed: {error}")
         _move_on(error, attempt, following, context)
+        if following.place != attempt.place:
+            request = await _before_fallback(pipeline, request, error, following.model, context)
         del error, heard
         await trio.sleep(following.delay)
         attempt = following
@@ -123,11 +127,25 @@ async def _hear(model: Model, request: ModelRequest, limits: TurnLimits, context
     except ModelFailed as exc:
         return _Failed(exc)
     message = answer.message
-    if message.stop_reason == "stop" and not message.text.strip():
+    if (message.stop_reason == "stop" and not message.text.strip()) or (message.stop_reason == "continued" and not message.parts):
         empty = ModelFailed(f"the model {name_of(model)!r} gave an empty answer", kind="protocol")
         empty.source = f"model {name_of(model)!r}"
         return _Failed(empty, is_empty=True)
     return answer
+
+
+async def _before_fallback(
+    pipeline: Pipeline, request: ModelRequest, error: ModelFailed, model: Model, context: TurnContext
+) -> ModelRequest:
+    """Return the request for the next model, as the middleware wants it."""
+    for middleware, hook_context in around_calls(pipeline, "before_fallback", context, context.turn_id):
+        found = await pipeline.call(middleware, "before_fallback", hook_context, request, error, model)
+        if not isinstance(found, ModelRequest):
+            raise MiddlewareError(hook_context.middleware_id, "before_fallback") from TypeError(
+                f"before_fallback must return a ModelRequest, not {found!r}"
+            )
+        request = found
+    return request
 
 
 def _move_on(error: ModelFailed, failed: _Attempt, following: _Attempt, context: TurnContext) -> None:

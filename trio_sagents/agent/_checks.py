@@ -26,7 +26,7 @@ ERROR_BYTES: Final = 4096
 log: Final = logging.getLogger("trio_sagents")
 
 
-def context_of(call: ToolCall, context: TurnContext, host: ToolHost | None, *, in_thread: bool) -> ToolContext:
+def context_of(call: ToolCall, context: TurnContext, host: ToolHost | None, *, in_thread: bool, agent_name: str = "") -> ToolContext:
     """Return what a function of a tool is given as its context.
 
     Args:
@@ -34,6 +34,7 @@ def context_of(call: ToolCall, context: TurnContext, host: ToolHost | None, *, i
         context: the turn's.
         host: what the function may ask of the turn; None for a check, which may only look.
         in_thread: whether the function runs in a thread.
+        agent_name: the name of the agent that makes the call.
     """
 
     def publish(event: Event) -> None:
@@ -44,7 +45,19 @@ def context_of(call: ToolCall, context: TurnContext, host: ToolHost | None, *, i
             context.publish(event)
 
     key = f"{context.conversation_id}/{context.turn_id}/{call.call_id}"
-    return ToolContext(context.conversation_id, context.scope, call.call_id, key, context.state(), publish, host)
+    return ToolContext(
+        context.conversation_id,
+        context.scope,
+        call.call_id,
+        key,
+        context.state(),
+        publish,
+        context.agent_id,
+        agent_name,
+        context.options,
+        context.values,
+        host,
+    )
 
 
 def misfit_of(tool: Tool, call: ToolCall) -> str | None:
@@ -56,7 +69,7 @@ def misfit_of(tool: Tool, call: ToolCall) -> str | None:
     return None
 
 
-async def refusal_of(tool: Tool, call: ToolCall, context: TurnContext, seconds: float) -> str | None:
+async def refusal_of(tool: Tool, call: ToolCall, context: TurnContext, seconds: float, agent_name: str = "") -> str | None:
     """Return why a tool refuses a call, for the model to read; None if the tool accepts the call.
 
     Args:
@@ -64,12 +77,13 @@ async def refusal_of(tool: Tool, call: ToolCall, context: TurnContext, seconds: 
         call: with the arguments that the call is to run with.
         context: the turn's.
         seconds: how long the check of the tool may take.
+        agent_name: the name of the agent that makes the call.
 
     Cancellation: the check is cancelled if it is async; a thread is abandoned.
     """
     check = tool.check
     in_thread = check is not None and not _is_async(check)
-    tool_context = context_of(call, context, None, in_thread=in_thread)
+    tool_context = context_of(call, context, None, in_thread=in_thread, agent_name=agent_name)
     try:
         bound = tool.bind(call.arguments, tool_context)
     except ArgumentsInvalid as exc:

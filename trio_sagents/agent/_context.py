@@ -95,8 +95,12 @@ class TurnContext(MiddlewareHost, Protocol):
         """
         ...
 
-    async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
-        """Keep the outcome of one tool call."""
+    async def commit_result(self, call: ToolCall, result: ToolResult, expands: Sequence[Message] = ()) -> None:
+        """Keep the outcome of one tool call; `expands` are the messages that its result brings into the turn, once all calls are done."""
+        ...
+
+    async def expand(self) -> None:
+        """Take into the history the messages that the results of the last answer's calls bring."""
         ...
 
     def publish_debug(self, make: Callable[[], Event]) -> None:

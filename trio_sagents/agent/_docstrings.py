@@ -15,7 +15,7 @@ PARAMETERS: Final = frozenset(
     {"args", "arguments", "parameters", "params", "keyword args", "keyword arguments", "other parameters", "attributes"}
 )
 """The headers of sections that describe parameters, in lower case."""
-_GOOGLE_ENTRY: Final = re.compile(r"\*{0,2}(?P<name>\w+)\s*(\(.*?\)|\[.*?\])?\s*:(?!:)\s*(?P<text>.*)$")
+_GOOGLE_ENTRY: Final = re.compile(r"([-*+]\s+)?`{0,2}\*{0,2}(?P<name>\w+)`{0,2}\s*(\(.*?\)|\[.*?\])?\s*:(?!:)\s*(?P<text>.*)$")
 _NUMPY_ENTRY: Final = re.compile(r"(?P<names>\*{0,2}\w+(\s*,\s*\*{0,2}\w+)*)\s*(:.*)?$")
 _FIELD: Final = re.compile(r":(?P<kind>[a-zA-Z]+)(\s+(?P<subject>[^:]*))?:(\s+(?P<text>.*))?$")
 _UNDERLINE: Final = re.compile(r"(-{3,}|={3,})\s*$")
@@ -51,7 +51,7 @@ class _Reader:
                     self.prose += [f"{name}:", *self._until_header()]
             elif name.endswith(":") and header in PARAMETERS and not _is_indented(line):
                 self.place += 1
-                self._read_google()
+                self._read_google(line)
             elif (field := _FIELD.match(line)) is not None and field["kind"].lower() in _FIELDS:
                 self.place += 1
                 self._read_field(field)
@@ -81,9 +81,12 @@ class _Reader:
             self.prose.append("")
         return taken
 
-    def _read_google(self) -> None:
+    def _read_google(self, header: str) -> None:
         depth, name = 0, ""
-        for line in self._indented():
+        lines = self._indented()
+        if not any(line.strip() for line in lines) and self.place < len(self.lines):
+            self.prose.append(header)  # what follows is written in another way, and stays as it is
+        for line in lines:
             indent = len(line) - len(line.lstrip())
             depth = depth or indent
             entry = _GOOGLE_ENTRY.match(line.strip()) if indent <= depth else None
@@ -122,7 +125,11 @@ def read_docstring(text: str | None) -> tuple[str, Mapping[str, str]]:
         All paragraphs and sections but those about parameters, "" if there are none. A paragraph is one line; lists, code and
         sections keep their lines. Then, by name, the descriptions of the parameters, each on one line.
     """
-    reader = _Reader(inspect.cleandoc(text or "").splitlines())
+    lines = inspect.cleandoc(text or "").splitlines()
+    if len(lines) > 1 and lines[0].rstrip(":").lower() in PARAMETERS and lines[1].strip() and not _is_indented(lines[1]):
+        # The docstring begins with the section, so that all of its lines have lost their indentation.
+        lines[1:] = [f"    {line}" if line.strip() else line for line in lines[1:]]
+    reader = _Reader(lines)
     reader.read()
     return _joined(reader.prose), {name: " ".join(_words(lines)) for name, lines in reader.found.items()}
 

@@ -19,8 +19,10 @@ from trio_sagents.data.config import SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupts import DecisionRecord
-from trio_sagents.data.json import Opaque, check_text
+from trio_sagents.data.json import JSON, Opaque, Options, check_text
 from trio_sagents.data.outcomes import Completed
+from trio_sagents.data.records import Row
+from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import NotInterrupted
 
 T = TypeVar("T")
@@ -99,6 +101,8 @@ class _Nowhere:
     scope: Opaque = None
     progress: Progress = attrs.field(factory=Progress)
     has_ended: bool = False
+    options: Options = attrs.field(factory=dict)
+    values: Options = attrs.field(factory=dict)
     max_message_bytes: int = SessionPolicy().max_message_bytes
     max_tool_output_bytes: int = SessionPolicy().max_tool_output_bytes
     threads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(40))
@@ -121,3 +125,7 @@ class _Nowhere:
 
     def note_waiting(self) -> None:
         """Nobody can be asked."""
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        """Drop the rows: there is no transcript."""
+        await trio.lowlevel.checkpoint()

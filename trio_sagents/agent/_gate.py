@@ -26,8 +26,8 @@ from trio_sagents.agent._tools import Tool
 from trio_sagents.conversation.decided import decided_call, digest_now
 from trio_sagents.data.decisions import DECISION_KINDS, Decision
 from trio_sagents.data.interrupt_wire import decode_pending, encode_pending
-from trio_sagents.data.interrupts import DecisionRecord, PendingCall, pending
-from trio_sagents.data.json import Opaque, canonical, check_text, digest_of
+from trio_sagents.data.interrupts import DecisionRecord, PendingCall, Question, pending
+from trio_sagents.data.json import JSON, JSONValue, Opaque, canonical, check_text, digest_of
 from trio_sagents.data.messages import ToolCall
 from trio_sagents.exceptions import MiddlewareError, StateError
 
@@ -129,6 +129,7 @@ async def claim(
                     asked_before=0,
                     tool_digest=pipeline.digest_of(tool),
                     origin=tool.origin,
+                    display_text=tool.displayed(call.arguments),
                 )
                 claimed = own if claimed is None else both(claimed, own)
     if claimed is not None:
@@ -158,8 +159,17 @@ def demand_of(wanted: PendingCall, middleware_id: str, depth: int) -> str:
         middleware_id: who demands it.
         depth: of the agent whose gate it is; a sub-agent may have a middleware of the same id as its parent.
     """
-    question = None if wanted.question is None else attrs.asdict(wanted.question)
+    question = None if wanted.question is None else _plain_question(wanted.question)
     return digest_of([depth, middleware_id, wanted.kind, list(wanted.allowed), wanted.text, wanted.timeout, question])[:32]
+
+
+def _plain_question(question: Question) -> JSON:
+    """Return a question as it was always told in a demand; what later versions know of a question is told only if it is there."""
+    fields: dict[str, JSONValue] = {name: value for name, value in attrs.asdict(question).items() if name != "context" or value}
+    fields["options"] = [
+        {name: value for name, value in attrs.asdict(option).items() if name != "description" or value} for option in question.options
+    ]
+    return fields
 
 
 def both(first: PendingCall, second: PendingCall) -> PendingCall:
@@ -234,11 +244,19 @@ async def pass_decided(
     wanted = await claim(pipeline, context, context.turn_id, decided, tool, met)
     if changed:
         # Somebody decides about the tool as it is now, whether or not a middleware asks for that.
-        wanted = wanted or pending(decided, allowed=("approve", "reject"), path=pipeline.path, tool_digest=digest, origin=tool.origin)
+        shown = tool.displayed(decided.arguments)
+        wanted = wanted or pending(
+            decided,
+            allowed=("approve", "reject"),
+            path=pipeline.path,
+            tool_digest=digest,
+            origin=tool.origin,
+            display_text=shown,
+        )
         _outermost_first(pipeline)[0].remembered.tools[call.call_id] = pipeline.known_tool(tool)
     if wanted is None:
         return decided
-    refusal = await refusal_of(tool, decided, context, pipeline.agent.limits.tool_timeout)
+    refusal = await refusal_of(tool, decided, context, pipeline.agent.limits.tool_timeout, pipeline.agent_name)
     if refusal is not None:
         return NotRun(refusal)
     if record.asked_before + 1 >= MAX_ASKED:

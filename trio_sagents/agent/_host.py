@@ -5,8 +5,9 @@ from typing import Protocol
 
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event
-from trio_sagents.data.json import JSON, Opaque
+from trio_sagents.data.json import JSON, Opaque, Options
 from trio_sagents.data.outcomes import Usage
+from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.todos import Todo
@@ -40,8 +41,18 @@ class MiddlewareHost(Protocol):
         """Send an event to the subscribers."""
         ...
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        """Keep todos, and keys of the metadata; durable when this returns."""
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        """Keep todos, keys of the metadata, and rows of the transcript; durable when this returns."""
+        ...
+
+    @property
+    def options(self) -> Options:
+        """The host's own options of the session."""
+        ...
+
+    @property
+    def values(self) -> Options:
+        """The host's own values of the post that began the running turn; empty outside of turns."""
         ...
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:

@@ -65,6 +65,11 @@ class Pipeline:
     """The names of the tools that were there at the start."""
     _memories: dict[str, dict[str, Opaque]] | None = None
 
+    @property
+    def agent_name(self) -> str:
+        """The name of the agent; of a sub-agent, the name that it runs under."""
+        return self.path[-1] if self.path else self.agent.name or ""
+
     # ── what hooks are given
 
     def context(self, middleware: Opaque, host: MiddlewareHost, turn_id: str | None = None) -> MiddlewareContext:

@@ -3,6 +3,7 @@
 The provider is not trusted: whatever it sends becomes a valid message, or a `ModelFailed`.
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import attrs
@@ -19,7 +20,7 @@ from trio_sagents.data.estimates import unreported_usage
 from trio_sagents.data.events import ToolCallIdentified
 from trio_sagents.data.ids import is_id
 from trio_sagents.data.json import canonical, check_text
-from trio_sagents.data.messages import CUT_REASONS, FINISH_REASONS, OpaquePart, StopReason, ToolCall
+from trio_sagents.data.messages import CUT_REASONS, FINISH_REASONS, OpaquePart, StopReason, TextPart, ToolCall
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import (
     FinishChunk,
@@ -29,6 +30,7 @@ from trio_sagents.data.requests import (
     TextChunk,
     ThinkingChunk,
     ToolCallChunk,
+    ToolSpec,
     UsageChunk,
 )
 from trio_sagents.exceptions import LimitExceeded, ModelFailed
@@ -58,6 +60,10 @@ class _Listener:
     draft: Draft
     usage: Usage = attrs.field(factory=Usage)
     finish: str | None = None
+    is_end: bool | None = None
+    """Whether the provider said that its turn ends here."""
+    specs: Mapping[str, ToolSpec] = attrs.field(factory=dict)
+    """The tools that the model may call, by name."""
     size: int = 0
     chunks: int = 0
     calls: dict[int, _SpokenCall] = attrs.field(factory=dict)
@@ -70,8 +76,10 @@ class _Listener:
         if self.finish is not None and not isinstance(chunk, UsageChunk):
             raise _nonsense("the model continued after it had finished")
         match chunk:
-            case TextChunk(text=text):
-                self._say("text", text, None, None, None)
+            case TextChunk(text=text, kind=kind):
+                if kind not in {None, "narration"}:
+                    raise _nonsense(f"the model sent text of the unknown kind {kind!r}")
+                self._say("text" if kind is None else "narration", text, None, None, None)
             case ThinkingChunk():
                 self._say("thinking", chunk.text, chunk.signature, chunk.provider, chunk.field)
             case OpaqueChunk(part=part):
@@ -82,10 +90,10 @@ class _Listener:
                 if not isinstance(usage, Usage) or any(type(count) is not int or not 0 <= count < MAX_COUNT for count in usage.counts):
                     raise _nonsense("the model sent an invalid token count")
                 self.usage += usage
-            case FinishChunk(reason=reason):
+            case FinishChunk(reason=reason, is_end=is_end):
                 if reason not in FINISH_REASONS:
                     raise _nonsense(f"the model finished for the unknown reason {reason!r}")
-                self.finish = reason
+                self.finish, self.is_end = reason, is_end
             case _:
                 raise _nonsense(f"unexpected {type(chunk).__name__} in the model's stream")
 
@@ -101,7 +109,9 @@ class _Listener:
             raise LimitExceeded("max_message_bytes", self.size, most=self.context.max_message_bytes)
         return text
 
-    def _say(self, kind: Literal["text", "thinking"], text: str, signature: str | None, provider: str | None, field: str | None) -> None:
+    def _say(
+        self, kind: Literal["text", "narration", "thinking"], text: str, signature: str | None, provider: str | None, field: str | None
+    ) -> None:
         for mark in (signature, provider, field):
             if mark is not None:
                 self._grow(mark)
@@ -129,7 +139,8 @@ class _Listener:
             if not is_id(call_id) or call_id in taken or self.context.knows_call(call_id):
                 call_id = self.context.new_id()  # some servers repeat ids, or send none; here each call needs its own
             spoken = self.calls[chunk.index] = _SpokenCall(self._grow(call_id), self._grow(chunk.name))
-            call = ToolCall(spoken.call_id, spoken.name)
+            spec = self.specs.get(spoken.name)
+            call = ToolCall(spoken.call_id, spoken.name, display_text=None if spec is None else spec.display_text)
             self.draft.add(call)
             self.context.publish(ToolCallIdentified(call, self.draft.message_id, self.context.turn_id))
         if chunk.arguments_json:
@@ -154,8 +165,16 @@ class _Listener:
             except ArgumentsInvalid as exc:
                 arguments, invalid[spoken.call_id] = {}, str(exc)
             calls.append(ToolCall(spoken.call_id, spoken.name, arguments, opaque=spoken.opaque))
-        message = self.draft.message("tool_calls" if calls else "stop", calls)
+        reason: StopReason = "tool_calls" if calls else "continued" if self._goes_on() else "stop"
+        message = self.draft.message(reason, calls)
         return ModelAnswer(message, self.usage, invalid, is_usage_known=is_usage_known)
+
+    def _goes_on(self) -> bool:
+        """Return whether an answer without calls is not the end of the turn: the provider says so, or the model has only narrated."""
+        if self.finish == "continued" or self.is_end is not None:
+            return not self.is_end
+        texts = [part for part in self.draft.parts() if isinstance(part, TextPart) and part.text.strip()]
+        return bool(texts) and all(part.kind == "narration" for part in texts)
 
 
 def _nonsense(why: str) -> ModelFailed:
@@ -182,7 +201,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     """
     progress = context.progress
     progress.draft = Draft(context.new_id(), context.turn_id)
-    listener = _Listener(context, limits, progress.draft)
+    listener = _Listener(context, limits, progress.draft, specs={spec.name: spec for spec in request.tools})
     is_cut = False
     try:
         async with model.stream(request) as chunks:

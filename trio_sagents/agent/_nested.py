@@ -21,6 +21,7 @@ from trio_sagents.agent._middleware import Pipeline
 from trio_sagents.agent._progress import OpenCall, Progress, Suspended
 from trio_sagents.agent._tools import RunnableAgent
 from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.expansions import expanded, with_expansion
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
@@ -28,9 +29,10 @@ from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, S
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
-from trio_sagents.data.json import JSON, JSONValue, Opaque, check_text
+from trio_sagents.data.json import JSON, JSONValue, Opaque, Options, check_text
 from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage, encode_usage
+from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
@@ -106,6 +108,20 @@ class Surroundings(Protocol):
         """The calls that wait for people have changed while others run."""
         ...
 
+    @property
+    def options(self) -> Options:
+        """The host's own options of the session."""
+        ...
+
+    @property
+    def values(self) -> Options:
+        """The host's own values of the post that began the turn."""
+        ...
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        """Keep rows of the transcript, which is the conversation's."""
+        ...
+
 
 @attrs.define(eq=False)
 class NestedTurn:
@@ -121,6 +137,10 @@ class NestedTurn:
     progress: Progress = attrs.field(factory=Progress)
     opened: OpenCall | None = None
     """The call that the turn runs in; None if no call is around it."""
+    is_quiet: bool = False
+    """Whether nobody is told what the sub-agent does."""
+    first: Sequence[Message] = ()
+    """What the history begins with, before the prompt."""
     has_ended: bool = False
     goes_on: bool = False
     _messages: list[Message] = attrs.field(factory=list)
@@ -188,20 +208,35 @@ class NestedTurn:
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         if isinstance(event, SubAgentEvent):
-            self.parent.publish(event, "debug")  # of a sub-agent of its own
+            if not self.is_quiet:
+                self.parent.publish(event, "debug")  # of a sub-agent of its own
         elif isinstance(event, MiddlewareEvent):
             self.parent.publish(event, channel)  # about something that is not only the sub-agent's, such as a file
         else:
             self.tell(event_to_dict(event))
 
     def publish_debug(self, make: Callable[[], Event]) -> None:
+        if self.is_quiet:
+            return
         self.parent.publish_debug(lambda: SubAgentEvent(self.sub_agent_id, self.name, event_to_dict(make())))
 
     def tell(self, data: JSON) -> None:
         """Tell the debug channel what the sub-agent does."""
+        if self.is_quiet:
+            return
         self.parent.publish(SubAgentEvent(self.sub_agent_id, self.name, data), "debug")
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+    @property
+    def options(self) -> Options:
+        return self.parent.options
+
+    @property
+    def values(self) -> Options:
+        return self.parent.values
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        if rows:
+            await self.parent.update(None, None, rows)
         if todos is not None:
             self._todos = tuple(todos)
         for key, value in (metadata or {}).items():
@@ -237,7 +272,9 @@ class NestedTurn:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def ask(self, prompt: str) -> None:
-        """Begin the history with this message."""
+        """Begin the history: with the first messages, and then the prompt."""
+        for message in self.first:
+            self._messages.append(attrs.evolve(message, message_id=self.new_id(), turn_id=self.turn_id))
         self._messages.append(Message(self.new_id(), "user", (TextPart(prompt),), None, self.turn_id))
 
     async def commit_answer(self, message: Message, usage: Usage, waiting: Mapping[str, PendingCall]) -> None:
@@ -245,11 +282,16 @@ class NestedTurn:
         self._keep(message)
         await trio.lowlevel.checkpoint()
 
-    async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
+    async def commit_result(self, call: ToolCall, result: ToolResult, expands: Sequence[Message] = ()) -> None:
         self.progress.open_calls.pop(call.call_id, None)
         self._note_outcome(result)
-        self._keep(Message(self.new_id(), "tool", (result,), None, self.turn_id))
+        self._keep(with_expansion(Message(self.new_id(), "tool", (result,), None, self.turn_id), expands))
         self.publish(ToolExecutionUpdated(attrs.evolve(call, status=result.status), result.status, self.turn_id, result.content))
+        await trio.lowlevel.checkpoint()
+
+    async def expand(self) -> None:
+        for message in expanded(self._messages, self.new_id, self.turn_id):
+            self._keep(message)
         await trio.lowlevel.checkpoint()
 
     def _note_outcome(self, result: ToolResult) -> None:
@@ -327,10 +369,12 @@ class CallHost:
     """Around the call."""
     run_turn: RunTurn
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        await self.context.update(todos, metadata)
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        await self.context.update(todos, metadata, rows)
 
-    async def run_agent(self, agent: RunnableAgent, prompt: str, name: str) -> Completed:
+    async def run_agent(
+        self, agent: RunnableAgent, prompt: str, name: str, messages: Sequence[Message] = (), *, quiet: bool = False
+    ) -> Completed:
         if len(self.pipeline.path) >= MAX_DEPTH:
             raise LimitExceeded("depth", len(self.pipeline.path) + 1, most=MAX_DEPTH)
         check_id("name", name)
@@ -338,6 +382,7 @@ class CallHost:
             raise ValueError("the prompt of a sub-agent is a text that is not empty")
         if not isinstance(agent, Agent):
             raise TypeError(f"run_agent takes an Agent, not {agent!r}")
+        check_first_messages(messages)
         opened = self.opened
         if opened.has_run_agent:
             raise RuntimeError("this call has run a sub-agent already: a call runs one sub-agent; make several calls for several of them")
@@ -351,7 +396,7 @@ class CallHost:
         async def run(nursery: trio.Nursery) -> Completed:
             turn = context.progress
             progress = Progress(around=turn, halt=turn.halt, scopes=(*turn.scopes, self.scope))
-            nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened)
+            nested = NestedTurn(context, opened.call.call_id, name, path, nursery, progress, opened, quiet, messages)
             outer = self.pipeline
             pipeline = Pipeline(agent, path, outer, around=context, conversation_id=outer.conversation_id, watch=outer.watch)
             if record is None:
@@ -380,6 +425,17 @@ class CallHost:
             return outcome
 
         return await in_nursery(run)
+
+
+def check_first_messages(messages: object) -> None:
+    """Raise TypeError or ValueError unless a history can begin with these messages."""
+    if isinstance(messages, str) or not isinstance(messages, Sequence):
+        raise TypeError(f"the first messages of a sub-agent are a sequence of Message, not {type(messages).__name__}")
+    for message in messages:
+        if not isinstance(message, Message) or message.role not in {"user", "assistant"}:
+            raise TypeError(f"the first messages of a sub-agent are Messages of users and assistants, not {message!r}"[:300])
+        if message.calls or message.results or not message.parts:
+            raise ValueError("the first messages of a sub-agent have text, images or files, and no tool calls")
 
 
 def _half_an_answer(outcome: Completed, nested: NestedTurn) -> ModelFailed:

@@ -28,20 +28,26 @@ from trio_sagents.data.outcomes import Usage
 class _Stretch:
     """A part of the message that is streaming: pieces that are joined only when somebody looks."""
 
-    kind: Literal["text", "thinking"]
+    kind: Literal["text", "narration", "thinking"]
     provider: str | None = None
     field: str | None = None
     pieces: list[str] = attrs.field(factory=list)
     size: int = 0
     signature: str | None = None
 
-    def takes(self, kind: Literal["text", "thinking"], provider: str | None, field: str | None) -> bool:
+    def takes(self, kind: Literal["text", "narration", "thinking"], provider: str | None, field: str | None) -> bool:
         """Return whether a further piece belongs to this part. Thinking that is signed is over."""
         return self.signature is None and (self.kind, self.provider, self.field) == (kind, provider, field)
 
     def part(self) -> Part:
         text = "".join(self.pieces)
-        return TextPart(text) if self.kind == "text" else ThinkingPart(text, self.signature, self.provider, self.field)
+        match self.kind:
+            case "text":
+                return TextPart(text)
+            case "narration":
+                return TextPart(text, "narration")
+            case _:
+                return ThinkingPart(text, self.signature, self.provider, self.field)
 
 
 @attrs.define(eq=False)
@@ -57,7 +63,7 @@ class Draft:
 
     def say(
         self,
-        kind: Literal["text", "thinking"],
+        kind: Literal["text", "narration", "thinking"],
         text: str,
         signature: str | None = None,
         provider: str | None = None,
@@ -80,8 +86,10 @@ class Draft:
         stretch.pieces.append(text)
         stretch.size += len(text)
         self.size += len(text)
-        event = TextDelta if kind == "text" else ThinkingDelta
-        return event(text, self.message_id, len(self._parts) - 1, offset, self.turn_id)
+        place = len(self._parts) - 1
+        if kind == "thinking":
+            return ThinkingDelta(text, self.message_id, place, offset, self.turn_id)
+        return TextDelta(text, self.message_id, place, offset, self.turn_id, None if kind == "text" else kind)
 
     def add(self, part: OpaquePart | ToolCall) -> None:
         """Append a part that people do not read, or a call that was identified."""
@@ -128,6 +136,8 @@ class OpenCall:
     """Whether the call has run a sub-agent."""
     record: JSON | None = None
     """The sub-agent that waits in the call, as it is stored."""
+    expands: Sequence[Message] = ()
+    """The messages that the result of the call brings into the turn."""
 
     @property
     def known(self) -> ToolStatus:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired, Required, TypeAl
 import attrs
 
 from trio_sagents.agent._compounds import Field, array_of, mapping_of, object_shape, set_of, tuple_of
+from trio_sagents.agent._constraints import constrained, constraints_in
 from trio_sagents.agent._docstrings import read_docstring
 from trio_sagents.agent._json_forms import json_form
 from trio_sagents.agent._pydantic import description_of, is_model, model_shape
@@ -77,8 +78,8 @@ def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # a
         return shape_of(annotation.__value__, where, _enter(annotation, where, seen))
     origin, args = _origin_of(annotation), get_args(annotation)
     if origin is Annotated:
-        return _described(shape_of(args[0], where, seen), _description_in(args[1:]))
-    if origin is Union or origin is types.UnionType:
+        return _annotated_shape(args[0], args[1:], where, seen)
+    if _is_union(origin):
         return union_of([shape_of(member, where, seen) for member in args])
     if origin is Literal:
         return choice_of([(enum_form(option) if isinstance(option, enum.Enum) else option, option) for option in args], where)
@@ -88,6 +89,21 @@ def shape_of(annotation: Annotation, where: str, seen: Seen = ()) -> Shape:  # a
     if isinstance(annotation, type) and origin is None:
         return _class_shape(annotation, where, seen)
     raise _unsupported(annotation, where)
+
+
+def _is_union(origin: Annotation) -> bool:
+    return origin is Union or origin is types.UnionType
+
+
+def _annotated_shape(inner: Annotation, extras: Sequence[object], where: str, seen: Seen) -> Shape:
+    """Return the shape of an annotation with what stands beside it: a description, and constraints."""
+    constraints = constraints_in(extras)
+    if constraints and _is_union(_origin_of(inner)):
+        members = [shape_of(member, where, seen) for member in get_args(inner)]
+        shape = constrained(union_of(members), constraints, where, members)
+    else:
+        shape = constrained(shape_of(inner, where, seen), constraints, where)
+    return _described(shape, _description_in(extras))
 
 
 def _described(shape: Shape, text: str) -> Shape:
@@ -204,8 +220,8 @@ def field_of(found: Found, text: str, where: str, seen: Seen = ()) -> Field:
         TypeError: as `shape_of`.
     """
     name, annotation, default = found
-    plain, own_text = strip(annotation)
-    shape = _described(shape_of(plain, where, seen), own_text or text)
+    _, own_text = strip(annotation)
+    shape = _described(shape_of(annotation, where, seen), own_text or text)
     return Field(name, _with_default(shape, default), required=default is MISSING)
 
 

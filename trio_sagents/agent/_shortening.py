@@ -98,7 +98,7 @@ async def _ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) 
     A refusal of all these requests is about what is new; the error is that of the first request.
     """
     try:
-        return await ask_models(pipeline.agent, request, context)
+        return await ask_models(pipeline, request, context)
     except ModelFailed as exc:
         if exc.kind not in REFUSED:
             raise
@@ -124,7 +124,7 @@ async def _ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) 
 async def _ask_again(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -> ModelAnswer | None:
     """Return an answer to a request with less content; None if the provider refuses its content, too."""
     try:
-        return await ask_models(pipeline.agent, request, context)
+        return await ask_models(pipeline, request, context)
     except ModelFailed as exc:
         if exc.kind in REFUSED:
             return None

@@ -22,11 +22,11 @@ from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 from trio_sagents.data.reading import as_read
 from trio_sagents.data.requests import ModelRequest
-from trio_sagents.exceptions import LimitExceeded, ToolNotCalled
+from trio_sagents.exceptions import LimitExceeded, ModelFailed, ToolNotCalled
 
 
 async def converse(turn: TurnSteps) -> Ended:
-    """Ask the model and run the tools that it asks for; repeat until it asks for none.
+    """Ask the model and run the tools that it asks for; repeat until it asks for none, and is done.
 
     Cancellation: the turn is cut; the text so far and the results so far stay.
     """
@@ -34,7 +34,12 @@ async def converse(turn: TurnSteps) -> Ended:
     while ended is None:
         await turn.take_steered()
         answer = await turn.ask_model()
-        ended = await turn.run_tools(answer) if turn.calls_of(answer) else await turn.complete(answer)
+        if turn.calls_of(answer):
+            ended = await turn.run_tools(answer)
+        elif turn.is_continued(answer):
+            await turn.keep(answer)
+        else:
+            ended = await turn.complete(answer)
     return ended
 
 
@@ -65,6 +70,10 @@ class Steps:
     def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:
         """Return the calls to run for an answer."""
         return answer.message.calls if answer.message.stop_reason == "tool_calls" else ()
+
+    def is_continued(self, answer: ModelAnswer) -> bool:
+        """Return whether the model is not done with an answer that asks for no tool: it has only narrated, or its provider paused it."""
+        return answer.message.stop_reason == "continued"
 
     async def take_steered(self) -> None:
         """Take into the history what people posted to steer this turn. Not while calls run, because they are answered first.
@@ -141,6 +150,7 @@ class Steps:
             return interrupted
         found = final_result(self.agent, self.pipeline.tools, context.messages(), values)
         if found is None:
+            await context.expand()
             return None
         text, value = found
         parts = (TextPart(text),) if text else ()
@@ -148,6 +158,19 @@ class Steps:
 
     async def _after_turn(self, outcome: Ended) -> None:
         await self.pipeline.each("after_turn", self.context, outcome, turn_id=self.context.turn_id, back=True)
+
+    async def keep(self, answer: ModelAnswer) -> None:
+        """Keep an answer after which the model is asked again. It asks for no tool.
+
+        Cancellation: either the answer is kept, or nothing was submitted.
+        """
+        self._take(answer)
+        if self.calls_of(answer):
+            raise RuntimeError("this answer asks for tools: `run_tools` keeps it")
+        message = answer.message
+        if message.stop_reason == "stop":
+            message = attrs.evolve(message, stop_reason="continued")
+        await self.context.commit_answer(message, answer.usage, {})
 
     async def complete(self, answer: ModelAnswer) -> Completed:
         """Keep the last answer; the turn ends.
@@ -163,7 +186,14 @@ class Steps:
         wanted = (*self.agent.until_tool, *self.agent.until_tool_success)
         if wanted:
             raise ToolNotCalled(wanted, answer.message.cut)
-        return await self._complete(answer.message, answer.usage, None)
+        if answer.message.cut is not None and not answer.message.text.strip():
+            error = ModelFailed(f"the answer was cut off ({answer.message.cut}) before its first word", kind="incomplete")
+            error.source = f"model {answer.model!r}"
+            raise error
+        message = answer.message
+        if message.stop_reason == "continued":  # whoever wrote the loop takes it for the last word
+            message = attrs.evolve(message, stop_reason="stop")
+        return await self._complete(message, answer.usage, None)
 
     def _check_free(self) -> None:
         if self.context.has_ended:

@@ -80,6 +80,8 @@ class ToolRun:
             opened.result = _result(call, invalid, "failed")
         else:
             allowed = await self._pass_gate(opened, tool)
+            if allowed is not None and allowed.display_text is None:
+                allowed = attrs.evolve(allowed, display_text=tool.displayed(allowed.arguments))
             opened.shown = allowed or opened.shown
             if allowed is not None and limiter is None:
                 await self._run(allowed, tool, opened)
@@ -87,7 +89,8 @@ class ToolRun:
                 async with limiter:
                     await self._run(allowed, tool, opened)
         if opened.result is not None:
-            await self.context.commit_result(call, opened.result)
+            shown = call if opened.shown is None else attrs.evolve(call, display_text=opened.shown.display_text)
+            await self.context.commit_result(shown, opened.result, opened.expands)
         elif opened.requests and not waited:
             self.tell_waiting()
 
@@ -109,7 +112,7 @@ class ToolRun:
             wanted = await claim(self.pipeline, self.context, self.context.turn_id, call, tool)
             if wanted is None:
                 return call
-            refusal = await refusal_of(tool, call, self.context, self.pipeline.agent.limits.tool_timeout)
+            refusal = await refusal_of(tool, call, self.context, self.pipeline.agent.limits.tool_timeout, self.pipeline.agent_name)
             if refusal is None:
                 _wait(opened, wanted)
             else:
@@ -178,10 +181,10 @@ class ToolRun:
         """Call the tool's function: the only place that does."""
         context = self.context
         host = CallHost(self.pipeline, context, opened, scope, self.run_turn)
-        tool_context = context_of(call, context, host, in_thread=not tool.is_async)
+        tool_context = context_of(call, context, host, in_thread=not tool.is_async, agent_name=self.pipeline.agent_name)
         limits = self.pipeline.agent.limits
         if tool.check is not None:
-            refusal = await refusal_of(tool, call, context, limits.tool_timeout)
+            refusal = await refusal_of(tool, call, context, limits.tool_timeout, self.pipeline.agent_name)
             if refusal is not None:
                 return _result(call, refusal, "failed")
         try:
@@ -221,9 +224,11 @@ class ToolRun:
             opened.status = "interrupted"
             progress.halt.set((*progress.scopes, scope))
             return _result(call, said, "interrupted")
-        read = read_return(value, self.context.max_tool_output_bytes)
+        context = self.context
+        read = read_return(value, context.max_tool_output_bytes, max(context.max_tool_output_bytes, context.max_message_bytes))
         if read.problem:
             log.warning("the tool %r, in conversation %r: %s", call.name, self.context.conversation_id, read.problem)
+        opened.expands = () if read.is_error else read.messages
         return ToolResult(call.call_id, call.name, read.text, "failed" if read.is_error else "completed", read.media)
 
 

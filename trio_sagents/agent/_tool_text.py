@@ -17,8 +17,8 @@ import attrs
 
 from trio_sagents.agent._json_forms import Writer, is_unfinished, label_of, named, storable
 from trio_sagents.agent._shapes import cut, kind_of
-from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, Opaque, plain_json
-from trio_sagents.data.messages import FilePart, ImagePart, MediaPart
+from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, Opaque, check_text, plain_json
+from trio_sagents.data.messages import FilePart, ImagePart, MediaPart, Message, TextPart, UserMessage
 
 MAX_REFUSAL: Final = 2000
 """How many characters of a refusal the model reads."""
@@ -49,6 +49,25 @@ def _as_text(value: object) -> str:
     )
 
 
+class _Described(str):
+    """The text of a value, on its way into a `ToolResult`."""
+
+    __slots__ = ("media",)
+    media: Sequence[MediaPart]
+
+
+def _as_content(value: object) -> str:
+    """Return the text of a value; with the media in it, if there are any."""
+    if issubclass(type(value), str) and not issubclass(type(value), enum.Enum):
+        return _as_text(value)
+    found = read_return(value, MAX_RETURNED, MAX_RETURNED)
+    if not found.media:
+        return found.text
+    text = _Described(found.text)
+    text.media = found.media
+    return text
+
+
 def _as_flag(value: object) -> bool:
     try:
         return bool(value)
@@ -67,6 +86,17 @@ def _as_media(value: object) -> tuple[MediaPart, ...]:
         return (value,)  # type: ignore[return-value]  # see above
 
 
+def _as_messages(value: object) -> "tuple[UserMessage | Message, ...]":
+    """Return the messages as given; `read_return` leaves out what cannot be one, and says so."""
+    if value is None:
+        return ()
+    given: Opaque = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    try:
+        return tuple(given)
+    except Exception:  # noqa: BLE001  # part of the tool boundary: as for media
+        return (value,)  # type: ignore[return-value]  # see above
+
+
 @attrs.frozen
 class ToolResult:
     """What a tool may return to say more than a text.
@@ -74,14 +104,25 @@ class ToolResult:
     To make one never fails: a tool makes it after its effect has happened.
     """
 
-    content: str = attrs.field(default="", converter=_as_text)
-    """What the model reads. Anything but a text becomes the text that the model would read of it, were it returned itself."""
+    content: str = attrs.field(default="", converter=_as_content)
+    """What the model reads. Anything but a text becomes the text that the model would read of it, were it returned itself; the images and
+    files in it become the first of the media."""
     is_error: bool = attrs.field(default=False, converter=_as_flag)
     """Whether the model is told that the call failed."""
     value: object = None
     """For the host's own use; the model does not see it."""
     media: Sequence[MediaPart] = attrs.field(default=(), converter=_as_media)
     """Images and files for the model, in order: `ImagePart` and `FilePart`."""
+    messages: Sequence[UserMessage | Message] = attrs.field(default=(), converter=_as_messages)
+    """Messages that come into the turn when all calls of the answer are done, before the model is asked again: `UserMessage`, or a
+    `Message` of the role "user" or "assistant" with text, images and files; the last one is not an assistant's. They are stored and
+    shown, as brought by the tool, and the model reads them after `content`. Messages of any other kind are left out, with a note."""
+
+    def __attrs_post_init__(self) -> None:
+        content = self.content
+        if isinstance(content, _Described):
+            object.__setattr__(self, "content", str.__str__(content))
+            object.__setattr__(self, "media", (*content.media, *self.media))
 
 
 @attrs.frozen
@@ -96,7 +137,7 @@ def parse_arguments(text: str) -> JSON:
     """Return the arguments that a model's JSON text stands for: a new object.
 
     Args:
-        text: as it was streamed; blanks, `null` and `""` stand for no arguments.
+        text: as it was streamed; blanks, `null` and `""` stand for no arguments. The JSON text of a JSON text is read, too.
 
     Raises:
         ArgumentsInvalid: the text is not a JSON object, or two readers could read it differently.
@@ -104,7 +145,9 @@ def parse_arguments(text: str) -> JSON:
     if text.strip() in {"", "null", '""'}:
         return {}
     try:
-        value = plain_json(json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant), "the object")
+        value = _loaded(text)
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = _loaded(value)  # a text that is the JSON of the object: some servers encode it twice
     except json.JSONDecodeError as exc:
         raise ArgumentsInvalid(None, [f"they are not valid JSON ({exc})"]) from exc
     except RecursionError as exc:
@@ -114,6 +157,10 @@ def parse_arguments(text: str) -> JSON:
     if not isinstance(value, dict):
         raise ArgumentsInvalid(None, [f"they must be a JSON object, not {kind_of(value)}"])
     return value
+
+
+def _loaded(text: str) -> JSONValue:
+    return plain_json(json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant), "the object")
 
 
 def _unique(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
@@ -141,20 +188,23 @@ class Returned:
     is_error: bool = False
     problem: str = ""
     """What of the value has no JSON form, for the developer of the tool; "" if all of it has one."""
+    messages: Sequence[Message] = ()
+    """What the result brings into the turn; their ids are not theirs yet."""
 
 
-def read_return(value: object, limit_bytes: int) -> Returned:
+def read_return(value: object, limit_bytes: int, media_bytes: int | None = None) -> Returned:
     """Return what a model reads of what a tool returned; nothing is raised, whatever the value is.
 
     Args:
         value: a str is taken as it is, None as "". A `ToolResult` has its text and its media; an `ImagePart` or a `FilePart`
             anywhere in the value becomes one of the media. Everything else becomes JSON text; what has no JSON form is shown as
             text, and the model is told so. Not kept.
-        limit_bytes: how many bytes of UTF-8 are kept of the text, and of the base64 data in the room that is left. A longer text
-            ends, at a character, in a line that says so; of media that are left out a line says what they were.
+        limit_bytes: how many bytes of UTF-8 are kept of the text. A longer text ends, at a character, in a line that says so.
+        media_bytes: how many characters of base64 data are kept of the media together; of media that are left out a line says what
+            they were. None: as many as the text leaves of `limit_bytes`.
     """
     try:
-        return _bounded(_described(value, limit_bytes), limit_bytes)
+        return _bounded(_described(value, limit_bytes), limit_bytes, media_bytes)
     except Exception as exc:  # noqa: BLE001  # part of the tool boundary: the call worked, whatever happens when its value is read
         text = f"The call worked. What it returned ({named(value)}) could not be read: {type(exc).__name__}."
         return Returned(text, problem=f"{named(value)} could not be read: {type(exc).__name__}")
@@ -174,7 +224,11 @@ def render_output(value: object, limit_bytes: int) -> tuple[str, bool]:
 def _described(value: object, limit_bytes: int) -> Returned:
     """Return the whole text of a value, and the media in it; only a value without an end is cut."""
     if isinstance(value, ToolResult):
-        return Returned(storable(value.content), value.media, value.is_error)
+        messages, problem = _read_messages(value.messages)
+        text = storable(value.content)
+        if problem:
+            text = f"{text}\n[left out: {problem}]".lstrip("\n")
+        return Returned(text, value.media, value.is_error, problem, messages)
     if value is None:
         return Returned("")
     if isinstance(value, str) and not isinstance(value, enum.Enum):
@@ -195,6 +249,34 @@ def _described(value: object, limit_bytes: int) -> Returned:
     else:
         text = f"{text}\n[The call worked. These values have no JSON form and are shown as text: {', '.join(writer.notes)}]"
     return Returned(text, writer.media, problem=f"no JSON form: {', '.join(writer.notes)}")
+
+
+def _read_messages(given: Sequence[object]) -> tuple[Sequence[Message], str]:
+    """Return the messages that a result may bring into a turn, and what is wrong with the others; "" if nothing is."""
+    kept: list[Message] = []
+    problem = ""
+    for each in given:
+        try:
+            kept.append(_read_message(each))
+        except (TypeError, ValueError) as exc:
+            problem = f"a message of the result ({named(each)}): {storable(str(exc))[:MAX_REFUSAL]}"
+    while kept and kept[-1].role == "assistant":
+        kept.pop()  # a provider would continue it
+        problem = problem or "the last message of a result must not be an assistant's"
+    return tuple(kept), problem
+
+
+def _read_message(given: object) -> Message:
+    if isinstance(given, UserMessage):
+        return Message("", "user", given.parts)
+    if not isinstance(given, Message) or given.role not in {"user", "assistant"}:
+        raise TypeError("it must be a UserMessage, or a Message of a user or an assistant")
+    if given.role == "user":
+        return Message("", "user", UserMessage([part for part in given.parts if isinstance(part, TextPart | ImagePart | FilePart)]).parts)
+    text = check_text(given.text, "message")
+    if not text.strip() or given.calls:
+        raise ValueError("an assistant message must have text, and no calls")
+    return Message("", "assistant", (TextPart(text),), "continued")
 
 
 def _unfinished(value: object) -> Returned:
@@ -222,16 +304,17 @@ def _cut(text: str, limit_bytes: int) -> tuple[str, bool]:
     return f"{head}\n[cut: {len(head.encode())} of {len(data)} bytes shown]", True
 
 
-def _bounded(said: Returned, limit_bytes: int) -> Returned:
+def _bounded(said: Returned, limit_bytes: int, media_bytes: int | None) -> Returned:
     """Return the text and the media that there is room for, and what is told of the rest."""
     text, _ = _cut(said.text, limit_bytes)
-    left = limit_bytes - min(limit_bytes, len(text.encode()))
+    most = limit_bytes if media_bytes is None else media_bytes
+    left = most - min(most, len(text.encode())) if media_bytes is None else media_bytes
     kept: list[MediaPart] = []
     for part in said.media:
         why = _why_not(part)
         size = 0 if why else sum(len(item) for item in attrs.astuple(part) if item is not None)
         if not why and size > left:
-            why = f"only {left} of {limit_bytes} bytes are left for it"
+            why = f"only {left} of {most} bytes are left for it"
         if why:
             shown = label_of(part) if isinstance(part, ImagePart | FilePart) and not isinstance(part, type) else named(part)
             text = f"{text}\n[left out: {storable(shown)}; {why}]".lstrip("\n")

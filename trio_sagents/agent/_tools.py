@@ -22,8 +22,10 @@ from trio_sagents.agent._shapes import Misfit, Shape, kind_of
 from trio_sagents.agent._tool_text import ArgumentsInvalid, ToolResult, parse_arguments, render_output
 from trio_sagents.data.config import type_validator
 from trio_sagents.data.events import Event
-from trio_sagents.data.json import JSON, JSONValue, plain_json
+from trio_sagents.data.json import JSON, JSONValue, Options, check_text, plain_json
+from trio_sagents.data.messages import Message
 from trio_sagents.data.outcomes import Completed
+from trio_sagents.data.records import Row
 from trio_sagents.data.requests import ToolSpec
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
@@ -31,7 +33,10 @@ from trio_sagents.data.todos import Todo, checked_todos
 
 Function: TypeAlias = Callable[..., Any]  # type: ignore[explicit-any]  # any function can be a tool
 Recovery: TypeAlias = Literal["unknown", "repeat"]
+DisplayText: TypeAlias = str | Callable[[JSON], str | None]
 
+MAX_DISPLAY_TEXT: Final = 1000
+"""How many characters people read of a call, at most."""
 MAX_NAME: Final = 64
 """How many characters the name of a tool may have: every provider takes as many."""
 log: Final = logging.getLogger("trio_sagents")
@@ -53,25 +58,39 @@ class ToolContext:
     """The conversation as it was last committed."""
     publish: Callable[[Event], None]
     """Send an event to the conversation's subscribers; returns at once."""
+    agent_id: str = ""
+    """The agent's id; a sub-agent has that of its parent."""
+    agent_name: str = ""
+    """`Agent.name` of the agent that makes the call, or the name of the sub-agent; "" if it has none."""
+    options: Options = attrs.field(factory=dict, repr=False)
+    """The host's own options of this session: `SessionOpts.app_internal`. The same in all of its turns, and in sub-agents."""
+    values: Options = attrs.field(factory=dict, repr=False)
+    """The host's own values of the post that began the turn: `post(..., values=...)`. They are never stored: if the turn continues after
+    a restart, they are empty."""
     _host: "ToolHost | None" = attrs.field(default=None, repr=False, alias="host")
 
-    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None) -> None:
-        """Change the conversation's todos, or keys of its metadata; the change is durable when this returns. Async tools only.
+    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None, rows: Sequence[Row] = ()) -> None:
+        """Change the conversation's todos, keys of its metadata, or its transcript; durable when this returns. Async tools only.
 
         Args:
             todos: the whole list; None leaves the todos as they are.
             metadata: keys to set; a value of None removes the key. Other keys stay.
+            rows: rows to add to the transcript, in order: people see them, and no model does. A sub-agent adds them to the transcript
+                of the conversation.
 
         Raises:
-            TypeError, ValueError: `metadata` is not a JSON object, or `todos` is not a list of todos; nothing was changed.
+            TypeError, ValueError: `metadata` is not a JSON object, `todos` is not a list of todos, or `rows` are not rows; nothing was
+                changed.
             PersistenceError: the change could not be stored.
 
         Cancellation: either nothing was submitted, or the change is stored.
         """
         kept = None if todos is None else checked_todos(todos)
-        await self._host_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"))
+        await self._host_of().update(kept, None if metadata is None else plain_json(metadata, "metadata"), checked_rows(rows))
 
-    async def run_agent(self, agent: "RunnableAgent", prompt: str, *, name: str) -> Completed:
+    async def run_agent(
+        self, agent: "RunnableAgent", prompt: str, *, name: str, messages: Sequence[Message] = (), quiet: bool = False
+    ) -> Completed:
         """Run a sub-agent to its end, in a nursery inside this call; once in a call. Async tools only.
 
         An approval or a question inside the sub-agent interrupts the whole turn. When a person has decided, the tool is called again
@@ -81,6 +100,8 @@ class ToolContext:
             agent: the `Agent` that runs; it has its own history, todos and metadata.
             prompt: the first message to the sub-agent.
             name: for events and interrupts.
+            messages: what the sub-agent's history begins with, before the prompt: user and assistant messages without tool calls.
+            quiet: whether the sub-agent tells the debug channel nothing.
 
         Raises:
             ModelFailed, LimitExceeded, MiddlewareError, ToolNotCalled: the sub-agent failed. If the tool does not catch the error,
@@ -88,7 +109,7 @@ class ToolContext:
 
         Cancellation: the sub-agent has ended, and only its usage is kept.
         """
-        return await self._host_of().run_agent(agent, prompt, name)
+        return await self._host_of().run_agent(agent, prompt, name, messages, quiet=quiet)
 
     def _host_of(self) -> "ToolHost":
         if self._host is None:
@@ -113,13 +134,27 @@ class RunnableAgent(Protocol):
 class ToolHost(Protocol):
     """The tool host: what the context of a call asks of the turn that runs the call."""
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
         """As `ToolContext.update`."""
         ...
 
-    async def run_agent(self, agent: "RunnableAgent", prompt: str, name: str) -> Completed:
+    async def run_agent(
+        self, agent: "RunnableAgent", prompt: str, name: str, messages: Sequence[Message] = (), *, quiet: bool = False
+    ) -> Completed:
         """As `ToolContext.run_agent`."""
         ...
+
+
+def checked_rows(rows: object) -> Sequence[Row]:
+    """Return rows as a tuple; TypeError if they are not rows."""
+    if isinstance(rows, Row) or not isinstance(rows, Sequence) or not all(isinstance(row, Row) for row in rows):
+        raise TypeError(f"rows must be a sequence of Row, not {type(rows).__name__}")
+    return tuple(rows)
+
+
+def _check_display_text(tool: "Tool", _field: object, text: DisplayText | None) -> None:
+    if text is not None and not isinstance(text, str) and not callable(text):
+        raise TypeError(f"{_place(tool.name)}: display_text must be a text, or a function of the arguments, not {text!r}")
 
 
 def _check_name(name: object) -> None:
@@ -127,6 +162,13 @@ def _check_name(name: object) -> None:
         raise TypeError(f"the name of a tool must be a str, not {name!r}")
     if not _NAME.fullmatch(name):
         raise ValueError(f"tool {name!r}: a name has 1 to {MAX_NAME} of the characters a-z, A-Z, 0-9, _ and -")
+
+
+def shown_line(text: object) -> str:
+    """Return a text that people read of a call; TypeError if it is no text."""
+    if not isinstance(text, str):
+        raise TypeError(f"display_text must return a str, not {type(text).__name__}")
+    return check_text(text, "display_text")[:MAX_DISPLAY_TEXT]
 
 
 def _place(name: str) -> str:
@@ -182,6 +224,9 @@ class Tool:
     recovery: Recovery = attrs.field(default="unknown", validator=attrs.validators.in_(get_args(Recovery)))
     """What becomes of a call that was running when the process died: its outcome is "unknown"; or, for a tool that is idempotent,
     "repeat" runs the call again, with the same idempotency key. A call that a person decided about is never repeated."""
+    display_text: DisplayText | None = attrs.field(default=None, validator=_check_display_text, eq=False)
+    """What people read of a call, such as "Searching the catalogue": a text, or a plain function that returns it for the arguments of a
+    call, a JSON object. It is in events and in the row of the call. The model does not see it."""
     is_async: bool = attrs.field(
         init=False, default=attrs.Factory(lambda tool: _is_async(tool.function, _place(tool.name)), takes_self=True)
     )
@@ -206,6 +251,7 @@ class Tool:
         version: str | None = None,
         check: Function | None = None,
         recovery: Recovery | None = None,
+        display_text: DisplayText | None = None,
     ) -> "Tool":
         """Return the tool that a function is.
 
@@ -220,13 +266,15 @@ class Tool:
             version: as of `Tool`; None is the default of `Tool`, or what the `Tool` has that is given. So are the others.
             check: as of `Tool`.
             recovery: as of `Tool`.
+            display_text: as of `Tool`.
 
         Raises:
             TypeError: `function` is not a function, or a parameter has no annotation, or one without a JSON schema.
             ValueError: a model cannot call a tool by this name.
         """
         if isinstance(function, Tool):
-            return _changed(function, name=name, description=description, version=version, check=check, recovery=recovery)
+            given = {"version": version, "check": check, "recovery": recovery, "display_text": display_text}
+            return _changed(function, name=name, description=description, **given)
         name = _name_of(function) if name is None else name
         _check_name(name)
         where = _place(name)
@@ -244,12 +292,23 @@ class Tool:
             origin=origin,
             _binding=_Binding(shape.read, context, shape.tidy),
         )
-        return _changed(tool, version=version, check=check, recovery=recovery)
+        return _changed(tool, version=version, check=check, recovery=recovery, display_text=display_text)
 
     @property
     def spec(self) -> ToolSpec:
         """What the model is told about the tool."""
-        return ToolSpec(self.name, self.description, self.parameters)
+        return ToolSpec(self.name, self.description, self.parameters, self.display_text if isinstance(self.display_text, str) else None)
+
+    def displayed(self, arguments: JSON) -> str | None:
+        """Return what people read of a call with these arguments; None if the tool says nothing, or its function fails, which is logged."""
+        if self.display_text is None or isinstance(self.display_text, str):
+            return self.display_text
+        try:
+            text: object = self.display_text(plain_json(arguments))
+            return None if text is None else shown_line(text)
+        except Exception:  # the boundary to the host's function: what people are told of a call must not end the turn
+            log.exception("display_text of the tool %r failed", self.name)
+            return None
 
     @property
     def takes_context(self) -> bool:

@@ -26,7 +26,7 @@ from typing import Final
 import attrs
 
 from trio_sagents.broadcast._page_present import PagePart, PagePresent
-from trio_sagents.conversation.rows import rows_of
+from trio_sagents.conversation.rows import OWN_ROWS, rows_of
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.events import (
     DisplayMessageSaved,
@@ -127,6 +127,8 @@ class PageView:
                 self._put(self._rows.pop(row.row_id, row))
             case DisplayMessageUpdated(row=row) if row.row_id in self._rows or self.before is None:
                 self._put(row)  # any other row is an older one, which was not read
+            case DisplayMessageUpdated(row=row) if row.row_id.startswith(OWN_ROWS):
+                self.needs_history = True  # it may be new: the agent does not know every key that an earlier one has used
 
     def _apply_earlier(self, event: Event) -> None:
         """Apply an event that is in the picture already, for those who draw: they may have seen nothing of it."""

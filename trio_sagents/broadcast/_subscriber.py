@@ -17,6 +17,7 @@ from trio_sagents.broadcast._subscription import Mailbox, Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import SessionsClosed
@@ -66,7 +67,9 @@ class Subscriber:
         """The subscriptions: a new mapping from (conversation id, channel) to "pending" or "subscribed"."""
         return {key: subscription.state for key, subscription in self._subscriptions.items()}
 
-    async def subscribe(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> None:
+    async def subscribe(
+        self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None, tag: Opaque = None
+    ) -> None:
         """Listen to a conversation, whether its agent is up or not. A second call changes nothing, and gives no second snapshot.
 
         Args:
@@ -74,6 +77,8 @@ class Subscriber:
             channel: "main", or "debug" for what developers want to see.
             after: the last place that the caller has seen. If the agent still knows this place, the events continue from there;
                 otherwise they begin with a `Snapshot` that replaces it.
+            tag: any object of the reader's own; every envelope of this subscription has it as `Envelope.tag`, also after a restart
+                of the agent. A second call with another tag gives the subscription that tag; None leaves it.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or an invalid value; nothing was done.
@@ -82,7 +87,7 @@ class Subscriber:
         Cancellation: either the subscription exists, or nothing was done.
         """
         self.check_place()
-        subscription = self.reserve(conversation_id, channel=channel, after=after)
+        subscription = self.reserve(conversation_id, channel=channel, after=after, tag=tag)
         if subscription is None:
             await trio.lowlevel.checkpoint()
             return
@@ -96,7 +101,9 @@ class Subscriber:
         """Raise RuntimeError in a thread, or in a run of Trio, that is not the subscriber's own."""
         require_run(self._token, "this subscriber and its sessions")
 
-    def reserve(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> Subscription | None:
+    def reserve(
+        self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None, tag: Opaque = None
+    ) -> Subscription | None:
         """Make a pending subscription and return it; None if it exists already. For the runtime, which enrols the subscription."""
         check_id("conversation_id", conversation_id)
         if channel not in CHANNELS:
@@ -104,7 +111,9 @@ class Subscriber:
         place = Cursor.of(after)
         if self._is_closed:
             raise SessionsClosed
-        if (conversation_id, channel) in self._subscriptions:
+        known = self._subscriptions.get((conversation_id, channel))
+        if known is not None:
+            known.tag = known.tag if tag is None else tag
             return None
         subscription = Subscription(
             conversation_id,
@@ -116,6 +125,7 @@ class Subscriber:
             Mailbox(self._announce, self._recall),
             place,
         )
+        subscription.tag = tag
         self._subscriptions[conversation_id, channel] = subscription
         return subscription
 

@@ -15,6 +15,7 @@ from trio_sagents.broadcast._backlog import Backlog, bounded, missed
 from trio_sagents.broadcast._feed import Feed, coalesce, text_size
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import Envelope, Gap, Snapshot, StateRestored
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 
@@ -53,6 +54,8 @@ class Subscription:
     is_announced: bool = False
     # Invariant: true exactly while this subscription is in its subscriber's channel. It is there at most once, so the channel is bounded.
     is_closed: bool = False
+    tag: Opaque = None
+    """The reader's own; every envelope that is taken has it."""
     is_admitted: bool = False
     """Whether the call that starts the agent was allowed to see it. For the agent after that one the authorizer is asked again."""
     _seen: int = 0
@@ -164,6 +167,10 @@ class Subscription:
 
     def take(self) -> Sequence[Envelope]:
         """Return everything that there is, in order, and wait for more. No checkpoint: what is returned has been given."""
+        batch = self._take()
+        return batch if self.tag is None else tuple(attrs.evolve(envelope, tag=self.tag) for envelope in batch)
+
+    def _take(self) -> Sequence[Envelope]:
         self.is_announced = False
         feed = self.feed
         if self.is_closed or self._backlog or feed is None:
@@ -178,7 +185,7 @@ class Subscription:
         """Return what was not taken of agents that have ended, and what there is of the agent that is up."""
         backlog, self._backlog = self._backlog, ()
         left = tuple(envelope for ended in backlog for envelope in ended.events)
-        return left if self.is_closed or self.feed is None else (*left, *self.take())
+        return left if self.is_closed or self.feed is None else (*left, *self._take())
 
     def _place_in(self, feed: Feed) -> int | None:
         """Return the subscription's place as a number in this feed; None if it is not a place there."""

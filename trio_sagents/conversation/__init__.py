@@ -23,6 +23,7 @@ The modules, lowest first; each imports only earlier ones:
     pending       what is submitted and not committed yet
     status        the table of statuses, executed
     outcomes      how a turn ended, as far as its history tells
+    expansions    results of tools that bring messages into the turn
     expiry        when a call that nobody decides is rejected
     results       the results of calls: messages, rows and events
     closing       the closing of open calls, for all five causes

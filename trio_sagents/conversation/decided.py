@@ -27,7 +27,8 @@ def decided_call(call: ToolCall, record: DecisionRecord) -> ToolCall | None:
         return None
     if record.kind != "edit":
         return shown
-    return attrs.evolve(shown, arguments=json.loads(record.content)["arguments"])
+    # What the tool said of the call was said of other arguments.
+    return attrs.evolve(shown, arguments=json.loads(record.content)["arguments"], display_text=None)
 
 
 def as_run(call: ToolCall, record: DecisionRecord | None) -> ToolCall:

@@ -20,7 +20,7 @@ from trio_sagents.conversation.history import open_calls
 from trio_sagents.conversation.limits import Limits, size_of
 from trio_sagents.conversation.outcomes import totals_of
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step
-from trio_sagents.conversation.rows import call_row
+from trio_sagents.conversation.rows import answer_row, call_row
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, Waiting, with_decisions
 from trio_sagents.data.decisions import Decision
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
@@ -28,7 +28,7 @@ from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
-from trio_sagents.data.records import Owner, ToolUpdate
+from trio_sagents.data.records import DisplayMessage, Owner, ToolUpdate
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceeded, NotInterrupted
@@ -158,11 +158,20 @@ def decide(moment: Moment, records: Sequence[DecisionRecord], actor: Scope) -> S
     waiting = moment.state.waiting
     assert waiting is not None
     if len(records) < len(waiting.interrupt.calls):
-        return _decide_some(waiting, records, actor)
+        return _decide_some(moment, waiting, records, actor)
     return _decide_last(moment, waiting, records, actor)
 
 
-def _decide_some(waiting: Waiting, records: Sequence[DecisionRecord], actor: Scope) -> Step:
+def _answer_rows(moment: Moment, waiting: Waiting, records: Sequence[DecisionRecord]) -> Sequence[DisplayMessage]:
+    """Return the rows that show what people answered."""
+    calls = {call.call_id: call for call in waiting.interrupt.calls}
+    asking, turn_id = asking_in(moment.state.messages), waiting.interrupt.turn_id
+    assert asking is not None  # no interrupt, live or stored, is without the answer whose calls wait
+    shown = (answer_row(calls[record.call_id], record, asking.message_id, turn_id, moment.now) for record in records)
+    return tuple(row for row in shown if row is not None)
+
+
+def _decide_some(moment: Moment, waiting: Waiting, records: Sequence[DecisionRecord], actor: Scope) -> Step:
     """Some calls are decided, and others still wait."""
     interrupt = waiting.interrupt
     decided = {record.call_id for record in records}
@@ -174,7 +183,11 @@ def _decide_some(waiting: Waiting, records: Sequence[DecisionRecord], actor: Sco
         kind=interrupt_kind(calls),
         expires_at=expiry_of_rest(interrupt, calls),
     )
-    return Step(lifecycle="on_interrupt", actor=actor, waiting=attrs.evolve(waiting, interrupt=fewer), decided=records)
+    rows = _answer_rows(moment, waiting, records)
+    new_rows = [row.row_id for row in rows]
+    return Step(
+        lifecycle="on_interrupt", actor=actor, rows=rows, new_rows=new_rows, waiting=attrs.evolve(waiting, interrupt=fewer), decided=records
+    )
 
 
 def _decide_last(moment: Moment, waiting: Waiting, records: Sequence[DecisionRecord], actor: Scope) -> Step:
@@ -194,10 +207,12 @@ def _decide_last(moment: Moment, waiting: Waiting, records: Sequence[DecisionRec
     step = results_step(answered, asking, "on_step", now)
     running = [as_run(calls[record.call_id], record) for record in every if record.call_id in calls and runs(record)]
     begun = [ToolUpdate("executing", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}) for call in running]
+    answers = _answer_rows(moment, waiting, records)
     return attrs.evolve(
         step,
         actor=actor,
-        rows=(*step.rows, *(call_row(call, asking, "executing", now) for call in running)),
+        rows=(*answers, *step.rows, *(call_row(call, asking, "executing", now) for call in running)),
+        new_rows=[row.row_id for row in answers],
         tool_updates=(*step.tool_updates, *begun),
         waiting=None,
         open_decisions={call_id: some for call_id, some in decided.items() if call_id not in {record.call_id for record in refused}},

@@ -31,11 +31,11 @@ def is_gated(message: Message, call_id: str) -> bool:
 
 
 def is_cut(messages: Sequence[Message]) -> bool:
-    """Return whether the history ends inside a turn: with a user message, a tool result or an open tool call."""
+    """Return whether the history ends inside a turn: with a user message, a tool result, an open tool call, or a model that is not done."""
     if not messages:
         return False
     last = messages[-1]
-    return last.role in {"user", "tool"} or bool(last.calls)
+    return last.role in {"user", "tool"} or bool(last.calls) or last.stop_reason == "continued"
 
 
 def open_calls(messages: Sequence[Message]) -> Sequence[ToolCall]:
@@ -53,4 +53,4 @@ def open_calls(messages: Sequence[Message]) -> Sequence[ToolCall]:
 
 def finishes_turn(message: Message) -> bool:
     """Return whether this answer ends its turn: the provider finished the answer, and it asks for no tool."""
-    return message.stop_reason in FINISH_REASONS and not message.calls
+    return message.stop_reason in FINISH_REASONS and message.stop_reason != "continued" and not message.calls

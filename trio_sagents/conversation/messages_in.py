@@ -19,7 +19,7 @@ from trio_sagents.conversation.state import ConversationState, Moment, Step
 from trio_sagents.data.config import SessionPolicy
 from trio_sagents.data.events import MessageQueued
 from trio_sagents.data.ids import check_id
-from trio_sagents.data.json import canonical
+from trio_sagents.data.json import JSONValue, Options, canonical
 from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Overlap, Scope
@@ -41,9 +41,20 @@ class Posted:
     """Of the content as the caller gave it."""
     size: int
     """Bytes of the content, in UTF-8."""
+    display: UserMessage | None = None
+    """What people see instead of the message; None: the message."""
+    values: Options = attrs.field(factory=dict, repr=False)
+    """The host's own values for the tools of the turn."""
 
     @classmethod
-    def of(cls, message: str | UserMessage, message_id: str | None, overlap: Overlap) -> "Posted":
+    def of(
+        cls,
+        message: str | UserMessage,
+        message_id: str | None,
+        overlap: Overlap,
+        display: str | UserMessage | None = None,
+        values: Options | None = None,
+    ) -> "Posted":
         """Check what a caller hands in.
 
         Raises:
@@ -57,8 +68,19 @@ class Posted:
             check_id("message_id", message_id)
         if overlap not in OVERLAPS:
             raise ValueError(f"overlap must be one of {', '.join(map(repr, OVERLAPS))}, not {overlap!r}")
-        parts = [encode_part(part) for part in message.parts]
-        return cls(message, message_id, overlap, content_digest(parts, message.metadata), message_size(message))
+        if display is not None and not isinstance(display, UserMessage):
+            if not isinstance(display, str):
+                raise TypeError(f"display must be a str, a UserMessage or None, not {type(display).__name__}")
+            display = UserMessage(display)
+        if values is not None and not isinstance(values, Mapping):
+            raise TypeError(f"values must be a mapping, or None, not {type(values).__name__}")
+        parts: JSONValue = [encode_part(part) for part in message.parts]
+        size = message_size(message)
+        if display is not None:
+            parts = [parts, [encode_part(part) for part in display.parts], display.metadata]
+            size = max(size, message_size(display))
+        digest = content_digest(parts, message.metadata)
+        return cls(message, message_id, overlap, digest, size, display, dict(values or {}))
 
 
 def message_size(message: UserMessage) -> int:

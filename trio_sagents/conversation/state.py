@@ -5,7 +5,7 @@ in one place, `ConversationState.apply`, and only by a step that is durable. So 
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -82,6 +82,8 @@ class Step:
     """Messages that are new in the transcript; a host's own transcript is given these."""
     rows: Sequence[DisplayMessage] = ()
     """Rows of the transcript that are new or changed."""
+    new_rows: Collection[str] = ()
+    """The ids of those rows that show no message and are new; a row that shows no message and is not here replaces another."""
     tool_updates: Sequence[ToolUpdate] = ()
     """Steps in the life of tool calls, for a host's own transcript."""
     events: Sequence[Event] = ()

@@ -10,6 +10,7 @@ import attrs
 
 from trio_sagents.conversation.closing import Closing, close_after_crash, close_turn, closed_result
 from trio_sagents.conversation.decided import as_run
+from trio_sagents.conversation.expansions import expanded, with_expansion
 from trio_sagents.conversation.failures import encode_error
 from trio_sagents.conversation.history import with_gated
 from trio_sagents.conversation.outcomes import Totals, TurnStatus, turn_record, with_record, with_usage, without_record
@@ -121,22 +122,42 @@ def result(
     output: ToolResult,
     asking: Message | None,
     turn: TurnRecord,
+    *,
     inner: Mapping[str, ToolStatus] = NOTHING,
+    expands: Sequence[Message] = (),
 ) -> Step:
     """Return the step that keeps the result of one call.
 
     Args:
         moment: the conversation.
-        call: the call.
+        call: the call, with the text that people read of it.
         output: its result.
         asking: the answer that asked for the call.
         turn: which turn.
         inner: by call id, how the calls of its sub-agent have ended.
+        expands: the messages that the result brings into the turn.
     """
     state = moment.state
     (message,) = with_decisions((result_message(output, turn.turn_id, moment.ids.source()),), state.open_decisions, inner)
-    ran = as_run(call, state.decisions.get(call.call_id))
+    message = with_expansion(message, expands)
+    ran = attrs.evolve(as_run(call, state.decisions.get(call.call_id)), display_text=call.display_text)
     return attrs.evolve(results_step((Answered(ran, message),), asking, "on_step", moment.now), actor=turn.actor)
+
+
+def expand(moment: Moment, turn: TurnRecord) -> Step | None:
+    """Return the step that takes the messages into the history which the last results bring; None if they bring none."""
+    new_ids = moment.ids.source()
+    messages = expanded(moment.state.messages, lambda: next(new_ids), turn.turn_id)
+    if not messages:
+        return None
+    return Step(
+        lifecycle="on_step",
+        actor=turn.actor,
+        messages=messages,
+        shown=messages,
+        rows=tuple(row for message in messages for row in rows_of(message, moment.now)),
+        events=tuple(MessageCompleted(message, turn.turn_id) for message in messages),
+    )
 
 
 def wait(moment: Moment, waiting: Waiting, calls: Iterable[ToolCall], asking: Message | None, turn: TurnRecord) -> Step:

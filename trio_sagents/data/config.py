@@ -142,7 +142,8 @@ class SessionPolicy:
     max_state_bytes: int = attrs.field(default=8 * 1024 * 1024, validator=count_validator())
     """The size of the stored state of one conversation."""
     max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
-    """How much of one tool call's output the model reads; longer output is cut, with a mark."""
+    """How much of the text of one tool call's output the model reads; longer output is cut, with a mark. Its images and files may have
+    as much as a message (`max_message_bytes`), or this, if it is more."""
     max_unattended_turns: int = attrs.field(default=10, validator=count_validator())
     """How many turns may follow each other that no person started, because tools or middleware posted their messages. Then the queue waits,
     with the status PAUSED, until a person posts."""

@@ -12,8 +12,8 @@ import attrs
 
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.messages import Message, Part, ToolCall, ToolStatus
+from trio_sagents.data.json import JSON, JSONValue, Opaque
+from trio_sagents.data.messages import Message, Part, TextKind, ToolCall, ToolStatus
 from trio_sagents.data.outcomes import TurnOutcome, Usage
 from trio_sagents.data.records import DisplayMessage
 from trio_sagents.data.requests import ModelRequest
@@ -111,6 +111,8 @@ class TextDelta:
     offset: int
     """Where `text` begins in that part, in characters."""
     turn_id: str
+    kind: TextKind | None = None
+    """As `TextPart.kind`: "narration", or None."""
 
 
 @attrs.frozen
@@ -391,6 +393,8 @@ class Envelope:
     event: Event
     incarnation: str
     """Names the agent among all that ever ran for this conversation."""
+    tag: Opaque = attrs.field(default=None, eq=False)
+    """What the reader gave with its subscription (`subscribe(..., tag=...)`): any object of its own; else None."""
 
     @property
     def cursor(self) -> Cursor:

@@ -30,6 +30,8 @@ class Option:
     """What the model reads."""
     label: str = ""
     """What people read; empty: the value."""
+    description: str = ""
+    """What people read about it, beside the label; may be empty."""
 
 
 def _options(given: Iterable[Option]) -> tuple[Option, ...]:
@@ -49,6 +51,8 @@ class Question:
     """Whether a text that is no option will do."""
     allow_cancel: bool = True
     """Whether the person may decline to answer."""
+    context: str = ""
+    """What the person needs to know to answer, beside the question; may be empty."""
 
 
 def _names(given: Iterable[str]) -> tuple[str, ...]:
@@ -133,7 +137,8 @@ class PendingCall(ToolCall):
 
 def pending(call: ToolCall, **claim: object) -> PendingCall:
     """Return `call` as one that waits; `claim` has the other fields."""
-    fields = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "status": "interrupted", **claim}
+    known = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "display_text": call.display_text}
+    fields = {**known, "status": "interrupted", **claim}
     return PendingCall(**fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # checked by the callers' types
 
 

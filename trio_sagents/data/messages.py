@@ -16,14 +16,17 @@ from trio_sagents.data.json import JSON, check_text, digest_of, plain_json
 
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
 ToolStatus: TypeAlias = Literal["pending", "executing", "completed", "failed", "interrupted", "cancelled", "unknown"]
-StopReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filtered", "cancelled", "stream_error", "crashed"]
+StopReason: TypeAlias = Literal["stop", "tool_calls", "continued", "length", "content_filtered", "cancelled", "stream_error", "crashed"]
+TextKind: TypeAlias = Literal["narration"]
 
 CutReason: TypeAlias = Literal["length", "content_filtered"]
 
-FINISH_REASONS: Final = frozenset({"stop", "tool_calls", "length", "content_filtered"})
-"""How a provider may end an answer; the other stop reasons mark an answer whose turn was cut."""
+FINISH_REASONS: Final = frozenset({"stop", "tool_calls", "continued", "length", "content_filtered"})
+"""How a provider may end an answer; the others mark an answer whose turn was cut. After "continued" the model is asked again."""
 CUT_REASONS: Final = frozenset(get_args(CutReason))
 """How a provider may end an answer that is not whole: its length limit was reached, or a filter stopped it."""
+FROM_TOOL: Final = "from_tool"
+"""In the metadata of a user message: the name of the tool whose result brought the message. No person has said it."""
 STOP_REASONS: Final = frozenset(get_args(StopReason))
 
 
@@ -36,6 +39,8 @@ class TextPart:
     """Text, by custom as Markdown."""
 
     text: str = attrs.field(validator=_is_text)
+    kind: TextKind | None = attrs.field(default=None, validator=attrs.validators.in_((None, "narration")))
+    """"narration" for what a model says about its work, before it answers; None for an answer, and for what people say."""
 
 
 @attrs.frozen
@@ -117,6 +122,8 @@ class ToolCall:
     arguments: JSON = attrs.field(factory=dict, converter=_plain_arguments)
     """A JSON object; copied when built."""
     status: ToolStatus = "pending"
+    display_text: str | None = attrs.field(default=None, kw_only=True, validator=_is_text_or_none)
+    """What people read of the call, as the tool says it (`Tool.display_text`); None if the tool says nothing. The model does not see it."""
     opaque: OpaquePart | None = attrs.field(default=None, kw_only=True)
     """What the provider attached to the call and wants back with it, such as the signature of a thought; usually None."""
     digest: str = attrs.field(init=False, eq=False, repr=False)
@@ -220,6 +227,11 @@ class Message:
     def text(self) -> str:
         """The text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def answer(self) -> str:
+        """The text parts without narration, joined; all of the text if there is nothing but narration."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart) and part.kind is None) or self.text
 
     @property
     def calls(self) -> Sequence[ToolCall]:

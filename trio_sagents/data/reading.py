@@ -16,7 +16,7 @@ import attrs
 
 from trio_sagents.data.estimates import estimate_tokens, messages_tokens, part_tokens
 from trio_sagents.data.json import JSONValue, canonical
-from trio_sagents.data.messages import FilePart, ImagePart, Message, Part, TextPart, ToolCall, ToolResult
+from trio_sagents.data.messages import FROM_TOOL, FilePart, ImagePart, Message, Part, TextPart, ToolCall, ToolResult
 from trio_sagents.data.requests import ModelRequest
 
 LIMITS: Final = "context_limits"
@@ -121,7 +121,7 @@ def shortened(request: ModelRequest, most_tokens: float) -> ModelRequest:
     _cut_largest(messages, lambda place: place < fresh and place not in asked, most)
     rest = _leave_out(messages, most, asked)
     if messages_tokens(rest) > most:
-        _cut_largest(messages, lambda place: messages[place].role == "tool", most)
+        _cut_largest(messages, lambda place: messages[place].role == "tool" or FROM_TOOL in messages[place].metadata, most)
         rest = _leave_out(messages, most, asked)
     return attrs.evolve(request, messages=rest)
 
@@ -134,7 +134,7 @@ def _leading(messages: Sequence[Message]) -> int:
 def _questions(messages: Sequence[Message]) -> Sequence[int]:
     """Return the places of the messages that the turn answers: those of people in the turn of the last message, or at the end."""
     turn_id = messages[-1].turn_id if messages else None
-    people = [place for place, message in enumerate(messages) if message.role == "user"]
+    people = [place for place, message in enumerate(messages) if message.role == "user" and FROM_TOOL not in message.metadata]
     of_turn = [place for place in people if turn_id is not None and messages[place].turn_id == turn_id]
     if of_turn or not people:
         return of_turn

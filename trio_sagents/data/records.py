@@ -3,12 +3,12 @@
 import datetime
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
 
 Lifecycle: TypeAlias = Literal[
@@ -24,6 +24,8 @@ class Unchecked(enum.Enum):
     UNCHECKED = "unchecked"
 
 
+MAX_ROW_TEXT: Final = 200
+"""Characters of the content type and of the key of a row of the host's."""
 UNCHECKED: Final = Unchecked.UNCHECKED
 """Given to a store in the place of an owner: whoever owns the conversation."""
 
@@ -41,16 +43,48 @@ class DisplayMessage:
     message_id: str
     role: Role
     content_type: str
-    """ "text", "thinking", "image", "file_reference", "tool_call", "tool_result", "notification" or "error"."""
+    """ "text", "thinking", "image", "file_reference", "tool_call", "tool_result", "answer", "notification", "error"; or the content type
+    of a row of your own (`Row`)."""
     content: JSON
     """By content type, such as {"text": ...}; of an "error" {"kind", "text"}, with a kind of `TurnErrorKind`. The last row of an answer
-    that was cut carries "stop_reason"."""
+    that was cut carries "stop_reason". A "tool_call" has "display_text" if its tool has one. An "answer" is what a person answered to a
+    question: "text", the "labels" and the "values" that were chosen, "other", "question" and "call_id"."""
     status: ToolStatus
     created_at: datetime.datetime
     turn_id: str | None = None
     """The turn that the row belongs to; None for a message that no turn had taken yet when it was stored, and for older rows."""
     is_final: bool = True
     """Whether the row stays as it is; False while a tool call runs, or waits for people."""
+
+
+def _check_row_text(_row: "Row | None", field: "attrs.Attribute[str]", value: object) -> None:
+    if not isinstance(value, str) or not check_text(value, f"Row.{field.name}") or len(value) > MAX_ROW_TEXT:
+        raise ValueError(f"Row.{field.name} must be a text of 1 to {MAX_ROW_TEXT} characters, not {value!r}"[:200])
+
+
+def _check_row_key(row: "Row", field: "attrs.Attribute[str | None]", value: object) -> None:
+    if value is not None:
+        _check_row_text(row, field, value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # only its name is read
+
+
+def _row_content(value: JSON) -> JSON:
+    plain = plain_json(value, "Row.content")
+    if not isinstance(plain, dict):
+        raise TypeError(f"Row.content must be a JSON object, not {type(value).__name__}")
+    return plain
+
+
+@attrs.frozen
+class Row:
+    """A row of the transcript that a tool, a middleware or the host adds. People see it, and no model does."""
+
+    content_type: str = attrs.field(validator=_check_row_text)
+    """"notification", with a content of {"text": ...}, is what every viewer can show; or a word of your own, such as "chart"."""
+    content: JSON = attrs.field(converter=_row_content)
+    """A JSON object; copied."""
+    key: str | None = attrs.field(default=None, kw_only=True, validator=_check_row_key)
+    """A row with the same key replaces the one before, in its place. None makes a new row each time."""
+    role: Role = attrs.field(default="system", kw_only=True, validator=attrs.validators.in_(get_args(Role)))
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import attrs
 
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.messages import Message, OpaquePart
+from trio_sagents.data.messages import Message, OpaquePart, TextKind
 from trio_sagents.data.outcomes import Usage
 
 
@@ -18,6 +18,8 @@ class ToolSpec:
     description: str
     parameters: JSON
     """A JSON schema of type "object"."""
+    display_text: str | None = None
+    """What people read of a call while its arguments are not known yet. No provider is told."""
 
 
 @attrs.frozen
@@ -35,9 +37,11 @@ class ModelRequest:
 
 @attrs.frozen
 class TextChunk:
-    """The next piece of text."""
+    """The next piece of text. Neighbouring pieces of one kind are one part."""
 
     text: str
+    kind: TextKind | None = None
+    """"narration" for text that is not meant as the answer; as `TextPart.kind`."""
 
 
 @attrs.frozen
@@ -87,7 +91,12 @@ class FinishChunk:
     """The last chunk: why the model stopped."""
 
     reason: str
-    """ "stop", "tool_calls", "length" or "content_filtered". Raise `ModelFailed` for anything else."""
+    """ "stop", "tool_calls", "continued", "length" or "content_filtered". Raise `ModelFailed` for anything else.
+
+    "continued" says that the model is not done: its answer is kept, and it is asked again in the same turn."""
+    is_end: bool | None = None
+    """Whether the provider said that its turn ends here. None: it said nothing. Then an answer that ends with "stop" ends the turn, unless
+    all of its text is narration."""
 
 
 ModelChunk: TypeAlias = TextChunk | ThinkingChunk | OpaqueChunk | ToolCallChunk | UsageChunk | FinishChunk

@@ -1,4 +1,4 @@
-"""A server over streamable HTTP: the SDK's transport, with a client of ours that bounds answers and reads them leniently."""
+"""A server over HTTP: the SDK's transports, with a client of ours that bounds answers and reads them leniently."""
 
 import functools
 import json
@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 import httpx2
 import trio
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, RequestId
 
@@ -26,6 +27,8 @@ CONNECT_TIMEOUT: Final = 30.0
 """Seconds for a connection, and for a request to be sent."""
 READ_TIMEOUT: Final = 300.0
 """Seconds without a byte in an answer."""
+SILENCE: Final = 24 * 3600.0
+"""Seconds without a byte in the long response of the old transport; a call that gets no answer ends by its own time limit."""
 
 
 @functools.cache
@@ -70,6 +73,24 @@ class _Events(httpx2.AsyncByteStream):
             if len(rest) > MAX_EVENT:
                 raise httpx2.StreamError(f"an event has more than {MAX_EVENT} bytes")
         yield _line(rest, self._reply_to)
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+@attrs.define(eq=False)
+class _Watched(httpx2.AsyncByteStream):
+    """The one long response of the old transport: its end is the end of the connection."""
+
+    _body: httpx2.AsyncByteStream
+    _on_lost: Callable[[], None]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._body:
+                yield piece
+        finally:
+            self._on_lost()
 
     async def aclose(self) -> None:
         await self._body.aclose()
@@ -135,4 +156,34 @@ async def http_streams(server: HttpServer, on_lost: Callable[[], None]) -> Async
         httpx2.AsyncClient(headers=headers, timeout=timeout, verify=_tls_context(), event_hooks=hooks) as client,
         streamable_http_client(server.url, http_client=client, max_sse_event_size=MAX_EVENT) as streams,
     ):
+        yield streams  # pyright: ignore[reportReturnType]
+
+
+@asynccontextmanager
+async def sse_streams(server: HttpServer, on_lost: Callable[[], None]) -> AsyncIterator[Streams]:
+    """Open the transport of before 2025 to a server; leaving the context closes its sockets.
+
+    Args:
+        server: where the server is.
+        on_lost: called when the response in which answers come has ended.
+
+    Cancellation: the sockets are closed.
+    """
+
+    async def look(response: httpx2.Response) -> None:
+        is_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        _look_into(response)
+        if is_stream and response.request.method == "GET":
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            response.stream = _Watched(response.stream, on_lost)
+        await trio.lowlevel.checkpoint()
+
+    def make_client(
+        headers: dict[str, str] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
+    ) -> httpx2.AsyncClient:
+        hooks = {"response": [look]}
+        return httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, verify=_tls_context(), event_hooks=hooks)
+
+    headers = dict(server.headers)
+    async with sse_client(server.url, headers, CONNECT_TIMEOUT, SILENCE, httpx_client_factory=make_client) as streams:
         yield streams  # pyright: ignore[reportReturnType]

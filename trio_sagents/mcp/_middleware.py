@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from trio_sagents.agent import Middleware, MiddlewareContext
+from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSON
 from trio_sagents.mcp._connection import CALL_TIMEOUT, START_TIMEOUT, McpConnection
 from trio_sagents.mcp._errors import McpDisconnected
@@ -34,7 +35,7 @@ class Mcp(Middleware):
     `Approvals({}, when=is_mcp_tool)` beside it has people decide about each call of these tools, in sub-agents, too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own, and most hosts give one or two
         self,
         server: Server | McpConnection,
         *,
@@ -44,6 +45,7 @@ class Mcp(Middleware):
         call_timeout: float = CALL_TIMEOUT,
         reconnects: float = math.inf,
         required: bool = False,
+        id: str | None = None,  # noqa: A002  # as of all middleware of the library
     ) -> None:
         """Describe the connection; nothing is opened.
 
@@ -55,6 +57,7 @@ class Mcp(Middleware):
             call_timeout: seconds for the answer to a call.
             reconnects: how often in a row a lost connection is opened again.
             required: whether an agent that cannot be connected to the server does not start.
+            id: the id of the middleware; None is the name of the class, and the name of the connection.
 
         Raises:
             TypeError: `server` is neither a server nor a connection.
@@ -63,6 +66,7 @@ class Mcp(Middleware):
         limits = (prefix, start_timeout, call_timeout, reconnects)
         self._limits = limits
         self._required = required
+        self._id = None if id is None else check_id("id", id)
         self._memory = Memory()
         self._shared: McpConnection | None = None
         if not isinstance(server, McpConnection):
@@ -79,8 +83,8 @@ class Mcp(Middleware):
 
     @property
     def middleware_id(self) -> str:
-        """Its class, and the name of the connection."""
-        return f"{type(self).__name__}:{self._name}"
+        """The id that was given; else its class, and the name of the connection."""
+        return f"{type(self).__name__}:{self._name}" if self._id is None else self._id
 
     async def on_start(self, context: MiddlewareContext) -> None:
         """Open the agent's connection.

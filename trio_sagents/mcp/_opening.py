@@ -19,7 +19,7 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from trio_sagents._trio.groups import split
 from trio_sagents.mcp._answers import Answers
 from trio_sagents.mcp._errors import explain, is_worth_another_way
-from trio_sagents.mcp._http import http_streams
+from trio_sagents.mcp._http import http_streams, sse_streams
 from trio_sagents.mcp._listening import repaired_streams
 from trio_sagents.mcp._memory import Memory, Mode, other
 from trio_sagents.mcp._servers import HttpServer, Server, StdioServer
@@ -210,6 +210,8 @@ def transport_to(server: Server, name: str, on_lost: Callable[[], None]) -> Tran
     match server:
         case StdioServer():
             return stdio_streams(server, name, on_lost)
+        case HttpServer(transport="sse"):
+            return sse_streams(server, on_lost)  # pyright: ignore[reportReturnType]
         case HttpServer():
             return http_streams(server, on_lost)  # pyright: ignore[reportReturnType]
 

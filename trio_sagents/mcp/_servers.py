@@ -4,11 +4,11 @@ import math
 import pathlib
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from trio_sagents.data.config import check_timeout
+from trio_sagents.data.config import check_timeout, choice_validator
 from trio_sagents.data.json import Opaque
 
 MIN_SECRET: Final = 6
@@ -87,12 +87,17 @@ def _without_secrets(url: str) -> str:
 
 @attrs.frozen
 class HttpServer:
-    """A server that listens somewhere, and is spoken with over streamable HTTP."""
+    """A server that listens somewhere, and is spoken with over HTTP."""
 
     url: str = attrs.field(validator=_check_url, repr=_without_secrets)
     """The endpoint. It is printed without user and query; but keep keys in `headers`, for log records of an HTTP library show URLs."""
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=_texts, repr=_count, hash=False)
     """Headers of every request, such as {"Authorization": "Bearer ..."}."""
+    transport: Literal["streamable", "sse"] = attrs.field(
+        default="streamable", kw_only=True, validator=choice_validator("streamable", "sse")
+    )
+    """"streamable" is the present transport; "sse" is the one of before 2025, in which answers come as events of one long response. In that
+    one, a message of more than 1 MiB ends the connection."""
 
     @property
     def name(self) -> str:

@@ -94,7 +94,8 @@ def _make_tool(listed: mcp_types.Tool, taken: Taken, server: str, name: str, spa
         if_taken=f"{spare}_{name}"[:MAX_NAME],
         server=server,
         remote_name=listed.name,
-        hints=_hints(listed),
+        hints=(hints := _hints(listed)),
+        display_text=hints.title,
     )
     return tool
 

@@ -11,8 +11,9 @@ from typing import Final
 import attrs
 
 from trio_sagents.agent import MiddlewareContext, Tool, ToolContext
-from trio_sagents.data.config import count_validator
+from trio_sagents.data.config import count_validator, type_validator
 from trio_sagents.data.json import JSON
+from trio_sagents.data.records import Row
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.todos import Todo, TodoStatus
 from trio_sagents.middleware._built_in import BuiltIn
@@ -68,6 +69,15 @@ class _Answer:
 def write(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> Sequence[Todo]:
     """Return the list that the calls of one answer make of `base`, sorted by id; an empty list if no todo is open.
 
+    Args, raises: as `merged`.
+    """
+    todos = merged(base, writings, max_items)
+    return todos if any(todo.is_open for todo in todos) else ()
+
+
+def merged(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> Sequence[Todo]:
+    """Return the list that the calls of one answer make of `base`, sorted by id, also if no todo is open.
+
     Args:
         base: the list as it was when the model spoke.
         writings: the calls, in the order of the answer. A call without merge drops what is in `base`, but not what another call wrote.
@@ -86,8 +96,6 @@ def write(base: Sequence[Todo], writings: Sequence[Writing], max_items: int) -> 
         raise TodosInvalid(
             f"there would be {len(todos)} todos; the limit is {max_items}: join some of them, or leave out those that are done"
         )
-    if not any(todo.is_open for todo in todos.values()):
-        return ()
     return tuple(todos[number] for number in sorted(todos))
 
 
@@ -147,6 +155,9 @@ class TodoList(BuiltIn):
 
     max_items: int = attrs.field(default=50, validator=count_validator(finite=True))
     """How many todos there may be."""
+    rows: bool = attrs.field(default=False, validator=type_validator(bool))
+    """Whether each answer that writes todos leaves a row of the content type "todos" in the transcript, {"todos": [{"id", "content",
+    "status"}]}: the list as it was written, also if all of it is done and the list is cleared."""
 
     async def tools(self, context: MiddlewareContext) -> Sequence[Tool]:
         """Return `write_todos`.
@@ -171,11 +182,13 @@ class TodoList(BuiltIn):
         if not isinstance(answer, _Answer) or answer.answer_id != answer_id:
             answer = _Answer(answer_id, context.state.todos)
         writings = {**answer.writings, place: writing}
-        todos = write(answer.base, [writings[number] for number in sorted(writings)], self.max_items)
+        written = merged(answer.base, [writings[number] for number in sorted(writings)], self.max_items)
+        todos = written if any(todo.is_open for todo in written) else ()
         # No checkpoint until the list is submitted: a parallel call builds on what this call wrote, whether that is committed or not.
         answer.writings = writings
         context.memory[_KEY] = answer
-        await call.update(todos=todos)
+        row = Row("todos", {"todos": [attrs.asdict(todo) for todo in written]}, key=f"todos:{answer_id}", role="assistant")
+        await call.update(todos=todos, rows=(row,) if self.rows else ())
         return f"The todos now:\n{listed(todos)}" if todos else "The list is empty: nothing is left to do."
 
     async def system_prompt(self, context: MiddlewareContext) -> str:

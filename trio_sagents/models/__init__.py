@@ -23,6 +23,9 @@ The modules, lowest first; each imports only modules that stand above it:
     _openai_request      a request as the body of the chat completions API
     _openai_events       its events as chunks
     openai               OpenAIModel
+    _responses_request   a request as the body of OpenAI's Responses API
+    _responses_events    its events as chunks
+    openai_responses     OpenAIResponsesModel
     _offline_readers     the embedded model: what it reads out of messages and results
     _offline_asks        what a message asks for
     _offline_jobs        which calls it makes
@@ -40,8 +43,18 @@ from trio_sagents.models._thinking import Thinking
 if TYPE_CHECKING:
     from trio_sagents.models.anthropic import AnthropicModel
     from trio_sagents.models.openai import OpenAIModel
+    from trio_sagents.models.openai_responses import OpenAIResponsesModel
 
-__all__ = ("PROVIDERS", "AnthropicModel", "NamedModel", "OpenAIModel", "Thinking", "model_of", "split_name")
+__all__ = (
+    "PROVIDERS",
+    "AnthropicModel",
+    "NamedModel",
+    "OpenAIModel",
+    "OpenAIResponsesModel",
+    "Thinking",
+    "model_of",
+    "split_name",
+)
 
 
 def __getattr__(name: str) -> object:
@@ -55,6 +68,10 @@ def __getattr__(name: str) -> object:
             from trio_sagents.models.openai import OpenAIModel  # noqa: PLC0415  # lazy, because the SDK is an extra
 
             return OpenAIModel
+        case "OpenAIResponsesModel":
+            from trio_sagents.models.openai_responses import OpenAIResponsesModel  # noqa: PLC0415  # lazy, because the SDK is an extra
+
+            return OpenAIResponsesModel
         case _:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

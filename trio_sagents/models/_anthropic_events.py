@@ -36,8 +36,8 @@ _REASONS: Final = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "refusal": "content_filtered",
+    "pause_turn": "continued",
 }
-_PAUSED: Final = "pause_turn"
 _CONTENT: Final = ("delta", "content_block")
 """An event with one of these has content, whatever its type is called."""
 _TEXT_DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "tool_use", "signature_delta": "thinking"}
@@ -121,7 +121,7 @@ class AnthropicEvents:
                 raise ErrorEvent(data)
             case _ if event.name == "error" or data.get("error") or data.get("object") == "error":
                 raise ErrorEvent(data)
-            case _ if any(data.get(name) for name in _CONTENT):
+            case _ if any(data.get(name) or isinstance(data.get(name), Mapping) for name in _CONTENT):
                 raise UnexpectedContent(f"an event of the type {shortened(kind)!r}")
             case _:
                 # Pings, and events that later versions of the API add: clients are to ignore those that they do not know.
@@ -145,7 +145,7 @@ class AnthropicEvents:
         reason = self._reason or "stop"
         if reason == "tool_calls" and not self._call_count:
             raise BadFinish("the provider said that the model calls a tool, and sent no call")
-        if reason == "stop" and self._call_count:
+        if reason in {"stop", "continued"} and self._call_count:
             reason = "tool_calls"
         return [*rest, FinishChunk(reason)]
 
@@ -158,8 +158,6 @@ class AnthropicEvents:
     def _note_reason(self, reason: str) -> None:
         if not reason:
             return
-        if reason == _PAUSED:
-            raise BadFinish("the provider paused the answer (pause_turn), which this adapter cannot continue", retryable=False)
         known = _REASONS.get(reason)
         if known is None:
             raise BadFinish(f"the answer ended for a reason that is not known: {shortened(reason)!r}")

@@ -95,7 +95,8 @@ def _messages(history: History) -> list[dict[str, JSONValue]]:
         messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": _answer_blocks(turn)})
         asked = [_result_block(result) for result in turn.results]
-    messages.append({"role": "user", "content": asked})
+    if asked:  # else the last answer is one that the API has paused, and continues
+        messages.append({"role": "user", "content": asked})
     return messages
 
 

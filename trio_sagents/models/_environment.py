@@ -97,8 +97,8 @@ def check_key(who: str, key: str) -> None:
         raise TypeError(f"{who}: api_key must be a str, not {type(key).__name__}")
     if not key.strip():
         raise ValueError(f"{who}: the API key is empty")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"{who}: the API key has a blank, a line break or a character that no key has; look at how it was copied")
+    if not key.isascii() or not key.isprintable() or any(mark in key for mark in " \"'"):
+        raise ValueError(f"{who}: the API key has a blank, a quote, a line break or a character that no key has; look at how it was copied")
 
 
 def checked_client(who: str, make: Callable[[], ClientT]) -> ClientT:

@@ -69,7 +69,7 @@ class History:
     system: str
     """May be empty."""
     turns: Sequence[Turn]
-    """Begins with `Spoken`; ends with `Spoken`, or with an `Answered` that has calls."""
+    """Begins with `Spoken`; ends with `Spoken`, with an `Answered` that has calls, or with one that its provider continues."""
 
     @property
     def present(self) -> int:
@@ -101,7 +101,8 @@ def shape_history(
             _add_spoken(turns, [TextPart(f"<system>\n{message.text}\n</system>")])
     if not turns or isinstance(turns[0], Answered):
         turns.insert(0, Spoken((TextPart(BEGIN_TEXT if turns else CONTINUE_TEXT),)))
-    if isinstance(last := turns[-1], Answered) and not last.calls:
+    is_open = bool(rest) and _is_open(rest[-1], provider)
+    if isinstance(last := turns[-1], Answered) and not last.calls and not is_open:
         turns.append(Spoken((TextPart(CONTINUE_TEXT),)))
     return History("\n\n".join(whole_text(text) for text in (system, *prompts) if text.strip()), turns)
 
@@ -186,7 +187,7 @@ def _add_answer(
                 answers.append(attrs.evolve(result, call_id=call_id))
             case _:
                 pass
-    if not any(isinstance(part, TextPart | ToolCall) for part in said):
+    if not any(isinstance(part, TextPart | ToolCall) for part in said) and not _is_open(message, provider):
         return
     starts: tuple[int, ...] = (0,)
     if turns and isinstance(last := turns[-1], Answered) and not last.calls:
@@ -194,6 +195,11 @@ def _add_answer(
         starts = (*last.starts, len(last.parts))
         said = [*last.parts, *said]
     turns.append(Answered(tuple(said), tuple(answers), starts))
+
+
+def _is_open(message: Message, provider: str | None) -> bool:
+    """Return whether an answer is one that this provider has paused, and continues if it gets the answer back as it came."""
+    return message.stop_reason == "continued" and any(isinstance(part, OpaquePart) and part.provider == provider for part in message.parts)
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ from trio_sagents.data.requests import ModelChunk, ModelRequest
 from trio_sagents.models._dialects import DIALECTS
 from trio_sagents.models.offline import OfflineModel
 
-PROVIDERS: Final = ("anthropic", *(name for name in DIALECTS if name != "compatible"), "offline")
+PROVIDERS: Final = ("anthropic", *(name for name in DIALECTS if name != "compatible"), "openai-responses", "offline")
 """The providers that a model can be named with, in the order of the documentation."""
 
 
@@ -40,7 +40,7 @@ def model_of(name: str, **settings: Opaque) -> NamedModel:
 
     Args:
         name: the provider, a colon, and the model's name as the provider knows it.
-        settings: further arguments of `AnthropicModel` or `OpenAIModel`.
+        settings: further arguments of `AnthropicModel`, `OpenAIModel` or `OpenAIResponsesModel`.
 
     Raises:
         ValueError: the name has no provider that is known, or no model; or the model cannot be described, because a key is missing,
@@ -61,6 +61,8 @@ def model_of(name: str, **settings: Opaque) -> NamedModel:
             found = OfflineModel(**settings)
         case "anthropic":
             found = importlib.import_module("trio_sagents.models.anthropic").AnthropicModel(model, **settings)
+        case "openai-responses":
+            found = importlib.import_module("trio_sagents.models.openai_responses").OpenAIResponsesModel(model, **settings)
         case _:
             # The modules of the adapters need an SDK, so each is loaded when its model is asked for.
             found = importlib.import_module("trio_sagents.models.openai").OpenAIModel(model, **{"dialect": provider, **settings})

@@ -88,6 +88,16 @@ class Call:
     extras: dict[str, JSONValue] = attrs.field(factory=dict)
     """Fields of the pieces that are not known by name."""
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the arguments are no JSON."""
+        text = "".join(self.pieces)
+        try:
+            json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            return True
+        return False
+
     def is_told_again(self, call_id: str, index: int | None, name: str, arguments: str) -> bool:
         """Return whether a piece says nothing that was not said before.
 
@@ -112,6 +122,8 @@ class CallAssembly:
     def __init__(self) -> None:
         self.calls: Final[list[Call]] = []
         self._current: dict[int | None, Call] = {}
+        self._is_guessed = False
+        """Whether a piece that did not say whose it is was given to one of several calls."""
 
     def add(self, piece: JSON) -> Iterator[ToolCallChunk]:
         """Yield the chunks of the next piece.
@@ -129,6 +141,7 @@ class CallAssembly:
         index, name, arguments = _index(piece), text_at(function, "name"), _arguments_text(function)
         call_id = text_at(piece, "id") or str(number_at(piece, "id") or "")
         call = self._call_of(index, call_id, name, arguments)
+        self._is_guessed = self._is_guessed or (index is None and not call_id and not name and len(self.calls) > 1)
         if call is not None and call.is_told_again(call_id, index, name, arguments):
             return
         is_new = call is None
@@ -143,10 +156,17 @@ class CallAssembly:
         yield from self._grow(call, name if is_new or not call.name else "", arguments)
 
     def finish(self) -> Iterator[ToolCallChunk]:
-        """Yield what completes calls without arguments. BadFinish if a call has no name: it could not be run."""
+        """Yield what completes calls without arguments.
+
+        Raises:
+            BadFinish: a call has no name, so it could not be run; or a call lacks the arguments that another one seems to have too much.
+        """
         for call in self.calls:
             if not call.name:
                 raise BadFinish("the provider sent the pieces of a call without the name of a tool")
+        if self._is_guessed and any(not call.has_arguments for call in self.calls) and any(call.is_broken for call in self.calls):
+            raise BadFinish("the provider sent pieces of several calls, and does not say which piece belongs to which call")
+        for call in self.calls:
             if not call.has_arguments:
                 yield ToolCallChunk(call.number, arguments_json="{}")
 

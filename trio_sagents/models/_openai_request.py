@@ -49,8 +49,8 @@ def openai_body(name: str, request: ModelRequest, settings: JSON, speech: Speech
         speech: None is that of a server of which nothing is known.
     """
     speech = speech or Speech()
-    fit_id = _nine if speech.dialect.call_ids == "nine" else _fit_id
-    history = shape_history(request.system, request.messages, fit_id, {tool.name for tool in request.tools}, speech.provider)
+    fitting = _nine if speech.dialect.call_ids == "nine" else fit_id
+    history = shape_history(request.system, request.messages, fitting, {tool.name for tool in request.tools}, speech.provider)
     body: dict[str, JSONValue] = {"model": name, "stream": True}
     if speech.dialect.has_stream_options:
         body["stream_options"] = {"include_usage": True}
@@ -67,7 +67,8 @@ def openai_body(name: str, request: ModelRequest, settings: JSON, speech: Speech
     return body
 
 
-def _fit_id(call_id: str) -> str:
+def fit_id(call_id: str) -> str:
+    """Return an id of a call as OpenAI takes it: the given id, unless it is too long or empty."""
     call_id = whole_text(call_id)
     if len(call_id) > MAX_ID:
         return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:24]}"

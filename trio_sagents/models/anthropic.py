@@ -178,7 +178,10 @@ def _checked(who: str, api_key: str | None, base_url: str | None, most: int) -> 
         raise ValueError(_NO_KEY.format(who))
     if client.api_key is not None:
         check_key(who, client.api_key)
-    check_base_url(who, str(client.base_url).rstrip("/"))
+    address = str(client.base_url).rstrip("/")
+    check_base_url(who, address)
+    if address.endswith("/v1"):
+        raise ValueError(f"{who}: base_url must end before '/v1', which is added to it, with '/messages'")
     return client.base_url
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.requests import ModelChunk, ModelRequest
@@ -104,13 +104,13 @@ class OpenAIModel:
         if client is not None:
             check_own_client(api_key=api_key, base_url=base_url)
             address = str(client.base_url)
-            spoken = _spoken(dialect, address)
+            spoken = dialect_at(dialect, address)
         else:
-            found = find_address(who, _spoken(dialect, base_url), base_url, api_key)
+            found = find_address(who, dialect_at(dialect, base_url), base_url, api_key)
             address = found.base_url
-            spoken = _spoken(dialect, address)
-            checked_client(who, lambda: _make_client(found, most))
-            self._shared = SharedClient(lambda: _make_client(found, most), most)
+            spoken = dialect_at(dialect, address)
+            checked_client(who, lambda: make_client(found, most))
+            self._shared = SharedClient(lambda: make_client(found, most), most)
         self._settings = with_thinking(check_settings(settings), {} if thinking is None else spoken.thinking(thinking))
         self._provider = provider or provider_of(spoken, address)
         self._speech = Speech(spoken, self._provider, reasoning_field)
@@ -144,28 +144,33 @@ class OpenAIModel:
                 client = await stack.enter_async_context(self._shared.use())
             # The whole body goes as extra fields: the SDK checks `messages` against its types, 0.3 s for 1,000 messages.
             opening = client.chat.completions.with_streaming_response.create(model=self.name, messages=[], stream=True, extra_body=body)
-            yield await stack.enter_async_context(open_answer(who, opening, events, self._patience, _ERRORS, _explain))
+            yield await stack.enter_async_context(open_answer(who, opening, events, self._patience, ERRORS, explain_error))
             self._notices.answered(has_usage=events.has_usage, is_complete=events.is_complete)
 
     def _body(self, request: ModelRequest) -> JSON:
         return openai_body(self.name, request, {**self._settings, **check_settings(request.settings)}, self._speech)
 
 
-_ERRORS = (sdk.OpenAIError, httpx2.HTTPError, OSError)
+Client: TypeAlias = sdk.AsyncOpenAI
+"""The client of the SDK."""
+ERRORS: Final = (sdk.OpenAIError, httpx2.HTTPError, OSError)
+"""What the SDK may raise."""
 
 
-def _spoken(dialect: DialectName | None, base_url: str | None) -> Dialect:
+def dialect_at(dialect: DialectName | None, base_url: str | None) -> Dialect:
     """Return the dialect of the server at an address; the named one, if one is named."""
     return dialect_of(base_url) if dialect is None else DIALECTS[dialect]
 
 
-def _make_client(address: Address, most: int) -> sdk.AsyncOpenAI:
+def make_client(address: Address, most: int) -> sdk.AsyncOpenAI:
+    """Return a new client that reads at most so many answers at a time, without retries of its own."""
     timeout, limits = client_limits(most)
     http_client = sdk.DefaultAsyncHttpxClient(verify=tls_context(), timeout=timeout, limits=limits)
     return sdk.AsyncOpenAI(api_key=address.key, base_url=address.base_url, timeout=timeout, max_retries=0, http_client=http_client)
 
 
-def _explain(who: str, exc: Exception) -> NoReturn:
+def explain_error(who: str, exc: Exception) -> NoReturn:
+    """Raise the `ModelFailed` for an error of the SDK."""
     match exc:
         case sdk.APIStatusError():
             raise status_failure(who, exc.response, exc.body) from public_cause(exc, exc.request)

@@ -6,6 +6,7 @@ from typing import TypeAlias, assert_never
 import attrs
 
 from trio_sagents.data.decisions import Decision
+from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import SagentsError
 from trio_sagents.supervisor import Entry, Posted, Receipt, RunningAgent
@@ -36,11 +37,19 @@ class Dismiss:
     """The halt that is meant; None is the one that waits."""
 
 
-Command: TypeAlias = Post | Resume | Dismiss
+@attrs.frozen
+class AddRows:
+    """Add rows to the transcript."""
+
+    rows: Sequence[Row]
+    actor: Scope = attrs.field(repr=False)
+
+
+Command: TypeAlias = Post | Resume | Dismiss | AddRows
 
 
 async def carry_out(command: Command, live: RunningAgent) -> Receipt | None:
-    """Have an agent do what a command says; raises what the agent raises. None is what a `Dismiss` returns."""
+    """Have an agent do what a command says; raises what the agent raises. `Dismiss` and `AddRows` return None."""
     match command:
         case Post(posted, actor):
             return await live.post(posted, actor)
@@ -48,6 +57,9 @@ async def carry_out(command: Command, live: RunningAgent) -> Receipt | None:
             return await live.resume(decisions, actor)
         case Dismiss(actor, interrupt_id):
             await live.dismiss(actor, interrupt_id)
+            return None
+        case AddRows(rows, actor):
+            await live.add_rows(rows, actor)
             return None
         case _:
             assert_never(command)

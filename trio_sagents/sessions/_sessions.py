@@ -15,18 +15,21 @@ import trio
 
 from trio_sagents._text import shown
 from trio_sagents._trio.opening import opening
+from trio_sagents.agent import checked_rows
 from trio_sagents.broadcast import Presence, Subscriber
-from trio_sagents.data.cursors import Cursor
+from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Decision
+from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.ids import check_id
+from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
-from trio_sagents.data.records import ConversationPage, HistoryPage, WaitingConversation, WaitingPage
+from trio_sagents.data.records import ConversationPage, HistoryPage, Row, WaitingConversation, WaitingPage
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
 from trio_sagents.sessions._closing import drain_agents
-from trio_sagents.sessions._commands import Dismiss, Post, Resume
+from trio_sagents.sessions._commands import AddRows, Dismiss, Post, Resume
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._deleting import delete_conversation
 from trio_sagents.sessions._mailboxes import Mailboxes
@@ -43,6 +46,7 @@ from trio_sagents.supervisor import (
     Services,
     check_decisions,
     check_grace,
+    check_host_event,
     handle_of,
     stop_entry,
 )
@@ -118,7 +122,13 @@ class Sessions:
         return await self._starter.start(agent_id, conversation_id, scope, opts, admitted)
 
     async def ensure_running(
-        self, conversation_id: str, subscriber: Subscriber, *, request_opts: Opts | None = None, after: Cursor | str | None = None
+        self,
+        conversation_id: str,
+        subscriber: Subscriber,
+        *,
+        request_opts: Opts | None = None,
+        after: Cursor | str | None = None,
+        tag: Opaque = None,
     ) -> SessionInfo:
         """Have the agent running and the subscriber subscribed to it, in one step: no event is lost in between. Twice is once.
 
@@ -127,6 +137,7 @@ class Sessions:
             subscriber: from `open_subscriber`; its scope is the caller's.
             request_opts: as in `start`.
             after: the last place that was seen.
+            tag: as of `Subscriber.subscribe`.
 
         Returns, raises: as `start`.
 
@@ -139,7 +150,7 @@ class Sessions:
         place = Cursor.of(after)
         await self._admission.require_start(subscriber.scope, conversation_id)
         await self.runtime.access.require(subscriber.scope, conversation_id, "view")
-        return await self._starter.start(agent_id, conversation_id, subscriber.scope, opts, (subscriber,), place)
+        return await self._starter.start(agent_id, conversation_id, subscriber.scope, opts, (subscriber,), place, tag=tag)
 
     async def stop(self, conversation_id: str, *, scope: Scope = None, grace_period: float = 0.0) -> bool:
         """Stop the agent of a conversation, and return when it has ended: its turn settled, its writes ended, its id free.
@@ -184,7 +195,7 @@ class Sessions:
 
     # ── messages
 
-    async def post(
+    async def post(  # noqa: PLR0913  # each is a choice of its own, and most callers make one or two
         self,
         conversation_id: str,
         message: str | UserMessage,
@@ -192,6 +203,8 @@ class Sessions:
         scope: Scope = None,
         message_id: str | None = None,
         overlap: Overlap = "queue",
+        display: str | UserMessage | None = None,
+        values: Options | None = None,
         request_opts: Opts | None = None,
     ) -> Receipt:
         """Hand a conversation a message; start its agent if it is not running. Returns when the message is durable, not when answered.
@@ -203,6 +216,9 @@ class Sessions:
             message_id: unique in the conversation for ever; posting the same again gives the same receipt, `duplicate=True`.
             overlap: while a turn is running: "queue" answers the message in a turn after it, "steer" at the running turn's next model
                 call, "interrupt" cuts the running turn, "reject" raises `AgentBusy`.
+            display: what people see of the message, in its row; None: the message itself. The model always gets the message.
+            values: values of the host's own for the tools and the middleware of the turn that this message begins
+                (`ToolContext.values`); kept as they are, and never stored: a turn that a restart has cut does not have them.
             request_opts: as in `start`.
 
         Returns:
@@ -219,12 +235,62 @@ class Sessions:
         """
         agent_id = self._admission.agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
-        posted = Posted.of(message, message_id, overlap)
+        posted = Posted.of(message, message_id, overlap, display, values)
         await trio.lowlevel.checkpoint()
         await self.runtime.access.require(scope, conversation_id, "post")
         receipt = await self._starter.carry_out(agent_id, conversation_id, scope, opts, Post(posted, scope))
         assert receipt is not None
         return receipt
+
+    async def add_rows(self, conversation_id: str, rows: Sequence[Row], *, scope: Scope = None, request_opts: Opts | None = None) -> None:
+        """Add rows of the host's own to the transcript; start the agent if it is not running. People see them, and no model does.
+
+        Args:
+            conversation_id: the conversation.
+            rows: the rows, in order. A row whose key is known replaces the row of that key, in its place.
+            scope: the caller's; it has to be allowed to post.
+            request_opts: as in `start`.
+
+        Raises:
+            ConversationNotFound, StartFailed, SessionsClosed: as `start`; nothing was done.
+            PersistenceError: the rows could not be stored.
+
+        Ordering: each row is an event, `DisplayMessageSaved` or `DisplayMessageUpdated`, once it is stored.
+
+        Cancellation: either nothing was submitted, or the rows are stored.
+        """
+        checked = checked_rows(rows)
+        agent_id = self._admission.agent_id(conversation_id, scope)
+        opts = check_opts(request_opts)
+        await trio.lowlevel.checkpoint()
+        await self.runtime.access.require(scope, conversation_id, "post")
+        await self._starter.carry_out(agent_id, conversation_id, scope, opts, AddRows(checked, scope))
+
+    async def publish(self, conversation_id: str, event: MiddlewareEvent, *, scope: Scope = None, channel: Channel = "main") -> bool:
+        """Send an event of the host's own to those who follow the conversation now. It is not stored, and starts no agent.
+
+        Args:
+            conversation_id: the conversation.
+            event: of a class of your own that inherits `MiddlewareEvent`.
+            scope: the caller's; it has to be allowed to post.
+            channel: "main" or "debug".
+
+        Returns:
+            Whether the agent runs; if it does not, nobody follows it, and nothing was sent.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or an invalid value; nothing was done.
+            ConversationNotFound: there is no such conversation for this scope.
+
+        Cancellation: either the event was sent, or nothing was done.
+        """
+        check_host_event(event, channel)
+        live = await self._admission.find(conversation_id, scope, "post")
+        if live is None:
+            return False
+        live.publish(event, channel)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return True
 
     async def cancel_turn(self, conversation_id: str, *, scope: Scope = None, turn_id: str | None = None) -> TurnOutcome | None:
         """Cut the running turn of a conversation; what was said is kept, and its agent keeps running.
@@ -335,6 +401,7 @@ class Sessions:
         scope: Scope = None,
         viewer: str | None = None,
         after: Cursor | str | None = None,
+        tag: Opaque = None,
         request_opts: Opts | None = None,
     ) -> AbstractAsyncContextManager[Watch]:
         """Watch a conversation: a subscriber, its agent running, and the viewer present while the block is open.
@@ -344,6 +411,7 @@ class Sessions:
             scope: the caller's.
             viewer: who watches; None watches unseen: without a viewer the agent may leave.
             after: the last place that was seen.
+            tag: as of `Subscriber.subscribe`.
             request_opts: as in `start`.
 
         Raises: as `start`.
@@ -353,7 +421,7 @@ class Sessions:
         self._admission.agent_id(conversation_id, scope)
         if viewer is not None:
             check_id("viewer", viewer)
-        return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts))
+        return self._watch(conversation_id, scope, viewer, Cursor.of(after), check_opts(request_opts), tag)
 
     def page(
         self,
@@ -391,12 +459,12 @@ class Sessions:
 
     @asynccontextmanager
     async def _watch(
-        self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts
+        self, conversation_id: str, scope: Scope, viewer: str | None, after: Cursor | None, opts: Opts, tag: Opaque
     ) -> AsyncIterator[Watch]:
         self._admission.check_open()
         watch = self._mailboxes.open(Watch, scope)
         try:
-            watch.info = await self.ensure_running(conversation_id, watch, request_opts=opts, after=after)
+            watch.info = await self.ensure_running(conversation_id, watch, request_opts=opts, after=after, tag=tag)
             if viewer is None:
                 yield watch
             else:

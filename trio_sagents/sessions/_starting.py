@@ -9,10 +9,10 @@ import trio
 from trio_sagents._trio.tree import is_inside
 from trio_sagents.broadcast import Subscriber, Subscription
 from trio_sagents.data.cursors import Cursor
-from trio_sagents.data.json import Options
+from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import AgentNotRunning, AgentStopped, ConversationNotFound, SessionsClosed
-from trio_sagents.sessions._commands import BootAction, Command, Post, carry_out
+from trio_sagents.sessions._commands import AddRows, BootAction, Command, Post, carry_out
 from trio_sagents.sessions._reports import SessionInfo
 from trio_sagents.sessions._task import Setup, run_agent
 from trio_sagents.supervisor import Entry, Phase, Receipt, RunningAgent, Services, handle_of
@@ -112,6 +112,8 @@ class Starter:
         request_opts: Options,
         subscribers: Sequence[Subscriber] = (),
         after: Cursor | None = None,
+        *,
+        tag: Opaque = None,
     ) -> SessionInfo:
         """Have an agent running, with subscribers that were allowed to see it. The one place where a start meets its subscribers.
 
@@ -122,7 +124,7 @@ class Starter:
         added: list[tuple[Subscriber, Subscription]] = []
         try:
             for subscriber in subscribers:
-                if (subscription := subscriber.reserve(conversation_id, after=after)) is not None:
+                if (subscription := subscriber.reserve(conversation_id, after=after, tag=tag)) is not None:
                     added.append((subscriber, subscription))
                     self.runtime.keep(subscription)
             for subscriber in subscribers:
@@ -136,7 +138,7 @@ class Starter:
         # No checkpoint to the return: the first call that returns a start is the one that started the agent.
         assert entry.live is not None
         for subscriber, subscription in zip(subscribers, wanted, strict=True):
-            if subscription.is_closed and (again := subscriber.reserve(conversation_id, after=after)) is not None:
+            if subscription.is_closed and (again := subscriber.reserve(conversation_id, after=after, tag=tag)) is not None:
                 self.runtime.keep(again)  # another call that shared it was cancelled, and took it away
         self._enrol(entry.live, [subscriber.subscription(conversation_id) for subscriber in subscribers])
         started, entry.started_is_taken = not entry.started_is_taken, True
@@ -155,7 +157,7 @@ class Starter:
 
         Cancellation: either nothing was submitted, or the command is carried out.
         """
-        action = None if isinstance(command, Post) else BootAction(command)
+        action = None if isinstance(command, Post | AddRows) else BootAction(command)
         while True:
             entry = await self.ensure(agent_id, conversation_id, scope, request_opts, action)
             if action is not None and action.is_done:

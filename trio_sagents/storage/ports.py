@@ -187,8 +187,25 @@ class AgentPersistence(Protocol):
         ...
 
 
+class RowPersistence(Protocol):
+    """What a `DisplayMessagePersistence` may have, too: it keeps rows that show no message.
+
+    Such rows are those that tools, middleware and the host add (`Row`), and those of answers to questions. Without this method only
+    viewers who follow the conversation at that moment see them. A call that fails is logged, and not made again.
+
+    Cancellation: as for `ConversationStore`.
+    """
+
+    async def save_row(self, scope: Scope, row: DisplayMessage, context: PersistContext) -> None:
+        """Store a row, or replace the row with the same id, in its place.
+
+        Cancellation: either the row is stored, or nothing was done.
+        """
+        ...
+
+
 class DisplayMessagePersistence(Protocol):
-    """A host's own store of the transcript.
+    """A host's own store of the transcript. It may also be a `RowPersistence`.
 
     A call that fails never stops the conversation: the error is logged, and the call is made again. It fails if it raises, if it
     returns something else than rows, or if the calls of one write have not returned within half of `SessionPolicy.settle_timeout`.

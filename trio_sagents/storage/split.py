@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.hosts import await_host
-from trio_sagents.conversation.rows import rows_of
+from trio_sagents.conversation.rows import OWN_ROWS, rows_of
 from trio_sagents.data.json import JSONValue
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import (
@@ -155,8 +155,9 @@ class SplitStore:
         again = [decode_message(commit.conversation_id, record) for record in earlier]
         new = await _save_messages(transcript, scope, kept, context, again, gives_up=True)
         new += await _save_messages(transcript, scope, kept, context, shown, gives_up=False)
+        own = await transcript.save_rows(scope, [row for row in commit.rows if row.row_id.startswith(OWN_ROWS)], context)
         changed = await _tell_updates(transcript, scope, kept, context, commit.tool_updates, gives_up=True)
-        return Saved(tuple(new), tuple(changed), by_host=True)
+        return Saved(tuple(new), (*own, *changed), by_host=True)
 
     async def exists(self, asker: Asker, conversation_id: str) -> bool:
         """Load the state to see whether there is one; what is in it does not matter."""

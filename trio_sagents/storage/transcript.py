@@ -41,6 +41,20 @@ class Transcript:
 
         return await self._contained("save_message", context, call)
 
+    async def save_rows(self, scope: Scope, rows: Sequence[DisplayMessage], context: PersistContext) -> list[DisplayMessage]:
+        """Hand the transcript rows that show no message, if it takes such rows; return all of them, for viewers.
+
+        A row that the transcript does not take is not handed to it again: viewers that follow have seen it, and later ones do not.
+        """
+        save = getattr(self.display, "save_row", None)
+        for row in rows if save is not None else ():
+
+            async def call(row: DisplayMessage = row) -> None:
+                await await_host(save, scope, row, context)  # type: ignore[arg-type]
+
+            await self._contained("save_row", context, call)
+        return list(rows)
+
     async def update(self, scope: Scope, update: ToolUpdate, context: PersistContext) -> Sequence[DisplayMessage] | None:
         """Tell a step of a tool call; return the row that it changed, if there is one, or None if that failed."""
 

@@ -31,8 +31,8 @@ from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.supervisor._access import Access, Authorizer, SameScope
 from trio_sagents.supervisor._admission import ViewerAdmission
 from trio_sagents.supervisor._agent import compose_agent
-from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor
-from trio_sagents.supervisor._handle import AgentHandle, check_decisions, check_grace, handle_of, stop_entry
+from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor, PostContext
+from trio_sagents.supervisor._handle import AgentHandle, check_decisions, check_grace, check_host_event, handle_of, stop_entry
 from trio_sagents.supervisor._info import AgentInfo
 from trio_sagents.supervisor._journal import Identity, Journal, wall_clock
 from trio_sagents.supervisor._leases import LeaseKeeper, Leases
@@ -54,6 +54,7 @@ __all__ = (
     "LeaseKeeper",
     "Leases",
     "MessagePreprocessor",
+    "PostContext",
     "OwnedAgent",
     "Phase",
     "Posted",
@@ -66,6 +67,7 @@ __all__ = (
     "await_host",
     "check_decisions",
     "check_grace",
+    "check_host_event",
     "compose_agent",
     "handle_of",
     "release_agent",

@@ -25,13 +25,14 @@ from trio_sagents.agent import Pipeline, id_of
 from trio_sagents.broadcast import Subscription
 from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.conversation.status import Happening
-from trio_sagents.data.cursors import Cursor
+from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.events import AgentShutdown, Envelope, Snapshot, StateRestored
+from trio_sagents.data.events import AgentShutdown, Envelope, Event, Snapshot, StateRestored
 from trio_sagents.data.interrupts import copy_of
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.messages import Poster
 from trio_sagents.data.outcomes import TurnOutcome, Unanswered
+from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
@@ -98,6 +99,15 @@ class LiveAgent:
     async def dismiss(self, actor: Scope, interrupt_id: str | None = None) -> None:
         """Acknowledge a halt; see `Approvals.dismiss`."""
         await self.approvals.dismiss(actor, interrupt_id)
+
+    async def add_rows(self, rows: Sequence[Row], actor: Scope) -> None:
+        """Add rows to the transcript; see `Host.add_rows`."""
+        self.touch()
+        await self.hooks.host.add_rows(rows, actor)
+
+    def publish(self, event: Event, channel: Channel) -> None:
+        """Send an event of the host's to the subscribers."""
+        self.journal.publish(event, channel)
 
     async def notify(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to a middleware; see `HookCaller.notify`."""

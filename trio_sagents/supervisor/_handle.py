@@ -7,11 +7,15 @@ import trio
 
 from trio_sagents._trio.place import require_run
 from trio_sagents._trio.tree import is_inside
+from trio_sagents.agent import checked_rows
 from trio_sagents.conversation.messages_in import Posted
+from trio_sagents.data.cursors import CHANNELS, Channel
 from trio_sagents.data.decisions import Decision
+from trio_sagents.data.events import MiddlewareEvent
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Action, Overlap, Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason
@@ -97,7 +101,15 @@ class AgentHandle:
         if not self._access.owns(self._scope, self._entry.owner):
             raise ConversationNotFound(self.conversation_id)
 
-    async def post(self, message: str | UserMessage, *, message_id: str | None = None, overlap: Overlap = "queue") -> Receipt:
+    async def post(
+        self,
+        message: str | UserMessage,
+        *,
+        message_id: str | None = None,
+        overlap: Overlap = "queue",
+        display: str | UserMessage | None = None,
+        values: Options | None = None,
+    ) -> Receipt:
         """Hand the agent a message; as `Sessions.post`, but a sleeping agent is not woken.
 
         Raises:
@@ -107,7 +119,7 @@ class AgentHandle:
 
         Cancellation: either nothing was submitted, or the message is accepted and will be answered.
         """
-        posted = Posted.of(message, message_id, overlap)
+        posted = Posted.of(message, message_id, overlap, display, values)
         agent = await self._ask("post")
         return await agent.post(posted, self._scope)
 
@@ -141,6 +153,39 @@ class AgentHandle:
         """
         agent = await self._ask("decide")
         await agent.dismiss(self._scope, interrupt_id)
+
+    async def add_rows(self, rows: Sequence[Row]) -> None:
+        """Add rows to the transcript; as `Sessions.add_rows`, but a sleeping agent is not woken.
+
+        Raises:
+            AgentNotRunning: the agent takes no commands any more; nothing was done.
+            ConversationNotFound: nothing was done.
+            PersistenceError: the rows could not be stored.
+
+        Cancellation: either nothing was submitted, or the rows are stored.
+        """
+        checked = checked_rows(rows)
+        agent = await self._ask("post")
+        await agent.add_rows(checked, self._scope)
+
+    async def publish(self, event: MiddlewareEvent, *, channel: Channel = "main") -> None:
+        """Send an event of the host's own to those who follow the conversation now. It is not stored.
+
+        Args:
+            event: of a class of your own that inherits `MiddlewareEvent`.
+            channel: "main" or "debug".
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or an invalid value; nothing was done.
+            AgentNotRunning: the agent takes no commands any more; nothing was done.
+            ConversationNotFound: nothing was done.
+
+        Cancellation: either the event was sent, or nothing was done.
+        """
+        check_host_event(event, channel)
+        agent = await self._ask("post")
+        agent.publish(event, channel)
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def notify_middleware(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to one middleware of the agent, and wait until it has taken it.
@@ -238,6 +283,14 @@ def check_decisions(decisions: Sequence[Decision]) -> Sequence[Decision]:
     if not decisions:
         raise ValueError("decisions is empty; give one for each call that is decided")
     return tuple(decisions)
+
+
+def check_host_event(event: object, channel: object) -> None:
+    """Raise unless a host may send the event: the events of the library say what the library has done."""
+    if not isinstance(event, MiddlewareEvent):
+        raise TypeError(f"a host sends events of a class of its own that inherits MiddlewareEvent; not {event!r}"[:300])
+    if channel not in CHANNELS:
+        raise ValueError(f'channel must be "main" or "debug", not {channel!r}')
 
 
 def check_grace(grace_period: float) -> None:

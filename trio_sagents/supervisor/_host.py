@@ -9,12 +9,13 @@ import attrs
 import trio
 
 from trio_sagents.agent import AsyncFunction, Pipeline, id_of
+from trio_sagents.conversation.rows import own_row
 from trio_sagents.conversation.state import Step
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.events import Event, TodosUpdated
-from trio_sagents.data.json import JSON, Opaque, plain_json
+from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.outcomes import Usage
-from trio_sagents.data.records import Lifecycle
+from trio_sagents.data.records import Lifecycle, Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause
@@ -62,8 +63,18 @@ class Host:
         """Send an event to the subscribers."""
         self.journal.publish(event, channel)
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        """Keep todos, and keys of the metadata; durable when this returns.
+    @property
+    def options(self) -> Options:
+        """The host's own options of the session."""
+        return self.blueprint.options
+
+    @property
+    def values(self) -> Options:
+        """Empty: no turn runs here."""
+        return {}
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        """Keep todos, keys of the metadata, and rows of the transcript; durable when this returns.
 
         Raises:
             AgentNotRunning: the agent has ended.
@@ -74,13 +85,33 @@ class Host:
         """
         if self.entry.has_ended:
             raise self.entry.not_running()
-        await self._update(todos, metadata, self.scope, None)
+        await self._update(todos, metadata, self.scope, None, rows)
 
-    async def _update(self, todos: Sequence[Todo] | None, metadata: JSON | None, actor: Scope, turn_id: str | None) -> None:
+    async def add_rows(self, rows: Sequence[Row], actor: Scope) -> None:
+        """Keep rows that somebody outside adds to the transcript; raises and cancellation as of `update`."""
+        if self.entry.has_ended:
+            raise self.entry.not_running()
+        await self._update(None, None, actor, None, rows)
+
+    async def _update(
+        self, todos: Sequence[Todo] | None, metadata: JSON | None, actor: Scope, turn_id: str | None, rows: Sequence[Row] = ()
+    ) -> None:
         lifecycle: Lifecycle = "on_title_generated" if metadata is not None and "title" in metadata else "on_step"
         events = () if todos is None else (TodosUpdated(tuple(todos), turn_id),)
-        step = Step(lifecycle=lifecycle, actor=actor, todos=todos, metadata=metadata, events=events)
+        moment = self.journal.moment()
+        shown = tuple(own_row(row, self.journal.ids.new(), turn_id, moment.now) for row in rows)
+        new_rows = [made.row_id for row, made in zip(rows, shown, strict=True) if self._is_new(row)]
+        step = Step(lifecycle=lifecycle, actor=actor, todos=todos, metadata=metadata, rows=shown, new_rows=new_rows, events=events)
         await self.journal.submit(step).wait()
+
+    def _is_new(self, row: Row) -> bool:
+        """Return whether a row is certainly new: whether an earlier agent has used its key, nobody knows."""
+        if row.key is None:
+            return True
+        known = self.journal.own_keys
+        is_new = row.key not in known and not self.journal.state.is_restored
+        known.add(row.key)
+        return is_new
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery; what it raises crashes the agent."""

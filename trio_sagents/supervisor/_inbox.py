@@ -14,6 +14,7 @@ import trio
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents._trio.tree import is_within
+from trio_sagents.agent import AsyncFunction
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
@@ -32,12 +33,13 @@ from trio_sagents.conversation.messages_in import (
 from trio_sagents.conversation.outcomes import outcome_of_message, takes_part
 from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
+from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
 from trio_sagents.data.scopes import Overlap, Scope
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import PersistenceError
-from trio_sagents.supervisor._blueprint import Blueprint
+from trio_sagents.supervisor._blueprint import Blueprint, PostContext, takes_post_context
 from trio_sagents.supervisor._receipts import Accepted, PendingOutcome, Receipt, Receipts
 from trio_sagents.supervisor._registry import Entry
 from trio_sagents.supervisor._services import Services
@@ -157,7 +159,7 @@ class Inbox:
         message_id = journal.ids.new() if examined.message_id is None else examined.message_id
         reservation = self._reserve(message_id, posted.digest)
         try:
-            seen, shown = await self._preprocess(posted, actor)
+            seen, shown = await self._preprocess(posted, actor, message_id)
             may_decide = await self._may_decide(posted.overlap, actor)
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
@@ -168,7 +170,8 @@ class Inbox:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)
             raise
-        accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), self._is_unattended(), may_decide)
+        context = contextvars.copy_context()
+        accepted = Accepted(actor, posted.overlap, context, self._is_unattended(), posted.values, may_decide)
         write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
@@ -199,13 +202,22 @@ class Inbox:
         reservation.ended.set()
         self.board.journal.bell.ring()
 
-    async def _preprocess(self, posted: Posted, actor: Scope) -> tuple[UserMessage, UserMessage]:
+    async def _preprocess(self, posted: Posted, actor: Scope, message_id: str) -> tuple[UserMessage, UserMessage]:
         preprocessor = self.blueprint.preprocessor
         if preprocessor is None:
             await trio.lowlevel.checkpoint_if_cancelled()
-            return posted.message, posted.message
-        result = await await_host(preprocessor, posted.message, actor)
-        pair = result if isinstance(result, tuple) else (result, result)
+            return posted.message, posted.display or posted.message
+        more: tuple[Opaque, ...] = ()
+        if takes_post_context(preprocessor):
+            state, entry = self.board.journal.state.picture(), self.entry
+            more = (
+                PostContext(
+                    entry.conversation_id, entry.agent_id, message_id, state, posted.display, self.blueprint.options, posted.values
+                ),
+            )
+        function: AsyncFunction = preprocessor  # of two or of three parameters
+        result = await await_host(function, posted.message, actor, *more)
+        pair = result if isinstance(result, tuple) else (result, posted.display or result)
         if len(pair) != 2 or not all(isinstance(part, UserMessage) for part in pair):
             raise TypeError(
                 f"message_preprocessor must return a UserMessage, or (seen by the model, seen by people), not {type(result).__name__}"

@@ -83,6 +83,8 @@ class Journal:
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
     # Invariant: at most one step on its way changes what waits; whoever wants to change it too waits for that step, and looks again.
+    own_keys: set[str] = attrs.field(factory=set)
+    """The keys of the rows that the host, its tools and its middleware have added since the agent came up."""
     _writes: dict[PendingCommit, None] = attrs.field(factory=dict)
     """Submitted, and not ended."""
     _feeds: dict[Channel, Feed] | None = None
@@ -253,6 +255,9 @@ class Journal:
             shown = saved.new, saved.changed
             if saved.by_host and self.transforms:  # the rows of our own stores were transformed before they were stored
                 shown = self._transformed(saved.new), self._transformed(saved.changed)
+            if step.new_rows:
+                own = tuple(row for row in shown[1] if row.row_id in step.new_rows)
+                shown = (*shown[0], *own), tuple(row for row in shown[1] if row not in own)
             for row in shown[0]:
                 self.publish(DisplayMessageSaved(row))
             for row in shown[1]:

@@ -16,9 +16,10 @@ from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
 from trio_sagents.data.events import Event, StatusChanged, ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, copy_of, interrupt_kind
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, Options
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Failed, Interrupted, TurnOutcome, Usage
+from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import Status
 from trio_sagents.data.todos import Todo
@@ -44,6 +45,8 @@ class LiveTurn(Host):
     """Called in the continuation of the last commit, once, with the reason if the end of the turn is not stored."""
     continues: bool = False
     """Whether it continues after an interrupt that was decided."""
+    given: Options = attrs.field(factory=dict, repr=False)
+    """The host's own values of the post that began the turn."""
     message_ids: list[str] = attrs.field(factory=list)
     """The messages it took, and will answer; or what its receipts are kept under."""
     progress: Progress = attrs.field(factory=Progress)
@@ -167,9 +170,14 @@ class LiveTurn(Host):
         """The message being spoken has grown, or is void."""
         self._drafts.note()
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        """Keep todos and metadata. Not a step of the turn: if it fails, the caller hears that, and the turn's steps still stand."""
-        await self._update(todos, metadata, self.record.actor, self.turn_id)
+    @property
+    def values(self) -> Options:
+        """The host's own values of the post that began the turn."""
+        return self.given
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+        """Keep todos, metadata and rows. Not a step of the turn: if it fails, the caller hears that, and the turn's steps still stand."""
+        await self._update(todos, metadata, self.record.actor, self.turn_id, rows)
 
     def note_waiting(self) -> None:
         """Show the calls that wait for people while other calls run. They can be decided once the interrupt is stored."""
@@ -213,11 +221,21 @@ class LiveTurn(Host):
         self._asking = step.messages[0]
         await self.submit(step).wait()
 
-    async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
-        """Keep the result of one call."""
-        step = turn_steps.result(self.journal.moment(), call, result, self._asking, self.record, self.progress.inner)
+    async def commit_result(self, call: ToolCall, result: ToolResult, expands: Sequence[Message] = ()) -> None:
+        """Keep the result of one call, with the messages that it brings into the turn."""
+        step = turn_steps.result(self.journal.moment(), call, result, self._asking, self.record, inner=self.progress.inner, expands=expands)
         self.journal.check_room(step.messages[0])
         self.progress.open_calls.pop(call.call_id, None)
+        await self.submit(step).wait()
+
+    async def expand(self) -> None:
+        """Take into the history the messages that the last results bring."""
+        step = turn_steps.expand(self.journal.moment(), self.record)
+        if step is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        for message in step.messages:
+            self.journal.check_room(message)
         await self.submit(step).wait()
 
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:

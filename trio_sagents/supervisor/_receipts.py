@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from trio_sagents._trio.place import require_run
+from trio_sagents.data.json import Options
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.scopes import Overlap, Scope
 
@@ -77,6 +78,8 @@ class Accepted:
     """Of the call that brought it."""
     is_unattended: bool = False
     """Whether no person posted the message, but a tool or a middleware."""
+    values: Options = attrs.field(factory=dict, repr=False)
+    """The host's own values for the tools of the turn."""
     may_decide: bool = False
     """Whether whoever posted the message may also decide: then the message may come instead of a decision."""
     pending: PendingOutcome = attrs.field(factory=PendingOutcome)

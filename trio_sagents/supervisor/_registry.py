@@ -10,10 +10,12 @@ import trio
 
 from trio_sagents.broadcast import Subscription
 from trio_sagents.conversation.messages_in import Posted
+from trio_sagents.data.cursors import Channel
 from trio_sagents.data.decisions import Decision
+from trio_sagents.data.events import Event
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.outcomes import TurnOutcome
-from trio_sagents.data.records import Owner
+from trio_sagents.data.records import Owner, Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.state import State
 from trio_sagents.data.status import CancelCause, ShutdownReason
@@ -88,6 +90,14 @@ class RunningAgent(Protocol):
 
     async def dismiss(self, actor: Scope, interrupt_id: str | None = None) -> None:
         """Acknowledge a halt; see `Approvals.dismiss`."""
+        ...
+
+    async def add_rows(self, rows: Sequence[Row], actor: Scope) -> None:
+        """Add rows to the transcript; see `Host.add_rows`."""
+        ...
+
+    def publish(self, event: Event, channel: Channel) -> None:
+        """Send an event of the host's to the subscribers."""
         ...
 
     async def notify(self, middleware_id: str, message: Opaque) -> None:

@@ -11,6 +11,7 @@ from trio_sagents._trio.timers import Timers
 from trio_sagents._trio.watching import LoopWatch
 from trio_sagents.broadcast import Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
+from trio_sagents.data.json import Options
 from trio_sagents.data.scopes import Scope
 from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
@@ -33,6 +34,8 @@ class Origin:
     """The scope of the call that brought the turn's first message."""
     context: contextvars.Context = attrs.field(repr=False)
     """The context variables of that call."""
+    values: Options = attrs.field(factory=dict, repr=False)
+    """The host's own values of that call."""
 
 
 @attrs.define(eq=False)

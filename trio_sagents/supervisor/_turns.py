@@ -25,7 +25,7 @@ from trio_sagents.conversation.turn_steps import TurnRecord
 from trio_sagents.data.errors import public_text, source_of
 from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
 from trio_sagents.data.interrupts import Interrupt
-from trio_sagents.data.json import JSON
+from trio_sagents.data.json import JSON, Options
 from trio_sagents.data.messages import Poster
 from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.scopes import Scope
@@ -250,6 +250,7 @@ class Turns:
         actor = self.scope_of(first) if accepted is None else accepted.actor
         context = self.host.services.registry.context if accepted is None else accepted.context
         turn = self._new(TurnRecord(journal.ids.new(), actor), context)
+        turn.work.given = {} if accepted is None else accepted.values
         self.board.is_released = False
         self._start(turn)
 
@@ -275,8 +276,9 @@ class Turns:
         self.receipts.accepted[interrupt.interrupt_id] = accepted
         self.board.lifetime.touch()
         # It continues as the turn of whoever began it. Whoever decided is on record, and nothing runs in their name.
-        actor, context = self._beginning_of(interrupt.turn_id)
+        actor, context, values = self._beginning_of(interrupt.turn_id)
         turn = self._new(TurnRecord(interrupt.turn_id, actor), context)
+        turn.work.given = values
         turn.work.message_ids.append(interrupt.interrupt_id)
         turn.work.open_again(suspended, used)
         may_begin = self.has_last_turn or not self.host.entry.is_leaving
@@ -288,8 +290,9 @@ class Turns:
     def continue_cut(self, turn_id: str) -> None:
         """Continue a turn that a crash has cut, and some calls of which run again: as the turn of whoever began it."""
         journal = self.host.journal
-        actor, context = self._beginning_of(turn_id)
+        actor, context, values = self._beginning_of(turn_id)
         turn = self._new(TurnRecord(turn_id, actor), context)
+        turn.work.given = values
         turn.work.open_again({}, Usage())
         turn.work.message_ids.extend(each.message_id for each in journal.state.messages if each.turn_id == turn_id and each.role == "user")
         # Whoever posts one of these messages again waits for this turn.
@@ -302,14 +305,17 @@ class Turns:
         message = state.queue.get(message_id) or next(each for each in reversed(state.messages) if each.message_id == message_id)
         return self.posters.get(message.posted_by, self.host.scope)
 
-    def _beginning_of(self, turn_id: str) -> tuple[Scope, contextvars.Context]:
-        """Return the scope and the context variables of the post that began a turn; after a restart, what the boot has restored."""
+    def _beginning_of(self, turn_id: str) -> tuple[Scope, contextvars.Context, Options]:
+        """Return the scope, the context variables and the values of the post that began a turn.
+
+        After a restart the scope is what the boot has restored, and there are no values.
+        """
         services = self.host.services
         origin = services.origins.get(self.host.conversation_id)
         if origin is not None and origin.turn_id == turn_id:
-            return origin.actor, origin.context
+            return origin.actor, origin.context, origin.values
         poster = poster_of_turn(self.host.journal.state.messages, turn_id)
-        return self.posters.get(poster, self.host.scope), services.registry.context
+        return self.posters.get(poster, self.host.scope), services.registry.context, {}
 
     def _new(self, record: TurnRecord, context: contextvars.Context) -> Turn:
         host = self.host
@@ -368,7 +374,7 @@ class Turns:
     def _tell_end(self, turn: Turn, outcome: TurnOutcome, unsaved: PersistenceError | None) -> None:
         host, journal = self.host, self.host.journal
         if isinstance(outcome, Interrupted):
-            origin = Origin(turn.turn_id, host.scope, turn.work.record.actor, turn.context)
+            origin = Origin(turn.turn_id, host.scope, turn.work.record.actor, turn.context, turn.work.given)
             host.services.remember_origin(host.conversation_id, origin)
         else:
             host.services.origins.pop(host.conversation_id, None)

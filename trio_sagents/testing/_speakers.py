@@ -18,6 +18,10 @@ from trio_sagents.testing._wire_words import (
     anthropic_events,
     anthropic_reply,
     openai_chunk,
+    responses_call,
+    responses_message,
+    responses_reasoning,
+    responses_reply,
     sse,
     text,
     thinking,
@@ -514,6 +518,72 @@ class AnthropicSpeaker(Speaker):
         return None
 
 
+class ResponsesSpeaker(Speaker):
+    """OpenAI's Responses API: a history of items, with reasoning that it wants back in its place, and no field that it does not know."""
+
+    name = "openai-responses"
+    item_fields: ClassVar[Mapping[str, frozenset[str]]] = {
+        "message": frozenset({"type", "role", "content", "phase", "id", "status"}),
+        "function_call": frozenset({"type", "id", "call_id", "name", "arguments", "status"}),
+        "function_call_output": frozenset({"type", "id", "call_id", "output", "status"}),
+        "reasoning": frozenset({"type", "id", "summary", "content", "encrypted_content", "status"}),
+    }
+    """By the type of an item: the fields that the server takes."""
+
+    def says(self, *pieces: str) -> Reply:
+        return responses_reply(responses_message(*pieces, phase="final_answer"))
+
+    def asks(self, *calls: AskedCall, thought: str = "") -> Reply:
+        thoughts = [responses_reasoning(thought, seal=SEAL)] if thought else []
+        made = [
+            responses_call(call.call_id, call.name, *_halves(call.arguments), item_id=f"fc_{'thought' if thought else 'quick'}_{number}")
+            for number, call in enumerate(calls)
+        ]
+        return responses_reply(*thoughts, *made)
+
+    def breaks_off(self, *pieces: str) -> Reply:
+        error = {"code": "server_error", "message": "The model failed."}
+        return responses_reply(responses_message(*pieces), status="failed", error=error)
+
+    def refuses(self, body: JSON) -> str | None:
+        if body.get("store") is not False:
+            return "this organisation keeps nothing"
+        due: list[str] = []
+        sealed = False
+        for item in body["input"]:
+            kind = item.get("type", "message")
+            unknown = set(item) - self.item_fields.get(kind, frozenset())
+            if unknown:
+                return f"Unknown parameter: 'input[0].{min(unknown)}'."
+            if kind == "function_call_output":
+                if item["call_id"] not in due:
+                    return f"No tool call found for function call output with call_id {item['call_id']}."
+                due.remove(item["call_id"])
+            elif due and kind != "function_call":
+                return f"No tool output found for function call {due[0]}."
+            if kind == "reasoning":
+                sealed = item.get("encrypted_content") == SEAL
+                if not sealed:
+                    return "The encrypted content could not be verified."
+            if kind == "function_call":
+                due.append(item["call_id"])
+                why = self._refuses_item(item, is_sealed=sealed)
+                if why is not None:
+                    return why
+            elif kind == "message":
+                sealed = False
+        return f"No tool output found for function call {due[0]}." if due else None
+
+    def _refuses_item(self, call: JSON, *, is_sealed: bool) -> str | None:
+        if str(call.get("id", "")).startswith("fc_thought") and not is_sealed:
+            return f"Item '{call['id']}' of type 'function_call' was provided without its required 'reasoning' item: 'rs_1'."
+        return None if isinstance(json.loads(call["arguments"]), dict) else "the arguments of a call are no object"
+
+
+def _halves(text: str) -> tuple[str, str]:
+    return text[: len(text) // 2], text[len(text) // 2 :]
+
+
 SPEAKERS: Final[Mapping[str, Speaker]] = {
     speaker.name: speaker
     for speaker in (
@@ -531,6 +601,7 @@ SPEAKERS: Final[Mapping[str, Speaker]] = {
         OllamaSpeaker(),
         LiteLlmSpeaker(),
         AnthropicSpeaker(),
+        ResponsesSpeaker(),
     )
 }
 """Every speaker, by the name of its dialect."""

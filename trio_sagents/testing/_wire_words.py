@@ -111,3 +111,81 @@ def openai_events(
 def openai_reply(*deltas: JSON, **how: JSONValue) -> Reply:
     """Return a whole answer of the chat completions API; arguments as of `openai_events`."""
     return Reply(openai_events(*deltas, **how))
+
+
+# ── OpenAI's Responses API ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def responses_message(*pieces: str, phase: str | None = None) -> dict[str, JSONValue]:
+    """Return an item of text that comes in these pieces."""
+    content = [{"type": "output_text", "text": "".join(pieces), "annotations": [], "logprobs": []}]
+    item: dict[str, JSONValue] = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    return {**item, "pieces": list(pieces), **({} if phase is None else {"phase": phase})}
+
+
+def responses_call(call_id: str, name: str, *pieces: str, item_id: str = "fc_1") -> dict[str, JSONValue]:
+    """Return an item that calls a tool, whose arguments come in these pieces of JSON."""
+    item = {"id": item_id, "type": "function_call", "status": "completed", "call_id": call_id, "name": name}
+    return {**item, "arguments": "".join(pieces), "pieces": list(pieces)}
+
+
+def responses_reasoning(*pieces: str, seal: str = "c2ln", item_id: str = "rs_1") -> dict[str, JSONValue]:
+    """Return an item of reasoning, with a summary that comes in these pieces."""
+    summary = [{"type": "summary_text", "text": "".join(pieces)}] if pieces else []
+    return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": seal, "pieces": list(pieces)}
+
+
+_DELTAS = {
+    "message": "response.output_text.delta",
+    "function_call": "response.function_call_arguments.delta",
+    "reasoning": "response.reasoning_summary_text.delta",
+}
+
+
+def responses_events(
+    *items: Mapping[str, JSONValue],
+    status: str = "completed",
+    reason: str | None = None,
+    usage: JSON | None = None,
+    **more: JSONValue,
+) -> list[bytes]:
+    """Return the events of one answer of the Responses API, in its own order.
+
+    Args:
+        items: from `responses_message`, `responses_call` and `responses_reasoning`, or any others, which come whole.
+        status: of the response.
+        reason: why it is incomplete.
+        usage: what it cost.
+        more: further fields of the response.
+    """
+    response: dict[str, JSONValue] = {"id": "resp_1", "object": "response", "model": "gpt", "status": "in_progress", "output": []}
+    events = [_responses_event("response.created", response=response), _responses_event("response.in_progress", response=response)]
+    whole: list[JSONValue] = []
+    for index, given in enumerate(items):
+        item = {key: value for key, value in given.items() if key != "pieces"}
+        whole.append(item)
+        begun = {key: value for key, value in item.items() if key not in {"content", "encrypted_content"}}
+        begun |= {key: "" for key in ("arguments",) if key in item} | {"status": "in_progress"}
+        begun |= {key: [] for key in ("summary",) if key in item}
+        place: dict[str, JSONValue] = {"item_id": given.get("id"), "output_index": index, "content_index": 0}
+        is_text = given["type"] == "message"
+        part = _responses_event("response.content_part.added", **place, part={"type": "output_text", "text": ""}) if is_text else b""
+        events.append(_responses_event("response.output_item.added", output_index=index, item=begun) + part)
+        delta = _DELTAS.get(str(given["type"]), "")
+        events += [_responses_event(delta, **place, delta=piece) for piece in given.get("pieces", ())]
+        if is_text:
+            events.append(_responses_event("response.output_text.done", **place, text="".join(map(str, given.get("pieces", ())))))
+        events.append(_responses_event("response.output_item.done", output_index=index, item=item))
+    counts = usage or {"input_tokens": 11, "input_tokens_details": {"cached_tokens": 3}, "output_tokens": 7, "total_tokens": 18}
+    details = None if reason is None else {"reason": reason}
+    ended = {**response, "status": status, "output": whole, "usage": dict(counts), "incomplete_details": details, **more}
+    return [*events, _responses_event(f"response.{status}", response=ended)]
+
+
+def _responses_event(kind: str, **fields: JSONValue) -> bytes:
+    return sse({"type": kind, "sequence_number": 1, **fields}, kind)
+
+
+def responses_reply(*items: Mapping[str, JSONValue], **how: JSONValue) -> Reply:
+    """Return a whole answer of the Responses API; arguments as of `responses_events`."""
+    return Reply(responses_events(*items, **how))

@@ -160,7 +160,7 @@ class CommitLog:
 
 
 def _is_shown(record: JSON) -> bool:
-    return any(part["type"] != "text" or part["text"] for part in record["parts"])
+    return any(part.get("text") if part["type"] == "text" else part["type"] != "opaque" for part in record["parts"])
 
 
 def check_closed(sessions: Sessions) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import anyio
 import uvicorn
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context, Image, MCPServer
 
 server = MCPServer("web")
 cancelled: list[str] = []
@@ -24,6 +24,11 @@ async def slow() -> str:
         cancelled.append("slow")
         raise
     return "slept"
+
+
+@server.tool()
+async def picture(size: int) -> Image:
+    return Image(data=b"\x89PNG\r\n\x1a\n" + bytes(size), format="png")
 
 
 @server.tool()

@@ -20,8 +20,10 @@ import trio
 import trio.testing
 
 from tests.apps.mcp._kit import descriptors, read_request
-from trio_sagents.mcp import HttpServer, McpDisconnected, open_mcp
+from trio_sagents import Agent, Completed, ImagePart, SessionConfig, SingleFactoryRouter, open_sessions
+from trio_sagents.mcp import HttpServer, Mcp, McpDisconnected, open_mcp
 from trio_sagents.mcp._http import MAX_BODY
+from trio_sagents.testing import Call, ScriptedModel
 
 SERVER = Path(__file__).with_name("http_server.py")
 
@@ -115,7 +117,7 @@ async def test_call_when_server_is_modern(modern: str) -> None:
         answer = await connection.call("header", {"name": "authorization"})
 
         assert "Bearer hunter22" == answer.content
-        assert ["header", "slow", "was_cancelled"] == [tool.name for tool in connection.tools()]
+        assert ["header", "slow", "picture", "was_cancelled"] == [tool.name for tool in connection.tools()]
 
     assert before == descriptors()
 
@@ -213,3 +215,21 @@ async def test_session_when_the_server_forgets_it() -> None:
         second = await connection.call("session", {})
 
     assert ["session-0", "session-1"] == [first.content, second.content]
+
+
+async def test_large_image(modern: str) -> None:
+    """An image that has more bytes than the text of a result may have arrives whole: as an image, for the model, and in the history."""
+    size = 600_000
+    agent = Agent(model=ScriptedModel([Call("picture", size=size), "seen"]), middleware=[Mcp(HttpServer(modern), name="web")])
+    with trio.fail_after(60):
+        async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
+            assert isinstance(await (await sessions.post("c", "Show it.")).wait(), Completed)
+            page = await sessions.history("c")
+    assert isinstance(agent.model, ScriptedModel)
+    (result,) = agent.model.requests[1].messages[-1].results
+    (image,) = result.media
+
+    assert isinstance(image, ImagePart)
+    assert 4 * -(-(size + 8) // 3) == len(image.data or "")
+    assert "AAAA" not in result.content
+    assert ["image"] == [row.content_type for row in page.rows if row.content_type == "image"]

@@ -86,7 +86,7 @@ async def test_chat(tmp_path: Path) -> None:
                 assert 0 == page.locator(".waits").count()
                 page.reload()
                 page.locator(".row.assistant").get_by_text("bold").wait_for()
-                assert page.locator(".row").count() == 6
+                assert page.locator(".row").count() == 7
 
         await browse(visit)
         rows = (await site.sessions.history("42")).rows

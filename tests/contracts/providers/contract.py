@@ -8,7 +8,7 @@ from tests.contracts.providers.contract_content import ContentContract
 from tests.contracts.providers.contract_errors import ErrorContract
 from tests.contracts.providers.contract_leaving import LeavingContract
 from tests.contracts.providers.contract_parts import PartContract
-from tests.support.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, text_of
+from tests.support.providers.adapter import KEY, PATIENCE, Adapter, ask, chunks_of, messages_in, text_of
 from trio_sagents.data.requests import FinishChunk
 from trio_sagents.testing.providers import Exchange, Gate, Provider, Reply
 
@@ -137,5 +137,5 @@ class AdapterContract(AnswerContract, AttemptContract, ContentContract, ErrorCon
 
 
 def _last_words(exchange: Exchange) -> str:
-    content = exchange.body["messages"][-1]["content"]
+    content = messages_in(exchange.body)[-1]["content"]
     return content if isinstance(content, str) else content[-1]["text"]

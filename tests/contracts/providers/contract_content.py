@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from tests.support.providers.adapter import PATIENCE, Adapter, ask, chunks_of, failure_of, text_of, without_marks
+from tests.support.providers.adapter import PATIENCE, Adapter, ask, chunks_of, failure_of, messages_in, text_of, without_marks
 from tests.support.scenarios import answer_to, opened
 from trio_sagents import Agent, Completed, FilePart, ImagePart, Message, RetryPolicy, TextPart, ToolCall
 from trio_sagents.data.messages import OpaquePart, ThinkingPart, ToolResult
@@ -88,7 +88,7 @@ class ContentContract(Adapter):
 
         await chunks_of(self.model(provider), ModelRequest("", history))
 
-        assert self.shown() == without_marks(provider.bodies[0])["messages"][2:]
+        assert self.shown() == messages_in(without_marks(provider.bodies[0]))[2:]
 
     async def test_note_on_what_is_left_out(self, provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
         """What only another provider can read is left out, with one note in the log."""
@@ -115,7 +115,7 @@ class ContentContract(Adapter):
         def respond(exchange: Any) -> Reply:
             nonlocal most
             most = max(most, provider.open_connections)
-            return self.says("You said ", str(exchange.body["messages"][-1]["content"])[-9:])
+            return self.says("You said ", str(messages_in(exchange.body)[-1]["content"])[-9:])
 
         provider.respond = respond
         model = self.model(provider, max_connections=8, read_timeout=PATIENCE)

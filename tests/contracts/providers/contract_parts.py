@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from tests.support.providers.adapter import PATIENCE, Adapter, without_marks
+from tests.support.providers.adapter import PATIENCE, Adapter, messages_in, without_marks
 from tests.support.scenarios import answer_to, opened
 from trio_sagents import Agent, FilePart, ImagePart, MemoryStore, TextPart, UserMessage
 from trio_sagents.testing.providers import Provider
@@ -43,8 +43,8 @@ class PartContract(Adapter):
                     await answer_to(sessions, words)  # type: ignore[arg-type]  # whatever may be posted
 
         bodies = [without_marks(body) for body in provider.bodies]
-        assert self.sent() == bodies[0]["messages"][-1]["content"]
-        assert bodies[0]["messages"][-1] == bodies[1]["messages"][-3]
+        assert self.sent() == messages_in(bodies[0])[-1]["content"]
+        assert messages_in(bodies[0])[-1] == messages_in(bodies[1])[-3]
 
     async def test_image_alone(self, provider: Provider) -> None:
         """A message may be an image and nothing else."""
@@ -53,4 +53,4 @@ class PartContract(Adapter):
             async with opened(Agent(model=self.model(provider))) as sessions:
                 await answer_to(sessions, UserMessage(POSTED[1:2]))  # type: ignore[arg-type]  # whatever may be posted
 
-        assert self.sent()[1:2] == without_marks(provider.bodies[0])["messages"][-1]["content"]
+        assert self.sent()[1:2] == messages_in(without_marks(provider.bodies[0]))[-1]["content"]

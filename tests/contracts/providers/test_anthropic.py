@@ -9,7 +9,9 @@ from tests.contracts.providers.contract import AdapterContract
 from tests.contracts.providers.contract_content import PDF as RESULT_PDF
 from tests.contracts.providers.contract_content import PNG as RESULT_PNG
 from tests.contracts.providers.contract_parts import ADDRESS, JPEG, PDF, PNG
-from tests.support.providers.adapter import KEY, chunks_of
+from tests.support.providers.adapter import KEY, chunks_of, without_marks
+from tests.support.scenarios import answer_to, opened
+from trio_sagents import Agent
 from trio_sagents.abc import Model
 from trio_sagents.data.messages import Message, OpaquePart, TextPart, ThinkingPart
 from trio_sagents.data.outcomes import Usage
@@ -241,3 +243,44 @@ def test_arguments_are_checked() -> None:
         AnthropicModel("claude", anthropic.AsyncAnthropic(api_key=KEY), api_key=KEY)
     with pytest.raises(TypeError, match="name of a model"):
         AnthropicModel(None)  # type: ignore[arg-type]  # what a host may do
+
+
+def searching(stop_reason: str, *pieces: str) -> Reply:
+    """Return an answer in which the provider's own tool is at work."""
+    search: Any = (
+        {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {}},
+        [{"type": "input_json_delta", "partial_json": '{"query": "tea"}'}],
+    )
+    return anthropic_reply(*([text(*pieces)] if pieces else []), search, stop_reason=stop_reason)
+
+
+@pytest.mark.parametrize("pieces", [("I search. ",), ()])
+async def test_answer_that_the_provider_pauses(pieces: tuple[str, ...]) -> None:
+    """After `pause_turn` the provider gets its answer back as it came, and nothing behind it; the turn ends with the rest."""
+    replies = [searching("pause_turn", *pieces), anthropic_reply(text("Found tea."))]
+    async with open_provider(*replies, anthropic_reply(text("More."))) as provider:
+        model = AnthropicModel("claude", api_key=KEY, base_url=provider.url)
+        async with opened(Agent(model=model)) as sessions:
+            assert "Found tea." == await answer_to(sessions)
+            assert "More." == await answer_to(sessions, "more")
+
+    paused = [{"type": "text", "text": piece} for piece in pieces]
+    paused.append({"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "tea"}})
+    resumed, later = [without_marks(body)["messages"] for body in provider.bodies[1:3]]
+    assert [("user", 1), ("assistant", len(paused))] == [(message["role"], len(message["content"])) for message in resumed]
+    assert paused == resumed[-1]["content"]
+    assert [*paused, {"type": "text", "text": "Found tea."}] == later[1]["content"]
+
+
+async def test_paused_answer_when_another_provider_continues() -> None:
+    """Another provider gets the words of a paused answer, and is asked to continue."""
+    async with open_provider(anthropic_reply(text("ok"))) as provider:
+        sealed = OpaquePart("elsewhere", {"type": "server_tool_use", "id": "x"})
+        history = [
+            Message("1", "user", (TextPart("Hi"),)),
+            Message("2", "assistant", (TextPart("I search."), sealed), "continued"),
+        ]
+        await chunks_of(AnthropicModel("claude", api_key=KEY, base_url=provider.url), ModelRequest("", history))
+
+    messages = without_marks(provider.bodies[0])["messages"]
+    assert [["Hi"], ["I search."], ["Continue."]] == [[block["text"] for block in message["content"]] for message in messages]

@@ -11,12 +11,25 @@ from tests.support.scenarios import answer_to, ask, opened
 from trio_sagents import Agent, Failed, MemoryStore, RetryPolicy, ThinkingPart, UsageChunk
 from trio_sagents.abc import Model
 from trio_sagents.exceptions import MODEL_FAILURE_KINDS
-from trio_sagents.models import AnthropicModel, OpenAIModel, Thinking
+from trio_sagents.models import AnthropicModel, OpenAIModel, OpenAIResponsesModel, Thinking
 from trio_sagents.models._dialects import DIALECTS
 from trio_sagents.testing.providers import SPEAKERS, AskedCall, Exchange, Provider, Reply, open_provider
 
 NAMES = list(SPEAKERS)
-THINKING = ("openrouter", "groq", "deepseek", "mistral", "vllm", "sglang", "llamacpp", "lmstudio", "ollama", "litellm", "anthropic")
+THINKING = (
+    "openrouter",
+    "groq",
+    "deepseek",
+    "mistral",
+    "vllm",
+    "sglang",
+    "llamacpp",
+    "lmstudio",
+    "ollama",
+    "litellm",
+    "anthropic",
+    "openai-responses",
+)
 """Those whose thinking can be read."""
 
 
@@ -24,6 +37,8 @@ def model_at(provider: Provider, name: Any, **more: Any) -> Model:
     """Return a model at this server, which speaks this dialect."""
     if name == "anthropic":
         return AnthropicModel("m", api_key=KEY, base_url=provider.url, thinking=Thinking(budget_tokens=2048), **more)
+    if name == "openai-responses":
+        return OpenAIResponsesModel("m", f"{provider.url}/v1", api_key=KEY, **more)
     return OpenAIModel("m", provider.url + SPEAKERS[name].path, api_key=KEY, dialect=name, **more)
 
 
@@ -39,7 +54,7 @@ def speak(provider: Provider, name: str, *replies: Reply) -> None:
 
 def test_table_when_spoken() -> None:
     """Each dialect has a server that speaks it, but for the one of servers of which nothing is known."""
-    assert {*DIALECTS, "anthropic"} - {"compatible"} == set(SPEAKERS)
+    assert {*DIALECTS, "anthropic", "openai-responses"} - {"compatible"} == set(SPEAKERS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +85,7 @@ async def test_turn_with_thinking_and_tools(name: str) -> None:
     thoughts = [part.text for message in messages for part in message.parts if isinstance(part, ThinkingPart)]
     assert (["Two cities.", "Bonn."] if name in THINKING else []) == thoughts
     assert 4 == len(provider.exchanges)
-    assert {f"{speaker.path}/chat/completions", "/v1/messages"} >= {exchange.path for exchange in provider.exchanges}
+    assert {f"{speaker.path}/chat/completions", "/v1/messages", "/v1/responses"} >= {exchange.path for exchange in provider.exchanges}
 
 
 @pytest.mark.parametrize("name", NAMES)

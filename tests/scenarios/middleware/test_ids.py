@@ -11,6 +11,7 @@ from tests.support.middleware import StrictModel, agent_with
 from tests.support.scenarios import ask, opened, state_of
 from trio_sagents import Agent, Completed, Failed
 from trio_sagents.files import open_files
+from trio_sagents.mcp import Mcp, StdioServer
 from trio_sagents.middleware import (
     Approvals,
     AskUser,
@@ -24,6 +25,7 @@ from trio_sagents.middleware import (
     Summarization,
     TodoList,
 )
+from trio_sagents.otel import Tracing
 from trio_sagents.testing import Call
 
 MAKERS: dict[str, Callable[..., Any]] = {
@@ -37,6 +39,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "SubAgents": SubAgents,
     "Summarization": Summarization,
     "TodoList": TodoList,
+    "Mcp:stock": lambda **more: Mcp(StdioServer("stock"), **more),
+    "Tracing": Tracing,
 }
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 import trio
 
+from tests.search.providers.conversation import converse
 from tests.search.providers.running import Report, run_events, run_sessions
 from tests.search.providers.streams import PROTOCOLS, Protocol
 
@@ -36,6 +37,16 @@ class Row:
     """Per second."""
 
 
+TALK: Final = 1_000
+"""Turns of one long conversation in a night, with each of these servers."""
+TALKS: Final = ("openai", "anthropic", "openai-responses", "mistral")
+
+
+def _talk(dialect: str, seed: int, turns: int) -> Report:
+    talk = trio.run(converse, dialect, seed, turns)
+    return Report(turns, turns, [f"{dialect}, seed {seed}: {found}" for found in talk.found], len(talk.found))
+
+
 def _turns(protocol: Protocol, seed: int, count: int) -> Report:
     return trio.run(run_sessions, protocol, seed, count)
 
@@ -52,6 +63,8 @@ def rows(scale: float, processes: int | None = None) -> Iterator[Row]:
         count = max(10, int(TURNS * scale / len(PROTOCOLS)))
         turns = [pool.submit(_turns, protocol, seed, count) for protocol in PROTOCOLS]
         yield _row("fuzzed provider, in sessions", (job.result() for job in turns))
+        talks = [pool.submit(_talk, dialect, seed, max(10, int(TALK * scale))) for dialect in TALKS]
+        yield _row("long conversations", (job.result() for job in talks))
 
 
 def _row(stage: str, reports: Iterator[Report]) -> Row:

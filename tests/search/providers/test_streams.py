@@ -51,6 +51,12 @@ def test_violations_when_nothing_is_wrong(protocol: Protocol) -> None:
 
 def test_rows_when_the_night_is_short() -> None:
     """The nightly table has a line for each protocol and each way to read it."""
-    assert [("fuzzed provider, openai", 0), ("fuzzed provider, anthropic", 0), ("fuzzed provider, in sessions", 0)] == [
-        (row.stage, row.violations) for row in rows(0.001, processes=1)
-    ]
+    stages = ["fuzzed provider, openai", "fuzzed provider, anthropic", "fuzzed provider, in sessions", "long conversations"]
+
+    assert [(stage, 0) for stage in stages] == [(row.stage, row.violations) for row in rows(0.001, processes=1)]
+
+
+@pytest.mark.parametrize(("protocol", "number"), [("openai", 46060), ("openai", 87286), ("anthropic", 59687)])
+def test_streams_when_they_were_misread_once(protocol: Protocol, number: int) -> None:
+    """Streams of which a long run has told: pieces that name no call, in another order; and an event without a type, with no content."""
+    assert [] == run_events(protocol, 960269584, number, 1).found

@@ -42,6 +42,11 @@ def text_of(chunks: Sequence[ModelChunk]) -> str:
     return "".join(chunk.text for chunk in chunks if isinstance(chunk, TextChunk))
 
 
+def messages_in(body: Any) -> Any:
+    """Return the history in a body."""
+    return body["input"] if "input" in body else body["messages"]
+
+
 def without_marks(value: Any) -> Any:
     """Return a body without the marks that say what is to be cached."""
     if isinstance(value, list):

@@ -166,3 +166,18 @@ def test_read_docstring_when_a_section_is_last_but_empty() -> None:
     """A header with nothing below it is dropped."""
     assert ("Look.", {}) == read_docstring("Look.\n\nArgs:")
     assert ("Look.", {}) == read_docstring("Look.\n\nParameters\n----------")
+
+
+@pytest.mark.parametrize(
+    ("docstring", "expected"),
+    [
+        ("Args:\n        a: the first\n        b: the second", ("", {"a": "the first", "b": "the second"})),
+        ("Args:\n            a: the first\n\n        Returns:\n            It.\n        ", ("Returns:\n    It.", {"a": "the first"})),
+        ("Do it.\n\nParams:\n- a: the first\n- b: the second", ("Do it.\n\nParams:\n- a: the first\n- b: the second", {})),
+        ("Do it.\n\nArgs:\n    - a: the first\n    - `b` (int): the second", ("Do it.", {"a": "the first", "b": "the second"})),
+        ("Do it.\n\nArgs:\n\nMore.", ("Do it.\n\nArgs:\nMore.", {})),
+    ],
+)
+def test_docstring_when_its_section_is_written_oddly(docstring: str, expected: object) -> None:
+    """A docstring that begins with its parameters, lists in a section, and a section in another form: nothing is lost."""
+    assert expected == read_docstring(docstring)

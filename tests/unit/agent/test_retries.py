@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_sagents.agent import Agent, Progress
+from trio_sagents.agent import Agent, Pipeline, Progress
 from trio_sagents.agent._attempts import ask_models
 from trio_sagents.data.events import Event, ModelError, ModelFallback, ModelRetrying, TextDelta
 from trio_sagents.data.outcomes import Usage
@@ -182,7 +182,7 @@ def test_ask_models_when_compared_with_its_rules(plans: list[list[Any]], attempt
     async def run() -> Any:
         agent = Agent(model=models[0], fallbacks=models[1:], retry=policy)
         try:
-            return await ask_models(agent, ModelRequest("", ()), context)  # type: ignore[arg-type]  # all that is used of it
+            return await ask_models(Pipeline(agent), ModelRequest("", ()), context)  # type: ignore[arg-type]  # all that is used of it
         except ModelFailed as exc:
             return exc
 
@@ -209,7 +209,7 @@ async def test_ask_models_when_an_earlier_answer_was_not_taken(autojump_clock: A
     """Asked twice in a round, as a middleware may do, the answer that was not taken is forgotten; each usage is its own."""
     context = Context()
     agent = Agent(model=Planned("m", ["ok", "ok"]))
-    first, second = [await ask_models(agent, ModelRequest("", ()), context) for _ in range(2)]  # type: ignore[arg-type]  # as above
+    first, second = [await ask_models(Pipeline(agent), ModelRequest("", ()), context) for _ in range(2)]  # type: ignore[arg-type]  # as above
 
     assert 1 == context.forgotten
     assert (Usage(1, 1), Usage(1, 1), Usage(2, 2)) == (first.usage, second.usage, context.progress.usage)
@@ -220,6 +220,6 @@ async def test_ask_models_when_a_model_has_no_name(autojump_clock: Any, name: An
     """A model without a name is called by its class."""
     context = Context()
     agent = Agent(model=Planned(name, [ModelFailed("no", retryable=True), "ok"]))
-    await ask_models(agent, ModelRequest("", ()), context)  # type: ignore[arg-type]  # as above
+    await ask_models(Pipeline(agent), ModelRequest("", ()), context)  # type: ignore[arg-type]  # as above
 
     assert ["Planned"] == [event.model for event in context.events if isinstance(event, ModelRetrying)]

@@ -51,7 +51,15 @@ async def async_generator(text: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", {}), (" \n", {}), ("null", {}), (' "" ', {}), ("{}", {}), ('{"a": [1, 2.5, null, "ü"]}', {"a": [1, 2.5, None, "ü"]})],
+    [
+        ("", {}),
+        (" \n", {}),
+        ("null", {}),
+        (' "" ', {}),
+        ("{}", {}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+        ('{"a": [1, 2.5, null, "ü"]}', {"a": [1, 2.5, None, "ü"]}),
+    ],
 )
 def test_parse_arguments_when_the_text_is_an_object(text: str, expected: object) -> None:
     """The text of an object is read as that object; an empty text means no arguments."""
@@ -506,3 +514,13 @@ def test_read_return_when_the_value_is_anything(value: object, limit: int) -> No
 
     assert not actual.is_error
     assert len(actual.text.encode()) <= limit + 300
+
+
+def test_tool_result_when_its_content_has_media() -> None:
+    """An image that is given as the content, or inside it, is one of the media, and not only a name."""
+    assert ((PICTURE,), str) == (ToolResult(PICTURE).media, type(ToolResult(PICTURE).content))  # type: ignore[arg-type]  # it is taken all the same
+    mixed = ToolResult({"shot": PICTURE, "n": 1}, media=[SHEET])  # type: ignore[arg-type]  # as above
+
+    assert (PICTURE, SHEET) == mixed.media
+    assert mixed.media == read_return(mixed, 10_000).media
+    assert mixed.content == read_return({"shot": PICTURE, "n": 1}, 10_000).text

@@ -77,7 +77,7 @@ def test_address_when_it_holds_a_password() -> None:
     assert "swordfish" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["", " ", "sk-1\n", "sk 1", "sk-ä"])
+@pytest.mark.parametrize("key", ["", " ", "sk-1\n", "sk 1", "sk-ä", '"sk-1"', "'sk-1'"])
 @pytest.mark.parametrize("make", [lambda key: OpenAIModel("m", api_key=key), lambda key: AnthropicModel("m", api_key=key)])
 def test_key_when_it_was_copied_badly(key: str, make: Any) -> None:
     """A key that no header takes is refused, and is in no message."""
@@ -99,7 +99,7 @@ def test_proxy_when_it_cannot_be_used(make: Any, proxy: str, words: str, monkeyp
     assert [True, False] == [words in str(caught.value), "swordfish" in str(caught.value)]
 
 
-@pytest.mark.parametrize("url", ["http://host/v1/messages", "host"])
+@pytest.mark.parametrize("url", ["http://host/v1/messages", "http://host/v1", "http://host/v1/", "host"])
 def test_address_of_anthropic(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address is looked at, wherever it comes from."""
     with pytest.raises(ValueError, match="base_url"):

@@ -7,6 +7,11 @@ from trio_sagents.models._errors import read_detail
 from trio_sagents.models._failure_words import kind_of_failure
 
 TOO_LONG = [
+    ("Zhipu", 400, "Prompt 超长"),
+    ("Zhipu, older", 400, "输入内容过长"),
+    ("Baidu", 400, "输入内容超出模型最大长度限制"),
+    ("SambaNova", 400, "prompt tokens (9000) exceed max_seq_len (8192)"),
+    ("TensorRT", 400, "Sequence length 9000 exceeds max_sequence_length 8192"),
     ("OpenAI", 400, "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens."),
     ("OpenAI Responses", 400, "Your input exceeds the context window of this model. Please adjust your input and try again."),
     ("OpenAI GPT-5", 400, "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens."),
@@ -63,6 +68,12 @@ TOO_LONG = [
     ("nginx", 413, "Request Entity Too Large"),
 ]
 OTHERS = [
+    ("auth", None, "Not authenticated"),
+    ("auth", None, "login fail: Please carry the API secret key"),
+    ("auth", None, "Unauthorized"),
+    ("auth", None, "Access denied due to invalid subscription key"),
+    ("auth", None, "Invalid token"),
+    ("overloaded", None, "The model is currently unavailable"),
     ("auth", 401, "Incorrect API key provided: sk-1. You can find your API key at"),
     ("auth", 400, "API key not valid. Please pass a valid API key."),
     ("auth", 401, "No auth credentials found"),
@@ -108,7 +119,7 @@ def test_kind_when_too_long(status: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "status", "words"), OTHERS)
-def test_kind_of_other_words(kind: str, status: int, words: str) -> None:
+def test_kind_of_other_words(kind: str, status: int | None, words: str) -> None:
     """Each failure is of the kind that a host can act on."""
     assert kind == kind_of_failure(status, "", "", words)
 

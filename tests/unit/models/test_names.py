@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trio_sagents.models import PROVIDERS, AnthropicModel, OpenAIModel, Thinking, model_of, split_name
+from trio_sagents.models import PROVIDERS, AnthropicModel, OpenAIModel, OpenAIResponsesModel, Thinking, model_of, split_name
 from trio_sagents.models._dialects import DIALECTS
 from trio_sagents.models.offline import OfflineModel
 
@@ -37,7 +37,9 @@ def test_model_of_each_provider(provider: str, monkeypatch: pytest.MonkeyPatch) 
     model = model_of(f"{provider}:offline")
 
     assert "offline" == model.name
-    assert isinstance(model, {"anthropic": AnthropicModel, "offline": OfflineModel}.get(provider, OpenAIModel))
+    assert isinstance(
+        model, {"anthropic": AnthropicModel, "offline": OfflineModel, "openai-responses": OpenAIResponsesModel}.get(provider, OpenAIModel)
+    )
 
 
 def test_model_when_it_has_settings() -> None:

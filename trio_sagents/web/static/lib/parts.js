@@ -115,7 +115,7 @@ export function TextRow({ row }) {
   if (type === "image" || type === "file_reference")
     return html`<article class=${`row ${role}`} aria-label=${speaker}><${Media} row=${row} /></article>`;
   if (type === "error") return html`<article class="row error" aria-label="Error"><p><strong>The turn failed.</strong> ${content.text}</p></article>`;
-  if (type !== "text") return html`<article class="row note" aria-label="Note"><${Plain} text=${content.text ?? JSON.stringify(content)} /></article>`;
+  if (type !== "text" && type !== "answer") return html`<article class="row note" aria-label="Note"><${Plain} text=${content.text ?? JSON.stringify(content)} /></article>`;
   return html`<article class=${`row ${role}`} aria-label=${speaker}>
     <h2 class="speaker">${speaker}</h2>
     ${role === "user" ? html`<${Plain} text=${content.text} />` : html`<${Markdown} text=${content.text} version="row" isDone />`}
