@@ -34,6 +34,11 @@ class Switchboard(Protocol):
         ...
 
 
+def _require_own_run(token: trio.lowlevel.TrioToken) -> None:
+    """Raise RuntimeError in a thread, or in a run of Trio, that is not the subscriber's own."""
+    require_run(token, "this subscriber and its sessions")
+
+
 @attrs.define(eq=False)
 class Subscriber:
     """A mailbox of events. It never ends by itself: after an agent's end the subscription is pending, until the next agent starts.
@@ -79,7 +84,7 @@ class Subscriber:
 
         Cancellation: either the subscription exists, or nothing was done.
         """
-        self.check_place()
+        _require_own_run(self._token)
         subscription = self.reserve(conversation_id, channel=channel, after=after)
         if subscription is None:
             await trio.lowlevel.checkpoint()
@@ -89,10 +94,6 @@ class Subscriber:
         except BaseException:
             self.drop(subscription)
             raise
-
-    def check_place(self) -> None:
-        """Raise RuntimeError in a thread, or in a run of Trio, that is not the subscriber's own."""
-        require_run(self._token, "this subscriber and its sessions")
 
     def reserve(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> Subscription | None:
         """Make a pending subscription and return it; None if it exists already. For the runtime, which enrols the subscription."""
@@ -144,7 +145,7 @@ class Subscriber:
 
         Cancellation: either the subscription has ended, or it is as before.
         """
-        self.check_place()
+        _require_own_run(self._token)
         check_id("conversation_id", conversation_id)
         await trio.lowlevel.checkpoint()
         if (subscription := self._subscriptions.get((conversation_id, channel))) is not None:
@@ -173,7 +174,7 @@ class Subscriber:
 
         Cancellation: either an event is returned, or nothing was taken.
         """
-        self.check_place()
+        _require_own_run(self._token)
         if self._ready:
             await trio.lowlevel.checkpoint()
         while not self._ready:
@@ -182,7 +183,7 @@ class Subscriber:
 
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
         """Return an iterator over batches. A batch is everything that there is at one wake-up; it is never empty."""
-        return _Batches(self, self._receive)
+        return _Batches(self, self._receive, self._token)
 
     async def _next_batch(self) -> Sequence[Envelope]:
         # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.
@@ -216,6 +217,7 @@ class _Batches:
 
     _subscriber: Subscriber
     _receive: "trio.MemoryReceiveChannel[Subscription]"
+    _token: trio.lowlevel.TrioToken
 
     def __aiter__(self) -> Self:
         return self
@@ -229,7 +231,7 @@ class _Batches:
         Cancellation: either a batch is returned, or nothing was taken.
         """
         subscriber = self._subscriber
-        subscriber.check_place()
+        _require_own_run(self._token)
         if left := subscriber.take_left():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return left
