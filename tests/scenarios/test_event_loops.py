@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from tests.support.scenarios import Router, make_agent, make_config, opened
-from trio_sagents import Agent, Approve, SessionConfig, Sessions, SingleFactoryRouter, open_files, open_sessions
+from trio_sagents import Agent, Approve, Row, SessionConfig, Sessions, SingleFactoryRouter, open_files, open_sessions
 from trio_sagents._trio.place import ASYNCIO_PAGE, PAGE
+from trio_sagents.middleware import TitleGenerated
 
 ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "start": lambda sessions: sessions.start("c"),
@@ -21,6 +22,8 @@ ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "cancel_turn": lambda sessions: sessions.cancel_turn("c"),
     "resume": lambda sessions: sessions.resume("c", [Approve("i", "c", "0" * 64)]),
     "dismiss": lambda sessions: sessions.dismiss("c"),
+    "add_rows": lambda sessions: sessions.add_rows("c", [Row("notification", {"text": "x"})]),
+    "publish": lambda sessions: sessions.publish("c", TitleGenerated("x")),
     "open_subscriber": lambda sessions: _entered(sessions.open_subscriber()),
     "watch": lambda sessions: sessions.watch("c"),
     "page": lambda sessions: sessions.page("c"),
@@ -101,6 +104,8 @@ async def _things(sessions: Sessions, subscriber: Any) -> dict[str, tuple[str, C
         "post": lambda: handle.post("hi"),
         "resume": lambda: handle.resume([Approve("i", "c", "0" * 64)]),
         "dismiss": handle.dismiss,
+        "add_rows": lambda: handle.add_rows([Row("notification", {"text": "x"})]),
+        "publish": lambda: handle.publish(TitleGenerated("x")),
         "notify_middleware": lambda: handle.notify_middleware("m", 1),
         "cancel_turn": handle.cancel_turn,
         "touch": handle.touch,

@@ -23,7 +23,8 @@ class Opening(AbstractAsyncContextManager[Opened], Generic[Opened]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._manager.__aexit__(kind, error, traceback)
+        # Cancellation: the manager's own end bounds its waits.
+        return await self._manager.__aexit__(kind, error, traceback)  # noqa: ASYNC102
 
     def __enter__(self) -> NoReturn:
         raise TypeError(self._hint())

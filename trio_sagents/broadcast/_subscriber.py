@@ -35,6 +35,11 @@ class Switchboard(Protocol):
         ...
 
 
+def _require_own_run(token: trio.lowlevel.TrioToken) -> None:
+    """Raise RuntimeError in a thread, or in a run of Trio, that is not the subscriber's own."""
+    require_run(token, "this subscriber and its sessions")
+
+
 @attrs.define(eq=False)
 class Subscriber:
     """A mailbox of events. It never ends by itself: after an agent's end the subscription is pending, until the next agent starts.
@@ -86,7 +91,7 @@ class Subscriber:
 
         Cancellation: either the subscription exists, or nothing was done.
         """
-        self.check_place()
+        _require_own_run(self._token)
         subscription = self.reserve(conversation_id, channel=channel, after=after, tag=tag)
         if subscription is None:
             await trio.lowlevel.checkpoint()
@@ -96,10 +101,6 @@ class Subscriber:
         except BaseException:
             self.drop(subscription)
             raise
-
-    def check_place(self) -> None:
-        """Raise RuntimeError in a thread, or in a run of Trio, that is not the subscriber's own."""
-        require_run(self._token, "this subscriber and its sessions")
 
     def reserve(
         self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None, tag: Opaque = None
@@ -161,7 +162,7 @@ class Subscriber:
 
         Cancellation: either the subscription has ended, or it is as before.
         """
-        self.check_place()
+        _require_own_run(self._token)
         check_id("conversation_id", conversation_id)
         await trio.lowlevel.checkpoint()
         if (subscription := self._subscriptions.get((conversation_id, channel))) is not None:
@@ -194,7 +195,7 @@ class Subscriber:
 
         Cancellation: either an event is returned, or nothing was taken.
         """
-        self.check_place()
+        _require_own_run(self._token)
         if self._ready:
             await trio.lowlevel.checkpoint()
         while not self._ready:
@@ -203,7 +204,7 @@ class Subscriber:
 
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
         """Return an iterator over batches. A batch is everything that there is at one wake-up; it is never empty."""
-        return _Batches(self, self._receive)
+        return _Batches(self, self._receive, self._token)
 
     def take_nowait(self) -> Sequence[Envelope]:
         """Return the next batch without waiting. It may be called between two steps of Trio, in the thread of the run.
@@ -266,6 +267,7 @@ class _Batches:
 
     _subscriber: Subscriber
     _receive: "trio.MemoryReceiveChannel[Subscription]"
+    _token: trio.lowlevel.TrioToken
 
     def __aiter__(self) -> Self:
         return self
@@ -279,7 +281,7 @@ class _Batches:
         Cancellation: either a batch is returned, or nothing was taken.
         """
         subscriber = self._subscriber
-        subscriber.check_place()
+        _require_own_run(self._token)
         if left := subscriber.take_left():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return left
