@@ -33,16 +33,17 @@ def kinds(got: list[Any]) -> set[str]:
     return {event["event"]["type"] for event in got}
 
 
-EXAMPLES = tuple(sorted(path.stem for path in (ROOT / "examples").glob("asyncio_*.py")))
+EXAMPLES = {"asyncio_web": 12, "asyncio_fastapi": 14}
+"""By name: how many lines of program an example may have, without its imports."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_when_it_is_read(example: str) -> None:
-    """Each example has at most 12 lines of program, without its imports."""
+    """Each example is short: the web bridge takes at most 12 lines, and routes of one's own two more."""
     source = (ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")
     lines = [line for line in source.split('"""', 2)[2].splitlines() if line.strip() and not line.startswith(("from ", "import "))]
 
-    assert len(lines) <= 12
+    assert len(lines) <= EXAMPLES[example]
 
 
 def test_example_when_it_streams(loop: str) -> None:
