@@ -74,9 +74,9 @@ class AgentHandle:
         """Decide what waits. As `trio_sagents.AgentHandle.resume`."""
         return Receipt(self._block, await self._block.call(self._trio.resume, decisions))
 
-    async def dismiss(self) -> None:
+    async def dismiss(self, *, interrupt_id: str | None = None) -> None:
         """Acknowledge a halt. As `trio_sagents.AgentHandle.dismiss`."""
-        await self._block.call(self._trio.dismiss)
+        await self._block.call(self._trio.dismiss, interrupt_id=interrupt_id)
 
     async def notify_middleware(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to one middleware of the agent. As `trio_sagents.AgentHandle.notify_middleware`."""

@@ -122,9 +122,11 @@ class Sessions(Streams):
             self._block, await self._block.call(self.trio.resume, conversation_id, decisions, scope=scope, request_opts=request_opts)
         )
 
-    async def dismiss(self, conversation_id: str, *, scope: Scope = None, request_opts: Options | None = None) -> None:
+    async def dismiss(
+        self, conversation_id: str, *, scope: Scope = None, interrupt_id: str | None = None, request_opts: Options | None = None
+    ) -> None:
         """Acknowledge a halt. As `trio_sagents.Sessions.dismiss`."""
-        await self._block.call(self.trio.dismiss, conversation_id, scope=scope, request_opts=request_opts)
+        await self._block.call(self.trio.dismiss, conversation_id, scope=scope, interrupt_id=interrupt_id, request_opts=request_opts)
 
     # ── viewers
 
