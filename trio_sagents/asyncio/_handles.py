@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 import trio_sagents
-from trio_sagents import AgentInfo, Decision, Overlap, ShutdownReason, State, TurnOutcome, UserMessage
+from trio_sagents import AgentInfo, Channel, Decision, MiddlewareEvent, Overlap, Row, ShutdownReason, State, TurnOutcome, UserMessage
 from trio_sagents.asyncio._block import Block
 from trio_sagents.data.json import Opaque, Options
 
@@ -66,9 +66,26 @@ class AgentHandle:
         """The host's own options of this session: `SessionOpts.app_internal`."""
         return self._trio.options
 
-    async def post(self, message: str | UserMessage, *, message_id: str | None = None, overlap: Overlap = "queue") -> Receipt:
+    async def post(
+        self,
+        message: str | UserMessage,
+        *,
+        message_id: str | None = None,
+        overlap: Overlap = "queue",
+        display: str | UserMessage | None = None,
+        values: Options | None = None,
+    ) -> Receipt:
         """Hand the agent a message. As `trio_sagents.AgentHandle.post`."""
-        return Receipt(self._block, await self._block.call(self._trio.post, message, message_id=message_id, overlap=overlap))
+        receipt = await self._block.call(self._trio.post, message, message_id=message_id, overlap=overlap, display=display, values=values)
+        return Receipt(self._block, receipt)
+
+    async def add_rows(self, rows: Sequence[Row]) -> None:
+        """Add rows of the host's own to the transcript. As `trio_sagents.AgentHandle.add_rows`."""
+        await self._block.call(self._trio.add_rows, rows)
+
+    async def publish(self, event: MiddlewareEvent, *, channel: Channel = "main") -> None:
+        """Send an event of the host's own to those who follow the conversation now. As `trio_sagents.AgentHandle.publish`."""
+        await self._block.call(self._trio.publish, event, channel=channel)
 
     async def resume(self, decisions: Sequence[Decision]) -> Receipt:
         """Decide what waits. As `trio_sagents.AgentHandle.resume`."""

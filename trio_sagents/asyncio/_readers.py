@@ -35,6 +35,7 @@ from trio_sagents import (
 from trio_sagents.asyncio._block import Block
 from trio_sagents.asyncio._handles import SessionInfo
 from trio_sagents.asyncio._job import Held, Job
+from trio_sagents.data.json import Opaque
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -121,12 +122,14 @@ class Subscriber:
         """The subscriptions: a new mapping from (conversation id, channel) to "pending" or "subscribed"."""
         return self._trio.subscriptions
 
-    async def subscribe(self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None) -> None:
+    async def subscribe(
+        self, conversation_id: str, *, channel: Channel = "main", after: Cursor | str | None = None, tag: Opaque = None
+    ) -> None:
         """Listen to a conversation. As `trio_sagents.Subscriber.subscribe`.
 
         Cancellation: either the subscription exists, or nothing was done.
         """
-        await self._reading.block.call(self._trio.subscribe, conversation_id, channel=channel, after=after)
+        await self._reading.block.call(self._trio.subscribe, conversation_id, channel=channel, after=after, tag=tag)
 
     async def unsubscribe(self, conversation_id: str, *, channel: Channel = "main") -> None:
         """Stop listening to a conversation. As `trio_sagents.Subscriber.unsubscribe`.

@@ -8,12 +8,15 @@ import attrs
 import trio_sagents
 from trio_sagents import (
     AgentInfo,
+    Channel,
     ConversationPage,
     Cursor,
     Decision,
     DrainReport,
     HistoryPage,
+    MiddlewareEvent,
     Overlap,
+    Row,
     Scope,
     SessionsStatistics,
     TurnOutcome,
@@ -86,7 +89,7 @@ class Sessions(Streams):
 
     # ── messages
 
-    async def post(
+    async def post(  # noqa: PLR0913  # as in Trio
         self,
         conversation_id: str,
         message: str | UserMessage,
@@ -94,6 +97,8 @@ class Sessions(Streams):
         scope: Scope = None,
         message_id: str | None = None,
         overlap: Overlap = "queue",
+        display: str | UserMessage | None = None,
+        values: Options | None = None,
         request_opts: Options | None = None,
     ) -> Receipt:
         """Hand a conversation a message. Returns when the message is durable. As `trio_sagents.Sessions.post`."""
@@ -104,6 +109,8 @@ class Sessions(Streams):
             scope=scope,
             message_id=message_id,
             overlap=overlap,
+            display=display,
+            values=values,
             request_opts=request_opts,
         )
         return Receipt(self._block, receipt)
@@ -111,6 +118,16 @@ class Sessions(Streams):
     async def cancel_turn(self, conversation_id: str, *, scope: Scope = None, turn_id: str | None = None) -> TurnOutcome | None:
         """Cut the running turn of a conversation. As `trio_sagents.Sessions.cancel_turn`."""
         return await self._block.call(self.trio.cancel_turn, conversation_id, scope=scope, turn_id=turn_id)
+
+    async def add_rows(
+        self, conversation_id: str, rows: Sequence[Row], *, scope: Scope = None, request_opts: Options | None = None
+    ) -> None:
+        """Add rows of the host's own to the transcript. As `trio_sagents.Sessions.add_rows`."""
+        await self._block.call(self.trio.add_rows, conversation_id, rows, scope=scope, request_opts=request_opts)
+
+    async def publish(self, conversation_id: str, event: MiddlewareEvent, *, scope: Scope = None, channel: Channel = "main") -> bool:
+        """Send an event of the host's own to those who follow a conversation now. As `trio_sagents.Sessions.publish`."""
+        return await self._block.call(self.trio.publish, conversation_id, event, scope=scope, channel=channel)
 
     # ── decisions
 
