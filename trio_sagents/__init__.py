@@ -34,6 +34,7 @@ from trio_sagents.abc import (
     PubSub,
     Scope,
     WaitingLookup,
+    WindowedStore,
 )
 from trio_sagents.agent import (
     Agent,
@@ -103,6 +104,7 @@ from trio_sagents.data.messages import (
 from trio_sagents.data.messages import ToolResult as ToolResultPart
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import (
+    Checkpoint,
     Commit,
     Conversation,
     ConversationItem,
@@ -110,7 +112,9 @@ from trio_sagents.data.records import (
     DisplayMessage,
     HistoryPage,
     Lifecycle,
+    OlderPage,
     PersistContext,
+    Recalled,
     StoredState,
     WaitingConversation,
     WaitingPage,
@@ -127,7 +131,7 @@ from trio_sagents.data.requests import (
     UsageChunk,
 )
 from trio_sagents.data.retries import RetryPolicy
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import (
@@ -211,6 +215,7 @@ __all__ = (
     "Cancelled",
     "ChainError",
     "Channel",
+    "Checkpoint",
     "Commit",
     "Completed",
     "Conflict",
@@ -278,6 +283,8 @@ __all__ = (
     "ModelRetrying",
     "Mount",
     "NotInterrupted",
+    "OlderMessages",
+    "OlderPage",
     "OpaqueChunk",
     "OpaquePart",
     "OpenableStore",
@@ -301,6 +308,7 @@ __all__ = (
     "PubSub",
     "Question",
     "QueueFull",
+    "Recalled",
     "Receipt",
     "RegistryUnavailable",
     "Reject",
@@ -372,6 +380,7 @@ __all__ = (
     "WaitingLookup",
     "WaitingPage",
     "Watch",
+    "WindowedStore",
     "conversation_topic",
     "converse",
     "envelope_to_dict",

@@ -17,6 +17,7 @@ from trio_sagents.storage.ports import (
     OwnedStore,
     OwnerLookup,
     WaitingLookup,
+    WindowedStore,
 )
 from trio_sagents.supervisor import Authorizer, Leases, MessagePreprocessor
 
@@ -40,4 +41,5 @@ __all__ = (
     "PubSub",
     "Scope",
     "WaitingLookup",
+    "WindowedStore",
 )

@@ -34,6 +34,7 @@ from trio_sagents import (
     Gap,
     LimitExceeded,
     MemoryLeases,
+    MemoryStore,
     PersistenceError,
     QueueFull,
     RunsElsewhere,
@@ -311,6 +312,37 @@ async def max_state_bytes(limit: int, amount: int) -> str:
         return "fine"
 
 
+async def window(limit: int, amount: int) -> str:
+    """A conversation has so many messages."""
+    async with opened(policy={"window": limit}) as sessions:
+        for _ in range((amount + 1) // 2):
+            assert isinstance(await ask(sessions), Completed)
+        state = await state_of(sessions)
+        rows = (await sessions.history("c", limit=1000)).rows
+    assert len(rows) == state.older + len(state.messages)
+    assert len(state.messages) <= limit
+    return "left out" if state.older else "fine"
+
+
+async def window_bytes(limit: int, amount: int) -> str:
+    """The messages of a conversation have so many bytes."""
+
+    async def talk(store: MemoryStore, size: int, **policy: Any) -> Any:
+        async with opened(store=store, policy=policy) as sessions:
+            for text in ("a", "b", "x" * size):
+                assert isinstance(await ask(sessions, text, "c"), Completed)
+        return await store.load(None, "c")
+
+    def stored(found: Any) -> int:
+        return sum(len(json.dumps(record, ensure_ascii=False, separators=(",", ":"))) for record in found.messages)
+
+    whole = stored(await talk(MemoryStore(), 1))  # each further character of the message counts twice: the answer repeats it
+    size, rest = divmod(amount - whole, 2)
+    found = await talk(MemoryStore(), 1 + size + rest, window_bytes=limit)
+    assert found.older or amount <= stored(found) <= amount + 1
+    return "left out" if found.older else "fine"
+
+
 async def max_tool_output_bytes(limit: int, amount: int) -> str:
     """A tool returns so many bytes."""
 
@@ -489,6 +521,8 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_sessions_per_scope": (max_sessions_per_scope, 5, "max_sessions_per_scope"),
     "SessionPolicy.max_message_bytes": (max_message_bytes, 1000, "max_message_bytes"),
     "SessionPolicy.max_state_bytes": (max_state_bytes, 2000, "max_state_bytes"),
+    "SessionPolicy.window": (window, 6, "left out"),
+    "SessionPolicy.window_bytes": (window_bytes, 4000, "left out"),
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),

@@ -442,8 +442,8 @@ async def test_message_that_is_too_long(autojump_clock: Any) -> None:
 
 
 async def test_state_that_grows_too_large(autojump_clock: Any) -> None:
-    """A post that would make the state too large gets a named limit error, and the conversation stays usable."""
-    async with opened(make_agent(*["ok"] * 100), policy={"max_state_bytes": 5000}) as sessions:
+    """If the store keeps no windows, a post that would make the state too large gets a named limit error; the conversation stays usable."""
+    async with opened(make_agent(*["ok"] * 100), store=FaultyStore(), policy={"max_state_bytes": 5000}) as sessions:
         with pytest.raises(LimitExceeded) as caught:
             for _ in range(100):
                 await ask(sessions, "x" * 200)

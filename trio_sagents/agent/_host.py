@@ -8,7 +8,7 @@ from trio_sagents.data.events import Event
 from trio_sagents.data.json import JSON, Opaque
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.todos import Todo
 
 AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  # any async function
@@ -40,8 +40,15 @@ class MiddlewareHost(Protocol):
         """Send an event to the subscribers."""
         ...
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
-        """Keep todos, and keys of the metadata; durable when this returns."""
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, covers: str | None = None) -> None:
+        """Keep todos, and keys of the metadata; durable when this returns.
+
+        `covers` is the id of a message up to which a summary in the metadata stands for the history: those messages may leave the window.
+        """
+        ...
+
+    async def older_messages(self, before: str | None, limit: int) -> OlderMessages:
+        """Return a page of the messages before the window of the conversation, from the store."""
         ...
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:

@@ -47,7 +47,8 @@ def restored(stored: Conversation, ids: Ids, limits: Limits) -> ConversationStat
     messages = [decode_message(known, record) for record in stored.messages]
     queue = [decode_message(known, record) for record in stored.queue]
     open_ids = check_history(known, messages, queue)
-    state = ConversationState(messages, {message.message_id: message for message in queue}, is_restored=True)
+    queued = {message.message_id: message for message in queue}
+    state = ConversationState(messages, queued, is_restored=True, older=stored.older)
     state.message_ids = _digests((*messages, *queue))
     state.message_ids.update(stored.message_ids)
     ids.claim((*messages, *queue))

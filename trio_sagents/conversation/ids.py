@@ -57,6 +57,17 @@ class Ids:
         self._unused.difference_update(call.call_id for message in messages for call in message.calls)
         return new_messages, new_calls
 
+    def forget(self, messages: Iterable[Message]) -> None:
+        """Drop the ids of messages that left the window: the store knows them. An id that `new` may still come to stays."""
+        for message in messages:
+            if not self._may_come(message.message_id):
+                self.messages.discard(message.message_id)
+            self.calls.difference_update(call.call_id for call in message.calls if not self._may_come(call.call_id))
+
+    def _may_come(self, used: str) -> bool:
+        number = used.removeprefix(f"{self.incarnation}-")
+        return number != used and number.isascii() and number.isdecimal() and int(number[:20]) > self._made
+
     def release(self, claimed: "tuple[frozenset[str], frozenset[str]]") -> None:
         """Take a claim back: its write has failed."""
         self.messages -= claimed[0]

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from trio_sagents.conversation.checkpoints import Past
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import content_digest
@@ -110,12 +111,31 @@ Examined: TypeAlias = Duplicate | OnItsWay | Refused | Place
 
 
 def examine(
-    conversation_id: str, state: ConversationState, ids: Ids, posted: Posted, situation: Situation, policy: SessionPolicy
+    conversation_id: str,
+    state: ConversationState,
+    ids: Ids,
+    posted: Posted,
+    situation: Situation,
+    policy: SessionPolicy,
+    *,
+    past: Past | None = None,
 ) -> Examined:
-    """Return whether a posted message has a place in the queue."""
+    """Return whether a posted message has a place in the queue.
+
+    Args:
+        conversation_id: for errors.
+        state: the last commit.
+        ids: those of the window, and of what is on its way.
+        posted: the message.
+        situation: what the agent is doing.
+        policy: the limits.
+        past: what the store has under the id of the message before the window; None if it has nothing.
+    """
     message_id = posted.message_id
     if message_id is not None:
-        known = state.message_ids.get(message_id)
+        if past is not None and past.message.digest is None:
+            return Refused(MessageConflict(conversation_id, message_id))  # an answer or a tool message has this id
+        known = state.message_ids.get(message_id) if past is None else past.message.digest
         digest = known if known is not None else situation.reserved.get(message_id)
         if digest is not None and digest != posted.digest:
             return Refused(MessageConflict(conversation_id, message_id))

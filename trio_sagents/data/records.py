@@ -62,6 +62,22 @@ class ToolUpdate:
     """{"call_id", "name"} and "arguments", "result" or "error", as the status has it."""
 
 
+@attrs.frozen
+class Checkpoint:
+    """From where on a conversation is loaded: what is before the window stays in the store, and is read when somebody asks for it.
+
+    The places of messages count from 0, over the whole history, in the order in which the messages were appended.
+    """
+
+    lead: int
+    """How many messages at the very beginning belong to the window."""
+    older: int
+    """How many messages behind those do not belong to it; the window goes on at the place `lead + older`."""
+    known: Mapping[str, Sequence[int]] = attrs.field(factory=dict, repr=False)
+    """New names for the index of what left the window, each with two places: of a message, and of the last message of its turn. A name
+    that the index has already gets the new places."""
+
+
 @attrs.frozen(kw_only=True)
 class Commit:
     """One atomic change of one conversation. A store makes all of it durable, or none."""
@@ -91,6 +107,8 @@ class Commit:
     """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
     tool_updates: Sequence[ToolUpdate] = ()
     """What the tool calls of this commit went through, in order."""
+    checkpoint: Checkpoint | None = None
+    """The new beginning of the window, counted with the messages of this commit; None leaves it. Only a `WindowedStore` is given one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,13 +121,15 @@ class Conversation:
     """As raised by this load."""
     revision: int
     messages: Sequence[JSON]
-    """The history, oldest first."""
+    """The history, oldest first; after a checkpoint its window alone."""
     queue: Sequence[JSON]
     """Accepted messages that no turn has taken yet, oldest first."""
     message_ids: Mapping[str, str]
-    """Every message id ever accepted, with the digest of its content."""
+    """Every message id ever accepted, with the digest of its content; after a checkpoint those of the window and the queue alone."""
     state: JSON
     """ "todos", "metadata", "interrupt", "draft" and "taken"; each may be absent."""
+    older: int = 0
+    """How many messages of the history are not among `messages`; see `Checkpoint`."""
 
 
 Check: TypeAlias = Callable[[Conversation], None]
@@ -154,6 +174,26 @@ class HistoryPage:
     """Oldest first; may be empty."""
     before: str | None = None
     """For the next older page; None where there is none."""
+
+
+@attrs.frozen
+class Recalled:
+    """What a store remembers of a name in its index."""
+
+    message: JSON
+    """The message at the first place of the name."""
+    last: JSON
+    """The message at its second place."""
+
+
+@attrs.frozen
+class OlderPage:
+    """A page of the messages that are before the window of a conversation, as stored."""
+
+    messages: Sequence[JSON]
+    """Oldest first; may be empty."""
+    before: str | None = None
+    """For the next older page; None if there is none."""
 
 
 @attrs.frozen

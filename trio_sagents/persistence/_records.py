@@ -10,7 +10,7 @@ from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
-from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
+from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Checkpoint, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
 from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, dumps, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
@@ -23,8 +23,9 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
 
-CursorKind: TypeAlias = Literal["r", "c", "w"]
-"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations, "w" for those that wait."""
+CursorKind: TypeAlias = Literal["r", "c", "w", "m"]
+"""What a cursor belongs to: "r" for the rows of a transcript, "m" for its older messages, "c" for the list of conversations, "w" for those
+that wait."""
 RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 
@@ -106,6 +107,8 @@ def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
     key = owner_key(commit.owner)
     if owner is not UNCHECKED and owner_key(owner) != key:
         raise ValueError(f"a commit of owner {commit.owner!r} was given for owner {owner!r}")
+    if commit.checkpoint is not None:
+        _check_checkpoint(commit.checkpoint)
     metadata = commit.state.get("metadata")
     title = metadata.get("title") if isinstance(metadata, Mapping) else None
     return EncodedCommit(
@@ -120,6 +123,17 @@ def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
         "metadata" in commit.state,
         title if isinstance(title, str) else None,
     )
+
+
+def _check_checkpoint(checkpoint: Checkpoint) -> None:
+    places = [place for where in checkpoint.known.values() for place in where]
+    for name, number in (("lead", checkpoint.lead), ("older", checkpoint.older), *(("known", place) for place in places)):
+        if type(number) is not int or not 0 <= number <= _MAX_COUNT:
+            raise ValueError(f"the {name} of a checkpoint must be 0 to 2**53, not {number!r}")
+    for name, where in checkpoint.known.items():
+        check_name("known", name)
+        if len(where) != 2 or max(where) >= checkpoint.lead + checkpoint.older:
+            raise ValueError(f"the checkpoint knows {name!r} at the places {where!r}, which are not two places before its window")
 
 
 def _encode_message_ids(commit: Commit) -> Mapping[str, str]:

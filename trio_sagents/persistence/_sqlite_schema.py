@@ -11,6 +11,7 @@ from typing import Final
 
 from trio_sagents import _sqlite
 from trio_sagents._sqlite import DatabaseKind, Synchronous
+from trio_sagents.persistence import _sqlite_windows as windows
 from trio_sagents.persistence._records import MAX_RECORD_BYTES
 
 TABLES: Final = {
@@ -84,6 +85,8 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     """
     _sqlite.prepare(connection, STORE_FILE, path)
     connection.execute(WAITING_INDEX)
+    for table in windows.TABLES:
+        connection.execute(table)
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 33554432")

@@ -2,7 +2,7 @@
 
 import datetime
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
@@ -15,12 +15,15 @@ from trio_sagents.data.records import (
     ConversationItem,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     WaitingConversation,
     WaitingPage,
     accept_all,
 )
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
+from trio_sagents.persistence import _sqlite_windows as windows
 from trio_sagents.persistence._records import (
     EncodedCommit,
     decode_record,
@@ -40,7 +43,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, row_id) DO UPDATE SET
 content_type = excluded.content_type, content = excluded.content, status = excluded.status, created_at = excluded.created_at"""
 PAGE_OF_ROWS: Final = """SELECT place, row_id, message_id, role, content_type, content, status, created_at FROM transcript
 WHERE conversation = ? AND place < ? ORDER BY place DESC LIMIT ?"""
-PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
+PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript", *windows.PARTS)
 """The tables that hold what belongs to a conversation."""
 _DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)  # noqa: S608  # the library's own names
 _NO_END: Final = 1 << 62
@@ -118,27 +121,35 @@ def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | Non
     if _is_foreign(row, wanted):
         raise ConversationNotFound(conversation_id)
     head = _decode_head(conversation_id, row)
+    beginning = windows.find_beginning(connection, conversation_id, head.number)
+    messages = _load_messages(connection, conversation_id, head, beginning)
+    queue = _load_queue(connection, conversation_id, head.number)
+    loaded = (*messages, *queue) if beginning.older else None
     conversation = Conversation(
         conversation_id=conversation_id,
         owner=_decode_owner(conversation_id, head.owner_key),
         epoch=head.epoch + 1,
         revision=head.revision,
-        messages=_load_messages(connection, conversation_id, head),
-        queue=_load_queue(connection, conversation_id, head.number),
-        message_ids=_load_message_ids(connection, conversation_id, head.number),
+        messages=messages,
+        queue=queue,
+        message_ids=_load_message_ids(connection, conversation_id, head.number, loaded),
         state=_load_state(connection, conversation_id, head.number),
+        older=beginning.older,
     )
     check(conversation)
     connection.execute("UPDATE conversations SET epoch = ? WHERE number = ?", (head.epoch + 1, head.number))
     return conversation
 
 
-def _load_messages(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> Sequence[JSON]:
-    query = "SELECT body FROM messages WHERE conversation = ? ORDER BY place"
-    with _reading(connection, conversation_id, query, (head.number,)) as found:
-        messages = [decode_record(conversation_id, body) for (body,) in found]
-    if len(messages) != head.message_count:
-        raise StateError(conversation_id, f"it has {len(messages)} messages, and should have {head.message_count}")
+def _load_messages(connection: sqlite3.Connection, conversation_id: str, head: _Head, beginning: windows.Beginning) -> Sequence[JSON]:
+    messages: list[JSON] = []
+    query = "SELECT body FROM messages WHERE conversation = ? AND place > ? AND place <= ? ORDER BY place"
+    for after, last in ((0, beginning.lead_place), (beginning.last_place, _NO_END)):
+        with _reading(connection, conversation_id, query, (head.number, after, last)) as found:
+            messages.extend(decode_record(conversation_id, body) for (body,) in found)
+    if len(messages) != head.message_count - beginning.older:
+        due = head.message_count - beginning.older
+        raise StateError(conversation_id, f"its window has {len(messages)} messages, and should have {due}")
     return messages
 
 
@@ -154,10 +165,18 @@ def _load_queue(connection: sqlite3.Connection, conversation_id: str, number: in
     return queue
 
 
-def _load_message_ids(connection: sqlite3.Connection, conversation_id: str, number: int) -> dict[str, str]:
+def _load_message_ids(
+    connection: sqlite3.Connection, conversation_id: str, number: int, loaded: Sequence[JSON] | None
+) -> Mapping[str, str]:
+    """Return the digests of the messages that were posted: of all of them, or of those that are loaded."""
     query = "SELECT message_id, digest FROM message_ids WHERE conversation = ?"
-    with _reading(connection, conversation_id, query, (number,)) as found:
-        message_ids: dict[str, str] = dict(found)
+    message_ids: dict[str, str] = {}
+    if loaded is None:
+        with _reading(connection, conversation_id, query, (number,)) as found:
+            message_ids.update(found)
+    for message_id in () if loaded is None else filter(None, map(message_id_of, loaded)):
+        with _reading(connection, conversation_id, f"{query} AND message_id = ?", (number, message_id)) as found:
+            message_ids.update(found)
     if any(type(message_id) is not str or type(digest) is not str for message_id, digest in message_ids.items()):
         raise StateError(conversation_id, "a message id is not text")
     return message_ids
@@ -186,6 +205,8 @@ def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str |
         connection.executemany(
             "INSERT INTO messages (conversation, body) VALUES (?, ?)", [(head.number, text) for text in encoded.messages]
         )
+    if made.checkpoint is not None:
+        windows.set_checkpoint(connection, made.conversation_id, head.number, made.checkpoint)
     if encoded.message_ids:
         _add_message_ids(connection, encoded, head.number)
     if encoded.queued or encoded.taken:
@@ -293,6 +314,33 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
     del found[limit:]
     rows = [decode_row(conversation_id, row_id, fields) for _, row_id, *fields in reversed(found)]
     return HistoryPage(rows, encode_cursor("r", found[-1][0]) if more else None)
+
+
+def recall(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, names: Sequence[str]) -> Mapping[str, Recalled]:
+    """Return what the index has under these names; nothing if there is no such conversation, or another owner has it."""
+    row = _find(connection, conversation_id)
+    if row is None or _is_foreign(row, wanted):
+        return {}
+    try:
+        return windows.recall(connection, conversation_id, _decode_head(conversation_id, row).number, names)
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
+
+
+def older_messages(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, before: int | None, limit: int) -> OlderPage:
+    """Return a page of the messages that are not in the window.
+
+    Raises:
+        ConversationNotFound: there is no such conversation, or another owner has it.
+        StateError: a message is damaged.
+    """
+    row = _find(connection, conversation_id)
+    if row is None or _is_foreign(row, wanted):
+        raise ConversationNotFound(conversation_id)
+    try:
+        return windows.older_messages(connection, conversation_id, _decode_head(conversation_id, row).number, before, limit)
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
 
 
 def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:

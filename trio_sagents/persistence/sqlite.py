@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -18,7 +18,9 @@ from trio_sagents.data.records import (
     Conversation,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Unchecked,
     WaitingPage,
     accept_all,
@@ -246,6 +248,55 @@ class SqliteStore:
         check_limit(limit)
         wanted = wanted_key(owner)
         return await file.read(lambda connection: tables.history(connection, conversation_id, wanted, place, limit))
+
+    async def recall(
+        self, scope: Scope, conversation_id: str, names: Sequence[str], *, owner: Owner | Unchecked = UNCHECKED
+    ) -> Mapping[str, Recalled]:
+        """Return the messages that checkpoints have put into the index under these names.
+
+        Args:
+            scope: ignored.
+            conversation_id: of the conversation.
+            names: as in `Checkpoint.known`; unknown ones are left out.
+            owner: who must own it; `UNCHECKED` for anybody.
+
+        Raises:
+            StateError: one of the messages is damaged.
+            PersistenceError: the file could not be read.
+
+        Cancellation: nothing is changed; a query that has begun runs to its end.
+        """
+        file = self._opened()
+        check_id("conversation_id", conversation_id)
+        wanted = wanted_key(owner)
+        return await file.read(lambda connection: tables.recall(connection, conversation_id, wanted, names))
+
+    async def older_messages(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
+    ) -> OlderPage:
+        """Return a page of the messages that are not in the window.
+
+        Args:
+            scope: ignored.
+            conversation_id: of the conversation.
+            before: `before` of a page, for the next older page; None for the page right before the window.
+            limit: the most messages on the page, 1 to 1000.
+            owner: who must own it; `UNCHECKED` for anybody.
+
+        Raises:
+            ConversationNotFound: there is no such conversation, or another owner has it.
+            StateError: a message is damaged.
+            PersistenceError: the file could not be read.
+            ValueError: `before` is not a cursor of older messages, or `limit` is out of range.
+
+        Cancellation: nothing is changed; a query that has begun runs to its end.
+        """
+        file = self._opened()
+        check_id("conversation_id", conversation_id)
+        place = decode_cursor("m", "before", before)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await file.read(lambda connection: tables.older_messages(connection, conversation_id, wanted, place, limit))
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
         """Return a page of the conversations; the one that changed last comes first.

@@ -6,7 +6,7 @@ people decide at once, one decision is recorded, and the other person learns whe
 
 import contextvars
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -15,6 +15,7 @@ import trio
 from trio_sagents._trio.failures import logged
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
+from trio_sagents.conversation.checkpoints import Past, call_name
 from trio_sagents.conversation.decisions import (
     EXPIRED,
     REJECTED,
@@ -24,9 +25,10 @@ from trio_sagents.conversation.decisions import (
     close_waiting,
     decide,
     undecided,
+    unknown_calls,
 )
 from trio_sagents.conversation.expiry import due_calls
-from trio_sagents.conversation.outcomes import outcome_of_turn, turn_of_decision
+from trio_sagents.conversation.outcomes import outcome_of_past, outcome_of_turn, turn_of_decision
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.decisions import Answer, Decision, Edit, Reject, answer_text
@@ -70,7 +72,7 @@ class Approvals:
             AgentNotRunning: the agent takes no more decisions; nothing was done.
             AlreadyDecided, InvalidDecision, NotInterrupted: as their names say; nothing was done.
             LimitExceeded: what the decisions say is too large to be kept; nothing was done.
-            PersistenceError: they could not be stored; nothing runs.
+            PersistenceError: they could not be stored, or the store could not say whether the calls were decided before; nothing runs.
 
         Cancellation: either nothing was submitted, or the decisions are recorded, and the turn continues.
         """
@@ -78,14 +80,19 @@ class Approvals:
         while True:
             await self._wait_for_others()
             self._require_accepting()
-            fresh = undecided(host.conversation_id, journal.state, decisions)
+            past = await self._recall(decisions)
+            older = journal.state.older
+            fresh = undecided(host.conversation_id, journal.state, decisions, past)
             if not fresh:
                 await trio.lowlevel.checkpoint()
-                return Receipt(decisions[0].interrupt_id, duplicate=True, pending=self._pending_outcome(decisions[0]))
+                pending = self._pending_outcome(decisions[0], past.get(decisions[0].call_id))
+                return Receipt(decisions[0].interrupt_id, duplicate=True, pending=pending)
             verdicts = [await self._verdict(call, decision) for call, decision in fresh]
             by = host.services.access.actor_of(actor)  # host code: called before anything is submitted
             # No checkpoint from this look to the submission: what the middleware was asked about is still what waits.
-            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions) == fresh:
+            if journal.state.older != older:
+                continue
+            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions, past) == fresh:
                 self._require_accepting()
                 break
         check_decision_size(journal.state, verdicts, host.blueprint.policy.max_message_bytes, journal.limits)
@@ -189,6 +196,16 @@ class Approvals:
         if self.turns.host.entry.is_leaving:
             raise self.turns.host.entry.not_running()
 
+    async def _recall(self, decisions: Sequence[Decision]) -> Mapping[str, Past]:
+        """Return what the store has of the calls that memory does not know, by call id. Race: as in `Inbox._recall`."""
+        journal = self.turns.host.journal
+        while unknown := unknown_calls(journal.state, decisions):
+            older = journal.state.older
+            found = await journal.recall([call_name(call_id) for call_id in unknown])
+            if older == journal.state.older:
+                return {call_id: found[name] for call_id in unknown if (name := call_name(call_id)) in found}
+        return {}
+
     async def _verdict(self, call: PendingCall, decision: Decision) -> Verdict:
         """Return a decision as it will be recorded; InvalidDecision if it is refused."""
         try:
@@ -275,8 +292,8 @@ class Approvals:
 
     # ── what became of a decision
 
-    def _pending_outcome(self, decision: Decision) -> PendingOutcome:
-        """Return what a decision that is on record led to."""
+    def _pending_outcome(self, decision: Decision, past: Past | None) -> PendingOutcome:
+        """Return what a decision that is on record led to; `past` is its call, if it is before the window."""
         state, turns = self.turns.host.journal.state, self.turns
         interrupt = state.interrupt
         if interrupt is not None and interrupt.interrupt_id == decision.interrupt_id:
@@ -287,7 +304,7 @@ class Approvals:
         # The receipt was settled, or has died with its agent.
         turn_id = turn_of_decision(state, decision.call_id)
         if turn_id is None:
-            return PendingOutcome(Unanswered("cut"))
+            return PendingOutcome(Unanswered("cut") if past is None else outcome_of_past(past))
         if interrupt is not None and interrupt.turn_id == turn_id:
             return PendingOutcome(Interrupted(interrupt))  # it waits again
         if turns.turn is not None and turns.turn.continues and turns.turn.turn_id == turn_id:

@@ -16,7 +16,7 @@ from trio_sagents.data.json import JSON, Opaque, plain_json
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.supervisor._blueprint import Blueprint
@@ -62,7 +62,11 @@ class Host:
         """Send an event to the subscribers."""
         self.journal.publish(event, channel)
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+    async def older_messages(self, before: str | None, limit: int) -> OlderMessages:
+        """Return a page of the messages before the window. Cancellation: nothing is changed."""
+        return await self.journal.older_messages(before, limit)
+
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, covers: str | None = None) -> None:
         """Keep todos, and keys of the metadata; durable when this returns.
 
         Raises:
@@ -74,12 +78,14 @@ class Host:
         """
         if self.entry.has_ended:
             raise self.entry.not_running()
-        await self._update(todos, metadata, self.scope, None)
+        await self._update(todos, metadata, covers, self.scope, None)
 
-    async def _update(self, todos: Sequence[Todo] | None, metadata: JSON | None, actor: Scope, turn_id: str | None) -> None:
+    async def _update(
+        self, todos: Sequence[Todo] | None, metadata: JSON | None, covers: str | None, actor: Scope, turn_id: str | None
+    ) -> None:
         lifecycle: Lifecycle = "on_title_generated" if metadata is not None and "title" in metadata else "on_step"
         events = () if todos is None else (TodosUpdated(tuple(todos), turn_id),)
-        step = Step(lifecycle=lifecycle, actor=actor, todos=todos, metadata=metadata, events=events)
+        step = Step(lifecycle=lifecycle, actor=actor, todos=todos, metadata=metadata, events=events, covers=covers)
         await self.journal.submit(step).wait()
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents._trio.tree import is_within
+from trio_sagents.conversation.checkpoints import Past, message_name
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
@@ -29,7 +30,7 @@ from trio_sagents.conversation.messages_in import (
     queued_message,
     supersede,
 )
-from trio_sagents.conversation.outcomes import outcome_of_message, takes_part
+from trio_sagents.conversation.outcomes import outcome_of_message, outcome_of_past, takes_part
 from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.messages import Message, UserMessage
@@ -121,18 +122,21 @@ class Inbox:
         Raises:
             AgentNotRunning: the agent takes no more messages; nothing was done.
             AgentBusy, QueueFull, MessageConflict, LimitExceeded: as their names say; nothing was done.
-            PersistenceError: the message could not be stored, and is not acknowledged.
+            PersistenceError: the message could not be stored, or the store could not say whether its id is known; the message is not
+                acknowledged.
 
         Cancellation: either nothing was submitted, or the message is accepted and will be answered.
         """
         journal = self.board.journal
         while True:
+            past = await self._recall(posted.message_id)
             # No checkpoint from the look to the reservation.
-            examined = self._examine(posted)
+            examined = self._examine(posted, past)
             match examined:
                 case Duplicate(message_id=message_id):
                     await trio.lowlevel.checkpoint()
-                    return Receipt(message_id, duplicate=True, pending=self._pending_outcome(message_id))
+                    pending = self._pending_outcome(message_id) if past is None else PendingOutcome(outcome_of_past(past))
+                    return Receipt(message_id, duplicate=True, pending=pending)
                 case OnItsWay(message_id=message_id):
                     await self.reserved[message_id].ended.wait()
                 case Refused(error=error):
@@ -162,7 +166,22 @@ class Inbox:
         await write.wait()
         return Receipt(message_id, duplicate=False, pending=accepted.pending)
 
-    def _examine(self, posted: Posted) -> Duplicate | OnItsWay | Refused | Place:
+    async def _recall(self, message_id: str | None) -> Past | None:
+        """Return what the store has under this id before the window; None if it has nothing, or if memory knows the id.
+
+        It checkpoints only if it has to ask the store, and never between the look at the window and the return.
+        """
+        journal = self.board.journal
+        while message_id is not None and journal.state.older and message_id not in journal.ids.messages:
+            name, older = message_name(message_id), journal.state.older
+            found = await journal.recall((name,))
+            # Race: a checkpoint may have left the message to the store while the store was asked: then neither knew the id when it was
+            # looked for (test_post_of_an_old_message_while_a_checkpoint_is_made).
+            if older == journal.state.older:
+                return found.get(name)
+        return None
+
+    def _examine(self, posted: Posted, past: Past | None) -> Duplicate | OnItsWay | Refused | Place:
         if not self.entry.is_accepting:
             raise self.entry.not_running()
         journal = self.board.journal
@@ -172,7 +191,7 @@ class Inbox:
             {message_id: reservation.digest for message_id, reservation in self.reserved.items()},
             waits is not None and waits.by == "message",
         )
-        return examine(journal.identity.conversation_id, journal.state, journal.ids, posted, situation, self.blueprint.policy)
+        return examine(journal.identity.conversation_id, journal.state, journal.ids, posted, situation, self.blueprint.policy, past=past)
 
     def _reserve(self, message_id: str, digest: str) -> Reservation:
         reservation = self.reserved[message_id] = Reservation(digest)

@@ -1,6 +1,7 @@
 """A turn, as the agent layer sees it: what it may ask for, and what it keeps. Implements `agent.TurnContext`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import attrs
 import trio
@@ -8,6 +9,7 @@ import trio
 from trio_sagents.agent import Progress
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.conversation import turn_steps
+from trio_sagents.conversation.checkpoints import call_name, message_name
 from trio_sagents.conversation.expiry import expiry_of
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.conversation.outcomes import Totals, totals_of
@@ -152,6 +154,16 @@ class LiveTurn(Host):
         """Return whether a call has that id."""
         return call_id in self.journal.ids.calls
 
+    @property
+    def has_older(self) -> bool:
+        """Whether the conversation has messages before its window."""
+        return self.journal.state.older > 0
+
+    async def find_used(self, ids: Sequence[str]) -> AbstractSet[str]:
+        """Return which of these ids a message or a call before the window has."""
+        named = {name(made): made for made in ids for name in (message_name, call_name)}
+        return {named[name] for name in await self.journal.recall(tuple(named))}
+
     def may_act(self) -> bool:
         """Return whether a tool may begin."""
         leases = self.services.leases
@@ -161,9 +173,9 @@ class LiveTurn(Host):
         """The message being spoken has grown, or is void."""
         self._drafts.note()
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None) -> None:
+    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, covers: str | None = None) -> None:
         """Keep todos and metadata. Not a step of the turn: if it fails, the caller hears that, and the turn's steps still stand."""
-        await self._update(todos, metadata, self.record.actor, self.turn_id)
+        await self._update(todos, metadata, covers, self.record.actor, self.turn_id)
 
     def note_waiting(self) -> None:
         """Show the calls that wait for people while other calls run. They can be decided once the interrupt is stored."""

@@ -5,7 +5,8 @@
         async def open_store(self):
             yield MyStore()
 
-Needs pytest and pytest-trio. The owner checks are skipped for a store that does not say `checks_owner`.
+Needs pytest and pytest-trio. The owner checks are skipped for a store that does not say `checks_owner`, and the tests of checkpoints for a
+store that is not a `WindowedStore`.
 """
 
 import math
@@ -19,9 +20,10 @@ from trio_sagents.data.records import Conversation, DisplayMessage, HistoryPage,
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError
 from trio_sagents.testing._store_pages import PageTests
 from trio_sagents.testing._store_values import AT, AWKWARD, EPOCH_START, change, listed, loaded, message, row, texts
+from trio_sagents.testing._store_windows import WindowTests
 
 
-class StoreConformance(PageTests):
+class StoreConformance(PageTests, WindowTests):
     """The tests. A subclass overrides `open_store`; each test opens one store, which must be empty."""
 
     async def test_load_where_there_is_none(self) -> None:

@@ -52,3 +52,16 @@ def test_release_when_nothing_was_new() -> None:
     ids.release(ids.claim([said("u1")]))
 
     assert {"u1"} == ids.messages
+
+
+def test_forget_when_messages_left_the_window() -> None:
+    """Their ids are free in memory, but for one that the next new id may come to: a caller may have guessed it."""
+    ids = Ids("new")
+    made = ids.new()
+    old = [said(made), said("other-5"), said("new-7"), said("new-x"), asking(call("c1"), call("new-2"), message_id="a1")]
+    ids.claim(old)
+    ids.forget(old)
+
+    assert {"new-7"} == ids.messages
+    assert {made, "new-2"} == ids.calls
+    assert ["new-3", "new-4", "new-5", "new-6", "new-8"] == [ids.new() for _ in range(5)]
