@@ -196,7 +196,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     try:
         async with model.stream(request) as chunks:
             async for chunk in chunks:
-                if context.has_older and isinstance(chunk, ToolCallChunk):
+                if isinstance(chunk, ToolCallChunk) and context.has_older:
                     await listener.look_up(chunk)
                 listener.hear(chunk)
                 if listener.chunks % BREATH == 0:
