@@ -325,7 +325,7 @@ async def window(limit: int, amount: int) -> str:
 
 
 async def window_bytes(limit: int, amount: int) -> str:
-    """The messages of a conversation have so many bytes."""
+    """When a turn begins, the messages of its conversation have so many bytes."""
 
     async def talk(store: MemoryStore, size: int, **policy: Any) -> Any:
         async with opened(store=store, policy=policy) as sessions:
@@ -333,13 +333,9 @@ async def window_bytes(limit: int, amount: int) -> str:
                 assert isinstance(await ask(sessions, text, "c"), Completed)
         return await store.load(None, "c")
 
-    def stored(found: Any) -> int:
-        return sum(len(json.dumps(record, ensure_ascii=False, separators=(",", ":"))) for record in found.messages)
-
-    whole = stored(await talk(MemoryStore(), 1))  # each further character of the message counts twice: the answer repeats it
-    size, rest = divmod(amount - whole, 2)
-    found = await talk(MemoryStore(), 1 + size + rest, window_bytes=limit)
-    assert found.older or amount <= stored(found) <= amount + 1
+    short = (await talk(MemoryStore(), 1)).messages[:-1]
+    stored = sum(len(json.dumps(record, ensure_ascii=False, separators=(",", ":"))) for record in short)
+    found = await talk(MemoryStore(), 1 + amount - stored, window_bytes=limit)
     return "left out" if found.older else "fine"
 
 

@@ -211,7 +211,7 @@ async def test_window_of_a_session(autojump_clock: Any, bound: Any) -> None:
             await ask(sessions, str(number), OWN)
             await ask(sessions, str(number), OTHER)
 
-        assert (6, 2) == ((state := await state_of(sessions, OWN)).older, len(state.messages))
+        assert (4, 4) == ((state := await state_of(sessions, OWN)).older, len(state.messages))
         assert (0, 8) == ((state := await state_of(sessions, OTHER)).older, len(state.messages))
 
 

@@ -394,7 +394,7 @@ async def test_interrupt_when_the_window_is_full(autojump_clock: Any, backend: B
             interrupt = (await (await sessions.get("c")).info()).interrupt
             assert interrupt is not None
             state = await state_of(sessions)
-            assert ["user", "assistant"] == [message.role for message in state.messages]
+            assert ["user", "assistant"] * 2 == [message.role for message in state.messages]
             if life:
                 assert isinstance(await (await sessions.resume("c", [Approve(interrupt.calls[0])])).wait(), Completed)
                 check_messages((await state_of(sessions)).messages)

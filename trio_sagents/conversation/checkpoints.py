@@ -11,12 +11,14 @@ the window alone, so what an agent costs does not grow with the length of its co
 A checkpoint is made with a step that is stored anyway, in the same commit. `due` decides about it:
 
 - A summary covers the messages up to one place, so what is before that place need not be read any more (`Step.covers`).
-- Or the window would have more messages or bytes than its bounds allow: then about half of it leaves, so that a checkpoint is rare.
+- A turn begins, and the window has more messages or bytes than its bounds allow: then about half of it leaves, so that a checkpoint is
+  rare. Inside a turn these bounds are not looked at: the model reads the same beginning in all requests of a turn.
+- Or the state would be larger than `max_state_bytes`, whatever the step is.
 
 The window begins with the instructions of a conversation (system messages at its very beginning), which never leave it, and goes on
 where a turn begins. So no checkpoint comes between a call and its result, inside an open turn, or behind an open interrupt: the
-messages of these belong to the last turn. All messages leave only if the last turn has ended and its end is on record, and nothing
-less would make enough room.
+messages of these belong to the last turn. All messages leave only if the last turn has ended, and nothing less would make enough room
+for the state.
 
 Invariant: the state in memory after a checkpoint is the state that a load would give.
 """
@@ -61,6 +63,8 @@ class Window:
     """How many messages the window will have."""
     size: int
     """How many bytes the window, the queue and what waits for people will have."""
+    begins_turn: bool = False
+    """Whether a turn begins with the step."""
 
 
 @attrs.frozen
@@ -91,7 +95,8 @@ def due(window: Window, limits: Limits, covers: str | None = None) -> Cut | None
     """
     if not limits.keeps_windows:
         return None
-    is_over = window.count > limits.window or window.size > limits.most_bytes
+    is_long = window.begins_turn and (window.count > limits.window or window.size > limits.window_bytes)
+    is_over = is_long or window.size > limits.max_state_bytes
     if not is_over and covers is None:
         return None
     first = leading(window.messages)
@@ -109,6 +114,11 @@ def due(window: Window, limits: Limits, covers: str | None = None) -> Cut | None
 def leading(messages: Sequence[Message]) -> int:
     """Return how many instructions are at the beginning; they never leave the window."""
     return next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
+
+
+def begins_turn(messages: Sequence[Message], more: Sequence[Message]) -> bool:
+    """Return whether a turn begins with messages that are appended."""
+    return bool(messages and more) and more[-1].role == "user" and more[-1].turn_id != messages[-1].turn_id
 
 
 def turn_starts(messages: Sequence[Message], first: int) -> Iterator[int]:
@@ -131,14 +141,15 @@ def _fitting(window: Window, limits: Limits, first: int) -> tuple[int, int]:
         end = place
         if window.count - (end - first) <= limits.window / 2 and window.size - freed <= limits.most_bytes / 2:
             return end, freed
-    if window.size - freed > limits.max_state_bytes and _has_ended(messages):
+    if window.size - freed > limits.max_state_bytes and _has_ended(window):
         return len(messages), freed + message_bytes(messages[end:])
     return end, freed
 
 
-def _has_ended(messages: Sequence[Message]) -> bool:
-    """Return whether the last turn has ended, and says so: an answer without calls may also be in the middle of a turn."""
-    return bool(messages) and not is_cut(messages) and TURN in messages[-1].metadata
+def _has_ended(window: Window) -> bool:
+    """Return whether the last turn has ended: another one begins, or it says so. An answer without calls may also be in mid-turn."""
+    messages = window.messages
+    return bool(messages) and not is_cut(messages) and (window.begins_turn or TURN in messages[-1].metadata)
 
 
 def _covered(messages: Sequence[Message], first: int, covers: str | None) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from trio_sagents.conversation.checkpoints import Cut, Window, due
+from trio_sagents.conversation.checkpoints import Cut, Window, begins_turn, due
 from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, encode_step
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.state import ConversationState, Step
@@ -109,9 +109,10 @@ class Pending:
         if not self.committed or self.is_cutting:
             return None
         size = state.size + self.size + more
-        if size > limits.most_bytes and step.taken:  # what leaves the queue with the step counts once
+        if step.taken and size > limits.most_bytes:  # what leaves the queue with the step counts once
             size -= message_bytes([state.queue[message_id] for message_id in step.taken if message_id in state.queue])
-        return due(Window(state.messages, state.older, len(state.messages) + len(step.messages), size), limits, step.covers)
+        begins = begins_turn(state.messages, step.messages)
+        return due(Window(state.messages, state.older, len(state.messages) + len(step.messages), size, begins), limits, step.covers)
 
     def check_room(self, state: ConversationState, limits: Limits, more: int) -> None:
         """Raise LimitExceeded if the state cannot take `more` bytes, not even if older messages leave the window."""

@@ -133,7 +133,7 @@ PEOPLE: Final = (
         "two people who decide at once are both recorded",
         "supervisor/_approvals.py",
         "Approvals.resume",
-        "            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions) == fresh:\n",
+        "            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions, past) == fresh:\n",
         "            if True:\n",
         ("scenarios/test_decisions_at_once.py::test_people_who_decide_at_once_when_the_gate_is_slow",),
     ),

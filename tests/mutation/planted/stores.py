@@ -61,7 +61,7 @@ STORES: Final = (
         "a commit is half stored before it is checked (memory)",
         "persistence/memory.py",
         "MemoryStore.commit",
-        "        _check_ids(row, encoded)\n        self._store(row, encoded)\n",
+        "        _check_ids(row, encoded)\n        _check_places(row, encoded)\n        self._store(row, encoded)\n",
         "        self._store(row, encoded)\n        _check_ids(row, encoded)\n",
         (f"{_MEMORY}test_commit_that_cannot_be",),
     ),

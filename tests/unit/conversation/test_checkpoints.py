@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from tests.unit.conversation.making import answering, asking, call, last_answer, record_of, said, state_of
-from trio_sagents.conversation.checkpoints import Cut, Window, call_name, due, leading, message_name, recalled, turn_starts
+from trio_sagents.conversation.checkpoints import Cut, Window, begins_turn, call_name, due, leading, message_name, recalled, turn_starts
 from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.conversation.outcomes import Totals, outcome_of_past, turn_record, with_record
 from trio_sagents.conversation.state import Step, with_decisions
@@ -40,9 +40,11 @@ def bounds(*, most: int = ANY, window: float = math.inf, window_bytes: float = m
     return Limits(most, 0, window, window_bytes, keeps_windows=True)
 
 
-def cut_of(messages: Sequence[Message], limits: Limits, *, covers: str | None = None, more: int = 0, count: int = 0) -> Cut | None:
+def cut_of(
+    messages: Sequence[Message], limits: Limits, *, covers: str | None = None, more: int = 0, count: int = 0, begins: bool = True
+) -> Cut | None:
     """Return what leaves a window that nothing is older than, with a step that brings `more` bytes and `count` messages."""
-    return due(Window(messages, 0, len(messages) + count, message_bytes(messages) + more), limits, covers)
+    return due(Window(messages, 0, len(messages) + count, message_bytes(messages) + more, begins), limits, covers)
 
 
 def left_by(messages: Sequence[Message], cut: Cut | None) -> list[str]:
@@ -102,6 +104,23 @@ def test_due_when_the_last_turn_is_large() -> None:
     assert [] == left_by(messages, cut_of(messages, bounds(most=message_bytes(messages[4:]) + 10), more=11))
 
 
+def test_due_when_no_turn_begins() -> None:
+    """Inside a turn only the size of the state counts: the model reads the same beginning in all requests of a turn."""
+    messages = turns(4)
+
+    assert cut_of(messages, bounds(window=1, window_bytes=1), begins=False) is None
+    assert ["u4", "a4"] == left_by(messages, cut_of(messages, bounds(most=message_bytes(messages) - 1, window=1), begins=False))
+    assert [False, True, False, False] == [
+        begins_turn(before, after)
+        for before, after in (
+            (messages, []),
+            (messages, [said("u9", turn_id="t9")]),
+            ([], messages),
+            (messages[:-1], [said("s", turn_id="t4")]),
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     "end",
     [
@@ -115,9 +134,9 @@ def test_due_when_a_turn_is_open(end: list[Message]) -> None:
     """Nothing of an open turn leaves, however little room there is, and whatever a summary covers."""
     messages = [*turns(1), *end]
 
-    cut = cut_of(messages, bounds(most=100), covers=end[-1].message_id)
+    cut = cut_of(messages, bounds(most=100), covers=end[-1].message_id, begins=False)
     assert [message.message_id for message in end] == left_by(messages, cut)
-    assert cut_of(end, bounds(most=100), covers=end[-1].message_id) is None
+    assert cut_of(end, bounds(most=100), covers=end[-1].message_id, begins=False) is None
 
 
 def test_due_when_a_message_steered_the_turn() -> None:
@@ -163,7 +182,7 @@ def test_due_when_a_summary_covers_less_than_must_leave() -> None:
 def test_due_when_there_are_older_messages() -> None:
     """The places that the store is told count over the whole history."""
     messages = turns(3)
-    cut = due(Window(messages, 100, 7, 0), bounds(window=6))
+    cut = due(Window(messages, 100, 7, 0, begins_turn=True), bounds(window=6))
 
     assert cut is not None
     assert (
@@ -227,7 +246,7 @@ def test_apply_when_messages_leave() -> None:
     state = state_of(*first, *second)
     state.message_ids = {"u1": "d", "u2": "e"}
     state.note_decisions([record_of(made), record_of(made, "reject", interrupt_id="i0"), record_of(kept)])
-    cut = due(Window(state.messages, 0, 8, state.size), bounds(window=7))
+    cut = due(Window(state.messages, 0, 8, state.size, begins_turn=True), bounds(window=7))
     state.apply(Step(lifecycle="on_step", messages=[last_answer(message_id="a9", turn_id="t2")]), None, 11, cut)
 
     assert ["u2", "b1", "r2", "a9"] == [message.message_id for message in state.messages]
