@@ -58,15 +58,33 @@ class Ids:
         return new_messages, new_calls
 
     def forget(self, messages: Iterable[Message]) -> None:
-        """Drop the ids of messages that left the window: the store knows them. An id that `new` may still come to stays."""
-        for message in messages:
-            if not self._may_come(message.message_id):
-                self.messages.discard(message.message_id)
-            self.calls.difference_update(call.call_id for call in message.calls if not self._may_come(call.call_id))
+        """Drop the ids of messages that left the window: the store knows them. An id that `new` may still come to stays.
 
-    def _may_come(self, used: str) -> bool:
+        The ids that were handed out before those and that nothing has got, such as those of turns, are dropped, too.
+        """
+        last = 0
+        for message in messages:
+            last = max(last, self._drop(message.message_id, self.messages, self.calls))
+            for call in message.calls:
+                self._drop(call.call_id, self.calls, self.messages)
+        for made in [made for made in self._unused if self._number(made) <= last]:
+            self._unused.discard(made)
+            self._drop(made, self.messages, self.calls)
+
+    def _drop(self, used: str, space: set[str], other: set[str]) -> int:
+        """Drop an id from its space; one that was made here is in both. Return its number, if it was made here."""
+        number = self._number(used)
+        if number > self._made:
+            return 0
+        space.discard(used)
+        if number:
+            other.discard(used)
+        return number
+
+    def _number(self, used: str) -> int:
+        """Return the number in an id that was made here, or may be made; 0 for any other id."""
         number = used.removeprefix(f"{self.incarnation}-")
-        return number != used and number.isascii() and number.isdecimal() and int(number[:20]) > self._made
+        return int(number[:20]) if number != used and number.isascii() and number.isdecimal() else 0
 
     def release(self, claimed: "tuple[frozenset[str], frozenset[str]]") -> None:
         """Take a claim back: its write has failed."""

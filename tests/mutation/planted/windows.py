@@ -5,6 +5,7 @@ from typing import Final
 from tests.support.planting import MODULE, PlantedBug
 
 _RULE: Final = "unit/conversation/test_checkpoints.py::"
+_PENDING: Final = "unit/conversation/test_pending.py::"
 _MODEL: Final = "unit/conversation/test_window_model.py"
 _SCENARIO: Final = "scenarios/test_windows.py::"
 _SQLITE: Final = "contracts/stores/test_sqlite.py::TestFull::"
@@ -96,7 +97,7 @@ WINDOWS: Final = (
         "Pending.add",
         "        self.is_cutting = self.is_cutting or cut is not None\n",
         "",
-        (_MODEL,),
+        (f"{_PENDING}test_add_when_a_checkpoint_is_on_its_way",),
     ),
     PlantedBug(
         "after a failed checkpoint there is never another one",
@@ -104,15 +105,23 @@ WINDOWS: Final = (
         "Pending._end",
         "            self.is_cutting = False\n",
         "            self.is_cutting = encoded.revision > self.committed\n",
-        (_MODEL,),
+        (f"{_PENDING}test_add_when_a_checkpoint_is_on_its_way",),
     ),
     PlantedBug(
         "an id that left memory is given out again",
         "conversation/ids.py",
-        "Ids._may_come",
-        "int(number[:20]) > self._made",
-        "False",
+        "Ids._drop",
+        "        if number > self._made:\n",
+        "        if False:\n",
         ("unit/conversation/test_ids.py::test_forget_when_messages_left_the_window",),
+    ),
+    PlantedBug(
+        "ids that were made here stay in memory for ever",
+        "conversation/ids.py",
+        "Ids._drop",
+        "        if number:\n            other.discard(used)\n",
+        "",
+        (f"{_SCENARIO}test_cached_answer_of_an_old_turn", "unit/conversation/test_ids.py::test_forget_when_ids_were_never_used"),
     ),
     PlantedBug(
         "the store is not told of the checkpoint",
@@ -120,7 +129,7 @@ WINDOWS: Final = (
         "Journal._commit",
         "checkpoint=None if encoded.cut is None else encoded.cut.checkpoint",
         "checkpoint=None",
-        (f"{_SCENARIO}test_post_when_the_window_is_small",),
+        (f"{_SCENARIO}test_post_of_an_old_message",),
     ),
     PlantedBug(
         "an id that leaves the window while the store is asked is taken for a new one",

@@ -143,7 +143,10 @@ def test_due_when_a_message_steered_the_turn() -> None:
     """A turn begins with its first message, and not with one that steered it."""
     steered = [said("u1"), asking(call()), answering("c1"), said("u2"), last_answer()]
 
+    said_twice = [said("u1"), last_answer("and", "a1"), said("u2"), last_answer()]
+
     assert [] == list(turn_starts(steered, 0))
+    assert [] == list(turn_starts(said_twice, 0))
     assert [5] == list(turn_starts([*steered, *turn(2)], 0))
 
 
