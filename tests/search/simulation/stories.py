@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.search.simulation import file_stories, node_stories, people_stories
+from tests.search.simulation import file_stories, node_stories, people_stories, window_stories
 from tests.search.simulation.hosts import Rows, States
 from tests.search.simulation.world import ALICE, STORIES, Story, World, new_folder, story
 from trio_sagents import (
@@ -27,7 +27,7 @@ from trio_sagents import (
 from trio_sagents.testing import FaultyStore, ScriptedModel
 from trio_sagents.testing.invariants import check, check_closed, check_messages
 
-__all__ = ("STORIES", "file_stories", "node_stories", "people_stories")
+__all__ = ("STORIES", "file_stories", "node_stories", "people_stories", "window_stories")
 
 
 # ── the front door
@@ -424,6 +424,8 @@ async def _use_store(world: World, store: Any) -> None:
         await store.history(ALICE, "c", before=None, limit=10)
         await store.conversations(ALICE, after=None, limit=10)
         await store.waiting(ALICE, after=None, limit=10)
+        await store.older_messages(ALICE, "c", before=None, limit=10)
+        await store.recall(ALICE, "c", ["message:m1"])
 
     await world.strike(call)
     stored = await world.strike(lambda: store.load(ALICE, "c"), name="loader") or await store.load(ALICE, "c")
@@ -441,6 +443,8 @@ async def _use_store(world: World, store: Any) -> None:
     "MemoryStore.history",
     "MemoryStore.conversations",
     "MemoryStore.waiting",
+    "MemoryStore.older_messages",
+    "MemoryStore.recall",
     "MemoryStore.delete",
     kind="bare",
 )
@@ -456,6 +460,8 @@ async def memory_store(world: World) -> None:
     "SqliteStore.history",
     "SqliteStore.conversations",
     "SqliteStore.waiting",
+    "SqliteStore.older_messages",
+    "SqliteStore.recall",
     "SqliteStore.delete",
     kind="bare",
 )
