@@ -168,7 +168,7 @@ class Journal:
             messages=encoded.messages,
             queued=encoded.queued,
             taken=step.taken,
-            message_ids={message.message_id: message.digest or "" for message in step.queued},
+            message_ids=step.message_ids,
             state=encoded.state,
             rows=self._transformed(step.rows) if self.transforms else step.rows,
             tool_updates=step.tool_updates,

@@ -64,8 +64,7 @@ def _shown(body: str) -> Sequence[tuple[str, str | None, Row]]:
     found = []
     for row in rows_of(_decoded(body), _NO_TIME):
         call_id = str(row.content["call_id"]) if row.content_type == "tool_call" else None
-        turn_id = None if row.role == "user" else row.turn_id  # a posted message has its rows before a turn takes it
-        found.append((row.row_id, call_id, Row(row.message_id, row.role, _encode(row.content), row.status, turn_id, row.is_final)))
+        found.append((row.row_id, call_id, Row(row.message_id, row.role, _encode(row.content), row.status, row.turn_id, row.is_final)))
     return found
 
 
@@ -282,6 +281,8 @@ class _Conversation:
         for body in (*self.stored.bodies, *self.stored.queue):
             for row_id, call_id, shown in _shown(body):
                 row, there = shown, self.stored.rows.get(row_id)
+                if row.role == "user" and there is not None and there.turn_id is None:  # queued: it has its rows before a turn takes it
+                    row = attrs.evolve(row, turn_id=None)
                 if call_id is not None:  # a call without a result has to wait for a person, waits for a person, or runs
                     is_waiting = there is not None and there.status == "interrupted"
                     status = results.get(call_id, "pending" if call_id in not_begun else "interrupted" if is_waiting else "executing")

@@ -130,6 +130,17 @@ async def post_interrupting(world: World) -> None:
         nursery.start_soon(lambda: world.strike(lambda: world.post("say more", "m3", overlap="steer"), name="steerer"))
 
 
+@story("Sessions.post", "Receipt.wait")
+async def post_at_rest(world: World) -> None:
+    """A message that begins its turn at once; others that come in the same moment, one of them to cut that turn; and a stop."""
+    await world.ready()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, world.ask, "note one", "m1")
+        nursery.start_soon(lambda: world.strike(world.post, "say two", "m2", name="second"))
+        nursery.start_soon(lambda: world.strike(lambda: world.post("say now", "m3", overlap="interrupt"), name="cutter"))
+        nursery.start_soon(lambda: world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="rival"))
+
+
 @story("Sessions.cancel_turn")
 async def cancel_turn(world: World) -> None:
     """Cut a turn whose tools run."""

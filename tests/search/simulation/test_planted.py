@@ -11,6 +11,7 @@ from tests.search.simulation.planted import (
     Plant,
     acknowledges_before_it_saves,
     asks_nobody,
+    begins_every_turn_at_once,
     closes_nothing_after_a_crash,
     continues_after_a_failed_write,
     forgets_to_leave,
@@ -20,7 +21,7 @@ from tests.search.simulation.planted import (
     stops_a_handle_early,
     stops_early,
 )
-from tests.search.simulation.stories import handle_stop, post, presence, start_with_subscribers, stop, subscribing
+from tests.search.simulation.stories import handle_stop, post, post_at_rest, presence, start_with_subscribers, stop, subscribing
 from tests.support.planting import misfits
 from trio_sagents.testing import SimulationError, Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 from trio_sagents.testing._tally import leaves
@@ -37,6 +38,7 @@ CASES: list[tuple[Plant, Callable[[], Tally]]] = [
     (runs_two_agents, lambda: simulate_many(post, range(20))),
     (asks_nobody, lambda: simulate_many(resume, range(3))),
     (closes_nothing_after_a_crash, lambda: sweep_crashes(chatting)),
+    (begins_every_turn_at_once, lambda: simulate_many(post_at_rest, range(20))),
     (stops_a_handle_early, lambda: sweep_cancels(handle_stop)),
 ]
 
