@@ -23,6 +23,7 @@ from tests.search.simulation.planted import (
 )
 from tests.search.simulation.stories import handle_stop, post, post_at_rest, presence, start_with_subscribers, stop, subscribing
 from tests.support.planting import misfits
+from trio_sagents.conversation.status import IllegalTransition
 from trio_sagents.testing import SimulationError, Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 from trio_sagents.testing._tally import leaves
 
@@ -57,4 +58,4 @@ def test_planted_bug_when_searched_for(plant: Plant, search: Callable[[], Tally]
 
     assert "python -m trio_sagents.testing replay" in "\n".join(found.value.__notes__)
     # And not for an error of the search itself.
-    assert any(isinstance(leaf, AssertionError | SimulationError) for leaf in leaves(found.value)), leaves(found.value)
+    assert any(isinstance(leaf, AssertionError | SimulationError | IllegalTransition) for leaf in leaves(found.value)), leaves(found.value)
