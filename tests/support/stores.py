@@ -77,6 +77,12 @@ class MemoryBackend:
         return other
 
 
+ACCEPTED = """SELECT message_id, digest FROM messages WHERE conversation = ?1 AND message_id IS NOT NULL
+UNION ALL SELECT message_id, digest FROM queue WHERE conversation = ?1 AND digest IS NOT NULL
+UNION ALL SELECT message_id, digest FROM message_ids WHERE conversation = ?1"""
+"""The ids that were ever accepted in one conversation of a file."""
+
+
 class SqliteBackend:
     """A `SqliteStore`, on a file of its own."""
 
@@ -110,7 +116,7 @@ class SqliteBackend:
                 query = f"SELECT body FROM {table} WHERE conversation = ? ORDER BY place"
                 return [json.loads(body) for (body,) in connection.execute(query, (number,))]
 
-            ids = dict(connection.execute("SELECT message_id, digest FROM message_ids WHERE conversation = ?", (number,)))
+            ids = dict(connection.execute(ACCEPTED, (number,)))
             rows = dict(connection.execute("SELECT row_id, message_id FROM transcript WHERE conversation = ?", (number,)))
             return Picture(json.loads(owner), epoch, revision, bodies("messages"), bodies("queue"), ids, rows)
 

@@ -53,6 +53,10 @@ class DisplayMessage:
     """Whether the row stays as it is; False while a tool call runs, or waits for people."""
 
 
+ENDS: Final[frozenset[Lifecycle]] = frozenset({"on_completion", "on_cancel", "on_error", "on_interrupt", "on_shutdown"})
+"""The lifecycles of commits with which a turn ends, or begins to wait for people."""
+
+
 @attrs.frozen
 class ToolUpdate:
     """A step in the life of a tool call, for the row that shows it."""
@@ -91,6 +95,15 @@ class Commit:
     """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
     tool_updates: Sequence[ToolUpdate] = ()
     """What the tool calls of this commit went through, in order."""
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether the conversation comes first in the list of conversations from this commit on.
+
+        A conversation comes first when it begins, and whenever a turn ends or begins to wait for people. What happens during a turn
+        leaves the list as it is.
+        """
+        return self.revision == 1 or self.lifecycle in ENDS
 
 
 @attrs.frozen(kw_only=True)

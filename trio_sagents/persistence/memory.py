@@ -229,16 +229,20 @@ class MemoryStore:
         row.row_ids.extend(row_id for row_id in encoded.rows if row_id not in row.rows)
         row.rows.update(encoded.rows)
         row.revision = commit.revision
-        row.updated_at = now
         self._change += 1
+        if commit.comes_first:
+            row.updated_at = now
+            self._move_first(row, new=new)
+        if "interrupt" in encoded.state:
+            self._note_waiting(row)
+
+    def _move_first(self, row: _Stored, *, new: bool) -> None:
         row.change = self._change
         self._all.append(row, new=new)
         owned = self._owned.get(row.owner_key)
         if owned is None:
             owned = self._owned[row.owner_key] = _Order()
         owned.append(row, new=new)
-        if "interrupt" in encoded.state:
-            self._note_waiting(row)
 
     def _note_waiting(self, row: _Stored) -> None:
         waits = "interrupt" in row.state
