@@ -1,6 +1,7 @@
 """What holds for all tests: no network except this machine's own, and few garbage collections over what never goes away."""
 
 import gc
+import logging
 import socket
 from collections.abc import Generator, Iterator
 
@@ -46,6 +47,19 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
     yield
+
+
+@pytest.fixture(autouse=True)
+def _log_is_left_alone() -> Iterator[None]:
+    """Find the test that leaves the library's log changed, instead of the tests after it that read the log."""
+    log = logging.getLogger("trio_sagents")
+    before = (log.level, log.disabled, log.propagate, logging.root.manager.disable)
+    yield
+    after = (log.level, log.disabled, log.propagate, logging.root.manager.disable)
+    log.setLevel(before[0])
+    log.disabled, log.propagate = before[1:3]
+    logging.disable(before[3])
+    assert before == after
 
 
 @pytest.hookimpl(wrapper=True)
