@@ -8,7 +8,8 @@ a wrong byte is a `StateError` that names the conversation. Every record carries
 import collections.abc
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn, TypeVar, get_args, get_origin
 
 import attrs
@@ -16,7 +17,7 @@ import cattrs
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
+from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import (
     PART_TAGS,
     MediaPart,
@@ -36,6 +37,10 @@ MIGRATIONS: Final[Mapping[int, Migration]] = {}
 
 RECORD_DEPTH: Final = 8
 """Levels of nesting that a record adds around a value, which may itself nest `MAX_DEPTH` deep."""
+
+SLICE: Final = 64
+"""How many records are read or decoded at a stretch, while other threads may wait."""
+_LONG_NUMBER: Final = re.compile(r"[0-9]{300}")
 
 T = TypeVar("T")
 _encode: Final = json.JSONEncoder(
@@ -182,6 +187,17 @@ def decode_message(conversation_id: str, record: JSONValue) -> Message:
     return decode_value(conversation_id, upgrade(conversation_id, record), Message)
 
 
+def decode_messages(conversation_id: str, records: Sequence[JSON]) -> list[Message]:
+    """Return the messages that stored records stand for; StateError if a record is not a message.
+
+    Args:
+        conversation_id: for the error.
+        records: `ReadRecords`, which are plain JSON; or others, which are looked at first.
+    """
+    decode = _structured if isinstance(records, ReadRecords) else decode_value
+    return [decode(conversation_id, upgrade(conversation_id, record), Message) for record in records]
+
+
 def decode_todos(conversation_id: str, value: JSONValue) -> Sequence[Todo]:
     """Return the todos that a stored list stands for; StateError if it is not a list of todos."""
     if not isinstance(value, list):
@@ -204,6 +220,13 @@ def decode_value(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
     """Return the value of class `cls` that a stored record stands for; StateError if the record does not fit the class."""
     try:
         plain_json(value, depth=-RECORD_DEPTH)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise StateError(conversation_id, f"{cls.__name__}: {exc}"[:300]) from exc
+    return _structured(conversation_id, value, cls)
+
+
+def _structured(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
+    try:
         return CONVERTER.structure(value, cls)
     except BaseValidationError as group:
         leaf: BaseException = group
@@ -238,6 +261,55 @@ def loads(conversation_id: str, text: str | bytes) -> JSONValue:
         return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise StateError(conversation_id, f"not JSON: {exc}"[:300]) from exc
+
+
+class ReadRecords(list[JSON]):
+    """Records that a store has just read with `read_record`: plain JSON that nobody else holds, so it is not copied to be checked."""
+
+    __slots__ = ("pause", "size")
+
+    def __init__(self, pause: Callable[[], object] | None = None) -> None:
+        super().__init__()
+        self.size = 0
+        """The bytes of their texts."""
+        self.pause = pause
+        """Called after each `SLICE` records, when they are read and when they are iterated over; None if they were read in a task."""
+
+    def read(self, conversation_id: str, text: str) -> JSONValue:
+        """Read one more record, and return it; StateError if it is damaged."""
+        try:
+            size = len(text) if text.isascii() else len(text.encode())
+        except UnicodeEncodeError as exc:
+            raise StateError(conversation_id, "a record has lone surrogates") from exc
+        record = read_record(conversation_id, text)
+        self.append(record)
+        self.size += size
+        if self.pause is not None and not len(self) % SLICE:
+            self.pause()
+        return record
+
+    def __iter__(self) -> Iterator[JSON]:
+        """Iterate, with pauses: whoever decodes many records does not keep the other threads waiting."""
+        for index, record in enumerate(super().__iter__()):
+            if self.pause is not None and not index % SLICE:
+                self.pause()
+            yield record
+
+
+def read_record(conversation_id: str, text: str) -> JSONValue:
+    """Return the plain JSON of a stored text: as `plain_json` would have it, but not copied.
+
+    Raises:
+        StateError: as `loads`; or a text has lone surrogates, or an integer has no JSON form, or it nests too deeply.
+    """
+    value = loads(conversation_id, text)
+    # What `loads` takes and `plain_json` refuses is rare enough, and its signs in the text are: then it is looked at.
+    if text.count("[") + text.count("{") > MAX_DEPTH or "\\u" in text or _LONG_NUMBER.search(text):
+        try:
+            plain_json(value, depth=-RECORD_DEPTH)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise StateError(conversation_id, f"a record: {exc}"[:300]) from exc
+    return value
 
 
 def dumps(value: JSONValue) -> str:

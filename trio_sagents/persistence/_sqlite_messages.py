@@ -5,6 +5,7 @@ from the queue into the history. The table `message_ids` then has only ids that 
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final, Protocol, TypeAlias
@@ -12,8 +13,9 @@ from typing import Final, Protocol, TypeAlias
 import attrs
 
 from trio_sagents.data.json import JSON
+from trio_sagents.data.wire import ReadRecords
 from trio_sagents.exceptions import PersistenceError, StateError
-from trio_sagents.persistence._records import EncodedCommit, decode_record, message_id_of
+from trio_sagents.persistence._records import EncodedCommit, add_record, decode_records, message_id_of
 
 Query: TypeAlias = tuple[str, tuple[object, ...]]
 
@@ -80,15 +82,15 @@ class SecondTables:
     def load(self, connection: sqlite3.Connection, conversation_id: str, number: int) -> StoredMessages:
         """Return the messages of a conversation."""
         message_ids = _load_ids(connection, conversation_id, number)
-        history: list[JSON] = []
+        history = ReadRecords(_let_others_run)
         with reading(connection, conversation_id, HISTORY, (number,)) as found:
             for body, message_id, digest in found:
-                history.append(decode_record(conversation_id, body))
+                add_record(conversation_id, history, body)
                 _note_id(conversation_id, message_ids, message_id, digest)
-        queue: list[JSON] = []
+        queue = ReadRecords()
         with reading(connection, conversation_id, _QUEUE, (number,)) as found:
             for body, message_id, digest in found:
-                queue.append(_queued(conversation_id, body, message_id))
+                _add_queued(conversation_id, queue, body, message_id)
                 if digest is not None:
                     _note_id(conversation_id, message_ids, message_id, digest)
         return StoredMessages(history, queue, message_ids)
@@ -139,10 +141,12 @@ class FirstTables:
     def load(self, connection: sqlite3.Connection, conversation_id: str, number: int) -> StoredMessages:
         """Return the messages of a conversation."""
         with reading(connection, conversation_id, "SELECT body FROM messages WHERE conversation = ? ORDER BY place", (number,)) as found:
-            history = [decode_record(conversation_id, body) for (body,) in found]
+            history = decode_records(conversation_id, (body for (body,) in found), _let_others_run)
         query = "SELECT message_id, body FROM queue WHERE conversation = ? ORDER BY place"
+        queue = ReadRecords()
         with reading(connection, conversation_id, query, (number,)) as found:
-            queue = [_queued(conversation_id, body, message_id) for message_id, body in found]
+            for message_id, body in found:
+                _add_queued(conversation_id, queue, body, message_id)
         return StoredMessages(history, queue, _load_ids(connection, conversation_id, number))
 
     def store(self, connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
@@ -186,11 +190,14 @@ def _note_id(conversation_id: str, message_ids: dict[str, str], message_id: obje
     message_ids[message_id] = digest
 
 
-def _queued(conversation_id: str, body: object, message_id: object) -> JSON:
-    record = decode_record(conversation_id, body)
-    if message_id_of(record) != message_id:
+def _add_queued(conversation_id: str, queue: ReadRecords, body: object, message_id: object) -> None:
+    if message_id_of(add_record(conversation_id, queue, body)) != message_id:
         raise StateError(conversation_id, f"a queued message is not {message_id!r}"[:300])
-    return record
+
+
+def _let_others_run() -> None:
+    """Let the other threads run, the event loop among them: without this, they wait for the interpreter's own switch interval."""
+    time.sleep(0)
 
 
 def _used(conversation_id: str, message_ids: Mapping[str, str]) -> PersistenceError:

@@ -223,7 +223,7 @@ STORES: Final = (
     PlantedBug(
         "a record of a later version is read",
         "persistence/_records.py",
-        "decode_record",
+        "_checked_record",
         "    if type(version) is int and version > SCHEMA_VERSION:\n",
         "    if False:\n",
         ("contracts/stores/test_sqlite.py::test_load_of_a_newer_record", "contracts/stores/test_memory.py::test_load_of_a_newer_record"),

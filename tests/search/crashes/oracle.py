@@ -81,7 +81,6 @@ class Stored:
 
     epoch: int
     revision: int
-    change: int
     message_count: int
     bodies: Sequence[str]
     queue: Sequence[str]
@@ -108,9 +107,7 @@ def read(path: str) -> tuple[dict[str, Stored], list[str]]:
             wrong = [f"the file: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'transcript'").fetchone():
                 return {}, wrong
-            heads = connection.execute(
-                "SELECT conversation_id, number, epoch, revision, change, message_count FROM conversations"
-            ).fetchall()
+            heads = connection.execute("SELECT conversation_id, number, epoch, revision, message_count FROM conversations").fetchall()
             found = {name: _read_one(connection, *head) for name, *head in heads}
             for part in PARTS:
                 strays = connection.execute(f"SELECT count(*) FROM {part} WHERE conversation NOT IN (SELECT number FROM conversations)")
@@ -120,7 +117,7 @@ def read(path: str) -> tuple[dict[str, Stored], list[str]]:
     return found, wrong
 
 
-def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision: int, change: int, message_count: int) -> Stored:
+def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision: int, message_count: int) -> Stored:
     def rows(query: str) -> list[tuple[Opaque, ...]]:
         return connection.execute(f"SELECT {query}", (number,)).fetchall()
 
@@ -128,7 +125,6 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
     return Stored(
         epoch,
         revision,
-        change,
         message_count,
         [body for (body,) in rows("body FROM messages WHERE conversation = ? ORDER BY place")],
         [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
