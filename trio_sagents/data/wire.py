@@ -6,9 +6,9 @@ a wrong byte is a `StateError` that names the conversation. Every record carries
 """
 
 import collections.abc
+import functools
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn, TypeVar, get_args, get_origin
 
@@ -17,7 +17,7 @@ import cattrs
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from trio_sagents.data.json import JSON, MAX_DEPTH, JSONValue, check_text, plain_json
+from trio_sagents.data.json import JSON, MAX_DEPTH, MAX_INT, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import (
     PART_TAGS,
     MediaPart,
@@ -40,7 +40,6 @@ RECORD_DEPTH: Final = 8
 
 SLICE: Final = 64
 """How many records are read or decoded at a stretch, while other threads may wait."""
-_LONG_NUMBER: Final = re.compile(r"[0-9]{300}")
 
 T = TypeVar("T")
 _encode: Final = json.JSONEncoder(
@@ -53,8 +52,9 @@ def _strict(kind: type[T]) -> Callable[[object, type[T]], T]:
     def structure(value: object, _: type[T]) -> T:
         if type(value) is not kind:
             raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
-        if isinstance(value, str):
-            check_text(value, "text")
+        text: object = value
+        if isinstance(text, str) and not text.isascii():
+            check_text(text, "text")
         return value
 
     return structure
@@ -90,11 +90,16 @@ def _register_parts(converter: cattrs.Converter) -> None:
         part: Part = converter.structure(fields, cls)
         return part
 
-    def structure_sequence(value: object, kind: object) -> tuple[object, ...]:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, got {type(value).__name__}")
+    def sequence_hook(kind: object) -> Callable[[object, object], tuple[object, ...]]:
         (item,) = get_args(kind)
-        return tuple(converter.structure(element, item) for element in value)
+        structure = structure_part if item is Part else functools.partial(_structured_by, converter, item)
+
+        def structure_sequence(value: object, _: object) -> tuple[object, ...]:
+            if not isinstance(value, list):
+                raise TypeError(f"expected a list, got {type(value).__name__}")
+            return tuple([structure(element, item) for element in value])
+
+        return structure_sequence
 
     def structure_media(value: object, _: object) -> MediaPart:
         part = structure_part(value, Part)
@@ -104,7 +109,11 @@ def _register_parts(converter: cattrs.Converter) -> None:
 
     converter.register_structure_hook(Part, structure_part)
     converter.register_structure_hook(MediaPart, structure_media)
-    converter.register_structure_hook_func(_is_sequence, structure_sequence)
+    converter.register_structure_hook_factory(_is_sequence, sequence_hook)
+
+
+def _structured_by(converter: cattrs.Converter, item: type[T], element: object, _: object) -> T:
+    return converter.structure(element, item)
 
 
 def _is_sequence(kind: object) -> bool:
@@ -255,10 +264,22 @@ def _no_duplicates(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
     return fields
 
 
+def _bounded(text: str) -> int:
+    number = int(text)
+    if not -MAX_INT < number < MAX_INT:
+        raise ValueError("an integer is too large for JSON")
+    return number
+
+
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+).decode  # made once, like `_encode`
+
+
 def loads(conversation_id: str, text: str | bytes) -> JSONValue:
-    """Return the JSON value of a stored text; StateError for damage, NaN, a duplicate key, or nesting that is too deep."""
+    """Return the JSON value of a stored text; StateError for damage, NaN, a duplicate key, a huge number, or nesting that is too deep."""
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        return _decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as exc:
         raise StateError(conversation_id, f"not JSON: {exc}"[:300]) from exc
 
@@ -300,11 +321,11 @@ def read_record(conversation_id: str, text: str) -> JSONValue:
     """Return the plain JSON of a stored text: as `plain_json` would have it, but not copied.
 
     Raises:
-        StateError: as `loads`; or a text has lone surrogates, or an integer has no JSON form, or it nests too deeply.
+        StateError: as `loads`; or a text has lone surrogates, or it nests too deeply.
     """
     value = loads(conversation_id, text)
     # What `loads` takes and `plain_json` refuses is rare enough, and its signs in the text are: then it is looked at.
-    if text.count("[") + text.count("{") > MAX_DEPTH or "\\u" in text or _LONG_NUMBER.search(text):
+    if text.count("[") + text.count("{") > MAX_DEPTH or "\\u" in text:
         try:
             plain_json(value, depth=-RECORD_DEPTH)
         except (TypeError, ValueError, RecursionError) as exc:

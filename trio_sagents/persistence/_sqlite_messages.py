@@ -86,6 +86,8 @@ class SecondTables:
         with reading(connection, conversation_id, HISTORY, (number,)) as found:
             for body, message_id, digest in found:
                 add_record(conversation_id, history, body)
+                if message_id is None and digest is None:
+                    continue  # nobody posted it
                 _note_id(conversation_id, message_ids, message_id, digest)
         queue = ReadRecords()
         with reading(connection, conversation_id, _QUEUE, (number,)) as found:
@@ -182,9 +184,7 @@ def _load_ids(connection: sqlite3.Connection, conversation_id: str, number: int)
 
 
 def _note_id(conversation_id: str, message_ids: dict[str, str], message_id: object, digest: object) -> None:
-    """Note the id of an accepted message; both are NULL for a message that nobody posted."""
-    if message_id is None and digest is None:
-        return
+    """Note the id of an accepted message."""
     if type(message_id) is not str or type(digest) is not str:
         raise StateError(conversation_id, "a message id is not text")
     message_ids[message_id] = digest

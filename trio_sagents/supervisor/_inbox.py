@@ -159,9 +159,9 @@ class Inbox:
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
             message = queued_message(message_id, seen, posted.digest)
-            journal.check_room(message)
             accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), self._is_unattended(), may_decide)
             step = self._step(message, shown, accepted)
+            journal.check_room((step.queued or step.messages)[-1])
         except BaseException:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)

@@ -18,7 +18,7 @@ import attrs
 from trio_sagents.broadcast import Feed, Subscription
 from trio_sagents.conversation.decisions import waiting_size
 from trio_sagents.conversation.ids import Ids
-from trio_sagents.conversation.limits import Limits, message_bytes
+from trio_sagents.conversation.limits import Limits
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
@@ -108,7 +108,7 @@ class Journal:
     def check_room(self, message: Message) -> None:
         """Raise LimitExceeded if the state would grow over `max_state_bytes`, with the room that is reserved for decisions."""
         reserved = 0 if self.state.waiting is None else waiting_size(self.state, self.state.waiting)
-        self.limits.check(self.state.size + self._pending.size + reserved + message_bytes((message,)))
+        self.limits.check(self.state.size + self._pending.size + reserved + self._pending.size_of(message))
 
     def check_waiting_room(self, waiting: Waiting) -> None:
         """Raise LimitExceeded if what waits, and its decisions, would make the state larger than can be loaded again."""
