@@ -166,7 +166,7 @@ class Inbox:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)
             raise
-        write = journal.submit(step, lambda error: self._stored(message, step.begins, accepted, reservation, error))
+        write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, step.begins, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
         await write.wait()
@@ -254,7 +254,7 @@ class Inbox:
         return supersede(journal.moment(), message, shown, accepted.actor, self.services.access.actor_of(accepted.actor))
 
     def _stored(
-        self, message: Message, begins: str | None, accepted: Accepted, reservation: Reservation, error: PersistenceError | None
+        self, message: Message, accepted: Accepted, reservation: Reservation, begins: str | None, error: PersistenceError | None
     ) -> None:
         """Runs in the continuation: the message is durable, or it is not. `begins` is the turn that begins with it."""
         board = self.board

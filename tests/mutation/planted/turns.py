@@ -313,7 +313,7 @@ TURNS: Final = (
         "the state may grow over its limit",
         "supervisor/_journal.py",
         "Journal.check_room",
-        "        self.limits.check(self.state.size + self._pending.size + reserved + message_bytes((message,)))\n",
+        "        self.limits.check(self.state.size + self._pending.size + reserved + self._pending.size_of(message))\n",
         "        return\n",
         ("scenarios/test_durability.py::test_state_that_grows_too_large",),
     ),
