@@ -48,7 +48,7 @@ class DisplayMessage:
     status: ToolStatus
     created_at: datetime.datetime
     turn_id: str | None = None
-    """The turn that the row belongs to; None for a message that no turn had taken yet when it was stored, and for older rows."""
+    """The turn that the row belongs to; None for a message that waited in the queue when it was stored, and for older rows."""
     is_final: bool = True
     """Whether the row stays as it is; False while a tool call runs, or waits for people."""
 
@@ -179,6 +179,7 @@ class ConversationItem:
     """The title kept in the metadata, where there is one."""
     message_count: int
     updated_at: datetime.datetime
+    """When it came first in the list."""
 
 
 @attrs.frozen
@@ -186,7 +187,7 @@ class ConversationPage:
     """A page of the list of conversations."""
 
     items: Sequence[ConversationItem]
-    """The one changed last comes first; may be empty."""
+    """The one changed last comes first; may be empty. With the stores of the library, a turn changes its conversation when it ends."""
     after: str | None = None
     """For the next page; None where there is none."""
 

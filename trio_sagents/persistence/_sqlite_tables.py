@@ -251,7 +251,7 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
 
 
 def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
-    """Return a page of the list; the conversation that changed last comes first. StateError if an item is damaged."""
+    """Return a page of the list; the conversation that moved last comes first. StateError if an item is damaged."""
     older_than = _NO_END if after is None else after
     place = (older_than, limit + 1)
     query, arguments = (LIST_ALL, place) if wanted is None else (LIST_OWNED, (wanted, *place))

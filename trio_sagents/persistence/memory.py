@@ -290,7 +290,7 @@ class MemoryStore:
         return HistoryPage(rows, encode_cursor("r", start) if start else None)
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
-        """Return a page of the conversations; the one that changed last comes first.
+        """Return a page of the conversations; the one in which a turn ended or began to wait last, or that began last, comes first.
 
         Args:
             scope: ignored.

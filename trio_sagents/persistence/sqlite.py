@@ -271,7 +271,7 @@ class SqliteStore:
         return await file.read(lambda connection: tables.history(connection, conversation_id, wanted, place, limit))
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
-        """Return a page of the conversations; the one that changed last comes first.
+        """Return a page of the conversations; the one in which a turn ended or began to wait last, or that began last, comes first.
 
         Args:
             scope: ignored.

@@ -51,10 +51,10 @@ STORES: Final = (
     ),
     PlantedBug(
         "a commit is two transactions",
-        "persistence/_sqlite_tables.py",
-        "commit",
-        "    if encoded.messages or encoded.message_ids",
-        '    connection.execute("COMMIT")\n    connection.execute("BEGIN IMMEDIATE")\n    if encoded.messages or encoded.message_ids',
+        "persistence/_sqlite_messages.py",
+        "_take",
+        "    return digest\n",
+        '    connection.execute("COMMIT")\n    connection.execute("BEGIN IMMEDIATE")\n    return digest\n',
         (f"{_SQLITE}test_commit_that_cannot_be",),
     ),
     PlantedBug(
@@ -135,7 +135,7 @@ STORES: Final = (
         "SecondTables.store",
         "                new[message_id] = accepted_as\n",
         "                pass\n",
-        (f"{_SQLITE}test_queue", "scenarios/test_overlap.py::test_message_id_across_a_restart"),
+        (f"{_SQLITE}test_message_ids_of_messages_that_were_taken",),
     ),
     PlantedBug(
         "a migration forgets the ids of messages",
