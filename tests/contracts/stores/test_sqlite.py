@@ -21,28 +21,20 @@ from tests.support.scenarios import (
     opened,
     transcript,
 )
+from tests.support.stores import make_first
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
 from trio_sagents.data.records import ENDS, UNCHECKED, Commit, DisplayMessage, Lifecycle
 from trio_sagents.exceptions import Conflict, PersistenceError, StateError, StateFromFuture
 from trio_sagents.persistence import SqliteStore, _records, sqlite
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._sqlite_messages import HISTORY
-from trio_sagents.persistence._sqlite_schema import FIRST_TABLES, STORE_FILE
+from trio_sagents.persistence._sqlite_schema import STORE_FILE
 from trio_sagents.testing.conformance_store import StoreConformance
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "chat.db"
-
-
-def make_first(path: Path) -> None:
-    """Make an empty file as a library of version 1 made it."""
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in FIRST_TABLES.values():
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {STORE_FILE.application_id}")
-        connection.execute("PRAGMA user_version = 1")
 
 
 def change(conversation_id: str = "c", revision: int = 1, **parts: object) -> Commit:

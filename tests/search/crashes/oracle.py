@@ -13,7 +13,7 @@ import attrs
 
 from tests.search.crashes.notes import Log, Notes
 from tests.search.crashes.workload import text_of
-from tests.support.stores import ACCEPTED
+from tests.support.stores import accepted_in
 from trio_sagents.conversation.closing import CLOSING_TEXT
 from trio_sagents.conversation.history import is_cut, is_gated
 from trio_sagents.conversation.rows import rows_of
@@ -128,7 +128,7 @@ def _read_one(connection: sqlite3.Connection, number: int, epoch: int, revision:
         message_count,
         [body for (body,) in rows("body FROM messages WHERE conversation = ? ORDER BY place")],
         [body for (body,) in rows("body FROM queue WHERE conversation = ? ORDER BY place")],
-        frozenset(message_id for message_id, _ in connection.execute(ACCEPTED, (number,))),
+        frozenset(message_id for message_id, _ in connection.execute(accepted_in(connection), (number,))),
         {key: json.loads(body) for key, body in rows("name, body FROM state WHERE conversation = ?")},
         {row_id: _row_of(row_id, fields) for row_id, *fields in rows(shown)},
     )

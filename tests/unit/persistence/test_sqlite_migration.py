@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.scenarios import answer_to, ask, make_agent, opened
-from tests.support.stores import ACCEPTED
+from tests.support.stores import accepted_in
 from trio_sagents import Completed, Interrupted, MessageConflict, PersistenceError, SqliteStore, StateError, Unanswered
 from trio_sagents.persistence._sqlite_migration import TO_SECOND
 from trio_sagents.persistence._sqlite_schema import FIRST_TABLES, TABLES
@@ -100,8 +100,7 @@ async def converse(path: Path) -> None:
     for name in NAMES:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             (number,) = connection.execute("SELECT number FROM conversations WHERE conversation_id = ?", (name,)).fetchone()
-            has_columns = version_of(path)[0] > 1
-            accepted = [message_id for message_id, _ in connection.execute(ACCEPTED, (number,))] if has_columns else []
+            accepted = [message_id for message_id, _ in connection.execute(accepted_in(connection), (number,))]
         assert sorted(set(accepted)) == sorted(accepted)
 
 
