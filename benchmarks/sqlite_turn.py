@@ -86,7 +86,7 @@ def run(*, quick: bool) -> Sequence[Row]:
 
 
 async def _ours(path: Path) -> Cost:
-    agent = Agent(model=ScriptedModel(lambda request: "a" * CONTENT))
+    agent = Agent(model=ScriptedModel(lambda request: "a" * CONTENT, chunk_size=CONTENT))
     store = SqliteStore(path, synchronous="NORMAL")
     async with open_host(agent, store=store) as sessions:
         for _ in range(5):

@@ -113,14 +113,19 @@ class SecondTables:
             if accepted_as is not None:
                 new[message_id] = accepted_as
         if encoded.messages:
-            rows = []
-            for record, body in zip(encoded.commit.messages, encoded.messages, strict=True):
-                own_id = message_id_of(record)
-                digest = None if own_id is None else new.pop(own_id, None)
-                rows.append((number, None if digest is None else own_id, digest, body))
-            connection.executemany(_APPEND, rows)
+            connection.executemany(_APPEND, _rows(encoded, number, new))
         if new:
             connection.executemany("INSERT INTO message_ids VALUES (?, ?, ?)", [(number, *pair) for pair in new.items()])
+
+
+def _rows(encoded: EncodedCommit, number: int, new: dict[str, str]) -> list[tuple[object, ...]]:
+    """Return the rows of the messages; those with an id in `new` get it, and it leaves `new`."""
+    rows: list[tuple[object, ...]] = []
+    for record, body in zip(encoded.commit.messages, encoded.messages, strict=True):
+        message_id = message_id_of(record) if new else None
+        digest = None if message_id is None else new.pop(message_id, None)
+        rows.append((number, None if digest is None else message_id, digest, body))
+    return rows
 
 
 def _take(connection: sqlite3.Connection, number: int, conversation_id: str, message_id: str) -> str | None:
