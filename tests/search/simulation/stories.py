@@ -9,6 +9,7 @@ import trio
 from tests.search.simulation import file_stories, node_stories, people_stories
 from tests.search.simulation.hosts import Rows, States
 from tests.search.simulation.world import ALICE, STORIES, Story, World, new_folder, story
+from tests.support.stores import make_first
 from trio_sagents import (
     AGENTS_TOPIC,
     Agent,
@@ -480,6 +481,20 @@ async def sqlite_store(world: World) -> None:
 
         await world.strike(call, name="opener")
         store = SqliteStore(folder / "c.db", synchronous="NORMAL")
+        async with store.open():
+            await _use_store(world, store)
+
+
+@story("SqliteStore.migrate", kind="bare")
+async def migrating(world: World) -> None:
+    """Migrate a file of an earlier version: whoever is cancelled, the work runs to its end, and a second call finds nothing to do."""
+    with new_folder() as folder:
+        make_first(folder / "c.db")
+        store = SqliteStore(folder / "c.db", synchronous="NORMAL")
+
+        await world.strike(store.migrate)
+        await store.migrate()
+        check(not await store.migrate(), "I12", "a file is migrated, and is to be migrated again")
         async with store.open():
             await _use_store(world, store)
 
