@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import trio
 
 import trio_sagents
-from benchmarks import broadcast, commits, memory, scale, spawn, starts, streaming, timers, turns
+from benchmarks import broadcast, commits, memory, scale, spawn, sqlite_turn, starts, streaming, timers, turns
 from benchmarks.table import Row, render
 
 
@@ -34,6 +34,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "broadcast": broadcast.run,
     "turns": turns.run,
     "starts": starts.run,
+    "sqlite_turn": sqlite_turn.run,
     "commits": commits.run,
     "streaming": streaming.run,
 }

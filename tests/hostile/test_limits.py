@@ -301,7 +301,7 @@ async def max_state_bytes(limit: int, amount: int) -> str:
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.post("c", "x", message_id="m")
-    record = json.dumps(store.commits[0].queued[0], ensure_ascii=False, separators=(",", ":"))
+    record = json.dumps(store.commits[0].messages[0], ensure_ascii=False, separators=(",", ":"))
     async with opened(policy={"max_state_bytes": limit}) as sessions:
         try:
             await sessions.post("c", "x" * (amount - len(record) + 1), message_id="m")

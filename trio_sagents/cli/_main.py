@@ -14,6 +14,7 @@ import trio
 
 from trio_sagents import MiddlewareError, PersistenceError, SagentsError, StartFailed, UserMessage
 from trio_sagents.cli._chat import run_chat
+from trio_sagents.cli._migrate import run_migrate
 from trio_sagents.cli._models import UsageError
 from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
 from trio_sagents.cli._screen import Screen, silence
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.addHandler(logging.StreamHandler() if given.verbose else logging.NullHandler())
     if given.verbose:
         log.setLevel(logging.DEBUG)  # among other things, the standard error of MCP servers is only there
+    if given.command == "migrate":
+        return _run(functools.partial(run_migrate, given.file, sys.stdout))
     options = Options(
         once=given.once,
         conversation_id=given.conversation,
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         text = None if options.once is None else _text(options.once)
         setup = set_up(options)
-        return _run(_command(setup, options, text), setup.database)
+        return _run(_command(setup, options, text), f"The database is {setup.database}; --db PATH uses another one.")
     except UsageError as exc:
         _complain(f"trio-sagents: {exc}")
         return USAGE
@@ -70,7 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("trio-sagents", description="Conversations with agents that survive being killed.")
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(verbose=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    migrate = commands.add_parser(
+        "migrate",
+        help="rewrite a database of an earlier version",
+        description="Rewrite a database of an earlier version, so that each turn writes a third of the bytes. Nobody may have it open.",
+    )
+    migrate.add_argument("file", metavar="FILE", type=Path, help="the SQLite file; make a copy before")
     chat = commands.add_parser(
         "chat",
         help="talk to an agent",
@@ -127,8 +137,8 @@ def _command(setup: Setup, options: Options, text: str | None) -> Callable[[], A
     return functools.partial(run_once, setup, options, text, Screen(sys.stdout), Screen(sys.stderr))
 
 
-def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
-    """Run the command; an error that people can correct becomes a line on stderr."""
+def _run(command: Callable[[], Awaitable[int]], advice: str | None = None) -> int:
+    """Run the command; an error that people can correct becomes a line on stderr, with `advice` if another database might help."""
     status = FAILED
     try:
         status = trio.run(_awaited, command)
@@ -139,8 +149,8 @@ def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
         silence(sys.stdout)
     except* (SagentsError, OSError) as group:
         _report(group)
-        if group.subgroup(_is_of_the_database):
-            _complain(f"The database is {database}; --db PATH uses another one.")
+        if advice is not None and group.subgroup(_is_of_the_database):
+            _complain(advice)
     return status
 
 

@@ -14,7 +14,7 @@ from trio_sagents.conversation.checkpoints import Cut, Window, begins_turn, due
 from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, encode_step
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.state import ConversationState, Step
-from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
 from trio_sagents.data.wire import encode_message, encode_todo
 
@@ -58,6 +58,8 @@ class Pending:
     """Whether a pending step moves the beginning of the window; then no other step does."""
     _metadata: JSON | None = None
     """The metadata as they are once all pending steps are committed; None if no pending step changes them."""
+    _measured: tuple[Message, JSON, int] | None = None
+    """The message that was measured last, its record, and the bytes of the record: a message is measured before its step is submitted."""
     _seed: Sequence[Message] = ()
     """The messages with which a fresh conversation begins: in memory from the start, stored by the first commit."""
 
@@ -65,6 +67,17 @@ class Pending:
     def of(cls, state: ConversationState, revision: int) -> "Pending":
         """Return what is pending of a state that was just loaded or seeded: nothing but the seed."""
         return cls(revision, revision, seed=() if state.is_restored else tuple(state.messages))  # pyright: ignore[reportCallIssue]
+
+    def size_of(self, message: Message) -> int:
+        """Return the bytes of a message, as stored."""
+        return self._record(message)[1]
+
+    def _record(self, message: Message) -> tuple[JSON, int]:
+        """Return a message as the store gets it, and its bytes; encoded once, although it is measured and then submitted."""
+        if self._measured is None or self._measured[0] is not message:
+            record = encode_message(message)
+            self._measured = message, record, size_of(record)
+        return self._measured[1:]
 
     def add(self, step: Step, state: ConversationState, limits: Limits, reserved: int = 0) -> Encoded:
         """Put a step behind the pending ones, and return what the store gets of it.
@@ -79,13 +92,15 @@ class Pending:
             LimitExceeded: the metadata would grow too large; nothing was changed.
         """
         metadata = None if step.metadata is None else self._merged(step.metadata, state)
-        grown = message_bytes((*step.messages, *step.queued))
+        records = [self._record(message) for message in (*step.messages, *step.queued)]
+        grown = sum(size for _, size in records)
         more = grown if metadata is None else grown + size_of(metadata)
         cut = self.cut_for(state, limits, more + reserved, step)
         if metadata is not None:
             limits.check(state.size + self.size + more - (0 if cut is None else cut.size))
         changed = encode_step(step, metadata)
-        messages = [encode_message(message) for message in step.messages]
+        self._measured = None
+        messages, queued = [record for record, _ in records[: len(step.messages)]], [record for record, _ in records[len(step.messages) :]]
         if not self.revision:
             messages = [*(encode_message(message) for message in self._seed), *messages]
             changed.setdefault("todos", [encode_todo(todo) for todo in state.todos])
@@ -94,7 +109,6 @@ class Pending:
             changed[FORMER_OPEN_DECISIONS] = None
         if metadata is not None:
             self._metadata = metadata
-        queued: list[JSONValue] = [encode_message(message) for message in step.queued]
         encoded = Encoded(self.revision + 1, messages, queued, changed, metadata, grown, cut)
         self.revision += 1
         self.size += encoded.growth

@@ -65,6 +65,8 @@ class Step:
     """The scope of whoever caused the step."""
     messages: Sequence[Message] = ()
     """Appended to the history, in order."""
+    begins: str | None = None
+    """The id of the turn that begins with this step: its message goes into the history without waiting in the queue."""
     queued: Sequence[Message] = ()
     """Appended to the queue, in order."""
     taken: Sequence[str] = ()
@@ -89,6 +91,12 @@ class Step:
     """Steps in the life of tool calls, for a host's own transcript."""
     events: Sequence[Event] = ()
     """Published after the rows, in order, once the step is durable."""
+
+    @property
+    def message_ids(self) -> Mapping[str, str]:
+        """The ids of the messages that are accepted with this step, each with the digest of its content."""
+        accepted = self.messages if self.begins is not None else self.queued
+        return {message.message_id: message.digest or "" for message in accepted}
 
 
 @attrs.define(eq=False)
@@ -140,7 +148,7 @@ class ConversationState:
         self.messages.extend(step.messages)
         for message in step.queued:
             self.queue[message.message_id] = message
-            self.message_ids[message.message_id] = message.digest or ""
+        self.message_ids.update(step.message_ids)
         for message_id in step.taken:
             self.size -= message_bytes((self.queue.pop(message_id),))
         self.size += grown

@@ -48,9 +48,13 @@ class DisplayMessage:
     status: ToolStatus
     created_at: datetime.datetime
     turn_id: str | None = None
-    """The turn that the row belongs to; None for a message that no turn had taken yet when it was stored, and for older rows."""
+    """The turn that the row belongs to; None for a message that waited in the queue when it was stored, and for older rows."""
     is_final: bool = True
     """Whether the row stays as it is; False while a tool call runs, or waits for people."""
+
+
+ENDS: Final[frozenset[Lifecycle]] = frozenset({"on_completion", "on_cancel", "on_error", "on_interrupt", "on_shutdown"})
+"""The lifecycles of commits with which a turn ends, or begins to wait for people."""
 
 
 @attrs.frozen
@@ -109,6 +113,15 @@ class Commit:
     """What the tool calls of this commit went through, in order."""
     checkpoint: Checkpoint | None = None
     """The new beginning of the window, counted with the messages of this commit; None leaves it. Only a `WindowedStore` is given one."""
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether the conversation comes first in the list of conversations from this commit on.
+
+        A conversation comes first when it begins, and whenever a turn ends or begins to wait for people. What happens during a turn
+        leaves the list as it is.
+        """
+        return self.revision == 1 or self.lifecycle in ENDS
 
 
 @attrs.frozen(kw_only=True)
@@ -206,6 +219,7 @@ class ConversationItem:
     """The title kept in the metadata, where there is one."""
     message_count: int
     updated_at: datetime.datetime
+    """When it came first in the list."""
 
 
 @attrs.frozen
@@ -213,7 +227,7 @@ class ConversationPage:
     """A page of the list of conversations."""
 
     items: Sequence[ConversationItem]
-    """The one changed last comes first; may be empty."""
+    """The one changed last comes first; may be empty. With the stores of the library, a turn changes its conversation when it ends."""
     after: str | None = None
     """For the next page; None where there is none."""
 

@@ -3,7 +3,7 @@
 import datetime
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from trio_sagents.data.ids import check_id
@@ -11,7 +11,7 @@ from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
 from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Checkpoint, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
-from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, dumps, loads
+from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, ReadRecords, dumps, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
 MAX_PAGE: Final = 1000
@@ -223,7 +223,35 @@ def decode_record(conversation_id: str, text: object) -> JSON:
         StateFromFuture: a later version of the library wrote it.
         StateError: the text is not a JSON object.
     """
-    value = decode_value(conversation_id, text)
+    return _checked_record(conversation_id, decode_value(conversation_id, text))
+
+
+def decode_records(conversation_id: str, texts: Iterable[object], pause: Callable[[], object] | None = None) -> ReadRecords:
+    """Return the records that stored texts stand for, and the bytes of the texts.
+
+    Args:
+        conversation_id: for errors.
+        texts: in order.
+        pause: called now and then, in a thread; None in a task.
+
+    Raises:
+        StateFromFuture: a later version of the library wrote a record.
+        StateError: a text is not a JSON object.
+    """
+    records = ReadRecords(pause)
+    for text in texts:
+        add_record(conversation_id, records, text)
+    return records
+
+
+def add_record(conversation_id: str, records: ReadRecords, text: object) -> JSON:
+    """Read one more record, and return it; raises as `decode_records`."""
+    if type(text) is not str:
+        raise _not_text(conversation_id, text)
+    return _checked_record(conversation_id, records.read(conversation_id, text))
+
+
+def _checked_record(conversation_id: str, value: JSONValue) -> JSON:
     if not isinstance(value, dict):
         raise StateError(conversation_id, f"a record is {type(value).__name__}, not an object")
     version = value.get("v")
@@ -232,10 +260,14 @@ def decode_record(conversation_id: str, text: object) -> JSON:
     return value
 
 
+def _not_text(conversation_id: str, value: object) -> StateError:
+    return StateError(conversation_id, f"a record is stored as {type(value).__name__}, not as text")
+
+
 def decode_value(conversation_id: str, text: object) -> JSONValue:
     """Return the JSON value that a stored text stands for; StateError if it is not JSON."""
     if type(text) is not str:
-        raise StateError(conversation_id, f"a record is stored as {type(text).__name__}, not as text")
+        raise _not_text(conversation_id, text)
     return loads(conversation_id, text)
 
 

@@ -42,6 +42,9 @@ WHERE known.conversation = ? AND name = ?"""
 OLDER_PAGE: Final = """SELECT place, body FROM messages
 WHERE conversation = ? AND place > ? AND place < ? ORDER BY place DESC LIMIT ?"""
 
+NO_END: Final = 1 << 62
+"""Larger than any place."""
+
 
 @attrs.frozen
 class Beginning:
@@ -52,6 +55,12 @@ class Beginning:
     older: int = 0
     last_place: int = 0
     """Of the last message that is before the window; that of the lead if there is none."""
+
+    @property
+    def parts(self) -> Sequence[tuple[int, int]]:
+        """The places of the window, as ranges: behind the first place of each pair, up to the second."""
+        rest = (self.last_place, NO_END)
+        return ((0, self.lead_place), rest) if self.lead_place else (rest,)
 
 
 def find_beginning(connection: sqlite3.Connection, conversation_id: str, number: int) -> Beginning:

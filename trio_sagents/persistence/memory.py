@@ -38,6 +38,7 @@ from trio_sagents.persistence._records import (
     check_limit,
     decode_cursor,
     decode_record,
+    decode_records,
     decode_row,
     encode_commit,
     encode_cursor,
@@ -171,8 +172,7 @@ class MemoryStore:
             raise ConversationNotFound(conversation_id)
         lead, older = row.window.lead, row.window.older
         window = (*row.messages[:lead], *row.messages[lead + older :])
-        messages = [decode_record(conversation_id, text) for text in window]
-        queue = [decode_record(conversation_id, text) for text in row.queue.values()]
+        messages, queue = decode_records(conversation_id, window), decode_records(conversation_id, row.queue.values())
         conversation = Conversation(
             conversation_id=conversation_id,
             owner=row.owner,
@@ -252,16 +252,20 @@ class MemoryStore:
         row.row_ids.extend(row_id for row_id in encoded.rows if row_id not in row.rows)
         row.rows.update(encoded.rows)
         row.revision = commit.revision
-        row.updated_at = now
         self._change += 1
+        if commit.comes_first:
+            row.updated_at = now
+            self._move_first(row, new=new)
+        if "interrupt" in encoded.state:
+            self._note_waiting(row)
+
+    def _move_first(self, row: _Stored, *, new: bool) -> None:
         row.change = self._change
         self._all.append(row, new=new)
         owned = self._owned.get(row.owner_key)
         if owned is None:
             owned = self._owned[row.owner_key] = _Order()
         owned.append(row, new=new)
-        if "interrupt" in encoded.state:
-            self._note_waiting(row)
 
     def _note_waiting(self, row: _Stored) -> None:
         waits = "interrupt" in row.state
@@ -365,7 +369,7 @@ class MemoryStore:
         return OlderPage(messages, encode_cursor("m", start) if start > lead else None)
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
-        """Return a page of the conversations; the one that changed last comes first.
+        """Return a page of the conversations; the one in which a turn ended or began to wait last, or that began last, comes first.
 
         Args:
             scope: ignored.

@@ -75,6 +75,8 @@ class ConversationStore(Protocol):
     async def conversations(self, scope: Scope, *, after: str | None, limit: int) -> ConversationPage:
         """Return a page of the conversations that `scope` may list; the one that changed last comes first.
 
+        What changes during a turn may leave the list as it is: see `Commit.comes_first`.
+
         Unless the store is an `OwnedStore` or an `OwnerLookup`, all conversations of an owner have to be listed for the scopes of
         that owner: one that is not listed is taken for another owner's. A store that cannot list raises NotImplementedError; then
         the owner is compared only after a load.

@@ -19,6 +19,7 @@ from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
     OnItsWay,
+    Others,
     Place,
     Posted,
     Refused,
@@ -94,6 +95,15 @@ class Turns(Protocol):
         """Whether no turn runs and none may begin."""
         ...
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no turn runs, and the end of the last one is on record."""
+        ...
+
+    def begin_with(self, message_id: str, turn_id: str, accepted: Accepted) -> None:
+        """Begin the turn of a message that was stored as its first."""
+        ...
+
 
 @attrs.define(eq=False)
 class Reservation:
@@ -153,14 +163,14 @@ class Inbox:
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
             message = queued_message(message_id, seen, posted.digest)
-            journal.check_room(message)
-            step = self._step(message, shown, actor, may_decide=may_decide)
+            accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), self._is_unattended(), may_decide)
+            step = self._step(message, shown, accepted)
+            journal.check_room((step.queued or step.messages)[-1])
         except BaseException:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)
             raise
-        accepted = Accepted(actor, posted.overlap, contextvars.copy_context(), self._is_unattended(), may_decide)
-        write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, error))
+        write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, step.begins, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
         await write.wait()
@@ -254,15 +264,18 @@ class Inbox:
         """Return whether the caller is a task of an agent: its tool, or its middleware."""
         return is_within(self.services.nursery)
 
-    def _step(self, message: Message, shown: UserMessage, actor: Scope, *, may_decide: bool) -> Step:
+    def _step(self, message: Message, shown: UserMessage, accepted: Accepted) -> Step:
         journal = self.board.journal
         waits = journal.pending_wait
-        if not may_decide or journal.state.waiting is None or (waits is not None and waits.by == "message"):
-            return accept(journal.moment(), message, shown, actor)
-        return supersede(journal.moment(), message, shown, actor, self.services.access.actor_of(actor))
+        if not accepted.may_decide or journal.state.waiting is None or (waits is not None and waits.by == "message"):
+            others = Others(not self.turns.is_over, len(self.reserved) - 1, waits is not None)
+            return accept(journal.moment(), message, shown, accepted.actor, others, is_unattended=accepted.is_unattended)
+        return supersede(journal.moment(), message, shown, accepted.actor, self.services.access.actor_of(accepted.actor))
 
-    def _stored(self, message: Message, accepted: Accepted, reservation: Reservation, error: PersistenceError | None) -> None:
-        """Runs in the continuation: the message is durable, or it is not."""
+    def _stored(
+        self, message: Message, accepted: Accepted, reservation: Reservation, begins: str | None, error: PersistenceError | None
+    ) -> None:
+        """Runs in the continuation: the message is durable, or it is not. `begins` is the turn that begins with it."""
         board = self.board
         if error is not None:
             board.journal.ids.messages.discard(message.message_id)
@@ -275,7 +288,9 @@ class Inbox:
             if board.status is Status.INTERRUPTED and board.journal.state.waiting is None:
                 self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)
-            if accepted.overlap == "interrupt" and self.turns.turn is not None:
+            if begins is not None:
+                self.turns.begin_with(message.message_id, begins, accepted)
+            elif accepted.overlap == "interrupt" and self.turns.turn is not None:
                 self.turns.turn.cancel(CancelCause.SUPERSEDED)
         self._release(message.message_id, reservation)
 

@@ -19,7 +19,7 @@ from trio_sagents.broadcast import Feed, Subscription
 from trio_sagents.conversation.checkpoints import Past, recalled
 from trio_sagents.conversation.decisions import waiting_size
 from trio_sagents.conversation.ids import Ids
-from trio_sagents.conversation.limits import Limits, message_bytes
+from trio_sagents.conversation.limits import Limits
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
@@ -110,7 +110,7 @@ class Journal:
 
     def check_room(self, message: Message) -> None:
         """Raise LimitExceeded if the state would grow over `max_state_bytes`, with the room that is reserved for decisions."""
-        self._pending.check_room(self.state, self.limits, self._reserved() + message_bytes((message,)))
+        self._pending.check_room(self.state, self.limits, self._reserved() + self._pending.size_of(message))
 
     def check_waiting_room(self, waiting: Waiting) -> None:
         """Raise LimitExceeded if what waits, and its decisions, would make the state larger than can be loaded again."""
@@ -196,7 +196,7 @@ class Journal:
             messages=encoded.messages,
             queued=encoded.queued,
             taken=step.taken,
-            message_ids={message.message_id: message.digest or "" for message in step.queued},
+            message_ids=step.message_ids,
             state=encoded.state,
             rows=self._transformed(step.rows) if self.transforms else step.rows,
             tool_updates=step.tool_updates,

@@ -245,12 +245,12 @@ class LiveTurn(Host):
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
         """Keep the last answer. From this call on the turn is completed, whatever else comes."""
-        kept = turn_steps.last_answer(message, usage, self._totals)
+        step = turn_steps.complete(self.journal.moment(), message, usage, self._totals, self.record)
+        kept = step.messages[-1]
         self.journal.check_room(kept)
         self._drafts.stop()
         self.progress.draft = None
         outcome = self.outcome = Completed(kept, self.progress.usage, value)
-        step = turn_steps.complete(self.journal.moment(), message, usage, self._totals, self.record)
         await self.submit(step, ends=True).wait()
         return outcome
 

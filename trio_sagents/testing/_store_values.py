@@ -83,7 +83,7 @@ def change(  # as many parameters as a commit has fields
         owner=owner,
         epoch=epoch,
         revision=revision,
-        lifecycle="on_step",
+        lifecycle="on_completion",
         messages=messages,
         queued=queued,
         taken=taken,

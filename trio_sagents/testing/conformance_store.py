@@ -175,6 +175,20 @@ class StoreConformance(PageTests, WindowTests):
             await store.commit(None, change("b", message_ids={"m": "2"}))
             assert (await loaded(store, "b")).message_ids == {"m": "2"}
 
+    async def test_message_ids_of_messages_that_were_taken(self) -> None:
+        """An id is accepted once, for ever: also after its message left the queue, whether the message is in the history or not."""
+        async with self.open_store() as store:
+            await store.commit(None, change(queued=[message("a"), message("b")], message_ids={"a": "1", "b": "2", "c": "3"}))
+            await store.commit(None, change(revision=2, taken=["a", "b"], messages=[message("a"), message("x")]))
+            await store.commit(None, change(revision=3, messages=[message("d")], message_ids={"d": "4"}))
+            before = await loaded(store)
+            assert before.message_ids == {"a": "1", "b": "2", "c": "3", "d": "4"}
+            assert [[record["message_id"] for record in records] for records in (before.messages, before.queue)] == [["a", "x", "d"], []]
+            for used in "abcd":
+                with pytest.raises(PersistenceError):
+                    await store.commit(None, change(revision=4, epoch=before.epoch, queued=[message(used)], message_ids={used: "5"}))
+            assert await store.commit(None, change(revision=4, epoch=before.epoch, message_ids={"y": "6"})) == 4
+
     async def test_state_patch(self) -> None:
         """Keys that a commit does not name stay; None clears one."""
         async with self.open_store() as store:

@@ -168,7 +168,7 @@ PEOPLE: Final = (
         "a superseded interrupt is still open",
         "supervisor/_inbox.py",
         "Inbox._step",
-        "        if not may_decide or journal.state.waiting is None or",
+        "        if not accepted.may_decide or journal.state.waiting is None or",
         "        if True or",
         ("scenarios/test_decisions.py::test_message_instead_of_an_answer",),
     ),

@@ -8,9 +8,9 @@ RULES: Final = (
     PlantedBug(
         "a turn begins before the end of a turn that was given up is stored",
         "supervisor/_turns.py",
-        "Turns.may_begin",
-        "        return math.isinf(self.patience) and self.board",
-        "        return self.board",
+        "Turns.is_over",
+        "        return self.turn is None and math.isinf(self.patience)",
+        "        return self.turn is None",
         ("scenarios/test_cut_turns.py::test_turn_begins_after_the_end_of_a_turn_that_was_given_up",),
     ),
     PlantedBug(

@@ -205,10 +205,10 @@ WINDOWS: Final = (
     ),
     PlantedBug(
         "the lead is not loaded (sqlite)",
-        "persistence/_sqlite_tables.py",
-        "_load_messages",
-        "((0, beginning.lead_place), (beginning.last_place, _NO_END))",
-        "((beginning.last_place, _NO_END),)",
+        "persistence/_sqlite_windows.py",
+        "Beginning.parts",
+        "((0, self.lead_place), rest) if self.lead_place else (rest,)",
+        "(rest,)",
         (f"{_SQLITE}test_window_after_checkpoints",),
     ),
     PlantedBug(

@@ -9,6 +9,7 @@ import trio
 from tests.search.simulation import file_stories, node_stories, people_stories, window_stories
 from tests.search.simulation.hosts import Rows, States
 from tests.search.simulation.world import ALICE, STORIES, Story, World, new_folder, story
+from tests.support.stores import make_first
 from trio_sagents import (
     AGENTS_TOPIC,
     Agent,
@@ -128,6 +129,17 @@ async def post_interrupting(world: World) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.strike, lambda: world.post("say now", "m2", overlap="interrupt"))
         nursery.start_soon(lambda: world.strike(lambda: world.post("say more", "m3", overlap="steer"), name="steerer"))
+
+
+@story("Sessions.post", "Receipt.wait")
+async def post_at_rest(world: World) -> None:
+    """A message that begins its turn at once; others that come in the same moment, one of them to cut that turn; and a stop."""
+    await world.ready()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, world.ask, "note one", "m1")
+        nursery.start_soon(lambda: world.strike(world.post, "say two", "m2", name="second"))
+        nursery.start_soon(lambda: world.strike(lambda: world.post("say now", "m3", overlap="interrupt"), name="cutter"))
+        nursery.start_soon(lambda: world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="rival"))
 
 
 @story("Sessions.cancel_turn")
@@ -475,6 +487,20 @@ async def sqlite_store(world: World) -> None:
 
         await world.strike(call, name="opener")
         store = SqliteStore(folder / "c.db", synchronous="NORMAL")
+        async with store.open():
+            await _use_store(world, store)
+
+
+@story("SqliteStore.migrate", kind="bare")
+async def migrating(world: World) -> None:
+    """Migrate a file of an earlier version: whoever is cancelled, the work runs to its end, and a second call finds nothing to do."""
+    with new_folder() as folder:
+        make_first(folder / "c.db")
+        store = SqliteStore(folder / "c.db", synchronous="NORMAL")
+
+        await world.strike(store.migrate)
+        await store.migrate()
+        check(not await store.migrate(), "I12", "a file is migrated, and is to be migrated again")
         async with store.open():
             await _use_store(world, store)
 

@@ -21,10 +21,10 @@ from trio_sagents.conversation import turn_steps
 from trio_sagents.conversation.checkpoints import Past, call_name, leading, message_name, recalled
 from trio_sagents.conversation.codec import restored
 from trio_sagents.conversation.decisions import Verdict, close_waiting, decide, undecided, unknown_calls
-from trio_sagents.conversation.history import open_calls
+from trio_sagents.conversation.history import is_cut, open_calls
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes
-from trio_sagents.conversation.messages_in import Duplicate, Place, Posted, Refused, Situation, accept, examine, queued_message
+from trio_sagents.conversation.messages_in import Duplicate, Others, Place, Posted, Refused, Situation, accept, examine, queued_message
 from trio_sagents.conversation.outcomes import Totals, outcome_of_message, outcome_of_past
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.results import asking_in
@@ -41,6 +41,8 @@ from trio_sagents.data.status import CancelCause
 from trio_sagents.exceptions import AlreadyDecided, LimitExceeded, MessageConflict
 
 POLICY: Final = SessionPolicy()
+NOBODY: Final = Others(is_running=False, accepting=0, changes_waiting=False)
+ELSEWHERE: Final = Others(is_running=True, accepting=0, changes_waiting=False)
 AT_REST: Final = Situation(True, {}, False)
 LIMITS: Final = {
     "messages": Limits(10**6, 0, 6, keeps_windows=True),
@@ -179,9 +181,28 @@ class WindowMachine(RuleBasedStateMachine):
         if self.state.size + self.pending.size > self.limits.max_state_bytes - 2000 and not self.limits.keeps_windows:
             return
         self.posted[message_id] = posted
-        self.submit(accept(self.moment(), queued_message(message_id, posted.message, posted.digest), posted.message, None))
+        self.submit(self.accepted(message_id, posted, ELSEWHERE))
         if goes:
             self.flush()
+
+    def accepted(self, message_id: str, posted: Posted, others: Others) -> Step:
+        message = queued_message(message_id, posted.message, posted.digest)
+        return accept(self.moment(), message, posted.message, None, others, is_unattended=False)
+
+    @precondition(lambda self: not self.state.queue and self.state.waiting is None and not is_cut(self.state.messages))
+    @rule(calls=st.integers(0, 2), size=st.sampled_from((1, 700)), end=st.sampled_from(("ends", "cut", "waits")))
+    def post_and_begin(self, calls: int, size: int, end: str) -> None:
+        """The message finds the conversation at rest: its turn begins in the same commit."""
+        self.flush()
+        if self.state.queue:
+            return
+        self.counter += 1
+        message_id = f"u{self.counter}"
+        posted = self.posted[message_id] = Posted.of("x" * size, message_id, "queue")
+        step = self.accepted(message_id, posted, NOBODY)
+        assert step.begins is not None
+        self.do(step)
+        self.speak(TurnRecord(step.begins, None), [message_id], calls, 1, size, end)
 
     @precondition(lambda self: self.posted)
     @rule(data=st.data(), is_same=st.booleans())
@@ -227,6 +248,10 @@ class WindowMachine(RuleBasedStateMachine):
         turn = TurnRecord(self.ids.new(), None)
         taken = list(self.state.queue.values())
         self.do(turn_steps.take(self.moment(), taken, turn, is_first=True))
+        self.speak(turn, [message.message_id for message in taken], calls, rounds, size, end)
+
+    def speak(self, turn: TurnRecord, message_ids: Sequence[str], calls: int, rounds: int, size: int, end: str) -> None:
+        """Answer, to the end of the turn, or to where it is cut or waits."""
         for number in range(rounds if calls else 0):
             made = [ToolCall(self.ids.new(), "pay", {"n": number}) for _ in range(calls)]
             waiting = {call.call_id: pending(call, interrupt_id="i") for call in made} if end == "waits" else {}
@@ -240,7 +265,7 @@ class WindowMachine(RuleBasedStateMachine):
                 self.do(turn_steps.result(self.moment(), call, output, asking_in(self.state.messages), turn))
         if end == "cut":
             return  # its process dies: what is next begins by closing the turn
-        self.complete(turn, [message.message_id for message in taken], size)
+        self.complete(turn, message_ids, size)
 
     def wait(self, turn: TurnRecord) -> None:
         interrupt_id = self.ids.new()
