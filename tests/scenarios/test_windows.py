@@ -19,6 +19,7 @@ from trio_sagents import (
     Completed,
     Failed,
     FinishChunk,
+    Halt,
     Interrupted,
     LimitExceeded,
     MemoryStore,
@@ -209,6 +210,33 @@ async def test_old_decision_while_a_call_waits(autojump_clock: Any, backend: Bac
 
         assert not receipt.duplicate
         assert isinstance(await receipt.wait(), Completed)
+
+
+async def test_dismissal_of_an_old_halt(autojump_clock: Any, backend: Backend) -> None:
+    """A halt that was acknowledged, and has left the window, is known: acknowledging it again does nothing; an unknown one is refused."""
+
+    async def stop() -> Halt:
+        """Stop."""
+        return Halt("it is hot")
+
+    def reply(request: ModelRequest) -> Any:
+        last = request.messages[-1]
+        return Call("stop") if last.role == "user" and "stop" in last.text else "done"
+
+    interrupt_id = ""
+    for life in range(2):
+        async with opened(Agent(model=ScriptedModel(reply), tools=[stop]), store=backend.store, policy=WINDOW) as sessions:
+            if not life:
+                halted = await ask(sessions, "stop")
+                assert isinstance(halted, Interrupted)
+                interrupt_id = halted.interrupt.interrupt_id
+                await sessions.dismiss("c", interrupt_id=interrupt_id)
+                for number in range(6):
+                    await ask(sessions, str(number))
+            await sessions.dismiss("c", interrupt_id=interrupt_id)
+            with pytest.raises(NotInterrupted):
+                await sessions.dismiss("c", interrupt_id="unknown")
+            assert (await state_of(sessions)).older
 
 
 async def test_call_with_an_old_id(autojump_clock: Any, backend: Backend) -> None:

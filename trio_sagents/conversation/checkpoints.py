@@ -39,6 +39,7 @@ from trio_sagents.data.wire import decode_message
 
 _MESSAGE: Final = "message:"
 _CALL: Final = "call:"
+_INTERRUPT: Final = "interrupt:"
 
 
 def message_name(message_id: str) -> str:
@@ -49,6 +50,11 @@ def message_name(message_id: str) -> str:
 def call_name(call_id: str) -> str:
     """Return the name under which the store's index has a tool call."""
     return _CALL + call_id
+
+
+def interrupt_name(interrupt_id: str) -> str:
+    """Return the name under which the store's index has a halt that was dismissed."""
+    return _INTERRUPT + interrupt_id
 
 
 @attrs.frozen
@@ -163,7 +169,8 @@ def _covered(messages: Sequence[Message], first: int, covers: str | None) -> int
 def _known(messages: Sequence[Message], first: int, end: int, older: int) -> Mapping[str, tuple[int, int]]:
     """Return the names of what leaves the window, each with two places in the whole history: its own, and the end of its turn.
 
-    The place of a call is that of the message that answers the call: there are the decisions, too.
+    The place of a call is that of the message that answers the call: there are the decisions, too. A halt that was dismissed
+    is known, too, by its interrupt.
     """
     known: dict[str, tuple[int, int]] = {}
     ends: dict[str, int] = {}
@@ -176,6 +183,8 @@ def _known(messages: Sequence[Message], first: int, end: int, older: int) -> Map
             known[call_name(result.call_id)] = where
         for record in message.metadata.get(DECISIONS, ()) if message.role == "tool" else ():
             known[call_name(record["call_id"])] = where
+            if record["kind"] == "dismissed":
+                known[interrupt_name(record["interrupt_id"])] = where
     return known
 
 

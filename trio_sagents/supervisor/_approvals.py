@@ -15,7 +15,7 @@ import trio
 from trio_sagents._trio.failures import logged
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
-from trio_sagents.conversation.checkpoints import Past, call_name
+from trio_sagents.conversation.checkpoints import Past, call_name, interrupt_name
 from trio_sagents.conversation.decisions import (
     EXPIRED,
     REJECTED,
@@ -26,6 +26,7 @@ from trio_sagents.conversation.decisions import (
     decide,
     undecided,
     unknown_calls,
+    was_dismissed,
 )
 from trio_sagents.conversation.expiry import due_calls
 from trio_sagents.conversation.outcomes import outcome_of_past, outcome_of_turn, turn_of_decision
@@ -134,12 +135,12 @@ class Approvals:
             )
             self._expire_later(after=EXPIRY_RETRY)
 
-    async def dismiss(self, actor: Scope) -> None:
-        """Acknowledge a halt: its turn is over, and the queue runs.
+    async def dismiss(self, actor: Scope, interrupt_id: str | None = None) -> None:
+        """Acknowledge a halt: its turn is over, and the queue runs. Does nothing if `interrupt_id` was acknowledged before.
 
         Raises:
             AgentNotRunning: the agent takes no more; nothing was done.
-            NotInterrupted: the conversation is not halted; nothing was done.
+            NotInterrupted: the conversation is not halted, or not by `interrupt_id`; nothing was done.
             PersistenceError: it could not be stored.
 
         Cancellation: either nothing was submitted, or the halt is acknowledged.
@@ -148,13 +149,30 @@ class Approvals:
         by = host.services.access.actor_of(actor)  # host code: called before anything is looked at
         await self._wait_for_others()
         self._require_accepting()
+        if interrupt_id is not None and await self._was_dismissed(interrupt_id):
+            return
         waiting, waits = journal.state.waiting, journal.pending_wait
+        if interrupt_id is not None and (waiting is None or waiting.interrupt.interrupt_id != interrupt_id):
+            raise NotInterrupted(host.conversation_id, f"it does not wait in the interrupt {interrupt_id!r}")
         if waiting is None or waits is not None:
             raise NotInterrupted(host.conversation_id)
         if waiting.interrupt.kind != "halt":
             raise NotInterrupted(host.conversation_id, "it is not halted; what waits takes a decision: call `resume()`")
         step = close_waiting(journal.moment(), "dismissed", CancelCause.DISMISSED, by, acknowledged(waiting))
         await self._submit(attrs.evolve(step, actor=actor), self._let_go)
+
+    async def _was_dismissed(self, interrupt_id: str) -> bool:
+        """Return whether a halt was acknowledged before, however long ago. Race: as in `Inbox._recall`."""
+        journal = self.turns.host.journal
+        while True:
+            state, older = journal.state, journal.state.older
+            is_waiting = state.waiting is not None and state.waiting.interrupt.interrupt_id == interrupt_id
+            if is_waiting or not older or was_dismissed(reversed(state.messages), interrupt_id):
+                return not is_waiting and was_dismissed(reversed(state.messages), interrupt_id)
+            name = interrupt_name(interrupt_id)
+            found = await journal.recall((name,))
+            if older == journal.state.older:
+                return name in found and was_dismissed((found[name].message,), interrupt_id)
 
     # ── expiry
 

@@ -16,7 +16,7 @@ from trio_sagents.conversation.outcomes import Totals, totals_of
 from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
-from trio_sagents.data.events import StatusChanged, ToolExecutionUpdated
+from trio_sagents.data.events import Event, StatusChanged, ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
@@ -163,6 +163,10 @@ class LiveTurn(Host):
         """Return which of these ids a message or a call before the window has."""
         named = {name(made): made for made in ids for name in (message_name, call_name)}
         return {named[name] for name in await self.journal.recall(tuple(named))}
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
+        self.journal.publish_debug(make)
 
     def may_act(self) -> bool:
         """Return whether a tool may begin."""

@@ -68,6 +68,14 @@ WINDOWS: Final = (
         (f"{_RULE}test_due_when_calls_leave",),
     ),
     PlantedBug(
+        "a halt that was dismissed long ago is forgotten",
+        "conversation/checkpoints.py",
+        "_known",
+        '            if record["kind"] == "dismissed":\n',
+        "            if False:\n",
+        (f"{_SCENARIO}test_dismissal_of_an_old_halt",),
+    ),
+    PlantedBug(
         "the places of the index count over the window",
         "conversation/checkpoints.py",
         "_known",

@@ -158,8 +158,8 @@ async def test_window_when_the_file_is_migrated(path: Path) -> None:
                 again = await sessions.post("plain", message_id[1:], message_id=message_id)
                 assert (True, text) == (again.duplicate, (await again.wait()).message.text)
             state = await state_of(sessions, "plain")
-            rows = (await sessions.history("plain")).rows
-            assert (4, len(rows)) == (len(state.messages), state.older + 4)
+            (item,) = [item for item in (await sessions.conversations()).items if item.conversation_id == "plain"]
+            assert (4, item.message_count) == (len(state.messages), state.older + 4)
         if life == 1:
             assert await SqliteStore(path).migrate()
 
