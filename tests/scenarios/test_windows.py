@@ -17,6 +17,7 @@ from trio_sagents import (
     Approvals,
     Approve,
     Completed,
+    Edit,
     Failed,
     FinishChunk,
     Halt,
@@ -189,6 +190,31 @@ async def test_decision_about_an_old_call(autojump_clock: Any, backend: Backend)
             assert first.message == outcome.message
             assert [1] == runs
             assert (await state_of(sessions)).older
+
+
+async def test_decision_when_the_state_is_full(autojump_clock: Any, backend: Backend) -> None:
+    """A decision that says much is taken in a full state, because older turns can leave the window; one that says too much is not."""
+    ran: list[str] = []
+
+    async def pay(note: str = "") -> str:
+        """Pay."""
+        ran.append(note)
+        return "paid"
+
+    async with opened(paying(pay), store=backend.store, policy={"max_state_bytes": 6000}) as sessions:
+        for size in (1000, 800, 100):
+            await ask(sessions, "x" * size)
+        waits = await ask(sessions, "pay")
+        assert isinstance(waits, Interrupted)
+        (call,) = waits.interrupt.calls
+        with pytest.raises(LimitExceeded):
+            await sessions.resume("c", [Edit(call, {"note": "y" * 5000})])
+        outcome = await (await sessions.resume("c", [Edit(call, {"note": "y" * 600})])).wait()
+        assert isinstance(outcome, Completed)
+    async with opened(paying(pay), store=backend.store, policy={"max_state_bytes": 6000}) as sessions:
+        assert isinstance(await ask(sessions, "x" * 1000), Completed)
+
+    assert ["y" * 600] == ran
 
 
 async def test_old_decision_while_a_call_waits(autojump_clock: Any, backend: Backend) -> None:

@@ -128,6 +128,11 @@ class Pending:
         begins = begins_turn(state.messages, step.messages)
         return due(Window(state.messages, state.older, len(state.messages) + len(step.messages), size, begins), limits, step.covers)
 
+    def freeable(self, state: ConversationState, limits: Limits) -> int:
+        """Return the bytes of the messages that may leave the window with the next step."""
+        cut = self.cut_for(state, attrs.evolve(limits, max_state_bytes=0), 1)
+        return 0 if cut is None else cut.size
+
     def check_room(self, state: ConversationState, limits: Limits, more: int) -> None:
         """Raise LimitExceeded if the state cannot take `more` bytes, not even if older messages leave the window."""
         size = state.size + self.size + more

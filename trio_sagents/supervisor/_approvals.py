@@ -39,7 +39,7 @@ from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
-from trio_sagents.exceptions import InvalidDecision, MiddlewareError, NotInterrupted, PersistenceError
+from trio_sagents.exceptions import InvalidDecision, LimitExceeded, MiddlewareError, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._host import HookCaller
 from trio_sagents.supervisor._journal import wall_clock
 from trio_sagents.supervisor._receipts import Accepted, PendingOutcome, Receipt
@@ -96,7 +96,7 @@ class Approvals:
             if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions, past) == fresh:
                 self._require_accepting()
                 break
-        check_decision_size(journal.state, verdicts, host.blueprint.policy.max_message_bytes, journal.limits)
+        self._check_size(verdicts)
         return await self._record(verdicts, actor, by)
 
     async def expire(self, due: Interrupt) -> None:
@@ -213,6 +213,18 @@ class Approvals:
     def _require_accepting(self) -> None:
         if self.turns.host.entry.is_leaving:
             raise self.turns.host.entry.not_running()
+
+    def _check_size(self, verdicts: Sequence[Verdict]) -> None:
+        """Raise LimitExceeded if decisions say too much, also if older messages leave the window for them."""
+        journal, most = self.turns.host.journal, self.turns.host.blueprint.policy.max_message_bytes
+        try:
+            check_decision_size(journal.state, verdicts, most, journal.limits)
+        except LimitExceeded:
+            freeable = journal.freeable()  # measured only if it matters
+            if not freeable:
+                raise
+            roomy = attrs.evolve(journal.limits, max_state_bytes=journal.limits.max_state_bytes + freeable)
+            check_decision_size(journal.state, verdicts, most, roomy)
 
     async def _recall(self, decisions: Sequence[Decision]) -> Mapping[str, Past]:
         """Return what the store has of the calls that memory does not know, by call id. Race: as in `Inbox._recall`."""

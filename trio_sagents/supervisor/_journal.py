@@ -116,6 +116,10 @@ class Journal:
         """Raise LimitExceeded if what waits, and its decisions, would make the state larger than can be loaded again."""
         self._pending.check_room(self.state, self.limits, waiting_size(self.state, waiting))
 
+    def freeable(self) -> int:
+        """Return the bytes of the messages that may leave the window with the next step."""
+        return self._pending.freeable(self.state, self.limits)
+
     def _reserved(self, step: Step | None = None) -> int:
         """Return the bytes that are kept free for what waits for people, after a step if one is given."""
         waiting = self.state.waiting if step is None or isinstance(step.waiting, Unchanged) else step.waiting

@@ -194,3 +194,15 @@ def test_cut_for_when_messages_are_taken() -> None:
 def ended(number: int) -> Message:
     """Return the last answer of a turn."""
     return last_answer(message_id=f"a{number}", turn_id=f"t{number}")
+
+
+def test_freeable_when_turns_may_leave() -> None:
+    """What may leave is whole turns, and only if the store keeps windows and no checkpoint is on its way."""
+    messages = [message for number in range(3) for message in (said(f"u{number}", turn_id=f"t{number}"), ended(number))]
+    state, limits = state_of(*messages), Limits(10**6, keeps_windows=True)
+    pending = Pending.of(state, 5)
+
+    assert message_bytes(messages[:4]) == pending.freeable(state, limits)
+    assert 0 == pending.freeable(state, Limits(10**6))
+    pending.add(Step(lifecycle="on_step", covers="a0"), state, limits)
+    assert 0 == pending.freeable(state, limits)
