@@ -291,9 +291,9 @@ class ReadRecords(list[JSON]):
 
     def __init__(self, pause: Callable[[], object] | None = None) -> None:
         super().__init__()
-        self.size = 0
+        self.size: int = 0
         """The bytes of their texts."""
-        self.pause = pause
+        self.pause: Callable[[], object] | None = pause
         """Called after each `SLICE` records, when they are read and when they are iterated over; None if they were read in a task."""
 
     def read(self, conversation_id: str, text: str) -> JSONValue:
