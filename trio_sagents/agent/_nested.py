@@ -98,6 +98,10 @@ class Surroundings(Protocol):
         """Send an event to the subscribers."""
         ...
 
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
+        ...
+
     def note_waiting(self) -> None:
         """The calls that wait for people have changed while others run."""
         ...
@@ -189,6 +193,9 @@ class NestedTurn:
             self.parent.publish(event, channel)  # about something that is not only the sub-agent's, such as a file
         else:
             self.tell(event_to_dict(event))
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        self.parent.publish_debug(lambda: SubAgentEvent(self.sub_agent_id, self.name, event_to_dict(make())))
 
     def tell(self, data: JSON) -> None:
         """Tell the debug channel what the sub-agent does."""
