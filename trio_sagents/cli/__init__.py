@@ -1,4 +1,4 @@
-"""The command line: `trio-sagents chat`, `trio-sagents serve` and `trio-sagents migrate`. It uses only public names of the library.
+"""The command line: `trio-sagents chat`, `trio-sagents serve` and `trio-sagents migrate`. It uses only public names, like any user.
 
 The modules, lowest first; each one imports only modules that come before it:
 

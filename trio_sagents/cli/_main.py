@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "serve":
             return _serve(given)
         case "migrate":
-            return _migrate(given)
+            return _run(functools.partial(run_migrate, given.file, sys.stdout))
         case _:
             return _chat(given)
 
@@ -70,12 +70,6 @@ def _serve(given: argparse.Namespace) -> int:
         return _run(functools.partial(run_serve, options, functools.partial(print, flush=True)))
     except KeyboardInterrupt:
         return 130
-
-
-def _migrate(given: argparse.Namespace) -> int:
-    """Run `trio-sagents migrate`."""
-    logging.getLogger("trio_sagents").addHandler(logging.NullHandler())
-    return _run(functools.partial(run_migrate, given.file, sys.stdout))
 
 
 def _chat(given: argparse.Namespace) -> int:
