@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import trio
 
 import trio_sagents
-from benchmarks import broadcast, commits, guest, memory, scale, spawn, streaming, timers, turns
+from benchmarks import broadcast, commits, guest, memory, scale, spawn, sqlite_turn, starts, streaming, timers, turns
 from benchmarks.table import Row, render
 
 
@@ -33,6 +33,8 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "memory": memory.run,
     "broadcast": broadcast.run,
     "turns": turns.run,
+    "starts": starts.run,
+    "sqlite_turn": sqlite_turn.run,
     "commits": commits.run,
     "streaming": streaming.run,
     "guest": guest.run,

@@ -69,10 +69,10 @@ async def _measure(store: ConversationStore, lengths: Sequence[int], rounds: int
 
 
 async def _cost(sessions: Sessions, name: str) -> tuple[float, int]:
-    before = _bytes_written()
+    before = bytes_written()
     with Cpu() as cpu:
         await _turn(sessions, name)
-    return cpu.seconds, _bytes_written() - before
+    return cpu.seconds, bytes_written() - before
 
 
 async def _turn(sessions: Sessions, name: str) -> None:
@@ -93,7 +93,8 @@ def _history(length: int) -> Sequence[Message]:
     ]
 
 
-def _bytes_written() -> int:
+def bytes_written() -> int:
+    """Return how many bytes this process has handed to the system to write."""
     for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
         if line.startswith("wchar:"):
             return int(line.split()[1])

@@ -35,6 +35,7 @@ from trio_sagents.abc import (
     RowPersistence,
     Scope,
     WaitingLookup,
+    WindowedStore,
 )
 from trio_sagents.agent import (
     Agent,
@@ -106,6 +107,7 @@ from trio_sagents.data.messages import (
 from trio_sagents.data.messages import ToolResult as ToolResultPart
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Unanswered, Usage
 from trio_sagents.data.records import (
+    Checkpoint,
     Commit,
     Conversation,
     ConversationItem,
@@ -113,7 +115,9 @@ from trio_sagents.data.records import (
     DisplayMessage,
     HistoryPage,
     Lifecycle,
+    OlderPage,
     PersistContext,
+    Recalled,
     Row,
     StoredState,
     WaitingConversation,
@@ -132,7 +136,7 @@ from trio_sagents.data.requests import (
 )
 from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.scopes import UnknownScope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.data.todos import Todo
 from trio_sagents.exceptions import (
@@ -216,6 +220,7 @@ __all__ = (
     "Cancelled",
     "ChainError",
     "Channel",
+    "Checkpoint",
     "Commit",
     "Completed",
     "Conflict",
@@ -285,6 +290,8 @@ __all__ = (
     "ModelRetrying",
     "Mount",
     "NotInterrupted",
+    "OlderMessages",
+    "OlderPage",
     "OpaqueChunk",
     "OpaquePart",
     "OpenableStore",
@@ -309,6 +316,7 @@ __all__ = (
     "PubSub",
     "Question",
     "QueueFull",
+    "Recalled",
     "Receipt",
     "RegistryUnavailable",
     "Reject",
@@ -383,6 +391,7 @@ __all__ = (
     "WaitingLookup",
     "WaitingPage",
     "Watch",
+    "WindowedStore",
     "check_id",
     "conversation_topic",
     "converse",

@@ -18,6 +18,7 @@ from trio_sagents.storage.ports import (
     OwnerLookup,
     RowPersistence,
     WaitingLookup,
+    WindowedStore,
 )
 from trio_sagents.supervisor import Authorizer, Leases, MessagePreprocessor
 
@@ -42,4 +43,5 @@ __all__ = (
     "RowPersistence",
     "Scope",
     "WaitingLookup",
+    "WindowedStore",
 )

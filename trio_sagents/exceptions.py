@@ -246,7 +246,7 @@ class RunsElsewhere(SagentsError):
 class LimitExceeded(SagentsError):
     """A named limit was reached. Nothing was done beyond it."""
 
-    def __init__(self, limit: str, value: float, *, most: float | None = None) -> None:
+    def __init__(self, limit: str, value: float, *, most: float | None = None, advice: str = "") -> None:
         super().__init__(limit, value, most)
         self.limit: Final = limit
         """The name of the limit, as in `SessionPolicy` or `TurnLimits`."""
@@ -254,10 +254,13 @@ class LimitExceeded(SagentsError):
         """The value that went over the limit, in the unit of the limit."""
         self.most: Final = most
         """The value of the limit, if it is known."""
+        self.advice: Final = advice
+        """What to do about it, if that is known."""
 
     def __str__(self) -> str:
         bound = "" if self.most is None else f", the limit is {self._number(self.most)}"
-        return f"{self.limit} exceeded: {self._number(self.value)}{bound}"
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{self.limit} exceeded: {self._number(self.value)}{bound}{advice}"
 
     @staticmethod
     def _number(value: float | None) -> str:

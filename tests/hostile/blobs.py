@@ -26,7 +26,7 @@ from trio_sagents.data.records import Conversation
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import StateError
-from trio_sagents.persistence._records import decode_record, decode_value
+from trio_sagents.persistence._records import decode_records, decode_value
 
 Text: TypeAlias = str | bytes
 NAME: Final = "c"
@@ -375,8 +375,8 @@ def conversation_of(blob: Blob) -> Conversation:
         owner=None,
         epoch=blob.epoch,
         revision=blob.revision,
-        messages=[decode_record(NAME, text) for text in blob.messages],
-        queue=[decode_record(NAME, text) for text in blob.queue],
+        messages=decode_records(NAME, blob.messages),
+        queue=decode_records(NAME, blob.queue),
         message_ids=dict(blob.ids),
         state={name: decode_value(NAME, text) for name, text in blob.state},
     )

@@ -34,6 +34,7 @@ from trio_sagents import (
     Gap,
     LimitExceeded,
     MemoryLeases,
+    MemoryStore,
     PersistenceError,
     QueueFull,
     RunsElsewhere,
@@ -300,7 +301,7 @@ async def max_state_bytes(limit: int, amount: int) -> str:
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.post("c", "x", message_id="m")
-    record = json.dumps(store.commits[0].queued[0], ensure_ascii=False, separators=(",", ":"))
+    record = json.dumps(store.commits[0].messages[0], ensure_ascii=False, separators=(",", ":"))
     async with opened(policy={"max_state_bytes": limit}) as sessions:
         try:
             await sessions.post("c", "x" * (amount - len(record) + 1), message_id="m")
@@ -309,6 +310,33 @@ async def max_state_bytes(limit: int, amount: int) -> str:
             assert isinstance(await ask(sessions, "small"), Completed)
             return named(exc)
         return "fine"
+
+
+async def window(limit: int, amount: int) -> str:
+    """A conversation has so many messages."""
+    async with opened(policy={"window": limit}) as sessions:
+        for _ in range((amount + 1) // 2):
+            assert isinstance(await ask(sessions), Completed)
+        state = await state_of(sessions)
+        rows = (await sessions.history("c", limit=1000)).rows
+    assert len(rows) == state.older + len(state.messages)
+    assert len(state.messages) <= limit
+    return "left out" if state.older else "fine"
+
+
+async def window_bytes(limit: int, amount: int) -> str:
+    """When a turn begins, the messages of its conversation have so many bytes."""
+
+    async def talk(store: MemoryStore, size: int, **policy: Any) -> Any:
+        async with opened(store=store, policy=policy) as sessions:
+            for text in ("a", "b", "x" * size):
+                assert isinstance(await ask(sessions, text, "c"), Completed)
+        return await store.load(None, "c")
+
+    short = (await talk(MemoryStore(), 1)).messages[:-1]
+    stored = sum(len(json.dumps(record, ensure_ascii=False, separators=(",", ":"))) for record in short)
+    found = await talk(MemoryStore(), 1 + amount - stored, window_bytes=limit)
+    return "left out" if found.older else "fine"
 
 
 async def max_tool_output_bytes(limit: int, amount: int) -> str:
@@ -489,6 +517,8 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_sessions_per_scope": (max_sessions_per_scope, 5, "max_sessions_per_scope"),
     "SessionPolicy.max_message_bytes": (max_message_bytes, 1000, "max_message_bytes"),
     "SessionPolicy.max_state_bytes": (max_state_bytes, 2000, "max_state_bytes"),
+    "SessionPolicy.window": (window, 6, "left out"),
+    "SessionPolicy.window_bytes": (window_bytes, 4000, "left out"),
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),

@@ -74,6 +74,8 @@ class SessionPolicy:
         max_sessions_per_scope: int = ...,
         max_message_bytes: int = ...,
         max_state_bytes: int = ...,
+        window: float = ...,
+        window_bytes: float = ...,
         max_tool_output_bytes: int = ...,
     ) -> None: ...
 
@@ -571,9 +573,27 @@ class SqliteStore:
     async def history(self, scope: Any, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage: ...
     async def conversations(self, scope: Any, *, after: str | None, limit: int) -> ConversationPage: ...
     async def delete(self, scope: Any, conversation_id: str) -> bool: ...
+    async def migrate(self) -> bool: ...
 
 class Conversation: ...
 class Commit: ...
+
+class Checkpoint:
+    lead: int
+    older: int
+    known: Mapping[str, Sequence[int]]
+
+class Recalled:
+    message: JSON
+    last: JSON
+
+class OlderPage:
+    messages: Sequence[JSON]
+    before: str | None
+
+class WindowedStore(Protocol):
+    async def recall(self, scope: Any, conversation_id: str, names: Sequence[str]) -> Mapping[str, Recalled]: ...
+    async def older_messages(self, scope: Any, conversation_id: str, *, before: str | None, limit: int) -> OlderPage: ...
 
 class HistoryPage:
     rows: Sequence[DisplayMessage]
@@ -733,10 +753,15 @@ class OpaquePart:
     provider: str
     data: JSON
 
+class OlderMessages:
+    messages: Sequence[Message]
+    before: str | None
+
 class State:
     messages: Sequence[Message]
     todos: Sequence[Todo]
     metadata: JSON
+    older: int
     @property
     def last_text(self) -> str: ...
 

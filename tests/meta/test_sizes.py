@@ -18,14 +18,15 @@ MAX_FIELDS: Final = 15
 MAX_METHODS: Final = 25
 
 LARGE: Final[Mapping[str, str]] = {
+    "conversation.state.Step": "a field for each thing that one commit may change",
     "web._policy.WebPolicy": "as SessionPolicy: each field is a limit that a host may want to change, and none depends on another",
     "data.config.SessionPolicy": "each field is a setting that a host may want to change, and none depends on another",
     "agent._nested.NestedTurn": "it implements the turn's context for a sub-agent, which has as many members as the context",
     "cli._chat.Chat": "to be split: the state of the prompt, the screen and the conversation are in one class",
     "broadcast._subscription.Subscription": "one reader's place in a conversation; what is to be read of it is in classes of its own",
-    "conversation.state.Step": "what one commit changes: as many fields as there are things that a commit may change",
     "sessions._sessions.Sessions": "the front door, which lists everything that a host may ask for; each method is short",
     "supervisor._agent.LiveAgent": "the one class that knows all parts of an agent; each method hands on to one of them",
+    "persistence.memory._Stored": "one stored conversation: each part of a commit has its own field",
     "supervisor._registry.Entry": "one reservation: its boot, its end, and who waits for either of them",
     "supervisor._live_turn.LiveTurn": "it implements the turn's context, which lists everything that a turn may ask for",
 }

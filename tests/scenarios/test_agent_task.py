@@ -161,7 +161,7 @@ async def test_snapshot_behind_what_could_not_be_saved(autojump_clock: Any) -> N
     async with opened(store=store) as sessions, sessions.open_subscriber() as subscriber:
         await sessions.ensure_running("c", subscriber)
         await read_all(subscriber)
-        store.faults.fail("commit", 3)
+        store.faults.fail("commit", 2)
         outcome = await ask(sessions)
         seen = await read_all(subscriber)
 

@@ -76,7 +76,7 @@ async def test_draft_when_the_store_is_slower_than_the_model(autojump_clock: Any
 async def test_draft_when_it_cannot_be_stored(autojump_clock: Any) -> None:
     """A lost draft costs nothing else: the answer continues, and the next draft has the whole text."""
     store = FaultyStore()
-    store.faults.fail("commit", n=3)
+    store.faults.fail("commit", n=2)
     async with opened(paced((0, "a"), (10, "b"), (10, "c")), store=store, policy={"draft_interval": 5.0}) as sessions:
         assert "abc" == await answer_to(sessions)
 
@@ -86,7 +86,7 @@ async def test_draft_when_it_cannot_be_stored(autojump_clock: Any) -> None:
 async def test_draft_when_another_writer_has_the_conversation(autojump_clock: Any) -> None:
     """A draft that the store refuses, because another process has loaded the conversation, ends the agent here at once."""
     store = FaultyStore()
-    store.faults.fail("commit", n=3, error=Conflict("c", expected=(1, 3), found=(2, 3)))
+    store.faults.fail("commit", n=2, error=Conflict("c", expected=(1, 2), found=(2, 2)))
     async with opened(paced((0, "a"), (1000, "b")), store=store, policy={"draft_interval": 5.0}) as sessions:
         assert Cancelled(CancelCause.FENCED) == await ask(sessions)
         assert trio.current_time() < 10

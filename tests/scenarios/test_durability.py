@@ -48,6 +48,7 @@ from trio_sagents import (
     TextDelta,
     TextPart,
     TurnEnded,
+    Unanswered,
     UserMessage,
     open_sessions,
 )
@@ -63,7 +64,7 @@ async def test_post_returns_when_durable_not_when_answered(autojump_clock: Any) 
         await sessions.post("c", "hi", message_id="m1")
 
         assert 2 <= trio.current_time() - began <= 3
-        assert ["m1"] == [record["message_id"] for commit in store.commits for record in commit.queued]
+        assert ["m1"] == [record["message_id"] for commit in store.commits for record in commit.messages]
         await sessions.stop("c")
 
 
@@ -233,7 +234,10 @@ async def test_receipt_of_a_message_that_a_crash_cut(autojump_clock: Any) -> Non
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_store_that_fails_at_the_post(autojump_clock: Any, after: bool) -> None:
-    """A message that could not be stored is not acknowledged, and the error says so. The conversation continues with a working store."""
+    """A message that could not be stored is not acknowledged, and the error says so. The conversation continues with a working store.
+
+    If the store has kept the message all the same, its turn was cut before it began, which a second post of the message tells.
+    """
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await sessions.start("c")
@@ -246,10 +250,12 @@ async def test_store_that_fails_at_the_post(autojump_clock: Any, after: bool) ->
         with trio.move_on_after(100):
             while True:
                 try:
-                    assert "re: hi" == await answer_to(sessions, "hi", message_id="m1")
+                    outcome = await ask(sessions, "hi", message_id="m1")
                     break
                 except PersistenceError:
                     await trio.sleep(1)
+        assert (Unanswered("crashed") if after else "re: hi") == (outcome.message.text if isinstance(outcome, Completed) else outcome)
+        assert "re: again" == await answer_to(sessions, "again")
         assert 1 == [text for _, text, _ in await transcript(sessions)].count("hi")
 
 
@@ -321,8 +327,8 @@ async def test_later_writes_fail_with_a_failed_one(autojump_clock: Any) -> None:
 
         assert ["1", "2", "3"] == sorted(failed)
         await sessions.post("c", "4")
-        queued = [record["message_id"] for commit in store.commits for record in commit.queued]
-        assert 2 == len(queued) == len(set(queued))
+        accepted = [message_id for commit in store.commits for message_id in commit.message_ids]
+        assert 2 == len(accepted) == len(set(accepted))
 
 
 async def test_conflict_fences_the_agent(autojump_clock: Any) -> None:
@@ -438,12 +444,12 @@ async def test_message_that_is_too_long(autojump_clock: Any) -> None:
                 await sessions.post("c", text)
 
         assert ("max_message_bytes", 102) == (caught.value.limit, caught.value.value)
-        assert 1 == sum(len(commit.queued) for commit in store.commits)
+        assert 1 == sum(len(commit.message_ids) for commit in store.commits)
 
 
 async def test_state_that_grows_too_large(autojump_clock: Any) -> None:
-    """A post that would make the state too large gets a named limit error, and the conversation stays usable."""
-    async with opened(make_agent(*["ok"] * 100), policy={"max_state_bytes": 5000}) as sessions:
+    """If the store keeps no windows, a post that would make the state too large gets a named limit error; the conversation stays usable."""
+    async with opened(make_agent(*["ok"] * 100), store=FaultyStore(), policy={"max_state_bytes": 5000}) as sessions:
         with pytest.raises(LimitExceeded) as caught:
             for _ in range(100):
                 await ask(sessions, "x" * 200)
@@ -557,7 +563,7 @@ async def test_events_of_a_failed_commit_do_not_go_out(autojump_clock: Any) -> N
     """Nothing is announced as completed that is not stored."""
     store = FaultyStore()
     async with opened(make_agent("answer"), store=store) as sessions, sessions.watch("c") as watch:
-        store.faults.fail("commit", n=3)
+        store.faults.fail("commit", n=2)
         await ask(sessions)
         seen = await read_until(watch, TurnEnded)
 
@@ -653,7 +659,7 @@ async def test_turn_when_an_earlier_one_could_not_be_saved(autojump_clock: Any) 
     store = FaultyStore()
     async with opened(store=store) as sessions:
         await answer_to(sessions, "one")
-        store.faults.fail("commit", 3)
+        store.faults.fail("commit", 2)
         outcome = await ask(sessions, "two")
         assert "Failed" == type(outcome).__name__
         assert "re: three" == await answer_to(sessions, "three")
@@ -676,14 +682,15 @@ async def give_up_on_a_write(sessions: Sessions, store: FaultyStore, nursery: tr
 
 
 async def test_start_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:
-    """The next agent loads what an earlier agent submitted, even if the stop did not wait for the write."""
+    """The next agent loads what an earlier agent submitted, even if the stop did not wait for the write: its turn was cut, visibly."""
     store = FaultyStore()
     async with opened(store=store, policy={"settle_timeout": 3.0}) as sessions, trio.open_nursery() as nursery:
         await give_up_on_a_write(sessions, store, nursery)
         info = await sessions.start("c")
         with trio.fail_after(1000):
             await info.agent.wait_idle()
-        assert [("user", "hi", None), ("assistant", "re: hi", "stop")] == await transcript(sessions)
+        assert [("user", "hi", None), ("assistant", "", "crashed")] == await transcript(sessions)
+        assert "re: again" == await answer_to(sessions, "again")
 
 
 async def test_delete_when_the_write_of_an_agent_that_was_given_up_lands(autojump_clock: Any) -> None:

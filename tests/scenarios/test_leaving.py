@@ -507,7 +507,7 @@ async def test_leave_by_cancellation_when_a_post_is_on_its_way(autojump_clock: A
                 await trio.sleep(1)
 
     assert outer.cancelled_caught
-    assert 1 == len(store.commits)
+    assert [1, 1] == [len(commit.messages) for commit in store.commits]  # the message, and then the end of its turn
     assert [False] == [receipt.duplicate for receipt in receipts]
 
 

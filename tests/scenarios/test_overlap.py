@@ -208,7 +208,7 @@ async def test_reject(autojump_clock: Any) -> None:
 
         assert "answer" == await answer_to(sessions, "three", overlap="reject")
         assert ["one", "three"] == await users(sessions)
-        assert not any("two" in str(commit.queued) for commit in store.commits)
+        assert not any("two" in str((commit.queued, commit.messages)) for commit in store.commits)
 
 
 @pytest.mark.parametrize("bad", ["", "Queue", None, 1], ids=repr)

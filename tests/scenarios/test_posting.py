@@ -10,9 +10,13 @@ import trio.testing
 from tests.support.models import RawModel
 from tests.support.people import CONVERSATION, Effects, World, gated, scripted, text_of
 from tests.support.scenarios import (
+    FaultyStore,
     Router,
     answer_to,
     ask,
+    kill_9,
+    make_agent,
+    of_kind,
     opened,
     read_until,
     slow_agent,
@@ -21,6 +25,7 @@ from tests.support.scenarios import (
 )
 from trio_sagents import (
     Agent,
+    AgentBusy,
     AgentNotRunning,
     Approve,
     Completed,
@@ -29,13 +34,16 @@ from trio_sagents import (
     FinishChunk,
     ImagePart,
     MemoryStore,
+    MessageCompleted,
     MessageConflict,
+    MessageQueued,
     SessionConfig,
     SessionOpts,
     SingleFactoryRouter,
     TextChunk,
     TextDelta,
     ToolCallChunk,
+    TurnEnded,
     TurnStarted,
     Unanswered,
     UserMessage,
@@ -137,7 +145,7 @@ async def test_post_again_when_the_message_is_not_in_the_history(autojump_clock:
 class FailsOnce(MemoryStore):
     """Fails the third commit: after the message and the answer that asks for a tool, the result of the tool."""
 
-    fails_at = 4
+    fails_at = 3
 
     async def commit(self, scope: Any, commit: Any, **inside: Any) -> int:
         """Commit, or fail with nothing done."""
@@ -190,3 +198,93 @@ async def test_duplicate_while_the_next_agent_answers_it(autojump_clock: trio.te
     assert again.duplicate
     assert isinstance(outcome, Completed)
     assert "the answer" == outcome.message.text
+
+
+# ── at rest: the message is stored in the history, and its turn begins
+
+
+async def test_post_when_the_conversation_is_at_rest(autojump_clock: Any) -> None:
+    """A turn at rest is two commits: the message with the id of its turn, and the answer. Viewers see it as queued, taken, and running."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions, sessions.watch("c") as watch:
+        for text in ("one", "two"):
+            outcome = await ask(sessions, text, message_id=f"m-{text}")
+            assert isinstance(outcome, Completed)
+        seen = [*await read_until(watch, TurnEnded), *await read_until(watch, TurnEnded)]
+
+    assert [["m-one"], [], ["m-two"], []] == [list(commit.message_ids) for commit in store.commits]
+    assert [0] * 4 == [len(commit.queued) + len(commit.taken) for commit in store.commits]
+    assert [1] * 4 == [len(commit.messages) for commit in store.commits]
+    turns = [event.turn_id for event in of_kind(seen, TurnStarted)]
+    assert turns == [commit.messages[0]["turn_id"] for commit in store.commits[::2]]
+    kinds = [type(envelope.event) for envelope in seen if isinstance(envelope.event, MessageQueued | MessageCompleted | TurnStarted)]
+    assert [MessageQueued, MessageCompleted, TurnStarted, MessageCompleted] * 2 == kinds
+
+
+@pytest.mark.parametrize("overlap", ["queue", "steer", "interrupt"])
+async def test_post_behind_a_turn_that_is_about_to_begin(autojump_clock: Any, overlap: Any) -> None:
+    """Whoever posts while the first message is on its way to the store, or while its turn runs, waits in the queue behind it."""
+    store = FaultyStore()
+    async with opened(slow_agent(seconds=5), store=store) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.latency["commit"] = 1.0
+        nursery.start_soon(sessions.post, "c", "one")
+        await trio.sleep(0.5)
+        second = await sessions.post("c", "two", overlap=overlap)
+        await trio.sleep(1)
+        third = await sessions.post("c", "three")
+        outcomes = [await second.wait(), await third.wait()]
+        said = [text for role, text, _ in await transcript(sessions) if role == "user"]
+
+    assert [True, True] == [isinstance(outcome, Completed) for outcome in outcomes]
+    assert ["one", "two", "three"] == said
+    assert [["one"], [], []] == [[record["parts"][0]["text"] for record in commit.messages] for commit in store.commits[:3]]
+    assert 2 == sum(len(commit.queued) for commit in store.commits)
+
+
+async def test_post_that_rejects_while_a_first_message_is_stored(autojump_clock: Any) -> None:
+    """A message that is to find the agent at rest is refused from the moment at which another one is accepted."""
+    store = FaultyStore()
+    async with opened(store=store) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.latency["commit"] = 1.0
+        nursery.start_soon(sessions.post, "c", "one")
+        await trio.sleep(0.5)
+        with pytest.raises(AgentBusy):
+            await sessions.post("c", "two", overlap="reject")
+
+
+async def test_drain_when_a_first_message_is_stored(autojump_clock: Any) -> None:
+    """A message that was being stored when the sessions began to drain is answered, in its grace."""
+    store, outcomes = FaultyStore(), []
+
+    async def post(sessions: Any) -> None:
+        receipt = await sessions.post("c", "hi")
+        outcomes.append(await receipt.wait())
+
+    async with opened(store=store, policy={"grace_period": 30.0}) as sessions, trio.open_nursery() as nursery:
+        await sessions.start("c")
+        store.faults.latency["commit"] = 1.0
+        nursery.start_soon(post, sessions)
+        await trio.sleep(0.5)
+        report = await sessions.drain()
+
+    assert ["re: hi"] == [text_of(outcome) for outcome in outcomes]
+    assert (0, 0) == (report.cancelled, report.queued)
+
+
+async def test_crash_when_a_turn_has_stored_nothing_but_its_message(autojump_clock: Any) -> None:
+    """A message whose post returned is there after a crash. Its turn was cut, which everybody is told; the next message is answered."""
+    store = FaultyStore()
+    images: list[MemoryStore] = []
+    async with opened(make_agent(Hang()), store=store) as sessions:
+        await sessions.post("c", "hi", message_id="m1")
+        images.append(kill_9(store.inner))
+    async with opened(store=images[0]) as sessions:
+        again = await sessions.post("c", "hi", message_id="m1")
+
+        assert again.duplicate
+        assert Unanswered("crashed") == await again.wait()
+        assert "re: still there?" == await answer_to(sessions, "still there?")
+        assert ["hi", "", "still there?", "re: still there?"] == [text for _, text, _ in await transcript(sessions)]
+        assert ["user", "system"] == [row.role for row in (await sessions.history("c")).rows][:2]

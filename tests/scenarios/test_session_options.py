@@ -7,7 +7,7 @@ import attrs
 import pytest
 import trio
 
-from tests.support.scenarios import FaultyStore, Router, answer_to, make_agent, of_kind, opened, read_all, slow_agent
+from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, of_kind, opened, read_all, slow_agent, state_of
 from trio_sagents import (
     Agent,
     AgentShutdown,
@@ -201,6 +201,18 @@ async def test_max_state_bytes_of_a_session(autojump_clock: Any) -> None:
         await answer_to(sessions, "x" * 3000, OTHER)
 
     assert ("max_state_bytes", 2000) == (caught.value.limit, caught.value.most)
+
+
+@pytest.mark.parametrize("bound", [{"window": 2}, {"window_bytes": 500}])
+async def test_window_of_a_session(autojump_clock: Any, bound: Any) -> None:
+    """An agent keeps as many messages as the session says, or as many bytes."""
+    async with opened(routed(make_agent(), **bound)) as sessions:
+        for number in range(4):
+            await ask(sessions, str(number), OWN)
+            await ask(sessions, str(number), OTHER)
+
+        assert (4, 4) == ((state := await state_of(sessions, OWN)).older, len(state.messages))
+        assert (0, 8) == ((state := await state_of(sessions, OTHER)).older, len(state.messages))
 
 
 async def test_max_tool_output_bytes_of_a_session(autojump_clock: Any) -> None:

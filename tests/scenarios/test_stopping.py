@@ -513,7 +513,7 @@ async def test_stop_when_a_post_is_on_its_way(autojump_clock: Any) -> None:
         await trio.sleep(1)
 
         assert await sessions.stop("c")
-        assert 1 == len(store.commits)
+        assert [1, 1] == [len(commit.messages) for commit in store.commits]  # the message, and then the end of its turn
         nursery.cancel_scope.cancel()
 
 

@@ -171,7 +171,7 @@ async def post_is_cancelled(simulation: Simulation, rnd: random.Random) -> None:
             nursery.start_soon(simulation.named, "poster", agent.post, "hi")
         await trio.sleep(2)
         roles = [message.role for message in (await agent.state()).messages]
-        accepted = [record for commit in config.store.commits for record in commit.queued]
+        accepted = [message_id for commit in config.store.commits for message_id in commit.message_ids]
 
         assert (["user", "assistant"] if accepted else []) == roles
         assert 0 == (await agent.info()).queued
@@ -812,7 +812,7 @@ async def story(simulation: Simulation, rnd: random.Random) -> None:
                         acknowledged.append((name, message_id))
             if any(count > 1 for count in live.values()):
                 problems.append("two agents, or two turns, for one conversation")
-            stored = {record["message_id"] for commit in store.commits for record in commit.queued}
+            stored = {message_id for commit in store.commits for message_id in commit.message_ids}
             problems.extend(
                 f"{message_id} was acknowledged and is not stored" for _, message_id in acknowledged if message_id not in stored
             )

@@ -15,6 +15,7 @@ import trio
 from tests.support.records import ExpectedConversation, Record, Violation, check, plain
 from trio_sagents import MemoryStore, PersistenceError, SqliteStore
 from trio_sagents.data.records import UNCHECKED, Commit, Conversation, ConversationPage, HistoryPage, Owner
+from trio_sagents.persistence._sqlite_schema import FIRST_TABLES, STORE_FILE
 
 Fault = Literal["before", "after", "slow", "late"]
 SLOW = {"slow": 0.5, "late": 8.0}
@@ -77,6 +78,27 @@ class MemoryBackend:
         return other
 
 
+ACCEPTED = """SELECT message_id, digest FROM messages WHERE conversation = ?1 AND message_id IS NOT NULL
+UNION ALL SELECT message_id, digest FROM queue WHERE conversation = ?1 AND digest IS NOT NULL
+UNION ALL SELECT message_id, digest FROM message_ids WHERE conversation = ?1"""
+"""The ids that were ever accepted in one conversation of a file."""
+
+
+def accepted_in(connection: sqlite3.Connection) -> str:
+    """Return the query for the ids that were ever accepted in one conversation, whichever version the file has."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return "SELECT message_id, digest FROM message_ids WHERE conversation = ?1" if version == 1 else ACCEPTED
+
+
+def make_first(path: str | Path) -> None:
+    """Make an empty file as a library of version 1 made it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for statement in FIRST_TABLES.values():
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {STORE_FILE.application_id}")
+        connection.execute("PRAGMA user_version = 1")
+
+
 class SqliteBackend:
     """A `SqliteStore`, on a file of its own."""
 
@@ -110,7 +132,7 @@ class SqliteBackend:
                 query = f"SELECT body FROM {table} WHERE conversation = ? ORDER BY place"
                 return [json.loads(body) for (body,) in connection.execute(query, (number,))]
 
-            ids = dict(connection.execute("SELECT message_id, digest FROM message_ids WHERE conversation = ?", (number,)))
+            ids = dict(connection.execute(accepted_in(connection), (number,)))
             rows = dict(connection.execute("SELECT row_id, message_id FROM transcript WHERE conversation = ?", (number,)))
             return Picture(json.loads(owner), epoch, revision, bodies("messages"), bodies("queue"), ids, rows)
 

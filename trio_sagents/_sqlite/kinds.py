@@ -41,6 +41,10 @@ class DatabaseKind:
     """The statements that make the tables and indexes, by name, in order; a file has exactly their text in its schema."""
     max_record_bytes: int | None = None
     """The longest text or blob; None for SQLite's own limit."""
+    page_size: int | None = None
+    """Bytes of a page in new files; None for SQLite's own choice."""
+    older: Mapping[int, Mapping[str, str]] = attrs.field(factory=dict)
+    """By version: the tables of older files that can be used as they are."""
 
     def name(self, path: str) -> str:
         """Return what errors call this file."""

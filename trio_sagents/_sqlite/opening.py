@@ -125,6 +125,8 @@ def prepare(connection: sqlite3.Connection, kind: DatabaseKind, path: str) -> No
         sqlite3.Error: SQLite could not.
     """
     if is_empty(connection):
+        if kind.page_size is not None:
+            connection.execute(f"PRAGMA page_size = {kind.page_size}")  # of a file in which nothing was ever put
         connection.execute("BEGIN IMMEDIATE")
         if is_empty(connection):  # still, now that no other process can write
             for statement in kind.tables.values():
@@ -160,7 +162,8 @@ def _check_tables(connection: sqlite3.Connection, kind: DatabaseKind, path: str)
         raise PersistenceError(
             f"{kind.name(path)}: it has file version {version!r}, this library knows up to {kind.version}; upgrade the library"
         )
+    tables = kind.tables if version == kind.version else kind.older.get(version)
     found = dict(connection.execute("SELECT name, sql FROM sqlite_schema"))
     (programs,) = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('trigger', 'view')").fetchone()
-    if programs or version < kind.version or any(found.get(name) != text for name, text in kind.tables.items()):
+    if programs or tables is None or any(found.get(name) != text for name, text in tables.items()):
         raise PersistenceError(f"{kind.name(path)}: its tables are not those of this library; restore it from a backup")

@@ -28,7 +28,7 @@ from trio_sagents.data.records import DisplayMessage, Row
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ModelFailed
 
@@ -401,7 +401,14 @@ class MiddlewareContext:
             raise ValueError(f"the channel of an event is 'main' or 'debug', not {channel!r}")
         self._host.publish(event, channel)
 
-    async def update(self, *, todos: Sequence[Todo] | None = None, metadata: JSON | None = None, rows: Sequence[Row] = ()) -> None:
+    async def update(
+        self,
+        *,
+        todos: Sequence[Todo] | None = None,
+        metadata: JSON | None = None,
+        rows: Sequence[Row] = (),
+        covers: str | None = None,
+    ) -> None:
         """Change the conversation's todos, keys of its metadata, or its transcript; durable when this returns.
 
         Args:
@@ -409,6 +416,8 @@ class MiddlewareContext:
             metadata: keys to set; a value of None removes the key. Other keys stay.
             rows: rows to add to the transcript, in order: people see them, and no model does. A sub-agent adds them to the transcript
                 of the conversation.
+            covers: the id of a message of the history, if what is set stands for all messages up to that one, as a summary does: they may
+                leave the window in the same commit (`State.older`). Whole turns leave, and never the running one.
 
         Raises:
             TypeError, ValueError: `metadata` is not a JSON object, `todos` is not a list of todos, or `rows` are not rows; nothing was
@@ -418,7 +427,22 @@ class MiddlewareContext:
         Cancellation: either nothing was submitted, or the change is kept.
         """
         kept = None if todos is None else checked_todos(todos)
-        await self._host.update(kept, None if metadata is None else plain_json(metadata, "metadata"), checked_rows(rows))
+        await self._host.update(kept, None if metadata is None else plain_json(metadata, "metadata"), checked_rows(rows), covers)
+
+    async def older_messages(self, *, before: str | None = None, limit: int = 100) -> OlderMessages:
+        """Return a page of the messages before the window: those that `state` does not have any more (`State.older` says how many).
+
+        Args:
+            before: `OlderMessages.before` of a page, for the next older page; None for the page right before the window.
+            limit: the most messages on the page, 1 to 1000.
+
+        Raises:
+            PersistenceError: the store could not be read.
+            ValueError: `before` does not come from a page, or `limit` is out of range.
+
+        Cancellation: nothing is changed.
+        """
+        return await self._host.older_messages(before, limit)
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery: the task outlives the turn, and ends with the agent.
@@ -471,7 +495,11 @@ class TurnSteps(Protocol):
         ...
 
     def messages(self) -> Sequence[Message]:
-        """Return the history so far, oldest first, as the model is to read it; a new sequence."""
+        """Return the history so far, oldest first, as the model is to read it; a new sequence. After a checkpoint it is the window."""
+        ...
+
+    async def older_messages(self, *, before: str | None = None, limit: int = 100) -> OlderMessages:
+        """Return a page of the messages before the window, as `MiddlewareContext.older_messages` does. Cancellation: nothing is changed."""
         ...
 
     def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:

@@ -1,6 +1,7 @@
 """Asks the model, with the middleware around the call."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 
 import attrs
 
@@ -49,7 +50,9 @@ async def ask(pipeline: Pipeline, request: ModelRequest, context: TurnContext) -
         _check_message(middleware, answer.message, message)
         answer = attrs.evolve(answer, message=message)
     if not any(answer.message is message for message in given):
-        answer = attrs.evolve(answer, message=_kept(pipeline, answer.message, context))
+        ids = [answer.message.message_id, *(call.call_id for call in answer.message.calls)]
+        older = await context.find_used(ids) if context.has_older else frozenset[str]()
+        answer = attrs.evolve(answer, message=_kept(pipeline, answer.message, context, older))
     return attrs.evolve(answer, message=with_display_texts(tidied(answer.message, pipeline.tools), pipeline.tools))
 
 
@@ -77,20 +80,23 @@ def tidied(message: Message, tools: Mapping[str, Tool]) -> Message:
     return attrs.evolve(message, parts=[changed.get(part.call_id, part) if isinstance(part, ToolCall) else part for part in message.parts])
 
 
-def _kept(pipeline: Pipeline, message: Message, context: TurnContext) -> Message:
+def _kept(pipeline: Pipeline, message: Message, context: TurnContext, older: AbstractSet[str]) -> Message:
     """Return an answer that middleware made or changed, as it can be kept; refuse an answer that could not be loaded again.
+
+    `older` has those of its ids that are in use before the window.
 
     An answer from a cache has the ids of the first time. Its calls are new calls all the same, so they get new ids and pass the gate.
     """
     calls = {call.call_id: call for call in message.calls}
     if len(calls) != len(message.calls):
         raise MiddlewareError("around_model", "around_model") from ValueError("two calls of the answer have the same call id")
-    fresh = {call_id: context.new_id() for call_id in calls if not is_id(call_id) or context.is_used(call_id)}
+    fresh = {call_id: context.new_id() for call_id in calls if not is_id(call_id) or context.is_used(call_id) or call_id in older}
     parts = [
         attrs.evolve(part, call_id=fresh.get(part.call_id, part.call_id), status="pending") if isinstance(part, ToolCall) else part
         for part in message.parts
     ]
-    message_id = context.new_id() if context.is_used(message.message_id) else message.message_id
+    is_used = context.is_used(message.message_id) or message.message_id in older
+    message_id = context.new_id() if is_used else message.message_id
     whole = attrs.evolve(message, message_id=message_id, parts=parts, turn_id=context.turn_id)
     names = ", ".join(id_of(middleware) for middleware in (*pipeline.having("around_model"), *pipeline.having("after_model")))
     try:

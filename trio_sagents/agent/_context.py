@@ -1,6 +1,7 @@
 """What a turn may ask of whoever runs the turn. A turn knows no session: it is given a `TurnContext`, and returns an outcome."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import trio
@@ -62,6 +63,21 @@ class TurnContext(MiddlewareHost, Protocol):
 
     def knows_call(self, call_id: str) -> bool:
         """Return whether a call of this conversation has that id."""
+        ...
+
+    @property
+    def has_older(self) -> bool:
+        """Whether the conversation has messages before its window: then `is_used` and `knows_call` do not know all ids."""
+        ...
+
+    async def find_used(self, ids: Sequence[str]) -> AbstractSet[str]:
+        """Return which of these ids a message or a call before the window has.
+
+        Raises:
+            PersistenceError: the store could not say.
+
+        Cancellation: nothing was done.
+        """
         ...
 
     def decision_of(self, call_id: str) -> DecisionRecord | None:

@@ -9,7 +9,7 @@ from trio_sagents.data.json import JSON, Opaque, Options
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.todos import Todo
 
 AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  # any async function
@@ -41,8 +41,13 @@ class MiddlewareHost(Protocol):
         """Send an event to the subscribers."""
         ...
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
-        """Keep todos, keys of the metadata, and rows of the transcript; durable when this returns."""
+    async def update(
+        self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = (), covers: str | None = None
+    ) -> None:
+        """Keep todos, keys of the metadata, and rows of the transcript; durable when this returns.
+
+        `covers` is the id of a message up to which a summary in the metadata stands for the history: those messages may leave the window.
+        """
         ...
 
     @property
@@ -53,6 +58,10 @@ class MiddlewareHost(Protocol):
     @property
     def values(self) -> Options:
         """The host's own values of the post that began the running turn; empty outside of turns."""
+        ...
+
+    async def older_messages(self, before: str | None, limit: int) -> OlderMessages:
+        """Return a page of the messages before the window of the conversation, from the store."""
         ...
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:

@@ -33,7 +33,7 @@ from trio_sagents.data.requests import (
     ToolSpec,
     UsageChunk,
 )
-from trio_sagents.exceptions import LimitExceeded, ModelFailed
+from trio_sagents.exceptions import LimitExceeded, ModelFailed, PersistenceError
 
 MAX_COUNT: Final = 2**53
 """Providers may claim fewer tokens than this: every JSON reader takes such a number."""
@@ -67,6 +67,14 @@ class _Listener:
     size: int = 0
     chunks: int = 0
     calls: dict[int, _SpokenCall] = attrs.field(factory=dict)
+    older: set[str] = attrs.field(factory=set)
+    """Ids of new calls that are in use before the window of the conversation."""
+
+    async def look_up(self, chunk: ToolCallChunk) -> None:
+        """Ask whether the id of a new call is in use before the window; to be called before `hear`."""
+        call_id = chunk.id or ""
+        if chunk.index not in self.calls and is_id(call_id):
+            self.older |= await self.context.find_used((call_id,))
 
     def hear(self, chunk: ModelChunk) -> None:
         """Take the next chunk."""
@@ -136,7 +144,7 @@ class _Listener:
                 raise LimitExceeded("max_calls", self.limits.max_calls + 1, most=self.limits.max_calls)
             taken = {call.call_id for call in self.calls.values()}
             call_id = chunk.id or ""
-            if not is_id(call_id) or call_id in taken or self.context.knows_call(call_id):
+            if not is_id(call_id) or call_id in taken or call_id in self.older or self.context.knows_call(call_id):
                 call_id = self.context.new_id()  # some servers repeat ids, or send none; here each call needs its own
             spoken = self.calls[chunk.index] = _SpokenCall(self._grow(call_id), self._grow(chunk.name))
             spec = self.specs.get(spoken.name)
@@ -196,6 +204,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     Raises:
         ModelFailed: the provider's fault, whatever the adapter raised; the text so far stays in `context.progress.draft`.
         LimitExceeded: the answer is too long, or asks for too many tools.
+        PersistenceError: the store could not say whether the id of a call is in use.
 
     Cancellation: the stream is closed; the text so far stays in `context.progress.draft`.
     """
@@ -206,6 +215,8 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     try:
         async with model.stream(request) as chunks:
             async for chunk in chunks:
+                if isinstance(chunk, ToolCallChunk) and context.has_older:
+                    await listener.look_up(chunk)
                 listener.hear(chunk)
                 if listener.chunks % BREATH == 0:
                     await trio.lowlevel.checkpoint()
@@ -213,11 +224,11 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     except ModelFailed as exc:
         exc.source = f"model {name_of(model)!r}"
         raise
-    except LimitExceeded:
+    except (LimitExceeded, PersistenceError):
         raise
     except Exception as exc:  # the boundary to the provider: whatever an adapter raises is a failure of the model
         for leaf in leaves(exc):  # an adapter with its own nursery wraps the errors that it or we raised
-            if isinstance(leaf, ModelFailed | LimitExceeded):
+            if isinstance(leaf, ModelFailed | LimitExceeded | PersistenceError):
                 leaf.source = f"model {name_of(model)!r}" if isinstance(leaf, ModelFailed) else leaf.source
                 raise leaf from leaf.__cause__
         raise _adapter_failed(model, exc, context) from exc

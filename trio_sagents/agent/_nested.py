@@ -8,6 +8,7 @@ If the agent leaves meanwhile, or the process restarts, the memory is empty when
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -34,7 +35,7 @@ from trio_sagents.data.messages import Message, TextPart, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Cancelled, Completed, Failed, Interrupted, TurnOutcome, Usage, encode_usage
 from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
@@ -186,6 +187,14 @@ class NestedTurn:
     def knows_call(self, call_id: str) -> bool:
         return True  # so each call of the sub-agent gets an id that nothing in the conversation has
 
+    @property
+    def has_older(self) -> bool:
+        return False
+
+    async def find_used(self, ids: Sequence[str]) -> AbstractSet[str]:
+        await trio.lowlevel.checkpoint()
+        return frozenset()
+
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return self.parent.decision_of(call_id)
 
@@ -234,7 +243,13 @@ class NestedTurn:
     def values(self) -> Options:
         return self.parent.values
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+    async def older_messages(self, before: str | None, limit: int) -> OlderMessages:
+        await trio.lowlevel.checkpoint()
+        return OlderMessages(())  # the history of a sub-agent is in memory
+
+    async def update(
+        self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = (), covers: str | None = None
+    ) -> None:
         if rows:
             await self.parent.update(None, None, rows)
         if todos is not None:

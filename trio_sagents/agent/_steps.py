@@ -22,6 +22,7 @@ from trio_sagents.data.messages import Message, TextPart, ToolCall
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
 from trio_sagents.data.reading import as_read
 from trio_sagents.data.requests import ModelRequest
+from trio_sagents.data.state import OlderMessages
 from trio_sagents.exceptions import LimitExceeded, ModelFailed, ToolNotCalled
 
 
@@ -66,6 +67,10 @@ class Steps:
     def messages(self) -> Sequence[Message]:
         """Return the history so far, oldest first, as the model is to read it; a new sequence."""
         return as_read(self.context.messages())
+
+    async def older_messages(self, *, before: str | None = None, limit: int = 100) -> OlderMessages:
+        """Return a page of the messages before the window. Cancellation: nothing is changed."""
+        return await self.context.older_messages(before, limit)
 
     def calls_of(self, answer: ModelAnswer) -> Sequence[ToolCall]:
         """Return the calls to run for an answer."""

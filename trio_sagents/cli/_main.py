@@ -14,6 +14,7 @@ import trio
 
 from trio_sagents import MiddlewareError, PersistenceError, SagentsError, StartFailed, UserMessage
 from trio_sagents.cli._chat import run_chat
+from trio_sagents.cli._migrate import run_migrate
 from trio_sagents.cli._models import UsageError
 from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
 from trio_sagents.cli._screen import Screen, silence
@@ -40,7 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     given = parser.parse_args(argv)
-    return _serve(given) if given.command == "serve" else _chat(given)
+    match given.command:
+        case "serve":
+            return _serve(given)
+        case "migrate":
+            return _run(functools.partial(run_migrate, given.file, sys.stdout))
+        case _:
+            return _chat(given)
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -104,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("trio-sagents", description="Conversations with agents that survive being killed.")
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    migrate = commands.add_parser(
+        "migrate",
+        help="rewrite a database of an earlier version",
+        description="Rewrite a database of an earlier version, so that each turn writes a third of the bytes. Nobody may have it open.",
+    )
+    migrate.add_argument("file", metavar="FILE", type=Path, help="the SQLite file; make a copy before")
     chat = commands.add_parser(
         "chat",
         help="talk to an agent",

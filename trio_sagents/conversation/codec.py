@@ -23,7 +23,7 @@ from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.todos import Todo
-from trio_sagents.data.wire import decode_message, decode_metadata, decode_todos, encode_message, encode_todo
+from trio_sagents.data.wire import ReadRecords, decode_message, decode_messages, decode_metadata, decode_todos, encode_message, encode_todo
 from trio_sagents.exceptions import StateError
 
 MAX_COUNT: Final = 2**52
@@ -44,10 +44,11 @@ def restored(stored: Conversation, ids: Ids, limits: Limits) -> ConversationStat
     known = stored.conversation_id
     if not (0 <= stored.epoch < MAX_COUNT and 0 <= stored.revision < MAX_COUNT):
         raise StateError(known, f"its epoch and revision are {stored.epoch} and {stored.revision}")
-    messages = [decode_message(known, record) for record in stored.messages]
-    queue = [decode_message(known, record) for record in stored.queue]
+    messages = decode_messages(known, stored.messages)
+    queue = decode_messages(known, stored.queue)
     open_ids = check_history(known, messages, queue)
-    state = ConversationState(messages, {message.message_id: message for message in queue}, is_restored=True)
+    queued = {message.message_id: message for message in queue}
+    state = ConversationState(messages, queued, is_restored=True, older=stored.older)
     state.message_ids = _digests((*messages, *queue))
     state.message_ids.update(stored.message_ids)
     ids.claim((*messages, *queue))
@@ -55,11 +56,16 @@ def restored(stored: Conversation, ids: Ids, limits: Limits) -> ConversationStat
     _restore_rest(known, stored.state, state, ids)
     nested = {call_id for record in _suspended(state).values() for call_id in waiting_in(known, record)}
     check_interrupt(known, state.interrupt, messages, open_ids, nested)
-    state.size = sum(size_of(record) for record in (*stored.messages, *stored.queue))
+    state.size = _stored_size(stored.messages) + _stored_size(stored.queue)
     whole = state.size + size_of(dict(stored.state))
     if not limits.can_load(whole):
         raise StateError(known, f"it has {whole} bytes, max_state_bytes is {limits.max_state_bytes}")
     return state
+
+
+def _stored_size(records: Sequence[JSON]) -> int:
+    """Return the bytes of records, as stored: a store that has read their texts knows it."""
+    return records.size if isinstance(records, ReadRecords) else sum(size_of(record) for record in records)
 
 
 def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) -> None:

@@ -7,11 +7,13 @@ instead, or a person acknowledged a halt.
 """
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import attrs
 
+from trio_sagents.conversation.checkpoints import Past
 from trio_sagents.conversation.closing import Closing, close_turn, closed_result
 from trio_sagents.conversation.codec import encode_waiting
 from trio_sagents.conversation.decided import as_run, as_shown, runs
@@ -26,7 +28,7 @@ from trio_sagents.data.decisions import Decision
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind, record_of
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.messages import Message, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import DisplayMessage, Owner, ToolUpdate
 from trio_sagents.data.scopes import Scope
@@ -38,6 +40,7 @@ EXPIRED: Final = "This call was not run: nobody decided in time."
 CUT_IN_THE_MIDDLE: Final = "This call was cut while it waited for a person: what it did before that stands, and it does not continue."
 HALTED: Final = "(This call has run, and halted the conversation here.)"
 ACKNOWLEDGED: Final = "(A person has acknowledged this.)"
+NO_PAST: Final[Mapping[str, Past]] = MappingProxyType({})
 _KEY_BYTES: Final = 64
 """Room for the owner key of whoever decides."""
 _SOME_INSTANT: Final = datetime.datetime.max.replace(tzinfo=datetime.UTC)
@@ -59,8 +62,16 @@ class Verdict:
         return record_of(self.call, self.kind, self.content, self.text, by, at.isoformat())
 
 
-def undecided(conversation_id: str, state: ConversationState, decisions: Sequence[Decision]) -> Sequence[tuple[PendingCall, Decision]]:
+def undecided(
+    conversation_id: str, state: ConversationState, decisions: Sequence[Decision], past: Mapping[str, Past] = NO_PAST
+) -> Sequence[tuple[PendingCall, Decision]]:
     """Return the decisions that are not on record yet, each with the call that it is about.
+
+    Args:
+        conversation_id: for errors.
+        state: the last commit.
+        decisions: what people decide.
+        past: by call id, what the store has of calls that are not in the window (`unknown_calls`).
 
     Raises:
         AlreadyDecided: a decision is on record, otherwise.
@@ -75,6 +86,8 @@ def undecided(conversation_id: str, state: ConversationState, decisions: Sequenc
         known = state.decision_in(decision.interrupt_id, decision.call_id)
         if known is None and not _waits_in(state, decision):
             known = state.decisions.get(decision.call_id)
+            if known is None and decision.call_id in past:
+                known = _decision_in(past[decision.call_id], decision)
         if known is None:
             found.append((_waiting_call(conversation_id, state, decision), decision))
         elif known.interrupt_id != decision.interrupt_id or known.digest != decision.digest:
@@ -82,6 +95,20 @@ def undecided(conversation_id: str, state: ConversationState, decisions: Sequenc
         elif not decision.same_as(known):
             raise AlreadyDecided(conversation_id, decision.call_id, known.kind)
     return found
+
+
+def unknown_calls(state: ConversationState, decisions: Sequence[Decision]) -> Sequence[str]:
+    """Return the ids of the calls of which the store is to be asked: there are older messages, and nothing is known in memory."""
+    if not state.older:
+        return ()
+    return [decision.call_id for decision in decisions if decision.call_id not in state.decisions and not _waits_in(state, decision)]
+
+
+def _decision_in(past: Past, decision: Decision) -> DecisionRecord | None:
+    """Return what was decided about a call that has left the window: in the interrupt that a decision names, or else at last."""
+    then = ConversationState()
+    then.note_decisions(past.decisions)
+    return then.decision_in(decision.interrupt_id, decision.call_id) or then.decisions.get(decision.call_id)
 
 
 def _waits_in(state: ConversationState, decision: Decision) -> bool:
@@ -249,9 +276,9 @@ def acknowledged(waiting: Waiting) -> Mapping[str, str]:
     return {call.call_id: f"{call.text}\n{ACKNOWLEDGED}" for call in calls if call.kind == "halt"}
 
 
-def was_dismissed(state: ConversationState, interrupt_id: str) -> bool:
-    """Return whether a person has acknowledged this halt before: its records are in the history, with the results of its calls."""
-    for message in reversed(state.messages):
+def was_dismissed(messages: Iterable[Message], interrupt_id: str) -> bool:
+    """Return whether a person has acknowledged this halt before: its records are in these messages, with the results of its calls."""
+    for message in messages:
         records = message.metadata.get(DECISIONS, ()) if message.role == "tool" else ()
         if any(record["interrupt_id"] == interrupt_id and record["kind"] == "dismissed" for record in records):
             return True

@@ -57,6 +57,35 @@ class Ids:
         self._unused.difference_update(call.call_id for message in messages for call in message.calls)
         return new_messages, new_calls
 
+    def forget(self, messages: Iterable[Message]) -> None:
+        """Drop the ids of messages that left the window: the store knows them. An id that `new` may still come to stays.
+
+        The ids that were handed out before those and that nothing has got, such as those of turns, are dropped, too.
+        """
+        last = 0
+        for message in messages:
+            last = max(last, self._drop(message.message_id, self.messages, self.calls))
+            for call in message.calls:
+                self._drop(call.call_id, self.calls, self.messages)
+        for made in [made for made in self._unused if self._number(made) <= last]:
+            self._unused.discard(made)
+            self._drop(made, self.messages, self.calls)
+
+    def _drop(self, used: str, space: set[str], other: set[str]) -> int:
+        """Drop an id from its space; one that was made here is in both. Return its number, if it was made here."""
+        number = self._number(used)
+        if number > self._made:
+            return 0
+        space.discard(used)
+        if number:
+            other.discard(used)
+        return number
+
+    def _number(self, used: str) -> int:
+        """Return the number in an id that was made here, or may be made; 0 for any other id."""
+        number = used.removeprefix(f"{self.incarnation}-")
+        return int(number[:20]) if number != used and number.isascii() and number.isdecimal() else 0
+
     def release(self, claimed: "tuple[frozenset[str], frozenset[str]]") -> None:
         """Take a claim back: its write has failed."""
         self.messages -= claimed[0]

@@ -1,6 +1,8 @@
 """Sizes of stored records, and how a text is cut so that it fits."""
 
+import math
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 
@@ -8,6 +10,11 @@ from trio_sagents.data.json import JSON, JSONValue, digest_of
 from trio_sagents.data.messages import Message, Part, TextPart, ThinkingPart, ToolResult
 from trio_sagents.data.wire import dumps, encode_message
 from trio_sagents.exceptions import LimitExceeded
+
+NO_WINDOWS: Final = (
+    "the store cannot leave older messages out of what is loaded, so the whole history counts: raise SessionPolicy.max_state_bytes, or "
+    "use a store that is a WindowedStore, such as SqliteStore"
+)
 
 
 @attrs.frozen
@@ -17,11 +24,23 @@ class Limits:
     max_state_bytes: int
     slack_bytes: int = 0
     """By how much the closing of a turn may exceed `max_state_bytes`: what closes a turn at the limit is kept all the same."""
+    window: float = math.inf
+    """How many messages of the history the window may have."""
+    window_bytes: float = math.inf
+    """How many bytes the window may have."""
+    keeps_windows: bool = False
+    """Whether the store can be told where the window begins. If it cannot, the window is the whole history."""
+
+    @property
+    def most_bytes(self) -> float:
+        """The bytes above which older messages leave the window."""
+        return min(self.window_bytes, self.max_state_bytes)
 
     def check(self, size: int) -> None:
         """Raise LimitExceeded if a state of `size` bytes is too large."""
         if size > self.max_state_bytes:
-            raise LimitExceeded("max_state_bytes", size, most=self.max_state_bytes)
+            advice = "" if self.keeps_windows else NO_WINDOWS
+            raise LimitExceeded("max_state_bytes", size, most=self.max_state_bytes, advice=advice)
 
     def can_load(self, size: int) -> bool:
         """Return whether a stored state of `size` bytes can be loaded."""

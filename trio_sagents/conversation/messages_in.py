@@ -1,8 +1,12 @@
 """How a message gets into a conversation.
 
 A post is looked at twice. `examine` decides at once, before the host's preprocessor runs, whether the message is a duplicate, is
-refused, or has a place in the queue. `accept` then gives the step that queues the message, and that closes what waits for people.
-Between the two the place is reserved, so nothing that was decided by the first look changes before the second.
+refused, or has a place in the queue. `accept` or `supersede` then gives the step that keeps the message. Between the two the place is
+reserved, so nothing that was decided by the first look changes before the second.
+
+A message usually finds the conversation at rest. Then its own step puts it into the history, and its turn begins when that step is
+durable: the queue would cost one more commit, to take the message out again. If the process dies before the turn has stored
+anything else, the next start finds a turn that a crash cut.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +14,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from trio_sagents.conversation.checkpoints import Past
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.history import is_cut
 from trio_sagents.conversation.ids import Ids
@@ -17,7 +22,7 @@ from trio_sagents.conversation.limits import content_digest
 from trio_sagents.conversation.rows import rows_of
 from trio_sagents.conversation.state import ConversationState, Moment, Step
 from trio_sagents.data.config import SessionPolicy
-from trio_sagents.data.events import MessageQueued
+from trio_sagents.data.events import MessageCompleted, MessageQueued
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.json import JSONValue, Options, canonical
 from trio_sagents.data.messages import Message, Poster, UserMessage
@@ -129,16 +134,47 @@ class Place:
     message_id: str | None
 
 
+@attrs.frozen
+class Others:
+    """What else goes on in the moment in which a message is accepted."""
+
+    is_running: bool
+    """Whether a turn runs, or whether the end of one may still come from the store."""
+    accepting: int
+    """How many other messages have their places reserved."""
+    changes_waiting: bool
+    """Whether a step that changes what waits for people is on its way to the store."""
+
+
 Examined: TypeAlias = Duplicate | OnItsWay | Refused | Place
 
 
 def examine(
-    conversation_id: str, state: ConversationState, ids: Ids, posted: Posted, situation: Situation, policy: SessionPolicy
+    conversation_id: str,
+    state: ConversationState,
+    ids: Ids,
+    posted: Posted,
+    situation: Situation,
+    policy: SessionPolicy,
+    *,
+    past: Past | None = None,
 ) -> Examined:
-    """Return whether a posted message has a place in the queue."""
+    """Return whether a posted message has a place in the queue.
+
+    Args:
+        conversation_id: for errors.
+        state: the last commit.
+        ids: those of the window, and of what is on its way.
+        posted: the message.
+        situation: what the agent is doing.
+        policy: the limits.
+        past: what the store has under the id of the message before the window; None if it has nothing.
+    """
     message_id = posted.message_id
     if message_id is not None:
-        known = state.message_ids.get(message_id)
+        if past is not None and past.message.digest is None:
+            return Refused(MessageConflict(conversation_id, message_id))  # an answer or a tool message has this id
+        known = state.message_ids.get(message_id) if past is None else past.message.digest
         digest = known if known is not None else situation.reserved.get(message_id)
         if digest is not None and digest != posted.digest:
             return Refused(MessageConflict(conversation_id, message_id))
@@ -182,16 +218,32 @@ def posters_left(state: ConversationState) -> Collection[Poster | None]:
     return frozenset((*begun, *(message.posted_by for message in state.queue.values())))
 
 
-def accept(moment: Moment, message: Message, shown: UserMessage, actor: Scope) -> Step:
-    """Return the step that queues a message.
+def accept(moment: Moment, message: Message, shown: UserMessage, actor: Scope, others: Others, *, is_unattended: bool) -> Step:
+    """Return the step that keeps a message: in the history, with a turn that begins with it; or in the queue, if anything is before it.
 
     Args:
         moment: the conversation.
         message: from `queued_message`.
         shown: what people see of it.
         actor: the scope of whoever posted it.
+        others: what else goes on.
+        is_unattended: whether no person posted it. Turns that no person started are counted when they are taken from the queue.
     """
-    return _queue(Step(lifecycle="on_message"), moment, message, shown, actor)
+    if is_unattended or not _is_at_rest(moment.state, others):
+        return _queue(Step(lifecycle="on_message"), moment, message, shown, actor)
+    turn_id = moment.ids.new()
+    taken = attrs.evolve(message, turn_id=turn_id)
+    step = _shown(
+        Step(lifecycle="on_message"), moment, attrs.evolve(message, parts=shown.parts, metadata=shown.metadata, turn_id=turn_id), actor
+    )
+    return attrs.evolve(step, begins=turn_id, messages=(taken,), events=(MessageQueued(message), MessageCompleted(taken, turn_id)))
+
+
+def _is_at_rest(state: ConversationState, others: Others) -> bool:
+    """Return whether a message that is accepted now is the next to be answered, and nothing has to be closed before."""
+    if others.is_running or others.accepting or others.changes_waiting:
+        return False
+    return not state.queue and state.waiting is None and not is_cut(state.messages)
 
 
 def supersede(moment: Moment, message: Message, shown: UserMessage, actor: Scope, by: Owner) -> Step:
@@ -208,12 +260,12 @@ def supersede(moment: Moment, message: Message, shown: UserMessage, actor: Scope
 
 
 def _queue(step: Step, moment: Moment, message: Message, shown: UserMessage, actor: Scope) -> Step:
-    seen_by_people = Message(message.message_id, "user", shown.parts, None, None, shown.metadata)
-    return attrs.evolve(
-        step,
-        actor=actor,
-        queued=(message,),
-        shown=(*step.shown, seen_by_people),
-        rows=(*step.rows, *rows_of(seen_by_people, moment.now)),
-        events=(*step.events, MessageQueued(message)),
-    )
+    step = _shown(step, moment, attrs.evolve(message, parts=shown.parts, metadata=shown.metadata), actor)
+    return attrs.evolve(step, queued=(message,), events=(*step.events, MessageQueued(message)))
+
+
+def _shown(step: Step, moment: Moment, seen_by_people: Message, actor: Scope) -> Step:
+    """Return the step with a message of a person as people see it; the transcript needs no digest."""
+    seen_by_people = attrs.evolve(seen_by_people, digest=None)
+    rows = (*step.rows, *rows_of(seen_by_people, moment.now))
+    return attrs.evolve(step, actor=actor, shown=(*step.shown, seen_by_people), rows=rows)

@@ -5,6 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from trio_sagents.conversation.checkpoints import Past
 from trio_sagents.conversation.failures import error_in
 from trio_sagents.conversation.history import finishes_turn
 from trio_sagents.conversation.rows import TURN
@@ -45,6 +46,11 @@ def outcome_of_turn(messages: Sequence[Message], turn_id: str | None) -> TurnOut
     if last.stop_reason == "stream_error":
         return Failed(ModelFailed(LOST))
     return Unanswered("crashed")
+
+
+def outcome_of_past(past: Past) -> TurnOutcome:
+    """Return how the turn ended of a message that has left the window."""
+    return outcome_of_turn((past.last,), past.message.turn_id)
 
 
 def turn_of_decision(state: ConversationState, call_id: str) -> str | None:

@@ -6,15 +6,19 @@ fails with it.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 
+from trio_sagents.conversation.checkpoints import Cut, Window, begins_turn, due
 from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, encode_step
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.state import ConversationState, Step
-from trio_sagents.data.json import JSON, JSONValue
+from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
 from trio_sagents.data.wire import encode_message, encode_todo
+
+NO_STEP: Final = Step(lifecycle="on_step")
 
 
 @attrs.frozen
@@ -31,6 +35,13 @@ class Encoded:
     """All metadata as they are after the step; None if the step leaves them."""
     grown: int
     """Bytes of the step's messages."""
+    cut: Cut | None = None
+    """The messages that leave the window with the step."""
+
+    @property
+    def growth(self) -> int:
+        """Bytes by which the step changes the size of the state."""
+        return self.grown if self.cut is None else self.grown - self.cut.size
 
 
 @attrs.define(eq=False)
@@ -43,8 +54,12 @@ class Pending:
     # Invariant: the revision of the last step that was submitted and has not failed.
     size: int = 0
     """Bytes by which the pending steps grow the state."""
+    is_cutting: bool = False
+    """Whether a pending step moves the beginning of the window; then no other step does."""
     _metadata: JSON | None = None
     """The metadata as they are once all pending steps are committed; None if no pending step changes them."""
+    _measured: tuple[Message, JSON, int] | None = None
+    """The message that was measured last, its record, and the bytes of the record: a message is measured before its step is submitted."""
     _seed: Sequence[Message] = ()
     """The messages with which a fresh conversation begins: in memory from the start, stored by the first commit."""
 
@@ -53,15 +68,39 @@ class Pending:
         """Return what is pending of a state that was just loaded or seeded: nothing but the seed."""
         return cls(revision, revision, seed=() if state.is_restored else tuple(state.messages))  # pyright: ignore[reportCallIssue]
 
-    def add(self, step: Step, state: ConversationState, limits: Limits) -> Encoded:
+    def size_of(self, message: Message) -> int:
+        """Return the bytes of a message, as stored."""
+        return self._record(message)[1]
+
+    def _record(self, message: Message) -> tuple[JSON, int]:
+        """Return a message as the store gets it, and its bytes; encoded once, although it is measured and then submitted."""
+        if self._measured is None or self._measured[0] is not message:
+            record = encode_message(message)
+            self._measured = message, record, size_of(record)
+        return self._measured[1:]
+
+    def add(self, step: Step, state: ConversationState, limits: Limits, reserved: int = 0) -> Encoded:
         """Put a step behind the pending ones, and return what the store gets of it.
+
+        Args:
+            step: from a rule.
+            state: the last commit.
+            limits: the bounds of the state and of its window.
+            reserved: bytes that are kept free for what waits for people.
 
         Raises:
             LimitExceeded: the metadata would grow too large; nothing was changed.
         """
-        metadata = None if step.metadata is None else self._merged(step.metadata, state, limits)
+        metadata = None if step.metadata is None else self._merged(step.metadata, state)
+        records = [self._record(message) for message in (*step.messages, *step.queued)]
+        grown = sum(size for _, size in records)
+        more = grown if metadata is None else grown + size_of(metadata)
+        cut = self.cut_for(state, limits, more + reserved, step)
+        if metadata is not None:
+            limits.check(state.size + self.size + more - (0 if cut is None else cut.size))
         changed = encode_step(step, metadata)
-        messages = [encode_message(message) for message in step.messages]
+        self._measured = None
+        messages, queued = [record for record, _ in records[: len(step.messages)]], [record for record, _ in records[len(step.messages) :]]
         if not self.revision:
             messages = [*(encode_message(message) for message in self._seed), *messages]
             changed.setdefault("todos", [encode_todo(todo) for todo in state.todos])
@@ -70,26 +109,54 @@ class Pending:
             changed[FORMER_OPEN_DECISIONS] = None
         if metadata is not None:
             self._metadata = metadata
-        queued: list[JSONValue] = [encode_message(message) for message in step.queued]
-        grown = message_bytes((*step.messages, *step.queued))
+        encoded = Encoded(self.revision + 1, messages, queued, changed, metadata, grown, cut)
         self.revision += 1
-        self.size += grown
-        return Encoded(self.revision, messages, queued, changed, metadata, grown)
+        self.size += encoded.growth
+        self.is_cutting = self.is_cutting or cut is not None
+        return encoded
 
-    def _merged(self, patch: JSON, state: ConversationState, limits: Limits) -> JSON:
+    def cut_for(self, state: ConversationState, limits: Limits, more: int, step: Step = NO_STEP) -> Cut | None:
+        """Return what leaves the window with a step that brings `more` bytes; None if nothing does.
+
+        A fresh conversation has no window before its first commit, and one step at a time moves the beginning of the window.
+        """
+        if not self.committed or self.is_cutting:
+            return None
+        size = state.size + self.size + more
+        if step.taken and size > limits.most_bytes:  # what leaves the queue with the step counts once
+            size -= message_bytes([state.queue[message_id] for message_id in step.taken if message_id in state.queue])
+        begins = begins_turn(state.messages, step.messages)
+        return due(Window(state.messages, state.older, len(state.messages) + len(step.messages), size, begins), limits, step.covers)
+
+    def freeable(self, state: ConversationState, limits: Limits) -> int:
+        """Return the bytes of the messages that may leave the window with the next step."""
+        cut = self.cut_for(state, attrs.evolve(limits, max_state_bytes=0), 1)
+        return 0 if cut is None else cut.size
+
+    def check_room(self, state: ConversationState, limits: Limits, more: int) -> None:
+        """Raise LimitExceeded if the state cannot take `more` bytes, not even if older messages leave the window."""
+        size = state.size + self.size + more
+        if size > limits.max_state_bytes:
+            cut = self.cut_for(state, limits, more)
+            limits.check(size if cut is None else size - cut.size)
+
+    def _merged(self, patch: JSON, state: ConversationState) -> JSON:
         # Built on what is submitted, not on what is committed: two steps that change other keys at once do not undo each other.
         now = state.metadata if self._metadata is None else self._metadata
-        whole = {key: value for key, value in {**now, **patch}.items() if value is not None}
-        limits.check(state.size + self.size + size_of(whole))
-        return whole
+        return {key: value for key, value in {**now, **patch}.items() if value is not None}
 
     def commit(self, encoded: Encoded) -> None:
         """A step is durable."""
         self.committed = encoded.revision
-        self.size -= encoded.grown
+        self._end(encoded)
 
     def fail(self, encoded: Encoded) -> None:
         """A step was refused, and every step behind it is: the next one builds on the last commit."""
         self.revision = self.committed
-        self.size -= encoded.grown
+        self._end(encoded)
         self._metadata = None
+
+    def _end(self, encoded: Encoded) -> None:
+        self.size -= encoded.growth
+        if encoded.cut is not None:
+            self.is_cutting = False

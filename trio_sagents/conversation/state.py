@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from trio_sagents.conversation.checkpoints import Cut
 from trio_sagents.conversation.decided import as_run, changes_arguments, runs
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes
@@ -64,6 +65,8 @@ class Step:
     """The scope of whoever caused the step."""
     messages: Sequence[Message] = ()
     """Appended to the history, in order."""
+    begins: str | None = None
+    """The id of the turn that begins with this step: its message goes into the history without waiting in the queue."""
     queued: Sequence[Message] = ()
     """Appended to the queue, in order."""
     taken: Sequence[str] = ()
@@ -78,6 +81,8 @@ class Step:
     """The whole list; None leaves the list as it is."""
     metadata: JSON | None = None
     """Keys to set; None as a value removes the key. None leaves all keys as they are."""
+    covers: str | None = None
+    """The id of the last message that a summary in this step covers: what is before need not be read any more."""
     shown: Sequence[Message] = ()
     """Messages that are new in the transcript; a host's own transcript is given these."""
     rows: Sequence[DisplayMessage] = ()
@@ -89,17 +94,23 @@ class Step:
     events: Sequence[Event] = ()
     """Published after the rows, in order, once the step is durable."""
 
+    @property
+    def message_ids(self) -> Mapping[str, str]:
+        """The ids of the messages that are accepted with this step, each with the digest of its content."""
+        accepted = self.messages if self.begins is not None else self.queued
+        return {message.message_id: message.digest or "" for message in accepted}
+
 
 @attrs.define(eq=False)
 class ConversationState:
     """The last commit of one conversation, in memory. The journal owns it and is the only one that changes it."""
 
     messages: list[Message] = attrs.field(factory=list, repr=False)
-    """The history, oldest first."""
+    """The window of the history, oldest first."""
     queue: dict[str, Message] = attrs.field(factory=dict, repr=False)
     """Accepted messages that no turn has taken, by id, oldest first."""
     message_ids: dict[str, str] = attrs.field(factory=dict, repr=False)
-    """Every message id ever accepted here, with the digest of its content."""
+    """Every message id ever accepted here that is in the window or the queue, with the digest of its content."""
     todos: Sequence[Todo] = ()
     metadata: JSON = attrs.field(factory=dict, repr=False)
     waiting: Waiting | None = None
@@ -112,7 +123,9 @@ class ConversationState:
     draft: Message | None = None
     """The stored draft of an answer."""
     size: int = 0
-    """Bytes of the messages in history and queue, as stored."""
+    """Bytes of the messages in window and queue, as stored."""
+    older: int = 0
+    """How many messages are before the window, in the store alone."""
     is_restored: bool = False
     """Whether the state was loaded from a store."""
     has_former_keys: bool = False
@@ -123,18 +136,21 @@ class ConversationState:
         """What waits for people: a copy, for whoever gets it may change the arguments in it."""
         return None if self.waiting is None else copy_of(self.waiting.interrupt)
 
-    def apply(self, step: Step, metadata: JSON | None, grown: int) -> None:
+    def apply(self, step: Step, metadata: JSON | None, grown: int, cut: Cut | None = None) -> None:
         """Change the state by a step that is durable.
 
         Args:
             step: what was committed.
             metadata: all metadata as committed; None leaves them as they are.
             grown: bytes of the messages that the step brought, as stored.
+            cut: what left the window with the step; None if nothing did.
         """
+        if cut is not None:
+            self._let_go(cut)
         self.messages.extend(step.messages)
         for message in step.queued:
             self.queue[message.message_id] = message
-            self.message_ids[message.message_id] = message.digest or ""
+        self.message_ids.update(step.message_ids)
         for message_id in step.taken:
             self.size -= message_bytes((self.queue.pop(message_id),))
         self.size += grown
@@ -150,6 +166,16 @@ class ConversationState:
             self.todos = tuple(step.todos)
         if metadata is not None:
             self.metadata = metadata
+
+    def _let_go(self, cut: Cut) -> None:
+        """Leave the messages before the window to the store, with what was decided about their calls."""
+        for message in self.messages[cut.first : cut.end]:
+            self.message_ids.pop(message.message_id, None)
+        del self.messages[cut.first : cut.end]
+        self.older = cut.checkpoint.older
+        self.size -= cut.size
+        self.decisions = {call_id: record for call_id, record in self.decisions.items() if not cut.has_call(call_id)}
+        self.former_decisions = {key: record for key, record in self.former_decisions.items() if not cut.has_call(key[1])}
 
     def note_decisions(self, records: Sequence[DecisionRecord]) -> None:
         """Note decisions, oldest first. If there are several about one call, the last holds."""
@@ -174,7 +200,7 @@ class ConversationState:
 
     def picture(self) -> State:
         """Return an immutable picture of the state."""
-        return State(self.messages, self.todos, self.metadata)
+        return State(self.messages, self.todos, self.metadata, self.older)
 
     def messages_as_run(self) -> Sequence[Message]:
         """Return the history as the model is to read it: calls that a person edited have the arguments that they ran with."""

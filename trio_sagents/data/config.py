@@ -140,7 +140,15 @@ class SessionPolicy:
     max_message_bytes: int = attrs.field(default=1024 * 1024, validator=count_validator())
     """The size of a posted message, and of an answer of the model."""
     max_state_bytes: int = attrs.field(default=8 * 1024 * 1024, validator=count_validator())
-    """The size of the stored state of one conversation."""
+    """The size of what is loaded of one conversation: its window, its queue, and the rest of its state. Older messages leave the window
+    when there is no more room; see `window`."""
+    window: float = attrs.field(default=math.inf, validator=count_validator())
+    """How many messages of a conversation an agent keeps, and its model reads. If there are more when a turn begins, about half of them
+    leave the window, the oldest turns first: they stay in the store, in `history()`, and are read by page. The turn before the new one
+    always stays. `math.inf` sets no bound of its own: messages leave when a summary covers them (`Summarization`), or when
+    `max_state_bytes` leaves no room. Only with a `WindowedStore`, such as the stores of this library."""
+    window_bytes: float = attrs.field(default=math.inf, validator=count_validator())
+    """The same bound in bytes of stored messages. `max_state_bytes` is a bound in any case, also inside a turn."""
     max_tool_output_bytes: int = attrs.field(default=256 * 1024, validator=count_validator())
     """How much of the text of one tool call's output the model reads; longer output is cut, with a mark. Its images and files may have
     as much as a message (`max_message_bytes`), or this, if it is more."""

@@ -141,7 +141,10 @@ class MessageCompleted:
 
 @attrs.frozen
 class MessageQueued:
-    """A message was accepted: it is durable, and the next turn will take it."""
+    """A message was accepted: it is durable, and the next turn takes it.
+
+    If the message begins a turn at once, its `MessageCompleted` follows at once, and then `TurnStarted`.
+    """
 
     message: Message
 

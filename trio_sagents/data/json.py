@@ -34,6 +34,33 @@ def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
         TypeError: something in it has no JSON form.
         ValueError: a number is not finite, a text has lone surrogates, or it nests deeper than `MAX_DEPTH`.
     """
+    try:
+        return _plain(value, depth)
+    except (TypeError, ValueError):
+        return _named(value, where, depth)  # raises, too, and says where
+
+
+def _plain(value: JSONValue, depth: int) -> JSONValue:
+    """Return a copy as `plain_json` does, without a path for errors: building the paths would take most of the time."""
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():
+            value.encode()
+        return value
+    if kind is dict and depth < MAX_DEPTH:
+        for key in value:
+            if type(key) is not str or not key.isascii():
+                break
+        else:
+            return {key: _plain(item, depth + 1) for key, item in value.items()}
+    elif kind is list and depth < MAX_DEPTH:
+        return [_plain(item, depth + 1) for item in value]
+    elif value is None or kind is bool or (kind is int and -MAX_INT < value < MAX_INT):
+        return value
+    return _named(value, "$", depth)
+
+
+def _named(value: JSONValue, where: str, depth: int) -> JSONValue:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
@@ -51,9 +78,9 @@ def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
     if depth >= MAX_DEPTH:
         raise ValueError(f"{where}: nests deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {_key(key, where): plain_json(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+        return {_key(key, where): _named(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return [plain_json(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return [_named(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
     raise TypeError(f"{where}: {type(value).__name__} has no JSON form")
 
 

@@ -52,7 +52,7 @@ class DisplayMessage:
     status: ToolStatus
     created_at: datetime.datetime
     turn_id: str | None = None
-    """The turn that the row belongs to; None for a message that no turn had taken yet when it was stored, and for older rows."""
+    """The turn that the row belongs to; None for a message that waited in the queue when it was stored, and for older rows."""
     is_final: bool = True
     """Whether the row stays as it is; False while a tool call runs, or waits for people."""
 
@@ -87,6 +87,10 @@ class Row:
     role: Role = attrs.field(default="system", kw_only=True, validator=attrs.validators.in_(get_args(Role)))
 
 
+ENDS: Final[frozenset[Lifecycle]] = frozenset({"on_completion", "on_cancel", "on_error", "on_interrupt", "on_shutdown"})
+"""The lifecycles of commits with which a turn ends, or begins to wait for people."""
+
+
 @attrs.frozen
 class ToolUpdate:
     """A step in the life of a tool call, for the row that shows it."""
@@ -94,6 +98,22 @@ class ToolUpdate:
     status: ToolStatus
     tool_info: JSON
     """{"call_id", "name"} and "arguments", "result" or "error", as the status has it."""
+
+
+@attrs.frozen
+class Checkpoint:
+    """From where on a conversation is loaded: what is before the window stays in the store, and is read when somebody asks for it.
+
+    The places of messages count from 0, over the whole history, in the order in which the messages were appended.
+    """
+
+    lead: int
+    """How many messages at the very beginning belong to the window."""
+    older: int
+    """How many messages behind those do not belong to it; the window goes on at the place `lead + older`."""
+    known: Mapping[str, Sequence[int]] = attrs.field(factory=dict, repr=False)
+    """New names for the index of what left the window, each with two places: of a message, and of the last message of its turn. A name
+    that the index has already gets the new places."""
 
 
 @attrs.frozen(kw_only=True)
@@ -125,6 +145,17 @@ class Commit:
     """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
     tool_updates: Sequence[ToolUpdate] = ()
     """What the tool calls of this commit went through, in order."""
+    checkpoint: Checkpoint | None = None
+    """The new beginning of the window, counted with the messages of this commit; None leaves it. Only a `WindowedStore` is given one."""
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether the conversation comes first in the list of conversations from this commit on.
+
+        A conversation comes first when it begins, and whenever a turn ends or begins to wait for people. What happens during a turn
+        leaves the list as it is.
+        """
+        return self.revision == 1 or self.lifecycle in ENDS
 
 
 @attrs.frozen(kw_only=True)
@@ -137,13 +168,15 @@ class Conversation:
     """As raised by this load."""
     revision: int
     messages: Sequence[JSON]
-    """The history, oldest first."""
+    """The history, oldest first; after a checkpoint its window alone."""
     queue: Sequence[JSON]
     """Accepted messages that no turn has taken yet, oldest first."""
     message_ids: Mapping[str, str]
-    """Every message id ever accepted, with the digest of its content."""
+    """Every message id ever accepted, with the digest of its content; after a checkpoint those of the window and the queue alone."""
     state: JSON
     """ "todos", "metadata", "interrupt", "draft" and "taken"; each may be absent."""
+    older: int = 0
+    """How many messages of the history are not among `messages`; see `Checkpoint`."""
 
 
 Check: TypeAlias = Callable[[Conversation], None]
@@ -191,6 +224,26 @@ class HistoryPage:
 
 
 @attrs.frozen
+class Recalled:
+    """What a store remembers of a name in its index."""
+
+    message: JSON
+    """The message at the first place of the name."""
+    last: JSON
+    """The message at its second place."""
+
+
+@attrs.frozen
+class OlderPage:
+    """A page of the messages that are before the window of a conversation, as stored."""
+
+    messages: Sequence[JSON]
+    """Oldest first; may be empty."""
+    before: str | None = None
+    """For the next older page; None if there is none."""
+
+
+@attrs.frozen
 class ConversationItem:
     """One line of the list of conversations."""
 
@@ -200,6 +253,7 @@ class ConversationItem:
     """The title kept in the metadata, where there is one."""
     message_count: int
     updated_at: datetime.datetime
+    """When it came first in the list."""
 
 
 @attrs.frozen
@@ -207,7 +261,7 @@ class ConversationPage:
     """A page of the list of conversations."""
 
     items: Sequence[ConversationItem]
-    """The one changed last comes first; may be empty."""
+    """The one changed last comes first; may be empty. With the stores of the library, a turn changes its conversation when it ends."""
     after: str | None = None
     """For the next page; None where there is none."""
 

@@ -18,13 +18,25 @@ def _todos(todos: Iterable[Todo]) -> tuple[Todo, ...]:
 
 
 @attrs.frozen
+class OlderMessages:
+    """A page of the messages of a conversation that are before its window."""
+
+    messages: Sequence[Message] = attrs.field(converter=_messages)
+    """Oldest first; may be empty."""
+    before: str | None = None
+    """For the next older page; None if there is none."""
+
+
+@attrs.frozen
 class State:
     """An immutable picture of one conversation."""
 
     messages: Sequence[Message] = attrs.field(default=(), converter=_messages)
-    """The history, oldest first."""
+    """The history, oldest first; after a checkpoint its window alone."""
     todos: Sequence[Todo] = attrs.field(default=(), converter=_todos)
     metadata: JSON = attrs.field(factory=dict)
+    older: int = 0
+    """How many messages are before the window, in the store alone."""
 
     @property
     def last_text(self) -> str:

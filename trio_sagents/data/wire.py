@@ -6,9 +6,10 @@ a wrong byte is a `StateError` that names the conversation. Every record carries
 """
 
 import collections.abc
+import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn, TypeVar, get_args, get_origin
 
 import attrs
@@ -16,7 +17,7 @@ import cattrs
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
+from trio_sagents.data.json import JSON, MAX_DEPTH, MAX_INT, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import (
     PART_TAGS,
     MediaPart,
@@ -38,6 +39,9 @@ MIGRATIONS: Final[Mapping[int, Migration]] = {}
 RECORD_DEPTH: Final = 8
 """Levels of nesting that a record adds around a value, which may itself nest `MAX_DEPTH` deep."""
 
+SLICE: Final = 64
+"""How many records are read or decoded at a stretch, while other threads may wait."""
+
 T = TypeVar("T")
 _encode: Final = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -49,8 +53,9 @@ def _strict(kind: type[T]) -> Callable[[object, type[T]], T]:
     def structure(value: object, _: type[T]) -> T:
         if type(value) is not kind:
             raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
-        if isinstance(value, str):
-            check_text(value, "text")
+        text: object = value
+        if isinstance(text, str) and not text.isascii():
+            check_text(text, "text")
         return value
 
     return structure
@@ -96,11 +101,16 @@ def _register_parts(converter: cattrs.Converter) -> None:
         part: Part = converter.structure(fields, cls)
         return part
 
-    def structure_sequence(value: object, kind: object) -> tuple[object, ...]:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, got {type(value).__name__}")
+    def sequence_hook(kind: object) -> Callable[[object, object], tuple[object, ...]]:
         (item,) = get_args(kind)
-        return tuple(converter.structure(element, item) for element in value)
+        structure = structure_part if item is Part else functools.partial(_structured_by, converter, item)
+
+        def structure_sequence(value: object, _: object) -> tuple[object, ...]:
+            if not isinstance(value, list):
+                raise TypeError(f"expected a list, got {type(value).__name__}")
+            return tuple([structure(element, item) for element in value])
+
+        return structure_sequence
 
     def structure_media(value: object, _: object) -> MediaPart:
         part = structure_part(value, Part)
@@ -110,7 +120,11 @@ def _register_parts(converter: cattrs.Converter) -> None:
 
     converter.register_structure_hook(Part, structure_part)
     converter.register_structure_hook(MediaPart, structure_media)
-    converter.register_structure_hook_func(_is_sequence, structure_sequence)
+    converter.register_structure_hook_factory(_is_sequence, sequence_hook)
+
+
+def _structured_by(converter: cattrs.Converter, item: type[T], element: object, _: object) -> T:
+    return converter.structure(element, item)
 
 
 def _is_sequence(kind: object) -> bool:
@@ -195,6 +209,17 @@ def decode_message(conversation_id: str, record: JSONValue) -> Message:
     return decode_value(conversation_id, upgrade(conversation_id, record), Message)
 
 
+def decode_messages(conversation_id: str, records: Sequence[JSON]) -> list[Message]:
+    """Return the messages that stored records stand for; StateError if a record is not a message.
+
+    Args:
+        conversation_id: for the error.
+        records: `ReadRecords`, which are plain JSON; or others, which are looked at first.
+    """
+    decode = _structured if isinstance(records, ReadRecords) else decode_value
+    return [decode(conversation_id, upgrade(conversation_id, record), Message) for record in records]
+
+
 def decode_todos(conversation_id: str, value: JSONValue) -> Sequence[Todo]:
     """Return the todos that a stored list stands for; StateError if it is not a list of todos."""
     if not isinstance(value, list):
@@ -217,6 +242,13 @@ def decode_value(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
     """Return the value of class `cls` that a stored record stands for; StateError if the record does not fit the class."""
     try:
         plain_json(value, depth=-RECORD_DEPTH)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise StateError(conversation_id, f"{cls.__name__}: {exc}"[:300]) from exc
+    return _structured(conversation_id, value, cls)
+
+
+def _structured(conversation_id: str, value: JSONValue, cls: type[T]) -> T:
+    try:
         return CONVERTER.structure(value, cls)
     except BaseValidationError as group:
         leaf: BaseException = group
@@ -245,12 +277,73 @@ def _no_duplicates(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
     return fields
 
 
+def _bounded(text: str) -> int:
+    number = int(text)
+    if not -MAX_INT < number < MAX_INT:
+        raise ValueError("an integer is too large for JSON")
+    return number
+
+
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+).decode  # made once, like `_encode`
+
+
 def loads(conversation_id: str, text: str | bytes) -> JSONValue:
-    """Return the JSON value of a stored text; StateError for damage, NaN, a duplicate key, or nesting that is too deep."""
+    """Return the JSON value of a stored text; StateError for damage, NaN, a duplicate key, a huge number, or nesting that is too deep."""
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        return _decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as exc:
         raise StateError(conversation_id, f"not JSON: {exc}"[:300]) from exc
+
+
+class ReadRecords(list[JSON]):
+    """Records that a store has just read with `read_record`: plain JSON that nobody else holds, so it is not copied to be checked."""
+
+    __slots__ = ("pause", "size")
+
+    def __init__(self, pause: Callable[[], object] | None = None) -> None:
+        super().__init__()
+        self.size: int = 0
+        """The bytes of their texts."""
+        self.pause: Callable[[], object] | None = pause
+        """Called after each `SLICE` records, when they are read and when they are iterated over; None if they were read in a task."""
+
+    def read(self, conversation_id: str, text: str) -> JSONValue:
+        """Read one more record, and return it; StateError if it is damaged."""
+        try:
+            size = len(text) if text.isascii() else len(text.encode())
+        except UnicodeEncodeError as exc:
+            raise StateError(conversation_id, "a record has lone surrogates") from exc
+        record = read_record(conversation_id, text)
+        self.append(record)
+        self.size += size
+        if self.pause is not None and not len(self) % SLICE:
+            self.pause()
+        return record
+
+    def __iter__(self) -> Iterator[JSON]:
+        """Iterate, with pauses: whoever decodes many records does not keep the other threads waiting."""
+        for index, record in enumerate(super().__iter__()):
+            if self.pause is not None and not index % SLICE:
+                self.pause()
+            yield record
+
+
+def read_record(conversation_id: str, text: str) -> JSONValue:
+    """Return the plain JSON of a stored text: as `plain_json` would have it, but not copied.
+
+    Raises:
+        StateError: as `loads`; or a text has lone surrogates, or it nests too deeply.
+    """
+    value = loads(conversation_id, text)
+    # What `loads` takes and `plain_json` refuses is rare enough, and its signs in the text are: then it is looked at.
+    if text.count("[") + text.count("{") > MAX_DEPTH or "\\u" in text:
+        try:
+            plain_json(value, depth=-RECORD_DEPTH)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise StateError(conversation_id, f"a record: {exc}"[:300]) from exc
+    return value
 
 
 def dumps(value: JSONValue) -> str:

@@ -2,7 +2,8 @@
 
 Only requests are shortened. The stored history and its rows stay as they are, so nothing in them is lost, and people who scroll up
 read what was said. A summary is made in a step of the turn, so no message of a person can come in between. A summary covers the history
-up to one message; the id of this message is stored with the summary, in the metadata of the conversation.
+up to one message; the id of this message is stored with the summary, in the metadata of the conversation. In the same commit the turns
+that are covered leave the window of the conversation: they are not loaded any more.
 
 What a summary covers is chosen by what it saves. Nothing is summed up if nearly everything that is large has to stay word for word.
 If a summary turns out not to be shorter than what it covers, another one is made only when there is more to cover.
@@ -117,7 +118,8 @@ class Summarization(BuiltIn):
 
         Cancellation: either there is a new summary, or everything is as before.
         """
-        return await self._fit(context, _view(request, context.state.metadata.get(KEY)), self.trigger_tokens)
+        state = context.state
+        return await self._fit(context, _view(request, state.metadata.get(KEY), has_older=state.older > 0), self.trigger_tokens)
 
     async def shorten_request(self, context: MiddlewareContext, request: ModelRequest, most_tokens: float) -> ModelRequest:
         """Return the request with a new summary of its older part, because the provider says that the request is too long.
@@ -195,7 +197,8 @@ class Summarization(BuiltIn):
             if tokens >= size:
                 raise _NotShorter
             known = context.state.metadata.get(IN_VAIN)
-            await context.update(metadata={KEY: {"text": text, "up_to": up_to}, **({} if known is None else {IN_VAIN: None})})
+            summary = {KEY: {"text": text, "up_to": up_to}, **({} if known is None else {IN_VAIN: None})}
+            await context.update(metadata=summary, covers=up_to)
         except (ModelFailed, LimitExceeded) as exc:
             context.publish(SummaryFailed(context.turn_id, exc, spent.usage))
             data = {"failed": KEY, "error": type(exc).__name__, "message": str(exc)}
@@ -237,14 +240,17 @@ class Summarization(BuiltIn):
         return {"trigger_tokens": self.trigger_tokens, "keep_messages": self.keep_messages}
 
 
-def _view(request: ModelRequest, stored: object) -> ModelRequest:
-    """Return what the model reads with the stored summary; the same request if no summary fits this history."""
+def _view(request: ModelRequest, stored: object, *, has_older: bool) -> ModelRequest:
+    """Return what the model reads with the stored summary; the same request if no summary fits this history.
+
+    If the last message that the summary covers has left the window (`has_older`), the summary stands before the whole window.
+    """
     if not isinstance(stored, Mapping) or not isinstance(stored.get("text"), str) or not isinstance(stored.get("up_to"), str):
         return request
     for place in range(len(request.messages), 0, -1):
         if request.messages[place - 1].message_id == stored["up_to"]:
             return _with_summary(request, stored["text"], place)
-    return request
+    return _with_summary(request, stored["text"], 0) if has_older else request
 
 
 def _leading(messages: Sequence[Message]) -> int:

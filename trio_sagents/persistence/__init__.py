@@ -3,9 +3,12 @@
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
     _records                what both stores share: checked arguments, encoded commits, cursors
+    _sqlite_windows         where the windows of conversations begin, and the index of what is before them
     _sqlite_schema          the tables of a `SqliteStore`, and how its file is opened
+    _sqlite_messages        where messages and their ids are, in each version of the tables
     _sqlite_tables          what is done inside a transaction
     _sqlite_group_commit    `GroupCommit`: many tasks, one transaction
+    _sqlite_migration       files of earlier versions, rewritten
     memory                  `MemoryStore`
     sqlite                  `SqliteStore`
 """

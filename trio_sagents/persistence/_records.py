@@ -3,15 +3,15 @@
 import datetime
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.json import JSON, JSONValue, check_text, plain_json
 from trio_sagents.data.messages import Role, ToolStatus
-from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
-from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, dumps, loads
+from trio_sagents.data.records import OPEN_STATUSES, UNCHECKED, Checkpoint, Commit, DisplayMessage, Owner, Unchecked, WaitingConversation
+from trio_sagents.data.wire import RECORD_DEPTH, SCHEMA_VERSION, ReadRecords, dumps, loads
 from trio_sagents.exceptions import PersistenceError, StateError, StateFromFuture
 
 MAX_PAGE: Final = 1000
@@ -23,8 +23,9 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
 
-CursorKind: TypeAlias = Literal["r", "c", "w"]
-"""What a cursor belongs to: "r" for the rows of a transcript, "c" for the list of conversations, "w" for those that wait."""
+CursorKind: TypeAlias = Literal["r", "c", "w", "m"]
+"""What a cursor belongs to: "r" for the rows of a transcript, "m" for its older messages, "c" for the list of conversations, "w" for those
+that wait."""
 RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 
@@ -106,6 +107,8 @@ def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
     key = owner_key(commit.owner)
     if owner is not UNCHECKED and owner_key(owner) != key:
         raise ValueError(f"a commit of owner {commit.owner!r} was given for owner {owner!r}")
+    if commit.checkpoint is not None:
+        _check_checkpoint(commit.checkpoint)
     metadata = commit.state.get("metadata")
     title = metadata.get("title") if isinstance(metadata, Mapping) else None
     return EncodedCommit(
@@ -120,6 +123,17 @@ def encode_commit(commit: Commit, owner: Owner | Unchecked) -> EncodedCommit:
         "metadata" in commit.state,
         title if isinstance(title, str) else None,
     )
+
+
+def _check_checkpoint(checkpoint: Checkpoint) -> None:
+    places = [place for where in checkpoint.known.values() for place in where]
+    for name, number in (("lead", checkpoint.lead), ("older", checkpoint.older), *(("known", place) for place in places)):
+        if type(number) is not int or not 0 <= number <= _MAX_COUNT:
+            raise ValueError(f"the {name} of a checkpoint must be 0 to 2**53, not {number!r}")
+    for name, where in checkpoint.known.items():
+        check_name("known", name)
+        if len(where) != 2 or max(where) >= checkpoint.lead + checkpoint.older:
+            raise ValueError(f"the checkpoint knows {name!r} at the places {where!r}, which are not two places before its window")
 
 
 def _encode_message_ids(commit: Commit) -> Mapping[str, str]:
@@ -209,7 +223,35 @@ def decode_record(conversation_id: str, text: object) -> JSON:
         StateFromFuture: a later version of the library wrote it.
         StateError: the text is not a JSON object.
     """
-    value = decode_value(conversation_id, text)
+    return _checked_record(conversation_id, decode_value(conversation_id, text))
+
+
+def decode_records(conversation_id: str, texts: Iterable[object], pause: Callable[[], object] | None = None) -> ReadRecords:
+    """Return the records that stored texts stand for, and the bytes of the texts.
+
+    Args:
+        conversation_id: for errors.
+        texts: in order.
+        pause: called now and then, in a thread; None in a task.
+
+    Raises:
+        StateFromFuture: a later version of the library wrote a record.
+        StateError: a text is not a JSON object.
+    """
+    records = ReadRecords(pause)
+    for text in texts:
+        add_record(conversation_id, records, text)
+    return records
+
+
+def add_record(conversation_id: str, records: ReadRecords, text: object) -> JSON:
+    """Read one more record, and return it; raises as `decode_records`."""
+    if type(text) is not str:
+        raise _not_text(conversation_id, text)
+    return _checked_record(conversation_id, records.read(conversation_id, text))
+
+
+def _checked_record(conversation_id: str, value: JSONValue) -> JSON:
     if not isinstance(value, dict):
         raise StateError(conversation_id, f"a record is {type(value).__name__}, not an object")
     version = value.get("v")
@@ -218,10 +260,14 @@ def decode_record(conversation_id: str, text: object) -> JSON:
     return value
 
 
+def _not_text(conversation_id: str, value: object) -> StateError:
+    return StateError(conversation_id, f"a record is stored as {type(value).__name__}, not as text")
+
+
 def decode_value(conversation_id: str, text: object) -> JSONValue:
     """Return the JSON value that a stored text stands for; StateError if it is not JSON."""
     if type(text) is not str:
-        raise StateError(conversation_id, f"a record is stored as {type(text).__name__}, not as text")
+        raise _not_text(conversation_id, text)
     return loads(conversation_id, text)
 
 

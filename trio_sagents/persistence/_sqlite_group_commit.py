@@ -16,6 +16,7 @@ Invariant: `_led` is true exactly while one task leads, or was made the leader a
 
 import datetime
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -31,25 +32,40 @@ from trio_sagents.persistence._sqlite_tables import last_change
 T = TypeVar("T")
 MAX_GROUP: Final = 1000
 """The most members of one transaction, so that no member waits long for the others of its group."""
+TICK: Final = 100
+"""Nanoseconds from one number of a change to the next."""
+
+
+class Changes:
+    """Numbers for changes of conversations: each is larger than all that were given before, in this process or in another one.
+
+    The numbers are clock times: a transaction begins after those before it have ended, and takes longer than its numbers are apart.
+    Within the process the order holds whatever the clock does. If the clock is set back, and another process has given numbers since,
+    the list of conversations is in another order for as long.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        """The largest number that was given."""
+
+    def next(self, before: int) -> int:
+        """Return a number for a conversation whose last change had the number `before`."""
+        self._last = max(self._last + 1, before + 1, time.time_ns() // TICK)
+        return self._last
 
 
 class Transaction:
     """What an operation gets: the connection, inside a transaction, and numbers for changes."""
 
-    __slots__ = ("_change", "connection", "now")
+    __slots__ = ("changes", "connection", "now")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, changes: Changes) -> None:
         self.connection = connection
+        self.changes = changes
         self.now = datetime.datetime.now(datetime.UTC).isoformat()
         """When the transaction began, as text."""
-        self._change: int | None = None
-
-    def next_change(self) -> int:
-        """Return a number that is larger than all numbers that any process has got before."""
-        if self._change is None:
-            self._change = last_change(self.connection)
-        self._change += 1
-        return self._change
 
 
 @attrs.define(eq=False)
@@ -86,6 +102,7 @@ class GroupCommit:
         self._connection = connection
         self._path = path
         self._watch = watch
+        self._changes = Changes(last_change(connection))
         self._queued: dict[_Job[object], None] = {}
         """In order; a dict, so that a job can be withdrawn in one step."""
         self._led = False
@@ -194,7 +211,7 @@ class GroupCommit:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, self._changes)
             for job in group:
                 if savepoints:
                     connection.execute("SAVEPOINT member")

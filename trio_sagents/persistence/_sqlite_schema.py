@@ -3,6 +3,13 @@
 What conversations say is appended to tables that they share, in the order in which it was committed, and found again through
 a narrow index: a group of commits fills few pages, and an append touches as many however long its conversation is. (Clustered by
 conversation, a group of a thousand wrote five times the bytes and took three times as long.)
+
+What a turn writes is pages, so a turn touches few, and small ones: a page has 2 KiB (with 4 KiB a turn writes nearly twice as much;
+with 1 KiB a large group of commits splits too many pages). The id and the digest of a message that somebody posted are in the row of
+the message. The list of conversations has one index, by owner; whoever lists the conversations of all owners merges the owners.
+
+Files of version 1, which an earlier library made, are used as they are: they have 4 KiB pages, two indexes of the list, and all message
+ids in a table of their own. `_sqlite_migration` rewrites such a file.
 """
 
 import operator
@@ -11,9 +18,10 @@ from typing import Final
 
 from trio_sagents import _sqlite
 from trio_sagents._sqlite import DatabaseKind, Synchronous
+from trio_sagents.persistence import _sqlite_windows as windows
 from trio_sagents.persistence._records import MAX_RECORD_BYTES
 
-TABLES: Final = {
+FIRST_TABLES: Final = {
     "conversations": """CREATE TABLE conversations (
   number INTEGER PRIMARY KEY,
   conversation_id TEXT NOT NULL UNIQUE,
@@ -59,10 +67,37 @@ TABLES: Final = {
     "transcript_by_conversation": "CREATE INDEX transcript_by_conversation ON transcript (conversation)",
 }
 
+TABLES: Final = {
+    **{name: text for name, text in FIRST_TABLES.items() if name not in {"conversations_by_change", "message_ids"}},
+    "messages": """CREATE TABLE messages (
+  place INTEGER PRIMARY KEY,
+  conversation INTEGER NOT NULL,
+  message_id TEXT,
+  digest TEXT,
+  body TEXT NOT NULL
+)""",
+    "messages_by_id": "CREATE UNIQUE INDEX messages_by_id ON messages (conversation, message_id) WHERE message_id IS NOT NULL",
+    "queue": """CREATE TABLE queue (
+  place INTEGER PRIMARY KEY,
+  conversation INTEGER NOT NULL,
+  message_id TEXT NOT NULL,
+  digest TEXT,
+  body TEXT NOT NULL,
+  UNIQUE (conversation, message_id)
+)""",
+    # Only ids whose messages are neither in the history nor in the queue.
+    "message_ids": FIRST_TABLES["message_ids"],
+}
+"""In `messages` and `queue`, `message_id` and `digest` are those of a message that was accepted under its id; otherwise both, or the
+digest, are NULL."""
+
 WAITING_INDEX: Final = "CREATE INDEX IF NOT EXISTS state_waiting ON state (name) WHERE name = 'interrupt'"
 """Holds the conversations that wait for a person, and no others. An older file gets it when it is opened."""
 
-STORE_FILE: Final = DatabaseKind("database", "SqliteStore", 0x54534741, 1, TABLES, MAX_RECORD_BYTES)
+PAGE_SIZE: Final = 2048
+LOG_BYTES: Final = 16 * 1024 * 1024
+"""How long the log grows before it is copied into the database: 8,000 pages of a new file."""
+STORE_FILE: Final = DatabaseKind("database", "SqliteStore", 0x54534741, 2, TABLES, MAX_RECORD_BYTES, PAGE_SIZE, {1: FIRST_TABLES})
 """The version is that of the tables, not of the records in them: `wire.SCHEMA_VERSION` is that of the records."""
 
 
@@ -84,7 +119,10 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     """
     _sqlite.prepare(connection, STORE_FILE, path)
     connection.execute(WAITING_INDEX)
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    for table in windows.TABLES:
+        connection.execute(table)
+    page_size = _sqlite.pragma(connection, "page_size")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // page_size if isinstance(page_size, int) else 4000}")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 33554432")
     connection.execute("UPDATE conversations SET epoch = epoch WHERE false")  # shows now whether it can be written

@@ -2,8 +2,8 @@
 
 import datetime
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Final
 
 import attrs
@@ -15,41 +15,51 @@ from trio_sagents.data.records import (
     ConversationItem,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     WaitingConversation,
     WaitingPage,
     accept_all,
 )
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
+from trio_sagents.persistence import _sqlite_windows as windows
 from trio_sagents.persistence._records import (
     EncodedCommit,
-    decode_record,
     decode_row,
     decode_value,
     encode_cursor,
-    message_id_of,
     waiting_item,
 )
+from trio_sagents.persistence._sqlite_messages import MessageTables, reading
 
-_FIND: Final = "SELECT owner, number, epoch, revision, message_count FROM conversations WHERE conversation_id = ?"
+_FIND: Final = "SELECT owner, number, epoch, revision, message_count, change FROM conversations WHERE conversation_id = ?"
 _INSERT: Final = """INSERT INTO conversations
 (conversation_id, agent_id, owner, epoch, revision, change, message_count, title, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_CHANGE: Final = "UPDATE conversations SET revision = ?, change = ?, message_count = ?, updated_at = ? WHERE number = ?"
+_CHANGE: Final = "UPDATE conversations SET revision = ?, message_count = ? WHERE number = ?"
+_COME_FIRST: Final = "UPDATE conversations SET revision = ?, message_count = ?, change = ?, updated_at = ? WHERE number = ?"
 _PUT_ROW: Final = """INSERT INTO transcript (conversation, row_id, message_id, role, content_type, content, status, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, row_id) DO UPDATE SET message_id = excluded.message_id, role = excluded.role,
 content_type = excluded.content_type, content = excluded.content, status = excluded.status, created_at = excluded.created_at"""
 PAGE_OF_ROWS: Final = """SELECT place, row_id, message_id, role, content_type, content, status, created_at FROM transcript
 WHERE conversation = ? AND place < ? ORDER BY place DESC LIMIT ?"""
-PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript")
+PARTS: Final = ("messages", "queue", "message_ids", "state", "transcript", *windows.PARTS)
 """The tables that hold what belongs to a conversation."""
 _DELETE: Final = tuple(f"DELETE FROM {part} WHERE conversation = ?" for part in PARTS)  # noqa: S608  # the library's own names
 _NO_END: Final = 1 << 62
-LIST_ALL: Final = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations
-WHERE change < ? ORDER BY change DESC LIMIT ?"""
+LIST_OWNED: Final = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM conversations
+WHERE owner = ? AND change < ? ORDER BY change DESC LIMIT ?"""
+LIST_ALL: Final = """WITH RECURSIVE owners (name) AS (
+  SELECT min(owner) FROM conversations
+  UNION ALL SELECT (SELECT min(owner) FROM conversations WHERE owner > name) FROM owners WHERE name IS NOT NULL
+)
+SELECT change, conversation_id, owner, title, message_count, updated_at FROM owners JOIN conversations
+ON number IN (SELECT number FROM conversations WHERE owner = name AND change < ?1 ORDER BY change DESC LIMIT ?2)
+ORDER BY change DESC LIMIT ?2"""
+"""The first conversations of each owner, merged: the list has one index, by owner."""
 LIST_WAITING: Final = """SELECT state.rowid, conversation_id, owner, title, body FROM state INDEXED BY state_waiting
 JOIN conversations ON number = conversation WHERE name = 'interrupt' AND state.rowid > ? AND owner = ifnull(?, owner)
 ORDER BY state.rowid LIMIT ?"""
-LIST_OWNED: Final = LIST_ALL.replace("WHERE change", "WHERE owner = ? AND change")
 
 
 @attrs.frozen
@@ -61,19 +71,7 @@ class _Head:
     epoch: int
     revision: int
     message_count: int
-
-
-@contextmanager
-def _reading(connection: sqlite3.Connection, conversation_id: str, query: str, arguments: tuple[object, ...]) -> Iterator[sqlite3.Cursor]:
-    """Run a query; an error of Python or SQLite about a damaged value becomes a StateError.
-
-    The cursor is closed at once: otherwise the frames of an error would keep it open, and with it the lock of a reader.
-    """
-    try:
-        with closing(connection.execute(query, arguments)) as cursor:
-            yield cursor
-    except (UnicodeDecodeError, sqlite3.DataError) as exc:
-        raise StateError(conversation_id, str(exc)[:300]) from exc
+    change: int
 
 
 def _decode_owner(conversation_id: str, text: object) -> Owner:
@@ -97,15 +95,19 @@ def _is_foreign(row: tuple[object, ...], wanted: str | None) -> bool:
 
 
 def _decode_head(conversation_id: str, row: tuple[object, ...]) -> _Head:
-    key, number, epoch, revision, message_count = row
-    if type(number) is not int or type(epoch) is not int or type(revision) is not int or type(message_count) is not int:
+    key, number, epoch, revision, message_count, change = row
+    if type(number) is not int or type(epoch) is not int or type(revision) is not int:
+        raise StateError(conversation_id, f"its counters are {row[1:]!r}"[:300])
+    if type(message_count) is not int or type(change) is not int:
         raise StateError(conversation_id, f"its counters are {row[1:]!r}"[:300])
     if type(key) is not str or min(epoch, revision, message_count) < 0 or max(epoch, revision) >= 2**52:
         raise StateError(conversation_id, f"its owner and counters are {row!r}"[:300])
-    return _Head(key, number, epoch, revision, message_count)
+    return _Head(key, number, epoch, revision, message_count, change)
 
 
-def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, check: Check = accept_all) -> Conversation | None:
+def load(
+    connection: sqlite3.Connection, conversation_id: str, wanted: str | None, messages: MessageTables, check: Check = accept_all
+) -> Conversation | None:
     """Return the conversation with its epoch raised, or None if there is none.
 
     Raises:
@@ -118,54 +120,30 @@ def load(connection: sqlite3.Connection, conversation_id: str, wanted: str | Non
     if _is_foreign(row, wanted):
         raise ConversationNotFound(conversation_id)
     head = _decode_head(conversation_id, row)
+    beginning = windows.find_beginning(connection, conversation_id, head.number)
+    stored = messages.load(connection, conversation_id, head.number, beginning)
+    if len(stored.history) != head.message_count - beginning.older:
+        due = head.message_count - beginning.older
+        raise StateError(conversation_id, f"its window has {len(stored.history)} messages, and should have {due}")
     conversation = Conversation(
         conversation_id=conversation_id,
         owner=_decode_owner(conversation_id, head.owner_key),
         epoch=head.epoch + 1,
         revision=head.revision,
-        messages=_load_messages(connection, conversation_id, head),
-        queue=_load_queue(connection, conversation_id, head.number),
-        message_ids=_load_message_ids(connection, conversation_id, head.number),
+        messages=stored.history,
+        queue=stored.queue,
+        message_ids=stored.message_ids,
         state=_load_state(connection, conversation_id, head.number),
+        older=beginning.older,
     )
     check(conversation)
     connection.execute("UPDATE conversations SET epoch = ? WHERE number = ?", (head.epoch + 1, head.number))
     return conversation
 
 
-def _load_messages(connection: sqlite3.Connection, conversation_id: str, head: _Head) -> Sequence[JSON]:
-    query = "SELECT body FROM messages WHERE conversation = ? ORDER BY place"
-    with _reading(connection, conversation_id, query, (head.number,)) as found:
-        messages = [decode_record(conversation_id, body) for (body,) in found]
-    if len(messages) != head.message_count:
-        raise StateError(conversation_id, f"it has {len(messages)} messages, and should have {head.message_count}")
-    return messages
-
-
-def _load_queue(connection: sqlite3.Connection, conversation_id: str, number: int) -> Sequence[JSON]:
-    queue: list[JSON] = []
-    query = "SELECT message_id, body FROM queue WHERE conversation = ? ORDER BY place"
-    with _reading(connection, conversation_id, query, (number,)) as found:
-        for message_id, body in found:
-            record = decode_record(conversation_id, body)
-            if message_id_of(record) != message_id:
-                raise StateError(conversation_id, f"a queued message is not {message_id!r}"[:300])
-            queue.append(record)
-    return queue
-
-
-def _load_message_ids(connection: sqlite3.Connection, conversation_id: str, number: int) -> dict[str, str]:
-    query = "SELECT message_id, digest FROM message_ids WHERE conversation = ?"
-    with _reading(connection, conversation_id, query, (number,)) as found:
-        message_ids: dict[str, str] = dict(found)
-    if any(type(message_id) is not str or type(digest) is not str for message_id, digest in message_ids.items()):
-        raise StateError(conversation_id, "a message id is not text")
-    return message_ids
-
-
 def _load_state(connection: sqlite3.Connection, conversation_id: str, number: int) -> JSON:
     state: dict[str, JSONValue] = {}
-    with _reading(connection, conversation_id, "SELECT name, body FROM state WHERE conversation = ?", (number,)) as found:
+    with reading(connection, conversation_id, "SELECT name, body FROM state WHERE conversation = ?", (number,)) as found:
         for name, body in found:
             if type(name) is not str:
                 raise StateError(conversation_id, f"a key of the state is {type(name).__name__}")
@@ -173,7 +151,14 @@ def _load_state(connection: sqlite3.Connection, conversation_id: str, number: in
     return state
 
 
-def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str | None, change: int, now: str) -> int:
+def commit(
+    connection: sqlite3.Connection,
+    encoded: EncodedCommit,
+    wanted: str | None,
+    messages: MessageTables,
+    next_change: Callable[[int], int],
+    now: str,
+) -> int:
     """Make one commit, and return its revision. On any error the caller rolls the transaction back.
 
     Raises:
@@ -181,20 +166,20 @@ def commit(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str |
         PersistenceError: a message id is used already, or a taken message is not in the queue.
     """
     made = encoded.commit
-    head = _compare(connection, encoded, wanted) or _create(connection, encoded, change)
-    if encoded.messages:
-        connection.executemany(
-            "INSERT INTO messages (conversation, body) VALUES (?, ?)", [(head.number, text) for text in encoded.messages]
-        )
-    if encoded.message_ids:
-        _add_message_ids(connection, encoded, head.number)
-    if encoded.queued or encoded.taken:
-        _move_queue(connection, encoded, head.number)
+    head = _compare(connection, encoded, wanted) or _create(connection, encoded)
+    if encoded.messages or encoded.message_ids or encoded.queued or encoded.taken:
+        messages.store(connection, encoded, head.number)
+    if made.checkpoint is not None:
+        windows.set_checkpoint(connection, made.conversation_id, head.number, made.checkpoint)
     if encoded.state:
         _patch_state(connection, encoded, head.number)
     if encoded.rows:
         connection.executemany(_PUT_ROW, [(head.number, row_id, *fields) for row_id, fields in encoded.rows.items()])
-    connection.execute(_CHANGE, (made.revision, change, head.message_count + len(encoded.messages), now, head.number))
+    count = head.message_count + len(encoded.messages)
+    if made.comes_first:
+        connection.execute(_COME_FIRST, (made.revision, count, next_change(head.change), now, head.number))
+    else:
+        connection.execute(_CHANGE, (made.revision, count, head.number))
     return made.revision
 
 
@@ -214,33 +199,11 @@ def _compare(connection: sqlite3.Connection, encoded: EncodedCommit, wanted: str
     return head
 
 
-def _create(connection: sqlite3.Connection, encoded: EncodedCommit, change: int) -> _Head:
+def _create(connection: sqlite3.Connection, encoded: EncodedCommit) -> _Head:
     made = encoded.commit
-    fields = (made.conversation_id, made.agent_id, encoded.owner_key, made.epoch, 0, change, 0, None, "")
+    fields = (made.conversation_id, made.agent_id, encoded.owner_key, made.epoch, 0, 0, 0, None, "")
     number = connection.execute(_INSERT, fields).lastrowid or 0
-    return _Head(encoded.owner_key, number, made.epoch, 0, 0)
-
-
-def _add_message_ids(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
-    new = [(number, message_id, digest) for message_id, digest in encoded.message_ids.items()]
-    added = connection.executemany("INSERT OR IGNORE INTO message_ids VALUES (?, ?, ?)", new).rowcount
-    if added != len(new):
-        ids = ", ".join(map(repr, encoded.message_ids))[:300]
-        raise PersistenceError(f"a message id of conversation {encoded.commit.conversation_id!r} is used already: one of {ids}")
-
-
-def _move_queue(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
-    where = f"conversation {encoded.commit.conversation_id!r}"
-    for message_id, body in encoded.queued.items():
-        added = connection.execute(
-            "INSERT OR IGNORE INTO queue (conversation, message_id, body) VALUES (?, ?, ?)", (number, message_id, body)
-        )
-        if added.rowcount != 1:
-            raise PersistenceError(f"message {message_id!r} of {where} is queued twice")
-    for message_id in encoded.taken:
-        gone = connection.execute("DELETE FROM queue WHERE conversation = ? AND message_id = ?", (number, message_id))
-        if gone.rowcount != 1:
-            raise PersistenceError(f"message {message_id!r} of {where} is not in the queue")
+    return _Head(encoded.owner_key, number, made.epoch, 0, 0, 0)
 
 
 def _patch_state(connection: sqlite3.Connection, encoded: EncodedCommit, number: int) -> None:
@@ -270,7 +233,7 @@ def delete(connection: sqlite3.Connection, conversation_id: str, wanted: str | N
 
 
 def last_change(connection: sqlite3.Connection) -> int:
-    """Return the number of the last change of any conversation, or 0 if there was none."""
+    """Return the number of the last change of any conversation, or 0 if there was none. Reads the index of the list."""
     (change,) = connection.execute("SELECT max(change) FROM conversations").fetchone()
     return change if type(change) is int else 0
 
@@ -287,7 +250,7 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
         raise ConversationNotFound(conversation_id)
     head = _decode_head(conversation_id, row)
     place = _NO_END if before is None else before
-    with _reading(connection, conversation_id, PAGE_OF_ROWS, (head.number, place, limit + 1)) as page:
+    with reading(connection, conversation_id, PAGE_OF_ROWS, (head.number, place, limit + 1)) as page:
         found = page.fetchall()
     more = len(found) > limit
     del found[limit:]
@@ -295,8 +258,35 @@ def history(connection: sqlite3.Connection, conversation_id: str, wanted: str | 
     return HistoryPage(rows, encode_cursor("r", found[-1][0]) if more else None)
 
 
+def recall(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, names: Sequence[str]) -> Mapping[str, Recalled]:
+    """Return what the index has under these names; nothing if there is no such conversation, or another owner has it."""
+    row = _find(connection, conversation_id)
+    if row is None or _is_foreign(row, wanted):
+        return {}
+    try:
+        return windows.recall(connection, conversation_id, _decode_head(conversation_id, row).number, names)
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
+
+
+def older_messages(connection: sqlite3.Connection, conversation_id: str, wanted: str | None, before: int | None, limit: int) -> OlderPage:
+    """Return a page of the messages that are not in the window.
+
+    Raises:
+        ConversationNotFound: there is no such conversation, or another owner has it.
+        StateError: a message is damaged.
+    """
+    row = _find(connection, conversation_id)
+    if row is None or _is_foreign(row, wanted):
+        raise ConversationNotFound(conversation_id)
+    try:
+        return windows.older_messages(connection, conversation_id, _decode_head(conversation_id, row).number, before, limit)
+    except (UnicodeDecodeError, sqlite3.DataError) as exc:
+        raise StateError(conversation_id, str(exc)[:300]) from exc
+
+
 def conversations(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
-    """Return a page of the list; the conversation that changed last comes first. StateError if an item is damaged."""
+    """Return a page of the list; the conversation that moved last comes first. StateError if an item is damaged."""
     older_than = _NO_END if after is None else after
     place = (older_than, limit + 1)
     query, arguments = (LIST_ALL, place) if wanted is None else (LIST_OWNED, (wanted, *place))

@@ -7,13 +7,14 @@ acts without another checkpoint: a cancelled call has done nothing, and a call t
 import datetime
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Literal
 
 import attrs
 import trio
 
+from trio_sagents.data.json import JSON
 from trio_sagents.data.records import (
     UNCHECKED,
     Check,
@@ -22,7 +23,9 @@ from trio_sagents.data.records import (
     ConversationItem,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Unchecked,
     WaitingPage,
     accept_all,
@@ -35,6 +38,7 @@ from trio_sagents.persistence._records import (
     check_limit,
     decode_cursor,
     decode_record,
+    decode_records,
     decode_row,
     encode_commit,
     encode_cursor,
@@ -44,6 +48,16 @@ from trio_sagents.persistence._records import (
 
 _GONE = 0
 """The change number of a deleted conversation; the first real one is 1."""
+
+
+@attrs.define(eq=False)
+class _Window:
+    """What the checkpoints of one conversation have left."""
+
+    lead: int = 0
+    older: int = 0
+    known: dict[str, Sequence[int]] = attrs.field(factory=dict)
+    """By name, the two places that a checkpoint gave."""
 
 
 @attrs.define(eq=False)
@@ -63,6 +77,7 @@ class _Stored:
     queue: dict[str, str] = attrs.field(factory=dict)
     """Message id to text, oldest first."""
     message_ids: dict[str, str] = attrs.field(factory=dict)
+    window: _Window = attrs.field(factory=_Window)
     state: dict[str, str] = attrs.field(factory=dict)
     waits_since: int = _GONE
     """Number of the change with which it began to wait for a person."""
@@ -155,15 +170,19 @@ class MemoryStore:
             return None
         if owner is not UNCHECKED and wanted_key(owner) != row.owner_key:
             raise ConversationNotFound(conversation_id)
+        lead, older = row.window.lead, row.window.older
+        window = (*row.messages[:lead], *row.messages[lead + older :])
+        messages, queue = decode_records(conversation_id, window), decode_records(conversation_id, row.queue.values())
         conversation = Conversation(
             conversation_id=conversation_id,
             owner=row.owner,
             epoch=row.epoch + 1,
             revision=row.revision,
-            messages=[decode_record(conversation_id, text) for text in row.messages],
-            queue=[decode_record(conversation_id, text) for text in row.queue.values()],
-            message_ids=dict(row.message_ids),
+            messages=messages,
+            queue=queue,
+            message_ids=_ids_among(row.message_ids, (*messages, *queue)) if older else dict(row.message_ids),
             state={name: json.loads(text) for name, text in row.state.items()},
+            older=older,
         )
         check(conversation)
         row.epoch += 1
@@ -191,6 +210,7 @@ class MemoryStore:
         row = self._stored.get(commit.conversation_id)
         self._compare(row, encoded, owner)
         _check_ids(row, encoded)
+        _check_places(row, encoded)
         self._store(row, encoded)
         return commit.revision
 
@@ -215,6 +235,9 @@ class MemoryStore:
             row = _Stored(commit.conversation_id, commit.owner, encoded.owner_key, commit.epoch, now)
             self._stored[commit.conversation_id] = row
         row.messages.extend(encoded.messages)
+        if commit.checkpoint is not None:
+            row.window.lead, row.window.older = commit.checkpoint.lead, commit.checkpoint.older
+            row.window.known.update((name, tuple(where)) for name, where in commit.checkpoint.known.items())
         row.queue.update(encoded.queued)
         for message_id in encoded.taken:
             del row.queue[message_id]
@@ -229,16 +252,20 @@ class MemoryStore:
         row.row_ids.extend(row_id for row_id in encoded.rows if row_id not in row.rows)
         row.rows.update(encoded.rows)
         row.revision = commit.revision
-        row.updated_at = now
         self._change += 1
+        if commit.comes_first:
+            row.updated_at = now
+            self._move_first(row, new=new)
+        if "interrupt" in encoded.state:
+            self._note_waiting(row)
+
+    def _move_first(self, row: _Stored, *, new: bool) -> None:
         row.change = self._change
         self._all.append(row, new=new)
         owned = self._owned.get(row.owner_key)
         if owned is None:
             owned = self._owned[row.owner_key] = _Order()
         owned.append(row, new=new)
-        if "interrupt" in encoded.state:
-            self._note_waiting(row)
 
     def _note_waiting(self, row: _Stored) -> None:
         waits = "interrupt" in row.state
@@ -285,8 +312,64 @@ class MemoryStore:
         rows = [decode_row(conversation_id, row_id, row.rows[row_id]) for row_id in row.row_ids[start:end]]
         return HistoryPage(rows, encode_cursor("r", start) if start else None)
 
+    async def recall(
+        self, scope: Scope, conversation_id: str, names: Sequence[str], *, owner: Owner | Unchecked = UNCHECKED
+    ) -> Mapping[str, Recalled]:
+        """Return the messages that checkpoints have put into the index under these names.
+
+        Args:
+            scope: ignored.
+            conversation_id: of the conversation.
+            names: as in `Checkpoint.known`; unknown ones are left out.
+            owner: who must own it; `UNCHECKED` for anybody.
+
+        Cancellation: nothing is changed.
+        """
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        row = self._stored.get(conversation_id)
+        if row is None or wanted not in {None, row.owner_key}:
+            return {}
+        found: dict[str, Recalled] = {}
+        for name in names:
+            if name in row.window.known:
+                message, last = (decode_record(conversation_id, row.messages[place]) for place in row.window.known[name])
+                found[name] = Recalled(message, last)
+        return found
+
+    async def older_messages(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
+    ) -> OlderPage:
+        """Return a page of the messages that are not in the window.
+
+        Args:
+            scope: ignored.
+            conversation_id: of the conversation.
+            before: `before` of a page, for the next older page; None for the page right before the window.
+            limit: the most messages on the page, 1 to 1000.
+            owner: who must own it; `UNCHECKED` for anybody.
+
+        Raises:
+            ConversationNotFound: there is no such conversation, or another owner has it.
+            ValueError: `before` is not a cursor of older messages, or `limit` is out of range.
+
+        Cancellation: nothing is changed.
+        """
+        place = decode_cursor("m", "before", before)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        row = self._stored.get(conversation_id)
+        if row is None or wanted not in {None, row.owner_key}:
+            raise ConversationNotFound(conversation_id)
+        lead, end = row.window.lead, row.window.lead + row.window.older
+        end = end if place is None else max(lead, min(place, end))
+        start = max(lead, end - limit)
+        messages = [decode_record(conversation_id, text) for text in row.messages[start:end]]
+        return OlderPage(messages, encode_cursor("m", start) if start > lead else None)
+
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
-        """Return a page of the conversations; the one that changed last comes first.
+        """Return a page of the conversations; the one in which a turn ended or began to wait last, or that began last, comes first.
 
         Args:
             scope: ignored.
@@ -356,6 +439,19 @@ class MemoryStore:
         if not self._owned[row.owner_key].forget():
             del self._owned[row.owner_key]
         return True
+
+
+def _ids_among(message_ids: Mapping[str, str], records: Sequence[JSON]) -> dict[str, str]:
+    there = [str(record.get("message_id")) for record in records]
+    return {message_id: message_ids[message_id] for message_id in there if message_id in message_ids}
+
+
+def _check_places(row: _Stored | None, encoded: EncodedCommit) -> None:
+    checkpoint = encoded.commit.checkpoint
+    count = len(encoded.messages) + (0 if row is None else len(row.messages))
+    if checkpoint is not None and checkpoint.lead + checkpoint.older > count:
+        where = f"conversation {encoded.commit.conversation_id!r}"
+        raise PersistenceError(f"a checkpoint leaves out {checkpoint.lead + checkpoint.older} messages of {where}, which has {count}")
 
 
 def _check_ids(row: _Stored | None, encoded: EncodedCommit) -> None:

@@ -2,14 +2,14 @@
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import trio
 
-from trio_sagents._sqlite import FileWatch, Synchronous, check_busy_timeout, check_path, claim, release
+from trio_sagents._sqlite import FileWatch, Synchronous, check_busy_timeout, check_path, claim, pragma, release
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.records import (
     UNCHECKED,
@@ -18,7 +18,9 @@ from trio_sagents.data.records import (
     Conversation,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Unchecked,
     WaitingPage,
     accept_all,
@@ -28,6 +30,8 @@ from trio_sagents.exceptions import PersistenceError
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._records import check_limit, decode_cursor, encode_commit, wanted_key
 from trio_sagents.persistence._sqlite_group_commit import GroupCommit, Transaction
+from trio_sagents.persistence._sqlite_messages import tables_of
+from trio_sagents.persistence._sqlite_migration import migrate
 from trio_sagents.persistence._sqlite_schema import STORE_FILE, connect, prepare
 
 T = TypeVar("T")
@@ -50,10 +54,11 @@ class _File:
             prepare(self._writing, path)
             self._reading = undo.enter_context(closing(connect(path, busy_timeout=busy_timeout, synchronous=synchronous)))
             self._reading.execute("PRAGMA query_only = ON")
+            self.messages = tables_of(pragma(self._writing, "user_version"))
             self._watch = FileWatch(STORE_FILE, path)
+            self.group_commit = GroupCommit(self._writing, path, self._watch)
             undo.pop_all()
         self.is_open = True
-        self.group_commit = GroupCommit(self._writing, path, self._watch)
         self._reader = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
 
@@ -154,6 +159,24 @@ class SqliteStore:
             with trio.CancelScope(shield=True):
                 await file.close()
 
+    async def migrate(self) -> bool:
+        """Rewrite a file that an earlier version of the library made, as a new file is: then a turn writes a third of the bytes.
+
+        Without this, the file can be used as it is. The store, and everybody else, must have closed the file; the disk needs room for
+        a copy. A library of the earlier version cannot open the file afterwards, so make a copy before.
+
+        Returns:
+            Whether the file was rewritten; False if there was nothing to do.
+
+        Raises:
+            PersistenceError: there is no such file, it cannot be used, somebody has it open, or the disk is full. Nothing is lost.
+
+        Cancellation: the work runs to its end, and its answer is returned. If the process dies meanwhile, nothing is lost: call again.
+        """
+        if self._file is not None:
+            raise PersistenceError(f"the database {self._path!r} is open; close the store before its file is migrated")
+        return await trio.to_thread.run_sync(migrate, self._path, self._busy_timeout)
+
     def _open(self) -> _File:
         return _File(str(Path(self._path).absolute()), busy_timeout=self._busy_timeout, synchronous=self._synchronous)
 
@@ -187,7 +210,9 @@ class SqliteStore:
         file = self._opened()
         check_id("conversation_id", conversation_id)
         wanted = wanted_key(owner)
-        return await file.group_commit.submit(lambda transaction: tables.load(transaction.connection, conversation_id, wanted, check))
+        return await file.group_commit.submit(
+            lambda transaction: tables.load(transaction.connection, conversation_id, wanted, file.messages, check)
+        )
 
     async def commit(self, scope: Scope, commit: Commit, *, owner: Owner | Unchecked = UNCHECKED) -> int:
         """Make a commit durable, all of it or none, and return its revision.
@@ -213,7 +238,7 @@ class SqliteStore:
 
         def store(transaction: Transaction) -> int:
             encoded = encode_commit(commit, owner)
-            return tables.commit(transaction.connection, encoded, wanted, transaction.next_change(), transaction.now)
+            return tables.commit(transaction.connection, encoded, wanted, file.messages, transaction.changes.next, transaction.now)
 
         return await file.group_commit.submit(store)
 
@@ -247,8 +272,57 @@ class SqliteStore:
         wanted = wanted_key(owner)
         return await file.read(lambda connection: tables.history(connection, conversation_id, wanted, place, limit))
 
+    async def recall(
+        self, scope: Scope, conversation_id: str, names: Sequence[str], *, owner: Owner | Unchecked = UNCHECKED
+    ) -> Mapping[str, Recalled]:
+        """Return the messages that checkpoints have put into the index under these names.
+
+        Args:
+            scope: ignored.
+            conversation_id: of the conversation.
+            names: as in `Checkpoint.known`; unknown ones are left out.
+            owner: who must own it; `UNCHECKED` for anybody.
+
+        Raises:
+            StateError: one of the messages is damaged.
+            PersistenceError: the file could not be read.
+
+        Cancellation: nothing is changed; a query that has begun runs to its end.
+        """
+        file = self._opened()
+        check_id("conversation_id", conversation_id)
+        wanted = wanted_key(owner)
+        return await file.read(lambda connection: tables.recall(connection, conversation_id, wanted, names))
+
+    async def older_messages(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
+    ) -> OlderPage:
+        """Return a page of the messages that are not in the window.
+
+        Args:
+            scope: ignored.
+            conversation_id: of the conversation.
+            before: `before` of a page, for the next older page; None for the page right before the window.
+            limit: the most messages on the page, 1 to 1000.
+            owner: who must own it; `UNCHECKED` for anybody.
+
+        Raises:
+            ConversationNotFound: there is no such conversation, or another owner has it.
+            StateError: a message is damaged.
+            PersistenceError: the file could not be read.
+            ValueError: `before` is not a cursor of older messages, or `limit` is out of range.
+
+        Cancellation: nothing is changed; a query that has begun runs to its end.
+        """
+        file = self._opened()
+        check_id("conversation_id", conversation_id)
+        place = decode_cursor("m", "before", before)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await file.read(lambda connection: tables.older_messages(connection, conversation_id, wanted, place, limit))
+
     async def conversations(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
-        """Return a page of the conversations; the one that changed last comes first.
+        """Return a page of the conversations; the one in which a turn ended or began to wait last, or that began last, comes first.
 
         Args:
             scope: ignored.

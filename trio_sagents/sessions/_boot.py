@@ -160,7 +160,8 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
     """Restore what is stored, or begin a fresh conversation."""
     conversation_id, owner, epoch, revision = entry.conversation_id, entry.owner, time.time_ns() // 1000, 0
     ids = Ids(runtime.new_incarnation())
-    limits = Limits(policy.max_state_bytes, max(2 * policy.max_message_bytes, MIN_SLACK))
+    slack, keeps_windows = max(2 * policy.max_message_bytes, MIN_SLACK), runtime.commits.store.keeps_windows
+    limits = Limits(policy.max_state_bytes, slack, policy.window, policy.window_bytes, keeps_windows)
     found: list[ConversationState] = []
 
     def check(stored: Conversation) -> None:

@@ -1,6 +1,6 @@
 """What the runtime asks of a store, whichever kind the host gave."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -13,7 +13,9 @@ from trio_sagents.data.records import (
     Conversation,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Saved,
     Unchecked,
     WaitingPage,
@@ -40,6 +42,11 @@ class StoreAdapter(Protocol):
     @property
     def name(self) -> str:
         """The class of the host's store, for errors and the log."""
+        ...
+
+    @property
+    def keeps_windows(self) -> bool:
+        """Whether a commit may have a checkpoint; see `WindowedStore`."""
         ...
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
@@ -78,6 +85,22 @@ class StoreAdapter(Protocol):
 
     async def history(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> HistoryPage:
         """Return a page of the transcript, as `ConversationStore.history` does."""
+        ...
+
+    async def recall(self, asker: Asker, conversation_id: str, names: Sequence[str]) -> Mapping[str, Recalled]:
+        """Return what the index of the messages before the window has under these names, as `WindowedStore.recall` does.
+
+        Raises:
+            PersistenceError: the store could not be read.
+        """
+        ...
+
+    async def older_messages(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> OlderPage:
+        """Return a page of the messages before the window, as `WindowedStore.older_messages` does.
+
+        Raises:
+            PersistenceError: the store could not be read.
+        """
         ...
 
     async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:

@@ -4,7 +4,7 @@ The library checks what each method returns. A value of another type than the on
 method had raised: a `PersistenceError` that names the class and the method. A method that declares None may return anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, runtime_checkable
 
@@ -16,8 +16,10 @@ from trio_sagents.data.records import (
     ConversationPage,
     DisplayMessage,
     HistoryPage,
+    OlderPage,
     Owner,
     PersistContext,
+    Recalled,
     StoredState,
     WaitingPage,
 )
@@ -72,6 +74,8 @@ class ConversationStore(Protocol):
 
     async def conversations(self, scope: Scope, *, after: str | None, limit: int) -> ConversationPage:
         """Return a page of the conversations that `scope` may list; the one that changed last comes first.
+
+        What changes during a turn may leave the list as it is: see `Commit.comes_first`.
 
         Unless the store is an `OwnedStore` or an `OwnerLookup`, all conversations of an owner have to be listed for the scopes of
         that owner: one that is not listed is taken for another owner's. A store that cannot list raises NotImplementedError; then
@@ -140,6 +144,41 @@ class WaitingLookup(Protocol):
 
         Raises:
             ValueError: `after` does not come from a page of this store.
+        """
+        ...
+
+
+@runtime_checkable
+class WindowedStore(Protocol):
+    """A `ConversationStore` that can leave the older part of a conversation out of what it loads.
+
+    A commit may have a `Checkpoint`. From then on `load` returns the window alone, with `Conversation.older`: the first
+    `checkpoint.lead` messages, and those from the place `checkpoint.lead + checkpoint.older` on; and of the message ids those that are
+    in the window or in the queue. Nothing is deleted: the store still refuses a message id that was ever used, and its two methods
+    here read what is not loaded. The names of `checkpoint.known` go into an index, in the same transaction.
+
+    A store without these methods is never given a checkpoint: it loads whole histories, and `SessionPolicy.max_state_bytes` bounds them.
+    An `OwnedStore` takes `owner` here, too.
+
+    Cancellation: nothing is changed.
+    """
+
+    async def recall(self, scope: Scope, conversation_id: str, names: Sequence[str]) -> Mapping[str, Recalled]:
+        """Return what the index has under these names: for each name the messages at its two places. Unknown names are left out."""
+        ...
+
+    async def older_messages(self, scope: Scope, conversation_id: str, *, before: str | None, limit: int) -> OlderPage:
+        """Return a page of the messages that are not in the window, oldest first.
+
+        Args:
+            scope: who asks.
+            conversation_id: of the conversation.
+            before: `OlderPage.before` of a page, for the next older page; None for the page right before the window.
+            limit: the most messages on the page, > 0.
+
+        Raises:
+            ConversationNotFound: there is no such conversation.
+            ValueError: `before` does not come from a page of this store.
         """
         ...
 

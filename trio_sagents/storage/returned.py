@@ -20,13 +20,16 @@ from trio_sagents.data.records import (
     ConversationPage,
     DisplayMessage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     StoredState,
     WaitingConversation,
     WaitingPage,
 )
 from trio_sagents.data.wire import RECORD_DEPTH
 from trio_sagents.exceptions import PersistenceError
+from trio_sagents.storage.ports import WindowedStore
 
 _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
@@ -46,6 +49,10 @@ def checked_conversation(store: object, conversation_id: str, value: object) -> 
     for name in ("message_ids", "state"):
         if not isinstance(getattr(value, name), Mapping):
             wrong = wrong or f"{name} is {_kind(getattr(value, name))}, not a mapping"
+    if type(value.older) is not int or value.older < 0:
+        wrong = wrong or f"older is {_shown(value.older)}, not an int that is at least 0"
+    elif value.older and not isinstance(store, WindowedStore):
+        wrong = wrong or f"{value.older} messages are left out, and the store has no `recall` and `older_messages` (WindowedStore)"
     if not wrong and not all(isinstance(text, str) for pair in value.message_ids.items() for text in pair):
         wrong = "message_ids is not a mapping from str to str"
     if wrong:
@@ -70,6 +77,27 @@ def checked_history(store: object, value: object) -> HistoryPage:
         _refuse(store, "history", f"returned a HistoryPage whose before is {_kind(value.before)}, not str or None")
     for row in value.rows:
         _check_row(store, "history", row)
+    return value
+
+
+def checked_recalled(store: object, names: Sequence[str], value: object) -> Mapping[str, Recalled]:
+    """Return what `recall` returned; what is inside its records is not looked at."""
+    if not isinstance(value, Mapping):
+        _refuse(store, "recall", f"must return a mapping from str to Recalled, not {_kind(value)}")
+    for name, found in value.items():
+        if name not in names or not isinstance(found, Recalled):
+            _refuse(store, "recall", f"was asked for {names!r} and returned {_kind(found)} under {_shown(name)}")
+    return value
+
+
+def checked_older(store: object, value: object) -> OlderPage:
+    """Return what `older_messages` returned; what is inside its records is not looked at."""
+    if not isinstance(value, OlderPage):
+        _refuse(store, "older_messages", f"must return an OlderPage, not {_kind(value)}")
+    if not _is_sequence(value.messages):
+        _refuse(store, "older_messages", f"returned an OlderPage whose messages are {_kind(value.messages)}, not a sequence")
+    if value.before is not None and not isinstance(value.before, str):
+        _refuse(store, "older_messages", f"returned an OlderPage whose before is {_kind(value.before)}, not str or None")
     return value
 
 

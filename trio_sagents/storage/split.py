@@ -7,7 +7,7 @@ first, until something is not taken again; at a load, everything is told again.
 
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -24,7 +24,9 @@ from trio_sagents.data.records import (
     ConversationPage,
     DisplayMessage,
     HistoryPage,
+    OlderPage,
     PersistContext,
+    Recalled,
     Saved,
     StoredState,
     ToolUpdate,
@@ -87,6 +89,11 @@ class SplitStore:
     def name(self) -> str:
         """The class of the store of states."""
         return type(self.states).__name__
+
+    @property
+    def keeps_windows(self) -> bool:
+        """False: a snapshot has the whole history."""
+        return False
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the state, and tell the host what it may not know yet."""
@@ -176,6 +183,16 @@ class SplitStore:
         end = len(rows) if place is None else min(place, len(rows))
         start = max(0, end - limit)
         return HistoryPage(tuple(rows[start:end]), str(start) if start else None)
+
+    async def recall(self, asker: Asker, conversation_id: str, names: Sequence[str]) -> Mapping[str, Recalled]:
+        """Return nothing: the whole history is loaded."""
+        await trio.lowlevel.checkpoint()
+        return {}
+
+    async def older_messages(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> OlderPage:
+        """Return an empty page: the whole history is loaded."""
+        await trio.lowlevel.checkpoint()
+        return OlderPage(())
 
     async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
         """List what is in memory; refuse for a host's `AgentPersistence`, which cannot list."""

@@ -28,7 +28,9 @@ from trio_sagents.data.records import (
     Conversation,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Saved,
     Unchecked,
     WaitingPage,
@@ -36,13 +38,15 @@ from trio_sagents.data.records import (
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
 from trio_sagents.storage.adapter import Asker, same_owner
-from trio_sagents.storage.ports import ConversationStore, OwnedStore, OwnerLookup, WaitingLookup
+from trio_sagents.storage.ports import ConversationStore, OwnedStore, OwnerLookup, WaitingLookup, WindowedStore
 from trio_sagents.storage.returned import (
     checked_conversation,
     checked_deletion,
     checked_history,
     checked_list,
+    checked_older,
     checked_owner,
+    checked_recalled,
     checked_revision,
     checked_waiting,
 )
@@ -78,6 +82,11 @@ class UnifiedStore:
     def name(self) -> str:
         """The class of the store."""
         return type(self.store).__name__
+
+    @property
+    def keeps_windows(self) -> bool:
+        """Whether the store is a `WindowedStore`."""
+        return isinstance(self.store, WindowedStore)
 
     async def load(self, asker: Asker, conversation_id: str, agent_id: str, check: Check) -> Conversation | None:
         """Load the conversation; nothing is changed if another owner has it, or if `check` refuses it.
@@ -135,6 +144,24 @@ class UnifiedStore:
         if self._must_compare(asker) and not same_owner(await self._find_owner(asker, conversation_id), asker.owner):
             raise ConversationNotFound(conversation_id)
         return await self._read(asker, conversation_id, before=before, limit=limit)
+
+    async def recall(self, asker: Asker, conversation_id: str, names: Sequence[str]) -> Mapping[str, Recalled]:
+        """Return what the index has."""
+        if not isinstance(self.store, WindowedStore):
+            await trio.lowlevel.checkpoint()
+            return {}
+        found: object = await await_host(self.store.recall, asker.scope, conversation_id, names, **self._inside(asker))
+        return checked_recalled(self.store, names, found)
+
+    async def older_messages(self, asker: Asker, conversation_id: str, *, before: str | None, limit: int) -> OlderPage:
+        """Return a page; an empty one if the store has no windows."""
+        if not isinstance(self.store, WindowedStore):
+            await trio.lowlevel.checkpoint()
+            return OlderPage(())
+        page: object = await await_host(
+            self.store.older_messages, asker.scope, conversation_id, before=before, limit=limit, **self._inside(asker)
+        )
+        return checked_older(self.store, page)
 
     async def conversations(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
         """Return a page; it has fewer items than asked for if the store gave conversations of other owners."""

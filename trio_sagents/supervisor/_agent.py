@@ -182,7 +182,7 @@ class LiveAgent:
             entry.agent_id,
             entry.conversation_id,
             self.board.status,
-            len(state.messages),
+            state.older + len(state.messages),
             len(state.queue),
             lifetime.viewers,
             state.interrupt,

@@ -6,7 +6,7 @@ people decide at once, one decision is recorded, and the other person learns whe
 
 import contextvars
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -15,6 +15,7 @@ import trio
 from trio_sagents._trio.failures import logged
 from trio_sagents._trio.timers import Timer
 from trio_sagents.agent import EXPECTED, ArgumentsInvalid, Pipeline, id_of
+from trio_sagents.conversation.checkpoints import Past, call_name, interrupt_name
 from trio_sagents.conversation.decisions import (
     EXPIRED,
     REJECTED,
@@ -24,10 +25,11 @@ from trio_sagents.conversation.decisions import (
     close_waiting,
     decide,
     undecided,
+    unknown_calls,
     was_dismissed,
 )
 from trio_sagents.conversation.expiry import due_calls
-from trio_sagents.conversation.outcomes import outcome_of_turn, turn_of_decision
+from trio_sagents.conversation.outcomes import outcome_of_past, outcome_of_turn, turn_of_decision
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.decisions import Answer, Decision, Edit, Reject, answer_text
@@ -37,7 +39,7 @@ from trio_sagents.data.outcomes import Interrupted, Unanswered
 from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import CancelCause
-from trio_sagents.exceptions import InvalidDecision, MiddlewareError, NotInterrupted, PersistenceError
+from trio_sagents.exceptions import InvalidDecision, LimitExceeded, MiddlewareError, NotInterrupted, PersistenceError
 from trio_sagents.supervisor._host import HookCaller
 from trio_sagents.supervisor._journal import wall_clock
 from trio_sagents.supervisor._receipts import Accepted, PendingOutcome, Receipt
@@ -71,7 +73,7 @@ class Approvals:
             AgentNotRunning: the agent takes no more decisions; nothing was done.
             AlreadyDecided, InvalidDecision, NotInterrupted: as their names say; nothing was done.
             LimitExceeded: what the decisions say is too large to be kept; nothing was done.
-            PersistenceError: they could not be stored; nothing runs.
+            PersistenceError: they could not be stored, or the store could not say whether the calls were decided before; nothing runs.
 
         Cancellation: either nothing was submitted, or the decisions are recorded, and the turn continues.
         """
@@ -79,17 +81,22 @@ class Approvals:
         while True:
             await self._wait_for_others()
             self._require_accepting()
-            fresh = undecided(host.conversation_id, journal.state, decisions)
+            past = await self._recall(decisions)
+            older = journal.state.older
+            fresh = undecided(host.conversation_id, journal.state, decisions, past)
             if not fresh:
                 await trio.lowlevel.checkpoint()
-                return Receipt(decisions[0].interrupt_id, duplicate=True, pending=self._pending_outcome(decisions[0]))
+                pending = self._pending_outcome(decisions[0], past.get(decisions[0].call_id))
+                return Receipt(decisions[0].interrupt_id, duplicate=True, pending=pending)
             verdicts = [await self._verdict(call, decision) for call, decision in fresh]
             by = host.services.access.actor_of(actor)  # host code: called before anything is submitted
             # No checkpoint from this look to the submission: what the middleware was asked about is still what waits.
-            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions) == fresh:
+            if journal.state.older != older:
+                continue
+            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions, past) == fresh:
                 self._require_accepting()
                 break
-        check_decision_size(journal.state, verdicts, host.blueprint.policy.max_message_bytes, journal.limits)
+        self._check_size(verdicts)
         return await self._record(verdicts, actor, by)
 
     async def expire(self, due: Interrupt) -> None:
@@ -142,10 +149,10 @@ class Approvals:
         by = host.services.access.actor_of(actor)  # host code: called before anything is looked at
         await self._wait_for_others()
         self._require_accepting()
+        if interrupt_id is not None and await self._was_dismissed(interrupt_id):
+            return
         waiting, waits = journal.state.waiting, journal.pending_wait
         if interrupt_id is not None and (waiting is None or waiting.interrupt.interrupt_id != interrupt_id):
-            if was_dismissed(journal.state, interrupt_id):
-                return
             raise NotInterrupted(host.conversation_id, f"it does not wait in the interrupt {interrupt_id!r}")
         if waiting is None or waits is not None:
             raise NotInterrupted(host.conversation_id)
@@ -153,6 +160,19 @@ class Approvals:
             raise NotInterrupted(host.conversation_id, "it is not halted; what waits takes a decision: call `resume()`")
         step = close_waiting(journal.moment(), "dismissed", CancelCause.DISMISSED, by, acknowledged(waiting))
         await self._submit(attrs.evolve(step, actor=actor), self._let_go)
+
+    async def _was_dismissed(self, interrupt_id: str) -> bool:
+        """Return whether a halt was acknowledged before, however long ago. Race: as in `Inbox._recall`."""
+        journal = self.turns.host.journal
+        while True:
+            state, older = journal.state, journal.state.older
+            is_waiting = state.waiting is not None and state.waiting.interrupt.interrupt_id == interrupt_id
+            if is_waiting or not older or was_dismissed(reversed(state.messages), interrupt_id):
+                return not is_waiting and was_dismissed(reversed(state.messages), interrupt_id)
+            name = interrupt_name(interrupt_id)
+            found = await journal.recall((name,))
+            if older == journal.state.older:
+                return name in found and was_dismissed((found[name].message,), interrupt_id)
 
     # ── expiry
 
@@ -193,6 +213,28 @@ class Approvals:
     def _require_accepting(self) -> None:
         if self.turns.host.entry.is_leaving:
             raise self.turns.host.entry.not_running()
+
+    def _check_size(self, verdicts: Sequence[Verdict]) -> None:
+        """Raise LimitExceeded if decisions say too much, also if older messages leave the window for them."""
+        journal, most = self.turns.host.journal, self.turns.host.blueprint.policy.max_message_bytes
+        try:
+            check_decision_size(journal.state, verdicts, most, journal.limits)
+        except LimitExceeded:
+            freeable = journal.freeable()  # measured only if it matters
+            if not freeable:
+                raise
+            roomy = attrs.evolve(journal.limits, max_state_bytes=journal.limits.max_state_bytes + freeable)
+            check_decision_size(journal.state, verdicts, most, roomy)
+
+    async def _recall(self, decisions: Sequence[Decision]) -> Mapping[str, Past]:
+        """Return what the store has of the calls that memory does not know, by call id. Race: as in `Inbox._recall`."""
+        journal = self.turns.host.journal
+        while unknown := unknown_calls(journal.state, decisions):
+            older = journal.state.older
+            found = await journal.recall([call_name(call_id) for call_id in unknown])
+            if older == journal.state.older:
+                return {call_id: found[name] for call_id in unknown if (name := call_name(call_id)) in found}
+        return {}
 
     async def _verdict(self, call: PendingCall, decision: Decision) -> Verdict:
         """Return a decision as it will be recorded; InvalidDecision if it is refused."""
@@ -280,8 +322,8 @@ class Approvals:
 
     # ── what became of a decision
 
-    def _pending_outcome(self, decision: Decision) -> PendingOutcome:
-        """Return what a decision that is on record led to."""
+    def _pending_outcome(self, decision: Decision, past: Past | None) -> PendingOutcome:
+        """Return what a decision that is on record led to; `past` is its call, if it is before the window."""
         state, turns = self.turns.host.journal.state, self.turns
         interrupt = state.interrupt
         if interrupt is not None and interrupt.interrupt_id == decision.interrupt_id:
@@ -292,7 +334,7 @@ class Approvals:
         # The receipt was settled, or has died with its agent.
         turn_id = turn_of_decision(state, decision.call_id)
         if turn_id is None:
-            return PendingOutcome(Unanswered("cut"))
+            return PendingOutcome(Unanswered("cut") if past is None else outcome_of_past(past))
         if interrupt is not None and interrupt.turn_id == turn_id:
             return PendingOutcome(Interrupted(interrupt))  # it waits again
         if turns.turn is not None and turns.turn.continues and turns.turn.turn_id == turn_id:

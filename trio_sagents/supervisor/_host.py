@@ -17,7 +17,7 @@ from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Lifecycle, Row
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.state import State
+from trio_sagents.data.state import OlderMessages, State
 from trio_sagents.data.status import CancelCause
 from trio_sagents.data.todos import Todo
 from trio_sagents.supervisor._blueprint import Blueprint
@@ -73,7 +73,13 @@ class Host:
         """Empty: no turn runs here."""
         return {}
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+    async def older_messages(self, before: str | None, limit: int) -> OlderMessages:
+        """Return a page of the messages before the window. Cancellation: nothing is changed."""
+        return await self.journal.older_messages(before, limit)
+
+    async def update(
+        self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = (), covers: str | None = None
+    ) -> None:
         """Keep todos, keys of the metadata, and rows of the transcript; durable when this returns.
 
         Raises:
@@ -85,7 +91,7 @@ class Host:
         """
         if self.entry.has_ended:
             raise self.entry.not_running()
-        await self._update(todos, metadata, self.scope, None, rows)
+        await self._update(todos, metadata, self.scope, None, rows, covers)
 
     async def add_rows(self, rows: Sequence[Row], actor: Scope) -> None:
         """Keep rows that somebody outside adds to the transcript; raises and cancellation as of `update`."""
@@ -93,15 +99,30 @@ class Host:
             raise self.entry.not_running()
         await self._update(None, None, actor, None, rows)
 
-    async def _update(
-        self, todos: Sequence[Todo] | None, metadata: JSON | None, actor: Scope, turn_id: str | None, rows: Sequence[Row] = ()
+    async def _update(  # what one change may hold
+        self,
+        todos: Sequence[Todo] | None,
+        metadata: JSON | None,
+        actor: Scope,
+        turn_id: str | None,
+        rows: Sequence[Row] = (),
+        covers: str | None = None,
     ) -> None:
         lifecycle: Lifecycle = "on_title_generated" if metadata is not None and "title" in metadata else "on_step"
         events = () if todos is None else (TodosUpdated(tuple(todos), turn_id),)
         moment = self.journal.moment()
         shown = tuple(own_row(row, self.journal.ids.new(), turn_id, moment.now) for row in rows)
         new_rows = [made.row_id for row, made in zip(rows, shown, strict=True) if self._is_new(row)]
-        step = Step(lifecycle=lifecycle, actor=actor, todos=todos, metadata=metadata, rows=shown, new_rows=new_rows, events=events)
+        step = Step(
+            lifecycle=lifecycle,
+            actor=actor,
+            todos=todos,
+            metadata=metadata,
+            rows=shown,
+            new_rows=new_rows,
+            events=events,
+            covers=covers,
+        )
         await self.journal.submit(step).wait()
 
     def _is_new(self, row: Row) -> bool:

@@ -15,10 +15,12 @@ import trio
 from trio_sagents._trio.hosts import await_host
 from trio_sagents._trio.tree import is_within
 from trio_sagents.agent import AsyncFunction
+from trio_sagents.conversation.checkpoints import Past, message_name
 from trio_sagents.conversation.decisions import close_waiting
 from trio_sagents.conversation.messages_in import (
     Duplicate,
     OnItsWay,
+    Others,
     Place,
     Posted,
     Refused,
@@ -30,7 +32,7 @@ from trio_sagents.conversation.messages_in import (
     queued_message,
     supersede,
 )
-from trio_sagents.conversation.outcomes import outcome_of_message, takes_part
+from trio_sagents.conversation.outcomes import outcome_of_message, outcome_of_past, takes_part
 from trio_sagents.conversation.state import Step
 from trio_sagents.conversation.status import Happening
 from trio_sagents.data.json import Opaque
@@ -108,6 +110,15 @@ class Turns(Protocol):
         """Return the scope of whoever posted a message that an earlier agent accepted."""
         ...
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no turn runs, and the end of the last one is on record."""
+        ...
+
+    def begin_with(self, message_id: str, turn_id: str, accepted: Accepted) -> None:
+        """Begin the turn of a message that was stored as its first."""
+        ...
+
 
 @attrs.define(eq=False)
 class Reservation:
@@ -136,18 +147,21 @@ class Inbox:
         Raises:
             AgentNotRunning: the agent takes no more messages; nothing was done.
             AgentBusy, QueueFull, MessageConflict, LimitExceeded: as their names say; nothing was done.
-            PersistenceError: the message could not be stored, and is not acknowledged.
+            PersistenceError: the message could not be stored, or the store could not say whether its id is known; the message is not
+                acknowledged.
 
         Cancellation: either nothing was submitted, or the message is accepted and will be answered.
         """
         journal = self.board.journal
         while True:
+            past = await self._recall(posted.message_id)
             # No checkpoint from the look to the reservation.
-            examined = self._examine(posted)
+            examined = self._examine(posted, past)
             match examined:
                 case Duplicate(message_id=message_id):
                     await trio.lowlevel.checkpoint()
-                    return Receipt(message_id, duplicate=True, pending=self._pending_outcome(message_id))
+                    pending = self._pending_outcome(message_id) if past is None else PendingOutcome(outcome_of_past(past))
+                    return Receipt(message_id, duplicate=True, pending=pending)
                 case OnItsWay(message_id=message_id):
                     await self.reserved[message_id].ended.wait()
                 case Refused(error=error):
@@ -164,21 +178,36 @@ class Inbox:
             if not self.entry.is_accepting:
                 raise self.entry.not_running()
             message = queued_message(message_id, seen, posted.digest, self._poster_of(actor))
-            journal.check_room(message)
-            step = self._step(message, shown, actor, may_decide=may_decide)
+            context = contextvars.copy_context()
+            accepted = Accepted(actor, posted.overlap, context, self._is_unattended(), posted.values, may_decide)
+            step = self._step(message, shown, accepted)
+            journal.check_room((step.queued or step.messages)[-1])
         except BaseException:
             journal.ids.messages.discard(message_id)
             self._release(message_id, reservation)
             raise
-        context = contextvars.copy_context()
-        accepted = Accepted(actor, posted.overlap, context, self._is_unattended(), posted.values, may_decide)
-        write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, error))
+        write = journal.submit(step, lambda error: self._stored(message, accepted, reservation, step.begins, error))
         # Race: the agent may be stopped while this waits. Its id is released only after its last write has ended, so a message
         # that was submitted is on record before the next agent loads (test_post_is_answered_by_the_next_agent).
         await write.wait()
         return Receipt(message_id, duplicate=False, pending=accepted.pending)
 
-    def _examine(self, posted: Posted) -> Duplicate | OnItsWay | Refused | Place:
+    async def _recall(self, message_id: str | None) -> Past | None:
+        """Return what the store has under this id before the window; None if it has nothing, or if memory knows the id.
+
+        It checkpoints only if it has to ask the store, and never between the look at the window and the return.
+        """
+        journal = self.board.journal
+        while message_id is not None and journal.state.older and message_id not in journal.ids.messages:
+            name, older = message_name(message_id), journal.state.older
+            found = await journal.recall((name,))
+            # Race: a checkpoint may have left the message to the store while the store was asked: then neither knew the id when it was
+            # looked for (test_post_of_an_old_message_while_a_checkpoint_is_made).
+            if older == journal.state.older:
+                return found.get(name)
+        return None
+
+    def _examine(self, posted: Posted, past: Past | None) -> Duplicate | OnItsWay | Refused | Place:
         if not self.entry.is_accepting:
             raise self.entry.not_running()
         journal = self.board.journal
@@ -188,7 +217,7 @@ class Inbox:
             {message_id: reservation.digest for message_id, reservation in self.reserved.items()},
             waits is not None and waits.by == "message",
         )
-        return examine(journal.identity.conversation_id, journal.state, journal.ids, posted, situation, self.blueprint.policy)
+        return examine(journal.identity.conversation_id, journal.state, journal.ids, posted, situation, self.blueprint.policy, past=past)
 
     def _reserve(self, message_id: str, digest: str) -> Reservation:
         reservation = self.reserved[message_id] = Reservation(digest)
@@ -260,15 +289,18 @@ class Inbox:
         """Return whether the caller is a task of an agent: its tool, or its middleware."""
         return is_within(self.services.nursery)
 
-    def _step(self, message: Message, shown: UserMessage, actor: Scope, *, may_decide: bool) -> Step:
+    def _step(self, message: Message, shown: UserMessage, accepted: Accepted) -> Step:
         journal = self.board.journal
         waits = journal.pending_wait
-        if not may_decide or journal.state.waiting is None or (waits is not None and waits.by == "message"):
-            return accept(journal.moment(), message, shown, actor)
-        return supersede(journal.moment(), message, shown, actor, self.services.access.actor_of(actor))
+        if not accepted.may_decide or journal.state.waiting is None or (waits is not None and waits.by == "message"):
+            others = Others(not self.turns.is_over, len(self.reserved) - 1, waits is not None)
+            return accept(journal.moment(), message, shown, accepted.actor, others, is_unattended=accepted.is_unattended)
+        return supersede(journal.moment(), message, shown, accepted.actor, self.services.access.actor_of(accepted.actor))
 
-    def _stored(self, message: Message, accepted: Accepted, reservation: Reservation, error: PersistenceError | None) -> None:
-        """Runs in the continuation: the message is durable, or it is not."""
+    def _stored(
+        self, message: Message, accepted: Accepted, reservation: Reservation, begins: str | None, error: PersistenceError | None
+    ) -> None:
+        """Runs in the continuation: the message is durable, or it is not. `begins` is the turn that begins with it."""
         board = self.board
         if error is not None:
             board.journal.ids.messages.discard(message.message_id)
@@ -281,6 +313,8 @@ class Inbox:
             if board.status is Status.INTERRUPTED and board.journal.state.waiting is None:
                 self.services.origins.pop(self.entry.conversation_id, None)
                 board.tell(Happening.LET_GO)
+            if begins is not None:
+                self.turns.begin_with(message.message_id, begins, accepted)
             turn = self.turns.turn
             # Whoever may not decide does not get past what waits for a person while other calls of the turn still run. A turn that is
             # halted is cut already; when its halt is stored, `supersede_waiting` closes it.

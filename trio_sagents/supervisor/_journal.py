@@ -10,15 +10,16 @@ When the caller's task did this work, a message was refused though durable in 18
 """
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import attrs
 
 from trio_sagents.broadcast import Feed, Subscription
+from trio_sagents.conversation.checkpoints import Past, recalled
 from trio_sagents.conversation.decisions import waiting_size
 from trio_sagents.conversation.ids import Ids
-from trio_sagents.conversation.limits import Limits, message_bytes
+from trio_sagents.conversation.limits import Limits
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
@@ -26,8 +27,10 @@ from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated,
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Commit, DisplayMessage, Owner, Saved
 from trio_sagents.data.scopes import Scope
+from trio_sagents.data.state import OlderMessages
+from trio_sagents.data.wire import decode_message
 from trio_sagents.exceptions import Conflict, PersistenceError
-from trio_sagents.storage import CommitQueue, PendingCommit
+from trio_sagents.storage import Asker, CommitQueue, PendingCommit
 from trio_sagents.supervisor._bell import Bell
 from trio_sagents.supervisor._rows import RowTransform, transformed
 
@@ -109,12 +112,39 @@ class Journal:
 
     def check_room(self, message: Message) -> None:
         """Raise LimitExceeded if the state would grow over `max_state_bytes`, with the room that is reserved for decisions."""
-        reserved = 0 if self.state.waiting is None else waiting_size(self.state, self.state.waiting)
-        self.limits.check(self.state.size + self._pending.size + reserved + message_bytes((message,)))
+        self._pending.check_room(self.state, self.limits, self._reserved() + self._pending.size_of(message))
 
     def check_waiting_room(self, waiting: Waiting) -> None:
         """Raise LimitExceeded if what waits, and its decisions, would make the state larger than can be loaded again."""
-        self.limits.check(self.state.size + self._pending.size + waiting_size(self.state, waiting))
+        self._pending.check_room(self.state, self.limits, waiting_size(self.state, waiting))
+
+    def freeable(self) -> int:
+        """Return the bytes of the messages that may leave the window with the next step."""
+        return self._pending.freeable(self.state, self.limits)
+
+    def _reserved(self, step: Step | None = None) -> int:
+        """Return the bytes that are kept free for what waits for people, after a step if one is given."""
+        waiting = self.state.waiting if step is None or isinstance(step.waiting, Unchanged) else step.waiting
+        return 0 if waiting is None else waiting_size(self.state, waiting)
+
+    async def recall(self, names: Sequence[str]) -> Mapping[str, Past]:
+        """Return what the store knows of messages and calls before the window, by the names of `checkpoints`.
+
+        Raises:
+            PersistenceError: the store could not say.
+            StateError: what it has cannot be used.
+
+        Cancellation: nothing was done.
+        """
+        asker = Asker(self.identity.scope, self.identity.owner)
+        found = await self.commits.read(self.commits.store.recall(asker, self.identity.conversation_id, names))
+        return {name: recalled(self.identity.conversation_id, stored) for name, stored in found.items()}
+
+    async def older_messages(self, before: str | None, limit: int) -> OlderMessages:
+        """Return a page of the messages before the window. Raises and cancellation as of `recall`."""
+        conversation_id, asker = self.identity.conversation_id, Asker(self.identity.scope, self.identity.owner)
+        page = await self.commits.read(self.commits.store.older_messages(asker, conversation_id, before=before, limit=limit))
+        return OlderMessages([decode_message(conversation_id, record) for record in page.messages], page.before)
 
     # ── writing
 
@@ -131,7 +161,7 @@ class Journal:
         Raises:
             LimitExceeded: the metadata would grow too large; nothing was done.
         """
-        encoded = self._pending.add(step, self.state, self.limits)
+        encoded = self._pending.add(step, self.state, self.limits, self._reserved(step))
         claimed = self.ids.claim((*step.messages, *step.queued))
 
         def finish(saved: Saved | None, error: PersistenceError | None) -> None:
@@ -140,7 +170,9 @@ class Journal:
                 self.pending_wait = None
             if error is None:
                 self._pending.commit(encoded)
-                self.state.apply(step, encoded.metadata, encoded.grown)
+                if encoded.cut is not None:
+                    self.ids.forget(self.state.messages[encoded.cut.first : encoded.cut.end])
+                self.state.apply(step, encoded.metadata, encoded.grown, encoded.cut)
                 self._publish_step(step, saved)
             else:
                 self._pending.fail(encoded)
@@ -170,10 +202,11 @@ class Journal:
             messages=encoded.messages,
             queued=encoded.queued,
             taken=step.taken,
-            message_ids={message.message_id: message.digest or "" for message in step.queued},
+            message_ids=step.message_ids,
             state=encoded.state,
             rows=self._transformed(step.rows) if self.transforms else step.rows,
             tool_updates=step.tool_updates,
+            checkpoint=None if encoded.cut is None else encoded.cut.checkpoint,
         )
 
     def _transformed(self, rows: Sequence[DisplayMessage]) -> Sequence[DisplayMessage]:

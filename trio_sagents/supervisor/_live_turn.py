@@ -1,6 +1,7 @@
 """A turn, as the agent layer sees it: what it may ask for, and what it keeps. Implements `agent.TurnContext`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import attrs
 import trio
@@ -8,6 +9,7 @@ import trio
 from trio_sagents.agent import Progress
 from trio_sagents.agent._progress import OpenCall
 from trio_sagents.conversation import turn_steps
+from trio_sagents.conversation.checkpoints import call_name, message_name
 from trio_sagents.conversation.expiry import expiry_of
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.conversation.outcomes import Totals, totals_of
@@ -157,6 +159,16 @@ class LiveTurn(Host):
         """Return whether a call has that id."""
         return call_id in self.journal.ids.calls
 
+    @property
+    def has_older(self) -> bool:
+        """Whether the conversation has messages before its window."""
+        return self.journal.state.older > 0
+
+    async def find_used(self, ids: Sequence[str]) -> AbstractSet[str]:
+        """Return which of these ids a message or a call before the window has."""
+        named = {name(made): made for made in ids for name in (message_name, call_name)}
+        return {named[name] for name in await self.journal.recall(tuple(named))}
+
     def publish_debug(self, make: Callable[[], Event]) -> None:
         """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
         self.journal.publish_debug(make)
@@ -175,9 +187,11 @@ class LiveTurn(Host):
         """The host's own values of the post that began the turn."""
         return self.given
 
-    async def update(self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = ()) -> None:
+    async def update(
+        self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = (), covers: str | None = None
+    ) -> None:
         """Keep todos, metadata and rows. Not a step of the turn: if it fails, the caller hears that, and the turn's steps still stand."""
-        await self._update(todos, metadata, self.record.actor, self.turn_id, rows)
+        await self._update(todos, metadata, self.record.actor, self.turn_id, rows, covers)
 
     def note_waiting(self) -> None:
         """Show the calls that wait for people while other calls run. They can be decided once the interrupt is stored."""
@@ -258,12 +272,12 @@ class LiveTurn(Host):
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
         """Keep the last answer. From this call on the turn is completed, whatever else comes."""
-        kept = turn_steps.last_answer(message, usage, self._totals)
+        step = turn_steps.complete(self.journal.moment(), message, usage, self._totals, self.record)
+        kept = step.messages[-1]
         self.journal.check_room(kept)
         self._drafts.stop()
         self.progress.draft = None
         outcome = self.outcome = Completed(kept, self.progress.usage, value)
-        step = turn_steps.complete(self.journal.moment(), message, usage, self._totals, self.record)
         await self.submit(step, ends=True).wait()
         return outcome
 

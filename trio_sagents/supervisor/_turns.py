@@ -103,7 +103,7 @@ class Turn:
         try:
             try:
                 with self.cancel_scope:
-                    if not self.continues:
+                    if not self.message_ids:
                         await self.work.take(tuple(self.work.journal.state.queue.values()), is_first=True)
                     await run_turn(self.pipeline, self.work)
             except BaseException as exc:  # noqa: ASYNC103, BLE001  # settled below, then raised again unless it is an expected outcome
@@ -225,12 +225,17 @@ class Turns:
 
     @property
     def may_begin(self) -> bool:
-        """Whether a turn may begin with what is queued.
+        """Whether a turn may begin with what is queued."""
+        return self.is_over and self.board.may_begin(self.host.journal.state)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no turn runs, and the end of the last one is on record.
 
         Race: a message may be durable before the end of a turn that was given up. A turn that began between the two would close what
         that end closes, too (test_turn_begins_after_the_end_of_a_turn_that_was_given_up).
         """
-        return math.isinf(self.patience) and self.board.may_begin(self.host.journal.state)
+        return self.turn is None and math.isinf(self.patience)
 
     def threads(self) -> trio.CapacityLimiter:
         """Return the limiter of tools that are plain functions. The agent's own: stuck threads keep no other agent waiting."""
@@ -281,11 +286,28 @@ class Turns:
         turn.work.given = values
         turn.work.message_ids.append(interrupt.interrupt_id)
         turn.work.open_again(suspended, used)
+        self._start_or_close(turn)
+
+    def begin_with(self, message_id: str, turn_id: str, accepted: Accepted) -> None:
+        """A message that a person posted is on record as the first of a turn: the turn begins.
+
+        If the agent leaves without grace, the turn is over at once: it is closed as every turn that the leaving cuts.
+        """
+        self.unattended = 0
+        turn = self._new(TurnRecord(turn_id, accepted.actor), accepted.context)
+        turn.work.message_ids.append(message_id)
+        self._start_or_close(turn)
+
+    def _start_or_close(self, turn: Turn) -> None:
+        """Start a turn that is on record already; or close it, if the agent leaves without grace."""
         may_begin = self.has_last_turn or not self.host.entry.is_leaving
         self.has_last_turn = False
-        if not (may_begin and self._start(turn)):
-            self.turn = turn
-            turn.close()
+        if may_begin and self._start(turn):
+            return
+        self.turn = turn
+        if not turn.continues:
+            self._tell_begun(turn)
+        turn.close()
 
     def continue_cut(self, turn_id: str) -> None:
         """Continue a turn that a crash has cut, and some calls of which run again: as the turn of whoever began it."""
@@ -341,10 +363,13 @@ class Turns:
             return False
         # No checkpoint until the status is told: the task has not begun.
         self.turn = turn
+        self._tell_begun(turn)
+        return True
+
+    def _tell_begun(self, turn: Turn) -> None:
         self._untold = None
         self.host.publish(TurnStarted(turn.turn_id))
         self.board.tell(Happening.BEGAN, turn.turn_id)
-        return True
 
     def _ended(self, turn: Turn, unsaved: PersistenceError | None) -> None:
         """The one end of a turn. Synchronous: outcome, status, events and answers are one step."""

@@ -1,14 +1,14 @@
 """A process that dies, as its store sees it: after one write, nothing that it does counts; its next life begins with what is stored."""
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, NoReturn, TypeVar
 
 import trio
 
 from trio_sagents import MemoryStore
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, WaitingPage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, OlderPage, Recalled, WaitingPage
 from trio_sagents.data.scopes import Scope
 from trio_sagents.testing._plan import CrashAt
 
@@ -129,6 +129,18 @@ class CrashStore:
         """Read, as `MemoryStore` does."""
         await self._wait_if_frozen()
         page: HistoryPage = await self.inner.history(scope, conversation_id, **inside)
+        return page
+
+    async def recall(self, scope: Scope, conversation_id: str, names: Sequence[str], **inside: Opaque) -> Mapping[str, Recalled]:
+        """Read, as `MemoryStore` does."""
+        await self._wait_if_frozen()
+        found: Mapping[str, Recalled] = await self.inner.recall(scope, conversation_id, names, **inside)
+        return found
+
+    async def older_messages(self, scope: Scope, conversation_id: str, **inside: Opaque) -> OlderPage:
+        """Read, as `MemoryStore` does."""
+        await self._wait_if_frozen()
+        page: OlderPage = await self.inner.older_messages(scope, conversation_id, **inside)
         return page
 
     async def conversations(self, scope: Scope, **inside: Opaque) -> ConversationPage:

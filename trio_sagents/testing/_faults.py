@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, TypeAlias, TypeVar, cast
 
@@ -11,10 +11,10 @@ import trio
 
 from trio_sagents.agent import Model
 from trio_sagents.data.json import Opaque
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, Owner, WaitingPage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, OlderPage, Owner, Recalled, WaitingPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 from trio_sagents.data.scopes import Scope
-from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore, OwnerLookup, WaitingLookup
+from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore, OwnerLookup, WaitingLookup, WindowedStore
 from trio_sagents.supervisor._leases import Leases
 from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
@@ -104,6 +104,9 @@ class FaultyStore:
             self.get_owner: Callable[[Scope, str], Awaitable[Owner]] = self._get_owner
         if isinstance(inner, WaitingLookup):
             self.waiting: _Waiting = self._waiting
+        if isinstance(inner, WindowedStore):
+            self.recall: Callable[..., Awaitable[Mapping[str, Recalled]]] = self._recall  # type: ignore[explicit-any]  # as of the store
+            self.older_messages: Callable[..., Awaitable[OlderPage]] = self._older_messages  # type: ignore[explicit-any]  # as of the store
         if isinstance(inner, OpenableStore):
             self.open: Callable[[], AbstractAsyncContextManager[None]] = inner.open
 
@@ -142,6 +145,14 @@ class FaultyStore:
 
     async def _waiting(self, scope: Scope, **inside: Opaque) -> WaitingPage:
         return await self.faults.call("store.waiting", functools.partial(self._inner.waiting, scope, **inside))
+
+    async def _recall(self, scope: Scope, conversation_id: str, names: Sequence[str], **inside: Opaque) -> Mapping[str, Recalled]:
+        return await self.faults.call("store.recall", functools.partial(self._inner.recall, scope, conversation_id, names, **inside))
+
+    async def _older_messages(self, scope: Scope, conversation_id: str, **inside: Opaque) -> OlderPage:
+        return await self.faults.call(
+            "store.older_messages", functools.partial(self._inner.older_messages, scope, conversation_id, **inside)
+        )
 
     async def _get_owner(self, scope: Scope, conversation_id: str) -> Owner:
         return await self.faults.call("store.get_owner", functools.partial(self._inner.get_owner, scope, conversation_id))

@@ -7,12 +7,15 @@ from typing import Final, Protocol
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.records import (
     Check,
+    Checkpoint,
     Commit,
     Conversation,
     ConversationPage,
     DisplayMessage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Unchecked,
     accept_all,
 )
@@ -38,6 +41,17 @@ class OwnedMethods(Protocol):
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked) -> bool: ...
 
 
+class OwnedWindows(Protocol):
+    """The methods of a `WindowedStore` that is an `OwnedStore`, as the kit calls them."""
+
+    async def recall(
+        self, scope: Scope, conversation_id: str, names: Sequence[str], *, owner: Owner | Unchecked
+    ) -> Mapping[str, Recalled]: ...
+    async def older_messages(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked
+    ) -> OlderPage: ...
+
+
 def message(message_id: str, text: str = "Hello") -> JSON:
     """Return a stored message."""
     return {"v": 1, "message_id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
@@ -60,6 +74,7 @@ def change(  # as many parameters as a commit has fields
     message_ids: Mapping[str, str] | None = None,
     state: JSON | None = None,
     rows: Sequence[DisplayMessage] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> Commit:
     """Return a commit that changes only what is given."""
     return Commit(
@@ -68,13 +83,14 @@ def change(  # as many parameters as a commit has fields
         owner=owner,
         epoch=epoch,
         revision=revision,
-        lifecycle="on_step",
+        lifecycle="on_completion",
         messages=messages,
         queued=queued,
         taken=taken,
         message_ids=message_ids or {},
         state=state or {},
         rows=rows,
+        checkpoint=checkpoint,
     )
 
 

@@ -5,7 +5,8 @@
         async def open_store(self):
             yield MyStore()
 
-Needs pytest and pytest-trio. The owner checks are skipped for a store that does not say `checks_owner`.
+Needs pytest and pytest-trio. The owner checks are skipped for a store that does not say `checks_owner`, and the tests of checkpoints for a
+store that is not a `WindowedStore`.
 """
 
 import math
@@ -20,9 +21,10 @@ from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceE
 from trio_sagents.testing._store_pages import PageTests
 from trio_sagents.testing._store_people import PeopleTests
 from trio_sagents.testing._store_values import AT, AWKWARD, EPOCH_START, change, listed, loaded, message, row, texts
+from trio_sagents.testing._store_windows import WindowTests
 
 
-class StoreConformance(PeopleTests, PageTests):
+class StoreConformance(PeopleTests, PageTests, WindowTests):
     """The tests. A subclass overrides `open_store`; each test opens one store, which must be empty."""
 
     async def test_load_where_there_is_none(self) -> None:
@@ -173,6 +175,20 @@ class StoreConformance(PeopleTests, PageTests):
             await store.commit(None, change("a", message_ids={"m": "1"}))
             await store.commit(None, change("b", message_ids={"m": "2"}))
             assert (await loaded(store, "b")).message_ids == {"m": "2"}
+
+    async def test_message_ids_of_messages_that_were_taken(self) -> None:
+        """An id is accepted once, for ever: also after its message left the queue, whether the message is in the history or not."""
+        async with self.open_store() as store:
+            await store.commit(None, change(queued=[message("a"), message("b")], message_ids={"a": "1", "b": "2", "c": "3"}))
+            await store.commit(None, change(revision=2, taken=["a", "b"], messages=[message("a"), message("x")]))
+            await store.commit(None, change(revision=3, messages=[message("d")], message_ids={"d": "4"}))
+            before = await loaded(store)
+            assert before.message_ids == {"a": "1", "b": "2", "c": "3", "d": "4"}
+            assert [[record["message_id"] for record in records] for records in (before.messages, before.queue)] == [["a", "x", "d"], []]
+            for used in "abcd":
+                with pytest.raises(PersistenceError):
+                    await store.commit(None, change(revision=4, epoch=before.epoch, queued=[message(used)], message_ids={used: "5"}))
+            assert await store.commit(None, change(revision=4, epoch=before.epoch, message_ids={"y": "6"})) == 4
 
     async def test_state_patch(self) -> None:
         """Keys that a commit does not name stay; None clears one."""

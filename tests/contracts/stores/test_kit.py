@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_sagents import ConversationStore, MemoryStore
-from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, WaitingPage
+from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, OlderPage, WaitingPage
 from trio_sagents.persistence._records import decode_cursor, encode_cursor
 from trio_sagents.testing.conformance_store import StoreConformance
 
@@ -178,6 +178,56 @@ class ListsAll(MemoryStore):
         return await super().waiting(scope, **inside)
 
 
+class LoadsEverything(MemoryStore):
+    """The window is the whole history, whatever a checkpoint says."""
+
+    async def load(self, scope: Any, conversation_id: str, **inside: Any) -> Conversation | None:
+        found = await super().load(scope, conversation_id, **inside)
+        if found is None:
+            return None
+        older = (await self.older_messages(scope, conversation_id, before=None, limit=1000)).messages
+        return attrs.evolve(found, messages=[*older, *found.messages], older=0)
+
+
+class CountsFromTheWindow(MemoryStore):
+    """A later checkpoint counts from the one before it."""
+
+    async def commit(self, scope: Any, commit: Commit, **inside: Any) -> int:
+        row = self._stored.get(commit.conversation_id)
+        if row is not None and commit.checkpoint is not None:
+            commit = attrs.evolve(
+                commit, checkpoint=attrs.evolve(commit.checkpoint, older=max(0, commit.checkpoint.older - row.window.older))
+            )
+        return await super().commit(scope, commit, **inside)
+
+
+class ForgetsNames(MemoryStore):
+    """The index has the names of the last checkpoint alone."""
+
+    async def commit(self, scope: Any, commit: Commit, **inside: Any) -> int:
+        row = self._stored.get(commit.conversation_id)
+        if row is not None and commit.checkpoint is not None:
+            row.window.known.clear()
+        return await super().commit(scope, commit, **inside)
+
+
+class LoadsAllIds(MemoryStore):
+    """A load gives every message id that was ever accepted."""
+
+    async def load(self, scope: Any, conversation_id: str, **inside: Any) -> Conversation | None:
+        found = await super().load(scope, conversation_id, **inside)
+        return None if found is None else attrs.evolve(found, message_ids=dict(self._stored[conversation_id].message_ids))
+
+
+class PagesInCircles(MemoryStore):
+    """The next page of older messages begins where this one did."""
+
+    async def older_messages(self, scope: Any, conversation_id: str, **inside: Any) -> OlderPage:
+        page = await super().older_messages(scope, conversation_id, **inside)
+        place = decode_cursor("m", "before", page.before)
+        return page if place is None else OlderPage(page.messages, encode_cursor("m", place + 1))
+
+
 def run_test(make: type[MemoryStore], name: str) -> None:
     """Run one test of the kit."""
 
@@ -208,6 +258,11 @@ def run_test(make: type[MemoryStore], name: str) -> None:
         (ListsWhatIsDecided, "test_waiting_list"),
         (SkipsAPlace, "test_waiting_list_while_it_is_read"),
         (ListsAll, "test_waiting_list_of_an_owner"),
+        (LoadsEverything, "test_window_after_checkpoints"),
+        (CountsFromTheWindow, "test_window_after_checkpoints"),
+        (ForgetsNames, "test_recall"),
+        (LoadsAllIds, "test_message_ids_after_a_checkpoint"),
+        (PagesInCircles, "test_older_messages_in_pages"),
     ],
 )
 def test_kit_when_a_store_is_broken(broken: Any, found_by: str) -> None:

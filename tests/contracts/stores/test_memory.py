@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import get_args
 
 import attrs
 import pytest
@@ -10,7 +11,7 @@ import trio
 from trio.testing import assert_checkpoints
 
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
-from trio_sagents.data.records import Commit, DisplayMessage
+from trio_sagents.data.records import ENDS, UNCHECKED, Commit, DisplayMessage, Lifecycle
 from trio_sagents.exceptions import PersistenceError, StateFromFuture
 from trio_sagents.persistence import MemoryStore, _records
 from trio_sagents.testing.conformance_store import StoreConformance
@@ -159,3 +160,19 @@ async def test_page_of_nonsense(arguments: dict[str, object], says: str) -> None
 def test_repr_tells_no_content() -> None:
     """Its repr is a count."""
     assert "<MemoryStore of 0 conversations>" == repr(MemoryStore())
+
+
+LIFECYCLES = {lifecycle: lifecycle in ENDS for lifecycle in get_args(Lifecycle)}
+
+
+@pytest.mark.parametrize(("lifecycle", "comes_first"), LIFECYCLES.items(), ids=LIFECYCLES)
+async def test_list_when_a_turn_takes_a_step(lifecycle: Lifecycle, comes_first: bool) -> None:
+    """A conversation comes first in the lists when it begins, and whenever a turn ends or begins to wait; nothing else moves it."""
+    store = MemoryStore()
+    for name in "abc":
+        await store.commit(None, change(name, 1, lifecycle="on_message"))
+    await store.commit(None, change("b", 2, lifecycle=lifecycle, state={"metadata": {"title": "B"}}))
+    for owner in (UNCHECKED, None):
+        items = (await store.conversations(None, after=None, limit=9, owner=owner)).items
+        assert ("bca" if comes_first else "cba") == "".join(item.conversation_id for item in items)
+        assert ["B"] == [item.title for item in items if item.conversation_id == "b"]

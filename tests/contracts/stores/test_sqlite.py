@@ -9,6 +9,7 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import get_args
 
 import attrs
 import pytest
@@ -20,12 +21,15 @@ from tests.support.scenarios import (
     opened,
     transcript,
 )
+from tests.support.stores import make_first
 from trio_sagents.abc import ConversationStore, OpenableStore, OwnedStore
-from trio_sagents.data.records import Commit, DisplayMessage
+from trio_sagents.data.records import ENDS, UNCHECKED, Commit, DisplayMessage, Lifecycle
 from trio_sagents.exceptions import Conflict, PersistenceError, StateError, StateFromFuture
 from trio_sagents.persistence import SqliteStore, _records, sqlite
 from trio_sagents.persistence import _sqlite_tables as tables
+from trio_sagents.persistence._sqlite_messages import HISTORY
 from trio_sagents.persistence._sqlite_schema import STORE_FILE
+from trio_sagents.persistence._sqlite_windows import NO_END
 from trio_sagents.testing.conformance_store import StoreConformance
 
 
@@ -80,6 +84,16 @@ class TestFull(_Conformance):
 
 class TestNormal(_Conformance):
     synchronous = "NORMAL"
+
+
+class TestFirstVersion(_Conformance):
+    """On files that a library of version 1 made."""
+
+    synchronous = "NORMAL"
+
+    @pytest.fixture(autouse=True)
+    def _first(self, path: Path) -> None:
+        make_first(path)
 
 
 # --- built, opened, closed
@@ -331,7 +345,7 @@ async def _make_ours(path: Path) -> None:
 def make_newer(path: Path) -> None:
     trio.run(_make_ours, path)
     with raw(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
 
 def make_other_tables(path: Path) -> None:
@@ -360,7 +374,7 @@ def make_damaged(path: Path) -> None:
         (make_short_text, "not an SQLite database.*another path"),
         (make_foreign, "another program.*another path"),
         (make_other_program, "another program.*another path"),
-        (make_newer, "file version 2.*upgrade"),
+        (make_newer, "file version 3.*upgrade"),
         (make_other_tables, "tables.*backup"),
         (make_trigger, "tables.*backup"),
         (make_damaged, "backup|another path"),
@@ -747,14 +761,18 @@ async def test_lists_use_an_index(path: Path) -> None:
     store = SqliteStore(path)
     async with store.open():
         for query, arguments in (
-            (tables.LIST_ALL, (9, 9)),
             (tables.LIST_OWNED, ("1", 9, 9)),
             (tables.PAGE_OF_ROWS, (1, 9, 9)),
-            ("SELECT body FROM messages WHERE conversation = ? ORDER BY place", (1,)),
+            (HISTORY, (1, 0, NO_END)),
         ):
             plan = [step[3] for step in writing(store).execute(f"EXPLAIN QUERY PLAN {query}", arguments)]
             assert len(plan) == 1
             assert plan[0].startswith("SEARCH")
+        plan = [step[3] for step in writing(store).execute(f"EXPLAIN QUERY PLAN {tables.LIST_ALL}", (9, 9))]
+
+    # The list of all owners merges the first conversations of each owner: it sorts those, and scans nothing else.
+    assert 4 == sum(step.startswith("SEARCH conversations USING") for step in plan)
+    assert {"SCAN owners"} == {step for step in plan if step.startswith("SCAN")}
 
 
 # --- what is stored is untrusted
@@ -783,7 +801,10 @@ DAMAGE = [
     ("UPDATE queue SET body = '{}'", "queued"),
     ("UPDATE queue SET message_id = 'other'", "queued"),
     ("UPDATE queue SET body = 'x'", "not JSON"),
-    ("UPDATE message_ids SET digest = x'00'", "message id"),
+    ("UPDATE queue SET digest = x'00'", "message id"),
+    ("UPDATE messages SET digest = x'00', message_id = 'm'", "message id"),
+    ("UPDATE messages SET digest = 'd'", "message id"),
+    ("INSERT INTO message_ids VALUES (1, 'm', x'00')", "message id"),
     ("UPDATE state SET body = ''", "not JSON"),
     ("UPDATE state SET name = x'00'", "state"),
 ]
@@ -960,3 +981,20 @@ def _left_in(name: Path) -> list[str]:
     with contextlib.closing(sqlite3.connect(name)) as connection:
         tables = [table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return [table for table in tables if connection.execute(f'SELECT count(*) FROM "{table}"').fetchone() != (0,)]  # its own names
+
+
+LIFECYCLES = {lifecycle: lifecycle in ENDS for lifecycle in get_args(Lifecycle)}
+
+
+@pytest.mark.parametrize(("lifecycle", "comes_first"), LIFECYCLES.items(), ids=LIFECYCLES)
+async def test_list_when_a_turn_takes_a_step(path: Path, lifecycle: Lifecycle, comes_first: bool) -> None:
+    """A conversation comes first in the lists when it begins, and whenever a turn ends or begins to wait; nothing else moves it."""
+    store = SqliteStore(path)
+    async with store.open():
+        for name in "abc":
+            await store.commit(None, change(name, lifecycle="on_message"))
+        await store.commit(None, change("b", 2, lifecycle=lifecycle, state={"metadata": {"title": "B"}}))
+        for owner in (UNCHECKED, None):
+            items = (await store.conversations(None, after=None, limit=9, owner=owner)).items
+            assert ("bca" if comes_first else "cba") == "".join(item.conversation_id for item in items)
+            assert ["B"] == [item.title for item in items if item.conversation_id == "b"]

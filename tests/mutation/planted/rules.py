@@ -8,9 +8,9 @@ RULES: Final = (
     PlantedBug(
         "a turn begins before the end of a turn that was given up is stored",
         "supervisor/_turns.py",
-        "Turns.may_begin",
-        "        return math.isinf(self.patience) and self.board",
-        "        return self.board",
+        "Turns.is_over",
+        "        return self.turn is None and math.isinf(self.patience)",
+        "        return self.turn is None",
         ("scenarios/test_cut_turns.py::test_turn_begins_after_the_end_of_a_turn_that_was_given_up",),
     ),
     PlantedBug(
@@ -57,8 +57,8 @@ RULES: Final = (
         "the room that is reserved for decisions is given away",
         "supervisor/_journal.py",
         "Journal.check_room",
-        "        reserved = 0 if self.state.waiting is None else waiting_size(self.state, self.state.waiting)\n",
-        "        reserved = 0\n",
+        "self._reserved() + ",
+        "",
         ("unit/supervisor/test_journal.py::test_check_room_when_the_conversation_waits",),
     ),
     PlantedBug(
@@ -84,7 +84,7 @@ RULES: Final = (
         "the room of a step is not given back when it is committed",
         "conversation/pending.py",
         "Pending.commit",
-        "        self.size -= encoded.grown\n",
+        "        self._end(encoded)\n",
         "",
         ("unit/conversation/test_pending.py::test_add_when_several_steps_are_on_their_way",),
     ),

@@ -126,7 +126,7 @@ async def test_title_when_it_cannot_be_kept(autojump_clock: Any) -> None:
     """A store that fails costs the title, and nothing else."""
     store = FaultyStore()
     async with opened(agent_with(titler("One", "Two", first_delay=0.0)), store=store) as sessions:
-        store.faults.fail("commit", 4)  # post, take, answer, title
+        store.faults.fail("commit", 3)  # post, answer, title
         first = await ask(sessions)
         await trio.sleep(1)
         title = await title_of(sessions)

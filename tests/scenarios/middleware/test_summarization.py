@@ -83,8 +83,9 @@ async def test_request_when_it_is_long(autojump_clock: Any, database: Path) -> N
     assert "q1" not in model.requests[1].messages[0].text
     assert all(f"q{number}" in model.requests[0].messages[0].text for number in (1, 2))
     assert "q3" not in model.requests[0].messages[0].text
-    assert ["q1", "ok", "q2", "ok"] == [message.text for message in state.messages][:4]
-    assert 16 == len(state.messages) == len(rows)
+    assert ["q1", "ok", "q2", "ok"] == [row.content["text"] for row in rows][:4]
+    assert 16 == state.older + len(state.messages) == len(rows)
+    assert ["q7", "ok", "q8", "ok"] == [message.text for message in state.messages]
 
 
 async def test_events_when_a_summary_is_made(autojump_clock: Any) -> None:
@@ -94,6 +95,7 @@ async def test_events_when_a_summary_is_made(autojump_clock: Any) -> None:
     async with opened(agent) as sessions:
         for number in range(3):
             await ask(sessions, str(number))
+        before = await state_of(sessions)
         async with sessions.open_subscriber() as subscriber:
             await subscriber.subscribe("c")
             outcome = await ask(sessions, "long")
@@ -108,7 +110,8 @@ async def test_events_when_a_summary_is_made(autojump_clock: Any) -> None:
     assert made.turn_id == started.turn_id == outcome.message.turn_id
     assert Usage(101, 21) == outcome.usage
     assert {"text": "S1", "up_to": made.up_to} == state.metadata["summary"]
-    assert made.up_to == state.messages[3].message_id
+    assert made.up_to == before.messages[3].message_id
+    assert (4, ["2", "ok", "long", "ok"]) == (state.older, [message.text for message in state.messages])
     for envelope in envelopes:
         envelope_to_dict(envelope)
 
@@ -183,12 +186,14 @@ async def test_summary_when_another_middleware_adds_messages(autojump_clock: Any
     """A summary reaches up to a message that is stored, so it is found again."""
     model = summarizer()
     agent = agent_with(Inserts(), short(model, keep_messages=1))
+    stored: set[str] = set()
     async with opened(agent) as sessions:
         for number in range(4):
             await ask(sessions, str(number))
             state = await state_of(sessions)
+            stored.update(message.message_id for message in state.messages)
             up_to = state.metadata.get("summary", {"up_to": None})["up_to"]
-            assert up_to is None or up_to in [message.message_id for message in state.messages]
+            assert up_to is None or up_to in stored
     assert len(model.requests) <= 2
     assert "S1" in said(asked(agent)[2])[0]
 

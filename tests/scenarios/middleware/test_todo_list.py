@@ -216,7 +216,7 @@ async def test_todos_when_the_write_fails(autojump_clock: Any) -> None:
     write_y = Call("write_todos", merge=True, todos=[{"content": "y"}])
     agent = agent_with(TodoList(), replies=[write_x, write_y, "ok"])
     async with opened(agent, store=store) as sessions:
-        store.faults.fail("commit", 4)  # post, take, answer, todos
+        store.faults.fail("commit", 3)  # post, answer, todos
         await ask(sessions)
         state = await state_of(sessions)
 

@@ -46,7 +46,6 @@ class Recording:
 class Committed:
     """A commit was made in a transaction, which may still be undone."""
 
-    change: int
     """The number of the commit, over all conversations."""
     name: str
     revision: int
@@ -176,24 +175,21 @@ def images(recording: Recording, count: int, choose: random.Random, sync: Sync =
         yield disk.image(moment, choose)
 
 
-def wrong_prefix(
-    entries: Sequence[Step | str | Committed], base: Mapping[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]
-) -> list[str]:
+def wrong_prefix(entries: Sequence[Step | str | Committed], base: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
     """Return where a file differs from the state after one of its commits: everything up to that commit, and nothing after it.
 
     Args:
         entries: of the recording, up to the moment of the image.
-        base: by conversation, its revision and the number of its last change when the recording began.
+        base: by conversation, its revision when the recording began.
         found: the same, in the image.
     """
-    commits = {entry.change: entry for entry in entries if isinstance(entry, Committed)}
-    last = max((change for _, change in found.values()), default=0)
-    expected = {name: revision for name, (revision, _) in base.items()}
-    for change in sorted(commits):
-        if change <= last:
-            expected[commits[change].name] = commits[change].revision
+    # A transaction that was undone may be in the recording, too: what counts is when a revision was made the last time.
+    made = {(entry.name, entry.revision): place for place, entry in enumerate(entries) if isinstance(entry, Committed)}
+    last = max((place for (name, revision), place in made.items() if found.get(name, 0) >= revision), default=-1)
+    expected = dict(base)
+    expected.update((name, revision) for name, revision in sorted(made, key=made.__getitem__) if made[name, revision] <= last)
     return [
-        f"{name}: it is at revision {found.get(name, (0, 0))[0]}, but at {revision} when change {last} was made"
+        f"{name}: it is at revision {found.get(name, 0)}, but at {revision} when the last commit was made that is there"
         for name, revision in expected.items()
-        if found.get(name, (0, 0))[0] != revision
+        if found.get(name, 0) != revision
     ]

@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 import trio
@@ -38,6 +38,8 @@ from tests.search.crashes.disk import Step, watch
 from tests.search.crashes.oracle import Oracle, forget
 from tests.search.crashes.planted import PLANTED
 from tests.search.crashes.workload import Life, close, live, noting_to
+from tests.support.stores import make_first
+from trio_sagents.persistence._sqlite_migration import migrate
 
 LIVES: Final = 12
 """How many children use one file, one after the other."""
@@ -55,6 +57,7 @@ WORKING: Final = ((0.0, 0.02), (0.01, 0.2))
 PATIENCE: Final = 30.0
 """Seconds until a child that should have ended counts as hanging."""
 _PIPE_BYTES: Final = 1 << 20
+Files: TypeAlias = Literal["new", "first", "migrated"]
 Moment: TypeAlias = Literal["before", "half", "behind"]
 
 
@@ -145,6 +148,8 @@ class Campaign:
     seed: int
     synchronous: str
     planted: str | None = None
+    files: Files = "new"
+    """What the children find: a new file; one of version 1; or one of version 1 that is migrated after the second child."""
     kills: int = 0
     in_steps: int = 0
     """Of the kills, how many came in the midst of a step."""
@@ -152,6 +157,8 @@ class Campaign:
     """Of the kills, how many came before anything was acknowledged."""
     acknowledged: int = 0
     turns: int = 0
+    migrated: int = 0
+    """How many files were migrated."""
     violations: list[str] = attrs.field(factory=list)
 
     def run(self, first: int, kills: int, *, stop_at: int = 10) -> None:
@@ -173,6 +180,7 @@ class Campaign:
             shutil.rmtree(place)
             return
         replay = f"python -m tests.search.crashes.kills --seed {self.seed} --file {number} --kills {lives} --synchronous {self.synchronous}"
+        replay += f" --files {self.files}"
         self.violations += [f"file {number}, {what}; replay: {replay}" for what in wrong[:3]]
         if not is_on_disk:
             shutil.move(place, self.folder)  # the file stays for further investigation
@@ -181,7 +189,14 @@ class Campaign:
         """Run children on one file, one after the other; return the first violations."""
         oracle = Oracle()
         conversations = choose.choice(CONVERSATIONS)
+        if self.files != "new":
+            make_first(path)
         for count in range(lives):
+            if count == 2 and self.files == "migrated":
+                self.migrated += migrate(path, PATIENCE)
+                wrong = [f"migrated: {what}" for what in oracle.check(path, "crashed")]
+                if wrong:
+                    return wrong
             life = Life(
                 path=path,
                 number=2 * count,
@@ -260,12 +275,13 @@ def main() -> None:
     parser.add_argument("--file", type=int, default=0, help="number of the first file")
     parser.add_argument("--folder", type=Path, required=True, help="where the files go; those with violations stay there")
     parser.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
+    parser.add_argument("--files", choices=get_args(Files), default="new", help="new files, files of version 1, or such that are migrated")
     parser.add_argument("--planted", choices=sorted(PLANTED), help="break the library first")
     parser.add_argument("--stop-at", type=int, default=10, help="violations after which to stop")
     given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as memory:
-        campaign = Campaign(given.folder, Path(memory), given.seed, given.synchronous, given.planted)
+        campaign = Campaign(given.folder, Path(memory), given.seed, given.synchronous, given.planted, given.files)
         gc.freeze()  # existing objects are left alone, so that no page of them is copied in a child
         campaign.run(given.file, given.kills, stop_at=given.stop_at)
     report = attrs.asdict(campaign, filter=lambda field, _: field.type is not Path)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -51,9 +51,9 @@ def recording_commits(recording: Recording, checkpoint_pages: int | None) -> Ite
     """Note commits, and copy the log into the file every `checkpoint_pages`, if given: a test has no time for 4,000."""
     commit = tables.commit
 
-    def noted(connection: object, encoded: EncodedCommit, wanted: str | None, change: int, now: str) -> int:
-        revision = commit(connection, encoded, wanted, change, now)  # type: ignore[arg-type]  # as the store gave it
-        recording.entries.append(Committed(change, encoded.commit.conversation_id, revision))
+    def noted(connection: sqlite3.Connection, encoded: EncodedCommit, *rest: Any) -> int:
+        revision = commit(connection, encoded, *rest)
+        recording.entries.append(Committed(encoded.commit.conversation_id, revision))
         return revision
 
     def prepared(connection: sqlite3.Connection, path: str) -> None:
@@ -90,9 +90,9 @@ class Campaign:
     most_lost: int = 0
     """The most acknowledged messages that one image lacks."""
     violations: list[str] = attrs.field(factory=list)
-    _base: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    """By conversation, the revision and the last change in what the life that is looked at began with."""
-    _before: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    _base: dict[str, int] = attrs.field(factory=dict)
+    """By conversation, the revision in what the life that is looked at began with."""
+    _before: dict[str, int] = attrs.field(factory=dict)
     """The same, of the image that the next life begins with."""
 
     def run(self, count: int, *, first: int = 0, stop_at: int = 10) -> None:
@@ -157,7 +157,7 @@ class Campaign:
                 return [f"at entry {image.moment}: {what}" for what in wrong], *kept
             if place == survivor:
                 kept = image, list(lines) if self.is_promised else []  # of what may be lost nothing is asked
-                self._before = _changes(found)
+                self._before = _revisions(found)
         return [], *kept
 
     def _check(self, image: Image, recording: Recording, noted: Log, folder: Path) -> tuple[list[str], dict[str, Stored]]:
@@ -167,7 +167,7 @@ class Campaign:
         if not (folder / NAME).exists():
             return (["the file is gone"] if self.is_promised and noted.count else []), {}
         wrong, found = oracle.check_image(str(folder / NAME), promised=self.is_promised)
-        wrong += wrong_prefix(recording.entries[: image.moment], self._base, _changes(found))
+        wrong += wrong_prefix(recording.entries[: image.moment], self._base, _revisions(found))
         accepted = {(name, message_id) for name, notes in noted.conversations.items() for message_id in notes.posted}
         lost = sum(message_id not in found[name].message_ids if name in found else True for name, message_id in accepted)
         self.with_loss += bool(lost)
@@ -211,8 +211,8 @@ def _run(work: Callable[[Life, Note], Awaitable[None]], life: Life, note: Note) 
     return trio.run(bounded)
 
 
-def _changes(found: dict[str, Stored]) -> dict[str, tuple[int, int]]:
-    return {name: (stored.revision, stored.change) for name, stored in found.items()}
+def _revisions(found: dict[str, Stored]) -> dict[str, int]:
+    return {name: stored.revision for name, stored in found.items()}
 
 
 def main() -> None:

@@ -50,6 +50,20 @@ def test_kill_nine_of_busy_conversations(tmp_path: Path, capsys: pytest.CaptureF
     assert in_all(reports, "turns") >= 4 * (kills - in_all(reports, "silent")) // 2
 
 
+def test_kill_nine_of_migrated_files(tmp_path: Path) -> None:
+    """The same holds on files that an earlier library made, as they are and when they are migrated between two lives."""
+    arguments: list[list[str | int | Path]] = []
+    for files in ("first", "migrated"):
+        folder = tmp_path / files
+        folder.mkdir()
+        arguments.append(["--folder", folder, "--kills", KILLS // 5, "--files", files])
+    reports = run("kills", *arguments, limit=120 + 5 * KILLS)
+
+    assert [] == violations(reports)
+    assert [0, -(-KILLS // 5 // 12)] == [report["migrated"] for report in reports]
+    assert in_all(reports, "acknowledged") > KILLS
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_kill_nine_finds(bug: str, tmp_path: Path) -> None:
     """A planted bug is found by some of the kills."""

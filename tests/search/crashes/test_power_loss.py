@@ -144,9 +144,9 @@ def test_images_when_nothing_is_synced() -> None:
 
 def test_wrong_prefix_when_a_commit_is_missing() -> None:
     """A file with a later commit of one conversation and without an earlier one of another was never there."""
-    entries = [Committed(1, "a", 1), Committed(2, "b", 1), Committed(3, "a", 2)]
+    entries = [Committed("a", 1), Committed("b", 1), Committed("a", 2)]
 
-    assert [] == wrong_prefix(entries, {}, {"a": (1, 1), "b": (1, 2)})
+    assert [] == wrong_prefix(entries, {}, {"a": 1, "b": 1})
     assert [] == wrong_prefix(entries, {}, {})
-    assert ["b: it is at revision 0, but at 1 when change 3 was made"] == wrong_prefix(entries, {}, {"a": (2, 3)})
-    assert ["c: it is at revision 0, but at 5 when change 1 was made"] == wrong_prefix(entries, {"c": (5, 0)}, {"a": (1, 1)})
+    assert ["b: it is at revision 0, but at 1 when the last commit was made that is there"] == wrong_prefix(entries, {}, {"a": 2})
+    assert ["c: it is at revision 0, but at 5 when the last commit was made that is there"] == wrong_prefix(entries, {"c": 5}, {"a": 1})

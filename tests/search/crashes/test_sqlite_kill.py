@@ -127,7 +127,8 @@ def violations(path: str, acknowledged: dict[str, int]) -> list[str]:
         found = {
             "messages": [json.loads(str(body))["message_id"] for body in bodies],
             "message ids": sorted(
-                map(str, column("SELECT message_id FROM message_ids WHERE conversation = ?")), key=lambda text: int(text[1:])
+                map(str, column("SELECT message_id FROM messages WHERE conversation = ? AND message_id IS NOT NULL")),
+                key=lambda text: int(text[1:]),
             ),
             "rows": [f"m{str(row_id)[1:]}" for row_id in column("SELECT row_id FROM transcript WHERE conversation = ? ORDER BY place")],
         }

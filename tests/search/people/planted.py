@@ -79,7 +79,7 @@ BUGS: Final = (
         "one decision does not wait for the other",
         "supervisor/_approvals.py",
         "Approvals.resume",
-        "            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions) == fresh:\n",
+        "            if journal.pending_wait is None and undecided(host.conversation_id, journal.state, decisions, past) == fresh:\n",
         "            if True:\n",
     ),
     PlantedBug(

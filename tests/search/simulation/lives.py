@@ -1,5 +1,7 @@
 """Stories that a crash may cut anywhere: a client repeats its calls in each life, until a life ends normally."""
 
+import functools
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -8,7 +10,7 @@ import attrs
 import trio
 
 from tests.search.simulation.people_stories import decide, with_payments
-from tests.search.simulation.world import ALICE, World
+from tests.search.simulation.world import ALICE, WINDOW, World
 from trio_sagents import Completed, Decision, Interrupted, SagentsError
 from trio_sagents.testing import Simulation
 from trio_sagents.testing.invariants import check
@@ -45,6 +47,7 @@ class Lives:
     """A program for the simulator: one body that is repeated in each life."""
 
     body: Body
+    window: float = math.inf
 
     def __attrs_post_init__(self) -> None:
         self.__module__ = self.body.__module__
@@ -55,6 +58,7 @@ class Lives:
         """Run lives until one ends normally, and then look at the disk."""
         disk = simulation.disk
         world = World(simulation, disk)
+        world.config = attrs.evolve(world.config, policy=attrs.evolve(world.config.policy, window=self.window))
         lived = Lived(world)
         world.make_agent = with_payments(world, lived.paid)
 
@@ -69,7 +73,7 @@ class Lives:
             await world.check_stored(is_whole=False)
         await world.check_stored()
         for (conversation_id, message_id), answer in lived.outcomes.items():
-            stored: Any = await disk.inner.load(ALICE, conversation_id)
+            stored: Any = await world.whole(conversation_id)
             count = [record["message_id"] for record in stored.messages].count(answer)
             check(count == 1, "I13", f"the answer to {message_id!r} was seen, and is stored {count} times")
 
@@ -77,9 +81,9 @@ class Lives:
 LIVES: Final[list[Lives]] = []
 
 
-def lives(body: Body) -> Lives:
-    """Make a program of a body."""
-    made = Lives(body)
+def lives(body: Body, window: float = math.inf) -> Lives:
+    """Make a program of a body, and of the bound of the windows of its conversations."""
+    made = Lives(body, window)
     LIVES.append(made)
     return made
 
@@ -153,3 +157,13 @@ async def deciding(lived: Lived) -> None:
             lived.is_decided = lived.is_decided or not world.store.is_frozen
             await receipt.wait()
     await lived.ask("say two", "m2")
+
+
+@functools.partial(lives, window=WINDOW)
+async def growing_up(lived: Lived) -> None:
+    """Payments, and more turns than the window holds; what was said and decided is said and decided again in each life."""
+    await deciding.body(lived)
+    for number in range(3):
+        await lived.ask("say more", f"n{number}")
+    await deciding.body(lived)
+    await lived.ask("note it", "n3")

@@ -20,7 +20,8 @@ DROP: Final = Target("broadcast/_subscriber.py", "Subscriber.drop")
 LEAVE: Final = Target("broadcast/_presence.py", "Tracked.leave")
 CLAIM: Final = Target("middleware/approvals.py", "Approvals.claim")
 CLOSE_AFTER_CRASH: Final = Target("conversation/closing.py", "close_after_crash")
-TARGETS: Final = (WAIT, FINISH, WAIT_ENDED, FIND, STOP_ENTRY, DROP, LEAVE, CLAIM, CLOSE_AFTER_CRASH)
+IS_AT_REST: Final = Target("conversation/messages_in.py", "_is_at_rest")
+TARGETS: Final = (WAIT, FINISH, WAIT_ENDED, FIND, STOP_ENTRY, DROP, LEAVE, CLAIM, CLOSE_AFTER_CRASH, IS_AT_REST)
 
 Plant = Callable[[contextlib.ExitStack], object]
 
@@ -85,6 +86,11 @@ def stops_a_handle_early(stack: contextlib.ExitStack) -> None:
 def asks_nobody(stack: contextlib.ExitStack) -> None:
     """Calls that need an approval run without an approval."""
     _replace(stack, CLAIM, _at_once)
+
+
+def begins_every_turn_at_once(stack: contextlib.ExitStack) -> None:
+    """A message begins a turn whatever else goes on."""
+    _replace(stack, IS_AT_REST, lambda state, others: True)
 
 
 def closes_nothing_after_a_crash(stack: contextlib.ExitStack) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import attrs
 import trio
 
-from tests.search.simulation import file_stories, node_stories, people_stories
+from tests.search.simulation import file_stories, node_stories, people_stories, window_stories
 from tests.search.simulation.hosts import Rows, States
 from tests.search.simulation.world import ALICE, STORIES, Story, World, new_folder, story
+from tests.support.stores import make_first
 from trio_sagents import (
     AGENTS_TOPIC,
     Agent,
@@ -27,7 +28,7 @@ from trio_sagents import (
 from trio_sagents.testing import FaultyStore, ScriptedModel
 from trio_sagents.testing.invariants import check, check_closed, check_messages
 
-__all__ = ("STORIES", "file_stories", "node_stories", "people_stories")
+__all__ = ("STORIES", "file_stories", "node_stories", "people_stories", "window_stories")
 
 
 # ── the front door
@@ -128,6 +129,17 @@ async def post_interrupting(world: World) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.strike, lambda: world.post("say now", "m2", overlap="interrupt"))
         nursery.start_soon(lambda: world.strike(lambda: world.post("say more", "m3", overlap="steer"), name="steerer"))
+
+
+@story("Sessions.post", "Receipt.wait")
+async def post_at_rest(world: World) -> None:
+    """A message that begins its turn at once; others that come in the same moment, one of them to cut that turn; and a stop."""
+    await world.ready()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, world.ask, "note one", "m1")
+        nursery.start_soon(lambda: world.strike(world.post, "say two", "m2", name="second"))
+        nursery.start_soon(lambda: world.strike(lambda: world.post("say now", "m3", overlap="interrupt"), name="cutter"))
+        nursery.start_soon(lambda: world.strike(lambda: world.sessions.stop("c", scope=ALICE), name="rival"))
 
 
 @story("Sessions.cancel_turn")
@@ -424,6 +436,8 @@ async def _use_store(world: World, store: Any) -> None:
         await store.history(ALICE, "c", before=None, limit=10)
         await store.conversations(ALICE, after=None, limit=10)
         await store.waiting(ALICE, after=None, limit=10)
+        await store.older_messages(ALICE, "c", before=None, limit=10)
+        await store.recall(ALICE, "c", ["message:m1"])
 
     await world.strike(call)
     stored = await world.strike(lambda: store.load(ALICE, "c"), name="loader") or await store.load(ALICE, "c")
@@ -441,6 +455,8 @@ async def _use_store(world: World, store: Any) -> None:
     "MemoryStore.history",
     "MemoryStore.conversations",
     "MemoryStore.waiting",
+    "MemoryStore.older_messages",
+    "MemoryStore.recall",
     "MemoryStore.delete",
     kind="bare",
 )
@@ -456,6 +472,8 @@ async def memory_store(world: World) -> None:
     "SqliteStore.history",
     "SqliteStore.conversations",
     "SqliteStore.waiting",
+    "SqliteStore.older_messages",
+    "SqliteStore.recall",
     "SqliteStore.delete",
     kind="bare",
 )
@@ -469,6 +487,20 @@ async def sqlite_store(world: World) -> None:
 
         await world.strike(call, name="opener")
         store = SqliteStore(folder / "c.db", synchronous="NORMAL")
+        async with store.open():
+            await _use_store(world, store)
+
+
+@story("SqliteStore.migrate", kind="bare")
+async def migrating(world: World) -> None:
+    """Migrate a file of an earlier version: whoever is cancelled, the work runs to its end, and a second call finds nothing to do."""
+    with new_folder() as folder:
+        make_first(folder / "c.db")
+        store = SqliteStore(folder / "c.db", synchronous="NORMAL")
+
+        await world.strike(store.migrate)
+        await store.migrate()
+        check(not await store.migrate(), "I12", "a file is migrated, and is to be migrated again")
         async with store.open():
             await _use_store(world, store)
 

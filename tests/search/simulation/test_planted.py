@@ -11,6 +11,7 @@ from tests.search.simulation.planted import (
     Plant,
     acknowledges_before_it_saves,
     asks_nobody,
+    begins_every_turn_at_once,
     closes_nothing_after_a_crash,
     continues_after_a_failed_write,
     forgets_to_leave,
@@ -20,8 +21,9 @@ from tests.search.simulation.planted import (
     stops_a_handle_early,
     stops_early,
 )
-from tests.search.simulation.stories import handle_stop, post, presence, start_with_subscribers, stop, subscribing
+from tests.search.simulation.stories import handle_stop, post, post_at_rest, presence, start_with_subscribers, stop, subscribing
 from tests.support.planting import misfits
+from trio_sagents.conversation.status import IllegalTransition
 from trio_sagents.testing import SimulationError, Tally, simulate_many, sweep_cancels, sweep_crashes, sweep_faults
 from trio_sagents.testing._tally import leaves
 
@@ -37,6 +39,7 @@ CASES: list[tuple[Plant, Callable[[], Tally]]] = [
     (runs_two_agents, lambda: simulate_many(post, range(20))),
     (asks_nobody, lambda: simulate_many(resume, range(3))),
     (closes_nothing_after_a_crash, lambda: sweep_crashes(chatting)),
+    (begins_every_turn_at_once, lambda: simulate_many(post_at_rest, range(20))),
     (stops_a_handle_early, lambda: sweep_cancels(handle_stop)),
 ]
 
@@ -55,4 +58,4 @@ def test_planted_bug_when_searched_for(plant: Plant, search: Callable[[], Tally]
 
     assert "python -m trio_sagents.testing replay" in "\n".join(found.value.__notes__)
     # And not for an error of the search itself.
-    assert any(isinstance(leaf, AssertionError | SimulationError) for leaf in leaves(found.value)), leaves(found.value)
+    assert any(isinstance(leaf, AssertionError | SimulationError | IllegalTransition) for leaf in leaves(found.value)), leaves(found.value)

@@ -14,6 +14,7 @@ from tests.support.logs import quiet_log
 from trio_sagents import (
     Agent,
     Completed,
+    Conversation,
     ConversationNotFound,
     MemoryLeases,
     MemoryStore,
@@ -52,6 +53,7 @@ PATIENCE: Final = 60.0
 """Virtual seconds in which a conversation must work again, whatever happened."""
 GRACE: Final = 2.0
 LEASE: Final = 6.0
+WINDOW: Final = 2
 REPLIES: Final[dict[str, Reply]] = {
     "say": "so be it",
     "long": "many words, one after the other",
@@ -269,11 +271,25 @@ class World:
         check(len(set(self.started)) == len(self.started), "I26", f"a tool call began twice: {self.started}")
         for conversation_id in self.touched:
             with suppress(ConversationNotFound):
-                stored = await self.bottom.load(ALICE, conversation_id)
+                stored = await self.whole(conversation_id)
                 if stored is not None:
                     check_conversation(stored, is_whole=is_whole)
                 if conversation_id not in self.deleted:
                     check_told(self.told.get(conversation_id, ()), stored)
+
+    async def whole(self, conversation_id: str) -> Conversation | None:
+        """Return what is stored of a conversation, with the messages before its window."""
+        stored: Conversation | None = await self.bottom.load(ALICE, conversation_id)
+        older: list[Any] = []
+        before: str | None = None
+        while stored is not None:
+            page = await self.bottom.older_messages(ALICE, conversation_id, before=before, limit=3)
+            older[:0] = page.messages
+            before = page.before
+            if before is None:
+                check(len(older) == stored.older, "I12", f"{len(older)} messages are older, and {stored.older} are told of")
+                return attrs.evolve(stored, messages=[*older, *stored.messages], older=0)
+        return None
 
     @property
     def bottom(self) -> Any:
@@ -389,6 +405,8 @@ class Story:
             world.config = attrs.evolve(world.config, policy=policy, leases=FaultyLeases(simulation.faults, MemoryLeases()))
         if self.kind == "roles":
             world.config = attrs.evolve(world.config, authorizer=Roles())
+        if self.kind == "windowed":
+            world.config = attrs.evolve(world.config, policy=attrs.evolve(world.config.policy, window=WINDOW))
         world.may_be_slow = any(fault.how in {"slow", "hang"} for fault in faults)
         hangs = world.hangs = any(fault.how == "hang" for fault in faults)
         if self.kind == "bare":
@@ -413,7 +431,8 @@ STORIES: Final[list[Story]] = []
 def story(*names: str, kind: str = "memory", follows: bool = False, without: tuple[str, ...] = ()) -> Callable[[Body], Story]:
     """Make a story of a function of the world.
 
-    "leased" has leases, as one of several processes; "roles" has people who may post and not decide; "bare" has no sessions around it;
+    "leased" has leases, as one of several processes; "roles" has people who may post and not decide; "windowed" has
+    conversations with small windows; "bare" has no sessions around it;
     "sqlite" keeps them in a file; "folder" has a folder for files of its own. `follows` has the turns be cut, too, at each of their
     yields. `without` are the kinds of faults that it is not told for.
     """

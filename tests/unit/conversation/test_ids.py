@@ -52,3 +52,38 @@ def test_release_when_nothing_was_new() -> None:
     ids.release(ids.claim([said("u1")]))
 
     assert {"u1"} == ids.messages
+
+
+def test_forget_when_messages_left_the_window() -> None:
+    """Their ids are free in memory, but for one that the next new id may come to: a caller may have guessed it."""
+    ids = Ids("new")
+    made = ids.new()
+    old = [said(made), said("other-5"), said("new-7"), said("new-x"), asking(call("c1"), call("new-2"), message_id="a1")]
+    ids.claim(old)
+    ids.forget(old)
+
+    assert {"new-7"} == ids.messages
+    assert {"new-2"} == ids.calls
+    assert ["new-3", "new-4", "new-5", "new-6", "new-8"] == [ids.new() for _ in range(5)]
+
+
+def test_forget_when_ids_were_never_used() -> None:
+    """An id that was handed out before the messages that left, and that nothing has got, is dropped; a later one stays."""
+    ids = Ids("new")
+    of_turn, of_message, later = ids.new(), ids.new(), ids.new()
+    ids.claim([said(of_message)])
+    ids.forget([said(of_message)])
+
+    assert {later} == ids.messages == ids.calls
+    assert not ids.is_used(of_turn)
+    ids.claim([said(later)])
+    assert ids.is_used(later)
+
+
+def test_forget_when_a_call_has_the_id_of_a_message() -> None:
+    """Messages and calls have separate spaces: an id that a caller chose is dropped from the one that it left."""
+    ids = Ids("new")
+    ids.claim([said("same"), asking(call("same"))])
+    ids.forget([said("same")])
+
+    assert ({"a1"}, {"same"}) == (ids.messages, ids.calls)

@@ -14,7 +14,7 @@ from trio_sagents.conversation.decisions import Verdict, close_waiting, decide
 from trio_sagents.conversation.history import is_cut, is_gated, open_calls
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
-from trio_sagents.conversation.messages_in import accept, queued_message, supersede
+from trio_sagents.conversation.messages_in import Others, accept, queued_message, supersede
 from trio_sagents.conversation.outcomes import Totals
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.results import asking_in
@@ -52,9 +52,9 @@ class Store:
         for message_id in step.taken:
             del self.queue[message_id]
         for message, record in zip(step.queued, plain[1], strict=True):
-            assert message.message_id not in self.message_ids
             self.queue[message.message_id] = record
-            self.message_ids[message.message_id] = message.digest or ""
+        assert not set(step.message_ids) & set(self.message_ids)
+        self.message_ids.update(step.message_ids)
         for key, value in plain[2].items():
             if value is None:
                 self.state.pop(key, None)
@@ -160,7 +160,13 @@ class Life:
         message = queued_message(message_id, UserMessage(f"hi {message_id}", metadata={"n": 1}), f"digest of {message_id}")
         shown = UserMessage("hi")
         if self.state.waiting is None or self.on_their_way:
-            self.submit(accept(self.moment, message, shown, None))
+            others = Others(self.turn is not None, len(self.on_their_way), changes_waiting=False)
+            step = accept(self.moment, message, shown, None, others, is_unattended=self.choose([False, False, True]))
+            if step.begins is None:
+                self.submit(step)
+            else:
+                self.now(step)
+                self.turn = TurnRecord(step.begins, None)
         else:
             self.now(supersede(self.moment, message, shown, None, "bob"))
         return True

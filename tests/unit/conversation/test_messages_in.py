@@ -26,6 +26,7 @@ from trio_sagents.conversation.messages_in import (
     OVERLAPS,
     Duplicate,
     OnItsWay,
+    Others,
     Place,
     Posted,
     Refused,
@@ -39,11 +40,12 @@ from trio_sagents.conversation.messages_in import (
 )
 from trio_sagents.conversation.state import ConversationState
 from trio_sagents.data.config import SessionPolicy
-from trio_sagents.data.events import MessageQueued
+from trio_sagents.data.events import MessageCompleted, MessageQueued
 from trio_sagents.data.messages import ImagePart, TextPart, UserMessage
 from trio_sagents.exceptions import AgentBusy, LimitExceeded, MessageConflict, QueueFull
 
 PAY, LOOK = call("c1", "pay"), call("c2", "look")
+ALONE, BUSY = Others(False, 0, False), Others(True, 0, False)
 AT_REST = Situation(is_at_rest=True, reserved={}, is_superseding=False)
 POLICY = SessionPolicy(queue_limit=2, max_message_bytes=100)
 WAITING = state_of(said(), asking(PAY), waiting=waiting_for(waits(PAY)))
@@ -208,7 +210,7 @@ def test_accept_when_a_message_is_queued() -> None:
     """The model's message is queued and told; people see their own version of it, in rows and in the transcript."""
     seen, for_people = UserMessage("for the model", metadata={"a": 1}), UserMessage("for people")
     message = queued_message("u2", seen, "digest")
-    step = accept(moment_of(state_of()), message, for_people, "bob")
+    step = accept(moment_of(state_of()), message, for_people, "bob", BUSY, is_unattended=False)
 
     assert [message] == list(step.queued)
     assert ("user", "for the model", {"a": 1}, "digest", None) == (
@@ -224,6 +226,52 @@ def test_accept_when_a_message_is_queued() -> None:
     assert ("on_message", "bob", ()) == (step.lifecycle, step.actor, tuple(step.messages))
 
 
+@pytest.mark.parametrize(
+    ("state", "others", "is_unattended", "begins"),
+    [
+        pytest.param(state_of(), ALONE, False, True, id="a fresh conversation at rest"),
+        pytest.param(state_of(said(), last_answer()), ALONE, False, True, id="at rest"),
+        pytest.param(state_of(said(), asking(PAY), answering("c1"), last_answer()), ALONE, False, True, id="at rest after tools"),
+        pytest.param(state_of(said(), last_answer()), Others(True, 0, False), False, False, id="a turn runs"),
+        pytest.param(state_of(said(), last_answer()), Others(False, 1, False), False, False, id="another message is being accepted"),
+        pytest.param(state_of(said(), last_answer()), Others(False, 0, True), False, False, id="what waits is about to change"),
+        pytest.param(queued(1), ALONE, False, False, id="a message is queued"),
+        pytest.param(WAITING, ALONE, False, False, id="a call waits for people"),
+        pytest.param(state_of(said()), ALONE, False, False, id="the turn before was cut before its answer"),
+        pytest.param(state_of(said(), asking(PAY)), ALONE, False, False, id="the turn before was cut in its call"),
+        pytest.param(state_of(said(), last_answer()), ALONE, True, False, id="a tool has posted"),
+    ],
+)
+def test_accept_when_the_turn_may_begin_at_once(state: ConversationState, others: Others, is_unattended: bool, begins: bool) -> None:
+    """Only a message that finds the conversation at rest goes into the history at once; every other one waits in the queue."""
+    message = queued_message("u9", UserMessage("hi"), "digest")
+    before = len(state.messages)
+    step = accept(moment_of(state), message, UserMessage("hi"), None, others, is_unattended=is_unattended)
+
+    assert begins is (step.begins is not None)
+    assert (["u9"], []) == ([kept.message_id for kept in (step.messages if begins else step.queued)], list(step.taken))
+    assert not (step.queued if begins else step.messages)
+    assert {"u9": "digest"} == step.message_ids
+    assert before == len(state.messages)
+
+
+def test_accept_when_a_turn_begins_at_once() -> None:
+    """In one step the message is in the history, with the id of its turn, and is told as queued and as taken; people see their version."""
+    seen, for_people = UserMessage("for the model", metadata={"a": 1}), UserMessage("for people")
+    message = queued_message("u2", seen, "digest")
+    moment = moment_of(state_of())
+    step = accept(moment, message, for_people, "bob", ALONE, is_unattended=False)
+
+    taken = attrs.evolve(message, turn_id=step.begins)
+    assert ([taken], [], []) == (list(step.messages), list(step.queued), list(step.taken))
+    assert [MessageQueued(message), MessageCompleted(taken, step.begins)] == list(step.events)
+    assert not moment.ids.is_used(step.begins or "")
+    assert [("m:u2:0", "text", "completed")] == shown(step.rows)
+    assert [("for people", step.begins)] == [(row.content["text"], row.turn_id) for row in step.rows]
+    assert [("for people", None)] == [(kept.text, kept.digest) for kept in step.shown]
+    assert ("on_message", "bob") == (step.lifecycle, step.actor)
+
+
 def test_supersede_when_the_conversation_waits() -> None:
     """In one commit what waits is closed and the message is queued; the closing is told before the message, which is told last."""
     message = queued_message("u2", UserMessage("hi"), "digest")
@@ -237,11 +285,13 @@ def test_supersede_when_the_conversation_waits() -> None:
     assert [("superseded", "bob-key")] == [(record.kind, record.by) for record in step.decided]
 
 
-def test_accept_when_a_message_was_accepted() -> None:
+@pytest.mark.parametrize("others", [ALONE, BUSY], ids=["begins", "queued"])
+def test_accept_when_a_message_was_accepted(others: Others) -> None:
     """An accepted message is known from then on: the same post again is a duplicate."""
     post = posted("hi", "u2")
     state = state_of()
     message = queued_message("u2", UserMessage([TextPart("hi")]), post.digest)
-    applied(state, accept(moment_of(state), message, post.message, None))
+    applied(state, accept(moment_of(state), message, post.message, None, others, is_unattended=False))
 
     assert Duplicate("u2") == look(state, post)
+    assert {"u2": post.digest} == state.message_ids

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
-from tests.unit.conversation.making import call, record_of, said, state_of
+from tests.unit.conversation.making import call, last_answer, record_of, said, state_of
 from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, OPEN_DECISIONS, encode_open_decisions
-from trio_sagents.conversation.limits import Limits, size_of
+from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Step
+from trio_sagents.data.messages import Message
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded
@@ -145,3 +147,62 @@ def test_former_key_when_the_open_decisions_change() -> None:
     assert {OPEN_DECISIONS: None} == Pending.of(restored_state(), 5).add(
         Step(lifecycle="on_step", open_decisions={}), restored_state(), LIMITS
     ).state
+
+
+def test_add_when_a_checkpoint_is_on_its_way() -> None:
+    """One step at a time moves the beginning of the window; after it failed, or is durable, the next one may."""
+    messages = [message for number in range(4) for message in (said(f"u{number}", turn_id=f"t{number}"), ended(number))]
+    state, limits = state_of(*messages), Limits(10**6, keeps_windows=True)
+    pending = Pending.of(state, 5)
+    first, second, third = (Step(lifecycle="on_step", covers=f"a{number}") for number in range(3))
+
+    failed = pending.add(first, state, limits)
+    assert failed.cut is not None
+    assert -failed.cut.size == pending.size
+    assert pending.add(second, state, limits).cut is None
+    pending.fail(failed)
+    encoded = pending.add(second, state, limits)
+    assert encoded.cut is not None
+    assert (0, 4) == (encoded.cut.first, encoded.cut.end)
+    pending.commit(encoded)
+    state.apply(second, None, encoded.grown, encoded.cut)
+    assert 0 == pending.size
+    later = pending.add(third, state, limits).cut
+    assert later is not None
+    assert (6, {"message:u2", "message:a2"}) == (later.checkpoint.older, set(later.checkpoint.known))
+
+
+def test_add_when_the_conversation_is_fresh() -> None:
+    """Before the first commit there is no window: the store has none of the messages."""
+    state = ConversationState([said("u0", turn_id="t0"), ended(0), said("u1", turn_id="t1"), ended(1)])
+
+    assert Pending.of(state, 0).add(Step(lifecycle="on_step", covers="a0"), state, Limits(10**6, keeps_windows=True)).cut is None
+
+
+def test_cut_for_when_messages_are_taken() -> None:
+    """A message that moves from the queue into the history counts once."""
+    queued = said("u9", "x" * 1000, turn_id=None)
+    state = state_of(said("u0", turn_id="t0"), ended(0), said("u1", turn_id="t1"), ended(1), queue=[queued])
+    taken = attrs.evolve(queued, turn_id="t9")
+    step = Step(lifecycle="on_step", messages=[taken], taken=["u9"])
+    size = state.size + message_bytes([taken]) - message_bytes([queued])
+
+    assert Pending.of(state, 5).add(step, state, Limits(size, keeps_windows=True)).cut is None
+    assert Pending.of(state, 5).add(step, state, Limits(size - 1, keeps_windows=True)).cut is not None
+
+
+def ended(number: int) -> Message:
+    """Return the last answer of a turn."""
+    return last_answer(message_id=f"a{number}", turn_id=f"t{number}")
+
+
+def test_freeable_when_turns_may_leave() -> None:
+    """What may leave is whole turns, and only if the store keeps windows and no checkpoint is on its way."""
+    messages = [message for number in range(3) for message in (said(f"u{number}", turn_id=f"t{number}"), ended(number))]
+    state, limits = state_of(*messages), Limits(10**6, keeps_windows=True)
+    pending = Pending.of(state, 5)
+
+    assert message_bytes(messages[:4]) == pending.freeable(state, limits)
+    assert 0 == pending.freeable(state, Limits(10**6))
+    pending.add(Step(lifecycle="on_step", covers="a0"), state, limits)
+    assert 0 == pending.freeable(state, limits)

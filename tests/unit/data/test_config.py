@@ -28,6 +28,8 @@ PER_SESSION = frozenset(
         "max_message_bytes",
         "max_state_bytes",
         "max_tool_output_bytes",
+        "window",
+        "window_bytes",
     }
 )
 """The fields that a session can override. Each has a test of its effect, in `tests/scenarios/test_session_options.py`."""
