@@ -119,7 +119,7 @@ def with_boss(world: World, begun: list[tuple[int, str, str]]) -> Callable[[Any,
     return make
 
 
-@story("Sessions.resume", "Sessions.post", kind="roles")
+@story("Sessions.resume", "Sessions.post", kind="roles", without=("slow",))
 async def deciding_for_others(world: World) -> None:
     """A clerk posts, Alice decides; an edit comes under another gate, the agent sleeps, and the clerk cannot get past any of it."""
     begun: list[tuple[int, str, str]] = []
@@ -150,7 +150,7 @@ async def _refused(world: World, decisions: Sequence[Decision]) -> bool:
     return await world.strike(lambda: world.sessions.resume("c", decisions, scope=CLERK), name="guest") is None
 
 
-@story("Sessions.resume", kind="roles")
+@story("Sessions.resume", kind="roles", without=("slow",))
 async def deciding_after_a_deployment(world: World) -> None:
     """A call was approved, and its tool is another one by now: people are asked again, and only then the tool runs as it is now."""
     begun: list[tuple[int, str, str]] = []
@@ -174,7 +174,7 @@ async def deciding_after_a_deployment(world: World) -> None:
     check({version for _, version, _ in begun} <= {"2"}, "I24", f"{begun} were paid by a tool that is gone")
 
 
-@story("Sessions.dismiss", kind="roles")
+@story("Sessions.dismiss", kind="roles", without=("slow",))
 async def halting_everything(world: World) -> None:
     """A halt beside payments that wait, and a call that runs: nothing of it runs any more, and nobody gets past it but by dismissing it."""
     begun: list[tuple[int, str, str]] = []
