@@ -20,6 +20,7 @@ from trio_sagents.cli._models import UsageError
 from trio_sagents.web import Bridge, LinkLogin, Visitor, WebPolicy, WebRequest
 
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+MAX_PORT: Final = 65_535
 GRACEFUL: Final = 3.0
 """How long the server waits for connections at the end; the bridge has ended its streams by then."""
 HEADERS_TIMEOUT: Final = 10.0
@@ -117,8 +118,7 @@ async def run_serve(options: ServeOptions, tell: Callable[[str], None]) -> int:
         tell: prints a line for the person.
 
     Raises:
-        UsageError: an option cannot be used; nothing was started.
-        OSError: the address cannot be used.
+        UsageError: an option cannot be used, or the address; nothing was started.
 
     Cancellation: the server has stopped, and every turn is settled.
     """
@@ -167,12 +167,21 @@ def _checked(auth: Callable[[WebRequest], Scope], *, may_debug: bool) -> Callabl
 
 
 def _listen(host: str, port: int, user_timeout: float) -> socket.socket:
-    """Return a listening socket.
+    """Return a listening socket; UsageError if the address cannot be used.
 
     The server's sends cannot be cancelled, so a client that never reads would hold its connection for ever. The system ends it: connections
     inherit the option from the listening socket.
     """
-    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    if not 0 <= port <= MAX_PORT:  # the system takes a larger number for another port
+        raise UsageError(f"--port {port}: a port is a number from 0 to {MAX_PORT}")
+    try:
+        return _bound(host.strip("[]"), port, user_timeout)
+    except OSError as exc:
+        raise UsageError(f"--host {host} --port {port}: cannot listen there ({exc.strerror}); --port 0 takes a free port") from exc
+
+
+def _bound(host: str, port: int, user_timeout: float) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:

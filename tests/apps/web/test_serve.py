@@ -187,6 +187,17 @@ def test_serve_when_ctrl_c_is_pressed_again(monkeypatch: pytest.MonkeyPatch, int
     assert 130 == main(["serve", "mychat:config"])
 
 
+def test_address_when_it_cannot_be_used() -> None:
+    """An address that is taken, or is none, is an error that names the options."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match=r"--port \d+: cannot listen there"):
+            _listen("127.0.0.1", taken.getsockname()[1], 1)
+    with pytest.raises(UsageError, match="--port 99999"):
+        _listen("127.0.0.1", 99999, 1)
+
+
 def test_addresses_when_compared() -> None:
     """Only addresses of this machine need no auth hook."""
     assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"]))
