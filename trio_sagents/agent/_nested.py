@@ -24,7 +24,7 @@ from trio_sagents.conversation.decided import as_run
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
-from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
+from trio_sagents.data.events import Delta, Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
@@ -189,6 +189,9 @@ class NestedTurn:
             self.parent.publish(event, channel)  # about something that is not only the sub-agent's, such as a file
         else:
             self.tell(event_to_dict(event))
+
+    def publish_delta(self, kind: type[Delta], text: str, message_id: str, part: int, offset: int) -> None:
+        self.publish(kind(text, message_id, part, offset, self.turn_id))
 
     def tell(self, data: JSON) -> None:
         """Tell the debug channel what the sub-agent does."""

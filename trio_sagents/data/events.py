@@ -120,6 +120,10 @@ class ThinkingDelta:
     turn_id: str
 
 
+Delta: TypeAlias = TextDelta | ThinkingDelta
+"""A piece of the message that a model is speaking."""
+
+
 @attrs.frozen
 class MessageCompleted:
     """This message is now in the history: a user message that a turn took, an answer, or a tool result."""

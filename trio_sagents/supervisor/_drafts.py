@@ -44,6 +44,12 @@ class Drafter:
             self._save()
         elif self._timer is None:
             self._arm()
+        self._ask()
+
+    def _ask(self) -> None:
+        """Say when the next call of `note` is needed: with the next piece if no timer runs, otherwise when the size is due."""
+        if self.progress.draft is not None:
+            self.progress.draft.note_at = 0 if self._timer is None else self._drafted + DRAFT_SIZE
 
     def _void(self) -> None:
         was_kept = self._drafted > 0
@@ -67,6 +73,7 @@ class Drafter:
     def _due(self) -> None:
         self._timer = None
         self._save()
+        self._ask()
 
     def _save(self) -> None:
         draft = self.progress.draft

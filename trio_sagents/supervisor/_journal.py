@@ -22,7 +22,7 @@ from trio_sagents.conversation.limits import Limits, message_bytes
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
+from trio_sagents.data.events import Delta, DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Commit, DisplayMessage, Owner, Saved
 from trio_sagents.data.scopes import Scope
@@ -229,6 +229,11 @@ class Journal:
         """Tell the subscribers; free of cost for a channel that nobody listens to."""
         if self._picture is not None and (channel == "main" or (self._feeds is not None and channel in self._feeds)):
             self.feed(channel).publish(event)
+
+    def publish_delta(self, kind: type[Delta], text: str, message_id: str, part: int, offset: int, turn_id: str) -> None:
+        """Tell the subscribers of the main channel a piece of the message being spoken."""
+        if self._picture is not None:
+            self.feed("main").publish_delta(kind, text, message_id, part, offset, turn_id)
 
     def publish_everywhere(self, event: Event) -> None:
         """Tell the subscribers of every channel."""
