@@ -92,6 +92,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_feed",
         "_backlog",
         "_subscription",
+        "_announcements",
         "_subscriber",
         "_page_present",
         "_page_view",

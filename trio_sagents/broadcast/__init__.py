@@ -5,6 +5,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _feed            the events of one agent on one channel, as a short log
     _backlog         what a subscription keeps of agents that have ended
     _subscription    one subscriber's place in the events of one conversation
+    _announcements   how the readers of a subscriber wait
     _subscriber      the mailbox of one task of the host
     _page_present    what a page shows beside the transcript, folded from events
     _page_view       what a page shows, and when the history has to be read again

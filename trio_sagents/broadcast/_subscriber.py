@@ -2,16 +2,17 @@
 
 The channel carries subscriptions, not events. Each subscription is in it at most once, until it is taken. So the channel is bounded by the
 number of subscriptions, `send_nowait` cannot block, the conversations take turns, and a noisy conversation never pushes out a quiet one.
+How a reader waits is in `_announcements`.
 """
 
-import math
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal, Protocol, Self
 
 import attrs
 import trio
 
+from trio_sagents.broadcast._announcements import Announcements
 from trio_sagents.broadcast._subscription import Mailbox, Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
@@ -48,13 +49,8 @@ class Subscriber:
     _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False, repr=False)
     _ready: deque[Envelope] = attrs.field(factory=deque, init=False, repr=False)
     """Events that were taken and not handed to the reader yet: at most one batch of one wake-up."""
-    _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False, repr=False)
-    _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False, repr=False)
-
+    _announced: Announcements = attrs.field(factory=Announcements, init=False, repr=False)
     _is_closed: bool = attrs.field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Subscription](math.inf)
 
     @property
     def subscriptions(self) -> Mapping[tuple[str, Channel], Literal["pending", "subscribed"]]:
@@ -103,7 +99,7 @@ class Subscriber:
             self._owner,
             self._most_events,
             self._most_text,
-            Mailbox(self._send.send_nowait, self._recall),
+            Mailbox(self._announced.put, self._recall),
             place,
         )
         self._subscriptions[conversation_id, channel] = subscription
@@ -146,16 +142,16 @@ class Subscriber:
         self._is_closed = True
         for subscription in tuple(self._subscriptions.values()):
             self.drop(subscription)
-        self._send.close()
-        self._receive.close()
+        self._announced.close()
 
     def hang_up(self) -> None:
         """Note that no event comes any more: a reader gets what is there, and then `SessionsClosed`. For the runtime."""
-        self._send.close()
+        self._announced.end()
 
     def __aiter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection  # an interrupt between the bell's note of the task and the task's sleep would break the bell
     async def __anext__(self) -> Envelope:
         """Return the next event.
 
@@ -166,26 +162,23 @@ class Subscriber:
         """
         if self._ready:
             await trio.lowlevel.checkpoint()
+        announced = self._announced
         while not self._ready:
-            self._ready.extend(await self._next_batch())
+            if announced.count:
+                await trio.lowlevel.checkpoint()
+            elif announced.is_ended:
+                await trio.lowlevel.checkpoint()
+                raise SessionsClosed
+            else:
+                await trio.lowlevel.wait_task_rescheduled(announced.waiter())
+            # Cancellation: from here to the reader no checkpoint can lose what is taken.
+            if announced.count:
+                self._ready.extend(announced.take().take())
         return self._ready.popleft()
 
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
         """Return an iterator over batches. A batch is everything that there is at one wake-up; it is never empty."""
-        return _Batches(self, self._receive)
-
-    async def _next_batch(self) -> Sequence[Envelope]:
-        # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.
-        try:
-            subscription = await self._receive.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise SessionsClosed from None
-        return subscription.take()
-
-    @property
-    def subscriptions_open(self) -> Collection[Subscription]:
-        """The subscriptions themselves. For `batches` and for the runtime."""
-        return self._subscriptions.values()
+        return _Batches(self, self._announced)
 
     def take_left(self) -> Sequence[Envelope]:
         """Return what was taken and not handed out one by one. For `batches`."""
@@ -193,23 +186,18 @@ class Subscriber:
         self._ready.clear()
         return left
 
-    def take_waiting(self) -> Iterable[Envelope]:
-        """Take from as many subscriptions as are announced now. For `batches`."""
-        # A subscription that is announced again while this loop runs waits for the next wake-up.
-        for _ in range(self._receive.statistics().current_buffer_used):
-            yield from self._receive.receive_nowait().take()
-
 
 @attrs.define(eq=False)
 class _Batches:
     """Reads everything that there is at each wake-up. It is one coroutine deep: this is the way of many events to many readers."""
 
     _subscriber: Subscriber
-    _receive: "trio.MemoryReceiveChannel[Subscription]"
+    _announced: Announcements
 
     def __aiter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection  # an interrupt between the bell's note of the task and the task's sleep would break the bell
     async def __anext__(self) -> Sequence[Envelope]:
         """Return the next batch.
 
@@ -218,18 +206,22 @@ class _Batches:
 
         Cancellation: either a batch is returned, or nothing was taken.
         """
-        subscriber = self._subscriber
-        if left := subscriber.take_left():
+        if left := self._subscriber.take_left():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return left
+        announced = self._announced
         batch: Sequence[Envelope] = ()
         while not batch:
-            try:
-                subscription = await self._receive.receive()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise SessionsClosed from None
+            if announced.count:
+                await trio.lowlevel.checkpoint()
+            elif announced.is_ended:
+                await trio.lowlevel.checkpoint()
+                raise SessionsClosed
+            else:
+                await trio.lowlevel.wait_task_rescheduled(announced.waiter())
             # Cancellation: from here to the reader no checkpoint can lose the batch.
-            batch = subscription.take()
-            if len(subscriber.subscriptions_open) > 1:
-                batch = (*batch, *subscriber.take_waiting())
+            # A subscription that is announced again while this loop runs waits for the next wake-up.
+            for _ in range(announced.count):
+                events = announced.take().take()
+                batch = (*batch, *events) if batch else events
         return batch

@@ -23,8 +23,8 @@ BROADCAST: Final = (
     ),
     PlantedBug(
         "sending to a subscriber may block",
-        "broadcast/_subscriber.py",
-        "Subscriber.__attrs_post_init__",
+        "broadcast/_announcements.py",
+        "Announcements.__attrs_post_init__",
         "trio.open_memory_channel[Subscription](math.inf)",
         "trio.open_memory_channel[Subscription](1)",
         ("scenarios/test_viewers.py::test_two_conversations_in_one_mailbox",),
@@ -175,6 +175,41 @@ BROADCAST: Final = (
         " and self._shared[0] == seq:\n",
         ":\n",
         ("unit/broadcast/test_feed.py::test_feed_when_several_readers_take_the_same",),
+    ),
+    PlantedBug(
+        "a reader that was cancelled is woken",
+        "broadcast/_announcements.py",
+        "Announcements.waiter",
+        "            del waiting[task]\n",
+        "",
+        ("unit/broadcast/test_announcements.py::test_readers_when_one_is_cancelled_at_each_yield",),
+    ),
+    PlantedBug(
+        "a reader that waits is not told that nothing more comes",
+        "broadcast/_announcements.py",
+        "Announcements.end",
+        "            self._wake(task)\n",
+        "            pass\n",
+        ("unit/broadcast/test_announcements.py::test_reader_when_nothing_more_comes",),
+    ),
+    PlantedBug(
+        "a reader waits although there is something to take",
+        "broadcast/_subscriber.py",
+        "_Batches.__anext__",
+        "            if announced.count:\n",
+        "            if False:\n",
+        ("unit/broadcast/test_announcements.py::test_reader_when_it_reads",),
+    ),
+    PlantedBug(
+        "a reader takes before it checks whether it was cancelled",
+        "broadcast/_subscriber.py",
+        "Subscriber.__anext__",
+        "            if announced.count:\n                await trio.lowlevel.checkpoint()\n",
+        "            if announced.count:\n"
+        "                announced.take().take()\n"
+        "                await trio.lowlevel.checkpoint()\n"
+        "                continue\n",
+        ("unit/broadcast/test_announcements.py::test_readers_when_one_is_cancelled_at_each_yield",),
     ),
     PlantedBug(
         "a closed subscription stays in the table",
