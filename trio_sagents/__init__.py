@@ -183,6 +183,7 @@ from trio_sagents.sessions import (
     SingleFactoryRouter,
     Watch,
     open_sessions,
+    tune_gc,
 )
 from trio_sagents.supervisor import AgentHandle, AgentInfo, Receipt, SameScope
 
@@ -379,4 +380,5 @@ __all__ = (
     "open_files",
     "open_sessions",
     "read_interrupt",
+    "tune_gc",
 )

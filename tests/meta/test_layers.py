@@ -90,6 +90,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     ),
     "broadcast": (
         "_feed",
+        "_flusher",
         "_backlog",
         "_subscription",
         "_announcements",
@@ -264,6 +265,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     "persistence": ("_records", "_sqlite_schema", "_sqlite_tables", "_sqlite_group_commit", "memory", "sqlite"),
     "sessions": (
         "_routing",
+        "_collecting",
         "_config",
         "_reports",
         "_watch",

@@ -3,6 +3,7 @@
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
     _feed            the events of one agent on one channel, as a short log
+    _flusher         wakes the readers of streamed text, at most once in an interval
     _backlog         what a subscription keeps of agents that have ended
     _subscription    one subscriber's place in the events of one conversation
     _announcements   how the readers of a subscriber wait
@@ -18,6 +19,7 @@ The modules, lowest first. Each module imports only modules that come before it 
 """
 
 from trio_sagents.broadcast._feed import Feed
+from trio_sagents.broadcast._flusher import Flusher
 from trio_sagents.broadcast._page_present import PagePart, PagePresent
 from trio_sagents.broadcast._page_view import PageChange, PageView
 from trio_sagents.broadcast._presence import Presence, PresenceDiff, Tracked
@@ -28,6 +30,7 @@ from trio_sagents.broadcast._subscription import Mailbox, Subscription
 __all__ = (
     "Feed",
     "LocalPubSub",
+    "Flusher",
     "Mailbox",
     "PageChange",
     "PagePart",

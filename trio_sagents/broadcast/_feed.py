@@ -96,6 +96,8 @@ class Feed:
     """How many events the log keeps at least. Pieces that were joined count as one event."""
     snapshot: Callable[[Cursor, Cursor | None], Snapshot]
     """Renders the present state of the agent. The arguments are the place of the snapshot, and the place that it replaces."""
+    defer: "Callable[[Feed], None] | None" = None
+    """Called instead of `wake` for a delta that continues its predecessor: whoever is called calls `wake` soon. None wakes at once."""
     seq: int = 0
     """The number of the last event."""
     subscriptions: dict[FeedReader, None] = attrs.field(factory=dict)
@@ -128,27 +130,27 @@ class Feed:
         if isinstance(event, _DELTAS):
             self.last_delta = seq  # of a subclass, which is kept as it is
         self._append(self._envelope(seq, seq, event))
-        self._wake()
+        self.wake()
 
     def publish_delta(self, kind: type[Delta], text: str, message_id: str, part: int, offset: int, turn_id: str) -> None:
-        """Append a delta, and wake the subscriptions that wait. The event is made when a reader takes it."""
+        """Append a delta, and wake the subscriptions that wait, or have them woken soon. The event is made when a reader takes it."""
         seq = self.seq = self.last_delta = self.seq + 1
         run = self._log[-1] if self._log else None
-        if (
-            type(run) is _Run
-            and run.offset + run.size == offset
-            and run.message_id == message_id
-            and run.part == part
-            and run.kind is kind
-            and (len(run.pieces) < PIECES or self._join(run))
-        ):
+        continues = (
+            type(run) is _Run and run.offset + run.size == offset and run.message_id == message_id and run.part == part and run.kind is kind
+        )
+        if continues and type(run) is _Run and (len(run.pieces) < PIECES or self._join(run)):
             run.pieces.append(text)
             run.size += len(text)
             self._weight += 1
             self._shared = None
         else:
             self._append(_Run(kind, message_id, part, turn_id, seq, offset, [text], len(text)))
-        self._wake()
+        if self._waiting:
+            if continues and self.defer is not None:
+                self.defer(self)
+            else:
+                self.wake()
 
     def _join(self, run: _Run) -> bool:
         """Join the pieces of a run into one, unless a reader may have a place between them; return whether the run may grow."""
@@ -172,7 +174,8 @@ class Feed:
             self._weight = self.kept + excess
             del log[:count]
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake the subscriptions that wait."""
         if waiting := self._waiting:
             self._waiting = {}
             for subscription in waiting:

@@ -79,6 +79,8 @@ class Journal:
     """Called when another writer took over the conversation."""
     _pending: Pending
     _replay_events: int
+    _defer: Callable[[Feed], None] | None = None
+    """What has a feed wake its readers for streamed text, instead of the feed itself; None unless there is a `flush_interval`."""
     transforms: Sequence[tuple[str, RowTransform]] = ()
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
@@ -216,7 +218,7 @@ class Journal:
         if feed is None:
             identity = self.identity
             feed = self._feeds[channel] = Feed(
-                identity.agent_id, identity.conversation_id, identity.incarnation, channel, self._replay_events, self._picture
+                identity.agent_id, identity.conversation_id, identity.incarnation, channel, self._replay_events, self._picture, self._defer
             )
         return feed
 
