@@ -170,6 +170,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "state",
         "requests",
         "wire",
+        "draft_wire",
         "decisions",
         "events",
         "interrupt_wire",
