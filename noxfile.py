@@ -76,6 +76,19 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session
+def vendor(session: nox.Session) -> None:
+    """Fetch the newest versions of the files of other projects that the pages use."""
+    session.run("python", "-m", "tests.apps.web.vendor")
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Make the pictures of the pages in the documentation. Needs Chromium."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.apps.web.screenshots")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff with all its rules, its formatter, and flake8-async."""
     install(session)
@@ -129,4 +142,15 @@ def nightly(session: nox.Session) -> None:
     session.run("python", "-m", "tests.nightly", *session.posargs)
     # Each of these tests takes longer than the time limit for a test.
     environ = {"TRIO_SAGENTS_NIGHTLY": "1", "TRIO_SAGENTS_MCP_SESSIONS": "100"}
-    session.run("python", "-m", "pytest", "-q", "-o", "faulthandler_timeout=0", "tests/apps/mcp", "tests/search/crashes", env=environ)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "faulthandler_timeout=0",
+        "tests/apps/mcp",
+        "tests/apps/web/test_random_frames.py",
+        "tests/search/crashes",
+        env=environ,
+    )

@@ -2,7 +2,7 @@
 
 The packages, in the order in which a request passes through them. A package imports only packages further down, never up:
 
-    cli                    the command; uses public names only, as any program does
+    web, cli               the bridge to the web, and the command; they use public names only, as any program does
     sessions               the front door: check, authorise, start once, restore or seed; post, resume, stop
     supervisor             the registry, each live agent and its turns, what is committed, the handle on an agent
     agent     broadcast    one turn, without any knowledge of sessions; events out, without any knowledge of agents
@@ -48,12 +48,12 @@ from trio_sagents.agent import (
     converse,
     extract,
 )
-from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber
+from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber, rows_of
 from trio_sagents.cluster import MemoryLeases, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
-from trio_sagents.data.event_wire import envelope_to_dict
+from trio_sagents.data.event_wire import envelope_to_dict, interrupt_to_dict, outcome_to_dict, row_to_dict
 from trio_sagents.data.events import (
     AgentShutdown,
     AgentStateUpdated,
@@ -67,6 +67,8 @@ from trio_sagents.data.events import (
     MessageQueued,
     MiddlewareAction,
     MiddlewareEvent,
+    ModelAnswered,
+    ModelCalled,
     ModelError,
     ModelFallback,
     ModelRetrying,
@@ -85,7 +87,7 @@ from trio_sagents.data.events import (
     TurnEnded,
     TurnStarted,
 )
-from trio_sagents.data.ids import AGENTS_TOPIC, conversation_topic
+from trio_sagents.data.ids import AGENTS_TOPIC, check_id, conversation_topic
 from trio_sagents.data.interrupt_wire import read_interrupt
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, Option, PendingCall, Question
 from trio_sagents.data.json import JSON
@@ -270,6 +272,8 @@ __all__ = (
     "MiddlewareEvent",
     "Model",
     "ModelAnswer",
+    "ModelAnswered",
+    "ModelCalled",
     "ModelChunk",
     "ModelError",
     "ModelFailed",
@@ -373,12 +377,17 @@ __all__ = (
     "WaitingLookup",
     "WaitingPage",
     "Watch",
+    "check_id",
     "conversation_topic",
     "converse",
     "envelope_to_dict",
     "extract",
+    "interrupt_to_dict",
     "open_files",
     "open_sessions",
+    "outcome_to_dict",
     "read_interrupt",
+    "row_to_dict",
+    "rows_of",
     "tune_gc",
 )

@@ -11,7 +11,12 @@ import trio_sagents
 from trio_sagents import Agent, Completed, SessionConfig, SingleFactoryRouter, SqliteStore, TextDelta, TurnEnded, open_sessions
 from trio_sagents.models.offline import OfflineModel
 
-MAY_NEED = {"cli": {"prompt_toolkit", "rich"}, "models": {"anthropic", "httpx2", "openai"}, "testing": {"hypothesis", "pytest"}}
+MAY_NEED = {
+    "cli": {"hypercorn", "prompt_toolkit", "rich"},
+    "models": {"anthropic", "httpx2", "openai"},
+    "testing": {"hypothesis", "pytest"},
+    "web": {"quart"},
+}
 """By subpackage: the packages of extras that its private modules may ask for."""
 
 

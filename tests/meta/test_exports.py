@@ -11,9 +11,10 @@ import pytest
 import trio_sagents
 import trio_sagents.abc
 import trio_sagents.testing
+import trio_sagents.web
 from trio_sagents.models import offline
 
-FACADES: Final = (trio_sagents, trio_sagents.abc, trio_sagents.testing)
+FACADES: Final = (trio_sagents, trio_sagents.abc, trio_sagents.testing, trio_sagents.web)
 VALUES: Final = frozenset({"AGENTS_TOPIC"})
 """Constants, whose meaning is written next to them in the source."""
 
@@ -26,6 +27,8 @@ def _public() -> Iterator[tuple[str, Any]]:
         if importlib.util.find_spec(module) is not None:
             name = {"anthropic": "AnthropicModel", "openai": "OpenAIModel"}[module]
             yield f"models.{name}", getattr(importlib.import_module("trio_sagents.models"), name)
+    for name in trio_sagents.web.__all__:
+        yield f"web.{name}", getattr(trio_sagents.web, name)
     for name in trio_sagents.testing.__all__:
         yield f"testing.{name}", getattr(trio_sagents.testing, name)
 

@@ -48,7 +48,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
     "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
-    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence"}),
+    "web": frozenset({"__init__"}),
+    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence", "web"}),
 }
 """From each unit, the units or modules that it may import."""
 
@@ -129,6 +130,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_commands",
         "_chat",
         "_once",
+        "_serve",
         "_main",
         "__main__",
     ),
@@ -334,6 +336,30 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "providers",
         "mcp_server",
     ),
+    "web": (
+        "_asgi",
+        "_policy",
+        "_request",
+        "_visitor",
+        "_guards",
+        "_json",
+        "_wire",
+        "_commands",
+        "_texts",
+        "_viewers",
+        "_connections",
+        "_shared",
+        "_http",
+        "_static",
+        "_lanes",
+        "_rate",
+        "_socket",
+        "_events",
+        "_routes",
+        "_bridge",
+        "_quart",
+        "_login",
+    ),
 }
 """The modules of each package, the lowest first: a module may import those before it. `__init__` comes last."""
 
@@ -348,6 +374,8 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._keyboard", "cli._prompt"): "the extra `tui`: without it the command reads plain lines",
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
+    ("cli._main", "cli._serve"): "the extra `web`: the server is imported when it is to serve",
+    ("web._quart", "quart"): "the framework of the application: the bridge itself needs none",
     ("testing.mcp_server", "mcp"): "the extra `mcp`; and the file is a program of its own, which starts at once",
     ("cli._lines", "termios"): "not on every system",
 }

@@ -14,7 +14,10 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 EXTRAS: Final = (
     "anthropic",
+    "fastapi",
+    "h11",
     "httpx2",
+    "hypercorn",
     "hypothesis",
     "mcp",
     "openai",
@@ -23,7 +26,10 @@ EXTRAS: Final = (
     "prompt_toolkit",
     "pydantic",
     "pytest",
+    "quart",
     "rich",
+    "starlette",
+    "wsproto",
 )
 
 
@@ -45,14 +51,15 @@ def test_extras_when_listed(project: dict[str, Any]) -> None:
     """An extra is listed once code uses it, and each one has a line in docs/explanation/dependencies.md."""
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
 
-    assert {"anthropic", "dev", "mcp", "openai", "otel", "test", "testing", "tui"} == set(project["optional-dependencies"])
+    assert {"anthropic", "dev", "mcp", "openai", "otel", "test", "testing", "tui", "web"} == set(project["optional-dependencies"])
     assert [] == [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in page]
     assert [] == [_package(requirement) for requirement in project["dependencies"] if f"`{_package(requirement)}`" not in page]
 
 
 def test_import_when_no_extra_is_there() -> None:
     """Importing the library, its models and its command imports no package of an extra."""
-    program = f"import sys, trio_sagents, trio_sagents.models, trio_sagents.cli; print(sorted(set(sys.modules) & set({EXTRAS!r})))"
+    modules = "sys, trio_sagents, trio_sagents.models, trio_sagents.cli, trio_sagents.web"
+    program = f"import {modules}; print(sorted(set(sys.modules) & set({EXTRAS!r})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert "[]" == done.stdout.strip()
@@ -77,6 +84,9 @@ def test_wheel_when_built(wheel: list[str]) -> None:
 
     assert "trio_sagents/py.typed" in wheel
     assert modules <= set(wheel)
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "trio_sagents" / "web" / "static").rglob("*") if path.is_file()} <= set(
+        wheel
+    )
     assert [] == [name for name in wheel if not name.startswith(("trio_sagents/", "trio_sagents-"))]
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
     assert any(name.endswith("entry_points.txt") for name in wheel)

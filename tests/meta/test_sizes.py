@@ -18,6 +18,7 @@ MAX_FIELDS: Final = 15
 MAX_METHODS: Final = 25
 
 LARGE: Final[Mapping[str, str]] = {
+    "web._policy.WebPolicy": "as SessionPolicy: each field is a limit that a host may want to change, and none depends on another",
     "data.config.SessionPolicy": "each field is a setting that a host may want to change, and none depends on another",
     "agent._nested.NestedTurn": "it implements the turn's context for a sub-agent, which has as many members as the context",
     "cli._chat.Chat": "to be split: the state of the prompt, the screen and the conversation are in one class",

@@ -33,6 +33,8 @@ from trio_sagents import (
     LimitExceeded,
     MemoryStore,
     MessageCompleted,
+    ModelAnswered,
+    ModelCalled,
     ModelError,
     ModelFailed,
     ModelFallback,
@@ -387,6 +389,26 @@ async def test_every_failed_attempt_is_a_debug_event(autojump_clock: Any) -> Non
 
         assert [*errors, REFUSED] == [event.error for event in seen]
         assert 2 == len({event.turn_id for event in seen})
+
+
+async def test_request_when_a_model_is_asked_again(autojump_clock: Any) -> None:
+    """The debug channel tells each request as the adapter gets it, with the model and the attempt; an answer tells its usage and duration.
+
+    Nobody makes these events if nobody listens.
+    """
+    agent = agent_of(spoken("a", ModelFailed("no", retryable=True), "fine"), spoken("b", "never"), retry=RetryPolicy(attempts=2))
+    async with opened(agent) as sessions, sessions.open_subscriber() as subscriber:
+        await subscriber.subscribe("c", channel="debug")
+        await ask(sessions)
+        events = await read_all(subscriber)
+        called, answered = of_kind(events, ModelCalled), of_kind(events, ModelAnswered)
+
+        assert [("a", 1), ("a", 2)] == [(event.model, event.attempt) for event in called]
+        assert called[0].request == called[1].request
+        assert ["user"] == [message.role for message in called[0].request.messages]
+        (answer,) = answered
+        assert ("a", called[0].turn_id) == (answer.model, answer.turn_id)
+        assert answer.seconds >= 0
 
 
 @pytest.mark.parametrize(

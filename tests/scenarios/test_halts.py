@@ -137,6 +137,27 @@ async def test_dismiss_by_many_at_once(autojump_clock: Any) -> None:
         assert 1 == len(await world.records())
 
 
+@pytest.mark.parametrize("how", MEANWHILE)
+async def test_dismiss_when_the_halt_is_named(autojump_clock: Any, how: Meanwhile) -> None:
+    """A late or repeated `dismiss` cannot hit the next halt: it names its own, and the second time it does nothing."""
+    async with World(scripted([Call("stop", amount=7)], "next", [Call("stop", amount=8)], "after", tools=[stop])) as world:
+        first = await world.ask()
+        with pytest.raises(NotInterrupted, match="does not wait in"):
+            await world.dismiss(interrupt_id="another")
+        assert first == await world.interrupt()
+        await world.dismiss(interrupt_id=first.interrupt_id)
+        await world.pass_time(how)
+        await world.dismiss(interrupt_id=first.interrupt_id)
+        await world.post("go on")
+        second = interrupt_in(await world.post("and again"))
+        await world.pass_time(how)
+        await world.dismiss(interrupt_id=first.interrupt_id)
+
+        assert second == await world.interrupt()
+        await (await world.handle()).dismiss(interrupt_id=second.interrupt_id)
+        assert await world.interrupt() is None
+
+
 async def test_dismiss_lets_the_queue_go_on(autojump_clock: Any) -> None:
     """What was posted before the halt was there is answered once it is acknowledged."""
     gate = trio.Event()

@@ -33,6 +33,8 @@ from trio_sagents import (
     Gap,
     MessageCompleted,
     MessageQueued,
+    ModelAnswered,
+    ModelCalled,
     SessionsClosed,
     ShutdownReason,
     Snapshot,
@@ -621,7 +623,7 @@ async def test_debug_channel(autojump_clock: Any) -> None:
 
 
 async def test_debug_channel_when_nobody_listened(autojump_clock: Any) -> None:
-    """The state after a turn is not made while nobody listens; a developer who comes back with a cursor is told that it is missing."""
+    """What is costly to make is not made while nobody listens; a developer who comes back with a cursor is told that it is missing."""
     async with opened() as sessions:
         async with sessions.open_subscriber() as first:
             await first.subscribe("c", channel="debug")
@@ -632,9 +634,9 @@ async def test_debug_channel_when_nobody_listened(autojump_clock: Any) -> None:
             await second.subscribe("c", channel="debug", after=seen[-1].cursor)
             again = await read_all(second)
 
-        assert [Snapshot, AgentStateUpdated] == kinds_of(seen)
+        assert [Snapshot, ModelCalled, ModelAnswered, AgentStateUpdated] == kinds_of(seen)
         assert [Gap, Snapshot] == kinds_of(again)
-        assert seen[-1].seq + 1 == again[0].event.first == again[0].event.last
+        assert (seen[-1].seq + 1, seen[-1].seq + 3) == (again[0].event.first, again[0].event.last)
 
 
 async def test_commit_before_event(autojump_clock: Any) -> None:
@@ -688,6 +690,20 @@ async def wait() -> str:
     """Wait."""
     await trio.sleep_forever()
     return ""
+
+
+async def test_snapshot_names_the_running_turn(autojump_clock: Any) -> None:
+    """Whoever comes late can cut the turn that runs: the snapshot names it. Between turns it names none."""
+    async with opened(slow_agent(seconds=10)) as sessions:
+        await sessions.post("c", "hello")
+        await trio.sleep(5)
+        async with sessions.watch("c") as watch:
+            snapshot = (await anext(watch)).event
+            assert isinstance(snapshot, Snapshot)
+            assert snapshot.turn_id is not None
+            assert await sessions.cancel_turn("c", turn_id=snapshot.turn_id)
+        async with sessions.watch("c") as watch:
+            assert None is (await anext(watch)).event.turn_id
 
 
 async def test_snapshot_shows_what_is_spoken(autojump_clock: Any) -> None:

@@ -288,7 +288,10 @@ async def test_state_restored_when_the_reader_goes_before_the_snapshot(autojump_
 
 
 async def test_settings_of_middleware_in_a_picture(autojump_clock: Any) -> None:
-    """`agent_info` tells what each middleware says of its settings; one that fails is left out. Lists do not ask."""
+    """`agent_info` tells what each middleware says of its settings, in order; one that fails is left out. Lists do not ask."""
+
+    class Silent(Middleware):
+        pass
 
     class Good(Middleware):
         def debug_summary(self) -> Any:
@@ -298,7 +301,7 @@ async def test_settings_of_middleware_in_a_picture(autojump_clock: Any) -> None:
         def debug_summary(self) -> Any:
             raise ValueError("no")
 
-    async with opened(make_agent("x", middleware=[Good(), Bad()])) as sessions:
+    async with opened(make_agent("x", middleware=[Silent(), Bad(), Good()])) as sessions:
         await sessions.start("c")
-        assert {"Good": {"most": 3}} == (await sessions.agent_info("c")).middleware
+        assert [("Silent", {}), ("Good", {"most": 3})] == [*(await sessions.agent_info("c")).middleware.items()]
         assert [{}] == [info.middleware for info in await sessions.list_running()]

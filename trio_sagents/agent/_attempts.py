@@ -7,6 +7,7 @@ of all is not void: if no model answered, the turn ends with the text of that at
 An answer that says nothing and calls nothing is a failed attempt, too.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,7 @@ from trio_sagents.agent._context import TurnContext
 from trio_sagents.agent._model import Model, ModelAnswer, name_of
 from trio_sagents.agent._model_call import call_model
 from trio_sagents.data.config import TurnLimits
-from trio_sagents.data.events import ModelError, ModelFallback, ModelRetrying
+from trio_sagents.data.events import ModelAnswered, ModelCalled, ModelError, ModelFallback, ModelRetrying
 from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.retries import RetryPolicy
 from trio_sagents.exceptions import ModelFailed
@@ -70,7 +71,8 @@ class _Failed:
 async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) -> ModelAnswer:
     """Ask the agent's model for one answer; ask again if it failed for the moment, and then ask each fallback.
 
-    `ModelError` (debug) is published for each failure, then `ModelRetrying` before a wait, or `ModelFallback` before another model
+    The debug channel gets `ModelCalled` before each attempt, `ModelAnswered` with its usage and duration after one that succeeded, and
+    `ModelError` after one that failed. Everybody gets `ModelRetrying` before a wait, or `ModelFallback` before another model
     is asked.
 
     Returns:
@@ -89,8 +91,14 @@ async def ask_models(agent: Agent, request: ModelRequest, context: TurnContext) 
     attempt = _Attempt((agent.model, *agent.fallbacks))
     notes: list[str] = []
     while True:
+        asked = functools.partial(ModelCalled, name_of(attempt.model), request, attempt.number, context.turn_id)
+        context.publish_debug(asked)
+        before, since = context.progress.usage, trio.current_time()
         heard = await _hear(attempt.model, request, agent.limits, context)
         if isinstance(heard, ModelAnswer):
+            spent, seconds = context.progress.usage - before, trio.current_time() - since
+            told = functools.partial(ModelAnswered, name_of(attempt.model), heard.message.message_id, spent, seconds, context.turn_id)
+            context.publish_debug(told)
             return attrs.evolve(heard, usage=context.progress.usage - began, model=name_of(attempt.model))
         error = heard.error
         context.publish(ModelError(error, context.turn_id), "debug")

@@ -1,13 +1,13 @@
 """What a turn may ask of whoever runs the turn. A turn knows no session: it is given a `TurnContext`, and returns an outcome."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import trio
 
 from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._progress import OpenCall, Progress
-from trio_sagents.data.events import Delta
+from trio_sagents.data.events import Delta, Event
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
@@ -101,6 +101,10 @@ class TurnContext(MiddlewareHost, Protocol):
 
     async def commit_result(self, call: ToolCall, result: ToolResult) -> None:
         """Keep the outcome of one tool call."""
+        ...
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
         ...
 
     def may_act(self) -> bool:

@@ -1,6 +1,6 @@
 """Extraction: a value of your own class out of a text, without a session."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import attrs
@@ -115,6 +115,9 @@ class _Nowhere:
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Drop the event: nobody listens."""
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Make no event: nobody listens."""
 
     def note_waiting(self) -> None:
         """Nobody can be asked."""

@@ -98,6 +98,10 @@ class Surroundings(Protocol):
         """Send an event to the subscribers."""
         ...
 
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
+        ...
+
     def note_waiting(self) -> None:
         """The calls that wait for people have changed while others run."""
         ...
@@ -192,6 +196,9 @@ class NestedTurn:
 
     def publish_delta(self, kind: type[Delta], text: str, message_id: str, part: int, offset: int) -> None:
         self.publish(kind(text, message_id, part, offset, self.turn_id))
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        self.parent.publish_debug(lambda: SubAgentEvent(self.sub_agent_id, self.name, event_to_dict(make())))
 
     def tell(self, data: JSON) -> None:
         """Tell the debug channel what the sub-agent does."""

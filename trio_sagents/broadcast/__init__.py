@@ -26,6 +26,7 @@ from trio_sagents.broadcast._presence import Presence, PresenceDiff, Tracked
 from trio_sagents.broadcast._pubsub import LocalPubSub, PubSub
 from trio_sagents.broadcast._subscriber import Subscriber
 from trio_sagents.broadcast._subscription import Mailbox, Subscription
+from trio_sagents.conversation.rows import rows_of
 
 __all__ = (
     "Feed",
@@ -42,4 +43,5 @@ __all__ = (
     "Subscriber",
     "Subscription",
     "Tracked",
+    "rows_of",
 )

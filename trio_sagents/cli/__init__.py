@@ -1,4 +1,4 @@
-"""The command line: `trio-sagents chat`. It uses only public names of the library, like any user.
+"""The command line: `trio-sagents chat` and `trio-sagents serve`. It uses only public names of the library, like any user.
 
 The modules, lowest first; each one imports only modules that come before it:
 
@@ -26,6 +26,7 @@ The modules, lowest first; each one imports only modules that come before it:
     _commands    the commands that begin with "/"
     _chat        the interactive chat
     _once        one message, one answer
+    _serve       the bridge on a server of its own
     _main        the command `trio-sagents`
     __main__     `python -m trio_sagents.cli`
 """

@@ -40,6 +40,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     given = parser.parse_args(argv)
+    return _serve(given) if given.command == "serve" else _chat(given)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    """Run `trio-sagents serve`."""
+    try:
+        from trio_sagents.cli._serve import ServeOptions, run_serve  # noqa: PLC0415  # the extra `web`
+    except ModuleNotFoundError as exc:
+        _complain(f"trio-sagents: serving needs the extra `web`: pip install 'trio-sagents[web]' ({exc})")
+        return USAGE
+    options = ServeOptions(
+        target=given.config,
+        host=given.host,
+        port=given.port,
+        auth=given.auth,
+        allowed_hosts=tuple(given.allow_host),
+        allowed_origins=tuple(given.allow_origin),
+        may_debug=given.debug,
+    )
+    try:
+        return _run(functools.partial(run_serve, options, functools.partial(print, flush=True)))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _chat(given: argparse.Namespace) -> int:
+    """Run `trio-sagents chat`."""
     log = logging.getLogger("trio_sagents")
     log.addHandler(logging.StreamHandler() if given.verbose else logging.NullHandler())
     if given.verbose:
@@ -70,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("trio-sagents", description="Conversations with agents that survive being killed.")
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     chat = commands.add_parser(
         "chat",
         help="talk to an agent",
@@ -101,7 +128,18 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--allow", metavar="TOOL", action="append", default=[], help="run calls of this tool without asking; may be repeated")
     chat.add_argument("--plain", action="store_true", help="read plain lines, without prompt_toolkit")
     chat.add_argument("--verbose", action="store_true", help="write the library's log to stderr")
+    _add_serve(commands.add_parser("serve", help="put conversations on the web", description="Put conversations on the web."))
     return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("config", metavar="CONFIG", help="module:name of a SessionConfig, or of a function that returns one")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1); any other needs --auth")
+    serve.add_argument("--port", type=int, default=8000, help="the port (default: 8000; 0 takes a free one)")
+    serve.add_argument("--auth", metavar="FUNCTION", help="module:name of a function from a request to a Visitor, a scope, or None")
+    serve.add_argument("--allow-host", metavar="NAME", action="append", default=[], help="a name of this server; may be repeated")
+    serve.add_argument("--allow-origin", metavar="ORIGIN", action="append", default=[], help="an origin of its pages; may be repeated")
+    serve.add_argument("--debug", action="store_true", help="let visitors see the debug channel")
 
 
 def _version() -> str:
@@ -127,7 +165,7 @@ def _command(setup: Setup, options: Options, text: str | None) -> Callable[[], A
     return functools.partial(run_once, setup, options, text, Screen(sys.stdout), Screen(sys.stderr))
 
 
-def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
+def _run(command: Callable[[], Awaitable[int]], database: Path | None = None) -> int:
     """Run the command; an error that people can correct becomes a line on stderr."""
     status = FAILED
     try:
@@ -139,7 +177,7 @@ def _run(command: Callable[[], Awaitable[int]], database: Path) -> int:
         silence(sys.stdout)
     except* (SagentsError, OSError) as group:
         _report(group)
-        if group.subgroup(_is_of_the_database):
+        if database is not None and group.subgroup(_is_of_the_database):
             _complain(f"The database is {database}; --db PATH uses another one.")
     return status
 

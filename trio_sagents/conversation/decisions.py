@@ -23,7 +23,7 @@ from trio_sagents.conversation.results import Answered, asking_in, result_messag
 from trio_sagents.conversation.rows import call_row
 from trio_sagents.conversation.state import ConversationState, Moment, OpenDecisions, Step, Waiting, with_decisions
 from trio_sagents.data.decisions import Decision
-from trio_sagents.data.interrupt_wire import encode_record
+from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall, interrupt_kind, record_of
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolCall, ToolResult, ToolStatus
@@ -231,6 +231,15 @@ def acknowledged(waiting: Waiting) -> Mapping[str, str]:
     """Return what the model reads of halted calls that a person has acknowledged, by call id."""
     calls = waiting.interrupt.calls
     return {call.call_id: f"{call.text}\n{ACKNOWLEDGED}" for call in calls if call.kind == "halt"}
+
+
+def was_dismissed(state: ConversationState, interrupt_id: str) -> bool:
+    """Return whether a person has acknowledged this halt before: its records are in the history, with the results of its calls."""
+    for message in reversed(state.messages):
+        records = message.metadata.get(DECISIONS, ()) if message.role == "tool" else ()
+        if any(record["interrupt_id"] == interrupt_id and record["kind"] == "dismissed" for record in records):
+            return True
+    return False
 
 
 def close_waiting(

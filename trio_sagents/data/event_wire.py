@@ -10,9 +10,11 @@ import attrs
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.errors import public_text
 from trio_sagents.data.events import Envelope, Event
-from trio_sagents.data.interrupts import PendingCall
+from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque
 from trio_sagents.data.messages import PART_TAGS, Message, OpaquePart, Part, ToolCall
+from trio_sagents.data.outcomes import TurnOutcome
+from trio_sagents.data.records import DisplayMessage
 from trio_sagents.data.wire import encode_part
 from trio_sagents.exceptions import SagentsError
 
@@ -39,6 +41,21 @@ def envelope_to_dict(envelope: Envelope) -> JSON:
 def event_to_dict(event: Event) -> JSON:
     """Return an event as a new JSON object, with its "type"."""
     return {"type": type(event).__name__, **_fields(event)}
+
+
+def row_to_dict(row: DisplayMessage) -> JSON:
+    """Return a row of the transcript as a new JSON object: its fields, with the instant in ISO 8601."""
+    return _fields(row)
+
+
+def interrupt_to_dict(interrupt: Interrupt) -> JSON:
+    """Return an interrupt as a new JSON object, as `StatusChanged` and `Snapshot` have it in `envelope_to_dict`."""
+    return {"type": "Interrupt", **_fields(interrupt)}
+
+
+def outcome_to_dict(outcome: TurnOutcome) -> JSON:
+    """Return the outcome of a turn as a new JSON object, as `TurnEnded` has it in `envelope_to_dict`: with its "type"."""
+    return {"type": type(outcome).__name__, **_fields(outcome)}
 
 
 def error_to_dict(error: BaseException) -> JSON:

@@ -16,6 +16,7 @@ from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import Message, Part, ToolCall, ToolStatus
 from trio_sagents.data.outcomes import TurnOutcome, Usage
 from trio_sagents.data.records import DisplayMessage
+from trio_sagents.data.requests import ModelRequest
 from trio_sagents.data.state import State
 from trio_sagents.data.status import ShutdownReason, Status
 from trio_sagents.data.todos import Todo
@@ -47,6 +48,8 @@ class Snapshot:
     """The place of this snapshot."""
     replaces: Cursor | None = None
     """The last place this subscriber had seen of an earlier agent; None if it had seen none."""
+    turn_id: str | None = None
+    """The running turn; None if none runs."""
 
 
 @attrs.frozen
@@ -316,6 +319,31 @@ class ModelError:
 
 
 @attrs.frozen
+class ModelCalled:
+    """Debug: a model is asked. Only made if somebody listens."""
+
+    model: str
+    request: ModelRequest
+    """What the adapter gets, exactly."""
+    attempt: int
+    """Which attempt of this model it is, from 1."""
+    turn_id: str
+
+
+@attrs.frozen
+class ModelAnswered:
+    """Debug: a model has answered. What it said is in `MessageCompleted`. Only made if somebody listens."""
+
+    model: str
+    message_id: str
+    usage: Usage
+    """Of this call alone."""
+    seconds: float
+    """From the request to the end of the answer."""
+    turn_id: str
+
+
+@attrs.frozen
 class MiddlewareEvent:
     """Base of the events that middleware and tools publish: inherit, as a frozen attrs class of plain values."""
 
@@ -346,6 +374,8 @@ Event: TypeAlias = (
     | MiddlewareAction
     | SubAgentEvent
     | ModelError
+    | ModelCalled
+    | ModelAnswered
     | MiddlewareEvent
 )
 

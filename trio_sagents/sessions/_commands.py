@@ -32,6 +32,8 @@ class Dismiss:
     """Acknowledge a halt."""
 
     actor: Scope = attrs.field(repr=False)
+    interrupt_id: str | None = None
+    """The halt that is meant; None is the one that waits."""
 
 
 Command: TypeAlias = Post | Resume | Dismiss
@@ -44,8 +46,8 @@ async def carry_out(command: Command, live: RunningAgent) -> Receipt | None:
             return await live.post(posted, actor)
         case Resume(decisions, actor):
             return await live.resume(decisions, actor)
-        case Dismiss(actor):
-            await live.dismiss(actor)
+        case Dismiss(actor, interrupt_id):
+            await live.dismiss(actor, interrupt_id)
             return None
         case _:
             assert_never(command)

@@ -285,25 +285,30 @@ class Sessions:
         assert receipt is not None
         return receipt
 
-    async def dismiss(self, conversation_id: str, *, scope: Scope = None, request_opts: Opts | None = None) -> None:
+    async def dismiss(
+        self, conversation_id: str, *, scope: Scope = None, interrupt_id: str | None = None, request_opts: Opts | None = None
+    ) -> None:
         """Acknowledge a halt; start the agent if it is not running. The halted turn is over, and waiting messages are answered.
 
         Args:
             conversation_id: the conversation.
             scope: the caller's.
+            interrupt_id: acknowledge only this halt. A second call does nothing then. None acknowledges the one that waits.
             request_opts: as in `start`.
 
         Raises:
             ConversationNotFound, StartFailed, SessionsClosed: as `start`; nothing was done.
-            NotInterrupted: the turn is not halted; nothing was done. Use `resume` to answer a call that waits.
+            NotInterrupted: the turn is not halted, or not by `interrupt_id`; nothing was done. Use `resume` to answer a call that waits.
             PersistenceError: the acknowledgement could not be stored.
 
         Cancellation: either nothing was submitted, or the halt is acknowledged.
         """
         agent_id = self._admission.agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
+        if interrupt_id is not None:
+            check_id("interrupt_id", interrupt_id)
         await self._admission.require_decision(agent_id, conversation_id, scope)
-        await self._starter.carry_out(agent_id, conversation_id, scope, opts, Dismiss(scope))
+        await self._starter.carry_out(agent_id, conversation_id, scope, opts, Dismiss(scope, interrupt_id))
 
     # ── viewers
 

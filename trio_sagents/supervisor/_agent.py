@@ -93,9 +93,9 @@ class LiveAgent:
         """Record decisions; see `Approvals.resume`."""
         return await self.approvals.resume(decisions, actor)
 
-    async def dismiss(self, actor: Scope) -> None:
+    async def dismiss(self, actor: Scope, interrupt_id: str | None = None) -> None:
         """Acknowledge a halt; see `Approvals.dismiss`."""
-        await self.approvals.dismiss(actor)
+        await self.approvals.dismiss(actor, interrupt_id)
 
     async def notify(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to a middleware; see `HookCaller.notify`."""
@@ -318,4 +318,5 @@ def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Curso
         len(state.queue),
         place,
         replaces,
+        None if turn is None else turn.work.turn_id,
     )

@@ -24,6 +24,7 @@ from trio_sagents.conversation.decisions import (
     close_waiting,
     decide,
     undecided,
+    was_dismissed,
 )
 from trio_sagents.conversation.expiry import due_calls
 from trio_sagents.conversation.outcomes import outcome_of_turn, turn_of_decision
@@ -127,12 +128,12 @@ class Approvals:
             )
             self._expire_later(after=EXPIRY_RETRY)
 
-    async def dismiss(self, actor: Scope) -> None:
-        """Acknowledge a halt: its turn is over, and the queue runs.
+    async def dismiss(self, actor: Scope, interrupt_id: str | None = None) -> None:
+        """Acknowledge a halt: its turn is over, and the queue runs. Does nothing if `interrupt_id` was acknowledged before.
 
         Raises:
             AgentNotRunning: the agent takes no more; nothing was done.
-            NotInterrupted: the conversation is not halted; nothing was done.
+            NotInterrupted: the conversation is not halted, or not by `interrupt_id`; nothing was done.
             PersistenceError: it could not be stored.
 
         Cancellation: either nothing was submitted, or the halt is acknowledged.
@@ -142,6 +143,10 @@ class Approvals:
         await self._wait_for_others()
         self._require_accepting()
         waiting, waits = journal.state.waiting, journal.pending_wait
+        if interrupt_id is not None and (waiting is None or waiting.interrupt.interrupt_id != interrupt_id):
+            if was_dismissed(journal.state, interrupt_id):
+                return
+            raise NotInterrupted(host.conversation_id, f"it does not wait in the interrupt {interrupt_id!r}")
         if waiting is None or waits is not None:
             raise NotInterrupted(host.conversation_id)
         if waiting.interrupt.kind != "halt":

@@ -118,8 +118,11 @@ class AgentHandle:
         agent = await self._ask("decide")
         return await agent.resume(decided, self._scope)
 
-    async def dismiss(self) -> None:
+    async def dismiss(self, *, interrupt_id: str | None = None) -> None:
         """Acknowledge a halt; as `Sessions.dismiss`, but a sleeping agent is not woken.
+
+        Args:
+            interrupt_id: acknowledge only this halt; None acknowledges the one that waits.
 
         Raises:
             AgentNotRunning: it takes no commands any more; nothing was done.
@@ -129,7 +132,7 @@ class AgentHandle:
         Cancellation: either nothing was submitted, or it is acknowledged.
         """
         agent = await self._ask("decide")
-        await agent.dismiss(self._scope)
+        await agent.dismiss(self._scope, interrupt_id)
 
     async def notify_middleware(self, middleware_id: str, message: Opaque) -> None:
         """Hand a message to one middleware of the agent, and wait until it has taken it.

@@ -131,9 +131,15 @@ class HookCaller:
         await self.call(self.pipeline.notify, self.host, middleware_id, message)
 
     def summaries(self) -> Mapping[str, JSON]:
-        """Return what each middleware tells of its settings, by its id; what fails, or is not JSON, is logged and left out."""
+        """Return every middleware by its id, in order, with what it tells of its settings.
+
+        A middleware without a `debug_summary` has an empty object. What fails, or is not JSON, is logged and left out.
+        """
         found: dict[str, JSON] = {}
-        for middleware in self.pipeline.having("debug_summary"):
+        for middleware in self.pipeline.agent.middleware:
+            if not hasattr(middleware, "debug_summary"):
+                found[id_of(middleware)] = {}
+                continue
             try:
                 summary: JSON = plain_json(middleware.debug_summary(), "debug_summary")
             except Exception:  # the boundary to the host's middleware: a picture of the agent must not fail for it

@@ -26,4 +26,4 @@ class AgentInfo:
     started_at: datetime.datetime
     last_activity_at: datetime.datetime
     middleware: Mapping[str, JSON] = attrs.field(factory=dict)
-    """By middleware id, in order: its settings, as its `debug_summary` tells them. Empty in lists of agents."""
+    """By middleware id, in order: its settings, as its `debug_summary` tells them; {} if it has none. Empty in lists of agents."""

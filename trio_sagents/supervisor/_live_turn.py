@@ -14,7 +14,7 @@ from trio_sagents.conversation.outcomes import Totals, totals_of
 from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
-from trio_sagents.data.events import Delta, StatusChanged, ToolExecutionUpdated
+from trio_sagents.data.events import Delta, Event, StatusChanged, ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
@@ -151,6 +151,10 @@ class LiveTurn(Host):
     def knows_call(self, call_id: str) -> bool:
         """Return whether a call has that id."""
         return call_id in self.journal.ids.calls
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
+        self.journal.publish_debug(make)
 
     def may_act(self) -> bool:
         """Return whether a tool may begin."""

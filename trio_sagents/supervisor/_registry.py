@@ -86,7 +86,7 @@ class RunningAgent(Protocol):
         """Record decisions; see `Approvals.resume`."""
         ...
 
-    async def dismiss(self, actor: Scope) -> None:
+    async def dismiss(self, actor: Scope, interrupt_id: str | None = None) -> None:
         """Acknowledge a halt; see `Approvals.dismiss`."""
         ...
 

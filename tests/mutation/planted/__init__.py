@@ -10,6 +10,7 @@ from tests.mutation.planted.people import PEOPLE
 from tests.mutation.planted.rules import RULES
 from tests.mutation.planted.stores import STORES
 from tests.mutation.planted.turns import TURNS
+from tests.mutation.planted.web import WEB
 from tests.support.planting import PlantedBug
 
-BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES, *RULES)
+BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES, *RULES, *WEB)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -102,6 +102,7 @@ class Context:
     progress: Progress = attrs.field(factory=Progress)
     max_message_bytes: float = math.inf
     events: list[Event] = attrs.field(factory=list)
+    debugged: list[Event] = attrs.field(factory=list)
     forgotten: int = 0
     """How often a draft was voided."""
     _ids: Iterator[int] = attrs.field(factory=itertools.count)
@@ -112,6 +113,9 @@ class Context:
 
     def publish_delta(self, kind: Any, text: str, message_id: str, part: int, offset: int) -> None:
         self.publish(kind(text, message_id, part, offset, self.turn_id))
+
+    def publish_debug(self, make: Callable[[], Event]) -> None:
+        self.debugged.append(make())
 
     def note_draft(self) -> None:
         self.forgotten += self.progress.draft is None

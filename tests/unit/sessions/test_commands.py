@@ -31,8 +31,8 @@ class Door:
     async def resume(self, decisions: Any, actor: Any) -> Any:
         return await self._take("resume", decisions, actor)
 
-    async def dismiss(self, actor: Any) -> Any:
-        return await self._take("dismiss", actor)
+    async def dismiss(self, actor: Any, interrupt_id: Any) -> Any:
+        return await self._take("dismiss", actor, interrupt_id)
 
     @property
     def intake(self) -> "Door":
@@ -57,7 +57,7 @@ POSTED: Any = object()
     [
         (Post(POSTED, "alice"), ("post", POSTED, "alice"), "receipt"),
         (Resume((), "bob"), ("resume", (), "bob"), "receipt"),
-        (Dismiss("eve"), ("dismiss", "eve"), None),
+        (Dismiss("eve", "halt-1"), ("dismiss", "eve", "halt-1"), None),
     ],
     ids=["post", "resume", "dismiss"],
 )

@@ -1,0 +1,38 @@
+"""Conversations on the web: a bridge from `Sessions` to pages, with public names only.
+
+The modules, lowest first. Each module imports only modules that come before it in this list:
+
+    _asgi            the types of ASGI
+    _policy          the limits of a bridge
+    _request         a request as plain data
+    _visitor         who is there
+    _guards          what is looked at before anything else is done
+    _json            JSON in and out, strictly
+    _wire            commands from JSON to values, and errors to JSON
+    _commands        what a command does
+    _texts           the JSON texts of envelopes
+    _viewers         presence: one entry per person and conversation
+    _connections     what is open, and how it ends before its time
+    _shared          what all requests share
+    _http            one HTTP request
+    _static          the files of the page
+    _lanes           the order of the commands of one socket
+    _rate            how often something may happen
+    _socket          one WebSocket
+    _events          server-sent events
+    _routes          what a path leads to
+    _bridge          the ASGI application
+    _quart           the bridge as a blueprint of quart-trio
+    _login           logging in by a link that can be used once
+
+The wire protocol is in `docs/reference/web-protocol.md`.
+"""
+
+from trio_sagents.web._bridge import Bridge
+from trio_sagents.web._login import LinkLogin
+from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._quart import blueprint
+from trio_sagents.web._request import WebRequest
+from trio_sagents.web._visitor import Visitor
+
+__all__ = ("Bridge", "LinkLogin", "Visitor", "WebPolicy", "WebRequest", "blueprint")
