@@ -16,7 +16,8 @@ from benchmarks.floors import NaiveFanOut
 from benchmarks.host import open_host
 from benchmarks.rounds import Spread, ratios
 from benchmarks.table import Aim, Row
-from trio_sagents import Agent, ModelChunk, ModelRequest, SessionPolicy, Sessions, TextChunk, TextDelta, tune_gc
+from trio_sagents import Agent, Model, ModelChunk, ModelRequest, SessionPolicy, Sessions, TextChunk, TextDelta, tune_gc
+from trio_sagents.testing import ScriptedModel
 
 SESSIONS: Final = 1_000
 INTERVAL: Final = 0.02
@@ -156,8 +157,16 @@ class _Tokens:
         return CHUNK
 
 
+def _model(seconds: float, per_wake_up: int) -> Model:
+    """Return the source: the model that tests use if it says one token at a time, as this benchmark has always had it."""
+    if per_wake_up > 1:
+        return Source(per_wake_up)
+    text = TOKEN * int((seconds + 30) / INTERVAL)
+    return ScriptedModel(lambda request: text, chunk_size=len(TOKEN), chunk_interval=INTERVAL)
+
+
 async def _ours(seconds: float, setting: Setting) -> None:
-    agent = Agent(model=Source(setting.per_wake_up))
+    agent = Agent(model=_model(seconds, setting.per_wake_up))
     reading = Reading()
     policy = SessionPolicy(flush_interval=setting.flush_interval, max_message_bytes=2**40)
     async with open_host(agent, policy=policy) as sessions, trio.open_nursery() as nursery:
