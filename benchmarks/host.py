@@ -28,12 +28,14 @@ async def open_host(
     *,
     store: ConversationStore | None = None,
     seeds: Mapping[str, object] | None = None,
+    policy: SessionPolicy | None = None,
 ) -> AsyncIterator[Sessions]:
     """Open sessions with one kind of agent.
 
     Args:
         agent: for all conversations; without one, one that is never asked.
         store: a `MemoryStore` where there is none.
+        policy: of the sessions; without one, the default one for many sessions.
         seeds: by conversation id, the messages that a fresh conversation begins with.
     """
     answering = Agent(model=ScriptedModel([])) if agent is None else agent
@@ -46,7 +48,7 @@ async def open_host(
         factory_router=SingleFactoryRouter(answering if seeds is None else create),
         store=MemoryStore() if store is None else store,
         inactivity_timeout=INACTIVITY_TIMEOUT,
-        policy=SessionPolicy(max_sessions=200_000),
+        policy=SessionPolicy(max_sessions=200_000) if policy is None else policy,
     )
     async with open_sessions(config) as sessions:
         yield sessions

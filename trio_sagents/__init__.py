@@ -192,6 +192,7 @@ from trio_sagents.sessions import (
     SingleFactoryRouter,
     Watch,
     open_sessions,
+    tune_gc,
 )
 from trio_sagents.supervisor import AgentHandle, AgentInfo, PostContext, Receipt, SameScope
 
@@ -404,4 +405,5 @@ __all__ = (
     "read_interrupt",
     "row_to_dict",
     "rows_of",
+    "tune_gc",
 )

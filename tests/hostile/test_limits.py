@@ -43,6 +43,7 @@ from trio_sagents import (
     Sessions,
     Snapshot,
     StartFailed,
+    TextDelta,
     TodosUpdated,
     ToolContext,
     ToolIgnoresCancellation,
@@ -154,6 +155,26 @@ async def draft_interval(limit: float, amount: float) -> str:
     found = await left.load(None, "c")
     assert found is not None
     return "fine" if found.state.get("draft") is None else "drafted"
+
+
+async def flush_interval(limit: float, amount: float) -> str:
+    """How long text has been held back from a viewer that was given the first piece: "fine" if it still is."""
+    async with opened(slow_agent("x" * 20_000, seconds=2000), policy={"flush_interval": limit}) as sessions:
+        async with sessions.watch("c") as watch, trio.open_nursery() as nursery:
+            woken: list[Any] = []
+
+            async def read() -> None:
+                async for batch in watch.batches():
+                    woken.extend(of_kind(batch, TextDelta))
+
+            nursery.start_soon(read)
+            await sessions.post("c", "hi")
+            while not woken:
+                await trio.sleep(0.01)
+            await trio.sleep(amount)
+            nursery.cancel_scope.cancel()
+        await sessions.stop("c")
+    return "fine" if len(woken) == 1 else "told"
 
 
 # ── SessionPolicy: counts ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -509,6 +530,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.start_timeout": (start_timeout, 10.0, "TooSlowError"),
     "SessionPolicy.cancel_grace": (cancel_grace, 10.0, "ToolIgnoresCancellation"),
     "SessionPolicy.draft_interval": (draft_interval, 10.0, "drafted"),
+    "SessionPolicy.flush_interval": (flush_interval, 10.0, "told"),
     "SessionPolicy.queue_limit": (queue_limit, 5, "queue_limit"),
     "SessionPolicy.subscriber_events": (subscriber_events, 50, "Gap"),
     "SessionPolicy.subscriber_text": (subscriber_text, 100, "Gap"),

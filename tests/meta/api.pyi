@@ -64,6 +64,7 @@ class SessionPolicy:
         start_timeout: float = 30.0,
         cancel_grace: float = 5.0,
         draft_interval: float = 1.0,
+        flush_interval: float = 0.0,
         queue_limit: int = 64,
         subscriber_events: int = 256,
         subscriber_text: int = 262144,
@@ -88,6 +89,7 @@ class SessionOpts:
     def __init__(self, *, fresh_state_attrs: Mapping[str, Any] = ..., supervisor_opts: Mapping[str, Any] = ..., **app_internal: Any) -> None: ...
 
 def open_sessions(config: SessionConfig) -> AbstractAsyncContextManager[Sessions]: ...
+def tune_gc(*, young: int = 50000, freeze: bool = False) -> tuple[int, int, int]: ...
 
 # The front door.
 

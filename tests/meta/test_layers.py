@@ -109,8 +109,10 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     ),
     "broadcast": (
         "_feed",
+        "_flusher",
         "_backlog",
         "_subscription",
+        "_announcements",
         "_subscriber",
         "_page_present",
         "_page_view",
@@ -191,6 +193,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "state",
         "requests",
         "wire",
+        "draft_wire",
         "decisions",
         "events",
         "interrupt_wire",
@@ -302,6 +305,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     ),
     "sessions": (
         "_routing",
+        "_collecting",
         "_config",
         "_reports",
         "_watch",

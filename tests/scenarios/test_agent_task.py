@@ -9,6 +9,7 @@ import attrs
 import pytest
 import trio
 
+from tests.support.records import drafts_of
 from tests.support.scenarios import (
     DictStates,
     FaultyStore,
@@ -333,7 +334,7 @@ async def test_drafts_of_the_second_message_of_a_turn(autojump_clock: Any) -> No
     async with opened(agent, store=store, policy={"draft_interval": 1e5}) as sessions:
         await sessions.post("c", "hi")
         await trio.sleep(1)
-        drafts = [str(commit.state["draft"]) for commit in store.commits if commit.state.get("draft") is not None]
+        drafts = [str(draft) for draft in drafts_of(store.commits)]
 
     assert ["x" * 4096, "y" * 4096] == [next(letter for letter in "xy" if letter * 4096 in draft) * 4096 for draft in drafts]
 

@@ -180,14 +180,38 @@ async def test_policy_when_it_says_how_long(
     autojump_clock: Any, real: RealTime, caplog: pytest.LogCaptureFixture, limit: float, count: int
 ) -> None:
     """The limit is that of the policy; `math.inf` has no instrument at all."""
-    before = len(_instruments())
-    agent = make_agent(Call("slow"), "Done.", tools=[tool_that_blocks(real, 0.1)])
+    before, watching = len(_instruments()), list[int]()
+
+    async def slow() -> str:
+        """Look, and block."""
+        watching.append(len(_instruments()))
+        real.block(0.1)
+        return "ok"
+
+    agent = make_agent(Call("slow"), "Done.", tools=[slow])
     async with opened(agent, policy={"blocking_warning": limit}) as sessions:
-        assert before + (limit != math.inf) == len(_instruments())
         await ask(sessions)
 
+    assert [before + (limit != math.inf)] == watching
     assert count == len(told(caplog))
     assert before == len(_instruments())
+
+
+async def test_watch_when_no_tool_runs(autojump_clock: Any, real: RealTime, caplog: pytest.LogCaptureFixture) -> None:
+    """While no tool and no hook runs, nothing is watched and nothing is paid for it; the next tool that blocks is named all the same."""
+    before, seen = len(_instruments()), list[int]()
+    agent = make_agent(Call("slow"), "Done.", Call("slow"), "Done.", tools=[tool_that_blocks(real, 0.6, 2)])
+    async with opened(agent) as sessions:
+        seen.append(len(_instruments()))
+        await ask(sessions)
+        seen.append(len(_instruments()))
+        real.block(5)
+        await trio.sleep(1)
+        seen.append(len(_instruments()))
+        await ask(sessions)
+
+    assert [before, before + 1, before] == seen
+    assert 4 == len(told(caplog))
 
 
 def _instruments() -> Any:

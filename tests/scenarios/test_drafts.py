@@ -5,13 +5,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
+from tests.support.records import drafts_of, stored_draft
 from tests.support.scenarios import (
+    DictStates,
     FaultyStore,
     answer_to,
     ask,
+    kill_9,
     opened,
 )
 from trio_sagents import (
@@ -49,8 +53,7 @@ def paced(*steps: tuple[float, str]) -> Agent:
 
 def drafts_in(store: FaultyStore) -> list[int]:
     """Return how many characters each stored draft has."""
-    drafts: list[Any] = [commit.state["draft"] for commit in store.commits if commit.state.get("draft")]
-    return [len(draft["parts"][0]["text"]) for draft in drafts]
+    return [len(draft["parts"][0]["text"]) for draft in drafts_of(store.commits)]
 
 
 async def test_draft_when_its_size_was_quicker_than_its_time(autojump_clock: Any) -> None:
@@ -90,3 +93,59 @@ async def test_draft_when_another_writer_has_the_conversation(autojump_clock: An
     async with opened(paced((0, "a"), (1000, "b")), store=store, policy={"draft_interval": 5.0}) as sessions:
         assert Cancelled(CancelCause.FENCED) == await ask(sessions)
         assert trio.current_time() < 10
+
+
+def written(store: FaultyStore) -> int:
+    """Return how many characters of text the drafts in the store's commits have together."""
+    keys = [value for commit in store.commits for key, value in commit.state.items() if key.startswith("draft") and value is not None]
+    return sum(len(part["text"]) for value in keys for part in value["parts"])
+
+
+async def test_draft_when_an_answer_is_long(autojump_clock: Any) -> None:
+    """All drafts of an answer together have at most three times its text, and nothing of them is left behind the answer."""
+    store = FaultyStore()
+    text = "x" * 32_768
+    agent = paced(*((0.1, text[at : at + 64]) for at in range(0, len(text), 64)))
+    async with opened(agent, store=store, policy={"draft_interval": 0.25}) as sessions:
+        assert text == await answer_to(sessions)
+
+    assert len(drafts_of(store.commits)) > 100
+    assert written(store) <= 3 * len(text)
+    found = await store.inner.load(None, "c")
+    assert found is not None
+    assert [] == [key for key, value in found.state.items() if key.startswith("draft") and value is not None]
+
+
+@pytest.mark.parametrize("lost", range(2, 12))
+async def test_draft_when_one_of_its_pieces_cannot_be_stored(lost: int, autojump_clock: Any) -> None:
+    """A piece that is lost leaves no hole: what is stored after it is the whole text."""
+    store = FaultyStore()
+    store.faults.fail("commit", n=lost)
+    steps = [(1.0, letter) for letter in "abcdefghijklmnopqrst"]
+    async with opened(Agent(model=Paced((*steps, (1e9, "z")))), store=store, policy={"draft_interval": 1.0}) as sessions:
+        with trio.move_on_after(1):
+            await sessions.post("c", "hi")
+        await trio.sleep(18.5)
+        left = kill_9(store.inner)
+        await sessions.stop("c")
+    found = await left.load(None, "c")
+    draft = None if found is None else stored_draft(found.state)
+    if draft is not None:
+        said = draft["parts"][0]["text"]
+        assert "abcdefghijklmnopqrst".startswith(said)
+        assert len(said) >= 15
+    async with opened(Agent(model=Paced([(0, "next")])), store=left) as sessions:
+        assert "next" == await answer_to(sessions, "go on")
+
+
+async def test_draft_when_a_host_stores_snapshots(autojump_clock: Any) -> None:
+    """A host's own store gets the whole draft each time, so that its snapshot alone is enough."""
+    states = DictStates()
+    steps = [(1.0, letter) for letter in "abcdefghij"]
+    async with opened(Agent(model=Paced((*steps, (1e9, "z")))), agent_persistence=states, policy={"draft_interval": 1.0}) as sessions:
+        await sessions.post("c", "hi")
+        await trio.sleep(12)
+        kept = [record for record in states.rows["c"].data["messages"] if record.get("draft")]
+        await sessions.stop("c")
+
+    assert ["abcdefghij"] == [part["text"] for record in kept for part in record["parts"]]

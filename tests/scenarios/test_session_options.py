@@ -7,6 +7,7 @@ import attrs
 import pytest
 import trio
 
+from tests.support.records import drafts_of
 from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, of_kind, opened, read_all, slow_agent, state_of
 from trio_sagents import (
     Agent,
@@ -153,7 +154,7 @@ async def test_draft_interval_of_a_session(autojump_clock: Any) -> None:
         drafts = []
         for conversation_id in (OWN, OTHER):
             await answer_to(sessions, "go", conversation_id)
-            drafts.append(sum(commit.state.get("draft") is not None for commit in store.commits))
+            drafts.append(len(drafts_of(store.commits)))
             store.commits.clear()
 
     assert drafts[0] >= 25

@@ -1142,7 +1142,8 @@ def boot_in_the_callers_context(patch: Patch) -> None:
 
 
 def joining_across_a_place(patch: Patch) -> None:
-    """Deltas in the log are joined although a reader's place is between them."""
+    """Deltas in the log are joined although a reader's place is between them; soon, because the answer of the probe is short."""
+    patch.setattr(_feed, "PIECES", 2)
     patch.setattr(_feed.Feed, "_sealed", property(lambda self: 0, lambda self, value: None))
 
 
@@ -1183,7 +1184,7 @@ def one_bounded_channel(patch: Patch) -> None:
     plain = _subscription.Subscription.announce
 
     def announce(self: Any) -> None:
-        if self._mailbox.announce.__self__.statistics().current_buffer_used < 1:
+        if self._mailbox.announce.__self__.count < 1:
             plain(self)
 
     patch.setattr(_subscription.Subscription, "announce", announce)

@@ -1,12 +1,51 @@
 """The plain model of one conversation: what was committed, and the shape of every history. No Trio, no library code."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 Record = Mapping[str, Any]
+
+
+def _is_piece(key: str) -> bool:
+    return key.startswith("draft.")
+
+
+def _with_piece(draft: Any, piece: Any) -> Any:
+    """Return the record of a draft with one piece more."""
+    assert piece["message_id"] == draft["message_id"]
+    parts, more = list(draft["parts"]), list(piece["parts"])
+    assert len(parts) - piece["part"] in {0, 1}
+    if piece["part"] < len(parts):
+        more[0] = {**more[0], "text": parts.pop()["text"] + more[0]["text"]}
+    return {**draft, "parts": [*parts, *more]}
+
+
+def draft_after(before: Any, state: Any) -> Any:
+    """Return the record of the draft after a commit with this state, given the record before it."""
+    draft = state.get("draft", before)
+    for key in sorted((key for key in state if _is_piece(key) and state[key] is not None), key=lambda key: int(key[6:])):
+        draft = _with_piece(draft, state[key])
+    return draft
+
+
+def drafts_of(commits: Iterable[Any]) -> list[Any]:
+    """Return the whole draft after each commit that stores a draft, or a piece of a draft."""
+    drafts: list[Any] = []
+    before: Any = None
+    for commit in commits:
+        stores = any(commit.state[key] is not None for key in commit.state if key == "draft" or _is_piece(key))
+        before = draft_after(before, commit.state)
+        if stores:
+            drafts.append(before)
+    return drafts
+
+
+def stored_draft(state: Any) -> Any:
+    """Return the whole draft of a stored state, or None."""
+    return draft_after(None, state)
 
 
 class Violation(AssertionError):
@@ -71,8 +110,7 @@ class ExpectedConversation:
             self.since_end = 0
         if now is not None:
             self.since_end += len(commit.queued)
-        if "draft" in commit.state:
-            self.draft = plain(commit.state["draft"])
+        self.draft = draft_after(self.draft, plain(dict(commit.state)))
         if now is not None and (commit.queued or commit.taken or commit.messages):
             self.last_change = now
         self.check_history(is_whole=False)

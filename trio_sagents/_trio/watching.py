@@ -1,10 +1,12 @@
 """Names the code that blocks the event loop.
 
 While an async function runs without a checkpoint, nothing else in the process runs. An instrument of Trio notes when each step of a
-task begins. A tool or a hook is called in a `label`. When a step of a task was long, and when a label ends, the time since the step
-or the label began is measured, whichever was later. A task that a tool started has the label of the nearest task around it.
+task ends; the next step begins then, or after the wait for I/O. A tool or a hook is called in a `label`. When a step of a task was
+long, and when a label ends, the time since the step or the label began is measured, whichever was later. A task that a tool started has
+the label of the nearest task around it.
 
-The cost for each step of a task is two calls and two looks at the clock. A block whose limit is `math.inf` has no instrument.
+The cost for each step of a task is one call and one look at the clock, and only while a tool or a hook runs, and for `LINGER` after
+that: otherwise there is no instrument. A block whose limit is `math.inf` never has one.
 """
 
 import logging
@@ -18,6 +20,8 @@ import attrs
 import trio
 
 log: Final = logging.getLogger("trio_sagents")
+LINGER: Final = 1.0
+"""Seconds without any label after which the instrument is removed. Adding it takes about as long as 50 steps of tasks are watched."""
 
 
 @attrs.define(eq=False)
@@ -40,6 +44,11 @@ class LoopWatch(trio.abc.Instrument):
     clock: Callable[[], float] = time.perf_counter
     """Real seconds, even if Trio's clock is a virtual one."""
     _step_began: float = 0.0
+    """When the running step of a task began, or the last step ended."""
+    _is_added: bool = False
+    """Whether Trio has this instrument now."""
+    _used: float = 0.0
+    """When the last label ended."""
     _labels: dict[trio.lowlevel.Task, _Label] = attrs.field(factory=dict)
     """By task: the innermost label."""
 
@@ -54,6 +63,9 @@ class LoopWatch(trio.abc.Instrument):
         task = trio.lowlevel.current_task()
         outer = self._labels.get(task)
         began = self.clock()
+        if not self._is_added:
+            trio.lowlevel.add_instrument(self)
+            self._is_added, self._step_began = True, began
         if outer is not None:
             self._measure(outer, began)
         mine = self._labels[task] = _Label(what, conversation_id, began)
@@ -64,13 +76,16 @@ class LoopWatch(trio.abc.Instrument):
             self._measure(mine, now)
             if outer is None:
                 del self._labels[task]
+                self._used = now
             else:
                 outer.since = now  # what the inner one took is not taken for the outer one's
                 self._labels[task] = outer
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Trio is about to run a task."""
+    def after_io_wait(self, timeout: float) -> None:
+        """Trio is about to run the tasks that are ready."""
         self._step_began = self.clock()
+        if not self._labels and self._step_began - self._used > LINGER:
+            self.remove()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Trio has run a task up to its next checkpoint."""
@@ -79,6 +94,13 @@ class LoopWatch(trio.abc.Instrument):
             label = self._label_of(task)
             if label is not None:
                 self._measure(label, now)
+        self._step_began = now
+
+    def remove(self) -> None:
+        """Have Trio forget this instrument, until the next label."""
+        if self._is_added:
+            self._is_added = False
+            trio.lowlevel.remove_instrument(self)
 
     def _label_of(self, task: trio.lowlevel.Task) -> _Label | None:
         found: trio.lowlevel.Task | None = task
@@ -109,8 +131,7 @@ def watching(limit: float) -> Iterator[LoopWatch | None]:
         yield None
         return
     watch = LoopWatch(limit)
-    trio.lowlevel.add_instrument(watch)
     try:
         yield watch
     finally:
-        trio.lowlevel.remove_instrument(watch)
+        watch.remove()

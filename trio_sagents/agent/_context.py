@@ -8,7 +8,7 @@ import trio
 
 from trio_sagents.agent._host import MiddlewareHost
 from trio_sagents.agent._progress import OpenCall, Progress
-from trio_sagents.data.events import Event
+from trio_sagents.data.events import DeltaMaker, Event
 from trio_sagents.data.interrupts import DecisionRecord, PendingCall
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
 from trio_sagents.data.outcomes import Completed, Interrupted, Usage
@@ -87,8 +87,12 @@ class TurnContext(MiddlewareHost, Protocol):
         """
         ...
 
+    def publish_delta(self, kind: DeltaMaker, text: str, message_id: str, part: int, offset: int) -> None:
+        """Send a delta of the turn to the subscribers; the event itself is made only if a subscriber takes it."""
+        ...
+
     def note_draft(self) -> None:
-        """The message that is streaming has grown, or is void (`progress.draft` is None): keep or forget it."""
+        """The message that is streaming has grown to `Draft.note_at`, or is void (`progress.draft` is None): keep or forget it."""
         ...
 
     def note_waiting(self) -> None:

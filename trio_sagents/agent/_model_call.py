@@ -17,9 +17,9 @@ from trio_sagents.agent._progress import Draft
 from trio_sagents.agent._tools import ArgumentsInvalid, parse_arguments
 from trio_sagents.data.config import TurnLimits
 from trio_sagents.data.estimates import unreported_usage
-from trio_sagents.data.events import ToolCallIdentified
+from trio_sagents.data.events import DeltaMaker, TextDelta, ThinkingDelta, ToolCallIdentified, narration_delta
 from trio_sagents.data.ids import is_id
-from trio_sagents.data.json import canonical, check_text
+from trio_sagents.data.json import canonical
 from trio_sagents.data.messages import CUT_REASONS, FINISH_REASONS, OpaquePart, StopReason, TextPart, ToolCall
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import (
@@ -41,6 +41,13 @@ BREATH: Final = 64
 """Chunks after which other tasks run, whatever the adapter does."""
 
 
+_KINDS: Final[Mapping[Literal["text", "narration", "thinking"], DeltaMaker]] = {
+    "text": TextDelta,
+    "narration": narration_delta,
+    "thinking": ThinkingDelta,
+}
+
+
 @attrs.define(eq=False)
 class _SpokenCall:
     """A tool call while its pieces arrive."""
@@ -58,6 +65,8 @@ class _Listener:
     context: TurnContext
     limits: TurnLimits
     draft: Draft
+    most: int
+    """Bytes that the answer may have."""
     usage: Usage = attrs.field(factory=Usage)
     finish: str | None = None
     is_end: bool | None = None
@@ -79,8 +88,8 @@ class _Listener:
     def hear(self, chunk: ModelChunk) -> None:
         """Take the next chunk."""
         self.chunks += 1
-        if self.chunks - self.size > self.context.max_message_bytes:
-            raise LimitExceeded("max_message_bytes", self.chunks, most=self.context.max_message_bytes)  # chunks without content
+        if self.chunks - self.size > self.most:
+            raise LimitExceeded("max_message_bytes", self.chunks, most=self.most)  # chunks without content
         if self.finish is not None and not isinstance(chunk, UsageChunk):
             raise _nonsense("the model continued after it had finished")
         match chunk:
@@ -108,13 +117,15 @@ class _Listener:
     def _grow(self, text: object) -> str:
         if not isinstance(text, str):
             raise _nonsense(f"expected text from the model, got {type(text).__name__}")
-        try:
-            check_text(text, "chunk")
-        except ValueError as exc:
-            raise _nonsense("the model sent text that is not valid Unicode") from exc
-        self.size += len(text.encode())
-        if self.size > self.context.max_message_bytes:
-            raise LimitExceeded("max_message_bytes", self.size, most=self.context.max_message_bytes)
+        if text.isascii():
+            self.size += len(text)
+        else:
+            try:
+                self.size += len(text.encode())
+            except UnicodeEncodeError as exc:
+                raise _nonsense("the model sent text that is not valid Unicode") from exc
+        if self.size > self.most:
+            raise LimitExceeded("max_message_bytes", self.size, most=self.most)
         return text
 
     def _say(
@@ -123,10 +134,12 @@ class _Listener:
         for mark in (signature, provider, field):
             if mark is not None:
                 self._grow(mark)
-        event = self.draft.say(kind, self._grow(text), signature, provider, field)
-        if event is not None:
-            self.context.publish(event)
-            self.context.note_draft()
+        draft = self.draft
+        offset = draft.say(kind, self._grow(text), signature, provider, field)
+        if offset is not None:
+            self.context.publish_delta(_KINDS[kind], text, draft.message_id, draft.last_part, offset)
+            if draft.size >= draft.note_at:
+                self.context.note_draft()
 
     def _opaque(self, part: object) -> OpaquePart:
         if not isinstance(part, OpaquePart):
@@ -210,7 +223,8 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     """
     progress = context.progress
     progress.draft = Draft(context.new_id(), context.turn_id)
-    listener = _Listener(context, limits, progress.draft, specs={spec.name: spec for spec in request.tools})
+    specs = {spec.name: spec for spec in request.tools}
+    listener = _Listener(context, limits, progress.draft, context.max_message_bytes, specs=specs)
     is_cut = False
     try:
         async with model.stream(request) as chunks:

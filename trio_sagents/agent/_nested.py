@@ -26,7 +26,7 @@ from trio_sagents.conversation.expansions import expanded, with_expansion
 from trio_sagents.conversation.history import open_calls
 from trio_sagents.data.cursors import Channel
 from trio_sagents.data.event_wire import event_to_dict
-from trio_sagents.data.events import Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
+from trio_sagents.data.events import DeltaMaker, Event, MessageCompleted, MiddlewareEvent, SubAgentEvent, ToolExecutionUpdated
 from trio_sagents.data.ids import check_id
 from trio_sagents.data.interrupt_wire import decode_pending, decode_usage, encode_pending
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, interrupt_kind
@@ -223,6 +223,9 @@ class NestedTurn:
             self.parent.publish(event, channel)  # about something that is not only the sub-agent's, such as a file
         else:
             self.tell(event_to_dict(event))
+
+    def publish_delta(self, kind: DeltaMaker, text: str, message_id: str, part: int, offset: int) -> None:
+        self.publish(kind(text, message_id, part, offset, self.turn_id))
 
     def publish_debug(self, make: Callable[[], Event]) -> None:
         if self.is_quiet:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import attrs
 import trio
 
-from trio_sagents.data.events import Event, StreamingMessage, TextDelta, ThinkingDelta
+from trio_sagents.data.events import StreamingMessage
 from trio_sagents.data.interrupts import PendingCall
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import (
@@ -37,7 +37,7 @@ class _Stretch:
 
     def takes(self, kind: Literal["text", "narration", "thinking"], provider: str | None, field: str | None) -> bool:
         """Return whether a further piece belongs to this part. Thinking that is signed is over."""
-        return self.signature is None and (self.kind, self.provider, self.field) == (kind, provider, field)
+        return self.signature is None and self.kind == kind and self.provider == provider and self.field == field
 
     def part(self) -> Part:
         text = "".join(self.pieces)
@@ -58,8 +58,15 @@ class Draft:
     turn_id: str
     size: int = 0
     """Characters of text and thinking so far."""
+    note_at: int = 0
+    """The size from which on whoever keeps drafts wants to hear of each further piece (`TurnContext.note_draft`)."""
     _parts: list[_Stretch | OpaquePart | ToolCall] = attrs.field(factory=list)
     """A call stands here as it was identified, without its arguments."""
+
+    @property
+    def last_part(self) -> int:
+        """The index of the part that was begun last; -1 if there is none."""
+        return len(self._parts) - 1
 
     def say(
         self,
@@ -68,8 +75,8 @@ class Draft:
         signature: str | None = None,
         provider: str | None = None,
         field: str | None = None,
-    ) -> Event | None:
-        """Append a piece; return the event for the piece, or None for an empty piece."""
+    ) -> int | None:
+        """Append a piece to the last part, or to a new part; return where it begins there, or None for an empty piece."""
         last = self._parts[-1] if self._parts else None
         if isinstance(last, _Stretch) and last.takes(kind, provider, field):
             stretch = last
@@ -86,10 +93,7 @@ class Draft:
         stretch.pieces.append(text)
         stretch.size += len(text)
         self.size += len(text)
-        place = len(self._parts) - 1
-        if kind == "thinking":
-            return ThinkingDelta(text, self.message_id, place, offset, self.turn_id)
-        return TextDelta(text, self.message_id, place, offset, self.turn_id, None if kind == "text" else kind)
+        return offset
 
     def add(self, part: OpaquePart | ToolCall) -> None:
         """Append a part that people do not read, or a call that was identified."""

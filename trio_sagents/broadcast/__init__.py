@@ -3,8 +3,10 @@
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
     _feed            the events of one agent on one channel, as a short log
+    _flusher         wakes the readers of streamed text, at most once in an interval
     _backlog         what a subscription keeps of agents that have ended
     _subscription    one subscriber's place in the events of one conversation
+    _announcements   how the readers of a subscriber wait
     _subscriber      the mailbox of one task of the host
     _page_present    what a page shows beside the transcript, folded from events
     _page_view       what a page shows, and when the history has to be read again
@@ -17,6 +19,7 @@ The modules, lowest first. Each module imports only modules that come before it 
 """
 
 from trio_sagents.broadcast._feed import Feed
+from trio_sagents.broadcast._flusher import Flusher
 from trio_sagents.broadcast._page_present import PagePart, PagePresent
 from trio_sagents.broadcast._page_view import PageChange, PageView
 from trio_sagents.broadcast._presence import Presence, PresenceDiff, Tracked
@@ -28,6 +31,7 @@ from trio_sagents.conversation.rows import rows_of
 __all__ = (
     "Feed",
     "LocalPubSub",
+    "Flusher",
     "Mailbox",
     "PageChange",
     "PagePart",

@@ -2,17 +2,18 @@
 
 The channel carries subscriptions, not events. Each subscription is in it at most once, until it is taken. So the channel is bounded by the
 number of subscriptions, `send_nowait` cannot block, the conversations take turns, and a noisy conversation never pushes out a quiet one.
+How a reader waits is in `_announcements`.
 """
 
-import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol, Self
 
 import attrs
 import trio
 
 from trio_sagents._trio.place import require_run
+from trio_sagents.broadcast._announcements import Announcements
 from trio_sagents.broadcast._subscription import Mailbox, Subscription
 from trio_sagents.data.cursors import CHANNELS, Channel, Cursor
 from trio_sagents.data.events import Envelope
@@ -56,16 +57,11 @@ class Subscriber:
     _subscriptions: dict[tuple[str, Channel], Subscription] = attrs.field(factory=dict, init=False, repr=False)
     _ready: deque[Envelope] = attrs.field(factory=deque, init=False, repr=False)
     """Events that were taken and not handed to the reader yet: at most one batch of one wake-up."""
-    _send: "trio.MemorySendChannel[Subscription]" = attrs.field(init=False, repr=False)
-    _receive: "trio.MemoryReceiveChannel[Subscription]" = attrs.field(init=False, repr=False)
-
+    _announced: Announcements = attrs.field(factory=Announcements, init=False, repr=False)
     _is_closed: bool = attrs.field(default=False, init=False)
     _wake: Callable[[], object] | None = attrs.field(default=None, init=False, repr=False)
     """Called after each announcement, and when no event comes any more."""
     _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Subscription](math.inf)
 
     @property
     def subscriptions(self) -> Mapping[tuple[str, Channel], Literal["pending", "subscribed"]]:
@@ -131,7 +127,7 @@ class Subscriber:
         return subscription
 
     def _announce(self, subscription: Subscription) -> None:
-        self._send.send_nowait(subscription)
+        self._announced.put(subscription)
         if self._wake is not None:
             self._wake()
 
@@ -173,20 +169,20 @@ class Subscriber:
         self._is_closed = True
         for subscription in tuple(self._subscriptions.values()):
             self.drop(subscription)
-        self._send.close()
-        self._receive.close()
+        self._announced.close()
         if self._wake is not None:
             self._wake()
 
     def hang_up(self) -> None:
         """Note that no event comes any more: a reader gets what is there, and then `SessionsClosed`. For the runtime."""
-        self._send.close()
+        self._announced.end()
         if self._wake is not None:
             self._wake()
 
     def __aiter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection  # an interrupt between the bell's note of the task and the task's sleep would break the bell
     async def __anext__(self) -> Envelope:
         """Return the next event.
 
@@ -198,13 +194,23 @@ class Subscriber:
         _require_own_run(self._token)
         if self._ready:
             await trio.lowlevel.checkpoint()
+        announced = self._announced
         while not self._ready:
-            self._ready.extend(await self._next_batch())
+            if announced.count:
+                await trio.lowlevel.checkpoint()
+            elif announced.is_ended:
+                await trio.lowlevel.checkpoint()
+                raise SessionsClosed
+            else:
+                await trio.lowlevel.wait_task_rescheduled(announced.waiter())
+            # Cancellation: from here to the reader no checkpoint can lose what is taken.
+            if announced.count:
+                self._ready.extend(announced.take().take())
         return self._ready.popleft()
 
     def batches(self) -> AsyncIterator[Sequence[Envelope]]:
         """Return an iterator over batches. A batch is everything that there is at one wake-up; it is never empty."""
-        return _Batches(self, self._receive, self._token)
+        return _Batches(self, self._announced, self._token)
 
     def take_nowait(self) -> Sequence[Envelope]:
         """Return the next batch without waiting. It may be called between two steps of Trio, in the thread of the run.
@@ -218,14 +224,11 @@ class Subscriber:
         """
         if left := self.take_left():
             return left
-        batch: Sequence[Envelope] = ()
-        while not batch:
-            try:
-                subscription = self._receive.receive_nowait()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise SessionsClosed from None
-            batch = subscription.take()
-        return batch if len(self._subscriptions) == 1 else (*batch, *self.take_waiting())
+        if batch := self._announced.take_events():
+            return batch
+        if self._announced.is_ended:
+            raise SessionsClosed
+        raise trio.WouldBlock
 
     def call_when_ready(self, wake: Callable[[], object]) -> None:
         """Have a function called whenever `take_nowait` may have something new to say. For a reader that does not run on Trio.
@@ -235,30 +238,11 @@ class Subscriber:
         """
         self._wake = wake
 
-    async def _next_batch(self) -> Sequence[Envelope]:
-        # Cancellation: `receive` gives a subscription or raises; from there to the reader no checkpoint can lose the batch.
-        try:
-            subscription = await self._receive.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise SessionsClosed from None
-        return subscription.take()
-
-    @property
-    def subscriptions_open(self) -> Collection[Subscription]:
-        """The subscriptions themselves. For `batches` and for the runtime."""
-        return self._subscriptions.values()
-
     def take_left(self) -> Sequence[Envelope]:
         """Return what was taken and not handed out one by one. For `batches`."""
         left = tuple(self._ready)
         self._ready.clear()
         return left
-
-    def take_waiting(self) -> Iterable[Envelope]:
-        """Take from as many subscriptions as are announced now. For `batches`."""
-        # A subscription that is announced again while this loop runs waits for the next wake-up.
-        for _ in range(self._receive.statistics().current_buffer_used):
-            yield from self._receive.receive_nowait().take()
 
 
 @attrs.define(eq=False)
@@ -266,12 +250,13 @@ class _Batches:
     """Reads everything that there is at each wake-up. It is one coroutine deep: this is the way of many events to many readers."""
 
     _subscriber: Subscriber
-    _receive: "trio.MemoryReceiveChannel[Subscription]"
+    _announced: Announcements
     _token: trio.lowlevel.TrioToken
 
     def __aiter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection  # an interrupt between the bell's note of the task and the task's sleep would break the bell
     async def __anext__(self) -> Sequence[Envelope]:
         """Return the next batch.
 
@@ -280,19 +265,20 @@ class _Batches:
 
         Cancellation: either a batch is returned, or nothing was taken.
         """
-        subscriber = self._subscriber
         _require_own_run(self._token)
-        if left := subscriber.take_left():
+        if left := self._subscriber.take_left():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return left
+        announced = self._announced
         batch: Sequence[Envelope] = ()
         while not batch:
-            try:
-                subscription = await self._receive.receive()
-            except (trio.EndOfChannel, trio.ClosedResourceError):
-                raise SessionsClosed from None
+            if announced.count:
+                await trio.lowlevel.checkpoint()
+            elif announced.is_ended:
+                await trio.lowlevel.checkpoint()
+                raise SessionsClosed
+            else:
+                await trio.lowlevel.wait_task_rescheduled(announced.waiter())
             # Cancellation: from here to the reader no checkpoint can lose the batch.
-            batch = subscription.take()
-            if len(subscriber.subscriptions_open) > 1:
-                batch = (*batch, *subscriber.take_waiting())
+            batch = announced.take_events()
         return batch

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from trio_sagents.broadcast._backlog import Backlog, bounded, missed
-from trio_sagents.broadcast._feed import Feed, coalesce, text_size
+from trio_sagents.broadcast._feed import Feed, text_size
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.events import Envelope, Gap, Snapshot, StateRestored
 from trio_sagents.data.json import Opaque
@@ -209,10 +209,8 @@ class Subscription:
     def _collect(self, feed: Feed) -> Sequence[Envelope] | None:
         """Take what the feed has for this subscription; None if that is too much, or if the log does not reach back far enough."""
         events = feed.since(self._seen)
-        if events is not None and self._seen < feed.last_delta:
-            events = coalesce(events)
-            if text_size(events) > self.most_text:
-                events = None
+        if events is not None and self._seen < feed.last_delta and text_size(events) > self.most_text:
+            events = None
         if events is None or len(events) > self.most_events:
             return None
         first, self._first = self._first, ()

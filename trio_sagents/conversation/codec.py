@@ -11,6 +11,7 @@ from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.state import ConversationState, OpenDecisions, Step, Unchanged, Waiting
 from trio_sagents.conversation.validity import check_draft, check_history, check_interrupt
+from trio_sagents.data.draft_wire import DraftPiece, encode_piece, join_pieces, piece_key, piece_number
 from trio_sagents.data.interrupt_wire import (
     decode_interrupt,
     decode_records,
@@ -69,7 +70,8 @@ def _stored_size(records: Sequence[JSON]) -> int:
 
 
 def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) -> None:
-    unknown = set(stored) - KEYS
+    pieces = {number: stored[key] for key in stored if (number := piece_number(key)) is not None}
+    unknown = {key for key in stored if key not in KEYS and piece_number(key) is None}
     if unknown:
         raise StateError(known, f"the state has unknown keys: {', '.join(sorted(map(str, unknown)))}")
     state.todos = decode_todos(known, stored.get("todos", []))
@@ -77,7 +79,10 @@ def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) 
         raise StateError(known, "the ids of the todos are not distinct and positive")
     state.metadata = decode_metadata(known, stored.get("metadata", {}))
     draft = stored.get("draft")
-    state.draft = None if draft is None else decode_message(known, draft)
+    if pieces and not isinstance(draft, dict):
+        raise StateError(known, "there are pieces of a draft, and no draft")
+    state.draft = None if draft is None else decode_message(known, join_pieces(known, draft, pieces) if pieces else draft)
+    state.draft_pieces = len(pieces)
     check_draft(known, state.draft, ids.messages)
     if state.draft is not None:
         ids.claim((state.draft,))
@@ -137,16 +142,21 @@ def _digests(messages: Iterable[Message]) -> dict[str, str]:
     return {message.message_id: message.digest for message in messages if message.digest}
 
 
-def encode_step(step: Step, metadata: JSON | None) -> dict[str, JSONValue]:
+def encode_step(step: Step, metadata: JSON | None, pieces: int = 0) -> dict[str, JSONValue]:
     """Return the keys of the stored state that a step changes.
 
     Args:
         step: about to be committed.
         metadata: all metadata as they are after the step; None if the step leaves them.
+        pieces: in how many pieces the draft may be stored before the step, beside its beginning.
     """
     changed: dict[str, JSONValue] = {}
     if not isinstance(step.draft, Unchanged):
-        changed["draft"] = None if step.draft is None else encode_message(step.draft)
+        if isinstance(step.draft, DraftPiece):
+            changed[piece_key(pieces + 1)] = encode_piece(step.draft)
+        else:
+            changed["draft"] = None if step.draft is None else encode_message(step.draft)
+            changed.update((piece_key(number), None) for number in range(1, pieces + 1))
     if not isinstance(step.waiting, Unchanged):
         changed["interrupt"] = None if step.waiting is None else encode_waiting(step.waiting)
     if step.open_decisions is not None:

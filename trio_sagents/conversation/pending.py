@@ -14,6 +14,7 @@ from trio_sagents.conversation.checkpoints import Cut, Window, begins_turn, due
 from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, encode_step
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.state import ConversationState, Step
+from trio_sagents.data.draft_wire import DraftPiece
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
 from trio_sagents.data.wire import encode_message, encode_todo
@@ -38,6 +39,9 @@ class Encoded:
     cut: Cut | None = None
     """The messages that leave the window with the step."""
 
+    pieces_removed: int | None = None
+    """How many pieces of a draft the step removes; None unless it removes the draft or stores the draft whole."""
+
     @property
     def growth(self) -> int:
         """Bytes by which the step changes the size of the state."""
@@ -56,6 +60,9 @@ class Pending:
     """Bytes by which the pending steps grow the state."""
     is_cutting: bool = False
     """Whether a pending step moves the beginning of the window; then no other step does."""
+    _draft_pieces: int = 0
+    """How many pieces of a draft may be stored once all pending steps are committed. A step that fails leaves this too large, and then
+    pieces are removed that are not there."""
     _metadata: JSON | None = None
     """The metadata as they are once all pending steps are committed; None if no pending step changes them."""
     _measured: tuple[Message, JSON, int] | None = None
@@ -66,7 +73,8 @@ class Pending:
     @classmethod
     def of(cls, state: ConversationState, revision: int) -> "Pending":
         """Return what is pending of a state that was just loaded or seeded: nothing but the seed."""
-        return cls(revision, revision, seed=() if state.is_restored else tuple(state.messages))  # pyright: ignore[reportCallIssue]
+        seed = () if state.is_restored else tuple(state.messages)
+        return cls(revision, revision, seed=seed, draft_pieces=state.draft_pieces)  # pyright: ignore[reportCallIssue]
 
     def size_of(self, message: Message) -> int:
         """Return the bytes of a message, as stored."""
@@ -98,7 +106,10 @@ class Pending:
         cut = self.cut_for(state, limits, more + reserved, step)
         if metadata is not None:
             limits.check(state.size + self.size + more - (0 if cut is None else cut.size))
-        changed = encode_step(step, metadata)
+        changed = encode_step(step, metadata, self._draft_pieces)
+        removed = self._draft_pieces if "draft" in changed else None
+        if isinstance(step.draft, DraftPiece):
+            self._draft_pieces += 1
         self._measured = None
         messages, queued = [record for record, _ in records[: len(step.messages)]], [record for record, _ in records[len(step.messages) :]]
         if not self.revision:
@@ -109,7 +120,7 @@ class Pending:
             changed[FORMER_OPEN_DECISIONS] = None
         if metadata is not None:
             self._metadata = metadata
-        encoded = Encoded(self.revision + 1, messages, queued, changed, metadata, grown, cut)
+        encoded = Encoded(self.revision + 1, messages, queued, changed, metadata, grown, cut, removed)
         self.revision += 1
         self.size += encoded.growth
         self.is_cutting = self.is_cutting or cut is not None
@@ -149,6 +160,8 @@ class Pending:
         """A step is durable."""
         self.committed = encoded.revision
         self._end(encoded)
+        if encoded.pieces_removed == self._draft_pieces:
+            self._draft_pieces = 0
 
     def fail(self, encoded: Encoded) -> None:
         """A step was refused, and every step behind it is: the next one builds on the last commit."""

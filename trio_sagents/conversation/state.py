@@ -15,6 +15,7 @@ from trio_sagents.conversation.checkpoints import Cut
 from trio_sagents.conversation.decided import as_run, changes_arguments, runs
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes
+from trio_sagents.data.draft_wire import DraftPiece
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, copy_of, replaces
@@ -71,7 +72,8 @@ class Step:
     """Appended to the queue, in order."""
     taken: Sequence[str] = ()
     """Ids of the messages that leave the queue."""
-    draft: Message | Unchanged | None = UNCHANGED
+    draft: Message | DraftPiece | Unchanged | None = UNCHANGED
+    """The text so far of an answer that streams, or what it has grown by; None if there is no such answer any more."""
     waiting: Waiting | Unchanged | None = UNCHANGED
     decided: Sequence[DecisionRecord] = ()
     """Decisions that are new."""
@@ -122,6 +124,8 @@ class ConversationState:
     open_decisions: OpenDecisions = NOTHING
     draft: Message | None = None
     """The stored draft of an answer."""
+    draft_pieces: int = 0
+    """In how many pieces the draft is stored, beside its beginning, if the state was just loaded."""
     size: int = 0
     """Bytes of the messages in window and queue, as stored."""
     older: int = 0
@@ -155,7 +159,7 @@ class ConversationState:
             self.size -= message_bytes((self.queue.pop(message_id),))
         self.size += grown
         if not isinstance(step.draft, Unchanged):
-            self.draft = step.draft
+            self.draft = step.draft.message if isinstance(step.draft, DraftPiece) else step.draft
         if not isinstance(step.waiting, Unchanged):
             self.waiting = step.waiting
         if step.open_decisions is not None:

@@ -32,13 +32,15 @@ def _check_number(name: str, value: object) -> float:
     return value
 
 
-def seconds_validator(*, minimum_open: bool = False) -> Check:
-    """Return a validator of durations: numbers that are at least 0, or greater than 0 with `minimum_open`."""
+def seconds_validator(*, minimum_open: bool = False, finite: bool = False) -> Check:
+    """Return a validator of durations: numbers that are at least 0, or greater than 0 with `minimum_open`; `math.inf` unless `finite`."""
 
     def check(instance: object, attribute: "attrs.Attribute[Opaque]", value: object) -> None:
         seconds = _check_number(_named(instance, attribute), value)
         if math.isnan(seconds) or seconds < 0 or (minimum_open and seconds == 0):
             raise ValueError(f"{_named(instance, attribute)} must be {'> 0' if minimum_open else '>= 0'} seconds, not {shown(value)}")
+        if finite and seconds == math.inf:
+            raise ValueError(f"{_named(instance, attribute)} must be a finite number of seconds; 0 turns it off")
 
     return check
 
@@ -123,6 +125,10 @@ class SessionPolicy:
     """How long a cancelled tool may continue before `ToolIgnoresCancellation` names it."""
     draft_interval: float = attrs.field(default=1.0, validator=seconds_validator())
     """How much streamed text a kill -9 may cost: while a message streams, a draft is saved this often, and every 4 KiB."""
+    flush_interval: float = attrs.field(default=0.0, validator=seconds_validator(finite=True))
+    """How late a reader may be woken for streamed text, so that many tokens cost one wake-up: 0.05 to 0.2 is hardly seen by people. 0
+    wakes readers for each piece of text. The first piece of each part of a message, and every event that is not text, wakes at once.
+    Not for one session: one task wakes the readers of all sessions."""
     queue_limit: int = attrs.field(default=64, validator=count_validator())
     """How many accepted messages may wait; then `post` raises `QueueFull`."""
     subscriber_events: int = attrs.field(default=256, validator=count_validator())
@@ -175,6 +181,7 @@ OF_THE_BLOCK: Final[Mapping[str, str]] = MappingProxyType(
         "subscriber_text": "it is a bound of a subscriber, which may listen to many sessions",
         "max_sessions": "it counts the agents of all sessions",
         "max_sessions_per_scope": "it counts the agents of all sessions of an owner",
+        "flush_interval": "one task wakes the readers of all sessions",
         "lease_ttl": "the leases of all sessions are renewed together",
         "reauthorize_interval": "the viewers of all sessions are asked about together",
         "blocking_warning": "one watch looks at the event loop for all sessions",

@@ -5,8 +5,9 @@ out after its commit. Offsets and sizes count characters.
 """
 
 import datetime
-from collections.abc import Sequence
-from typing import TypeAlias
+import functools
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -124,6 +125,14 @@ class ThinkingDelta:
     part: int
     offset: int
     turn_id: str
+
+
+Delta: TypeAlias = TextDelta | ThinkingDelta
+DeltaMaker: TypeAlias = Callable[[str, str, int, int, str], Delta]
+"""Makes a delta from its text, message id, part, offset and turn id: `TextDelta`, `ThinkingDelta` or `narration_delta`."""
+narration_delta: Final = functools.partial(TextDelta, kind="narration")
+"""Makes a `TextDelta` of a narration. One object, so that neighbouring pieces are known by it."""
+"""A piece of the message that a model is speaking."""
 
 
 @attrs.frozen

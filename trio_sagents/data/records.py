@@ -140,7 +140,8 @@ class Commit:
     message_ids: Mapping[str, str] = attrs.field(factory=dict)
     """New message ids, each with the digest of its content; a used one makes the store refuse."""
     state: JSON = attrs.field(factory=dict)
-    """The keys of the rest of the state that change: "todos", "metadata", "interrupt", "draft", "taken"; absent ones stay."""
+    """The keys of the rest of the state that change, such as "todos", "metadata", "interrupt", "draft", and "draft.1" and so on for what
+    a draft has grown by; None removes a key, and absent ones stay. A store keeps any key, and looks into none but "metadata"."""
     rows: Sequence[DisplayMessage] = ()
     """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
     tool_updates: Sequence[ToolUpdate] = ()
@@ -174,7 +175,7 @@ class Conversation:
     message_ids: Mapping[str, str]
     """Every message id ever accepted, with the digest of its content; after a checkpoint those of the window and the queue alone."""
     state: JSON
-    """ "todos", "metadata", "interrupt", "draft" and "taken"; each may be absent."""
+    """What the commits left of their `state`, by key; a key that was removed is absent, or None."""
     older: int = 0
     """How many messages of the history are not among `messages`; see `Checkpoint`."""
 

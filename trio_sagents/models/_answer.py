@@ -45,6 +45,8 @@ CLOSE_TIMEOUT: Final = 2.0
 """How long closing a client may take, in seconds; its sockets are gone then, whatever the peer does."""
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 """The longest answer that comes as one document instead of as a stream."""
+WAITED: Final = 0.0005
+"""A read that takes longer than this had to wait for the network, in seconds. Others only take what was read before."""
 _HEAD_BYTES: Final = 4096
 """How much of a body that is neither is kept, to quote it."""
 
@@ -115,6 +117,8 @@ class Patience:
     """For the first piece of content, from the moment when the request is sent."""
     following: float
     """For each further piece."""
+    interval: float = 0.0
+    """How long to leave what comes in the buffer of the connection, after a read that had to wait, in seconds."""
 
 
 class Answer:
@@ -131,6 +135,8 @@ class Answer:
         self._ready: deque[ModelChunk] = deque()
         self._is_ended = False
         self._failure: ModelFailed | None = None
+        self._pause_from: float | None = None
+        """When the last read ended, if that read had to wait, and no pause has followed it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,9 +165,9 @@ class Answer:
         Raises:
             ModelFailed: the provider reported an error, was cut off, stayed silent, or ended without saying why it stopped.
 
-        Cancellation: either a chunk is returned, or none was taken.
+        Cancellation: either a chunk is returned, or none was taken. It is a checkpoint if it has to read from the network: chunks that
+        came in the same bytes are given without one.
         """
-        await trio.lowlevel.checkpoint()
         while not self._ready:
             failure, self._failure = self._failure, None
             if failure is not None:
@@ -203,6 +209,8 @@ class Answer:
 
     async def _next_bytes(self) -> bytes | None:
         """Return the next bytes of the body; None at its end, or if all that matters has come."""
+        if self._pause_from is not None:
+            await self._pause(self._pause_from)
         began = trio.current_time()
         data: bytes | None = None
         # Cancellation: a read that is given up ends the generators below, and closes the connection.
@@ -215,8 +223,20 @@ class Answer:
                     raise connection_failure(self._who, exc, request, "the answer was cut off") from public_cause(exc, request)
         if scope.cancelled_caught and not self._translator.is_complete:
             raise silence_failure(self._who, self._silence())
-        self._left = max(0.0, self._left - (trio.current_time() - began))
+        ended = trio.current_time()
+        self._left = max(0.0, self._left - (ended - began))
+        if self._patience.interval and ended - began > WAITED:
+            self._pause_from = ended
         return data
+
+    async def _pause(self, since: float) -> None:
+        """Let what comes wait in the kernel's buffer, so that one read takes many pieces. The first piece, and the tail, are read at once.
+
+        Cancellation: nothing was read.
+        """
+        self._pause_from = None
+        if self._translator.pieces and not self._translator.is_complete:
+            await trio.sleep_until(since + self._patience.interval)
 
     def _silence(self) -> str:
         if self._translator.pieces:

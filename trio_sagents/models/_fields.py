@@ -1,11 +1,11 @@
 """Reads fields of JSON that a provider sent.
 
-A field that describes an answer counts as absent if it has an unexpected type. Content of an unexpected type is an error: an answer
-without it would pass for a whole answer.
+The values are what `json.loads` gives, so an object is a `dict`. A field that describes an answer counts as absent if it has an
+unexpected type. Content of an unexpected type is an error: an answer without it would pass for a whole answer.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from trio_sagents.data.json import JSON, JSONValue
@@ -33,13 +33,13 @@ def parse_object(text: str) -> JSON:
 def object_at(value: JSON, key: str) -> JSON:
     """Return the object at `key`, or an empty object."""
     item = value.get(key)
-    return item if isinstance(item, Mapping) else _NOTHING
+    return item if isinstance(item, dict) else _NOTHING
 
 
 def objects_at(value: JSON, key: str) -> Sequence[JSON]:
     """Return the objects in the list at `key`, or an empty sequence."""
     items = value.get(key)
-    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else ()
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else ()
 
 
 def content_at(value: JSON, key: str) -> str:
@@ -87,6 +87,8 @@ class UsageMeter:
         Args:
             totals: fields of `Usage`, as counted so far; None for a field that the provider did not report.
         """
+        if not any(totals.values()):
+            return []
         growth = {name: max(0, (total or 0) - int(getattr(self._total, name))) for name, total in totals.items()}
         if not any(growth.values()):
             return []

@@ -17,6 +17,7 @@ from trio_sagents.models._fields import (
     object_at,
     objects_at,
     parse_object,
+    whole_text,
 )
 from trio_sagents.models._openai_calls import CallAssembly
 from trio_sagents.models._openai_extras import Extras
@@ -143,8 +144,10 @@ class OpenAIEvents:
         for choice in objects_at(data, "choices"):
             if (number_at(choice, "index") or 0) == 0:
                 yield from self._choice(choice, content)
-                yield from self._usage(object_at(choice, "usage"))
-        yield from self._usage(object_at(data, "usage") or object_at(object_at(data, "x_groq"), "usage"))
+                if "usage" in choice:
+                    yield from self._usage(object_at(choice, "usage"))
+        if usage := object_at(data, "usage") or object_at(object_at(data, "x_groq"), "usage"):
+            yield from self._usage(usage)
 
     def _choice(self, choice: JSON, content: str) -> Iterator[ModelChunk]:
         if choice.get("error"):
@@ -158,6 +161,10 @@ class OpenAIEvents:
         self._note_reason(choice.get("finish_reason"))
 
     def _delta(self, delta: JSON) -> Iterator[ModelChunk]:
+        if len(delta) == 1 and isinstance(said := delta.get("content"), str):
+            if said:  # almost every piece of an answer is this one
+                yield TextChunk(whole_text(said))
+            return
         for field in _THINKING_FIELDS:
             if thinking := content_at(delta, field):
                 # Some servers send the same thinking in two fields.

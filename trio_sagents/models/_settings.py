@@ -1,5 +1,6 @@
 """Settings of a model: fields of the request's body that the host chooses, timeouts and limits."""
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -53,10 +54,13 @@ def check_own_client(**given: object) -> None:
             raise ValueError(f"give either a client or {name}: a client has its own")
 
 
-def check_patience(first_timeout: float | None, read_timeout: float) -> Patience:
-    """Return how long to wait for content; `first_timeout` None is `read_timeout`."""
+def check_patience(first_timeout: float | None, read_timeout: float, read_interval: float = 0.0) -> Patience:
+    """Return how long to wait for content, and between reads; `first_timeout` None is `read_timeout`."""
     following = check_timeout("read_timeout", read_timeout)
-    return Patience(following if first_timeout is None else check_timeout("first_timeout", first_timeout), following)
+    interval = 0.0 if read_interval == 0 and not isinstance(read_interval, bool) else check_timeout("read_interval", read_interval)
+    if interval == math.inf:
+        raise ValueError("read_interval must be a finite number of seconds; 0 turns it off")
+    return Patience(following if first_timeout is None else check_timeout("first_timeout", first_timeout), following, interval)
 
 
 def check_connections(most: int) -> int:

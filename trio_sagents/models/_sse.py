@@ -49,32 +49,36 @@ class SSEDecoder:
         if b"\n" not in data and b"\r" not in data and not self._tail[0].endswith(b"\r"):
             return
         text = b"".join(self._tail)
-        # A carriage return at the very end may be the first half of a line end.
-        held = b"\r" if text.endswith(b"\r") else b""
-        *lines, rest = _LINE_END.split(text[: len(text) - len(held)])
-        self._tail = [rest + held]
-        self._tail_size = len(self._tail[0])
+        if b"\r" in text:
+            # A carriage return at the very end may be the first half of a line end.
+            held = b"\r" if text.endswith(b"\r") else b""
+            *lines, rest = _LINE_END.split(text[: len(text) - len(held)])
+            rest += held
+        else:
+            *lines, rest = text.split(b"\n")
+        self._tail = [rest]
+        self._tail_size = len(rest)
         for line in lines:
-            yield from self._line(line)
+            if (event := self._line(line)) is not None:
+                yield event
 
     def end(self) -> Iterator[ServerSentEvent]:
         """Yield the event at the end of the body that no blank line closed."""
         last = b"".join(self._tail).rstrip(b"\r")
         self._tail, self._tail_size = [], 0
-        if last:
-            yield from self._line(last)
-        yield from self._line(b"")
+        for line in (last, b"") if last else (b"",):
+            if (event := self._line(line)) is not None:
+                yield event
 
-    def _line(self, line: bytes) -> Iterator[ServerSentEvent]:
+    def _line(self, line: bytes) -> ServerSentEvent | None:
+        """Take a line; return the event that the line ends, or is."""
         if not line:
-            if self._data:
-                yield ServerSentEvent(self._name, "\n".join(self._data))
+            event = ServerSentEvent(self._name, "\n".join(self._data)) if self._data else None
             self._name, self._data, self._data_size = "", [], 0
-            return
+            return event
         text = line.removeprefix(b"\xef\xbb\xbf").decode()
         if text.startswith("{"):
-            yield ServerSentEvent("", text)
-            return
+            return ServerSentEvent("", text)
         field, _, value = text.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
@@ -83,4 +87,5 @@ class SSEDecoder:
         elif field == "event":
             self._name = value
         elif field == "error":
-            yield ServerSentEvent("error", value)
+            return ServerSentEvent("error", value)
+        return None

@@ -61,6 +61,7 @@ class OpenAIModel:
         reasoning_field: str | None = None,
         first_timeout: float | None = None,
         read_timeout: float = READ_TIMEOUT,
+        read_interval: float = 0.0,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """Describe a model; nothing is opened.
@@ -85,6 +86,8 @@ class OpenAIModel:
             first_timeout: the longest wait for the first piece of content, in seconds, more than 0; None is `read_timeout`.
             read_timeout: the longest wait for a further piece of content, in seconds, more than 0; math.inf never gives up. What is
                 not content, such as a comment, does not count.
+            read_interval: how long pieces may wait in the buffer of the connection, in seconds, at least 0 and finite, so that one read
+                takes many of them: 0.1 to 0.2 halves the processor time of a token. The first piece of an answer is never late.
             max_connections: answers that are read at a time, at least 1; further requests wait for their turn.
 
         Raises:
@@ -96,7 +99,7 @@ class OpenAIModel:
         who = f"model {self.name!r}"
         if dialect is not None and dialect not in DIALECTS:
             raise ValueError(f"{who}: there is no dialect {dialect!r}; there are {', '.join(DIALECTS)}")
-        self._patience = check_patience(first_timeout, read_timeout)
+        self._patience = check_patience(first_timeout, read_timeout, read_interval)
         most = check_connections(max_connections)
         self._client = client
         self._notices = Notices(who)

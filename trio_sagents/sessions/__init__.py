@@ -3,6 +3,7 @@
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
     _routing      from a conversation id to an agent: the ports that a host implements, and a router
+    _collecting   settings of the garbage collector for a server
     _config       the settings of a block, checked
     _reports      what the front door answers with
     _watch        a subscriber for one conversation
@@ -19,6 +20,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _open         `open_sessions`, which puts all of this together
 """
 
+from trio_sagents.sessions._collecting import tune_gc
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._open import open_sessions
 from trio_sagents.sessions._page import Page
@@ -39,4 +41,5 @@ __all__ = (
     "SingleFactoryRouter",
     "Watch",
     "open_sessions",
+    "tune_gc",
 )

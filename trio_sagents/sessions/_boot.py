@@ -190,6 +190,7 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         fence=functools.partial(_fence, entry),  # pyright: ignore[reportCallIssue]
         pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
+        defer=None if runtime.flusher is None else runtime.flusher.mark,  # pyright: ignore[reportCallIssue]
     )
 
 

@@ -21,6 +21,7 @@ from trio_sagents._trio.opening import opening
 from trio_sagents._trio.place import require_trio
 from trio_sagents._trio.timers import Timers
 from trio_sagents._trio.watching import LoopWatch, watching
+from trio_sagents.broadcast import Flusher
 from trio_sagents.sessions._admission import Admission
 from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig, router_hint
@@ -149,8 +150,11 @@ class Block:
             supervisor,
             config.agent_id_fun,
             ViewerAdmission(access, policy.reauthorize_interval, writing),
+            Flusher(policy.flush_interval) if policy.flush_interval else None,
             None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout),
         )
+        if runtime.flusher is not None:
+            writing.start_soon(runtime.flusher.run, name="flusher")
         if runtime.leases is not None:
             writing.start_soon(runtime.leases.run, name="leases")
         if config.presence.pubsub is not None:

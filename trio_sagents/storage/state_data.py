@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, get_args
 
+from trio_sagents.data.draft_wire import join_pieces, piece_number
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.messages import ToolStatus
 from trio_sagents.data.records import Commit, ToolUpdate
@@ -96,6 +97,9 @@ def apply_commit(data: JSON, commit: Commit, unsaved: AbstractSet[str], updates:
         metadata[UPDATES] = untold
     messages = [record for record in data["messages"] if not record.get("draft")]
     draft = commit.state.get("draft", next((record for record in data["messages"] if record.get("draft")), None))
+    pieces = [piece for key, piece in commit.state.items() if piece_number(key) is not None and piece is not None]
+    if draft is not None and pieces:  # here the draft is stored whole each time, so that the state is one snapshot
+        draft = join_pieces(commit.conversation_id, draft, dict(enumerate(pieces, 1)))
     messages += [marked(record) for record in commit.messages]
     if draft is not None:
         messages.append({**draft, "draft": True})

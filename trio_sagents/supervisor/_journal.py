@@ -23,7 +23,7 @@ from trio_sagents.conversation.limits import Limits
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Moment, Step, Unchanged, Waiting
 from trio_sagents.data.cursors import Channel, Cursor
-from trio_sagents.data.events import DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
+from trio_sagents.data.events import DeltaMaker, DisplayMessageSaved, DisplayMessageUpdated, Envelope, Event, Snapshot
 from trio_sagents.data.messages import Message
 from trio_sagents.data.records import Commit, DisplayMessage, Owner, Saved
 from trio_sagents.data.scopes import Scope
@@ -82,6 +82,8 @@ class Journal:
     """Called when another writer took over the conversation."""
     _pending: Pending
     _replay_events: int
+    _defer: Callable[[Feed], None] | None = None
+    """What has a feed wake its readers for streamed text, instead of the feed itself; None unless there is a `flush_interval`."""
     transforms: Sequence[tuple[str, RowTransform]] = ()
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
@@ -251,7 +253,7 @@ class Journal:
         if feed is None:
             identity = self.identity
             feed = self._feeds[channel] = Feed(
-                identity.agent_id, identity.conversation_id, identity.incarnation, channel, self._replay_events, self._picture
+                identity.agent_id, identity.conversation_id, identity.incarnation, channel, self._replay_events, self._picture, self._defer
             )
         return feed
 
@@ -264,6 +266,11 @@ class Journal:
         """Tell the subscribers; free of cost for a channel that nobody listens to."""
         if self._picture is not None and (channel == "main" or (self._feeds is not None and channel in self._feeds)):
             self.feed(channel).publish(event)
+
+    def publish_delta(self, kind: DeltaMaker, text: str, message_id: str, part: int, offset: int, turn_id: str) -> None:
+        """Tell the subscribers of the main channel a piece of the message being spoken."""
+        if self._picture is not None:
+            self.feed("main").publish_delta(kind, text, message_id, part, offset, turn_id)
 
     def publish_everywhere(self, event: Event) -> None:
         """Tell the subscribers of every channel."""

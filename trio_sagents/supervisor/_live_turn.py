@@ -16,7 +16,7 @@ from trio_sagents.conversation.outcomes import Totals, totals_of
 from trio_sagents.conversation.results import asking_in
 from trio_sagents.conversation.state import Step, Waiting
 from trio_sagents.conversation.turn_steps import CutTurn, TurnRecord
-from trio_sagents.data.events import Event, StatusChanged, ToolExecutionUpdated
+from trio_sagents.data.events import DeltaMaker, Event, StatusChanged, ToolExecutionUpdated
 from trio_sagents.data.interrupts import DecisionRecord, Interrupt, PendingCall, copy_of, interrupt_kind
 from trio_sagents.data.json import JSON, Options
 from trio_sagents.data.messages import Message, ToolCall, ToolResult
@@ -177,6 +177,10 @@ class LiveTurn(Host):
         """Return whether a tool may begin."""
         leases = self.services.leases
         return leases is None or leases.may_act(self.entry)
+
+    def publish_delta(self, kind: DeltaMaker, text: str, message_id: str, part: int, offset: int) -> None:
+        """Send a piece of the message being spoken to the subscribers."""
+        self.journal.publish_delta(kind, text, message_id, part, offset, self.record.turn_id)
 
     def note_draft(self) -> None:
         """The message being spoken has grown, or is void."""

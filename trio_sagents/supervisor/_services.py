@@ -9,7 +9,7 @@ import trio
 
 from trio_sagents._trio.timers import Timers
 from trio_sagents._trio.watching import LoopWatch
-from trio_sagents.broadcast import Presence, Subscription
+from trio_sagents.broadcast import Flusher, Presence, Subscription
 from trio_sagents.data.ids import check_id, default_agent_id, new_token
 from trio_sagents.data.json import Options
 from trio_sagents.data.scopes import Scope
@@ -51,6 +51,8 @@ class Services:
     """The supervisor nursery: the parent of every agent."""
     agent_id_fun: Callable[[str], str]
     viewer_admission: ViewerAdmission
+    flusher: Flusher | None = None
+    """Wakes the readers of streamed text; None if each delta wakes them."""
     leases: LeaseKeeper | None = None
     """None where no other process is heeded."""
     watch: LoopWatch | None = None

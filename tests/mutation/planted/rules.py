@@ -196,7 +196,7 @@ RULES: Final = (
         "a reader that has seen no snapshot comes back without one",
         "broadcast/_feed.py",
         "Feed.publish_before_snapshot",
-        "        self.seq += 1\n        self._log.clear()\n",
+        "        self._skip()\n",
         "",
         ("scenarios/test_who_acts.py::test_state_restored_when_the_reader_goes_before_the_snapshot",),
     ),

@@ -30,6 +30,7 @@ from tests.search.crashes.notes import Notes
 from tests.search.crashes.oracle import Oracle, Stored, read
 from tests.search.crashes.planted import PLANTED
 from tests.search.crashes.workload import Ending, Life, close, live_until_sigterm, noting_to
+from tests.support.records import stored_draft
 from trio_sagents.data.messages import Message
 
 CAUSES: Final[Mapping[Ending, str]] = {"drain": "drained", "leave": "closed", "cancel": "host_cancelled", "raise": "host_failed"}
@@ -184,7 +185,7 @@ def lost(killed: Stored, after: Stored | None) -> list[str]:
         wrong.append("the history that a kill would have left is not the beginning of what is there")
     there = {message.message_id: message for message in (*after.history, *after.waiting)}
     wrong += [f"the message {message.message_id}, which waited, is gone" for message in killed.waiting if message.message_id not in there]
-    draft = killed.state.get("draft")
+    draft = stored_draft(killed.state)
     if draft is not None:
         said = "".join(part["text"] for part in draft["parts"] if part["type"] == "text")
         spoken = there.get(draft["message_id"])

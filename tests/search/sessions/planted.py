@@ -62,9 +62,9 @@ BUGS: Final = (
     PlantedBug(
         "joined deltas have the number of the first",
         "broadcast/_feed.py",
-        "_joined",
-        "attrs.evolve(run[0], seq=run[-1].seq, event",
-        "attrs.evolve(run[0], event",
+        "Feed._delta",
+        "self._envelope(first_seq, last.seq, event)",
+        "self._envelope(first_seq, first_seq, event)",
     ),
     PlantedBug(
         "the last word is not said",

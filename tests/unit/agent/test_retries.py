@@ -111,6 +111,9 @@ class Context:
         assert (channel == "debug") == isinstance(event, ModelError)
         self.events.append(event)
 
+    def publish_delta(self, kind: Any, text: str, message_id: str, part: int, offset: int) -> None:
+        self.publish(kind(text, message_id, part, offset, self.turn_id))
+
     def publish_debug(self, make: Callable[[], Event]) -> None:
         self.debugged.append(make())
 

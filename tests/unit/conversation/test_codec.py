@@ -19,8 +19,9 @@ from trio_sagents.conversation.codec import (
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, size_of
 from trio_sagents.conversation.state import ConversationState, Step
+from trio_sagents.data.draft_wire import encode_piece, growth, piece_key
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
-from trio_sagents.data.messages import Message, ToolResult
+from trio_sagents.data.messages import Message, TextPart, ToolResult
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.todos import Todo
@@ -95,6 +96,40 @@ def test_restored_when_everything_is_stored() -> None:
     assert sum(size_of(encode_message(message)) for message in (*history, queued)) == state.size
     assert {"u0", "a0", "r0", "e0", "u1", "a1", "u2", "d1"} == ids.messages
     assert {"c1", "c2", "c3"} == ids.calls
+
+
+def grown_draft() -> tuple[Message, Message]:
+    """Return a draft, and the same draft later."""
+    before = attrs.evolve(draft_of(), parts=(TextPart("so"),))
+    return before, attrs.evolve(before, parts=(TextPart("so far"), TextPart("!")))
+
+
+def test_restored_when_the_draft_has_pieces() -> None:
+    """A draft is what its beginning and its pieces say together, and the state knows how many pieces there are to remove."""
+    before, after = grown_draft()
+    later = attrs.evolve(after, parts=(*after.parts[:1], TextPart("!?")))
+    pieces = {piece_key(1): encode_piece(growth(before, after)), piece_key(2): encode_piece(growth(after, later))}
+    state = restore(messages=[encode_message(said())], state={"draft": encode_message(before), **pieces})
+
+    assert (later, 2) == (state.draft, state.draft_pieces)
+
+
+@pytest.mark.parametrize("left", [{}, {"draft": None}, {"draft": 5}])
+def test_restored_when_there_are_pieces_of_no_draft(left: Any) -> None:
+    """Pieces without the beginning are damage, and are not loaded as if they were nothing."""
+    before, after = grown_draft()
+    with pytest.raises(StateError, match="pieces of a draft, and no draft"):
+        restore(messages=[encode_message(said())], state={**left, piece_key(1): encode_piece(growth(before, after))})
+
+
+def test_encode_step_when_a_draft_has_pieces() -> None:
+    """A piece is stored under the next number; what stores the draft whole, or drops it, removes all pieces."""
+    before, after = grown_draft()
+    whole, grown, gone = (Step(lifecycle="on_step", draft=draft) for draft in (before, growth(before, after), None))
+
+    assert {"draft.3": encode_piece(growth(before, after))} == encode_step(grown, None, 2)
+    assert {"draft": encode_message(before), "draft.1": None, "draft.2": None} == encode_step(whole, None, 2)
+    assert {"draft": None, "draft.1": None} == encode_step(gone, None, 1)
 
 
 @pytest.mark.parametrize("key", [OPEN_DECISIONS, FORMER_OPEN_DECISIONS])

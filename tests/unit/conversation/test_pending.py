@@ -10,7 +10,8 @@ from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, OPEN_DECISION
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.pending import Encoded, Pending
 from trio_sagents.conversation.state import ConversationState, Step
-from trio_sagents.data.messages import Message
+from trio_sagents.data.draft_wire import growth
+from trio_sagents.data.messages import Message, TextPart
 from trio_sagents.data.todos import Todo
 from trio_sagents.data.wire import encode_message, encode_todo
 from trio_sagents.exceptions import LimitExceeded
@@ -206,3 +207,22 @@ def test_freeable_when_turns_may_leave() -> None:
     assert 0 == pending.freeable(state, Limits(10**6))
     pending.add(Step(lifecycle="on_step", covers="a0"), state, limits)
     assert 0 == pending.freeable(state, limits)
+
+
+def test_pieces_when_a_step_fails() -> None:
+    """Pieces that may be stored are removed by the next draft that is whole, and by the end of the draft, also after a failure."""
+    state, pending = restored_state(), Pending.of(restored_state(), 1)
+    before = Message("d", "assistant", [TextPart("a")], "crashed", "t")
+    piece = Step(lifecycle="on_step", draft=growth(before, attrs.evolve(before, parts=[TextPart("ab")])))
+    whole, gone = Step(lifecycle="on_step", draft=before), Step(lifecycle="on_step", draft=None)
+    pending.commit(pending.add(whole, state, LIMITS))
+    pending.commit(pending.add(piece, state, LIMITS))
+    pending.fail(pending.add(piece, state, LIMITS))
+    failed = pending.add(whole, state, LIMITS)
+    pending.fail(failed)
+    again = pending.add(gone, state, LIMITS)
+    pending.commit(again)
+
+    expected = {"draft.1", "draft.2"}
+    assert [expected, expected] == [set(encoded.state) - {"draft"} for encoded in (failed, again)]
+    assert {"draft"} == set(pending.add(gone, state, LIMITS).state)

@@ -1,18 +1,23 @@
 """One streamed answer, in virtual time: what keeps it alive, and what its body may be instead of a stream."""
 
 import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 import trio
+import trio.testing
 
 from trio_sagents.data.requests import FinishChunk, ModelChunk, TextChunk
 from trio_sagents.exceptions import ModelFailed
 from trio_sagents.models._answer import TAIL_TIMEOUT, Answer, Patience, SharedClient
 from trio_sagents.models._anthropic_events import AnthropicEvents
 from trio_sagents.models._openai_events import OpenAIEvents
+from trio_sagents.models.anthropic import AnthropicModel
+from trio_sagents.models.openai import OpenAIModel
+from trio_sagents.testing import Simulation, sweep_cancels
 from trio_sagents.testing.providers import anthropic_events, openai_chunk, openai_events, sse, text
 
 PATIENCE = Patience(first=60, following=10)
@@ -215,3 +220,127 @@ async def test_places_when_the_waiting_are_cancelled(autojump_clock: Any) -> Non
         pass
 
     assert 2 == _Client.closed - closed
+
+
+PACED = Patience(first=60, following=10, interval=1.0)
+
+
+async def timed(answer: Answer) -> list[tuple[float, ModelChunk]]:
+    """Return the chunks of an answer with the seconds at which each came."""
+    began = trio.current_time()
+    async with answer:
+        return [(round(trio.current_time() - began, 2), chunk) async for chunk in answer]
+
+
+class Wire:
+    """A connection: pieces come at their times, and wait in a buffer until they are read, as bytes do in the kernel."""
+
+    def __init__(self, *script: Any) -> None:
+        self._script, self._began, self.is_closed = script, trio.current_time(), False
+
+    async def body(self) -> AsyncIterator[bytes]:
+        due = self._began
+        try:
+            for step in self._script:
+                if isinstance(step, bytes):
+                    await trio.sleep_until(due)
+                    yield step
+                else:
+                    due += step
+        finally:
+            self.is_closed = True
+
+    def answer(self, patience: Patience = PACED) -> Answer:
+        request = httpx2.Request("POST", "http://127.0.0.1:9/")
+        response = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self.body(), request=request)
+        return Answer("model 'm'", response, OpenAIEvents(), patience)
+
+
+async def test_answer_when_reads_are_paced(autojump_clock: Any) -> None:
+    """The first piece comes at once. After each read that had to wait, what comes is left in the buffer for the interval."""
+    pieces = [each for number in range(12) for each in (0.3, openai_chunk([{"index": 0, "delta": {"content": str(number)}}]))]
+    chunks = await timed(Wire(0.1, COMMENT, *pieces, ENDED, sse("[DONE]")).answer())
+
+    texts = [(at, chunk.text) for at, chunk in chunks if isinstance(chunk, TextChunk)]
+    assert [(0.4, "0"), (1.4, "1"), (1.4, "2"), (1.4, "3"), (1.6, "4"), (2.6, "5"), (2.6, "6"), (2.6, "7"), (2.8, "8")] == texts[:9]
+    assert [str(number) for number in range(12)] == [text for _, text in texts]
+    assert (3.8, FinishChunk("stop")) == chunks[-1]
+
+
+async def test_answer_when_it_is_whole_and_reads_are_paced(autojump_clock: Any) -> None:
+    """Once the provider has said why it stopped, nothing is left to wait for: the tail is read at once."""
+    chunks = await timed(Wire(0.3, SAID, 1.2, ENDED, 0.1, COMMENT, 0.1, sse("[DONE]")).answer())
+
+    assert [(0.3, TextChunk("Hi")), (1.7, FinishChunk("stop"))] == chunks
+
+
+async def test_silence_when_reads_are_paced(autojump_clock: Any) -> None:
+    """A pause between reads is not the provider's silence, and silence is still noticed in time."""
+    slow = Patience(first=5, following=2, interval=30.0)
+    chunks = await timed(Wire(0.5, SAID, 0.5, SAID, 0.5, SAID, ENDED, sse("[DONE]")).answer(slow))
+    assert [(0.5, TextChunk("Hi")), (30.5, TextChunk("Hi")), (30.5, TextChunk("Hi")), (30.5, FinishChunk("stop"))] == chunks
+
+    began = trio.current_time()
+    with pytest.raises(ModelFailed, match="no further content came within 2 seconds"):
+        await timed(Wire(0.5, SAID, 1000, SAID).answer(Patience(5, 2, 1.0)))
+    assert 3.5 == pytest.approx(trio.current_time() - began)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.5, 0.9, 1.2])
+async def test_answer_when_cancelled_between_paced_reads(after: float, autojump_clock: Any) -> None:
+    """An answer that is cancelled in a pause has given everything that it read, ends at once, and closes its connection."""
+    wire = Wire(*[each for _ in range(100) for each in (0.3, SAID)])
+    got: list[ModelChunk] = []
+    with trio.move_on_after(0.3 + after) as scope:
+        async with wire.answer() as answer:
+            async for chunk in answer:
+                got.append(chunk)
+
+    assert scope.cancelled_caught
+    assert 0.3 + after == pytest.approx(trio.current_time() - wire._began)
+    assert [TextChunk("Hi")] * (4 if after == 1.2 else 1) == got
+    assert wire.is_closed
+
+
+async def paced_reader(simulation: Simulation) -> None:
+    """A reader of a paced answer that may be cancelled anywhere: it has an unbroken beginning of the answer."""
+    letters = "abcdefgh"
+    pieces = [each for letter in letters for each in (0.3, openai_chunk([{"index": 0, "delta": {"content": letter}}]))]
+    wire = Wire(*pieces, ENDED, sse("[DONE]"))
+    got: list[ModelChunk] = []
+
+    async def reader() -> None:
+        async with wire.answer() as answer:
+            async for chunk in answer:
+                got.append(chunk)
+
+    await simulation.named("reader", reader)
+
+    said = "".join(chunk.text for chunk in got if isinstance(chunk, TextChunk))
+    assert letters.startswith(said)
+    assert (said == letters) or not any(isinstance(chunk, FinishChunk) for chunk in got)
+    assert wire.is_closed or not got
+
+
+def test_paced_answer_when_cancelled_at_each_yield() -> None:
+    """Wherever a paced answer is cancelled, no piece is lost from the middle and the connection is closed."""
+    sweep_cancels(paced_reader, seeds=range(2))
+
+
+async def test_chunks_that_come_in_one_read(autojump_clock: Any) -> None:
+    """A read of the network gives all its pieces without further checkpoints, and the read itself is one."""
+    async with answer_of(SAID * 3 + ENDED + sse("[DONE]")) as answer:
+        with trio.testing.assert_checkpoints():
+            await anext(answer)
+        with trio.testing.assert_no_checkpoints():
+            rest = [await anext(answer) for _ in range(3)]
+
+    assert [TextChunk("Hi"), TextChunk("Hi"), FinishChunk("stop")] == rest
+
+
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
+def test_read_interval_when_it_is_no_interval(value: float) -> None:
+    """No answer is held back for ever."""
+    for model in (OpenAIModel, AnthropicModel):
+        with pytest.raises(ValueError, match="read_interval"):
+            model("m", api_key="k", read_interval=value)
