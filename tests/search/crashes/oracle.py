@@ -110,9 +110,7 @@ def read(path: str) -> tuple[dict[str, Stored], list[str]]:
             heads = connection.execute("SELECT conversation_id, number, epoch, revision, message_count FROM conversations").fetchall()
             found = {name: _read_one(connection, *head) for name, *head in heads}
             there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-            for part in (
-                part for part in PARTS if part in there
-            ):  # a file of the first version gets the tables of windows when it is opened
+            for part in (part for part in PARTS if part in there):  # a file of the first version gets two when it is opened
                 strays = connection.execute(f"SELECT count(*) FROM {part} WHERE conversation NOT IN (SELECT number FROM conversations)")
                 wrong += [f"the file: {part} has rows of no conversation"] * (strays.fetchone() != (0,))
         except sqlite3.DatabaseError as exc:
