@@ -147,7 +147,6 @@ NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Subscriber.close": "for the runtime",
     "Subscriber.hang_up": "for the runtime",
     "Subscriber.take_left": "for the runtime: gives what the subscriptions were given",
-    "Subscriber.take_waiting": "for the runtime: as above",
 }
 
 

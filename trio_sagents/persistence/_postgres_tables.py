@@ -44,7 +44,9 @@ _FIND: Final[LiteralString] = (
 _RAISE: Final[LiteralString] = """UPDATE trio_sagents_conversations SET epoch = epoch + 1 WHERE conversation_id = %s
 RETURNING owner, number, epoch, revision, message_count"""
 _CHANGE: Final[LiteralString] = """UPDATE trio_sagents_conversations
-SET revision = %(revision)s, change = nextval('trio_sagents_change'), message_count = message_count + %(added)s, updated_at = %(now)s,
+SET revision = %(revision)s, message_count = message_count + %(added)s,
+    change = CASE WHEN %(moves)s THEN nextval('trio_sagents_change') ELSE change END,
+    updated_at = CASE WHEN %(moves)s THEN %(now)s ELSE updated_at END,
     title = CASE WHEN %(titled)s THEN %(title)s ELSE title END,
     waiting_since = CASE %(waits)s WHEN 1 THEN coalesce(waiting_since, nextval('trio_sagents_change'))
         WHEN 0 THEN NULL ELSE waiting_since END
@@ -206,6 +208,7 @@ def _compare_and_set(connection: Connection, encoded: EncodedCommit, wanted: str
         "titled": encoded.titled,
         "title": None if encoded.title is None else _put(encoded.title),
         "now": now,
+        "moves": made.comes_first,
         "waits": waits,
     }
     set_row = connection.execute(_CHANGE, values).fetchone()

@@ -44,7 +44,7 @@ from trio_sagents.testing import Call, Hang, ScriptedModel
 OURS = {"trio", "read"}
 """What only the classes for asyncio have."""
 NOT_OURS = {
-    "Subscriber": {"reserve", "drop", "close", "hang_up", "subscription", "subscriptions_open", "take_left", "take_waiting"},
+    "Subscriber": {"reserve", "drop", "close", "hang_up", "subscription", "take_left"},
     "Page": {"watch"},
     "Presence": {"enter", "count", "watch_count", "count_changed", "own_entries", "enter_remote", "note", "run", "pubsub"},
     "Sessions": {"runtime"},
