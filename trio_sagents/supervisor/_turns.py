@@ -295,6 +295,7 @@ class Turns:
         """
         self.unattended = 0
         turn = self._new(TurnRecord(turn_id, accepted.actor), accepted.context)
+        turn.work.given = accepted.values
         turn.work.message_ids.append(message_id)
         self._start_or_close(turn)
 

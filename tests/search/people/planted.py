@@ -128,8 +128,8 @@ BUGS: Final = (
         "an approved call runs as whoever wakes the agent",
         "supervisor/_turns.py",
         "Turns.carry_on",
-        "        actor, context = self._beginning_of(interrupt.turn_id)",
-        "        actor, context = self.host.scope, self.host.services.registry.context",
+        "        actor, context, values = self._beginning_of(interrupt.turn_id)",
+        "        actor, context, values = self.host.scope, self.host.services.registry.context, {}",
     ),
     PlantedBug(
         "after a restart an approved call runs as whoever wakes the agent",
@@ -149,7 +149,7 @@ BUGS: Final = (
         "whoever may post gets past what waits",
         "supervisor/_inbox.py",
         "Inbox._step",
-        "        if not may_decide or journal.state.waiting is None or",
+        "        if not accepted.may_decide or journal.state.waiting is None or",
         "        if journal.state.waiting is None or",
     ),
     PlantedBug(
