@@ -92,6 +92,7 @@ ALLOWED: Final[Mapping[str, set[str]]] = {
     "tool_error": {*SHOWN, "traceback"},  # the model reads it, so do people, and the host reads it in its log
     "user": SHOWN,
     "seen": {"debug event", "file", "event"},
+    "system_prompt": {"debug event"},  # developers see the exact request that a model gets; the channel needs a permission of its own
     # A host's own errors are for the host: it gets them raised, and has the traceback in its log. Viewers get "internal error".
     "model_error": HOSTS,
     "router_error": HOSTS,
@@ -100,7 +101,7 @@ ALLOWED: Final[Mapping[str, set[str]]] = {
     "authorizer_error": HOSTS,
     "preprocessor_error": HOSTS,
     "rows_error": HOSTS,
-    # Nowhere at all: scope, request_opts, app_internal, config, api_key, header, system_prompt, environment.
+    # Nowhere at all: scope, request_opts, app_internal, config, api_key, header, environment.
 }
 
 

@@ -20,11 +20,13 @@ from trio_sagents import (
     MemoryStore,
     Middleware,
     Receipt,
+    Row,
     SameScope,
     Sessions,
     Subscriber,
     Watch,
 )
+from trio_sagents.middleware import TitleGenerated
 
 MINE: Final = "c"
 """The conversation that is not the caller's."""
@@ -95,6 +97,7 @@ def _approval() -> Any:
 LOOKS: Final[Mapping[str, Entry]] = {
     "Sessions.running": lambda at: at.sessions.running(at.conversation_id, scope=at.scope),
     "Sessions.stop": lambda at: at.sessions.stop(at.conversation_id, scope=at.scope),
+    "Sessions.publish": lambda at: at.sessions.publish(at.conversation_id, TitleGenerated("x"), scope=at.scope),
     "Sessions.cancel_turn": lambda at: at.sessions.cancel_turn(at.conversation_id, scope=at.scope),
     "Sessions.get": lambda at: at.sessions.get(at.conversation_id, scope=at.scope),
     "Sessions.agent_info": lambda at: at.sessions.agent_info(at.conversation_id, scope=at.scope),
@@ -114,6 +117,7 @@ STARTS: Final[Mapping[str, Entry]] = {
     "Sessions.ensure_running": _ensured,
     "Sessions.watch": _watched,
     "Sessions.page": _paged,
+    "Sessions.add_rows": lambda at: at.sessions.add_rows(at.conversation_id, [Row("notification", {"text": "x"})], scope=at.scope),
 }
 """These make a conversation that is missing; one that is another's they must not."""
 LISTS: Final[Mapping[str, Callable[[Sessions, Any], Awaitable[Any]]]] = {
@@ -134,6 +138,8 @@ HANDLE: Final[Mapping[str, Entry]] = {
     "AgentHandle.stop": lambda at: at.agent.stop(),
     "AgentHandle.resume": lambda at: at.agent.resume([_approval()]),
     "AgentHandle.dismiss": lambda at: at.agent.dismiss(),
+    "AgentHandle.add_rows": lambda at: at.agent.add_rows([Row("notification", {"text": "x"})]),
+    "AgentHandle.publish": lambda at: at.agent.publish(TitleGenerated("x")),
     "AgentHandle.notify_middleware": lambda at: at.agent.notify_middleware("Files", {}),
 }
 NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
@@ -146,6 +152,8 @@ NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Subscriber.drop": "for the runtime",
     "Subscriber.close": "for the runtime",
     "Subscriber.hang_up": "for the runtime",
+    "Subscriber.take_nowait": "gives what the subscriptions were given",
+    "Subscriber.call_when_ready": "says only that there is something to take",
     "Subscriber.take_left": "for the runtime: gives what the subscriptions were given",
 }
 

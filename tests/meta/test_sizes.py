@@ -27,6 +27,9 @@ LARGE: Final[Mapping[str, str]] = {
     "sessions._sessions.Sessions": "the front door, which lists everything that a host may ask for; each method is short",
     "supervisor._agent.LiveAgent": "the one class that knows all parts of an agent; each method hands on to one of them",
     "persistence.memory._Stored": "one stored conversation: each part of a commit has its own field",
+    "asyncio._sessions.Sessions": "it has the methods of `sessions._sessions.Sessions`",
+    "supervisor._services.Services": "a field for each service and each table of the whole block; it has no behaviour",
+    "supervisor._journal.Journal": "the one writer of a conversation: what is submitted, stored, applied and told goes through it",
     "supervisor._registry.Entry": "one reservation: its boot, its end, and who waits for either of them",
     "supervisor._live_turn.LiveTurn": "it implements the turn's context, which lists everything that a turn may ask for",
 }

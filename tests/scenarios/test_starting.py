@@ -706,7 +706,7 @@ def test_config_defaults() -> None:
     assert 300.0 == config.inactivity_timeout
     assert "conversation-7" == config.agent_id_fun("7")
     assert (1.0, 30.0, 5.0, 30.0, 5.0, 1.0) == attrs.astuple(config.policy)[:6]
-    assert (64, 256, 262144, 1024) == attrs.astuple(config.policy)[6:10]
+    assert (64, 256, 262144, 1024) == attrs.astuple(config.policy)[7:11]
     assert (None, 30.0) == (config.leases, config.policy.lease_ttl)
 
 

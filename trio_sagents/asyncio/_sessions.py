@@ -29,7 +29,7 @@ from trio_sagents.asyncio._job import Held
 from trio_sagents.asyncio._presence import Presence
 from trio_sagents.asyncio._readers import Entering, Page, Reading, Subscriber, Watch
 from trio_sagents.asyncio._streams import Streams
-from trio_sagents.data.json import Options
+from trio_sagents.data.json import Opaque, Options
 from trio_sagents.sessions._page import ReadHistory
 
 
@@ -166,6 +166,7 @@ class Sessions(Streams):
         scope: Scope = None,
         viewer: str | None = None,
         after: Cursor | str | None = None,
+        tag: Opaque = None,
         request_opts: Options | None = None,
     ) -> AbstractAsyncContextManager[Watch]:
         """Watch a conversation: its agent is running, and the viewer is present, while the block is open.
@@ -177,7 +178,7 @@ class Sessions(Streams):
         def reader(held: Held[trio_sagents.Watch], watch: trio_sagents.Watch) -> Watch:
             return Watch(Reading.of(block, held), watch, info_of(block, watch.info))
 
-        watching = self.trio.watch(conversation_id, scope=scope, viewer=viewer, after=after, request_opts=request_opts)
+        watching = self.trio.watch(conversation_id, scope=scope, viewer=viewer, after=after, tag=tag, request_opts=request_opts)
         return Entering(block, watching, reader)
 
     def page(

@@ -1,4 +1,4 @@
-"""The stores that come with the library: in memory, and in one SQLite file.
+"""The stores that come with the library: in memory, in one SQLite file, and in PostgreSQL.
 
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
@@ -11,6 +11,9 @@ The modules, lowest first. Each module imports only modules that come before it 
     _sqlite_migration       files of earlier versions, rewritten
     memory                  `MemoryStore`
     sqlite                  `SqliteStore`
+    _postgres_schema        the tables of a `PostgresStore`
+    _postgres_tables        what is done inside a transaction there
+    postgres                `PostgresStore`, which is imported from here: it needs the extra `postgres`
 """
 
 from trio_sagents.persistence.memory import MemoryStore

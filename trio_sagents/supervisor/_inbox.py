@@ -315,7 +315,7 @@ class Inbox:
                 board.tell(Happening.LET_GO)
             if begins is not None:
                 self.turns.begin_with(message.message_id, begins, accepted)
-            turn = self.turns.turn
+            turn = None if begins is not None else self.turns.turn  # a message cuts the turn that it finds, and not its own
             # Whoever may not decide does not get past what waits for a person while other calls of the turn still run. A turn that is
             # halted is cut already; when its halt is stored, `supersede_waiting` closes it.
             if accepted.overlap == "interrupt" and turn is not None and not turn.is_halted and (accepted.may_decide or not turn.has_asked):

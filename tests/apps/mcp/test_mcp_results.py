@@ -243,7 +243,7 @@ def test_server_when_printed() -> None:
     texts = [repr(stdio), repr(http), repr(Mcp(stdio)), repr(McpConnection(http, "n")), repr(Mcp(http).debug_summary())]
 
     assert "StdioServer(command='/bin/x', args=<2>, env=<1>, cwd=None, exit_timeout=2.0)" == texts[0]
-    assert "HttpServer(url='https://host/mcp', headers=<1>)" == texts[1]
+    assert "HttpServer(url='https://host/mcp', headers=<1>, transport='streamable')" == texts[1]
     assert [] == [text for text in texts if "secret" in text]
 
 
