@@ -492,7 +492,8 @@ def wrong_with(loaded: Loaded, stored: Conversation) -> str | None:
         opened = {call.call_id: call.digest for call in open_calls(loaded.state.messages)}
         if not interrupt.calls:
             return "an interrupt about nothing"
-        if any(opened.get(call.call_id) != call.digest for call in interrupt.calls):
+        # A call that people are asked about again may have been edited.
+        if any(call.call_id not in opened if call.asked_before else opened.get(call.call_id) != call.digest for call in interrupt.calls):
             return "an interrupt about a call that is not open"
         decided = {record.call_id: record.digest for record in interrupt.decided}
         if any(opened.get(call_id) != digest for call_id, digest in decided.items()):

@@ -1184,7 +1184,7 @@ def one_bounded_channel(patch: Patch) -> None:
     plain = _subscription.Subscription.announce
 
     def announce(self: Any) -> None:
-        if self._mailbox.announce.__self__.count < 1:
+        if self._mailbox.announce.__self__._announced.count < 1:
             plain(self)
 
     patch.setattr(_subscription.Subscription, "announce", announce)

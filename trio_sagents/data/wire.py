@@ -76,6 +76,8 @@ def make_converter() -> cattrs.Converter:
     _register_parts(converter)
     converter.register_structure_hook(Poster, _structure_poster)
     omit_digest = override(omit=True)
+    # Made now, and before what holds them: nothing is compiled while stored records are read.
+    converter.register_structure_hook(OpaquePart, make_dict_structure_fn(OpaquePart, converter))
     converter.register_structure_hook(ToolCall, make_dict_structure_fn(ToolCall, converter, digest=omit_digest))
     return converter
 

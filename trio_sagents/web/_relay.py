@@ -299,7 +299,9 @@ class TurnRelay:
                 status = statuses.get(call_id, "failed" if row.content["is_error"] else "completed")
                 status = status if status in _FINAL else "completed"
                 yield from self._told.end_call(call_id, row.content["name"], status, row.content["content"], row.message_id)
-        speaking = None if streaming is None else streaming.message_id
+        # A message that has nothing but calls so far is in no picture as a message; its calls are.
+        unshown = [call.call_id for call in calls if call.call_id not in statuses and call.call_id in self._told.calls]
+        speaking = streaming.message_id if streaming is not None else next((self._told.calls[each].message_id for each in unshown), None)
         yield from self._told.void_open(speaking)
         if streaming is not None and self.turn_id is not None and not self._told.is_settled(streaming.message_id):
             yield from self._told.speak_whole(streaming.message_id, streaming.parts)

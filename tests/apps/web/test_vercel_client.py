@@ -120,17 +120,17 @@ async def test_client_when_it_is_cut_and_the_turn_ends() -> None:
 async def test_client_when_it_is_cut_before_an_approval() -> None:
     """A client that was cut before it could see what waits sees it when it comes back, and can approve it."""
     async with house(
-        [["x" * 100, Call("pay", amount=3)], "Done"], middleware=[Approvals({"pay": True})], chunk_size=4, chunk_interval=0.005
+        [["x" * 4000, Call("pay", amount=3)], "Done"], middleware=[Approvals({"pay": True})], chunk_size=100, chunk_interval=0.005
     ) as here:
         await here.client("open", chat="a", id="c")
-        here.proxy.left = 1500
+        here.proxy.left = 2500
         cut = await here.client("send", chat="a", text="pay")
         assert [] == parts(cut, "dynamic-tool")
         await trio.sleep(0.5)
         await here.client("resume", chat="a", turn=cut["messages"][-1]["id"])
         done = await here.client("approve", chat="a", approved=True)
 
-        assert ["x" * 100, "Done"] == texts(done) == await here.stored()
+        assert ["x" * 4000, "Done"] == texts(done) == await here.stored()
         assert ["output-available"] == [tool["state"] for tool in parts(done, "dynamic-tool")]
         assert ["user", "assistant"] == [message["role"] for message in done["messages"]]
 

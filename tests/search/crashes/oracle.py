@@ -332,8 +332,9 @@ class _Conversation:
         records = [*interrupt.get("decided", ()), *(record for some in taken.values() for record in some)]
         for message in self.history:
             records += message.metadata.get("decisions", ())
-        # While a turn runs, that of a call which has its result is in both places.
-        return [record for place, record in enumerate(records) if record not in records[:place]]
+        # While a turn runs, that of a call which has its result is in both places; only the one in the message has the outcome.
+        plain = [{name: value for name, value in record.items() if name != "outcome"} for record in records]
+        return [record for place, record in enumerate(plain) if record not in plain[:place]]
 
     def _decisions(self) -> list[str]:
         wrong = []

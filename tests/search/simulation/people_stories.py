@@ -19,6 +19,7 @@ from trio_sagents import (
     DebugLog,
     Decision,
     Edit,
+    FinishChunk,
     Halt,
     Interrupted,
     InvalidDecision,
@@ -27,9 +28,11 @@ from trio_sagents import (
     PatchToolCalls,
     ProcessContext,
     Reject,
+    Row,
     SubAgents,
     Summarization,
     Task,
+    TextChunk,
     TodoList,
     Tool,
     ToolContext,
@@ -38,6 +41,7 @@ from trio_sagents import (
 )
 from trio_sagents.data.estimates import estimate_tokens
 from trio_sagents.data.interrupts import pending
+from trio_sagents.middleware import TitleGenerated
 from trio_sagents.testing import Call, FaultyModel, ScriptedModel
 from trio_sagents.testing.invariants import check
 
@@ -244,7 +248,7 @@ async def resume_against_a_message(world: World) -> None:
         nursery.start_soon(lambda: world.strike(world.ask, "say instead", "instead", name="poster"))
 
 
-@story("AgentHandle.resume", "AskUser.tools", "AskUser.claim", follows=True)
+@story("AgentHandle.resume", "AskUser.tools", "AskUser.claim", "AskUser.system_prompt", follows=True)
 async def answering(world: World) -> None:
     """A question, and its answer through a handle."""
     world.make_agent = lambda model, tools: Agent(model=model, tools=tools, middleware=[AskUser()])
@@ -393,6 +397,67 @@ async def hooks(world: World) -> None:
     info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
     if info is not None:
         await world.strike(lambda: info.agent.notify_middleware("Hooks", "hello"))
+
+
+class _Refusing:
+    """A model that always fails for the moment."""
+
+    name = "refusing"
+
+    @asynccontextmanager
+    async def stream(self, _: Any) -> AsyncIterator[Any]:
+        await trio.lowlevel.checkpoint()
+        raise ModelFailed("overloaded", retryable=False)
+        yield
+
+
+class _Narrating:
+    """A model that says what it is going to do, and then does it."""
+
+    name = "narrating"
+
+    @asynccontextmanager
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        async def say() -> AsyncIterator[Any]:
+            await trio.lowlevel.checkpoint()
+            is_first = request.messages[-1].role == "user"
+            yield TextChunk("I look." if is_first else "Seen.", "narration" if is_first else None)
+            yield FinishChunk("stop")
+
+        yield say()
+
+
+@story("TurnSteps.keep", follows=True)
+async def narrating(world: World) -> None:
+    """An answer that is only narration is kept, and the model is asked again."""
+    world.make_agent = lambda model, tools: Agent(model=_Narrating(), tools=tools)
+    await world.strike(world.ask, "say it", "m1")
+
+
+@story("Middleware.before_fallback", follows=True)
+async def falling_back(world: World) -> None:
+    """A model refuses, a middleware looks at the request for the next model, and that model answers."""
+
+    class Looks(Middleware):
+        async def before_fallback(self, context: Any, request: Any, error: Any, model: Any) -> Any:
+            await world.simulation.faults.call("hook.before_fallback", trio.lowlevel.checkpoint)
+            return request
+
+    world.make_agent = lambda model, tools: Agent(model=_Refusing(), fallbacks=[model], tools=tools, middleware=[Looks()])
+    await world.strike(world.ask, "say it", "m1")
+
+
+@story("Sessions.add_rows", "Sessions.publish", "AgentHandle.add_rows", "AgentHandle.publish")
+async def rows_of_a_host(world: World) -> None:
+    """Rows and events of the host's own, while an agent runs and while it does not."""
+    await world.ready("note one")
+    note = Row("notification", {"text": "seen"}, key="note")
+    await world.strike(lambda: world.sessions.add_rows("c", [note], scope=ALICE))
+    await world.strike(lambda: world.sessions.publish("c", TitleGenerated("t"), scope=ALICE), name="publisher")
+    info = await world.strike(lambda: world.sessions.start("c", scope=ALICE), name="starter")
+    if info is not None:
+        await world.strike(lambda: info.agent.add_rows([note]), name="second")
+        await world.strike(lambda: info.agent.publish(TitleGenerated("u")), name="third")
 
 
 @story("SubAgents.tools", "SubAgents.system_prompt", "ToolContext.run_agent", "ToolContext.update", follows=True)

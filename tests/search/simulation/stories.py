@@ -230,7 +230,7 @@ async def watch(world: World) -> None:
     check(not await world.sessions.presence.list(conversation_topic("c")), "I23", "a viewer who left is present")
 
 
-@story("Sessions.page", "Page.__anext__", "Page.older")
+@story("Sessions.page", "Page.__anext__", "Page.older", "Page.read_history")
 async def paging(world: World) -> None:
     """Open a page, read older rows and changes, while the agent speaks, is stopped, and comes back."""
     await world.ready("note one")
