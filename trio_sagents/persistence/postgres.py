@@ -151,9 +151,13 @@ class PostgresStore:
             try:
                 # Cancellation: a thread is waited for. It ends soon after the server was told; `statement_timeout` bounds it otherwise.
                 return await trio.to_thread.run_sync(call.run, limiter=self._threads)
-            except PersistenceError:
-                await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because it was cancelled
-                raise
+            except PersistenceError as exc:
+                failed = exc
+            await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because it was cancelled
+            try:
+                raise failed
+            finally:
+                del failed  # it holds this frame, which holds it
 
         return await in_nursery(run)
 
