@@ -71,11 +71,17 @@ class Sessions(Streams):
         return info_of(self._block, info)
 
     async def ensure_running(
-        self, conversation_id: str, subscriber: Subscriber, *, request_opts: Options | None = None, after: Cursor | str | None = None
+        self,
+        conversation_id: str,
+        subscriber: Subscriber,
+        *,
+        request_opts: Options | None = None,
+        after: Cursor | str | None = None,
+        tag: Opaque = None,
     ) -> SessionInfo:
         """Have the agent running and the subscriber subscribed to it. As `trio_sagents.Sessions.ensure_running`."""
         info = await self._block.call(
-            self.trio.ensure_running, conversation_id, _in_trio(subscriber), request_opts=request_opts, after=after
+            self.trio.ensure_running, conversation_id, _in_trio(subscriber), request_opts=request_opts, after=after, tag=tag
         )
         return info_of(self._block, info)
 
