@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from tests.apps.guest._kit import TEXT, breathe, config, left_in_trio, opened, passes, run, until
-from trio_sagents import Completed, Envelope, MemoryStore, SessionsClosed, Snapshot, TextDelta, TurnEnded
+from trio_sagents import Completed, Envelope, MemoryStore, SessionsClosed, Snapshot, StreamingMessage, TextDelta, TextPart, TurnEnded
 from trio_sagents.asyncio import Watch, open_sessions
 
 
 def told(envelopes: list[Envelope]) -> str:
-    """Return the text that some events tell, in the order of their places."""
-    got = {envelope.event.offset: envelope.event.text for envelope in envelopes if isinstance(envelope.event, TextDelta)}
+    """Return the text that some events tell, in the order of their places. A snapshot tells what was said before the reader came."""
+    got: dict[int, str] = {}
+    for envelope in envelopes:
+        match envelope.event:
+            case Snapshot(streaming=StreamingMessage(parts=[TextPart(text)])):
+                got[0] = text
+            case TextDelta(offset=offset, text=text):
+                got[offset] = text
+            case _:
+                pass
     return "".join(got[place] for place in sorted(got))
 
 
