@@ -21,6 +21,7 @@ from trio_sagents import (
     Page,
     Receipt,
     Sessions,
+    check_id,
 )
 from trio_sagents.web._answers import CallAnswer, pending_call
 from trio_sagents.web._asgi import Message, Receive, Send
@@ -327,8 +328,16 @@ async def stored_rows(call: Call, conversation_id: str) -> Sequence[DisplayMessa
 async def stop_turn(call: Call, conversation_id: str, turn_id: str | None) -> Answer:
     """Cancel the running turn, or only the named one, and answer with whether it was running.
 
+    Raises:
+        Invalid: the id of the conversation is not valid.
+        Refused: there is no such conversation, or the visitor may not see it.
+
     Cancellation: the turn is cancelled all the same.
     """
+    try:
+        check_id("conversation_id", conversation_id)
+    except ValueError as exc:
+        raise Invalid(str(exc)) from None
     try:
         outcome = await call.shared.sessions.cancel_turn(conversation_id, scope=call.visitor.scope, turn_id=turn_id)
     except ConversationNotFound:

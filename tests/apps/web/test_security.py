@@ -218,6 +218,18 @@ async def test_header_when_it_comes_twice(autojump_clock: Any, name: str) -> Non
             assert 400 == socket.status
 
 
+async def test_query_when_it_is_too_long(autojump_clock: Any) -> None:
+    """A query of too many members, or of too many bytes, is refused as any other invalid request, before anybody is asked who it is."""
+    async with open_world() as world:
+        for query in ("&".join(["a=1"] * 101), "a" * 4097):
+            assert 400 == (await world.client.get(f"/session?{query}", COOKIE)).status
+            async with world.client.socket(f"/ws?{query}", COOKIE) as socket:
+                assert 400 == socket.status
+
+        assert [] == world.asked
+        assert 200 == (await world.client.get("/session?" + "&".join(["a=1"] * 100), COOKIE)).status
+
+
 async def test_refusal_of_another_tenant(autojump_clock: Any) -> None:
     """A conversation of somebody else answers, byte for byte, as one that is missing."""
     async with open_world() as world:

@@ -174,6 +174,10 @@ async def test_approval_when_it_is_forged(autojump_clock: MockClock) -> None:
         {"id": "c", "messages": [{"role": "user", "parts": [{"type": "source"}]}]},
         {"id": "c", "messages": [{"role": "user", "id": 7, "parts": [{"type": "text", "text": "x"}]}]},
         {"id": "c", "messages": [{"role": "assistant", "parts": [{"type": "text", "text": "x"}]}]},
+        {"id": "c", "messages": [{"role": "user", "id": "m" * 257, "parts": [{"type": "text", "text": "x"}]}]},
+        {"id": "c", "messages": [{"role": "user", "id": "", "parts": [{"type": "text", "text": "x"}]}]},
+        {"id": "c", "messages": [{"role": "user", "id": "a\nb", "parts": [{"type": "text", "text": "x"}]}]},
+        {"threadId": "c", "runId": "r", "messages": [{"id": "m" * 257, "role": "user", "content": "x"}]},
         {"threadId": "c"},
         {"threadId": "c", "runId": "r", "messages": {}},
         {"threadId": "c", "runId": 1, "messages": []},
@@ -192,6 +196,28 @@ async def test_request_when_it_is_invalid(body: Any, autojump_clock: MockClock) 
         assert 400 == answered.status
         assert answered.json()["error"]["message"]
         assert [] == here.model.requests
+
+
+@pytest.mark.parametrize("conversation_id", ["c" * 257, "a\x07b", "a\ud800b"])
+async def test_id_when_it_is_none(conversation_id: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """An id that no conversation can have is refused by every route, and is no defect for the log."""
+    async with web([]) as here:
+        said = json.dumps(run(None)).replace('"c"', json.dumps(conversation_id)).encode()
+        asked = [
+            await ask(here.ag_ui, "POST", "/connect", said),
+            await ask(here.ag_ui, "POST", "/", said),
+            await ask(here.ag_ui, "POST", "/stop", said),
+            await ask(here.vercel, "POST", "/", json.dumps(chat("Hi", conversation_id=conversation_id)).encode()),
+        ]
+        if "\ud800" not in conversation_id:  # a path is UTF-8
+            asked += [
+                await ask(here.vercel, "POST", f"/{conversation_id}/stop", {}),
+                await ask(here.vercel, "GET", f"/{conversation_id}/stream"),
+                await ask(here.vercel, "GET", f"/{conversation_id}/messages"),
+            ]
+
+        assert {400} == {answered.status for answered in asked}
+    assert "" == caplog.text
 
 
 async def test_message_when_it_has_files(autojump_clock: MockClock) -> None:
