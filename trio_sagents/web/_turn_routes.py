@@ -26,7 +26,7 @@ from trio_sagents import (
 from trio_sagents.web._answers import CallAnswer, pending_call
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._connections import Connections
-from trio_sagents.web._guards import check_csrf, check_host, check_json, check_origin, csrf_token
+from trio_sagents.web._guards import check_host, csrf_token
 from trio_sagents.web._http import (
     Answer,
     Call,
@@ -44,7 +44,7 @@ from trio_sagents.web._routes import Route, find_route
 from trio_sagents.web._shared import Shared
 from trio_sagents.web._turn_stream import Encoder, TurnStream
 from trio_sagents.web._viewers import Viewers
-from trio_sagents.web._visitor import Authenticate, visitor_of
+from trio_sagents.web._visitor import Authenticate
 from trio_sagents.web._wire import Ending, Invalid
 
 MOST_ROWS: Final = 10_000
@@ -93,11 +93,7 @@ class TurnRoutes:
             # A mount may be asked for with a slash at its end, or without.
             segments = tuple(segment for segment in request.segments if segment) or ("",)
             route, parameters = find_route(attrs.evolve(request, segments=segments), self._routes)
-            check_origin(request, policy, route.kind)
-            visitor = await visitor_of(self._shared.authenticate, request)
-            if route.kind == "write":
-                check_json(request)
-                check_csrf(request, visitor.key, self._shared.secret)
+            visitor = await self._shared.let_in(request, route.kind)
             with self._shared.connections.admit(visitor) as connection:
                 body = await read_body(receive, request, policy) if route.method == "POST" else b""
                 call = Call(self._shared, request, visitor, parameters, connection, body, send)

@@ -8,10 +8,10 @@ import attrs
 import pytest
 import trio
 
-from tests.apps.web._client import HOST, ORIGIN, Ended
+from tests.apps.web._client import HOST, ORIGIN, Client, Ended
 from tests.apps.web._kit import World, as_user, expiring, open_world
 from trio_sagents import SameScope
-from trio_sagents.web import Visitor, WebPolicy, _bridge, _request
+from trio_sagents.web import Bridge, Visitor, WebPolicy, _bridge, _request, _shared
 
 BEARER: Final = {"authorization": "Bearer alice"}
 COOKIE: Final = as_user("alice")
@@ -172,20 +172,20 @@ async def test_attack_when_it_is_none(autojump_clock: Any) -> None:
                 assert 200 == (await attack_by(world, attack, way)).status, (attack.name, way)
 
 
-GUARDS: Final[dict[str, tuple[str, Callable[..., Any], str]]] = {
-    "host": ("check_host", lambda request, policy: None, "host foreign, socket"),
-    "origin": ("check_origin", lambda request, policy, kind: None, "origin foreign, socket"),
-    "json": ("check_json", lambda request: None, "form, post"),
-    "csrf": ("check_csrf", lambda request, key, secret: None, "csrf none, post"),
+GUARDS: Final[dict[str, tuple[Any, Callable[..., Any], str]]] = {
+    "check_host": (_bridge, lambda request, policy: None, "host foreign, socket"),
+    "check_origin": (_shared, lambda request, policy, kind: None, "origin foreign, socket"),
+    "check_json": (_shared, lambda request: None, "form, post"),
+    "check_csrf": (_shared, lambda request, key, secret: None, "csrf none, post"),
 }
-"""By guard: its name in the bridge, what takes its place, and an attack that it alone keeps out."""
+"""By guard: the module that calls it, what takes its place, and an attack that it alone keeps out."""
 
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_guard_when_it_is_removed(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch, guard: str) -> None:
     """Each guard is needed: without it, an attack of the matrix is accepted."""
-    name, instead, attack = GUARDS[guard]
-    monkeypatch.setattr(_bridge, name, instead)
+    caller, instead, attack = GUARDS[guard]
+    monkeypatch.setattr(caller, guard, instead)
 
     assert 200 == (await run_matrix())[attack].status
 
@@ -285,6 +285,44 @@ async def test_revoke(autojump_clock: Any) -> None:
         assert () == tuple((await world.sessions.conversations(scope="alice")).items)
         async with world.client.socket(headers=COOKIE) as socket:
             assert 401 == socket.status
+
+
+async def test_revoke_when_it_is_being_asked_who_comes(autojump_clock: Any) -> None:
+    """Who is revoked while `authenticate` still works is not let in, by a socket, a request or a stream; others are."""
+
+    async def read_slowly(request: Any) -> str:
+        user = request.cookies["token"]
+        await trio.sleep(1)
+        return str(user)
+
+    statuses: dict[str, int | None] = {}
+    async with open_world() as world, trio.open_nursery() as nursery:
+        bridge = Bridge(world.sessions, authenticate=read_slowly)
+        client = Client(bridge, nursery)
+
+        async def by_socket(user: str) -> None:
+            async with client.socket(headers=as_user(user)) as socket:
+                statuses[f"{user}, socket"] = socket.status
+
+        async def by_stream() -> None:
+            async with client.stream("/conversations/42/events", {**COOKIE, "origin": ORIGIN}) as stream:
+                statuses["alice, stream"] = stream.status
+
+        async def by_request() -> None:
+            statuses["alice, read"] = (await client.get("/session", COOKIE)).status
+
+        nursery.start_soon(by_socket, "alice")
+        nursery.start_soon(by_socket, "bob")
+        nursery.start_soon(by_stream)
+        nursery.start_soon(by_request)
+        await trio.sleep(0.5)
+        assert 0 == bridge.revoke("alice")
+        await trio.sleep(5)
+
+        assert {"alice, socket": 401, "bob, socket": None, "alice, stream": 401, "alice, read": 401} == statuses
+        async with client.socket(headers=COOKIE) as socket:
+            assert "welcome" == (await socket.next())["op"]  # who logs in again is let in
+        nursery.cancel_scope.cancel()
 
 
 async def test_expiry(autojump_clock: Any) -> None:

@@ -775,7 +775,7 @@ PAGE = {"host": "localhost", "cookie": "login=alice", "content-type": "applicati
 
 
 @asynccontextmanager
-async def guarded() -> AsyncIterator[tuple[Any, Any, str]]:
+async def guarded(protocol: str) -> AsyncIterator[tuple[Any, Any, str]]:
     """Routes for visitors with cookies, and the CSRF token of one."""
     agent = Agent(model=ScriptedModel(lambda request: "Hello"))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
@@ -784,12 +784,12 @@ async def guarded() -> AsyncIterator[tuple[Any, Any, str]]:
             name = request.bearer or request.cookies.get("login")
             return None if name is None else Visitor(name, name)
 
-        for routes in (VercelRoutes(sessions, authenticate), AgUiRoutes(sessions, authenticate)):
-            token = (await ask(routes, "GET", "/session", headers=PAGE)).json()["csrf"]
-            yield routes, chat("Hi") if isinstance(routes, VercelRoutes) else run("Hi"), token
-            return
+        routes = (VercelRoutes if protocol == "vercel" else AgUiRoutes)(sessions, authenticate)
+        token = (await ask(routes, "GET", "/session", headers=PAGE)).json()["csrf"]
+        yield routes, chat("Hi") if protocol == "vercel" else run("Hi"), token
 
 
+@pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -808,9 +808,9 @@ async def guarded() -> AsyncIterator[tuple[Any, Any, str]]:
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
     ],
 )
-async def test_request_when_it_is_foreign(change: dict[str, str | None], status: int, autojump_clock: MockClock) -> None:
+async def test_request_when_it_is_foreign(change: dict[str, str | None], status: int, protocol: str, autojump_clock: MockClock) -> None:
     """Of all requests with the cookies of a visitor, only those of our own pages do something."""
-    async with guarded() as (routes, body, token):
+    async with guarded(protocol) as (routes, body, token):
         headers = {**PAGE, "x-csrf-token": token, **change}
         answered = await ask(routes, "POST", "/", body, headers={name: value for name, value in headers.items() if value is not None})
 

@@ -19,7 +19,7 @@ WEB: Final = (
     PlantedBug("a site next door is the same site", "web/_guards.py", "check_origin", '== "same-origin"', 'in {"same-origin", "same-site"}', _MATRIX),
     PlantedBug("a form is a command", "web/_guards.py", "check_json", '!= "application/json"', '== "text/plain"', _MATRIX),
     PlantedBug("one CSRF token is good for all", "web/_guards.py", "csrf_token", "+ key.encode()", '+ b""', _MATRIX),
-    PlantedBug("a command needs no CSRF token", "web/_bridge.py", "Bridge._enter", "check_csrf(request, visitor.key, shared.secret)", "pass", _MATRIX),
+    PlantedBug("a command needs no CSRF token", "web/_shared.py", "Shared.let_in", "check_csrf(request, visitor.key, self.secret)", "pass", _MATRIX),
     PlantedBug("a header that comes twice is joined", "web/_request.py", "_headers", "elif name in _SINGLE:", "elif False:", ("apps/web/test_security.py::test_header_when_it_comes_twice",)),
     PlantedBug("an expired visitor comes in", "web/_visitor.py", "visitor_of", "if found.deadline <= trio.current_time():", "if False:", _MATRIX),
     PlantedBug("a slash of an id is a slash of the path", "web/_request.py", "_segments", "raw is not None and is_usable", "False", ("apps/web/test_bridge.py::test_post_by_http",)),
@@ -30,6 +30,7 @@ WEB: Final = (
     PlantedBug("viewers of a foreign conversation are told", "web/_socket.py", "Socket._viewers_frame", 'if state != "subscribed":', "if False:", ("apps/web/test_security.py::test_refusal_of_another_tenant",)),
     PlantedBug("a viewer is present where it may not look", "web/_socket.py", "Socket.show_presence", 'and state == "subscribed" ', "", ("apps/web/test_security.py::test_refusal_of_another_tenant",)),
     PlantedBug("what a revoked visitor has sent is carried out", "web/_connections.py", "Connection.end", "self.scope.cancel()", "pass", ("apps/web/test_security.py::test_revoke",)),
+    PlantedBug("who is revoked while it is asked who comes gets in", "web/_connections.py", "Connections.identify", "if visitor.key in arrival.revoked:", "if False:", ("apps/web/test_security.py::test_revoke_when_it_is_being_asked_who_comes",)),
     PlantedBug("a visitor expires only when it comes back", "web/_connections.py", "Connections.admit", "connection.scope.deadline = visitor.deadline", "pass", ("apps/web/test_security.py::test_expiry",)),
     # ── limits
     PlantedBug("a visitor has any number of connections", "web/_connections.py", "Connections.admit", " or len(own) >= self._policy.connections_per_scope", "", ("apps/web/test_security.py::test_limits_of_connections",)),
