@@ -261,7 +261,7 @@ async def respond(call: Call, stream: TurnStream, headers: Mapping[str, str], gr
     Cancellation: the stream is cut; the turn continues.
     """
     kept = [(name, value) for name, value in headers.items() if name.startswith("x-vercel")]
-    call.on_end = lambda ending: stream.encoder.broken(f"the stream was ended ({ending.reason}); connect again")
+    call.on_end = lambda ending: stream.last_words(f"the stream was ended ({ending.reason}); connect again")
     await call.start("text/event-stream", kept)
     await call.write(greeting)
     await stream.run()

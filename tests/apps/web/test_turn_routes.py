@@ -298,6 +298,56 @@ async def test_response_when_the_routes_close(autojump_clock: MockClock) -> None
         assert "running" == (await here.sessions.agent_info("c", scope="alice")).status
 
 
+@pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
+@pytest.mark.parametrize("way", ["answer", "join"])
+async def test_response_when_it_is_ended_behind_its_end(protocol: str, way: str, autojump_clock: MockClock) -> None:
+    """Nothing follows the end of a turn: not if the visitor is revoked, or the routes close, when the last byte has just been sent."""
+    async with web(["Hello", "Hello"]) as here:
+        app: Any = here.vercel if protocol == "vercel" else here.ag_ui
+        first = await ask(app, "POST", "/", chat("Hi") if protocol == "vercel" else run("Hi"))
+        last = b"[DONE]" if protocol == "vercel" else b"RUN_FINISHED"
+
+        async def ending(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_end(message: Any) -> None:
+                await send(message)
+                if last in message.get("body", b""):
+                    app.revoke("alice")
+
+            await app(scope, receive, send_and_end)
+
+        if way == "answer":
+            body = chat("Ho", message_id="m-2") if protocol == "vercel" else run("Ho", message_id="m-2")
+            answered = await ask(ending, "POST", "/", body)
+        elif protocol == "vercel":
+            answered = await ask(ending, "GET", f"/c/stream?turn={read_ui_stream(first.body).message_id}")
+        else:
+            answered = await ask(ending, "POST", "/connect", run(None))
+
+        assert answered.is_whole
+        assert 1 == answered.body.count(last)
+        assert answered.kinds[-1] == ("finish" if protocol == "vercel" else "RUN_FINISHED")
+
+
+async def test_response_when_it_is_ended_while_its_end_is_sent(autojump_clock: MockClock) -> None:
+    """If it is not known whether the end was sent, the connection is cut: two ends are no valid stream."""
+    async with web(["Hello"]) as here:
+        answered = Answered()
+
+        async def ending(scope: Any, receive: Any, send: Any) -> None:
+            async def send_slowly(message: Any) -> None:
+                if b"RUN_FINISHED" in message.get("body", b""):
+                    here.ag_ui.revoke("alice")
+                await send(message)
+
+            await here.ag_ui(scope, receive, send_slowly)
+
+        with pytest.raises(ConnectionError):
+            await ask(ending, "POST", "/", run("Hi"), answered=answered)
+
+        assert not answered.is_whole
+        assert "RUN_ERROR" not in answered.kinds
+
+
 async def test_response_when_the_client_leaves(autojump_clock: MockClock) -> None:
     """The turn goes on when its client has left, and a stream that begins later has all of it."""
     async with web(["0123456789" * 10], chunk_size=1, chunk_interval=1) as here, trio.open_nursery() as nursery:
