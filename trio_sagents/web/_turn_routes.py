@@ -295,6 +295,23 @@ async def info_of(call: Call, conversation_id: str) -> AgentInfo | None:
         raise Invalid(str(exc)) from None
 
 
+async def is_known(call: Call, conversation_id: str) -> bool:
+    """Return whether there is a conversation that the visitor may see. No agent is started.
+
+    Raises:
+        Invalid: the id of the conversation is not valid.
+
+    Cancellation: nothing is changed.
+    """
+    if await info_of(call, conversation_id) is not None:
+        return True
+    try:
+        await call.shared.sessions.history(conversation_id, scope=call.visitor.scope, limit=1)
+    except ConversationNotFound:
+        return False
+    return True
+
+
 async def stored_rows(call: Call, conversation_id: str) -> Sequence[DisplayMessage]:
     """Return the transcript, oldest row first, at most its newest `MOST_ROWS` rows. No agent is started.
 

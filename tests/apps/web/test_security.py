@@ -239,9 +239,16 @@ async def test_refusal_of_another_tenant(autojump_clock: Any) -> None:
         missing = await world.client.get("/conversations/43/history", eve)
 
         assert (theirs.status, theirs.headers, theirs.body.replace(b"42", b"43")) == (missing.status, missing.headers, missing.body)
+        for name, body in (("cancel", {"turn_id": "t"}), ("dismiss", {"interrupt_id": "i"})):
+            got = [await world.post(f"/conversations/{number}/{name}", body, "eve") for number in ("42", "43")]
+            assert (got[0].status, got[0].body.replace(b"42", b"43")) == (got[1].status, got[1].body)
+        own_page = {**eve, "origin": ORIGIN}
+        got = [await world.client.get(f"/conversations/{number}/events?channel=debug", own_page) for number in ("42", "43")]
+        assert (got[0].status, got[0].body.replace(b"42", b"43")) == (got[1].status, got[1].body)
         async with world.client.socket(headers=eve) as socket:
-            named = {"id": "x", "turn_id": "t", "interrupt_id": "i"}
-            for op in ("history", "cancel", "dismiss", "agent"):
+            decision = {"type": "approve", "interrupt_id": "i", "call_id": "c-9", "digest": "0" * 64}
+            named = {"id": "x", "turn_id": "t", "interrupt_id": "i", "decisions": [decision]}
+            for op in ("history", "cancel", "resume", "dismiss", "agent", "unsubscribe"):
                 frames = [await socket.ask(op=op, conversation_id=name, **named) for name in ("42", "43")]
                 assert json.dumps(frames[0]).replace("42", "43") == json.dumps(frames[1])
             pending = [await socket.result(op="subscribe", conversation_id=name, start=False) for name in ("42", "43")]

@@ -867,24 +867,49 @@ async def test_request_when_it_is_foreign(change: dict[str, str | None], status:
         assert status == answered.status
 
 
-async def test_conversation_when_it_is_somebody_elses(autojump_clock: MockClock) -> None:
-    """Another person cannot tell a foreign conversation from one that does not exist, whatever is asked."""
+_DECISION = {"type": "approve", "interrupt_id": "i", "call_id": "c-9", "digest": "0" * 64}
+_ANSWER = {"type": "dynamic-tool", "state": "approval-responded", "approval": {"id": f"i:{'0' * 64}:c-9", "approved": True}}
+_ENTRY = {"interruptId": f"i:{'0' * 64}:c-9", "status": "resolved", "payload": {"approved": True}}
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_conversation_when_it_is_somebody_elses(is_running: bool, autojump_clock: MockClock) -> None:
+    """Another person cannot tell a foreign conversation from one that does not exist, whatever is asked, and however long it takes.
+
+    A message is the exception: it makes a conversation that does not exist, and cannot make one that does.
+    """
     bob = {**ALICE, "authorization": "Bearer bob"}
     async with web(lambda request: "secret") as here:
-        await ask(here.vercel, "POST", "/", chat("Hi"))
-        requests = [
-            (here.vercel, "POST", "/", chat("Hi")),
-            (here.vercel, "GET", "/{}/messages", None),
-            (here.vercel, "GET", "/{}/stream", None),
-            (here.vercel, "POST", "/{}/stop", {}),
-            (here.ag_ui, "POST", "/", run("Hi")),
-            (here.ag_ui, "POST", "/connect", run(None)),
-            (here.ag_ui, "POST", "/stop", {"threadId": "c"}),
+        await ask(here.vercel, "POST", "/", chat("Hi", conversation_id="of-alice"))
+        if not is_running:
+            await here.sessions.stop("of-alice", scope="alice")
+        running = await here.sessions.agent_count(scope="alice"), await here.sessions.agent_count(scope="bob")
+        asked: list[tuple[Any, str, str, Any]] = [
+            (here.vercel, "GET", "/NAME/messages", None),
+            (here.vercel, "GET", "/NAME/stream", None),
+            (here.vercel, "GET", "/NAME/stream?turn=t", None),
+            (here.vercel, "POST", "/NAME/stop", {}),
+            (here.vercel, "POST", "/NAME/stop", {"turnId": "t"}),
+            (here.vercel, "POST", "/NAME/resume", {"decisions": [_DECISION]}),
+            (here.vercel, "POST", "/", chat(None, {"id": "any", "role": "assistant", "parts": [_ANSWER]}, conversation_id="NAME")),
+            (here.ag_ui, "POST", "/", {**run(None), "threadId": "NAME"}),
+            (here.ag_ui, "POST", "/", {**run(None, resume=[_ENTRY]), "threadId": "NAME"}),
+            (here.ag_ui, "POST", "/connect", {**run(None), "threadId": "NAME"}),
+            (here.ag_ui, "POST", "/stop", {"threadId": "NAME"}),
         ]
-        for app, method, path, body in requests:
-            answered = await ask(app, method, path.format("c"), body, headers=bob)
-            assert answered.status in {204, 404} or answered.json() in ({"stopped": False}, {"messages": []}), (path, answered.status)
-            assert b"secret" not in answered.body
+        for app, method, path, body in asked:
+            got = []
+            for name in ("of-alice", "of-nobody"):
+                begun = trio.current_time()
+                sent = None if body is None else json.loads(json.dumps(body).replace("NAME", name))
+                answered = await ask(app, method, path.replace("NAME", name), sent, headers=bob)
+                headers = {key: value for key, value in answered.headers.items() if key != "content-length"}
+                got.append((answered.status, headers, answered.body.replace(name.encode(), b"NAME"), trio.current_time() - begun))
+            assert got[0] == got[1], (path, body)
+            assert b"secret" not in got[0][2]
+        assert running == (await here.sessions.agent_count(scope="alice"), await here.sessions.agent_count(scope="bob"))
+        assert 404 == (await ask(here.vercel, "POST", "/", chat("Hi", conversation_id="of-alice"), headers=bob)).status
+        assert 404 == (await ask(here.ag_ui, "POST", "/", {**run("Hi"), "threadId": "of-alice"}, headers=bob)).status
 
         assert 1 == len(here.model.requests)
 
