@@ -49,6 +49,8 @@ WEB: Final = (
     PlantedBug("a page that goes takes its commands with it", "web/_socket.py", "Socket._run", "trio.current_time() + self.shared.policy.command_grace", "trio.current_time()", ("apps/web/test_leaving.py::test_command_when_the_page_goes",)),
     PlantedBug("a stream has two ends", "web/_turn_stream.py", "TurnStream.last_words", "if self.is_whole:", "if False:", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_behind_its_end",)),
     PlantedBug("a stream has two ends if the first may not have been sent", "web/_turn_stream.py", "TurnStream.last_words", "None if self._is_broken or self.relay.is_over else", "", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_while_its_end_is_sent",)),
+    PlantedBug("a call has its result before its sub-agent has ended", "web/_relay.py", "TurnRelay._end_call", "if call_id in self._sub_agents:", "if False:", ("apps/web/test_streams.py::test_sub_agent_when_its_channel_is_behind",)),
+    PlantedBug("a sub-agent begins behind the result of its call", "web/_relay.py", "TurnRelay._of_sub_agent", "if self._told.has_ended(event.sub_agent_id):", "if False:", ("apps/web/test_streams.py::test_sub_agent_when_its_channel_is_behind",)),
     # ── presence, and the end
     PlantedBug("two tabs are two viewers", "web/_viewers.py", "Viewers.enter", "if held is None:", "if True:", ("apps/web/test_leaving.py::test_presence_of_two_tabs",)),
     PlantedBug("a reload is leaving", "web/_viewers.py", "Viewers.linger", "self._grace if wait.keys and not self._is_closed else 0", "0", ("apps/web/test_leaving.py::test_presence_when_the_page_is_reloaded",)),
