@@ -131,7 +131,7 @@ class Host:
             return True
         known = self.journal.own_keys
         is_new = row.key not in known and not self.journal.state.is_restored
-        known.add(row.key)
+        known[row.key] = None
         return is_new
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:

@@ -88,7 +88,7 @@ class Journal:
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
     # Invariant: at most one step on its way changes what waits; whoever wants to change it too waits for that step, and looks again.
-    own_keys: set[str] = attrs.field(factory=set)
+    own_keys: dict[str, None] = attrs.field(factory=dict)
     """The keys of the rows that the host, its tools and its middleware have added since the agent came up."""
     _writes: dict[PendingCommit, None] = attrs.field(factory=dict)
     """Submitted, and not ended."""
