@@ -124,7 +124,7 @@ class _Watcher:
         self.is_active = True
         watchers[topic] = (*watchers.get(topic, ()), self)
 
-    def end(self) -> None:
+    def __call__(self) -> None:
         """Call the callback no more. A second call does nothing."""
         if self.is_active:
             self.is_active = False
@@ -324,7 +324,7 @@ class Presence:
             A function that ends this: `callback` is not called after that. A second call does nothing.
         """
         _check_names(topic, "-")
-        return _Watcher(self._watchers, topic, callback).end
+        return _Watcher(self._watchers, topic, callback)
 
     # ── for the modules of this package ───────────────────────────────────────────────────────────────────────────────
 

@@ -7,7 +7,6 @@ contained by that.
 """
 
 import contextlib
-import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +27,6 @@ from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.messages import Message, Poster
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, LimitExceeded, RunsElsewhere
 from trio_sagents.sessions._admission import is_stored
@@ -187,7 +185,7 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         ids,
         limits,
         Bell(),
-        fence=functools.partial(_fence, entry),  # pyright: ignore[reportCallIssue]
+        fence=entry.fence,  # pyright: ignore[reportCallIssue]
         pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
         defer=None if runtime.flusher is None else runtime.flusher.mark,  # pyright: ignore[reportCallIssue]
@@ -218,11 +216,6 @@ async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> 
 async def scopes_of(runtime: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
     """Return the scopes of those who posted what the agent may still work for, by what is stored of them."""
     return {poster: await runtime.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
-
-
-def _fence(entry: Entry) -> None:
-    """Another writer took over the conversation: this agent has no business here any more."""
-    entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
 
 
 async def acquire_lease(runtime: Services, leases: LeaseKeeper, entry: Entry) -> None:
