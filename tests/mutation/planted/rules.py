@@ -132,8 +132,8 @@ RULES: Final = (
         "messages and calls share their ids",
         "conversation/ids.py",
         "Ids.claim",
-        "        self.messages |= new_messages\n",
-        "        self.messages |= new_messages | new_calls\n",
+        "        self.messages.update(new_messages)\n",
+        "        self.messages.update(new_messages | new_calls)\n",
         ("unit/conversation/test_ids.py::test_claim_when_a_message_and_a_call_have_the_same_name",),
     ),
     PlantedBug(
