@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import trio
 
 import trio_sagents
-from benchmarks import broadcast, commits, guest, memory, scale, spawn, sqlite_turn, starts, streaming, timers, turns
+from benchmarks import broadcast, commits, cycles, guest, memory, scale, spawn, sqlite_turn, starts, streaming, timers, turns
 from benchmarks.peers import compare
 from benchmarks.table import Row, render
 
@@ -37,6 +37,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "turns": turns.run,
     "starts": starts.run,
     "sqlite_turn": sqlite_turn.run,
+    "cycles": cycles.run,
     "commits": commits.run,
     "streaming": streaming.run,
     "guest": guest.run,
