@@ -225,7 +225,8 @@ class Pending:
         """A step was refused, and every step behind it is: the next one builds on the last commit."""
         self.revision = self.committed
         self._end(encoded)
-        self._metadata = self._work = None
+        self._metadata = None
+        self._work = None
 
     def _end(self, encoded: Encoded) -> None:
         self.size -= encoded.growth
