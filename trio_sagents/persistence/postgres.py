@@ -13,9 +13,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Generic, Literal, TypeVar
 
-import psycopg
-import psycopg_pool
 import trio
+
+try:
+    import psycopg
+    import psycopg_pool
+except ImportError as _exc:
+    if _exc.name not in {"psycopg", "psycopg_pool"}:
+        raise
+    raise ImportError(
+        'PostgresStore needs the packages "psycopg" and "psycopg_pool": pip install "trio-sagents[postgres]"', name=_exc.name
+    ) from _exc
 
 from trio_sagents._trio.groups import in_nursery
 from trio_sagents.data.ids import check_id
