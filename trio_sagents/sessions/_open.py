@@ -85,9 +85,9 @@ async def _run_sessions(config: SessionConfig, adapter: StoreAdapter, watch: Loo
     host: BaseException | None = None
     block: Block | None = None
     try:
-        async with trio.open_nursery() as services:
+        async with trio.open_nursery() as outer:
             scope = trio.CancelScope()
-            writing = await services.start(_open_service_nursery, scope)
+            writing = await outer.start(_open_service_nursery, scope)
             # Cancellation: a cancellation of the host must not reach the writes, or the last saves would be lost. The scope is shielded
             # only once its task has started: if `start` is cancelled, nothing would cancel a shielded task.
             scope.shield = True
@@ -96,7 +96,7 @@ async def _run_sessions(config: SessionConfig, adapter: StoreAdapter, watch: Loo
             try:
                 async with trio.open_nursery() as supervisor:
                     block = Block.of(config, adapter, writing, timers, supervisor)
-                    block.runtime.watch = watch
+                    block.services.watch = watch
                     try:
                         yield block.sessions
                     except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is
@@ -123,7 +123,7 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
 class Block:
     """The parts of one block, put together."""
 
-    runtime: Services
+    services: Services
     admission: Admission
     starter: Starter
     mailboxes: Mailboxes
@@ -141,7 +141,7 @@ class Block:
             supervisor: the parent of every agent.
         """
         policy, access = config.policy, Access(config.authorizer)
-        runtime = Services(
+        services = Services(
             Registry(policy.max_sessions, policy.max_sessions_per_scope),
             CommitQueue(adapter, writing),
             timers,
@@ -153,24 +153,24 @@ class Block:
             Flusher(policy.flush_interval) if policy.flush_interval else None,
             None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout),
         )
-        if runtime.flusher is not None:
-            writing.start_soon(runtime.flusher.run, name="flusher")
-        if runtime.leases is not None:
-            writing.start_soon(runtime.leases.run, name="leases")
+        if services.flusher is not None:
+            writing.start_soon(services.flusher.run, name="flusher")
+        if services.leases is not None:
+            writing.start_soon(services.leases.run, name="leases")
         if config.presence.pubsub is not None:
             writing.start_soon(config.presence.run, name="presence")
         if not access.is_synchronous:
-            writing.start_soon(runtime.viewer_admission.run, runtime.subscriptions, runtime.enrol, name="viewers")
-        admission = Admission(runtime)
-        starter = Starter(Setup(config, runtime))
-        mailboxes = Mailboxes(runtime, policy)
-        return cls(runtime, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
+            writing.start_soon(services.viewer_admission.run, services.subscriptions, services.enrol, name="viewers")
+        admission = Admission(services)
+        starter = Starter(Setup(config, services))
+        mailboxes = Mailboxes(services, policy)
+        return cls(services, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
 
     def close(self) -> tuple[Entry, ...]:
         """Refuse every entry from now on, and return the agents that are left."""
         self.admission.is_over = True
         self.starter.is_closed = True
-        return tuple(self.runtime.registry)
+        return tuple(self.services.registry)
 
 
 def _raise_both(host: BaseException | None, exc: BaseException) -> None:
