@@ -94,9 +94,9 @@ async def _run_sessions(
     host: BaseException | None = None
     block: Block | None = None
     try:
-        async with trio.open_nursery() as services:
+        async with trio.open_nursery() as outer:
             scope = trio.CancelScope()
-            writing = await services.start(_open_service_nursery, scope)
+            writing = await outer.start(_open_service_nursery, scope)
             # Cancellation: a cancellation of the host must not reach the writes, or the last saves would be lost. The scope is shielded
             # only once its task has started: if `start` is cancelled, nothing would cancel a shielded task.
             scope.shield = True
@@ -105,9 +105,9 @@ async def _run_sessions(
             try:
                 async with trio.open_nursery() as supervisor:
                     block = Block.of(config, adapter, writing, timers, supervisor)
-                    block.runtime.watch = watch
+                    block.services.watch = watch
                     if scope_of is not None:
-                        block.recovery = Recovery(block.runtime, block.starter, scope_of)
+                        block.recovery = Recovery(block.services, block.starter, scope_of)
                         supervisor.start_soon(block.recovery.run, name="recovery")
                     try:
                         yield block.sessions
@@ -135,7 +135,7 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
 class Block:
     """The parts of one block, put together."""
 
-    runtime: Services
+    services: Services
     admission: Admission
     starter: Starter
     mailboxes: Mailboxes
@@ -155,7 +155,7 @@ class Block:
             supervisor: the parent of every agent.
         """
         policy, access = config.policy, Access(config.authorizer)
-        runtime = Services(
+        services = Services(
             Registry(policy.max_sessions, policy.max_sessions_per_scope),
             CommitQueue(adapter, writing),
             timers,
@@ -167,18 +167,18 @@ class Block:
             Flusher(policy.flush_interval) if policy.flush_interval else None,
             None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout),
         )
-        if runtime.flusher is not None:
-            writing.start_soon(runtime.flusher.run, name="flusher")
-        if runtime.leases is not None:
-            writing.start_soon(runtime.leases.run, name="leases")
+        if services.flusher is not None:
+            writing.start_soon(services.flusher.run, name="flusher")
+        if services.leases is not None:
+            writing.start_soon(services.leases.run, name="leases")
         if config.presence.pubsub is not None:
             writing.start_soon(config.presence.run, name="presence")
         if not access.is_synchronous:
-            writing.start_soon(runtime.viewer_admission.run, runtime.subscriptions, runtime.enrol, name="viewers")
-        admission = Admission(runtime)
-        starter = Starter(Setup(config, runtime))
-        mailboxes = Mailboxes(runtime, policy)
-        return cls(runtime, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
+            writing.start_soon(services.viewer_admission.run, services.subscriptions, services.enrol, name="viewers")
+        admission = Admission(services)
+        starter = Starter(Setup(config, services))
+        mailboxes = Mailboxes(services, policy)
+        return cls(services, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
 
     def close(self) -> tuple[Entry, ...]:
         """Refuse every entry from now on, and return the agents that are left."""
@@ -186,7 +186,7 @@ class Block:
         self.starter.is_closed = True
         if self.recovery is not None:
             self.recovery.cancel_scope.cancel()
-        return tuple(self.runtime.registry)
+        return tuple(self.services.registry)
 
 
 def _raise_both(host: BaseException | None, exc: BaseException) -> None:
