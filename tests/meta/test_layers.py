@@ -40,14 +40,15 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "otel": _BASE | {"agent"},
     "middleware": _BASE | {"agent", "files"},
     "persistence": _BASE | {"_sqlite"},
-    "cluster": _BASE | {"_sqlite"},
+    "cluster": _BASE | {"_sqlite", "nodes"},
     "supervisor": _BASE | {"agent", "broadcast", "conversation", "storage"},
+    "nodes": _BASE | {"supervisor"},
     # `persistence.memory` is the default store, and the only adapter that the layers from here down may know.
     "sessions": _BASE | {"agent", "broadcast", "conversation", "storage", "supervisor", "persistence.memory"},
     "__init__": frozenset(
         {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
     ),
-    "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "persistence", "storage", "supervisor"}),
+    "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "nodes", "persistence", "storage", "supervisor"}),
     "asyncio": frozenset({"__init__", "_trio", "data", "exceptions", "sessions"}),
     "web": frozenset({"__init__"}),
     "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence", "web"}),
@@ -153,7 +154,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_main",
         "__main__",
     ),
-    "cluster": ("memory", "sqlite"),
+    "cluster": ("_rules", "memory", "sqlite"),
     "conversation": (
         "limits",
         "ids",
@@ -288,6 +289,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "offline",
         "_names",
     ),
+    "nodes": ("_ports",),
     "otel": ("_attributes", "_contents", "_spans", "_tracing"),
     "persistence": (
         "_records",
@@ -359,6 +361,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_store_windows",
         "conformance_store",
         "conformance_lease",
+        "conformance_cluster",
         "conformance_pubsub",
         "_scheduler",
         "_plan",

@@ -7,9 +7,9 @@ There is one lease for each node, not one for each conversation. So the cost of 
 *claim* says which node runs the agent of a conversation. A claim is worth nothing when the lease of its node has ended: then any node may
 claim the conversation. Claims are made on demand, so a dead node sets off no stampede.
 
-*Mail* is what one node says to another: commands, their answers, and events for viewers. Mail is at least once and in order for each pair of
-nodes; an engine may lose mail when it crashes. So whoever sends a command sends it again until the answer is there, and each command has an
-id by which the receiver knows a duplicate.
+*Mail* is what one node says to another: commands, their answers, and events for viewers. Mail is at least once and in order for each pair
+of nodes; an engine may lose mail when it crashes. So whoever sends a command sends it again until the answer is there, and each command has
+an id by which the receiver knows a duplicate.
 
 Every duration is counted by the engine's own clock; no instant of one machine is compared with an instant of another one.
 """

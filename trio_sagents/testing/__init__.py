@@ -5,7 +5,7 @@ sweep_cancels, _faults, _crashes   the same program once for each place where so
 ScriptedModel, FaultyModel, ...    stand-ins for what an agent depends on
 EventSpy                           what a viewer saw, checked
 invariants                         what must hold after any run
-conformance_store, _lease          the tests that every store, and every `Leases`, must pass (need pytest)
+conformance_store, _lease, _cluster  the tests that every store, every `Leases` and every `Cluster` must pass (need pytest)
 providers                          servers that speak the protocols of providers, each in its dialect
 machines                           Hypothesis state machines over Trio (needs hypothesis)
 mcp_server                         an MCP server with the quirks of real ones, as a child process (needs mcp)
