@@ -289,7 +289,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "offline",
         "_names",
     ),
-    "nodes": ("_ports",),
+    "nodes": ("_ports", "_keeper"),
     "otel": ("_attributes", "_contents", "_spans", "_tracing"),
     "persistence": (
         "_records",

@@ -195,6 +195,7 @@ class Attached:
     owner: Owner
     options: JSON
     """Those of the host's own options of the session that are plain JSON."""
+    info: AgentInfo
 
 
 @attrs.frozen
@@ -372,5 +373,3 @@ def decode_letter(value: JSONValue) -> Letter:
     """Return the letter that a JSON value stands for; one of `MALFORMED` is raised if it is none."""
     letter: Letter = decode_tagged(value, _LETTERS)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]  # by its table
     return letter
-
-

@@ -11,7 +11,7 @@ call was carried out. So what a caller repeats elsewhere has to be something of 
 import functools
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -70,6 +70,10 @@ class Addressee(Protocol):
         """Note that mails of a node are missing."""
         ...
 
+    def renamed(self) -> None:
+        """Note that this node has another id now: no other node knows of it."""
+        ...
+
     def unreachable(self, recipient: str) -> None:
         """Note that what was sent to a node did not get there: it has gone, or its box is full."""
         ...
@@ -119,18 +123,27 @@ class PostOffice:
     """Sends and receives the mail of one node, until its `run` is cancelled."""
 
     cluster: Cluster
-    node_id: str
+    _own_id: Callable[[], str]
+    """Tells under which id this node is known now: another one, if the engine has forgotten the node."""
     _nursery: trio.Nursery
     """The parent of what works on calls."""
     addressee: Addressee | None = None
+    node_id: str = ""
+    """Of this node, as its mail has it."""
     _peers: dict[str, _Peer] = attrs.field(factory=dict)
     _calls: dict[int, PendingCall] = attrs.field(factory=dict)
     _last_call: int = 0
+    _last_number: int = 0
     _working: int = 0
     _something: trio.Event = attrs.field(factory=trio.Event)
     """Set when there is something to send."""
+    _sent: trio.Event = attrs.field(factory=trio.Event)
+    """Set when everything was sent; another one for each time."""
     _pings: dict[str, None] = attrs.field(factory=dict)
     """The nodes that are to be told how many mails there were."""
+
+    def __attrs_post_init__(self) -> None:
+        self.node_id = self._own_id()
 
     # ── for the parts of the node
 
@@ -189,15 +202,14 @@ class PostOffice:
         """Run a function in a task of this node's services; it must not raise."""
         self._nursery.start_soon(function, name="a call to another node")
 
-    def conversations(self) -> Iterator[str]:
-        """Return the conversations of the calls that wait."""
-        return (pending.conversation_id for pending in self._calls.values())
+    def new_number(self) -> int:
+        """Return a number that was not used before in this node."""
+        self._last_number += 1
+        return self._last_number
 
-    def end_calls(self, is_gone: Callable[[str, str], bool]) -> None:
-        """End the calls that nobody will answer: `is_gone` is asked with the conversation and the node of each."""
-        for pending in tuple(self._calls.values()):
-            if is_gone(pending.conversation_id, pending.recipient):
-                pending.settle(None, AgentNotRunning(pending.conversation_id))
+    def pending(self) -> Sequence[PendingCall]:
+        """Return the calls that wait for an answer."""
+        return tuple(self._calls.values())
 
     def ping(self, recipients: Iterable[str]) -> None:
         """Tell nodes how many mails there were, so that they find out if the last one is missing."""
@@ -205,6 +217,20 @@ class PostOffice:
             self._pings[recipient] = None
         if self._pings:
             self._something.set()
+
+    def _check_id(self) -> None:
+        """Begin anew if this node has another id now: what was sent to the old one is lost, and nobody answers it."""
+        if self.node_id == (now := self._own_id()):
+            return
+        self.node_id = now
+        for peer in self._peers.values():
+            for scope in peer.serving.values():
+                scope.cancel()
+        self._peers = {}
+        for pending in tuple(self._calls.values()):
+            pending.settle(None, AgentNotRunning(pending.conversation_id))
+        if self.addressee is not None:
+            self.addressee.renamed()
 
     # ── sending
 
@@ -223,6 +249,7 @@ class PostOffice:
         while True:
             await self._something.wait()
             self._something = trio.Event()
+            self._check_id()
             mails = tuple(self._take())
             if mails:
                 refused: Collection[str] = await self._persist(functools.partial(self.cluster.send, mails), "send mail to other nodes")
@@ -232,6 +259,14 @@ class PostOffice:
                     self._tell_unreachable(recipient)
             if any(peer.outgoing for peer in self._peers.values()):
                 self._something.set()
+            elif not self._something.is_set():
+                self._sent.set()
+                self._sent = trio.Event()
+
+    async def wait_sent(self) -> None:
+        """Return when everything was sent that waits. Cancellation: it is sent all the same, while `run` runs."""
+        self._something.set()
+        await self._sent.wait()
 
     def _take(self) -> Iterator[Mail]:
         low = min(self._calls, default=self._last_call + 1)
@@ -273,6 +308,9 @@ class PostOffice:
         done: Sequence[int] = ()
         pause = RETRY
         while True:
+            if self.node_id != self._own_id():
+                done = ()
+                self._check_id()
             try:
                 received = await self.cluster.receive(self.node_id, done, RECEIVED)
                 pause = RETRY
@@ -408,7 +446,3 @@ class PostOffice:
             if oldest is not None:
                 del peer.answers[oldest]
                 peer.floor = max(peer.floor, oldest)
-
-    def calls_of(self) -> Mapping[int, PendingCall]:
-        """Return the calls that wait for an answer, by number."""
-        return self._calls

@@ -12,6 +12,7 @@ import datetime
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from typing import Final, TypeAlias, TypeVar, get_args
 
 import attrs
@@ -29,12 +30,13 @@ from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
 from trio_sagents.data.messages import Part, ToolCall, UserPart
 from trio_sagents.data.outcomes import Completed, TurnOutcome
-from trio_sagents.data.status import ShutdownReason
+from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.data.wire import RECORD_DEPTH, encode_part, make_converter
 from trio_sagents.exceptions import MODEL_FAILURE_KINDS, ModelFailed, SagentsError
 
 log: Final = logging.getLogger("trio_sagents")
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 Tagged: TypeAlias = Mapping[str, type]
 _OF_PYTHON: Final[Mapping[str, type[Exception]]] = {"LookupError": LookupError, "TypeError": TypeError, "ValueError": ValueError}
 """Errors of Python by which a caller knows that an argument is wrong. Their texts may be a host's, and do not travel."""
@@ -52,6 +54,9 @@ def tag_of(value: object) -> str:
 def _make_converter() -> cattrs.Converter:
     converter = make_converter()
     register_interrupts(converter)
+    for kind in (Status, ShutdownReason, CancelCause):
+        # A text is all that they are for the converter, which would leave them one.
+        converter.register_structure_hook(kind, _structure_enum)
     converter.register_structure_hook(float, _structure_number)
     converter.register_structure_hook(Cursor, lambda value, _: Cursor.parse(value))
     converter.register_unstructure_hook(Cursor, str)
@@ -85,6 +90,12 @@ def _make_converter() -> cattrs.Converter:
 
 def _is(kind: object) -> Callable[[object], bool]:
     return lambda other: other == kind
+
+
+def _structure_enum(value: object, kind: type[E]) -> E:
+    if type(value) is not str:
+        raise TypeError(f"expected a {kind.__name__}, got {type(value).__name__}")
+    return kind(value)
 
 
 def _is_error(kind: object) -> bool:
