@@ -1,6 +1,5 @@
 """A conversation is used from any node of a cluster, wherever its agent runs."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -8,7 +7,6 @@ import pytest
 import trio
 
 from tests.support.nodes import Killable, Nodes, Reader, two_nodes
-from tests.support.payments import interrupt_of
 from tests.support.people import interrupt_in
 from tests.support.scenarios import NEVER, Router, answer_to, ask, make_agent, of_kind, read_until, slow_agent, transcript
 from trio_sagents import (
@@ -16,7 +14,6 @@ from trio_sagents import (
     AgentBusy,
     AgentNotRunning,
     AgentShutdown,
-    AgentStopped,
     AlreadyDecided,
     Answer,
     Approvals,
@@ -26,32 +23,23 @@ from trio_sagents import (
     Completed,
     ConversationNotFound,
     DisplayMessageSaved,
-    Gap,
     Halt,
     Interrupted,
-    MemoryStore,
     MessageConflict,
     Middleware,
     MiddlewareEvent,
     ModelAnswered,
     NotInterrupted,
-    Question,
     QueueFull,
     Reject,
     Row,
-    SameScope,
-    SessionsClosed,
     ShutdownReason,
     Snapshot,
-    Status,
-    TextDelta,
     ToolContext,
     TurnEnded,
-    TurnStarted,
-    Unanswered,
     UnknownScope,
 )
-from trio_sagents.testing import Call, Hang, ScriptedModel
+from trio_sagents.testing import Call, ScriptedModel
 
 
 @attrs.frozen

@@ -62,7 +62,7 @@ class Desk:
     _receipts: "OrderedDict[tuple[str, int], Receipt]" = attrs.field(factory=OrderedDict)
     """By node and number of the call: what was accepted."""
 
-    async def carry_out(self, sender: str, call: int, request: Request) -> Reply:  # noqa: PLR0911  # one for each answer
+    async def carry_out(self, sender: str, call: int, request: Request) -> Reply:  # one for each answer
         """Carry out a call of another node.
 
         Raises:

@@ -4,7 +4,7 @@ A request is sent again until its answer is there, so whoever carries it out kno
 notice is lost, the receiver finds a hole in the numbers of the mails, and asks for what it needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, get_args
 
 import attrs
@@ -344,15 +344,15 @@ def _register() -> None:
     )
 
 
-def _is(kind: object):  # type: ignore[no-untyped-def]
+def _is(kind: object) -> Callable[[object], bool]:
     return lambda other: other == kind
 
 
-def _encoder(table: Tagged):  # type: ignore[no-untyped-def]
+def _encoder(table: Tagged) -> Callable[[object], JSON]:
     return lambda value: encode_tagged(value, table)
 
 
-def _decoder(table: Tagged):  # type: ignore[no-untyped-def]
+def _decoder(table: Tagged) -> Callable[[JSONValue, object], object]:
     return lambda value, _: decode_tagged(value, table)
 
 

@@ -1,7 +1,7 @@
 """The mails between two nodes: letters in numbered mails, so that a receiver knows what is new, what came twice, and what is missing.
 
 A mail is a JSON object: its format, its number, the lowest number of a call that its sender still waits for, and letters. A letter that is
-too large for one mail travels in parts, each in a mail of its own. Pure functions on values: nothing here waits, and nothing here knows Trio.
+too large for one mail travels in parts, each in a mail of its own. Nothing here waits, and nothing here knows Trio.
 """
 
 from collections import deque
@@ -65,7 +65,8 @@ class Outgoing:
             max_mail: the most bytes of one mail.
             low: the lowest number of a call that this node waits for.
         """
-        room, letters, count = max_mail - HEAD, [], 0
+        letters: list[str] = []
+        room, count = max_mail - HEAD, 0
         while self._waiting and count < BATCH:
             letter = self._waiting.popleft()
             self.size -= len(letter)

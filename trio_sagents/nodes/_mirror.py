@@ -11,6 +11,7 @@ A mirror ends
 - when nobody has needed it for a while: the agent does not notice.
 """
 
+import contextlib
 import functools
 import logging
 import math
@@ -327,10 +328,8 @@ class Mirror:
         if self.entry.phase is not Phase.LIVE:
             await end_entry(self.entry, grace_period)
             return
-        try:
+        with contextlib.suppress(AgentNotRunning):  # it has ended already
             await self._ask(Stop(self.entry.conversation_id, grace_period), Done)
-        except AgentNotRunning:
-            pass  # it has ended already
         self._note_end()
         await self.entry.wait_ended()
 
@@ -376,7 +375,7 @@ class Mirror:
         """No turn of this node was cut."""
         return False
 
-    def info(self, *, with_middleware: bool = False) -> AgentInfo:  # noqa: ARG002  # as of the protocol
+    def info(self, *, with_middleware: bool = False) -> AgentInfo:  # as of the protocol
         """Return the picture of the agent of the time when this mirror began."""
         return self.attached.info
 

@@ -1,8 +1,8 @@
 """What a node has to do with the other nodes: mirrors of their agents, and its own agents for them.
 
-One look at the engine every few seconds asks who has the conversations of all mirrors, of all calls that wait, and of all viewers here whose
-agent is not up: one query, however many there are. So a mirror whose agent's node is lost ends, and viewers that wait find the next agent
-wherever it is started.
+One look at the engine every few seconds asks who has the conversations of all mirrors, of all calls that wait, and of all viewers here
+whose agent is not up: one query, however many there are. So a mirror whose agent's node is lost ends, and viewers that wait find the next
+agent wherever it is started.
 """
 
 import contextlib
@@ -234,7 +234,7 @@ class Neighbours:
         try:
             claims = await self.cluster.holders(asked)
         except RegistryUnavailable as exc:
-            log.warning("it is unknown which nodes run %d conversations; will look again: %s", len(asked), exc)
+            log.debug("it is unknown which nodes run %d conversations; will look again: %s", len(asked), exc)
             return
         for mirror in mirrors:
             claim = claims.get(mirror.entry.conversation_id)
@@ -302,6 +302,7 @@ def open_neighbours(
     keeper: NodeKeeper,
     nursery: trio.Nursery,
     policy: SessionPolicy,
+    *,
     idle_timeout: float,
     look: Callable[[str, Scope], None],
     bus: NodeBus | None,

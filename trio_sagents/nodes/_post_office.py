@@ -297,8 +297,7 @@ class PostOffice:
             try:
                 return await call()
             except RegistryUnavailable as exc:
-                if pause == RETRY:
-                    log.warning("could not %s, and will try again: %s", what, exc)
+                log.log(_level(pause), "could not %s, and will try again: %s", what, exc)
             await trio.sleep(pause)
             pause = min(2 * pause, RETRY_MOST)
 
@@ -319,8 +318,7 @@ class PostOffice:
                     await self.cluster.wait(self.node_id)
                     continue
             except RegistryUnavailable as exc:
-                if pause == RETRY:
-                    log.warning("could not receive mail of other nodes, and will try again: %s", exc)
+                log.log(_level(pause), "could not receive mail of other nodes, and will try again: %s", exc)
                 await trio.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST)
                 continue
@@ -446,3 +444,8 @@ class PostOffice:
             if oldest is not None:
                 del peer.answers[oldest]
                 peer.floor = max(peer.floor, oldest)
+
+
+def _level(pause: float) -> int:
+    """Return the level of a line in the log: an engine may be away for a moment, and is reported once when it stays away."""
+    return logging.WARNING if pause < RETRY_MOST <= 2 * pause else logging.DEBUG

@@ -28,7 +28,7 @@ from trio_sagents.data.events import Event, MiddlewareAction, MiddlewareEvent
 from trio_sagents.data.interrupt_wire import register_interrupts
 from trio_sagents.data.interrupts import Interrupt, PendingCall
 from trio_sagents.data.json import JSON, JSONValue, Opaque, plain_json
-from trio_sagents.data.messages import Part, ToolCall, UserPart
+from trio_sagents.data.messages import FilePart, ImagePart, Part, TextPart, ToolCall, UserPart
 from trio_sagents.data.outcomes import Completed, TurnOutcome
 from trio_sagents.data.status import CancelCause, ShutdownReason, Status
 from trio_sagents.data.wire import RECORD_DEPTH, encode_part, make_converter
@@ -114,9 +114,9 @@ def _structure_number(value: object, _: object) -> float:
 
 def _structure_user_part(converter: cattrs.Converter, value: object, _: object) -> UserPart:
     part: Part = converter.structure(value, Part)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a union of classes
-    if not isinstance(part, get_args(UserPart)):
+    if not isinstance(part, TextPart | ImagePart | FilePart):
         raise TypeError(f"a {tag_of(part)} in a message of a person")
-    return part  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # just looked at
+    return part
 
 
 def _unstructure_data(converter: cattrs.Converter, value: Interrupt | str | None) -> JSONValue:
@@ -269,8 +269,6 @@ def decode_tagged(value: JSONValue, classes: Tagged) -> object:
 
 # ── events
 
-_told: Final[set[str]] = set()
-
 
 def encode_event(event: Event) -> JSON | None:
     """Return an event as JSON; None if it is an event of a host's that cannot travel, which is told in the log once for each class."""
@@ -280,13 +278,13 @@ def encode_event(event: Event) -> JSON | None:
     name = _host_name(cls)
     try:
         if not isinstance(event, MiddlewareEvent):
-            raise TypeError("it is not an event of this library, nor a MiddlewareEvent")  # noqa: TRY301  # told below, like the others
+            raise TypeError("it is not an event of this library, nor a MiddlewareEvent")  # told below, like the others
         fields = plain_json(CONVERTER.unstructure(event, unstructure_as=cls), depth=-RECORD_DEPTH)
         read = CONVERTER.structure(fields, cls)
         if type(read) is not cls:
-            raise TypeError("it is another event when it is read")  # noqa: TRY301  # likewise
+            raise TypeError("it is another event when it is read")  # likewise
     except Exception as exc:  # noqa: BLE001  # the class is the host's, and so is what it raises
-        _tell(name, exc)
+        _tell(name, _why(exc))
         return None
     return {"type": name, "fields": fields}
 
@@ -307,9 +305,9 @@ def decode_event(value: JSONValue) -> Event | None:
             try:
                 return CONVERTER.structure(value["fields"], cls)
             except Exception as exc:  # noqa: BLE001  # the class is the host's, and so is what it raises
-                _tell(name, exc)
+                _tell(name, _why(exc))
                 return None
-    _tell(name, None)
+    _tell(name, "its class is not loaded here")
     return None
 
 
@@ -317,20 +315,20 @@ def _host_name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _tell(name: str, exc: Exception | None) -> None:
-    if name not in _told and len(_told) < 1000:  # noqa: PLR2004  # a bound for names that come from outside
-        _told.add(name)
-        why = "its class is not loaded here" if exc is None else f"it cannot travel as JSON: {type(exc).__name__}: {text_of(exc)[:200]}"
-        log.warning("events %r are left out for viewers on another node: %s", name[:200], why)
+@functools.lru_cache(maxsize=1000)  # so each class is told once
+def _tell(name: str, why: str) -> None:
+    log.warning("events %r are left out for viewers on another node: %s", name[:200], why)
+
+
+def _why(exc: Exception) -> str:
+    return f"it cannot travel as JSON: {type(exc).__name__}: {text_of(exc)[:200]}"
 
 
 def check_event(event: MiddlewareEvent) -> None:
     """Raise TypeError if an event of a host's cannot travel to the node where the agent runs."""
     if encode_event(event) is None:
-        raise TypeError(
-            f"the agent runs on another node, and an event of the class {type(event).__name__} cannot travel there: give it fields that are "
-            "plain JSON values"
-        )
+        name = type(event).__name__
+        raise TypeError(f"the agent runs on another node, and a {name} cannot travel there: give it fields that are plain JSON values")
 
 
 @attrs.frozen
@@ -348,7 +346,7 @@ def _register_told(converter: cattrs.Converter) -> None:
         return [told.first_seq, told.seq, None if told.event is None else encode_event(told.event)]
 
     def structure(value: object, _: object) -> Told:
-        if not (isinstance(value, list) and len(value) == 3):  # noqa: PLR2004  # the fields of Told
+        if not (isinstance(value, list) and len(value) == 3):  # the fields of Told
             raise TypeError("expected an event and its numbers")
         first, last, event = value
         if type(first) is not int or type(last) is not int or not 0 <= first <= last:

@@ -125,7 +125,8 @@ class SessionConfig:
         default=attrs.Factory(lambda self: _bus(self.cluster), takes_self=True), validator=_having("publish", "subscribe")
     )
     """Carries presence between this block and others, in this process or elsewhere: blocks that share a bus see each other's viewers and
-    agents. By default a bus of its own, so there are no others; with a `cluster`, a bus between its nodes. Not used if `presence` is given: that has a bus of its own."""
+    agents. By default a bus between the nodes of the `cluster`; without a cluster a bus of its own, so there are no others. Not used if
+    `presence` is given: that has a bus of its own."""
     presence: Presence = attrs.field(
         default=attrs.Factory(lambda self: Presence(self.pubsub), takes_self=True), validator=type_validator(Presence)
     )

@@ -206,7 +206,7 @@ class Block:
         if isinstance(keeper, NodeKeeper):
             bus = config.pubsub if isinstance(config.pubsub, NodeBus) else None
             neighbours = runtime.neighbours = open_neighbours(
-                runtime, keeper, writing, policy, config.inactivity_timeout, starter.look, bus
+                runtime, keeper, writing, policy, idle_timeout=config.inactivity_timeout, look=starter.look, bus=bus
             )
             writing.start_soon(neighbours.run, name="other nodes")
             admission.elsewhere = starter.find_elsewhere

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 import trio
@@ -87,13 +87,9 @@ class Starter:
                 if is_inside(entry.task):
                     raise AgentStopped(conversation_id)  # a start cannot wait for itself
                 await self._wait_ready(entry, action)
-                if entry.is_look and not entry.has_booted:
-                    if is_look:
-                        _raise_look(entry)
-                    await entry.wait_ended()
-                    continue  # somebody else has only looked: this call starts the agent
                 if not entry.has_booted or entry.failure is not None:
-                    _raise_failure(entry)
+                    await _pass_look(entry, is_look=is_look)
+                    continue
                 if action is not None and action.is_done:
                     return entry
             else:
@@ -220,15 +216,20 @@ class Starter:
                 await entry.wait_ended()
 
 
-def _raise_look(entry: Entry) -> None:
-    """Raise why a look for an agent on another node has found none."""
+async def _pass_look(entry: Entry, *, is_look: bool) -> None:
+    """Raise why a start failed; or return if somebody has only looked for the agent: a caller who does more starts it now."""
+    if not entry.is_look or entry.has_booted:
+        _raise_failure(entry)
+    elif not is_look:
+        await entry.wait_ended()
+        return
     error = None if entry.failure is None else entry.failure.error
     if isinstance(error, AgentNotRunning | ConversationNotFound):
         raise type(error)(entry.conversation_id)
     raise RegistryUnavailable(f"it is unknown whether another node runs the agent of conversation {entry.conversation_id!r}") from error
 
 
-def _raise_failure(entry: Entry) -> None:
+def _raise_failure(entry: Entry) -> NoReturn:
     """Raise a new error for one caller of a start that failed."""
     failure = entry.failure
     if failure is not None and isinstance(failure.error, ConversationNotFound):

@@ -1,4 +1,4 @@
-"""A node's view of a cluster whose engine is unreliable: it loses, doubles and delays mail, loses answers, and cannot be reached for a time.
+"""A node's view of a cluster whose engine is unreliable: it loses and doubles mail, is slow, loses answers, and is away for a time.
 
 The engine itself does what `Cluster` promises: mail that arrives is in order for each pair of nodes. What the promise leaves open, happens.
 """
@@ -44,7 +44,7 @@ class FaultyCluster:
     _random: random.Random = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._random = random.Random(self.seed)  # noqa: S311  # faults that can be repeated
+        self._random = random.Random(self.seed)  # faults that can be repeated
 
     @property
     def max_mail(self) -> int:
