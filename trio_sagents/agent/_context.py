@@ -128,7 +128,11 @@ class TurnContext(MiddlewareHost, Protocol):
         ...
 
     def may_act(self) -> bool:
-        """Return whether a tool may begin. False if this process lost the right to it; then the turn is cancelled already."""
+        """Return whether a tool may begin. False if this process lost the right to it, or if that is not known; see `wait_known`."""
+        ...
+
+    async def wait_known(self) -> None:
+        """Wait until it is known whether this process has the right to begin a tool. If it was lost, the turn is cancelled already."""
         ...
 
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:

@@ -117,6 +117,9 @@ class _Nowhere:
     def may_act(self) -> bool:
         return True
 
+    async def wait_known(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Drop the event: nobody listens."""
 

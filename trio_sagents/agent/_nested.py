@@ -97,6 +97,10 @@ class Surroundings(Protocol):
         """Return whether a tool may begin."""
         ...
 
+    async def wait_known(self) -> None:
+        """Wait until it is known whether a tool may begin."""
+        ...
+
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Send an event to the subscribers."""
         ...
@@ -200,6 +204,9 @@ class NestedTurn:
 
     def may_act(self) -> bool:
         return self.parent.may_act()
+
+    async def wait_known(self) -> None:
+        await self.parent.wait_known()
 
     # ── what is its own
 

@@ -192,7 +192,8 @@ class ToolRun:
         except ArgumentsInvalid as exc:
             return _result(call, str(exc), "failed")
         if not context.may_act():
-            await trio.lowlevel.checkpoint()  # the turn is cancelled, unless a middleware shields it
+            await context.wait_known()  # if the right is lost, the turn is cancelled, unless a middleware shields it
+        if not context.may_act():
             return _result(call, "This call was not run: another process may have the conversation by now.", "cancelled")
         if context.progress.halt.is_set:
             return self._halted_before(opened)

@@ -5,9 +5,13 @@ another node directly: what a node has to say to another one is a row in the eng
 
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
-    _ports    what an engine does: nodes and their leases, claims of conversations, mail between nodes
+    _ports     what an engine does: nodes and their leases, claims of conversations, mail between nodes
+    _calls     calls of the engine, bounded and checked
+    _releases  ending the claims of a node
+    _keeper    the lease of this node, and the conversations that it has claimed
 """
 
+from trio_sagents.nodes._keeper import NodeKeeper, new_node_id
 from trio_sagents.nodes._ports import Claim, Cluster, Mail, Node, NodeInfo, Received
 
-__all__ = ("Claim", "Cluster", "Mail", "Node", "NodeInfo", "Received")
+__all__ = ("Claim", "Cluster", "Mail", "Node", "NodeInfo", "NodeKeeper", "Received", "new_node_id")

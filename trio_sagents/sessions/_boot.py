@@ -36,7 +36,7 @@ from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._routing import Factory, FactoryRouter
 from trio_sagents.storage import Asker
-from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, LeaseKeeper, OwnedAgent, Services, await_host, compose_agent
+from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, Keeper, OwnedAgent, Services, await_host, compose_agent
 from trio_sagents.supervisor._bell import Bell
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
@@ -225,7 +225,7 @@ def _fence(entry: Entry) -> None:
     entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
 
 
-async def acquire_lease(runtime: Services, leases: LeaseKeeper, entry: Entry) -> None:
+async def acquire_lease(runtime: Services, leases: Keeper, entry: Entry) -> None:
     """Get the lease of a conversation for an entry.
 
     Raises:

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
@@ -20,6 +21,7 @@ from trio_sagents.data.config import (
 )
 from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
+from trio_sagents.nodes import Cluster
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.sessions._routing import FactoryRouter
 from trio_sagents.storage import MemoryStates, SplitStore, StoreAdapter, UnifiedStore
@@ -27,6 +29,8 @@ from trio_sagents.storage.ports import AgentPersistence, ConversationStore, Disp
 from trio_sagents.supervisor import SameScope
 from trio_sagents.supervisor._access import Authorizer
 from trio_sagents.supervisor._leases import Leases
+
+CLUSTER_METHODS: Final = ("open", "join", "renew", "leave", "nodes", "claim", "release", "holders", "send", "receive", "wait")
 
 
 def _no_hint(_value: Opaque) -> str:
@@ -54,6 +58,10 @@ def _store_hint(value: Opaque) -> str:
     text = os.fspath(value)
     # A URL of a database may hold a password.
     return f'SqliteStore("{text}")' if isinstance(text, str) and len(text) < 100 and "://" not in text else "SqliteStore(path)"
+
+
+def _cluster_hint(value: Opaque) -> str:
+    return "SqliteCluster(path)" if isinstance(value, os.PathLike) or (isinstance(value, str) and "://" not in value) else ""
 
 
 def _authorizer_hint(value: Opaque) -> str:
@@ -121,12 +129,19 @@ class SessionConfig:
     """Says who may do what."""
     leases: Leases | None = attrs.field(default=None, validator=_having("acquire", "renew", "release", optional=True))
     """Which of several processes may run a conversation's agent. None: the process that loads it last is its writer."""
+    cluster: Cluster | None = attrs.field(default=None, validator=_having(*CLUSTER_METHODS, optional=True, hint=_cluster_hint))
+    """The engine that this block shares with the other nodes of its cluster: then the block is a node, and a conversation runs on at most
+    one of them. Not together with `leases`, which are for processes that share nothing else."""
+    node_name: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    """What people read of this node, if there is a cluster; need not be unique. Empty: the name of the host, and the process id."""
     policy: SessionPolicy = attrs.field(factory=SessionPolicy, validator=type_validator(SessionPolicy))
     """Durations and bounds."""
 
     def __attrs_post_init__(self) -> None:
         if self.store is not None and (self.agent_persistence is not None or self.display_message_persistence is not None):
             raise ValueError("SessionConfig takes either store, or agent_persistence and display_message_persistence, not both")
+        if self.cluster is not None and self.leases is not None:
+            raise ValueError("SessionConfig takes either cluster or leases, not both: a cluster has one lease for each node")
 
     def store_adapter(self) -> StoreAdapter:
         """Return the way to the store. One object that is given for both keys, and that can commit, is used as one store."""

@@ -1,6 +1,6 @@
 """The composition root: what is opened, in which order, and how it ends.
 
-    store, leases
+    cluster, store, leases, and this node's membership in the cluster
     └── services nursery      writes to the store, timers and leases, in a shielded scope
         └── supervisor nursery
             └── one nursery per agent
@@ -9,6 +9,9 @@ The services are shielded, so that what ending agents save is still written, and
 Every wait on a service is bounded by `settle_timeout`, so the time under the shield is bounded too.
 """
 
+import importlib.metadata
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -22,6 +25,8 @@ from trio_sagents._trio.place import require_trio
 from trio_sagents._trio.timers import Timers
 from trio_sagents._trio.watching import LoopWatch, watching
 from trio_sagents.broadcast import Flusher
+from trio_sagents.data.wire import SCHEMA_VERSION
+from trio_sagents.nodes import Node, NodeKeeper, new_node_id
 from trio_sagents.sessions._admission import Admission
 from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig, router_hint
@@ -31,7 +36,7 @@ from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._task import Setup
 from trio_sagents.storage import CommitQueue, SplitStore, StoreAdapter, UnifiedStore
 from trio_sagents.storage.ports import OpenableStore
-from trio_sagents.supervisor import Access, Entry, LeaseKeeper, Registry, Services, ViewerAdmission
+from trio_sagents.supervisor import Access, Entry, Keeper, LeaseKeeper, Registry, Services, ViewerAdmission
 
 
 @opening
@@ -50,7 +55,8 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
     Raises:
         RuntimeError: Trio is not running here; the message says what to do.
         TypeError: `config` is not a SessionConfig.
-        PersistenceError: the store could not be opened; nothing was started.
+        PersistenceError: the store or the engine of the cluster could not be opened; nothing was started.
+        RegistryUnavailable: this node could not join its cluster; nothing was started.
 
     Cancellation: every agent has ended and every turn is settled when the block is left.
     """
@@ -61,11 +67,14 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
         raise TypeError(f"open_sessions takes a SessionConfig, not {shown(config)}{hint}")
     adapter = config.store_adapter()
     async with AsyncExitStack() as stack:
-        for store in (*_stores(adapter), config.leases):
+        for store in (config.cluster, *_stores(adapter), config.leases):
             if isinstance(store, OpenableStore):
                 await stack.enter_async_context(store.open())
+        keeper = _keeper(config)
+        if isinstance(keeper, NodeKeeper):
+            await stack.enter_async_context(keeper.joined())
         watch = stack.enter_context(watching(config.policy.blocking_warning))
-        async with _run_sessions(config, adapter, watch) as sessions:
+        async with _run_sessions(config, adapter, keeper, watch) as sessions:
             yield sessions
 
 
@@ -80,8 +89,26 @@ def _stores(adapter: StoreAdapter) -> tuple[object, ...]:
             return ()
 
 
+def _keeper(config: SessionConfig) -> Keeper | None:
+    """Return what keeps the right of this block to run agents; None if every block may run everything."""
+    policy = config.policy
+    if config.cluster is not None:
+        return NodeKeeper(config.cluster, _node_of(config), policy.lease_ttl, policy.settle_timeout)
+    return None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout)
+
+
+def _node_of(config: SessionConfig) -> Node:
+    try:
+        version = importlib.metadata.version("trio-sagents")
+    except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
+        version = "unknown"
+    return Node(new_node_id(), config.node_name or f"{socket.gethostname()}:{os.getpid()}", version, SCHEMA_VERSION)
+
+
 @asynccontextmanager
-async def _run_sessions(config: SessionConfig, adapter: StoreAdapter, watch: LoopWatch | None) -> AsyncIterator[Sessions]:
+async def _run_sessions(
+    config: SessionConfig, adapter: StoreAdapter, keeper: Keeper | None, watch: LoopWatch | None
+) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
     block: Block | None = None
     try:
@@ -95,7 +122,7 @@ async def _run_sessions(config: SessionConfig, adapter: StoreAdapter, watch: Loo
             writing.start_soon(timers.run, name="timers")
             try:
                 async with trio.open_nursery() as supervisor:
-                    block = Block.of(config, adapter, writing, timers, supervisor)
+                    block = Block.of(config, adapter, keeper, writing, timers, supervisor)
                     block.runtime.watch = watch
                     try:
                         yield block.sessions
@@ -130,12 +157,21 @@ class Block:
     sessions: Sessions
 
     @classmethod
-    def of(cls, config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> "Block":
+    def of(
+        cls,
+        config: SessionConfig,
+        adapter: StoreAdapter,
+        keeper: Keeper | None,
+        writing: trio.Nursery,
+        timers: Timers,
+        supervisor: trio.Nursery,
+    ) -> "Block":
         """Put the parts together, and start the service of the leases.
 
         Args:
             config: the settings.
             adapter: of the store.
+            keeper: keeps the right of this block to run agents; None if every block may run everything.
             writing: the nursery of the services.
             timers: the service that keeps the time.
             supervisor: the parent of every agent.
@@ -151,7 +187,7 @@ class Block:
             config.agent_id_fun,
             ViewerAdmission(access, policy.reauthorize_interval, writing),
             Flusher(policy.flush_interval) if policy.flush_interval else None,
-            None if config.leases is None else LeaseKeeper(config.leases, policy.lease_ttl, policy.settle_timeout),
+            keeper,
         )
         if runtime.flusher is not None:
             writing.start_soon(runtime.flusher.run, name="flusher")

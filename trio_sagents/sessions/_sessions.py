@@ -181,6 +181,8 @@ class Sessions:
     async def drain(self) -> DrainReport:
         """Start no agent any more, let running turns finish until their `grace_period` is over, and settle the others.
 
+        A node of a cluster tells the other nodes that it takes nothing more. Idle agents end at once, so that other nodes can run them.
+
         Returns:
             What became of the agents. From inside an agent's own task tree, without waiting for that agent.
 
@@ -191,7 +193,19 @@ class Sessions:
         """
         self._admission.check_open()
         self._starter.is_closed = True
+        if self.runtime.leases is not None:
+            self.runtime.leases.drain()
         return await drain_agents(tuple(self.runtime.registry))
+
+    def ready(self) -> bool:
+        """Return whether a load balancer may send requests here.
+
+        False if the block was left or drains, or while this node of a cluster has no lease for certain. It says nothing about whether the
+        process has to be restarted: a node that is not ready may become ready by itself.
+        """
+        self._admission.check_place()
+        leases = self.runtime.leases
+        return not self._admission.is_over and not self._starter.is_closed and (leases is None or leases.is_trusted)
 
     # ── messages
 

@@ -178,6 +178,11 @@ class LiveTurn(Host):
         leases = self.services.leases
         return leases is None or leases.may_act(self.entry)
 
+    async def wait_known(self) -> None:
+        """Wait until it is known whether this process has its right to the conversation still."""
+        if self.services.leases is not None:
+            await self.services.leases.wait_known(self.entry)
+
     def publish_delta(self, kind: DeltaMaker, text: str, message_id: str, part: int, offset: int) -> None:
         """Send a piece of the message being spoken to the subscribers."""
         self.journal.publish_delta(kind, text, message_id, part, offset, self.record.turn_id)

@@ -16,7 +16,7 @@ from trio_sagents.data.scopes import Scope
 from trio_sagents.storage import CommitQueue
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._admission import ViewerAdmission
-from trio_sagents.supervisor._leases import LeaseKeeper
+from trio_sagents.supervisor._leases import Keeper
 from trio_sagents.supervisor._receipts import Accepted
 from trio_sagents.supervisor._registry import Registry
 
@@ -53,7 +53,7 @@ class Services:
     viewer_admission: ViewerAdmission
     flusher: Flusher | None = None
     """Wakes the readers of streamed text; None if each delta wakes them."""
-    leases: LeaseKeeper | None = None
+    leases: Keeper | None = None
     """None where no other process is heeded."""
     watch: LoopWatch | None = None
     """Names what blocks the event loop; None if nobody watches."""
