@@ -173,6 +173,7 @@ HOSTS_MAKE: Final = frozenset(
     {
         "Budget",
         "DebugLog",
+        "MemoryCluster",
         "MemoryLeases",
         "MiddlewareEvent",
         "ProcessContext",

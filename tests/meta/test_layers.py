@@ -44,9 +44,22 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": _BASE | {"agent", "broadcast", "conversation", "storage"},
     "nodes": _BASE | {"supervisor"},
     # `persistence.memory` is the default store, and the only adapter that the layers from here down may know.
-    "sessions": _BASE | {"agent", "broadcast", "conversation", "storage", "supervisor", "persistence.memory"},
+    "sessions": _BASE | {"agent", "broadcast", "conversation", "nodes", "storage", "supervisor", "persistence.memory"},
     "__init__": frozenset(
-        {"abc", "agent", "broadcast", "cluster", "data", "exceptions", "files", "middleware", "persistence", "sessions", "supervisor"}
+        {
+            "abc",
+            "agent",
+            "broadcast",
+            "cluster",
+            "data",
+            "exceptions",
+            "files",
+            "middleware",
+            "nodes",
+            "persistence",
+            "sessions",
+            "supervisor",
+        }
     ),
     "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "nodes", "persistence", "storage", "supervisor"}),
     "asyncio": frozenset({"__init__", "_trio", "data", "exceptions", "sessions"}),
@@ -289,7 +302,22 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "offline",
         "_names",
     ),
-    "nodes": ("_ports", "_keeper"),
+    "nodes": (
+        "_ports",
+        "_calls",
+        "_releases",
+        "_keeper",
+        "_wire",
+        "_letters",
+        "_links",
+        "_post_office",
+        "_present",
+        "_relay",
+        "_desk",
+        "_mirror",
+        "_bus",
+        "_neighbours",
+    ),
     "otel": ("_attributes", "_contents", "_spans", "_tracing"),
     "persistence": (
         "_records",

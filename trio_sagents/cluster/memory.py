@@ -67,7 +67,7 @@ class _Member:
 class MemoryCluster:
     """A cluster of one process, by Trio's clock: hand the same object to several `open_sessions` blocks, each of which is a node.
 
-    Cancellation of every method: either nothing was done, or the method returns.
+    Cancellation: either nothing was done, or the method returns.
     """
 
     def __init__(self, *, max_mail: int = MIN_MAIL, max_box: int = MAX_BOX) -> None:

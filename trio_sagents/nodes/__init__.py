@@ -6,6 +6,8 @@ another node directly: what a node has to say to another one is a row in the eng
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
     _ports         what an engine does: nodes and their leases, claims of conversations, mail between nodes
+    _calls         calls of the engine, bounded and checked
+    _releases      ending the claims of a node
     _keeper        the lease of this node, and the conversations that it has claimed
     _wire          values as JSON, strictly
     _letters       what nodes say to each other

@@ -23,9 +23,9 @@ loses what the store accepts.
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import attrs
 import trio
@@ -33,14 +33,14 @@ import trio
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.ids import new_token
 from trio_sagents.exceptions import RegistryUnavailable, RunsElsewhere
+from trio_sagents.nodes._calls import CallFailed, Calls, any_answer, bool_answer, claim_answer, holders_answer
 from trio_sagents.nodes._ports import Claim, Cluster, Node
+from trio_sagents.nodes._releases import Releases
 from trio_sagents.supervisor import Entry, fence
 from trio_sagents.supervisor._leases import RENEWALS, TRUSTED
 
-P = ParamSpec("P")
-T = TypeVar("T")
 BATCH: Final = 1000
-"""Conversations that are released by one call, or asked about by one call."""
+"""Conversations that are asked about by one call."""
 RECONCILE: Final = 60.0
 """Seconds between two looks whether the engine still knows the claims of this node."""
 log: Final = logging.getLogger("trio_sagents")
@@ -51,19 +51,6 @@ def new_node_id() -> str:
     return new_token() + new_token()
 
 
-class _Failed(Exception):  # it never leaves this module
-    """A call of the engine raised, took too long, or answered what the port does not allow; from that."""
-
-
-@attrs.define(eq=False)
-class _Releases:
-    """Conversations that one call releases."""
-
-    ids: dict[str, None] = attrs.field(factory=dict)
-    sent: trio.Event = attrs.field(factory=trio.Event)
-    """Set when the call has ended, well or not."""
-
-
 @attrs.define(eq=False)
 class KeeperCounts:
     """What happened to the lease of a node since the node joined: for operators."""
@@ -71,8 +58,6 @@ class KeeperCounts:
     renewals: int = 0
     late_renewals: int = 0
     """Renewals that answered when the lease was not trusted any more."""
-    failed_calls: int = 0
-    """Calls of the engine that raised, took too long, or answered nonsense."""
     fenced: int = 0
     """Agents that were cancelled because the right to run them was lost."""
     joins: int = 0
@@ -93,10 +78,8 @@ class NodeKeeper:
     is_draining: bool = False
     """Whether the node takes nothing more."""
     counts: KeeperCounts = attrs.field(factory=KeeperCounts)
-    _is_member: bool = False
-    """Whether the engine knows this node, as far as is known here."""
     _until: float = -math.inf
-    """Trio time: until when the lease is trusted."""
+    """Trio time: until when the lease is trusted; `-math.inf` if the engine does not know this node, as far as is known here."""
     _lapses: int = 0
     """How many times claims may have been lost: an answer to a question of before that says nothing."""
     _held: dict[str, Entry] = attrs.field(factory=dict)
@@ -107,14 +90,14 @@ class NodeKeeper:
     """Set when the lease is trusted again, or when nothing is held still any more; another one for each time."""
     _due: trio.Event = attrs.field(factory=trio.Event)
     """Set when the next renewal is due at once."""
-    _releases: _Releases = attrs.field(factory=_Releases)
-    """What the next call releases."""
     _reconcile_at: float = math.inf
     """Trio time of the next look whether the engine still knows the claims of this node."""
-    _sending: _Releases | None = None
-    """What a call releases that is under way."""
-    _some: trio.Event = attrs.field(factory=trio.Event)
-    """Set when there is something to release."""
+    calls: Calls = attrs.field(default=attrs.Factory(lambda self: Calls(self.patience), takes_self=True))
+    _releases: Releases = attrs.field(default=attrs.Factory(lambda self: self._new_releases(), takes_self=True))
+
+    def _new_releases(self) -> Releases:
+        bound = min(self.patience, self.settle_timeout)
+        return Releases(self.cluster, self.calls, bound, lambda: (self.node_id, self.node.name), self._held)
 
     @property
     def node_id(self) -> str:
@@ -160,16 +143,16 @@ class NodeKeeper:
         try:
             try:
                 await self._join(self.node)
-            except _Failed as exc:
+            except CallFailed as exc:
                 raise RegistryUnavailable("this node could not join its cluster: the engine did not answer, or failed") from exc.__cause__
             yield
         finally:
             # Cancellation: bounded; other nodes would wait for the end of the lease otherwise.
             with trio.move_on_after(min(self.patience, self.settle_timeout), shield=True):
                 try:
-                    await self._ask(_nothing, self.cluster.leave, self.node_id)
-                except _Failed as exc:
-                    self._log(exc, "node %r could not leave its cluster; its lease ends by itself", self.node.name)
+                    await self.calls.ask(any_answer, self.cluster.leave, self.node_id)
+                except CallFailed as exc:
+                    self.calls.log(exc, "node %r could not leave its cluster; its lease ends by itself", self.node.name)
 
     def drain(self) -> None:
         """Take nothing more, and tell the engine so soon."""
@@ -181,7 +164,7 @@ class NodeKeeper:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew_often, name="node renewals")
             nursery.start_soon(self._watch_trust, name="node trust")
-            nursery.start_soon(self._release_often, name="node releases")
+            nursery.start_soon(self._releases.run, name="node releases")
 
     # ── conversations
 
@@ -203,15 +186,15 @@ class NodeKeeper:
             raise RegistryUnavailable(f"conversation {conversation_id!r} cannot start here: this node is draining; try another node")
         try:
             with trio.fail_after(self.patience):
-                await self._wait_released(conversation_id)
+                await self._releases.wait_released(conversation_id)
                 claim = await self._claim(conversation_id)
             if claim is None and not self.is_trusted:
                 raise RegistryUnavailable("the lease of this node was not renewed in time")
         except Exception as exc:
-            await self._give_back(conversation_id)  # noqa: ASYNC120  # it shields itself, for a bounded time
+            await self._releases.release(conversation_id)  # noqa: ASYNC120  # it shields itself, for a bounded time
             raise RegistryUnavailable(f"nobody could say whether conversation {conversation_id!r} runs on another node") from exc
         except BaseException:
-            await self._give_back(conversation_id)  # noqa: ASYNC102, ASYNC120  # likewise
+            await self._releases.release(conversation_id)  # noqa: ASYNC102, ASYNC120  # likewise
             raise
         if claim is not None:
             raise RunsElsewhere(conversation_id, claim.expires_in)
@@ -222,7 +205,7 @@ class NodeKeeper:
             # Race: the lease may lapse while this asks, and be renewed late: then another node may have taken the conversation after the
             # answer was given, and the list for which the late renewal asks lacks it (test_acquire_during_a_lapse).
             lapses = self._lapses
-            claim = _claim(await await_host(self.cluster.claim, conversation_id, self.node_id))
+            claim = claim_answer(await await_host(self.cluster.claim, conversation_id, self.node_id))
             if claim is not None or lapses == self._lapses:
                 return claim
 
@@ -236,21 +219,7 @@ class NodeKeeper:
             del self._held[conversation_id]
         elif self._lost.pop(entry, None) != self.node_id:
             return  # nothing was claimed, or by an id that the engine has forgotten
-        await self._give_back(conversation_id)
-
-    async def _give_back(self, conversation_id: str) -> None:
-        releases = self._releases
-        releases.ids[conversation_id] = None
-        self._some.set()
-        # Cancellation: whoever was cancelled waits for this, bounded.
-        with trio.move_on_after(min(self.patience, self.settle_timeout), shield=True):
-            await releases.sent.wait()
-
-    async def _wait_released(self, conversation_id: str) -> None:
-        """Wait until no release of an earlier claim can undo the next claim."""
-        while (sending := self._sending) is not None and conversation_id in sending.ids:
-            await sending.sent.wait()
-        self._releases.ids.pop(conversation_id, None)
+        await self._releases.release(conversation_id)
 
     def may_act(self, entry: Entry) -> bool:
         """Return whether an agent may begin something new.
@@ -276,27 +245,26 @@ class NodeKeeper:
             self._due = trio.Event()
             began = trio.current_time()
             try:
-                await (self._renew(began) if self._is_member else self._join(attrs.evolve(self.node, node_id=new_node_id())))
-                renew_at = began + self.patience if self._is_member else began
-            except _Failed as exc:
-                self._log(exc, "node %r could not renew its lease; trying again", self.node.name)
+                await (self._renew(began) if self._until > -math.inf else self._join(attrs.evolve(self.node, node_id=new_node_id())))
+                renew_at = began + self.patience if self._until > -math.inf else began
+            except CallFailed as exc:
+                self.calls.log(exc, "node %r could not renew its lease; trying again", self.node.name)
                 renew_at = trio.current_time() + self.patience / RENEWALS
 
     async def _join(self, node: Node) -> None:
-        """Join as a node that the engine does not know yet, or raise _Failed."""
+        """Join as a node that the engine does not know yet, or raise CallFailed."""
         began = trio.current_time()
         self.node = node
-        await self._ask(_nothing, self.cluster.join, node, self.ttl)
+        await self.calls.ask(any_answer, self.cluster.join, node, self.ttl)
         self.counts.joins += 1
-        self._is_member = True
         self._reconcile_at = began + RECONCILE
         self._trust(began)
         if self.is_draining:
             self._due.set()  # the next renewal says so
 
     async def _renew(self, began: float) -> None:
-        """Renew the lease, or find out that the engine has forgotten the node; raise _Failed if nobody knows."""
-        is_known = await self._ask(_bool, self.cluster.renew, self.node_id, self.ttl, is_draining=self.is_draining)
+        """Renew the lease, or find out that the engine has forgotten the node; raise CallFailed if nobody knows."""
+        is_known = await self.calls.ask(bool_answer, self.cluster.renew, self.node_id, self.ttl, is_draining=self.is_draining)
         self.counts.renewals += 1
         self.counts.latency = trio.current_time() - began
         if not is_known:
@@ -316,7 +284,7 @@ class NodeKeeper:
         held = tuple(self._held.items())
         for start in range(0, len(held), BATCH):
             asked = held[start : start + BATCH]
-            found = await self._ask(_claims, self.cluster.holders, [conversation_id for conversation_id, _ in asked])
+            found = await self.calls.ask(holders_answer, self.cluster.holders, [conversation_id for conversation_id, _ in asked])
             lost = [
                 entry
                 for conversation_id, entry in asked
@@ -329,7 +297,6 @@ class NodeKeeper:
 
     def _forgotten(self) -> None:
         """The engine does not know this node: nothing that it had is its own any more."""
-        self._is_member = False
         self._until = -math.inf
         self._lapses += 1
         log.warning("the cluster has forgotten node %r, which did not renew its lease for long; the node joins again", self.node.name)
@@ -368,75 +335,3 @@ class NodeKeeper:
             fence(entry)
         if entries:
             self._wake()
-
-    # ── releasing
-
-    async def _release_often(self) -> None:
-        while True:
-            while not self._releases.ids:
-                self._some = trio.Event()
-                await self._some.wait()
-            await trio.lowlevel.checkpoint()  # agents that end in the same moment are released by the same call
-            releases, self._releases = self._releases, _Releases()
-            self._sending = releases
-            is_done = await self._send(tuple(releases.ids))
-            self._sending = None
-            releases.sent.set()
-            if not is_done:
-                # A claim does not end by itself while its node lives, so it is tried again.
-                self._releases.ids.update({one: None for one in releases.ids if one not in self._held})
-                await trio.sleep(self.patience / RENEWALS)
-
-    async def _send(self, conversation_ids: Sequence[str]) -> bool:
-        try:
-            for start in range(0, len(conversation_ids), BATCH):
-                await self._ask(_nothing, self.cluster.release, conversation_ids[start : start + BATCH], self.node_id)
-        except _Failed as exc:
-            self._log(exc, "node %r could not release %d conversations; trying again", self.node.name, len(conversation_ids))
-            return False
-        return True
-
-    # ── calls
-
-    async def _ask(self, check: Callable[[object], T], function: Callable[P, Awaitable[object]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the engine, and return its answer, checked.
-
-        Raises:
-            _Failed: it raised, took too long, or answered nonsense; from that.
-        """
-        try:
-            with trio.fail_after(self.patience):
-                return check(await await_host(function, *args, **kwargs))
-        except Exception as exc:  # the boundary to the host's engine
-            self.counts.failed_calls += 1
-            raise _Failed from exc
-
-    def _log(self, failed: _Failed, message: str, *args: object) -> None:
-        """Log a call that failed, in one line if the engine itself says that it cannot be reached."""
-        cause = failed.__cause__
-        if isinstance(cause, RegistryUnavailable | trio.TooSlowError):
-            log.warning(f"{message} (%s)", *args, str(cause) or f"it took longer than {self.patience:g} seconds")  # noqa: G004
-        else:
-            log.warning(message, *args, exc_info=cause)
-
-
-def _nothing(_answer: object) -> None:
-    """Accept any answer of a method that returns nothing."""
-
-
-def _bool(answer: object) -> bool:
-    if not isinstance(answer, bool):
-        raise TypeError(f"renew must return a bool, not {type(answer).__name__}")
-    return answer
-
-
-def _claim(answer: object) -> Claim | None:
-    if answer is not None and not isinstance(answer, Claim):
-        raise TypeError(f"claim must return None or a Claim, not {type(answer).__name__}")
-    return answer
-
-
-def _claims(answer: object) -> Mapping[str, Claim]:
-    if not isinstance(answer, Mapping):
-        raise TypeError(f"holders must return a mapping of Claims, not {type(answer).__name__}")
-    return {conversation_id: claim for conversation_id, claim in answer.items() if _claim(claim) is not None}

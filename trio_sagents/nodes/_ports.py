@@ -84,7 +84,7 @@ class Received:
 class Cluster(Protocol):
     """The engine that the nodes of a cluster share. Every method raises `RegistryUnavailable` if the engine cannot be reached.
 
-    Cancellation of every method: nobody knows whether the change was made. The library repeats it, or takes it back.
+    Cancellation: nobody knows whether the change was made. The library repeats it, or takes it back.
     """
 
     max_mail: int

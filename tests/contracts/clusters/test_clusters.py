@@ -7,13 +7,24 @@ import pytest
 import trio
 import trio.testing
 
-from trio_sagents.cluster import MemoryCluster
+from trio_sagents.cluster import MemoryCluster, memory
 from trio_sagents.nodes import Cluster, Mail, Node
 from trio_sagents.testing.conformance_cluster import ClusterConformance
 
 
-@pytest.mark.usefixtures("autojump_clock")
 class TestMemory(ClusterConformance):
+    @pytest.fixture(autouse=True)
+    def _virtual_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the clock of Trio, as the engine reads it, be ahead by the time that passed. The tests of the kit ask for no clock."""
+        self.passed = 0.0
+        plain = trio.current_time
+        monkeypatch.setattr(trio, "current_time", lambda: plain() + self.passed)
+        monkeypatch.setattr(memory, "LONGEST_WAIT", 0.05)
+
+    async def pass_time(self, seconds: float) -> None:
+        await trio.lowlevel.checkpoint()
+        self.passed += seconds
+
     @asynccontextmanager
     async def open_clusters(self) -> AsyncIterator[tuple[Cluster, Cluster]]:
         cluster = MemoryCluster()
