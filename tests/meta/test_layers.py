@@ -42,7 +42,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "persistence": _BASE | {"_sqlite"},
     "cluster": _BASE | {"_sqlite", "nodes"},
     "supervisor": _BASE | {"agent", "broadcast", "conversation", "storage"},
-    "nodes": _BASE | {"supervisor"},
+    "nodes": _BASE | {"broadcast", "conversation", "supervisor"},
     # `persistence.memory` is the default store, and the only adapter that the layers from here down may know.
     "sessions": _BASE | {"agent", "broadcast", "conversation", "nodes", "storage", "supervisor", "persistence.memory"},
     "__init__": frozenset(
@@ -395,6 +395,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_plan",
         "_crash",
         "_faults",
+        "_faulty_cluster",
         "_simulation",
         "_tally",
         "_simulator",

@@ -1,7 +1,5 @@
 """The present of an agent that runs on another node, folded from its events: for the snapshots of viewers on this node."""
 
-from collections.abc import Sequence
-
 import attrs
 
 from trio_sagents.broadcast import PagePresent
@@ -18,6 +16,7 @@ from trio_sagents.data.events import (
     TextDelta,
     ThinkingDelta,
     ToolCallIdentified,
+    ToolExecutionUpdated,
     TurnEnded,
     TurnStarted,
 )
@@ -74,6 +73,8 @@ class Present:
     _page: PagePresent = attrs.field(factory=PagePresent)
     _speech: _Speech | None = None
     _turn_id: str | None = None
+    _identified: set[str] = attrs.field(factory=set)
+    """The ids of calls whose arguments are on their way still: a snapshot shows them in the message alone."""
 
     @property
     def status(self) -> Status:
@@ -100,6 +101,7 @@ class Present:
                 self._speech = None if streaming is None else _Speech(streaming.message_id, list(streaming.parts))
             case TurnStarted(turn_id=turn_id):
                 self._turn_id, self._speech = turn_id, None
+                self._identified.clear()
             case TurnEnded() | AgentShutdown():
                 self._turn_id = self._speech = None
             case ChainError(unsaved=True):
@@ -108,8 +110,12 @@ class Present:
                 self._spoken(event.message_id).put(event)
             case ToolCallIdentified(call=call, message_id=message_id):
                 self._spoken(message_id).parts.append(call)
+                self._identified.add(call.call_id)
+            case ToolExecutionUpdated(call=call):
+                self._identified.discard(call.call_id)
             case MessageCompleted(message=message):
                 self._forget(message.message_id)
+                self._identified.difference_update(call.call_id for call in message.calls)
             case ModelRetrying(message_id=message_id) | ModelFallback(message_id=message_id):
                 self._forget(message_id)
 
@@ -122,11 +128,6 @@ class Present:
         if self._speech is not None and self._speech.message_id == message_id:
             self._speech = None
 
-    def apply_all(self, events: Sequence[Event]) -> None:
-        """Apply events in order."""
-        for event in events:
-            self.apply(event)
-
     def snapshot(self, place: Cursor, replaces: Cursor | None) -> Snapshot:
         """Return the picture of the agent, at a place and instead of another one."""
         page = self._page
@@ -135,7 +136,7 @@ class Present:
             page.interrupt,
             page.todos,
             None if self._speech is None else self._speech.picture(),
-            page.tool_calls,
+            tuple(call for call in page.tool_calls if call.call_id not in self._identified),
             page.queued,
             place,
             replaces,

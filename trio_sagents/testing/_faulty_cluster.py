@@ -79,36 +79,36 @@ class FaultyCluster:
         return self.inner.open()
 
     async def join(self, node: Node, ttl: float) -> None:
-        """Add a node; as `Cluster.join`."""
+        """Add a node; as `Cluster.join`. Cancellation: as there."""
         self.node_id = node.node_id
         await self._call(lambda: self.inner.join(node, ttl), is_spared=True)
 
     async def renew(self, node_id: str, ttl: float, *, is_draining: bool = False) -> bool:
-        """Let the lease of a node last longer; as `Cluster.renew`."""
+        """Let the lease of a node last longer; as `Cluster.renew`. Cancellation: as there."""
         return await self._call(lambda: self.inner.renew(node_id, ttl, is_draining=is_draining))
 
     async def leave(self, node_id: str) -> None:
-        """Remove a node; as `Cluster.leave`."""
+        """Remove a node; as `Cluster.leave`. Cancellation: as there."""
         await self._call(lambda: self.inner.leave(node_id), is_spared=True)
 
     async def nodes(self) -> Sequence[NodeInfo]:
-        """Return the nodes; as `Cluster.nodes`."""
+        """Return the nodes; as `Cluster.nodes`. Cancellation: as there."""
         return await self._call(self.inner.nodes)
 
     async def claim(self, conversation_id: str, node_id: str) -> Claim | None:
-        """Let a node run the agent of a conversation; as `Cluster.claim`."""
+        """Let a node run the agent of a conversation; as `Cluster.claim`. Cancellation: as there."""
         return await self._call(lambda: self.inner.claim(conversation_id, node_id))
 
     async def release(self, conversation_ids: Sequence[str], node_id: str) -> None:
-        """End claims of a node; as `Cluster.release`."""
+        """End claims of a node; as `Cluster.release`. Cancellation: as there."""
         await self._call(lambda: self.inner.release(conversation_ids, node_id))
 
     async def holders(self, conversation_ids: Collection[str]) -> Mapping[str, Claim]:
-        """Return who has each of the conversations; as `Cluster.holders`."""
+        """Return who has each of the conversations; as `Cluster.holders`. Cancellation: as there."""
         return await self._call(lambda: self.inner.holders(conversation_ids))
 
     async def send(self, mails: Sequence[Mail]) -> Collection[str]:
-        """Put mails into boxes; as `Cluster.send`. Some are lost, and some arrive twice."""
+        """Put mails into boxes; as `Cluster.send`. Some are lost, and some arrive twice. Cancellation: as there."""
         sent: list[Mail] = []
         for mail in mails:
             if not self._happens(self.lost_mail):
@@ -118,9 +118,9 @@ class FaultyCluster:
         return await self._call(lambda: self.inner.send(sent))
 
     async def receive(self, node_id: str, done: Sequence[int], limit: int) -> Sequence[Received]:
-        """Return what is in the box of a node; as `Cluster.receive`."""
+        """Return what is in the box of a node; as `Cluster.receive`. Cancellation: as there."""
         return await self._call(lambda: self.inner.receive(node_id, done, limit))
 
     async def wait(self, node_id: str) -> None:
-        """Wait for mail; as `Cluster.wait`."""
+        """Wait for mail; as `Cluster.wait`. Cancellation: as there."""
         await self._call(lambda: self.inner.wait(node_id), is_spared=True)
