@@ -8,7 +8,7 @@ import trio
 
 from tests.support.nodes import Killable, Nodes, Reader, two_nodes
 from tests.support.people import interrupt_in
-from tests.support.scenarios import NEVER, Router, answer_to, ask, make_agent, of_kind, read_until, slow_agent, transcript
+from tests.support.scenarios import NEVER, Router, answer_to, ask, make_agent, of_kind, opened, read_until, slow_agent, transcript
 from trio_sagents import (
     Agent,
     AgentBusy,
@@ -35,11 +35,13 @@ from trio_sagents import (
     Row,
     ShutdownReason,
     Snapshot,
+    StartFailed,
     ToolContext,
     TurnEnded,
+    Unanswered,
     UnknownScope,
 )
-from trio_sagents.testing import Call, ScriptedModel
+from trio_sagents.testing import Call, FaultyCluster, ScriptedModel
 
 
 @attrs.frozen
@@ -536,3 +538,150 @@ async def test_owner_is_killed_in_a_turn(autojump_clock: Any) -> None:
         assert ["first", "second"] == [text for role, text, _ in await transcript(other) if role == "user"]
         assert ["x" * 100] == [text for text in reader.completed.values() if len(text) == 100]
         assert 1 == reader.kinds().count("AgentShutdown")
+
+
+# ── an engine that fails
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_viewer_when_mail_is_lost(autojump_clock: Any, seed: int) -> None:
+    """A hole in the events is found and filled; the texts are exact."""
+    text = "".join(chr(65 + i % 26) for i in range(60))
+    nodes = Nodes(router=slow_agent(text, seconds=30.0))
+    view = FaultyCluster(nodes.cluster, seed)
+    reader = Reader()
+    async with nodes.node(cluster=view) as one, nodes.node() as other, trio.open_nursery() as nursery:
+        await one.start("c")
+        async with other.watch("c") as watch:
+            nursery.start_soon(reader.read, watch)
+            await trio.sleep(1)
+            view.lost_mail = 0.3
+            assert text == await answer_to(one)
+            assert text == await answer_to(other)
+            view.mend()
+            await trio.sleep(10)
+
+            assert [text, text] == list(reader.completed.values())
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["post", "rows"])
+async def test_command_whose_answer_is_lost_is_done_once(autojump_clock: Any, how: str) -> None:
+    """The agent's node has carried out a command, and dies before it can say so: the next node knows that it is done."""
+    nodes = Nodes(router=make_agent())
+    async with nodes.node() as other, trio.open_nursery() as nursery:
+        killable = Killable(nodes)
+        one = await nursery.start(killable.run)
+        await ask(one, "first")
+        await other.start("c")
+        killable.view.lost_mail = 1.0
+
+        async def kill() -> None:
+            await trio.sleep(5)
+            killable.kill()
+
+        nursery.start_soon(kill)
+        if how == "post":
+            receipt = await other.post("c", "second")
+            assert receipt.duplicate
+        else:
+            await other.add_rows("c", [Row("notification", {"text": "second"})])
+
+        rows = [row.content["text"] for row in (await other.history("c")).rows if row.content.get("text") == "second"]
+        assert ["second"] == rows
+        nursery.cancel_scope.cancel()
+
+
+async def test_agent_of_a_node_that_is_cut_off(autojump_clock: Any) -> None:
+    """When the lease of the agent's node has ended, its viewers elsewhere get one last event, and the next post runs elsewhere."""
+    nodes = Nodes(router=make_agent(), settings={"policy": {"lease_ttl": 9.0}})
+    view = FaultyCluster(nodes.cluster)
+    async with nodes.node(cluster=view) as one, nodes.node() as other, other.watch("c") as first:
+        assert first.info.started
+        await other.stop("c")
+        await ask(one, "first")
+        async with other.watch("c") as watch:
+            await read_until(watch, Snapshot)
+            view.is_cut = True
+            (end,) = of_kind(await read_until(watch, AgentShutdown), AgentShutdown)
+            assert ShutdownReason.FENCED is end.reason
+            assert "re: second" == await answer_to(other, "second")
+            await read_until(watch, TurnEnded)
+        view.mend()
+        await trio.sleep(30)
+        assert "re: third" == await answer_to(one, "third")
+
+
+async def test_viewer_of_a_node_that_is_cut_off_for_a_while(autojump_clock: Any) -> None:
+    """A node that cannot reach the engine for a moment catches up; its viewers miss nothing silently."""
+    text = "".join(chr(65 + i % 26) for i in range(60))
+    nodes = Nodes(router=slow_agent(text, seconds=60.0))
+    view = FaultyCluster(nodes.cluster)
+    reader = Reader()
+    async with nodes.node() as one, nodes.node(cluster=view) as other, trio.open_nursery() as nursery:
+        await one.post("c", "hi")
+        async with other.watch("c") as watch:
+            nursery.start_soon(reader.read, watch)
+            await trio.sleep(10)
+            view.is_cut = True
+            await trio.sleep(5)
+            view.is_cut = False
+            await (await one.get("c")).wait_idle()
+            await trio.sleep(10)
+
+            assert [text] == list(reader.completed.values())
+            nursery.cancel_scope.cancel()
+
+
+async def test_outcome_when_the_agent_ends_first(autojump_clock: Any) -> None:
+    """A receipt tells that the agent has ended, or that its node is lost; the message is durable all the same."""
+    nodes = Nodes(router=slow_agent(seconds=1000.0))
+    async with nodes.node() as other, trio.open_nursery() as nursery:
+        killable = Killable(nodes)
+        one = await nursery.start(killable.run)
+        await one.post("c", "first")
+        receipt = await other.post("c", "second")
+        await trio.sleep(1)
+        await one.stop("c")
+        assert Unanswered(ShutdownReason.STOPPED) == await receipt.wait()
+
+        await one.start("c")
+        receipt = await other.post("c", "third")
+        killable.kill()
+        assert Unanswered(ShutdownReason.FENCED) == await receipt.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_start_fails_on_the_other_node(autojump_clock: Any) -> None:
+    """A start on another node that fails is no agent: whoever waits for it starts the agent here."""
+    nodes = Nodes()
+    broken = Router(build_delay=2.0, build_error=OSError("no such model"))
+    async with nodes.node(broken) as one, nodes.node(make_agent()) as other, trio.open_nursery() as nursery:
+
+        async def start() -> None:
+            with pytest.raises(StartFailed):
+                await one.start("c")
+
+        nursery.start_soon(start)
+        await trio.sleep(1)
+        assert "re: hi" == await answer_to(other)
+
+
+async def test_look_does_not_keep_a_start_waiting(autojump_clock: Any) -> None:
+    """Somebody who only looks for an agent on another node does not decide that there is none for whoever starts it."""
+    async with two_nodes(Router(build_delay=1.0)) as (one, other), trio.open_nursery() as nursery:
+        nursery.start_soon(one.start, "c")
+        await trio.sleep(0.5)
+        nursery.start_soon(other.running, "c")
+        assert "re: hi" == await answer_to(other)
+
+
+async def test_sessions_without_a_cluster_have_no_more_tasks(autojump_clock: Any) -> None:
+    """Whoever has one node pays nothing."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with opened() as sessions:
+        alone = trio.lowlevel.current_statistics().tasks_living - before
+        assert sessions.runtime.neighbours is None
+    async with Nodes(router=make_agent()).node():
+        assert trio.lowlevel.current_statistics().tasks_living - before > alone
+    assert alone == 3

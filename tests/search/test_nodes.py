@@ -56,6 +56,8 @@ class World:
     readers: list[Reader] = attrs.field(factory=list)
     lives: list[Killable] = attrs.field(factory=list)
     errors: Counter[str] = attrs.field(factory=Counter)
+    is_calm: bool = False
+    """Whether viewers stay where they are."""
 
     def __attrs_post_init__(self) -> None:
         self.draw = random.Random(self.seed)
@@ -75,6 +77,7 @@ class World:
                 viewers = await nursery.start(self.watchers)
             for killable in self.alive:
                 killable.view.mend()
+            self.is_calm = True
             await trio.sleep(4 * TTL)
             await self.settle()
             await self.check()
@@ -153,12 +156,12 @@ class World:
                 task_status.started(scope)
 
     async def watch(self, conversation: str) -> None:
-        reader = Reader()
+        reader = Reader(conversation)
         self.readers.append(reader)
         cursor = None
         while True:
             killable = self.draw.choice(self.alive)
-            with trio.move_on_after(self.draw.choice([2.0, 1000.0])):
+            with trio.move_on_after(NEVER if self.is_calm else self.draw.choice([2.0, 20.0])):
                 try:
                     async with self.sessions[killable].open_subscriber() as subscriber:
                         await subscriber.subscribe(conversation, after=cursor)
@@ -205,7 +208,21 @@ class World:
         }
         for reader in self.readers:
             assert set(reader.completed) <= stored, "a viewer was told of an answer that is not stored"
+        for conversation in CONVERSATIONS:
+            await (await self.sessions[self.alive[0]].start(conversation)).agent.touch()
+        await trio.sleep(4)
+        self.check_places()
         self.check_writers()
+
+    def check_places(self) -> None:
+        """Check that every viewer has come as far as the agent: nothing is on its way any more."""
+        for conversation in CONVERSATIONS:
+            entries = [self.sessions[killable].runtime.registry.find(f"conversation-{conversation}", conversation) for killable in self.alive]
+            (live,) = [entry.live for entry in entries if entry is not None and entry.live is not None and not entry.live.is_remote]
+            place = live.journal.feed("main").place  # type: ignore[attr-defined]  # a LiveAgent
+            for reader in self.readers:
+                if reader.conversation == conversation:
+                    assert (place.incarnation, place.seq) == reader.place, (place, reader.place, reader.kinds()[-5:])
 
     def check_writers(self) -> None:
         """Check that each epoch of a conversation has one writer, and that all commits are one chain."""

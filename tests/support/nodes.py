@@ -75,9 +75,8 @@ class Killable:
 class Reader:
     """A viewer that keeps the text of every message as it was told, and checks the numbers."""
 
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        """By message id: the text as it was streamed, or as the message was completed."""
+    def __init__(self, conversation: str = "c") -> None:
+        self.conversation = conversation
         self.completed: dict[str, str] = {}
         self.streamed: dict[str, str] = {}
         self.envelopes: list[Envelope] = []

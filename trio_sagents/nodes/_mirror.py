@@ -132,6 +132,8 @@ class _Stream:
     waiting: dict[Subscription, None] = attrs.field(factory=dict)
     """The subscriptions that are enrolled once the feed has come as far as their places."""
     is_asking: bool = False
+    dropped: int = 0
+    """The number of the last event that came while the agent's node was asked: the answer may be older than that event."""
 
 
 @attrs.define(eq=False)
@@ -467,6 +469,8 @@ class Mirror:
             del stream.waiting[subscription]
             if not subscription.is_closed and subscription.state == "pending":
                 subscription.enrol(feed)
+        if stream.dropped > stream.last:
+            self._follow(stream)
 
     def receive(self, events: Events) -> None:
         """Repeat events of the agent, or ask for the present if some before them are missing."""
@@ -476,7 +480,10 @@ class Mirror:
             return
         feed = stream.feed
         if feed is None or stream.is_asking:
-            return  # the answer, which comes, has them
+            # Race: the answer was lost, and comes again, or comes later: then it does not have these events
+            # (test_viewer_when_mail_is_lost).
+            stream.dropped = max((stream.dropped, *(told.seq for told in events.events)))
+            return
         for told in events.events:
             if not self._repeat(stream, feed, told):
                 self._follow(stream)

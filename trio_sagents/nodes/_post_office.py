@@ -338,6 +338,9 @@ class PostOffice:
             return
         peer.incoming.heard_at = trio.current_time()
         if arrived.is_hole:
+            for pending in self._calls.values():
+                if pending.recipient == mail.sender:
+                    pending.due = 0.0  # the answer may be among what is missing
             self._tell_missed(mail.sender)
         self._forget(peer, arrived.low)
         for letter in letters:
