@@ -52,11 +52,10 @@ class Outgoing:
         self.size += len(letter)
 
     def clear(self) -> None:
-        """Drop what waits. The receiver finds out: a number is left out."""
-        if self._waiting:
-            self._waiting.clear()
-            self.size = 0
-            self.number += 1
+        """Drop what waits, because the receiver does not get it. It finds out, for a number is left out."""
+        self._waiting.clear()
+        self.size = 0
+        self.number += 1
 
     def take(self, max_mail: int, low: int) -> Iterator[str]:
         """Take what waits, as the bodies of at most about `BATCH` mails.

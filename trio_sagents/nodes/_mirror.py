@@ -134,6 +134,8 @@ class _Stream:
     is_asking: bool = False
     dropped: int = 0
     """The number of the last event that came while the agent's node was asked: the answer may be older than that event."""
+    is_doubtful: bool = False
+    """Whether mails of the agent's node were missing while it was asked: it may tell nothing any more, though its answer comes."""
 
 
 @attrs.define(eq=False)
@@ -422,13 +424,13 @@ class Mirror:
         """Ask the agent's node for the events of a channel."""
         if not stream.is_asking:
             stream.is_asking = True
-            self.office.ask(functools.partial(self._try_follow, stream))
+            stream.number = self.office.new_number()
+            self.office.ask(functools.partial(self._try_follow, stream, stream.number))
 
-    async def _try_follow(self, stream: _Stream) -> None:
+    async def _try_follow(self, stream: _Stream, number: int) -> None:
         incarnation = self.attached.incarnation
-        stream.number = self.office.new_number()
         after = stream.last if stream.feed is not None else _earliest(stream.waiting, incarnation)
-        request = Follow(self.entry.conversation_id, incarnation, stream.channel, stream.number, after)
+        request = Follow(self.entry.conversation_id, incarnation, stream.channel, number, after)
         try:
             await self.office.call(self.node_id, request, functools.partial(self._begin, stream, after))
         except AgentNotRunning:
@@ -437,7 +439,8 @@ class Mirror:
             log.warning("node %s does not tell the events of conversation %r: %s", self.node_id, self.entry.conversation_id, exc)
             self.end_with(ShutdownReason.FENCED)
         finally:
-            stream.is_asking = False
+            if stream.number == number:
+                stream.is_asking = False
 
     def _begin(self, stream: _Stream, after: int | None, reply: Reply) -> None:
         """Take the present of the agent. In the step in which the answer arrives, for what comes behind the answer continues it."""
@@ -469,7 +472,8 @@ class Mirror:
             del stream.waiting[subscription]
             if not subscription.is_closed and subscription.state == "pending":
                 subscription.enrol(feed)
-        if stream.dropped > stream.last:
+        if stream.is_doubtful or stream.dropped > stream.last:
+            stream.is_doubtful = False
             self._follow(stream)
 
     def receive(self, events: Events) -> None:
@@ -513,8 +517,8 @@ class Mirror:
     def missed(self) -> None:
         """Mails of the agent's node are missing: ask for the present."""
         for stream in tuple(self._streams.values()):
-            if stream.feed is not None:
-                self._follow(stream)
+            stream.is_doubtful = stream.is_asking
+            self._follow(stream)
 
     # ── ending
 
