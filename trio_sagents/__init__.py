@@ -34,6 +34,7 @@ from trio_sagents.abc import (
     PubSub,
     RowPersistence,
     Scope,
+    UnfinishedLookup,
     WaitingLookup,
     WindowedStore,
 )
@@ -387,6 +388,7 @@ __all__ = (
     "TurnStarted",
     "TurnSteps",
     "Unanswered",
+    "UnfinishedLookup",
     "UnknownScope",
     "Usage",
     "UsageChunk",
