@@ -52,7 +52,7 @@ from trio_sagents.agent import (
     extract,
 )
 from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber, rows_of
-from trio_sagents.cluster import MemoryCluster, MemoryLeases, SqliteLeases
+from trio_sagents.cluster import MemoryCluster, MemoryLeases, SqliteCluster, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
@@ -343,6 +343,7 @@ __all__ = (
     "ShutdownReason",
     "SingleFactoryRouter",
     "Snapshot",
+    "SqliteCluster",
     "SqliteFiles",
     "SqliteLeases",
     "SqliteStore",

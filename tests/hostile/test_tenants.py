@@ -177,6 +177,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "SqliteStore": "as above",
     "MemoryCluster": "the house's own: it knows conversations and nodes, no scopes",
     "MemoryLeases": "the house's own: they know conversations and processes, no scopes",
+    "SqliteCluster": "as above",
     "SqliteLeases": "as above",
     "SameScope": "it is the authorizer",
     "SingleFactoryRouter": "it is a router",

@@ -178,6 +178,7 @@ HOSTS_MAKE: Final = frozenset(
         "MiddlewareEvent",
         "ProcessContext",
         "Scope",
+        "SqliteCluster",
         "SqliteFiles",
         "SqliteLeases",
         "StoredState",

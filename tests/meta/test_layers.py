@@ -167,7 +167,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_main",
         "__main__",
     ),
-    "cluster": ("_rules", "memory", "sqlite"),
+    "cluster": ("_rules", "_file", "memory", "sqlite", "sqlite_nodes"),
     "conversation": (
         "limits",
         "ids",

@@ -114,11 +114,8 @@ class _Nowhere:
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return None
 
-    def may_act(self) -> bool:
+    async def may_act(self) -> bool:
         return True
-
-    async def wait_known(self) -> None:
-        await trio.lowlevel.checkpoint()
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
         """Drop the event: nobody listens."""

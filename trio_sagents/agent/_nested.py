@@ -93,12 +93,8 @@ class Surroundings(Protocol):
         """Return the decision that holds for a call."""
         ...
 
-    def may_act(self) -> bool:
+    async def may_act(self) -> bool:
         """Return whether a tool may begin."""
-        ...
-
-    async def wait_known(self) -> None:
-        """Wait until it is known whether a tool may begin."""
         ...
 
     def publish(self, event: Event, channel: Channel = "main") -> None:
@@ -202,11 +198,8 @@ class NestedTurn:
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return self.parent.decision_of(call_id)
 
-    def may_act(self) -> bool:
-        return self.parent.may_act()
-
-    async def wait_known(self) -> None:
-        await self.parent.wait_known()
+    async def may_act(self) -> bool:
+        return await self.parent.may_act()
 
     # ── what is its own
 

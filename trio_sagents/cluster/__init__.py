@@ -2,12 +2,15 @@
 
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
-    _rules    what every engine of a cluster does alike
-    memory    `MemoryLeases`, `MemoryCluster`: for several `open_sessions` blocks of one process, and for tests
-    sqlite    `SqliteLeases`: for several processes of one machine
+    _rules        what every engine of a cluster does alike
+    _file         a SQLite file that several processes share
+    memory        `MemoryLeases`, `MemoryCluster`: for several `open_sessions` blocks of one process, and for tests
+    sqlite        `SqliteLeases`: for several processes of one machine
+    sqlite_nodes  `SqliteCluster`: for several processes of one machine
 """
 
 from trio_sagents.cluster.memory import MemoryCluster, MemoryLeases
 from trio_sagents.cluster.sqlite import SqliteLeases
+from trio_sagents.cluster.sqlite_nodes import SqliteCluster
 
-__all__ = ("MemoryCluster", "MemoryLeases", "SqliteLeases")
+__all__ = ("MemoryCluster", "MemoryLeases", "SqliteCluster", "SqliteLeases")

@@ -89,7 +89,7 @@ LEASES: Final = (
         "a tool begins behind the end of a lease",
         "agent/_tool_calls.py",
         "ToolRun._invoke",
-        "        if not context.may_act():\n",
+        "        if not await context.may_act():  # the turn is cancelled, unless a middleware shields it\n",
         "        if False:\n",
         ("scenarios/test_leases.py::test_no_tool_begins_behind_the_end_of_a_lease",),
     ),

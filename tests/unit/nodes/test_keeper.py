@@ -321,7 +321,7 @@ async def test_acquire_during_a_lapse(autojump_clock: trio.testing.MockClock) ->
 
             nursery.start_soon(start)
             await claimed.wait()
-            keeper._until = -math.inf
+            keeper._until = trio.current_time()
             cluster.inner._members[keeper.node_id].until = -math.inf  # the lease has ended at the engine, too
             assert await plain("c", "other") is None
             keeper._due.set()
