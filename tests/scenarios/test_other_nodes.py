@@ -685,3 +685,26 @@ async def test_sessions_without_a_cluster_have_no_more_tasks(autojump_clock: Any
     async with Nodes(router=make_agent()).node():
         assert trio.lowlevel.current_statistics().tasks_living - before > alone
     assert alone == 3
+
+
+async def test_events_travel_while_somebody_watches(autojump_clock: Any) -> None:
+    """What nobody on another node follows is not sent there, and a viewer who comes back misses nothing."""
+    text = "".join(chr(65 + i % 26) for i in range(60))
+    reader = Reader()
+    async with two_nodes(slow_agent(text, seconds=60.0)) as (one, other):
+        async with other.open_subscriber() as subscriber:
+            await one.start("c")
+            await other.start("c")
+            await subscriber.subscribe("c")
+            await one.post("c", "hi")
+            with trio.move_on_after(10):
+                await reader.read(subscriber)
+        relay = one.runtime.neighbours.relay  # type: ignore[union-attr]
+        assert relay._streams
+        await trio.sleep(10)
+        assert not relay._streams
+
+        async with other.watch("c", after=reader.envelopes[-1].cursor) as watch:
+            await reader.read(watch, is_end)
+        assert [text] == list(reader.completed.values())
+        assert 1 == reader.kinds().count("Snapshot")

@@ -217,7 +217,9 @@ class World:
     def check_places(self) -> None:
         """Check that every viewer has come as far as the agent: nothing is on its way any more."""
         for conversation in CONVERSATIONS:
-            entries = [self.sessions[killable].runtime.registry.find(f"conversation-{conversation}", conversation) for killable in self.alive]
+            entries = [
+                self.sessions[killable].runtime.registry.find(f"conversation-{conversation}", conversation) for killable in self.alive
+            ]
             (live,) = [entry.live for entry in entries if entry is not None and entry.live is not None and not entry.live.is_remote]
             place = live.journal.feed("main").place  # type: ignore[attr-defined]  # a LiveAgent
             for reader in self.readers:

@@ -44,6 +44,8 @@ class Follow:
     """A number that the asking node has not used before: later notices have it."""
     after: int | None
     """The number of the last event that the asking node has; None if it has none."""
+    places: Sequence[int] = ()
+    """Numbers behind `after` behind which viewers there go on: no piece of text is joined across them."""
 
 
 @attrs.frozen

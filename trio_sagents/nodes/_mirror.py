@@ -132,6 +132,10 @@ class _Stream:
     waiting: dict[Subscription, None] = attrs.field(factory=dict)
     """The subscriptions that are enrolled once the feed has come as far as their places."""
     is_asking: bool = False
+    is_followed: bool = False
+    """Whether the agent's node tells its events, or is asked to."""
+    was_read: bool = True
+    """Whether somebody followed it at the last look."""
     dropped: int = 0
     """The number of the last event that came while the agent's node was asked: the answer may be older than that event."""
     is_doubtful: bool = False
@@ -405,7 +409,7 @@ class Mirror:
         feed, place = stream.feed, subscription.place
         # The place may come from another node, which has already told what this one has not heard of.
         is_ahead = feed is not None and place is not None and place.incarnation == feed.incarnation and place.seq > feed.seq
-        if feed is not None and not is_ahead:
+        if feed is not None and stream.is_followed and not is_ahead:
             subscription.enrol(feed)
         else:
             stream.waiting[subscription] = None
@@ -416,21 +420,22 @@ class Mirror:
         stream = self._streams.get(channel)
         if stream is None:
             stream = self._streams[channel] = _Stream(channel)
-            if channel != "main":
-                self._follow(self._stream("main"))  # only the main channel tells what a snapshot shows
+        if channel != "main" and not (main := self._stream("main")).is_followed:
+            self._follow(main)  # only the main channel tells what a snapshot shows
         return stream
 
     def _follow(self, stream: _Stream) -> None:
         """Ask the agent's node for the events of a channel."""
         if not stream.is_asking:
-            stream.is_asking = True
+            stream.is_asking = stream.is_followed = True
             stream.number = self.office.new_number()
             self.office.ask(functools.partial(self._try_follow, stream, stream.number))
 
     async def _try_follow(self, stream: _Stream, number: int) -> None:
         incarnation = self.attached.incarnation
-        after = stream.last if stream.feed is not None else _earliest(stream.waiting, incarnation)
-        request = Follow(self.entry.conversation_id, incarnation, stream.channel, number, after)
+        after = stream.last if stream.feed is not None else next(iter(_places(stream.waiting, incarnation)), None)
+        places = () if after is None else _places(stream.waiting, incarnation)
+        request = Follow(self.entry.conversation_id, incarnation, stream.channel, number, after, places)
         try:
             await self.office.call(self.node_id, request, functools.partial(self._begin, stream, after))
         except AgentNotRunning:
@@ -518,7 +523,20 @@ class Mirror:
         """Mails of the agent's node are missing: ask for the present."""
         for stream in tuple(self._streams.values()):
             stream.is_doubtful = stream.is_asking
-            self._follow(stream)
+            if stream.is_followed:
+                self._follow(stream)
+
+    def trim(self) -> None:
+        """Have the agent's node tell nothing that nobody here has followed since the last look."""
+        is_read = False
+        for stream in sorted(self._streams.values(), key=lambda stream: stream.channel == "main"):
+            # The main channel comes last: it is needed as long as another channel is followed.
+            is_read = is_read or bool(stream.waiting) or (stream.feed is not None and bool(stream.feed.subscriptions))
+            if not is_read and not stream.was_read and stream.is_followed and not stream.is_asking:
+                stream.is_followed = False
+                self.office.send(self.node_id, Unfollow(self.entry.conversation_id, stream.channel, stream.number))
+                stream.number = 0
+            stream.was_read = is_read
 
     # ── ending
 
@@ -562,10 +580,10 @@ class Mirror:
         return AgentShutdown(reason, present.status, present.queued, restorable, self.attached.info.last_activity_at, now)
 
 
-def _earliest(waiting: Iterable[Subscription], incarnation: str) -> int | None:
-    """Return the earliest place of some subscriptions in the events of an agent; None if none of them has one there."""
+def _places(waiting: Iterable[Subscription], incarnation: str) -> Sequence[int]:
+    """Return the places of some subscriptions in the events of an agent, in order."""
     places = [subscription.place for subscription in waiting]
-    return min((place.seq for place in places if place is not None and place.incarnation == incarnation), default=None)
+    return tuple(sorted({place.seq for place in places if place is not None and place.incarnation == incarnation}))
 
 
 def keyed_row(row: Row) -> Row:

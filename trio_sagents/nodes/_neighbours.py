@@ -238,6 +238,7 @@ class Neighbours:
             return
         for mirror in mirrors:
             claim = claims.get(mirror.entry.conversation_id)
+            mirror.trim()
             if claim is None or claim.node_id != mirror.node_id:
                 mirror.end_with(ShutdownReason.FENCED)
         for call in calls:

@@ -4,20 +4,22 @@ A node follows an agent by a subscription like any reader here, so a node that i
 sent at once, and then at most once in an interval. So neighbouring pieces of streamed text travel as one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
 import trio
 
-from trio_sagents.broadcast import Mailbox, Subscription
+from trio_sagents.broadcast import Feed, Mailbox, Subscription
 from trio_sagents.data.cursors import Channel
-from trio_sagents.data.events import Snapshot
+from trio_sagents.data.events import Delta, Envelope, Snapshot
 from trio_sagents.exceptions import AgentNotRunning
 from trio_sagents.nodes._letters import Ended, Events, Follow, Followed, Letter
 from trio_sagents.nodes._wire import Told
 from trio_sagents.supervisor._registry import Entry, RunningAgent
 
+MAX_PLACES: Final = 64
+"""Places at which the text for one node is not joined."""
 INTERVAL: Final = 0.05
 """Seconds between two batches for other nodes."""
 
@@ -100,7 +102,7 @@ class Relay:
             raise AgentNotRunning(follow.conversation_id)
         # No checkpoint until the return: what comes from here on is announced.
         seq = feed.seq
-        known = None if follow.after is None or not 0 <= follow.after <= seq else feed.since(follow.after)
+        known = None if follow.after is None else events_behind(feed, (follow.after, *follow.places[:MAX_PLACES]))
         (first,) = subscription.take()
         assert isinstance(first.event, Snapshot)
         stream = self._streams[key] = _Stream(key, follow.stream, subscription)
@@ -168,3 +170,36 @@ class Relay:
         for entry, incarnation, nodes in ended:
             for node_id in nodes:
                 self._send(node_id, Ended(entry.conversation_id, incarnation, entry.shutdown_reason))
+
+
+def events_behind(feed: Feed, places: Sequence[int]) -> Sequence[Envelope] | None:
+    """Return the events behind the first of some places, with text that is joined only between the places.
+
+    Returns:
+        None if the feed does not know the first place. Another place that the feed does not know is left out.
+    """
+    first, *others = places
+    joined: Sequence[Envelope] | None = None
+    last = feed.seq
+    for place in (*sorted({place for place in others if first < place <= feed.seq}, reverse=True), first):
+        batch = feed.since(place) if 0 <= place <= feed.seq else None
+        if batch is None:
+            if place == first:
+                return None
+            continue
+        joined = batch if joined is None else (*_up_to(batch, last, joined), *joined)
+        last = place
+    return joined
+
+
+def _up_to(batch: Sequence[Envelope], place: int, rest: Sequence[Envelope]) -> Iterator[Envelope]:
+    """Return the events of a batch up to a place, of which a piece of text may have to be cut. `rest` is what comes behind the place."""
+    for envelope in batch:
+        if envelope.seq <= place:
+            yield envelope
+            continue
+        event, after = envelope.event, rest[0].event
+        if envelope.first_seq <= place and isinstance(event, Delta) and isinstance(after, Delta):
+            text = event.text[: after.offset - event.offset]
+            yield attrs.evolve(envelope, seq=place, event=attrs.evolve(event, text=text))
+        return

@@ -97,7 +97,7 @@ NODES: Final = (
         "a viewer who is ahead of this node gets old events again",
         "nodes/_mirror.py",
         "Mirror.enrol",
-        "        if feed is not None and not is_ahead:\n",
+        "        if feed is not None and stream.is_followed and not is_ahead:\n",
         "        if feed is not None:\n",
         ("scenarios/test_other_nodes.py::test_cursor_is_good_on_every_node",),
     ),

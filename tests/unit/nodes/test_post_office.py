@@ -252,7 +252,12 @@ async def test_letters_that_are_too_much(autojump_clock: Any) -> None:
 async def test_mail_that_is_none(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
     """It is dropped with a line in the log, and the next mail is read."""
     async with pair() as made:
-        bodies = ['{"v":1}', "[]", '{"v":1,"n":1,"low":1,"letters":[{"type":"Call","call":1,"request":{}}]}', '{"v":9,"n":1,"low":1,"letters":[]}']
+        bodies = [
+            '{"v":1}',
+            "[]",
+            '{"v":1,"n":1,"low":1,"letters":[{"type":"Call","call":1,"request":{}}]}',
+            '{"v":9,"n":1,"low":1,"letters":[]}',
+        ]
         await made.engine.send([Mail("two", "one", body) for body in bodies])
         await trio.sleep(1)
         made.offices[0].send("two", Detach("a"))

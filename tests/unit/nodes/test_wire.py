@@ -251,7 +251,7 @@ told = st.builds(lambda first, more, event: Told(first, first + more, event), nu
 channels = st.sampled_from(["main", "debug"])
 REQUESTS: dict[type, Any] = {
     letters.Attach: st.builds(letters.Attach, words),
-    letters.Follow: st.builds(letters.Follow, words, words, channels, numbers, maybe(numbers)),
+    letters.Follow: st.builds(letters.Follow, words, words, channels, numbers, maybe(numbers), tuples(numbers)),
     letters.PostMessage: st.builds(
         letters.PostMessage,
         words,
