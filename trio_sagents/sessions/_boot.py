@@ -34,7 +34,7 @@ from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._routing import Factory, FactoryRouter
 from trio_sagents.storage import Asker
-from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, LeaseKeeper, OwnedAgent, Services, await_host, compose_agent
+from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, Keeper, OwnedAgent, Services, await_host, compose_agent
 from trio_sagents.supervisor._bell import Bell
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
@@ -54,7 +54,7 @@ class Seed:
 
 
 async def boot(config: SessionConfig, services: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
-    """Return the agent of a reservation, ready to go live.
+    """Return the agent of a reservation, ready to go live; or a mirror of it, if it runs on another node.
 
     Args:
         config: the settings of the block.
@@ -71,13 +71,16 @@ async def boot(config: SessionConfig, services: Services, entry: Entry, actions:
 
     Cancellation: nothing is left; at most the stored epoch was raised.
     """
+    entry.stage = "load"
+    if services.neighbours is not None and (mirror := await services.neighbours.join(entry)) is not None:
+        return mirror
     entry.stage = "route"
     factory, factory_config = await route(config.factory_router, entry.scope, entry.conversation_id, entry.request_opts)
     entry.stage = "build"
     agent, options = await build(factory, factory_config, entry.agent_id)
     blueprint, seed = blueprint_of(config, entry.scope, agent, options), seed_of(options.fresh_state_attrs)
     entry.stage = "load"
-    if services.leases is not None:
+    if services.leases is not None and services.neighbours is None:
         await acquire_lease(services, services.leases, entry)
     journal = await load(services, entry, blueprint.policy, seed)
     # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.
@@ -223,7 +226,7 @@ async def scopes_of(services: Services, entry: Entry, state: ConversationState) 
     return {poster: await services.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
 
 
-async def acquire_lease(services: Services, leases: LeaseKeeper, entry: Entry) -> None:
+async def acquire_lease(services: Services, leases: Keeper, entry: Entry) -> None:
     """Get the lease of a conversation for an entry.
 
     Raises:
