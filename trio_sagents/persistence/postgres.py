@@ -236,6 +236,13 @@ class PostgresStore:
         wanted = wanted_key(owner)
         return await self._call(lambda connection: tables.waiting(connection, wanted, place, limit))
 
+    async def unfinished(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
+        """Return a page of the conversations that have work left; the one that began first comes first. As `SqliteStore.unfinished`."""
+        place = decode_cursor("u", "after", after)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await self._call(lambda connection: tables.unfinished(connection, wanted, place, limit))
+
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.
 
