@@ -7,7 +7,6 @@ contained by that.
 """
 
 import contextlib
-import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +15,7 @@ import trio
 
 from trio_sagents._text import shown
 from trio_sagents.agent import Agent, Tool, may_repeat
-from trio_sagents.conversation.closing import calls_to_repeat, close_after_crash, repeat_after_crash
+from trio_sagents.conversation.closing import calls_not_begun, calls_to_repeat, close_after_crash, continue_after_crash, repeat_after_crash
 from trio_sagents.conversation.codec import restored, seeded
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
@@ -28,7 +27,6 @@ from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.messages import Message, Poster
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, LimitExceeded, RunsElsewhere
 from trio_sagents.sessions._admission import is_stored
@@ -36,7 +34,7 @@ from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._routing import Factory, FactoryRouter
 from trio_sagents.storage import Asker
-from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, LeaseKeeper, OwnedAgent, Services, await_host, compose_agent
+from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, Keeper, OwnedAgent, Services, await_host, compose_agent
 from trio_sagents.supervisor._bell import Bell
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
@@ -55,12 +53,12 @@ class Seed:
     metadata: JSON = attrs.field(factory=dict)
 
 
-async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
-    """Return the agent of a reservation, ready to go live.
+async def boot(config: SessionConfig, services: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
+    """Return the agent of a reservation, ready to go live; or a mirror of it, if it runs on another node.
 
     Args:
         config: the settings of the block.
-        runtime: the shared services.
+        services: the shared services.
         entry: the reservation.
         actions: what callers want done before anybody sees the agent.
         nursery: the agent's own.
@@ -73,24 +71,27 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
 
     Cancellation: nothing is left; at most the stored epoch was raised.
     """
+    entry.stage = "load"
+    if services.neighbours is not None and (mirror := await services.neighbours.join(entry)) is not None:
+        return mirror
     entry.stage = "route"
     factory, factory_config = await route(config.factory_router, entry.scope, entry.conversation_id, entry.request_opts)
     entry.stage = "build"
     agent, options = await build(factory, factory_config, entry.agent_id)
     blueprint, seed = blueprint_of(config, entry.scope, agent, options), seed_of(options.fresh_state_attrs)
     entry.stage = "load"
-    if runtime.leases is not None:
-        await acquire_lease(runtime, runtime.leases, entry)
-    journal = await load(runtime, entry, blueprint.policy, seed)
+    if services.leases is not None and services.neighbours is None:
+        await acquire_lease(services, services.leases, entry)
+    journal = await load(services, entry, blueprint.policy, seed)
     # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.
     brings_tools = any(call.name not in agent.own_tools for call in calls_to_repeat(journal.state))
-    continued = None if brings_tools else await recover(journal, entry, agent.own_tools)
+    continued = None if brings_tools else await recover(journal, entry, blueprint.policy, agent.own_tools)
     entry.stage = "start"
-    posters = await scopes_of(runtime, entry, journal.state)
-    live = compose_agent(entry, runtime, blueprint, journal, nursery, posters)
+    posters = await scopes_of(services, entry, journal.state)
+    live = compose_agent(entry, services, blueprint, journal, nursery, posters)
     await live.start_middleware()
     if brings_tools:
-        continued = await recover(journal, entry, live.hooks.pipeline.tools)
+        continued = await recover(journal, entry, blueprint.policy, live.hooks.pipeline.tools)
     while (action := actions.next_of(entry)) is not None:
         await action.run(live)
     if continued is not None:
@@ -156,11 +157,11 @@ def seed_of(fresh: Options) -> Seed | None:
     return Seed(messages, checked_todos(todos, "fresh_state_attrs['todos']"), metadata)
 
 
-async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: Seed | None) -> Journal:
+async def load(services: Services, entry: Entry, policy: SessionPolicy, seed: Seed | None) -> Journal:
     """Restore what is stored, or begin a fresh conversation."""
     conversation_id, owner, epoch, revision = entry.conversation_id, entry.owner, time.time_ns() // 1000, 0
-    ids = Ids(runtime.new_incarnation())
-    slack, keeps_windows = max(2 * policy.max_message_bytes, MIN_SLACK), runtime.commits.store.keeps_windows
+    ids = Ids(services.new_incarnation())
+    slack, keeps_windows = max(2 * policy.max_message_bytes, MIN_SLACK), services.commits.store.keeps_windows
     limits = Limits(policy.max_state_bytes, slack, policy.window, policy.window_bytes, keeps_windows)
     found: list[ConversationState] = []
 
@@ -168,7 +169,7 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         """Decode what is stored, before it is touched: a state that is unusable is left as it is."""
         found[:] = [restored(stored, ids, limits)]
 
-    stored = await runtime.commits.load(runtime.access.asker(entry.scope), conversation_id, entry.agent_id, check)
+    stored = await services.commits.load(services.access.asker(entry.scope), conversation_id, entry.agent_id, check)
     if stored is None:
         # The epoch is later than that of any deleted conversation that had this id: whoever still writes to that one is refused.
         state = ConversationState()
@@ -176,35 +177,40 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
             state = seeded(conversation_id, seed.messages, seed.todos, seed.metadata, limits)
             ids.claim(seed.messages)
     else:
-        if not runtime.access.owns(entry.scope, stored.owner):
+        if not services.access.owns(entry.scope, stored.owner):
             raise ConversationNotFound(conversation_id)
         (state,), owner, epoch, revision = found, stored.owner, stored.epoch, stored.revision
     identity = Identity(conversation_id, entry.agent_id, entry.scope, owner, ids.incarnation, epoch)
     return Journal(  # pyright: ignore[reportCallIssue]
         identity,
-        runtime.commits,
+        services.commits,
         state,
         ids,
         limits,
         Bell(),
-        fence=functools.partial(_fence, entry),  # pyright: ignore[reportCallIssue]
-        pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
+        fence=entry.fence,  # pyright: ignore[reportCallIssue]
+        pending=Pending.of(state, revision, marks=policy.after_crash == "continue"),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
-        defer=None if runtime.flusher is None else runtime.flusher.mark,  # pyright: ignore[reportCallIssue]
+        defer=None if services.flusher is None else services.flusher.mark,  # pyright: ignore[reportCallIssue]
     )
 
 
-async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> str | None:
-    """Close a turn that a crash has cut, before anybody sees it; or all of its open calls but those that run again.
+async def recover(journal: Journal, entry: Entry, policy: SessionPolicy, tools: Mapping[str, Tool]) -> str | None:
+    """Close a turn that a crash has cut, before anybody sees it; or only its open calls, if the turn continues.
 
     Returns:
         The id of the turn, if it continues; None if there is nothing to continue.
     """
     moment = journal.moment()
     decided = {*moment.state.decisions, *moment.state.open_decisions}
-    calls = [call for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
-    if calls:
-        step = repeat_after_crash(moment, [call.call_id for call in calls])
+    calls = [call.call_id for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
+    step = None
+    if policy.after_crash == "continue":
+        kept = [*calls, *(call.call_id for call in calls_not_begun(moment.state))]
+        step = continue_after_crash(moment, kept, policy.max_recoveries)
+    elif calls:
+        step = repeat_after_crash(moment, calls)
+    if step is not None:
         turn_id = moment.state.messages[-1].turn_id
         with contextlib.suppress(LimitExceeded):  # nothing more can be noted in the metadata: the calls are closed
             await journal.submit(attrs.evolve(step, actor=entry.scope)).wait()
@@ -215,17 +221,12 @@ async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> 
     return None
 
 
-async def scopes_of(runtime: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
+async def scopes_of(services: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
     """Return the scopes of those who posted what the agent may still work for, by what is stored of them."""
-    return {poster: await runtime.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
+    return {poster: await services.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
 
 
-def _fence(entry: Entry) -> None:
-    """Another writer took over the conversation: this agent has no business here any more."""
-    entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
-
-
-async def acquire_lease(runtime: Services, leases: LeaseKeeper, entry: Entry) -> None:
+async def acquire_lease(services: Services, leases: Keeper, entry: Entry) -> None:
     """Get the lease of a conversation for an entry.
 
     Raises:
@@ -243,7 +244,7 @@ async def acquire_lease(runtime: Services, leases: LeaseKeeper, entry: Entry) ->
         return
     # The conversation cannot be loaded to see whose it is: that would fence the agent that runs there.
     conversation_id = entry.conversation_id
-    is_seen = await is_stored(runtime, runtime.access.asker(entry.scope), conversation_id)
-    if not is_seen and await is_stored(runtime, Asker(entry.scope), conversation_id):
+    is_seen = await is_stored(services, services.access.asker(entry.scope), conversation_id)
+    if not is_seen and await is_stored(services, Asker(entry.scope), conversation_id):
         raise ConversationNotFound(conversation_id)
     raise elsewhere

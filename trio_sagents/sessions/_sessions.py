@@ -4,6 +4,7 @@ Each method checks its arguments, asks the authorizer, decides in one step, and 
 modules above it. `Admission` lets callers in, `Starter` has an agent running exactly once, and the agent itself does the rest.
 """
 
+import contextlib
 import fnmatch
 import functools
 import re
@@ -26,7 +27,7 @@ from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import ConversationPage, HistoryPage, Row, WaitingConversation, WaitingPage
 from trio_sagents.data.scopes import Overlap, Scope
-from trio_sagents.exceptions import AgentNotRunning
+from trio_sagents.exceptions import AgentNotRunning, ConversationNotFound
 from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
 from trio_sagents.sessions._closing import drain_agents
 from trio_sagents.sessions._commands import AddRows, Dismiss, Post, Resume
@@ -40,6 +41,7 @@ from trio_sagents.sessions._watch import Watch, present
 from trio_sagents.supervisor import (
     AgentHandle,
     AgentInfo,
+    Entry,
     Phase,
     Posted,
     Receipt,
@@ -74,7 +76,7 @@ class Sessions:
     @property
     def runtime(self) -> Services:
         """The shared services; for the library itself."""
-        return self._admission.runtime
+        return self._admission.services
 
     # ── lifecycle
 
@@ -115,7 +117,7 @@ class Sessions:
         await self._admission.require_start(scope, conversation_id)
         admitted: list[Subscriber] = []
         for subscriber in subscribers:
-            if await self.runtime.access.allows(subscriber.scope, conversation_id, "view"):
+            if await self._admission.services.access.allows(subscriber.scope, conversation_id, "view"):
                 admitted.append(subscriber)
             else:
                 await subscriber.subscribe(conversation_id)  # stays pending, as for a conversation that does not exist
@@ -149,7 +151,7 @@ class Sessions:
         opts = check_opts(request_opts)
         place = Cursor.of(after)
         await self._admission.require_start(subscriber.scope, conversation_id)
-        await self.runtime.access.require(subscriber.scope, conversation_id, "view")
+        await self._admission.services.access.require(subscriber.scope, conversation_id, "view")
         return await self._starter.start(agent_id, conversation_id, subscriber.scope, opts, (subscriber,), place, tag=tag)
 
     async def stop(self, conversation_id: str, *, scope: Scope = None, grace_period: float = 0.0) -> bool:
@@ -170,8 +172,8 @@ class Sessions:
         agent_id = self._admission.agent_id(conversation_id, scope)
         check_grace(grace_period)
         await trio.lowlevel.checkpoint_if_cancelled()
-        allowed = await self.runtime.access.allows(scope, conversation_id, "stop")
-        entry = self._admission.entry_of(agent_id, conversation_id, scope) if allowed else None
+        allowed = await self._admission.services.access.allows(scope, conversation_id, "stop")
+        entry = await self._own(agent_id, conversation_id, scope) if allowed else None
         if entry is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
@@ -180,6 +182,8 @@ class Sessions:
 
     async def drain(self) -> DrainReport:
         """Start no agent any more, let running turns finish until their `grace_period` is over, and settle the others.
+
+        A node of a cluster tells the other nodes that it takes nothing more. Idle agents end at once, so that other nodes can run them.
 
         Returns:
             What became of the agents. From inside an agent's own task tree, without waiting for that agent.
@@ -191,7 +195,19 @@ class Sessions:
         """
         self._admission.check_open()
         self._starter.is_closed = True
-        return await drain_agents(tuple(self.runtime.registry))
+        if self._admission.services.leases is not None:
+            self._admission.services.leases.drain()
+        return await drain_agents(tuple(self._admission.services.registry))
+
+    def ready(self) -> bool:
+        """Return whether a load balancer may send requests here.
+
+        False if the block was left or drains, or while this node of a cluster has no lease for certain. It says nothing about whether the
+        process has to be restarted: a node that is not ready may become ready by itself.
+        """
+        self._admission.check_place()
+        leases = self._admission.services.leases
+        return not self._admission.is_over and not self._starter.is_closed and (leases is None or leases.is_trusted)
 
     # ── messages
 
@@ -237,7 +253,7 @@ class Sessions:
         opts = check_opts(request_opts)
         posted = Posted.of(message, message_id, overlap, display, values)
         await trio.lowlevel.checkpoint()
-        await self.runtime.access.require(scope, conversation_id, "post")
+        await self._admission.services.access.require(scope, conversation_id, "post")
         receipt = await self._starter.carry_out(agent_id, conversation_id, scope, opts, Post(posted, scope))
         assert receipt is not None
         return receipt
@@ -263,7 +279,7 @@ class Sessions:
         agent_id = self._admission.agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
         await trio.lowlevel.checkpoint()
-        await self.runtime.access.require(scope, conversation_id, "post")
+        await self._admission.services.access.require(scope, conversation_id, "post")
         await self._starter.carry_out(agent_id, conversation_id, scope, opts, AddRows(checked, scope))
 
     async def publish(self, conversation_id: str, event: MiddlewareEvent, *, scope: Scope = None, channel: Channel = "main") -> bool:
@@ -468,7 +484,7 @@ class Sessions:
             if viewer is None:
                 yield watch
             else:
-                with present(self.presence, self.runtime.viewer_admission, watch.subscription(conversation_id), viewer):
+                with present(self.presence, self._admission.services.viewer_admission, watch.subscription(conversation_id), viewer):
                     yield watch
         finally:
             self._mailboxes.close(watch)
@@ -479,10 +495,18 @@ class Sessions:
         """Return whether the agent is running and accepts commands. False for a conversation that is not this scope's."""
         agent_id = self._admission.agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
-        if not await self.runtime.access.allows(scope, conversation_id, "view"):
+        if not await self._admission.services.access.allows(scope, conversation_id, "view"):
             return False
-        entry = self._admission.entry_of(agent_id, conversation_id, scope)
+        entry = await self._own(agent_id, conversation_id, scope)
         return entry is not None and entry.phase is Phase.LIVE
+
+    async def _own(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
+        """Return the entry of a conversation as `scope` sees it, wherever its agent runs."""
+        with contextlib.suppress(ConversationNotFound):
+            entry = await self._admission.reach(agent_id, conversation_id, scope)
+            if entry is not None and self._admission.services.access.owns(scope, entry.owner):
+                return entry
+        return None
 
     async def get(self, conversation_id: str, *, scope: Scope = None) -> AgentHandle:
         """Return a handle of the running agent.
@@ -494,17 +518,20 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return handle_of(live, self.runtime.access, scope)
+        return handle_of(live, self._admission.services.access, scope)
 
     async def agent_info(self, conversation_id: str, *, scope: Scope = None) -> AgentInfo:
         """Return a picture of the running agent; raises as `get`."""
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return live.info(with_middleware=True)
+        return await live.look()
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
-        """Return the running agents that this scope may list, in the order of their starts; may be empty."""
+        """Return the running agents of this block that this scope may list, in the order of their starts; may be empty.
+
+        Agents that run on other nodes of a cluster are not among them: ask each node.
+        """
         return [live.info() for live in await self._admission.running(scope)]
 
     async def list_matching(self, pattern: str, *, scope: Scope = None) -> Sequence[AgentInfo]:
@@ -515,22 +542,22 @@ class Sessions:
         return [info for info in await self.list_running(scope=scope) if match(info.agent_id)]
 
     async def agent_count(self, *, scope: Scope = None) -> int:
-        """Return how many running agents this scope may list."""
+        """Return how many running agents of this block this scope may list; without those of other nodes."""
         return len(await self._admission.running(scope))
 
     def statistics(self) -> SessionsStatistics:
         """Return counts, over all scopes: for operators."""
         self._admission.check_place()
-        runtime = self.runtime
-        entries = tuple(runtime.registry)
+        services = self._admission.services
+        entries = tuple(services.registry)
         return SessionsStatistics(
             len(entries),
             sum(entry.phase is Phase.BOOTING for entry in entries),
             sum(entry.live is not None and entry.live.is_running for entry in entries),
             sum(entry.phase is Phase.STOPPING for entry in entries),
-            sum(len(table) for table in runtime.subscriptions.values()),
-            len(runtime.commits),
-            len(runtime.timers),
+            sum(len(table) for table in services.subscriptions.values()),
+            len(services.commits),
+            len(services.timers),
         )
 
     # ── what is stored
@@ -551,7 +578,7 @@ class Sessions:
         self._admission.agent_id(conversation_id, scope)
         check_limit(limit)
         await trio.lowlevel.checkpoint()
-        access, commits = self.runtime.access, self.runtime.commits
+        access, commits = self._admission.services.access, self._admission.services.commits
         await access.require(scope, conversation_id, "view")
         return await commits.read(commits.store.history(access.asker(scope), conversation_id, before=before, limit=limit))
 
@@ -566,7 +593,7 @@ class Sessions:
         check_limit(limit)
         self._admission.check_open()
         await trio.lowlevel.checkpoint()
-        access, commits = self.runtime.access, self.runtime.commits
+        access, commits = self._admission.services.access, self._admission.services.commits
         page: ConversationPage = await commits.read(commits.store.conversations(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
@@ -591,7 +618,7 @@ class Sessions:
         check_limit(limit)
         self._admission.check_open()
         await trio.lowlevel.checkpoint()
-        access, commits = self.runtime.access, self.runtime.commits
+        access, commits = self._admission.services.access, self._admission.services.commits
         page: WaitingPage = await commits.read(commits.store.waiting(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
@@ -618,6 +645,6 @@ class Sessions:
         """
         agent_id = self._admission.agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
-        if not await self.runtime.access.allows(scope, conversation_id, "delete"):
+        if not await self._admission.services.access.allows(scope, conversation_id, "delete"):
             return False
-        return await delete_conversation(self.runtime, self._config.policy.start_timeout, agent_id, conversation_id, scope)
+        return await delete_conversation(self._admission.services, self._config.policy.start_timeout, agent_id, conversation_id, scope)

@@ -122,9 +122,9 @@ class ContentContract(Adapter):
         answers: list[str] = []
 
         async def converse(number: int) -> None:
-            answers.append(text_of(await chunks_of(model, ask(f"number {number}"), patience=6 * PATIENCE)))
+            answers.append(text_of(await chunks_of(model, ask(f"number {number}"))))
 
-        with trio.fail_after(6 * PATIENCE):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 for number in range(300):
                     nursery.start_soon(converse, number)

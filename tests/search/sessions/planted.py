@@ -75,8 +75,8 @@ BUGS: Final = (
     ),
     PlantedBug(
         "stop returns early",
-        "supervisor/_handle.py",
-        "stop_entry",
+        "supervisor/_registry.py",
+        "end_entry",
         "        return\n    await entry.wait_ended()\n",
         "        return\n    await trio.lowlevel.checkpoint()\n",
     ),
@@ -126,7 +126,7 @@ BUGS: Final = (
         "the scope is not compared on a warm start",
         "sessions/_starting.py",
         "Starter.ensure",
-        "            elif not self.runtime.access.owns(scope, entry.owner):\n",
+        "            elif not self.services.access.owns(scope, entry.owner):\n",
         "            elif False:\n",
     ),
     PlantedBug(
