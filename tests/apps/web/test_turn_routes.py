@@ -1,5 +1,6 @@
 """The routes of both protocols: what is taken from a request, what a response tells, and who may ask."""
 
+import datetime
 import json
 import logging
 import signal
@@ -459,6 +460,59 @@ async def test_sub_agent_when_everything_comes_at_once(autojump_clock: MockClock
         told = [each["data"]["status"] for each in chatted.events if each["type"] == "data-sub-agent"]
         assert ["running", "completed"] == told
         assert "worked" not in json.dumps([each for each in answered.events if each["type"].startswith("SUBAGENT")])
+
+
+@pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
+@pytest.mark.parametrize("may_debug", [True, False])
+async def test_sub_agent_when_the_visitor_may_not_debug(protocol: str, may_debug: bool, autojump_clock: MockClock) -> None:
+    """What comes by the debug channel is told only to visitors who may debug, also if the routes tell of sub-agents."""
+    worker = Agent(model=ScriptedModel(["worked"]))
+    task = SubAgents([Task(name="worker", description="Works.", agent=worker)], general_purpose=False)
+    async with web([Call("task", name="worker", instructions="work"), "Done"], middleware=[task]) as here:
+        routes = (VercelRoutes if protocol == "vercel" else AgUiRoutes)(
+            here.sessions, lambda request: Visitor("alice", "alice", may_debug=may_debug), sub_agents=True
+        )
+        answered = await ask(routes, "POST", "/", chat("work") if protocol == "vercel" else run("work"))
+        told = [kind for kind in answered.kinds if "sub-agent" in kind or "SUBAGENT" in kind]
+
+        assert may_debug == bool(told)
+        assert "Done" in answered.body.decode()
+
+
+async def test_limits_of_connections(autojump_clock: MockClock) -> None:
+    """One visitor has so many streams at once; another one still gets in, and so does the first when a stream has ended."""
+    policy = WebPolicy(connections_per_scope=1)
+    async with web([["a", Hang()], "b"], policy=policy) as here, trio.open_nursery() as nursery:
+        answered, left = Answered(), trio.Event()
+        nursery.start_soon(lambda: ask(here.vercel, "POST", "/", chat("Hi"), answered=answered, left=left))
+        await answered.until("delta")
+        refused = await ask(here.vercel, "GET", "/c/messages")
+        other = await ask(here.vercel, "GET", "/c/messages", headers={**ALICE, "authorization": "Bearer bob"})
+        left.set()
+        await trio.sleep(10)
+
+        assert (429, "TooMany", 200) == (refused.status, refused.json()["error"]["type"], other.status)
+        assert 200 == (await ask(here.vercel, "GET", "/c/messages")).status
+
+
+@pytest.mark.parametrize("way", ["revoked", "expired"])
+async def test_stream_when_the_visitor_goes(way: str, autojump_clock: MockClock) -> None:
+    """A visitor who is revoked, or expires, in the middle of an answer has the end of the stream within a second; the turn continues."""
+    async with web([["a", Hang()]]) as here, trio.open_nursery() as nursery:
+        expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=30) if way == "expired" else None
+        routes = AgUiRoutes(here.sessions, lambda request: Visitor("alice", "alice", expires_at=expires_at))
+        answered = Answered()
+        nursery.start_soon(lambda: ask(routes, "POST", "/", run("Hi"), answered=answered))
+        await answered.until("delta")
+        began = trio.current_time()
+        if way == "revoked":
+            assert 1 == routes.revoke("alice")
+        await answered.until("RUN_ERROR")
+
+        assert trio.current_time() - began < (1 if way == "revoked" else 31)
+        assert way in answered.events[-1]["message"]
+        assert "running" == (await here.sessions.agent_info("c", scope="alice")).status
+        nursery.cancel_scope.cancel()
 
 
 async def test_lifespan_when_a_server_runs_the_routes_alone(autojump_clock: MockClock) -> None:

@@ -32,6 +32,12 @@ WEB: Final = (
     PlantedBug("what a revoked visitor has sent is carried out", "web/_connections.py", "Connection.end", "self.scope.cancel()", "pass", ("apps/web/test_security.py::test_revoke",)),
     PlantedBug("who is revoked while it is asked who comes gets in", "web/_connections.py", "Connections.identify", "if visitor.key in arrival.revoked:", "if False:", ("apps/web/test_security.py::test_revoke_when_it_is_being_asked_who_comes",)),
     PlantedBug("a visitor expires only when it comes back", "web/_connections.py", "Connections.admit", "connection.scope.deadline = visitor.deadline", "pass", ("apps/web/test_security.py::test_expiry",)),
+    # ── routes of other front ends
+    PlantedBug("any host is answered by other front ends' routes", "web/_turn_routes.py", "TurnRoutes._serve_http", "check_host(request, policy)", "pass", ("apps/web/test_turn_routes.py::test_request_when_it_is_foreign",)),
+    PlantedBug("everybody hears of sub-agents by other front ends' routes", "web/_turn_routes.py", "TurnRoutes._open_page", "self._sub_agents and call.visitor.may_debug", "self._sub_agents", ("apps/web/test_turn_routes.py::test_sub_agent_when_the_visitor_may_not_debug",)),
+    PlantedBug("answers to an unknown conversation start its agent", "web/_vercel_routes.py", "_require", "if not await is_known(call, conversation_id):", "if False:", ("apps/web/test_turn_routes.py::test_conversation_when_it_is_somebody_elses",)),
+    PlantedBug("joining tells a foreign conversation from a free one", "web/_ag_ui_routes.py", "AgUiRoutes._connect", "if not await is_known(call, request.conversation_id):", "if False:", ("apps/web/test_turn_routes.py::test_conversation_when_it_is_somebody_elses",)),
+    PlantedBug("a query may have any number of members", "web/_request.py", "_query", "except ValueError:", "except ZeroDivisionError:", ("apps/web/test_security.py::test_query_when_it_is_too_long",)),
     # ── limits
     PlantedBug("a visitor has any number of connections", "web/_connections.py", "Connections.admit", " or len(own) >= self._policy.connections_per_scope", "", ("apps/web/test_security.py::test_limits_of_connections",)),
     PlantedBug("a frame is measured in characters", "web/_socket.py", "Socket._take", 'len(text.encode("utf-8", "surrogatepass")) > limit', "False", ("apps/web/test_security.py::test_limits_of_frames",)),
