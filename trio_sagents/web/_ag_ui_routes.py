@@ -44,7 +44,8 @@ class AgUiRoutes(TurnRoutes):
     One run is one turn, or the rest of a turn that waited for people. Only the newest message of a person and the entries of `resume` are
     taken from a request. Leaving is not stopping: Stop is a route.
 
-    Run it under a Trio server, such as Hypercorn's Trio worker; mount it in Starlette or FastAPI, or serve it as it is.
+    Run it under a Trio server, such as Hypercorn's Trio worker, or through `asyncio_app` under a server of asyncio; mount it in Starlette
+    or FastAPI, or serve it as it is.
     """
 
     _overlap: Overlap

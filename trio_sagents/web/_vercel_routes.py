@@ -50,7 +50,8 @@ class VercelRoutes(TurnRoutes):
     One response is one turn, which is one UI message whose id is the turn's. Only the newest message of a person and the answers about
     calls that wait are taken from a request. Leaving is not stopping: Stop is a route.
 
-    Run it under a Trio server, such as Hypercorn's Trio worker; mount it in Starlette or FastAPI, or serve it as it is.
+    Run it under a Trio server, such as Hypercorn's Trio worker, or through `asyncio_app` under a server of asyncio; mount it in Starlette
+    or FastAPI, or serve it as it is.
     """
 
     _overlap: Overlap

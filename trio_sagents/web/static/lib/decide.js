@@ -30,7 +30,7 @@ export function Decisions({ interrupt, decide, dismiss }) {
     }
     setBusy(false);
   };
-  const onDecide = (/** @type {object} */ one) => attempt(() => decide([one]));
+  const onDecide = (/** @type {object} */ decided) => attempt(() => decide([decided]));
   return html`<section class="waits" aria-label="Waits for you" aria-busy=${isBusy}>
     ${interrupt.calls.map((/** @type {any} */ call) => {
       const kind = KINDS[call.kind] ?? Halt;
@@ -49,7 +49,7 @@ function Heading({ call }) {
     ${call.text !== "" && html`<p>${call.text}</p>`}`;
 }
 
-/** @param {{call: any, onDecide: (one: object) => void}} props */
+/** @param {{call: any, onDecide: (decided: object) => void}} props */
 function Approval({ call, onDecide }) {
   const [mode, setMode] = useState("");
   const [text, setText] = useState("");
@@ -88,7 +88,7 @@ function Approval({ call, onDecide }) {
   </div>`;
 }
 
-/** @param {{call: any, onDecide: (one: object) => void}} props */
+/** @param {{call: any, onDecide: (decided: object) => void}} props */
 function Ask({ call, onDecide }) {
   const { question } = call;
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
@@ -96,7 +96,7 @@ function Ask({ call, onDecide }) {
   const isText = question.kind === "text";
   const toggle = (/** @type {string} */ value) => {
     if (question.kind === "single") setChosen([value]);
-    else setChosen(chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value]);
+    else setChosen(chosen.includes(value) ? chosen.filter((picked) => picked !== value) : [...chosen, value]);
   };
   const answer = () => {
     const value = question.kind === "multi" ? chosen : chosen[0];
