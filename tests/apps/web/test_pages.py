@@ -11,7 +11,8 @@ import trio
 
 from tests.apps.web._browser import browse, needs_browser, open_page, served
 from tests.apps.web._front_ends import HeldModel
-from trio_sagents import Agent, MemoryStore, SessionConfig, SingleFactoryRouter
+from tests.support.middleware import StrictModel
+from trio_sagents import Agent, MemoryStore, SessionConfig, SingleFactoryRouter, SubAgents, Task, Usage
 from trio_sagents.middleware import Approvals, AskUser
 from trio_sagents.testing import Call, Hang, ScriptedModel
 
@@ -277,5 +278,30 @@ async def test_debugger() -> None:
 
         async def ask() -> None:
             await (await site.sessions.post("second", "hello")).wait()
+
+        await browse(visit)
+
+
+@pytest.mark.parametrize("prices", [{"scripted": (2.0, 10.0), "small": (1.0, 1.0)}, None])
+async def test_costs(prices: Any) -> None:
+    """With prices of the host both pages show money; without, neither shows any."""
+    helper = Task(name="helper", description="helps", model=StrictModel(["helped"] * 2, Usage(10_000, 0), "small"))
+    model = StrictModel([[Call("task", name="helper", instructions="help")], "Fine."] * 2, Usage(50_000, 1_000))
+    agent = Agent(model=model, middleware=[SubAgents((helper,), general_purpose=False)])
+    async with served(SessionConfig(factory_router=SingleFactoryRouter(agent), store=MemoryStore()), prices) as site:
+
+        def visit(browser: Any) -> None:
+            with open_page(browser, f"{site.address}#42", locale="en-US") as chat:
+                say(chat, "one")
+                chat.locator(".tokens").wait_for()
+                with open_page(browser, f"{site.address}debug#42", locale="en-US") as page:
+                    page.get_by_text("Nothing has run").wait_for()
+                    say(chat, "two")
+                    page.locator("tr.turn").get_by_text("Completed").wait_for()
+                    if prices is None:
+                        assert "$" not in page.locator("main").inner_text() + chat.locator("main").inner_text()
+                    else:
+                        chat.locator(".cost").get_by_text("$0.46").wait_for()
+                        assert {"$0.11", "$0.01", "$0.23"} <= set(page.locator("td").all_inner_texts())
 
         await browse(visit)

@@ -22,7 +22,7 @@ from tests.apps.web._kit import open_world
 from tests.apps.web._server import RealSocket
 from trio_sagents.cli import main
 from trio_sagents.cli._models import UsageError
-from trio_sagents.cli._serve import ServeOptions, _checked, _listen, _server_config, is_loopback, load_config, policy_of
+from trio_sagents.cli._serve import ServeOptions, _checked, _listen, _server_config, is_loopback, load_config, load_prices, policy_of
 from trio_sagents.web import LinkLogin, Visitor, WebPolicy
 
 ROOT: Final = Path(__file__).parents[3]
@@ -189,6 +189,20 @@ def test_serve_when_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch, capsys
 
     assert 2 == main(["serve", "mychat:config"])
     assert "pip install 'trio-sagents[web]'" in capsys.readouterr().err
+
+
+def test_prices_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--prices` names a table or a function; anything else, or a currency that is none, is refused before anything is started."""
+    (tmp_path / "costs.py").write_text("TABLE = {'large': (2.0, 10.0)}\nWRONG = {'large': 2.0}\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    assert {"large": (2.0, 10.0)} == load_prices(ServeOptions(target="mychat:config", prices="costs:TABLE"))
+    assert None is load_prices(ServeOptions(target="mychat:config"))
+    with pytest.raises(UsageError, match="per million tokens"):
+        load_prices(ServeOptions(target="mychat:config", prices="costs:WRONG"))
+    with pytest.raises(UsageError, match="ISO 4217"):
+        load_prices(ServeOptions(target="mychat:config", prices="costs:TABLE", currency="dollars"))
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), BaseExceptionGroup("sessions", [KeyboardInterrupt()])])
