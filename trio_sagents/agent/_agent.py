@@ -83,7 +83,9 @@ def _middleware(given: Sequence[Opaque]) -> Sequence[Opaque]:
         if not any(getattr(type(middleware), hook, None) for hook in HOOKS):
             raise TypeError(f"Agent.middleware has {middleware!r}, which has no method of a Middleware")
         if id_of(middleware) in ids:
-            raise ValueError(f"Agent.middleware has two with the id {id_of(middleware)!r}; give one of them another middleware_id")
+            raise ValueError(
+                f"two middleware in Agent.middleware have the id {id_of(middleware)!r}; give one of them another middleware_id"
+            )
         ids.add(id_of(middleware))
     return tuple(given)
 

@@ -146,7 +146,7 @@ def _check(middleware: Opaque, wanted: object, call: ToolCall, conversation_id: 
         if wanted.timeout is not None and not wanted.timeout > 0:
             raise ValueError(f"the timeout of a claim is > 0 seconds, not {wanted.timeout!r}")
         if not wanted.allowed and wanted.kind != "halt":
-            raise ValueError("a claim allows at least one kind of decision: else nobody could answer it")
+            raise ValueError("a claim must allow at least one kind of decision, or nobody can answer it")
     except (StateError, TypeError, ValueError) as exc:
         raise MiddlewareError(id_of(middleware), "claim") from exc
 
@@ -229,7 +229,7 @@ async def pass_decided(
     """
     decided = decided_call(call, record)
     if decided is None:
-        return NotRun("Not run: the decision is about other arguments.")
+        return NotRun("Not run: the decision was made for other arguments.")
     if edits(record):
         decided = attrs.evolve(decided, arguments=tool.tidied(decided.arguments))  # as the gates have to see them
     known = _outermost_first(pipeline)[0].remembered.tools.get(call.call_id)

@@ -403,7 +403,7 @@ class CallHost:
         check_first_messages(messages)
         opened = self.opened
         if opened.has_run_agent:
-            raise RuntimeError("this call has run a sub-agent already: a call runs one sub-agent; make several calls for several of them")
+            raise RuntimeError("this call has already run a sub-agent, and a call runs only one; make one call for each sub-agent")
         if self.context.progress.open_calls.get(opened.call.call_id) is not opened or opened.result is not None:
             raise RuntimeError("this call has ended: a sub-agent runs inside the call whose context it is given")
         opened.has_run_agent = True

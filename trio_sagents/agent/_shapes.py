@@ -281,4 +281,4 @@ def _read_first(candidates: Sequence[Shape], value: JSONValue) -> object:
                 raise
             path, what = exc.problems[0]
             reasons.append(f"{shape.words}: {path} {what}" if path else f"{shape.words}: {what}")
-    raise Misfit([("", f"fits none of its forms ({'; '.join(reasons)})")])
+    raise Misfit([("", f"matches none of the allowed forms ({'; '.join(reasons)})")])

@@ -125,7 +125,7 @@ class Steps:
         """
         self._take(answer)
         if not self.calls_of(answer):
-            raise RuntimeError("this answer asks for no tool: `complete` keeps it")
+            raise RuntimeError("this answer calls no tools; call `complete` to keep it")
         self._is_busy = True
         # The gate comes first: a call that waits for a person is on record as waiting from its first commit on, and never as begun.
         gated = await ask_gate(self.pipeline, self.context, answer.message.calls, answer.invalid)
@@ -202,7 +202,7 @@ class Steps:
 
     def _check_free(self) -> None:
         if self.context.has_ended:
-            raise RuntimeError("this turn has ended: return what the step returned that ended it")
+            raise RuntimeError("this turn has ended; return the value of the step that ended it")
         if self._is_busy or self.context.progress.open_calls:
             raise RuntimeError("the calls of the last answer are open: `run_tools` ends before the next step")
 

@@ -187,7 +187,7 @@ class Exchange:
             self.bus.publish(BUS_TOPIC, payload)
         except Exception:  # the boundary to the host's bus: a message that is lost is asked for again
             if not self._is_failing:
-                log.exception("the bus of presence took no message; other processes see old entries until it does")
+                log.exception("the bus of presence accepted no message; other processes see old entries until it accepts one")
             self._is_failing = True
         else:
             self._is_failing = False

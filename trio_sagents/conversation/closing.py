@@ -37,7 +37,10 @@ CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
     "pending": "This call was not run: the turn was cut before it began.",
     "cancelled": "This call was cancelled while it ran; it may have had some effect.",
     "interrupted": "This call was not run: nobody decided on it.",
-    "unknown": "The outcome of this call is unknown: it had begun, and may have had its effect. Do not assume either.",
+    "unknown": (
+        "The outcome of this call is unknown: it had begun, and may have taken effect. Do not assume that it did, "
+        "and do not assume that it did not."
+    ),
 }
 """What the model reads of a call that was closed, by what is known of the call."""
 

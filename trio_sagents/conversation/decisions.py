@@ -37,7 +37,9 @@ from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceed
 
 REJECTED: Final = "This call was not run: a person rejected it"
 EXPIRED: Final = "This call was not run: nobody decided in time."
-CUT_IN_THE_MIDDLE: Final = "This call was cut while it waited for a person: what it did before that stands, and it does not continue."
+CUT_IN_THE_MIDDLE: Final = (
+    "This call was cut while it waited for a person: what it did before that is done, and the call does not continue."
+)
 HALTED: Final = "(This call has run, and halted the conversation here.)"
 ACKNOWLEDGED: Final = "(A person has acknowledged this.)"
 NO_PAST: Final[Mapping[str, Past]] = MappingProxyType({})

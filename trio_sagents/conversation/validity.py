@@ -47,7 +47,7 @@ def check_history(conversation_id: str, messages: Sequence[Message], queue: Sequ
         for call in message.calls:
             _check_size(conversation_id, "call", call.call_id)
             if call.call_id in calls:
-                raise StateError(conversation_id, f"the call id {call.call_id!r} stands twice")
+                raise StateError(conversation_id, f"duplicate call id {call.call_id!r}")
             if not call.name:
                 raise StateError(conversation_id, f"the call {call.call_id!r} names no tool")
             calls.add(call.call_id)
@@ -114,7 +114,7 @@ def check_interrupt(
 def _check_message(conversation_id: str, message: Message, ids: set[str]) -> None:
     _check_size(conversation_id, "message", message.message_id)
     if message.message_id in ids:
-        raise StateError(conversation_id, f"the message id {message.message_id!r} stands twice")
+        raise StateError(conversation_id, f"duplicate message id {message.message_id!r}")
     ids.add(message.message_id)
     if not all(isinstance(part, PARTS[message.role]) for part in message.parts):
         raise StateError(conversation_id, f"the {message.role} message {message.message_id!r} has a part that it cannot have")

@@ -226,7 +226,7 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
     """
     question = call.question
     if question is None:
-        raise ValueError(f"the call {call.call_id!r} is no question")
+        raise ValueError(f"the call {call.call_id!r} is not a question")
     if answer.cancel:
         if not question.allow_cancel:
             raise ValueError("this question must be answered")
@@ -243,9 +243,9 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
     known = {one.value for one in question.options}
     others = (*others, *(value for value in chosen if value not in known))
     if others and not question.allow_other:
-        raise ValueError(f"{others[0]!r} is none of the options: {', '.join(map(repr, sorted(known)))}")
+        raise ValueError(f"{others[0]!r} is not one of the options: {', '.join(map(repr, sorted(known)))}")
     if not all(text.strip() for text in others):
-        raise ValueError("an answer that is no option is a text that is not empty")
+        raise ValueError("an answer that is not one of the options must be a text that is not empty")
     if question.kind == "single" and len(chosen) + (answer.other is not None) != 1:
         raise ValueError("this question takes one answer")
     if len(set(chosen)) != len(chosen):

@@ -23,7 +23,7 @@ DECISIONS: Final = "decisions"
 def _register() -> None:
     def structure_instant(value: object, _: object) -> datetime.datetime:
         if not isinstance(value, str):
-            raise TypeError(f"{type(value).__name__} where an instant is due")
+            raise TypeError(f"expected an instant, got {type(value).__name__}")
         instant = datetime.datetime.fromisoformat(value)
         if instant.tzinfo is None:
             raise ValueError("an instant without a time zone")
@@ -32,7 +32,7 @@ def _register() -> None:
     def structure_key(value: object, _: object) -> str | int | None:
         if value is None or type(value) in {str, int}:
             return value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # just looked at
-        raise TypeError(f"{type(value).__name__} where an owner key is due")
+        raise TypeError(f"expected an owner key, got {type(value).__name__}")
 
     omit_digest = override(omit=True)
     structure_strictly = make_dict_structure_fn(PendingCall, CONVERTER, digest=omit_digest)
@@ -159,7 +159,9 @@ def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionR
 def _check_record(conversation_id: str, record: DecisionRecord) -> None:
     content = loads(conversation_id, record.content)
     if record.kind not in RECORD_KINDS or not isinstance(content, dict):
-        raise StateError(conversation_id, f"the decision about the call {record.call_id!r} is none of ours")
+        raise StateError(
+            conversation_id, f"the decision about the call {record.call_id!r} has an unknown kind, or content that is not an object"
+        )
     if record.arguments and not isinstance(loads(conversation_id, record.arguments), dict):
         raise StateError(conversation_id, f"the decision about the call {record.call_id!r} has arguments that are not an object")
     if record.kind == "edit" and not isinstance(content.get("arguments"), dict):

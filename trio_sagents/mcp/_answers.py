@@ -184,7 +184,7 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         return None
     schema = entry.get("inputSchema", {})
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        warn(f"the tool {name[:100]!r} is left out: its schema is not one of an object")
+        warn(f"the tool {name[:100]!r} is left out: its schema does not describe an object")
         return None
     tool: dict[str, JSONValue] = {"name": name, "inputSchema": {**schema, "type": "object"}}
     if isinstance(properties := schema.get("properties"), Mapping):

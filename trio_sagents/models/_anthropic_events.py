@@ -144,7 +144,7 @@ class AnthropicEvents:
         rest = [chunk for index in tuple(self._open) for chunk in self._end_block(index)]
         reason = self._reason or "stop"
         if reason == "tool_calls" and not self._call_count:
-            raise BadFinish("the provider said that the model calls a tool, and sent no call")
+            raise BadFinish("the provider said that the model calls a tool, but sent no call")
         if reason in {"stop", "continued"} and self._call_count:
             reason = "tool_calls"
         return [*rest, FinishChunk(reason)]

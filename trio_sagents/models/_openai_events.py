@@ -133,7 +133,7 @@ class OpenAIEvents:
                 ToolCallChunk(call.number, opaque=OpaquePart(self._provider, call.extras)) for call in self._calls.calls if call.extras
             )
             if reason == "tool_calls" and not self._calls.calls:
-                raise BadFinish("the provider said that the model calls a tool, and sent no call")
+                raise BadFinish("the provider said that the model calls a tool, but sent no call")
             # Some servers say "stop" when they mean calls.
             reason = "tool_calls" if self._calls.calls else "content_filtered" if self._is_refused else reason
         if self._extras.fields:
