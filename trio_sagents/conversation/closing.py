@@ -1,4 +1,4 @@
-"""The closing of open calls.
+"""Closing: what a cancelled turn, a crash or a superseded interrupt leaves in the history.
 
 A turn may end before its calls have results, for five causes:
 
@@ -11,8 +11,9 @@ A turn may end before its calls have results, for five causes:
 A turn that a crash has cut also continues if one of its calls is repeated: a call of a tool that says that it is idempotent
 (`repeat_after_crash`). A call is repeated once.
 
-Whatever the cause, every other open call gets one result that says what is known of it; and a turn that does not continue ends with an
-assistant message whose stop reason is its mark. A history is only ever appended to. A provider takes it afterwards, and no call runs again.
+For each cause, every other open call gets one result that says what is known about the call. A turn that does not continue ends with an
+assistant message, whose stop reason marks the turn as cut. The history is only appended to. Afterwards it is a history that a provider
+accepts, and none of the closed calls runs again.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -42,14 +43,14 @@ CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
         "and do not assume that it did not."
     ),
 }
-"""What the model reads of a call that was closed, by what is known of the call."""
+"""What the model reads as the result of a closed call, by what is known about the call."""
 
 REPEATED: Final = "repeated_calls"
 """In the metadata of a conversation: the ids of the calls that the last start after a crash has repeated."""
 CRASHED: Final = "its process ended while it ran"
-"""What people read of a turn whose process died."""
+"""What people read about a turn whose process died."""
 UNSAVED: Final = "a step of the turn could not be stored"
-"""What people read of a turn that a failed write cut."""
+"""What people read about a turn that was cut because a write failed."""
 FAILED: Final[TurnStatus] = "failed"
 AFTER_CRASH: Final[TurnStatus] = "crashed"
 
@@ -71,7 +72,7 @@ class Closing:
     status: TurnStatus = "cancelled"
     """How the turn ended, for its record."""
     totals: Totals | None = None
-    """What the turn did, for its record; None is what its history tells."""
+    """What the turn did, for its record. None takes it from the history."""
     texts: Mapping[str, str] = attrs.field(factory=dict)
     """By call id: what the model reads instead of the usual text."""
     inner: Mapping[str, ToolStatus] = NOTHING

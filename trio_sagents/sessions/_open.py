@@ -40,7 +40,7 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
     """Open the sessions of one host; leaving the block ends every agent.
 
     If the block is left normally, no agent starts any more, turns may finish for `policy.grace_period`, and the others are cut and
-    settled. If the block raised, or was cancelled from outside, turns are cut and settled at once. Whatever the block raised leaves
+    settled. If the block raised, or was cancelled from outside, turns are cut and settled immediately. Exceptions of the block leave
     `open_sessions` as that object. If an agent raised `KeyboardInterrupt` or `SystemExit`, that leaves, in a group with what the
     block raised.
 
@@ -131,13 +131,13 @@ class Block:
 
     @classmethod
     def of(cls, config: SessionConfig, adapter: StoreAdapter, writing: trio.Nursery, timers: Timers, supervisor: trio.Nursery) -> "Block":
-        """Put the parts together, and start the service of the leases.
+        """Put the parts together, and start the services.
 
         Args:
             config: the settings.
-            adapter: of the store.
+            adapter: the adapter of the store.
             writing: the nursery of the services.
-            timers: the service that keeps the time.
+            timers: the service that runs all timers of the block.
             supervisor: the parent of every agent.
         """
         policy, access = config.policy, Access(config.authorizer)
@@ -167,7 +167,7 @@ class Block:
         return cls(services, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
 
     def close(self) -> tuple[Entry, ...]:
-        """Refuse every entry from now on, and return the agents that are left."""
+        """Refuse every call from now on, and return the agents that are still there."""
         self.admission.is_over = True
         self.starter.is_closed = True
         return tuple(self.services.registry)

@@ -1,4 +1,4 @@
-"""Starting an agent exactly once, under any number of callers; and doing something by an agent that may have to be started for it."""
+"""Starting: an agent is started exactly once, whatever the number of callers; and a command may have to start its agent first."""
 
 import functools
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from trio_sagents.supervisor import Entry, Phase, Receipt, RunningAgent, Service
 
 @attrs.define(eq=False)
 class Starter:
-    """Single flight over the registry."""
+    """Starts each agent once: concurrent callers for one conversation share one start."""
 
     setup: Setup
     is_closed: bool = False
-    """Whether no agent may start any more."""
+    """Whether new starts are refused."""
 
     @property
     def services(self) -> Services:
@@ -45,7 +45,7 @@ class Starter:
                 An action that was carried out has its outcome, whether the agent is still live or not.
 
         Raises:
-            StartFailed: the start failed; nothing of it is left.
+            StartFailed: the start failed. Nothing of the attempt is left.
             ConversationNotFound: the conversation is another scope's.
             SessionsClosed: no agent starts any more.
             LimitExceeded: there are too many agents.
@@ -99,7 +99,7 @@ class Starter:
         scope = self.services.scope_for_start(conversation_id, scope)
         entry = Entry(agent_id, conversation_id, scope, self.services.access.owner_of(scope), request_opts)
         registry.reserve(entry)
-        # In the context of open_sessions, not of the first caller: the caller's context variables are not meant for the agent.
+        # In the context of open_sessions, not of the first caller: the agent must not see the caller's context variables.
         run = functools.partial(run_agent, self.setup, entry)
         registry.context.run(functools.partial(self.services.nursery.start_soon, run, name=agent_id))
         return entry
@@ -115,7 +115,7 @@ class Starter:
         *,
         tag: Opaque = None,
     ) -> SessionInfo:
-        """Have an agent running, with subscribers that were allowed to see it. The one place where a start meets its subscribers.
+        """Ensure that an agent is running, and enrol subscribers that were allowed to see it. Only this method does both.
 
         Raises: as `ensure`; SessionsClosed also if a subscriber was closed. The subscriptions that this call made are withdrawn.
 
