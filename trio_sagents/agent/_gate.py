@@ -42,10 +42,10 @@ _SHOWN: Final = 300
 
 @attrs.frozen
 class Gated:
-    """What the gate says of the calls of one answer, by call id; it lets all other calls run."""
+    """What the gate says about the calls of one answer, by call id. Calls that are not named here may run."""
 
     waiting: Mapping[str, PendingCall]
-    """What people have to decide."""
+    """The calls about which people have to decide."""
     invalid: Mapping[str, str]
     """Why a call cannot run: nobody is asked about such a call."""
 
@@ -152,7 +152,7 @@ def _check(middleware: Opaque, wanted: object, call: ToolCall, conversation_id: 
 
 
 def demand_of(wanted: PendingCall, middleware_id: str, depth: int) -> str:
-    """Return a digest of what one middleware demands of people, whatever the call is.
+    """Return a digest of what one middleware demands of people, which is the same for every call.
 
     Args:
         wanted: the claim.
@@ -175,7 +175,7 @@ def _plain_question(question: Question) -> JSON:
 def both(first: PendingCall, second: PendingCall) -> PendingCall:
     """Return one claim for two: what both allow, within the shorter time; each middleware is asked about the answer.
 
-    There is always something to decide. A question can be answered whatever else is allowed, because an answer runs nothing. If the
+    There is always something to decide. A question can always be answered, because an answer runs nothing. If the
     two agree on nothing else, the call can be rejected.
     """
     asked = second if first.question is None and second.question is not None else first

@@ -19,7 +19,7 @@ MAX_REASON: Final = 4096
 
 @attrs.frozen
 class Decision:
-    """What was decided about one call. One of `Approve`, `Edit`, `Reject`, `Answer`."""
+    """The decision about one call. One of `Approve`, `Edit`, `Reject`, `Answer`."""
 
     interrupt_id: str
     call_id: str
@@ -153,9 +153,9 @@ class Answer(Decision):
     value: "str | Sequence[str] | None" = None
     """The value of an option, several of them, or free text."""
     other: str | None = None
-    """A text that is no option, where the question allows one."""
+    """A text that is not one of the options, if the question allows that."""
     cancel: bool = False
-    """Decline to answer, where the question allows it."""
+    """Decline to answer, if the question allows that."""
 
     kind: ClassVar[DecisionKind] = "answer"
 

@@ -89,7 +89,7 @@ def encode_pending(call: PendingCall) -> JSON:
 
 
 def decode_pending(conversation_id: str, value: JSONValue) -> PendingCall:
-    """Return the waiting call that a record stands for; StateError if it is none."""
+    """Return the waiting call of a stored record; StateError if the record is not one."""
     return decode_value(conversation_id, value, PendingCall)
 
 
@@ -139,7 +139,7 @@ def read_interrupt(conversation_id: str, stored: JSONValue) -> Interrupt:
 
 
 def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
-    """Return the usage that a record stands for; StateError if it is none."""
+    """Return the usage of a stored record; StateError if the record is not one."""
     usage = decode_value(conversation_id, value, Usage)
     if any(count < 0 for count in usage.counts):
         raise StateError(conversation_id, f"{value!r} tokens were used")
@@ -147,7 +147,7 @@ def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
 
 
 def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionRecord]:
-    """Return the decision records of a stored list; StateError if it is none."""
+    """Return the decision records of a stored list; StateError if the value is not such a list."""
     if not isinstance(value, list):
         raise StateError(conversation_id, f"the decisions are {type(value).__name__}, not a list")
     records = tuple(decode_value(conversation_id, one, DecisionRecord) for one in value)
@@ -176,7 +176,7 @@ def records_of(conversation_id: str, message: Message) -> Sequence[DecisionRecor
 
 
 def waiting_in(conversation_id: str, record: JSONValue) -> Sequence[str]:
-    """Return the ids of the calls that wait in the stored state of a sub-agent; StateError if it is none."""
+    """Return the ids of the calls that wait in the stored state of a sub-agent; StateError if the value is not such a list."""
     waiting = record.get("waiting") if isinstance(record, dict) else None
     if not isinstance(waiting, dict) or not all(isinstance(some, list) for some in waiting.values()):
         raise StateError(conversation_id, "a suspended sub-agent does not say what waits in it")

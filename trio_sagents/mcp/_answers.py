@@ -1,7 +1,7 @@
 """The answers of servers, put into a form that the SDK takes: what cannot be read of one part does not cost the others.
 
 Pure. The SDK accepts or refuses an answer as a whole. Here each part is looked at by itself: a tool that is listed wrongly is left
-out, and what a call returned reaches us as the server sent it, whatever its form.
+out, and what a call returned reaches us as the server sent it, in any form.
 """
 
 import re

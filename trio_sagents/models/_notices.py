@@ -18,7 +18,7 @@ class Notices:
         self._told: set[str] = set()
 
     def answered(self, *, has_usage: bool, is_complete: bool) -> None:
-        """Warn if a whole answer came without usage: whoever set a limit on tokens has none."""
+        """Warn if a whole answer came without usage: a limit on tokens has no effect then."""
         if is_complete and not has_usage and "usage" not in self._told:
             self._told.add("usage")
             log.warning(
