@@ -34,6 +34,7 @@ from trio_sagents.abc import (
     PubSub,
     RowPersistence,
     Scope,
+    UnfinishedLookup,
     WaitingLookup,
     WindowedStore,
 )
@@ -51,7 +52,7 @@ from trio_sagents.agent import (
     extract,
 )
 from trio_sagents.broadcast import LocalPubSub, PageChange, PagePart, PagePresent, PageView, Presence, PresenceDiff, Subscriber, rows_of
-from trio_sagents.cluster import MemoryLeases, SqliteLeases
+from trio_sagents.cluster import MemoryCluster, MemoryLeases, SqliteCluster, SqliteLeases
 from trio_sagents.data.config import SessionOpts, SessionPolicy, TurnLimits
 from trio_sagents.data.cursors import Channel, Cursor
 from trio_sagents.data.decisions import Answer, Approve, Decision, Edit, Reject
@@ -181,6 +182,7 @@ from trio_sagents.middleware import (
     TitleGenerated,
     TodoList,
 )
+from trio_sagents.nodes import Cluster
 from trio_sagents.persistence import MemoryStore, SqliteStore
 from trio_sagents.sessions import (
     DrainReport,
@@ -222,6 +224,7 @@ __all__ = (
     "ChainError",
     "Channel",
     "Checkpoint",
+    "Cluster",
     "Commit",
     "Completed",
     "Conflict",
@@ -265,6 +268,7 @@ __all__ = (
     "Lifecycle",
     "LimitExceeded",
     "LocalPubSub",
+    "MemoryCluster",
     "MemoryFiles",
     "MemoryLeases",
     "MemoryStore",
@@ -339,6 +343,7 @@ __all__ = (
     "ShutdownReason",
     "SingleFactoryRouter",
     "Snapshot",
+    "SqliteCluster",
     "SqliteFiles",
     "SqliteLeases",
     "SqliteStore",
@@ -384,6 +389,7 @@ __all__ = (
     "TurnStarted",
     "TurnSteps",
     "Unanswered",
+    "UnfinishedLookup",
     "UnknownScope",
     "Usage",
     "UsageChunk",

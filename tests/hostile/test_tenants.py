@@ -145,6 +145,7 @@ HANDLE: Final[Mapping[str, Entry]] = {
 NO_SCOPE_OF_ITS_OWN: Final[Mapping[str, str]] = {
     "Sessions.open_subscriber": "opens a mailbox; each subscription is asked for",
     "Sessions.drain": "the operator's: closes the house",
+    "Sessions.ready": "the operator's: one bit about the process",
     "Sessions.statistics": "the operator's: counts without names",
     "Receipt.wait": "holding it is the right to it: it was given to whoever posted",
     "Subscriber.reserve": "for the runtime: pending, nobody is enrolled by it",
@@ -174,7 +175,9 @@ OTHERS: Final[Mapping[str, str]] = {
     "TurnSteps": "given to a mode: of its own turn",
     "MemoryStore": "the house's own: behind the doors, with `owner=`",
     "SqliteStore": "as above",
+    "MemoryCluster": "the house's own: it knows conversations and nodes, no scopes",
     "MemoryLeases": "the house's own: they know conversations and processes, no scopes",
+    "SqliteCluster": "as above",
     "SqliteLeases": "as above",
     "SameScope": "it is the authorizer",
     "SingleFactoryRouter": "it is a router",

@@ -173,10 +173,12 @@ HOSTS_MAKE: Final = frozenset(
     {
         "Budget",
         "DebugLog",
+        "MemoryCluster",
         "MemoryLeases",
         "MiddlewareEvent",
         "ProcessContext",
         "Scope",
+        "SqliteCluster",
         "SqliteFiles",
         "SqliteLeases",
         "StoredState",

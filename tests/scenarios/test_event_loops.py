@@ -18,6 +18,7 @@ ENTRIES: dict[str, Callable[[Sessions], Any]] = {
     "ensure_running": lambda sessions: _with_subscriber(sessions),
     "stop": lambda sessions: sessions.stop("c"),
     "drain": lambda sessions: sessions.drain(),
+    "ready": lambda sessions: sessions.ready(),
     "post": lambda sessions: sessions.post("c", "hi"),
     "cancel_turn": lambda sessions: sessions.cancel_turn("c"),
     "resume": lambda sessions: sessions.resume("c", [Approve("i", "c", "0" * 64)]),

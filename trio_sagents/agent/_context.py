@@ -127,8 +127,11 @@ class TurnContext(MiddlewareHost, Protocol):
         """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
         ...
 
-    def may_act(self) -> bool:
-        """Return whether a tool may begin. False if this process lost the right to it; then the turn is cancelled already."""
+    async def may_act(self) -> bool:
+        """Return whether a tool may begin. False if this process lost the right to it; then the turn is cancelled already.
+
+        Waits while that is not known, for a bounded time; otherwise there is no checkpoint, so that the answer holds for the next step.
+        """
         ...
 
     def interrupt_of(self, waiting: Sequence[OpenCall]) -> Interrupted:

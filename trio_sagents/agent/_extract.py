@@ -114,7 +114,7 @@ class _Nowhere:
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return None
 
-    def may_act(self) -> bool:
+    async def may_act(self) -> bool:
         return True
 
     def publish(self, event: Event, channel: Channel = "main") -> None:

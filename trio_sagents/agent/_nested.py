@@ -93,7 +93,7 @@ class Surroundings(Protocol):
         """Return the decision that holds for a call."""
         ...
 
-    def may_act(self) -> bool:
+    async def may_act(self) -> bool:
         """Return whether a tool may begin."""
         ...
 
@@ -198,8 +198,8 @@ class NestedTurn:
     def decision_of(self, call_id: str) -> DecisionRecord | None:
         return self.parent.decision_of(call_id)
 
-    def may_act(self) -> bool:
-        return self.parent.may_act()
+    async def may_act(self) -> bool:
+        return await self.parent.may_act()
 
     # ── what is its own
 

@@ -191,8 +191,7 @@ class ToolRun:
             arguments = tool.bind(call.arguments, tool_context)
         except ArgumentsInvalid as exc:
             return _result(call, str(exc), "failed")
-        if not context.may_act():
-            await trio.lowlevel.checkpoint()  # the turn is cancelled, unless a middleware shields it
+        if not await context.may_act():  # the turn is cancelled, unless a middleware shields it
             return _result(call, "This call was not run: another process may have the conversation by now.", "cancelled")
         if context.progress.halt.is_set:
             return self._halted_before(opened)

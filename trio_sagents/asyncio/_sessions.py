@@ -93,6 +93,11 @@ class Sessions(Streams):
         """Start no agent any more, and let running turns finish. As `trio_sagents.Sessions.drain`."""
         return await self._block.call(self.trio.drain)
 
+    def ready(self) -> bool:
+        """Return whether a load balancer may send requests here. As `trio_sagents.Sessions.ready`."""
+        self._block.guest.check_here("ready")
+        return self.trio.ready()
+
     # ── messages
 
     async def post(  # noqa: PLR0913  # as in Trio

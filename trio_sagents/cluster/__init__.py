@@ -1,12 +1,16 @@
-"""Which process runs a conversation's agent: implementations of `Leases`.
+"""Which process runs a conversation's agent: implementations of `Leases`, and of `Cluster`.
 
 The modules, lowest first. Each module imports only modules that come before it in this list:
 
-    memory    `MemoryLeases`: for several `open_sessions` blocks of one process, and for tests
-    sqlite    `SqliteLeases`: for several processes of one machine
+    _rules        what every engine of a cluster does alike
+    _file         a SQLite file that several processes share
+    memory        `MemoryLeases`, `MemoryCluster`: for several `open_sessions` blocks of one process, and for tests
+    sqlite        `SqliteLeases`: for several processes of one machine
+    sqlite_nodes  `SqliteCluster`: for several processes of one machine
 """
 
-from trio_sagents.cluster.memory import MemoryLeases
+from trio_sagents.cluster.memory import MemoryCluster, MemoryLeases
 from trio_sagents.cluster.sqlite import SqliteLeases
+from trio_sagents.cluster.sqlite_nodes import SqliteCluster
 
-__all__ = ("MemoryLeases", "SqliteLeases")
+__all__ = ("MemoryCluster", "MemoryLeases", "SqliteCluster", "SqliteLeases")

@@ -64,6 +64,7 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     );
     CREATE UNIQUE INDEX trio_sagents_places ON trio_sagents_transcript (conversation, place);
     """,
+    "CREATE INDEX trio_sagents_unfinished ON trio_sagents_state (conversation) WHERE name = 'unfinished'",
 )
 """By version, from 1. A step is never changed after it was released; new columns have defaults."""
 _LOCK: Final = 0x7472696F5F736167

@@ -13,9 +13,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Generic, Literal, TypeVar
 
-import psycopg
-import psycopg_pool
 import trio
+
+try:
+    import psycopg
+    import psycopg_pool
+except ImportError as _exc:
+    if _exc.name not in {"psycopg", "psycopg_pool"}:
+        raise
+    raise ImportError(
+        'PostgresStore needs the packages "psycopg" and "psycopg_pool": pip install "trio-sagents[postgres]"', name=_exc.name
+    ) from _exc
 
 from trio_sagents._trio.groups import in_nursery
 from trio_sagents.data.ids import check_id
@@ -227,6 +235,13 @@ class PostgresStore:
         check_limit(limit)
         wanted = wanted_key(owner)
         return await self._call(lambda connection: tables.waiting(connection, wanted, place, limit))
+
+    async def unfinished(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
+        """Return a page of the conversations that have work left; the one that began first comes first. As `SqliteStore.unfinished`."""
+        place = decode_cursor("u", "after", after)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await self._call(lambda connection: tables.unfinished(connection, wanted, place, limit))
 
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.

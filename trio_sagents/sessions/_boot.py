@@ -18,7 +18,7 @@ import trio
 
 from trio_sagents._text import shown
 from trio_sagents.agent import Agent, Tool, may_repeat
-from trio_sagents.conversation.closing import calls_to_repeat, close_after_crash, repeat_after_crash
+from trio_sagents.conversation.closing import calls_not_begun, calls_to_repeat, close_after_crash, continue_after_crash, repeat_after_crash
 from trio_sagents.conversation.codec import restored, seeded
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
@@ -37,7 +37,7 @@ from trio_sagents.sessions._commands import BootActions
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._routing import Factory, FactoryRouter
 from trio_sagents.storage import Asker
-from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, LeaseKeeper, OwnedAgent, Services, await_host, compose_agent
+from trio_sagents.supervisor import Blueprint, Entry, Identity, Journal, Keeper, OwnedAgent, Services, await_host, compose_agent
 from trio_sagents.supervisor._bell import Bell
 from trio_sagents.supervisor._blueprint import MessagePreprocessor
 
@@ -57,7 +57,7 @@ class Seed:
 
 
 async def boot(config: SessionConfig, services: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
-    """Return the agent of a reservation, ready to go live.
+    """Return the agent of a reservation, ready to go live; or a mirror of it, if it runs on another node.
 
     Args:
         config: the settings of the block.
@@ -74,24 +74,27 @@ async def boot(config: SessionConfig, services: Services, entry: Entry, actions:
 
     Cancellation: nothing is left; at most the stored epoch was raised.
     """
+    entry.stage = "load"
+    if services.neighbours is not None and (mirror := await services.neighbours.join(entry)) is not None:
+        return mirror
     entry.stage = "route"
     factory, factory_config = await route(config.factory_router, entry.scope, entry.conversation_id, entry.request_opts)
     entry.stage = "build"
     agent, options = await build(factory, factory_config, entry.agent_id)
     blueprint, seed = blueprint_of(config, entry.scope, agent, options), seed_of(options.fresh_state_attrs)
     entry.stage = "load"
-    if services.leases is not None:
+    if services.leases is not None and services.neighbours is None:
         await acquire_lease(services, services.leases, entry)
     journal = await load(services, entry, blueprint.policy, seed)
     # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.
     brings_tools = any(call.name not in agent.own_tools for call in calls_to_repeat(journal.state))
-    continued = None if brings_tools else await recover(journal, entry, agent.own_tools)
+    continued = None if brings_tools else await recover(journal, entry, blueprint.policy, agent.own_tools)
     entry.stage = "start"
     posters = await scopes_of(services, entry, journal.state)
     live = compose_agent(entry, services, blueprint, journal, nursery, posters)
     await live.start_middleware()
     if brings_tools:
-        continued = await recover(journal, entry, live.hooks.pipeline.tools)
+        continued = await recover(journal, entry, blueprint.policy, live.hooks.pipeline.tools)
     while (action := actions.next_of(entry)) is not None:
         await action.run(live)
     if continued is not None:
@@ -189,23 +192,28 @@ async def load(services: Services, entry: Entry, policy: SessionPolicy, seed: Se
         limits,
         Bell(),
         fence=entry.fence,  # pyright: ignore[reportCallIssue]
-        pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
+        pending=Pending.of(state, revision, marks=policy.after_crash == "continue"),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
         defer=None if services.flusher is None else services.flusher.mark,  # pyright: ignore[reportCallIssue]
     )
 
 
-async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> str | None:
-    """Close a turn that a crash has cut, before anybody sees it; or all of its open calls but those that run again.
+async def recover(journal: Journal, entry: Entry, policy: SessionPolicy, tools: Mapping[str, Tool]) -> str | None:
+    """Close a turn that a crash has cut, before anybody sees it; or only its open calls, if the turn continues.
 
     Returns:
         The id of the turn, if it continues; None if there is nothing to continue.
     """
     moment = journal.moment()
     decided = {*moment.state.decisions, *moment.state.open_decisions}
-    calls = [call for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
-    if calls:
-        step = repeat_after_crash(moment, [call.call_id for call in calls])
+    calls = [call.call_id for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
+    step = None
+    if policy.after_crash == "continue":
+        kept = [*calls, *(call.call_id for call in calls_not_begun(moment.state))]
+        step = continue_after_crash(moment, kept, policy.max_recoveries)
+    elif calls:
+        step = repeat_after_crash(moment, calls)
+    if step is not None:
         turn_id = moment.state.messages[-1].turn_id
         with contextlib.suppress(LimitExceeded):  # nothing more can be noted in the metadata: the calls are closed
             await journal.submit(attrs.evolve(step, actor=entry.scope)).wait()
@@ -221,7 +229,7 @@ async def scopes_of(services: Services, entry: Entry, state: ConversationState) 
     return {poster: await services.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
 
 
-async def acquire_lease(services: Services, leases: LeaseKeeper, entry: Entry) -> None:
+async def acquire_lease(services: Services, leases: Keeper, entry: Entry) -> None:
     """Get the lease of a conversation for an entry.
 
     Raises:

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
@@ -20,6 +21,7 @@ from trio_sagents.data.config import (
 )
 from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
+from trio_sagents.nodes import Cluster, NodeBus
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.sessions._routing import FactoryRouter
 from trio_sagents.storage import MemoryStates, SplitStore, StoreAdapter, UnifiedStore
@@ -27,6 +29,8 @@ from trio_sagents.storage.ports import AgentPersistence, ConversationStore, Disp
 from trio_sagents.supervisor import SameScope
 from trio_sagents.supervisor._access import Authorizer
 from trio_sagents.supervisor._leases import Leases
+
+CLUSTER_METHODS: Final = ("open", "join", "renew", "leave", "nodes", "claim", "release", "holders", "send", "receive", "wait")
 
 
 def _no_hint(_value: Opaque) -> str:
@@ -54,6 +58,10 @@ def _store_hint(value: Opaque) -> str:
     text = os.fspath(value)
     # A URL of a database may hold a password.
     return f'SqliteStore("{text}")' if isinstance(text, str) and len(text) < 100 and "://" not in text else "SqliteStore(path)"
+
+
+def _cluster_hint(value: Opaque) -> str:
+    return "SqliteCluster(path)" if isinstance(value, os.PathLike) or (isinstance(value, str) and "://" not in value) else ""
 
 
 def _authorizer_hint(value: Opaque) -> str:
@@ -84,6 +92,10 @@ def _having(*methods: str, optional: bool = False, hint: Callable[[Opaque], str]
     return check
 
 
+def _bus(cluster: Cluster | None) -> PubSub:
+    return LocalPubSub() if cluster is None else NodeBus()
+
+
 def _timeout(_config: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
     check_timeout(f"SessionConfig.{attribute.name}", value)
 
@@ -106,9 +118,15 @@ class SessionConfig:
     )
     """A host's own store of the transcript. Without an `agent_persistence` beside it, states are kept in memory: they are gone
     with the process."""
-    pubsub: PubSub = attrs.field(factory=LocalPubSub, validator=_having("publish", "subscribe"))
+    cluster: Cluster | None = attrs.field(default=None, validator=_having(*CLUSTER_METHODS, optional=True, hint=_cluster_hint))
+    """The engine that this block shares with the other nodes of its cluster: then the block is a node, and a conversation runs on at most
+    one of them. Not together with `leases`, which are for processes that share nothing else."""
+    pubsub: PubSub = attrs.field(
+        default=attrs.Factory(lambda self: _bus(self.cluster), takes_self=True), validator=_having("publish", "subscribe")
+    )
     """Carries presence between this block and others, in this process or elsewhere: blocks that share a bus see each other's viewers and
-    agents. By default a bus of its own, so there are no others. Not used if `presence` is given: that has a bus of its own."""
+    agents. By default a bus between the nodes of the `cluster`; without a cluster a bus of its own, so there are no others. Not used if
+    `presence` is given: that has a bus of its own."""
     presence: Presence = attrs.field(
         default=attrs.Factory(lambda self: Presence(self.pubsub), takes_self=True), validator=type_validator(Presence)
     )
@@ -121,12 +139,16 @@ class SessionConfig:
     """Says who may do what."""
     leases: Leases | None = attrs.field(default=None, validator=_having("acquire", "renew", "release", optional=True))
     """Which of several processes may run a conversation's agent. None: the process that loads it last is its writer."""
+    node_name: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    """What people read of this node, if there is a cluster; need not be unique. Empty: the name of the host, and the process id."""
     policy: SessionPolicy = attrs.field(factory=SessionPolicy, validator=type_validator(SessionPolicy))
     """Durations and bounds."""
 
     def __attrs_post_init__(self) -> None:
         if self.store is not None and (self.agent_persistence is not None or self.display_message_persistence is not None):
             raise ValueError("SessionConfig takes either store, or agent_persistence and display_message_persistence, not both")
+        if self.cluster is not None and self.leases is not None:
+            raise ValueError("SessionConfig takes either cluster or leases, not both: a cluster has one lease for each node")
 
     def store_adapter(self) -> StoreAdapter:
         """Return the way to the store. One object that is given for both keys, and that can commit, is used as one store."""

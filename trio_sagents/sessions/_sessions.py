@@ -4,6 +4,7 @@ Each method checks its arguments, asks the authorizer, decides in one step, and 
 the modules above this one. `Admission` lets callers in, `Starter` has an agent running exactly once, and the agent itself does the rest.
 """
 
+import contextlib
 import fnmatch
 import functools
 import re
@@ -26,7 +27,7 @@ from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import ConversationPage, HistoryPage, Row, WaitingConversation, WaitingPage
 from trio_sagents.data.scopes import Overlap, Scope
-from trio_sagents.exceptions import AgentNotRunning
+from trio_sagents.exceptions import AgentNotRunning, ConversationNotFound
 from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
 from trio_sagents.sessions._closing import drain_agents
 from trio_sagents.sessions._commands import AddRows, Dismiss, Post, Resume
@@ -40,6 +41,7 @@ from trio_sagents.sessions._watch import Watch, present
 from trio_sagents.supervisor import (
     AgentHandle,
     AgentInfo,
+    Entry,
     Phase,
     Posted,
     Receipt,
@@ -171,7 +173,7 @@ class Sessions:
         check_grace(grace_period)
         await trio.lowlevel.checkpoint_if_cancelled()
         allowed = await self._admission.services.access.allows(scope, conversation_id, "stop")
-        entry = self._admission.entry_of(agent_id, conversation_id, scope) if allowed else None
+        entry = await self._own(agent_id, conversation_id, scope) if allowed else None
         if entry is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
@@ -180,6 +182,8 @@ class Sessions:
 
     async def drain(self) -> DrainReport:
         """Start no agent any more, let running turns finish until their `grace_period` is over, and settle the others.
+
+        A node of a cluster tells the other nodes that it takes nothing more. Idle agents end at once, so that other nodes can run them.
 
         Returns:
             How the agents ended. From inside an agent's own task tree, this does not wait for that agent.
@@ -191,7 +195,19 @@ class Sessions:
         """
         self._admission.check_open()
         self._starter.is_closed = True
+        if self._admission.services.leases is not None:
+            self._admission.services.leases.drain()
         return await drain_agents(tuple(self._admission.services.registry))
+
+    def ready(self) -> bool:
+        """Return whether a load balancer may send requests here.
+
+        False if the block was left or drains, or while this node of a cluster has no lease for certain. It says nothing about whether the
+        process has to be restarted: a node that is not ready may become ready by itself.
+        """
+        self._admission.check_place()
+        leases = self._admission.services.leases
+        return not self._admission.is_over and not self._starter.is_closed and (leases is None or leases.is_trusted)
 
     # ── messages
 
@@ -481,8 +497,16 @@ class Sessions:
         await trio.lowlevel.checkpoint()
         if not await self._admission.services.access.allows(scope, conversation_id, "view"):
             return False
-        entry = self._admission.entry_of(agent_id, conversation_id, scope)
+        entry = await self._own(agent_id, conversation_id, scope)
         return entry is not None and entry.phase is Phase.LIVE
+
+    async def _own(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
+        """Return the entry of a conversation as `scope` sees it, wherever its agent runs."""
+        with contextlib.suppress(ConversationNotFound):
+            entry = await self._admission.reach(agent_id, conversation_id, scope)
+            if entry is not None and self._admission.services.access.owns(scope, entry.owner):
+                return entry
+        return None
 
     async def get(self, conversation_id: str, *, scope: Scope = None) -> AgentHandle:
         """Return a handle of the running agent.
@@ -501,10 +525,13 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return live.info(with_middleware=True)
+        return await live.look()
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
-        """Return the running agents that this scope may list, in the order of their starts; may be empty."""
+        """Return the running agents of this block that this scope may list, in the order of their starts; may be empty.
+
+        Agents that run on other nodes of a cluster are not among them: ask each node.
+        """
         return [live.info() for live in await self._admission.running(scope)]
 
     async def list_matching(self, pattern: str, *, scope: Scope = None) -> Sequence[AgentInfo]:
@@ -515,7 +542,7 @@ class Sessions:
         return [info for info in await self.list_running(scope=scope) if match(info.agent_id)]
 
     async def agent_count(self, *, scope: Scope = None) -> int:
-        """Return how many running agents this scope may list."""
+        """Return how many running agents of this block this scope may list; without those of other nodes."""
         return len(await self._admission.running(scope))
 
     def statistics(self) -> SessionsStatistics:

@@ -35,7 +35,7 @@ from trio_sagents.supervisor._blueprint import Blueprint, MessagePreprocessor, P
 from trio_sagents.supervisor._handle import AgentHandle, check_decisions, check_grace, check_host_event, handle_of, stop_entry
 from trio_sagents.supervisor._info import AgentInfo
 from trio_sagents.supervisor._journal import Identity, Journal, wall_clock
-from trio_sagents.supervisor._leases import LeaseKeeper, Leases
+from trio_sagents.supervisor._leases import Keeper, LeaseKeeper, Leases, fence
 from trio_sagents.supervisor._receipts import Receipt
 from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase, Registry, RunningAgent
 from trio_sagents.supervisor._release import release_agent
@@ -51,6 +51,7 @@ __all__ = (
     "Failure",
     "Identity",
     "Journal",
+    "Keeper",
     "LeaseKeeper",
     "Leases",
     "MessagePreprocessor",
@@ -69,6 +70,7 @@ __all__ = (
     "check_grace",
     "check_host_event",
     "compose_agent",
+    "fence",
     "handle_of",
     "release_agent",
     "stop_entry",

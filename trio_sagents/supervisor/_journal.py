@@ -185,7 +185,7 @@ class Journal:
                 self._pending.commit(encoded)
                 if encoded.cut is not None:
                     self.ids.forget(self.state.messages[encoded.cut.first : encoded.cut.end])
-                self.state.apply(step, encoded.metadata, encoded.grown, encoded.cut)
+                self.state.apply(step, encoded.metadata, encoded.grown, encoded.cut, encoded.unfinished)
                 self._publish_step(step, saved)
             else:
                 self._pending.fail(encoded)

@@ -64,6 +64,47 @@ class Leases(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Keeps the right of one `open_sessions` block to run agents, by whatever gives such rights."""
+
+    async def acquire(self, entry: Entry) -> None:
+        """Get the right to run the agent of a conversation, for an entry that boots or deletes; see `LeaseKeeper.acquire`."""
+        ...
+
+    async def release(self, entry: Entry) -> None:
+        """Give the right of an entry back, if it has one; see `LeaseKeeper.release`."""
+        ...
+
+    def may_act(self, entry: Entry) -> bool:
+        """Return whether an agent may begin something new."""
+        ...
+
+    async def wait_known(self, entry: Entry) -> None:
+        """Return when it is known whether an agent has its right still: after that `may_act` says so. Bounded by the keeper."""
+        ...
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether agents can start here, as far as is known."""
+        ...
+
+    def drain(self) -> None:
+        """Take nothing more."""
+        ...
+
+    async def run(self) -> None:
+        """Keep what is held, until cancelled."""
+        ...
+
+
+def fence(entry: Entry) -> None:
+    """The right to run an agent is another's, or may be: the agent has no business here any more."""
+    if entry.live is None and entry.failure is None:
+        error = RegistryUnavailable(f"the lease of conversation {entry.conversation_id!r} was lost while its agent started")
+        entry.failure = Failure(entry.stage, error)
+    entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+
+
 @attrs.define(eq=False)
 class _Held:
     entry: Entry
@@ -158,6 +199,18 @@ class LeaseKeeper:
             return False
         return True
 
+    async def wait_known(self, entry: Entry) -> None:
+        """Return: `may_act` always knows."""
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def is_trusted(self) -> bool:
+        """True: each lease is asked for by itself."""
+        return True
+
+    def drain(self) -> None:
+        """Do nothing: nobody asks for a lease any more."""
+
     # ── keeping
 
     async def run(self) -> None:
@@ -217,10 +270,7 @@ class LeaseKeeper:
         del self._held[entry.conversation_id]
         self._lost[entry] = None
         log.warning("the lease of conversation %r is lost; its agent ends here", entry.conversation_id)
-        if entry.live is None and entry.failure is None:
-            error = RegistryUnavailable(f"the lease of conversation {entry.conversation_id!r} was lost while its agent started")
-            entry.failure = Failure(entry.stage, error)
-        entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+        fence(entry)
 
 
 def _batches(held: Sequence[tuple[str, _Held]]) -> Iterator[Sequence[tuple[str, _Held]]]:

@@ -176,10 +176,13 @@ class LiveTurn(Host):
         """Tell those who follow the debug channel an event that is costly to make; it is made only if somebody does."""
         self.journal.publish_debug(make)
 
-    def may_act(self) -> bool:
-        """Return whether a tool may begin."""
+    async def may_act(self) -> bool:
+        """Return whether a tool may begin; waits only while that is not known."""
         leases = self.services.leases
-        return leases is None or leases.may_act(self.entry)
+        if leases is None or leases.may_act(self.entry):
+            return True
+        await leases.wait_known(self.entry)
+        return leases.may_act(self.entry)
 
     def publish_delta(self, kind: DeltaMaker, text: str, message_id: str, part: int, offset: int) -> None:
         """Send a piece of the message being spoken to the subscribers."""

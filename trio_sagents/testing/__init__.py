@@ -5,7 +5,7 @@ sweep_cancels, _faults, _crashes   the same program once for each place where so
 ScriptedModel, FaultyModel, ...    stand-ins for what an agent depends on
 EventSpy                           what a viewer saw, checked
 invariants                         what must hold after any run
-conformance_store, _lease          the tests that every store, and every `Leases`, must pass (need pytest)
+conformance_store, _lease, _cluster  the tests that every store, every `Leases` and every `Cluster` must pass (need pytest)
 providers                          servers that speak the protocols of providers, each in its dialect
 machines                           Hypothesis state machines over Trio (needs hypothesis)
 mcp_server                         an MCP server with the quirks of real ones, as a child process (needs mcp)
@@ -13,6 +13,7 @@ mcp_server                         an MCP server with the quirks of real ones, a
 
 from trio_sagents.testing._crash import CrashStore
 from trio_sagents.testing._faults import Faults, FaultyLeases, FaultyModel, FaultyStore, InjectedFault, deaf_tool, faulty_tool
+from trio_sagents.testing._faulty_cluster import FaultyCluster
 from trio_sagents.testing._habits import Habit
 from trio_sagents.testing._plan import CancelAt, CrashAt, FaultAt, Plan
 from trio_sagents.testing._scripted import Call, Hang, Reply, ScriptedModel
@@ -32,6 +33,7 @@ __all__ = (
     "EventSpy",
     "FaultAt",
     "Faults",
+    "FaultyCluster",
     "FaultyLeases",
     "FaultyModel",
     "FaultyStore",

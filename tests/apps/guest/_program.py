@@ -1,4 +1,8 @@
-"""A program that serves conversations with FastAPI on uvicorn; the tests send it signals. Its arguments: database, grace period, loop."""
+"""A program that serves conversations with FastAPI on uvicorn; the tests send it signals.
+
+Its arguments: database, grace period, loop, the descriptor of the socket that it listens on, "ends" if it ends its streams at a signal, and
+"speaks" if an answer may end when the program is told to stop; otherwise none ends.
+"""
 
 import sys
 from collections.abc import AsyncIterator
@@ -9,15 +13,22 @@ import uvicorn
 from fastapi import Depends, FastAPI, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from trio_sagents import Agent, ConversationNotFound, SessionConfig, SessionPolicy, SingleFactoryRouter, SqliteStore, envelope_to_dict
+from tests.support.models import Speaker
+from trio_sagents import (
+    Agent,
+    ConversationNotFound,
+    SessionConfig,
+    SessionPolicy,
+    SingleFactoryRouter,
+    SqliteStore,
+    envelope_to_dict,
+)
 from trio_sagents.asyncio import Watch, open_sessions
-from trio_sagents.testing import ScriptedModel
-
-TEXT = "".join(f"<{number}>" for number in range(100))
 
 
-def make_app(database: str, grace_period: float, *, ends_streams: bool = True) -> FastAPI:
-    agent = Agent(model=ScriptedModel(lambda request: TEXT, chunk_interval=0.005))
+def make_app(database: str, grace_period: float, *, ends_streams: bool = True, ends_answers: bool = True) -> FastAPI:
+    model = Speaker()
+    agent = Agent(model=model)
     config = SessionConfig(
         factory_router=SingleFactoryRouter(agent),
         store=SqliteStore(database),
@@ -27,11 +38,12 @@ def make_app(database: str, grace_period: float, *, ends_streams: bool = True) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_sessions(config) as sessions:
-            app.state.sessions = sessions
+            app.state.sessions, app.state.model = sessions, model
             if ends_streams:
                 sessions.end_streams_on()
             print("open", flush=True)
             yield
+            model.may_end = ends_answers
         print("closed", flush=True)
 
     app = FastAPI(lifespan=lifespan)
@@ -61,6 +73,6 @@ def make_app(database: str, grace_period: float, *, ends_streams: bool = True) -
 
 
 if __name__ == "__main__":
-    _, path, grace, loop, port, ends = sys.argv
-    app = make_app(path, float(grace), ends_streams=ends == "ends")
-    uvicorn.run(app, host="127.0.0.1", port=int(port), loop=loop, log_level="warning")  # type: ignore[arg-type]  # one of its names
+    _, path, grace, loop, fd, ends, speaks = sys.argv
+    app = make_app(path, float(grace), ends_streams=ends == "ends", ends_answers=speaks == "speaks")
+    uvicorn.run(app, fd=int(fd), loop=loop, log_level="warning")  # type: ignore[arg-type]  # one of its names

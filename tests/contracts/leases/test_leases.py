@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from trio_sagents import Leases, MemoryLeases, RegistryUnavailable, SqliteLeases, SqliteStore
+from trio_sagents.cluster._file import SharedFile
 from trio_sagents.testing.conformance_lease import LeaseConformance
 
 
@@ -140,15 +141,15 @@ async def test_file_that_is_replaced_during_a_call(tmp_path: Path, monkeypatch: 
     path = tmp_path / "leases.db"
     leases = SqliteLeases(path)
     await leases.acquire("c", "a", 30.0)
-    connected = SqliteLeases._connected
+    connected = SharedFile._connected
 
     @contextmanager
-    def late(self: SqliteLeases, *args: Any) -> Iterator[sqlite3.Connection]:
+    def late(self: SharedFile, *args: Any) -> Iterator[sqlite3.Connection]:
         with connected(self, *args) as connection:
             yield connection
         path.unlink()
 
-    monkeypatch.setattr(SqliteLeases, "_connected", late)
+    monkeypatch.setattr(SharedFile, "_connected", late)
     with pytest.raises(RegistryUnavailable, match="was deleted or replaced while it was used; try again"):
         await leases.acquire("d", "a", 30.0)
 

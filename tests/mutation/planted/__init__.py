@@ -6,6 +6,7 @@ from tests.mutation.planted.broadcast import BROADCAST
 from tests.mutation.planted.files import FILES
 from tests.mutation.planted.leases import LEASES
 from tests.mutation.planted.life import LIFE
+from tests.mutation.planted.nodes import NODES
 from tests.mutation.planted.people import PEOPLE
 from tests.mutation.planted.rules import RULES
 from tests.mutation.planted.stores import STORES
@@ -14,4 +15,4 @@ from tests.mutation.planted.web import WEB
 from tests.mutation.planted.windows import WINDOWS
 from tests.support.planting import PlantedBug
 
-BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES, *RULES, *WEB, *WINDOWS)
+BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES, *NODES, *RULES, *WEB, *WINDOWS)

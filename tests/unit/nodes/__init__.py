@@ -1,0 +1,1 @@
+"""The unit tests of `trio_sagents.nodes`."""
