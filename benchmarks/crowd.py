@@ -23,14 +23,10 @@ RENEWALS: Final = 200
 
 
 class Crowd(Protocol):
-    """Many that live."""
-
-    async def spawn(self, count: int) -> None:
-        """Start and stop as many, one after the other."""
-        ...
+    """Many agents, or many cancel scopes, that are alive."""
 
     def renewals(self) -> list[Callable[[], None]]:
-        """Return what renews each of those that live."""
+        """Return, for each member of the crowd, the function that renews its time."""
         ...
 
 
@@ -46,6 +42,7 @@ class _Agents:
         self._live = live
 
     async def spawn(self, count: int) -> None:
+        """Start and stop `count` agents, one after the other."""
         for number in range(count):
             name = f"another-{number}"
             await self._sessions.start(name)
@@ -61,7 +58,8 @@ async def _agents(live: int, clock: JumpingClock) -> None:
     async with open_host() as sessions:
         for number in range(live):
             await sessions.start(f"conversation-{number}")
-        await _answer(_Agents(sessions, live), live, clock)
+        agents = _Agents(sessions, live)
+        await _answer(agents, live, clock, agents.spawn)
 
 
 class _Deadlines:
@@ -74,9 +72,6 @@ class _Deadlines:
         with trio.CancelScope(deadline=trio.current_time() + 2 * INACTIVITY_TIMEOUT) as scope:
             self.scopes.append(scope)
             await trio.sleep_forever()
-
-    async def spawn(self, count: int) -> None:
-        raise NotImplementedError
 
     def renewals(self) -> list[Callable[[], None]]:
         def renewal(scope: trio.CancelScope) -> Callable[[], None]:
@@ -100,23 +95,26 @@ async def _deadlines(live: int, clock: JumpingClock) -> None:
         await _answer(crowd, live, clock)
 
 
-async def _answer(crowd: Crowd, live: int, clock: JumpingClock) -> None:
+async def _answer(crowd: Crowd, live: int, clock: JumpingClock, spawn: Callable[[int], Awaitable[None]] | None = None) -> None:
+    """Answer the commands that come by standard input. A crowd without `spawn` knows only `upkeep`."""
     gc.enable()
     gc.collect()
     tell(live=live)
     while line := await trio.to_thread.run_sync(sys.stdin.readline):
         command, *arguments = line.split()
-        if command == "spawn":
+        if command == "spawn" and spawn is not None:
             gc.collect()
             with Cpu() as cpu:
-                await crowd.spawn(int(arguments[0]))
+                await spawn(int(arguments[0]))
             tell(seconds=cpu.seconds / int(arguments[0]))
-        else:
+        elif command == "upkeep":
             tell(**await _without_garbage_collection(lambda: _upkeep(crowd, live, clock)))
+        else:
+            raise ValueError(f"this crowd does not know the command {command!r}")
 
 
 async def _without_garbage_collection(measure: Callable[[], Awaitable[dict[str, float]]]) -> dict[str, float]:
-    """Its pauses are no timer's fault."""
+    """Run a measurement without garbage collection, whose pauses would be counted as the timers'."""
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -383,7 +383,7 @@ class ModelFailed(SagentsError):
         kind: ModelFailureKind = "unknown",
     ) -> None:
         if kind not in MODEL_FAILURE_KINDS:
-            raise ValueError(f"a model fails for one of the kinds {', '.join(sorted(MODEL_FAILURE_KINDS))}, not for {kind!r}")
+            raise ValueError(f"kind must be one of {', '.join(sorted(MODEL_FAILURE_KINDS))}, not {kind!r}")
         super().__init__(message)
         self.kind: Final = kind
         """What went wrong. Retries and fallbacks look at this, and hosts may."""

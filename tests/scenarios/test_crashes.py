@@ -226,7 +226,7 @@ async def test_process_dies_while_an_approved_tool_runs(autojump_clock: Any, bac
         assert await world.interrupt() is None
         status, text = (await world.results())[name]
         assert "unknown" == status
-        assert "may have had its effect" in text
+        assert "may have taken effect" in text
         rows = [row for row in (await world.sessions.history(CONVERSATION)).rows if row.content_type == "tool_call"]
         assert ["unknown"] == [row.status for row in rows]
         assert ["approve"] == [record.kind for record in await world.records()]

@@ -16,11 +16,11 @@ _ADVICE: Final = {
     sqlite3.SQLITE_LOCKED: "another connection holds it; close that connection",
     sqlite3.SQLITE_FULL: "its disk is full; make room on the disk",
     sqlite3.SQLITE_READONLY: "it cannot be written; make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that its folder exists and may be read and written",
-    sqlite3.SQLITE_PERM: "it may not be opened; see to its permissions",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that its folder exists and may be read and written",
+    sqlite3.SQLITE_PERM: "it may not be opened; check its permissions",
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database, or it is encrypted; give another path",
     sqlite3.SQLITE_CORRUPT: "it is damaged; restore it from a backup, or try `sqlite3 FILE .recover`",
-    sqlite3.SQLITE_IOERR: "reading or writing it failed; see to its disk",
+    sqlite3.SQLITE_IOERR: "reading or writing it failed; check its disk",
     sqlite3.SQLITE_ERROR: "its tables are no longer those of this library; restore it from a backup",
 }
 
@@ -53,7 +53,7 @@ class DatabaseKind:
     def explain(self, path: str, exc: sqlite3.Error | OSError) -> PersistenceError:
         """Return the error that says which file it was, what happened, and what to do."""
         if isinstance(exc, OSError):
-            return PersistenceError(f"{self.name(path)}: {exc.strerror or exc}; see to its folder and its permissions")
+            return PersistenceError(f"{self.name(path)}: {exc.strerror or exc}; check its folder and its permissions")
         code = getattr(exc, "sqlite_errorcode", None)  # absent if Python's own layer raised it
         base = code & 0xFF if isinstance(code, int) else None
         advice = f"a record has more than {self.max_record_bytes} bytes" if base == sqlite3.SQLITE_TOOBIG else _ADVICE.get(base or 0)

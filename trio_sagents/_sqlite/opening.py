@@ -118,7 +118,7 @@ def connect(kind: DatabaseKind, path: str, *, busy_timeout: float, synchronous: 
 def prepare(connection: sqlite3.Connection, kind: DatabaseKind, path: str) -> None:
     """Check that the file is of this kind, make the tables in an empty file, and turn write-ahead logging on.
 
-    A file of another kind is left as it is. Whoever opened the connection closes it on any error, which undoes what was begun.
+    A file of another kind is not changed. The caller that opened the connection closes it on any error, which undoes what was begun.
 
     Raises:
         PersistenceError: the file is another program's, or of a newer version, or its disk cannot do write-ahead logging.

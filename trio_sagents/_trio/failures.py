@@ -1,6 +1,6 @@
 """Logging what host code raised: each exception once, with its traceback.
 
-Whoever first catches an exception of host code logs it there, before it becomes another error, a text for the model, or nothing at
+The code that first catches an exception of host code logs it there, before it becomes another error, a text for the model, or nothing at
 all. An error of the library's own may pass several such places, so it carries a mark (`SagentsError.is_logged`).
 """
 

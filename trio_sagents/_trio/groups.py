@@ -1,4 +1,4 @@
-"""Splitting what a task tree raised into what may be contained and what must go on."""
+"""Splits the exceptions of a task tree into those that may be contained, and those that must be raised again."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -27,7 +27,7 @@ async def in_nursery(function: Callable[[trio.Nursery], Awaitable[T]]) -> T:
 def split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Return (what may be contained, what must be re-raised); either may be None.
 
-    What must go on is `Cancelled`, `KeyboardInterrupt`, `SystemExit` and `GeneratorExit`, alone or in a group. A group with one
+    Raised again are `Cancelled`, `KeyboardInterrupt`, `SystemExit` and `GeneratorExit`, alone or in a group. A group with one
     contained error is unwrapped to that error; its traceback keeps the way.
     """
     onward = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)

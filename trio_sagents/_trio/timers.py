@@ -21,14 +21,14 @@ BATCH: Final = 32
 
 @attrs.define(eq=False)
 class Timer:
-    """One callback that is due at some time."""
+    """One callback with the time at which it is called."""
 
     deadline: float
     callback: Callable[[], float | None]
     _bucket: "dict[Timer, None]"
 
     def cancel(self) -> None:
-        """Forget it. Fine where it was called, or forgotten before."""
+        """Cancel the timer. Does nothing if its callback was called, or if the timer was cancelled before."""
         self._bucket.pop(self, None)
 
 

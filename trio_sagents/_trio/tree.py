@@ -1,4 +1,4 @@
-"""Where the running task stands in the tree of nurseries. The parents are walked: a context variable would give wrong answers.
+"""The place of the running task in the tree of nurseries. The parents are walked: a context variable would give wrong answers.
 
 There is one exception. What a tool does in a thread, and brings back with `trio.from_thread.run`, runs in a task of Trio's own, outside of
 the tree. A context variable says which task waits for the thread.

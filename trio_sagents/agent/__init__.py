@@ -13,10 +13,10 @@ The modules, lowest first. Each module imports only modules that come before it 
     _tool_text     the texts between a model and a tool: arguments in, results out
     _model         the model port, and what one model call gives
     _tools         a tool, and the context that a tool is given
-    _host          the middleware host: what middleware and tools may ask of whoever runs the agent
+    _host          the middleware host: what middleware and tools may ask of the code that runs the agent
     _progress      how far a turn has come: the draft and the open calls
     _agent         the definition of an agent: agent, middleware, and what a hook and a loop are given
-    _context       what a turn may ask of whoever runs the turn
+    _context       what a turn may ask of the code that runs the turn
     _identity      which tool is the same tool as before
     _middleware    the pipeline: the hooks in their order, and the tools that they bring
     _checks        what a tool itself says of a call before the call runs

@@ -83,7 +83,9 @@ def _middleware(given: Sequence[Opaque]) -> Sequence[Opaque]:
         if not any(getattr(type(middleware), hook, None) for hook in HOOKS):
             raise TypeError(f"Agent.middleware has {middleware!r}, which has no method of a Middleware")
         if id_of(middleware) in ids:
-            raise ValueError(f"Agent.middleware has two with the id {id_of(middleware)!r}; give one of them another middleware_id")
+            raise ValueError(
+                f"two middleware in Agent.middleware have the id {id_of(middleware)!r}; give one of them another middleware_id"
+            )
         ids.add(id_of(middleware))
     return tuple(given)
 
@@ -100,7 +102,7 @@ def _is_async(_agent: object, attribute: "attrs.Attribute[Opaque]", value: Opaqu
 
 @attrs.frozen(kw_only=True)
 class Agent:
-    """What a factory returns: how to answer."""
+    """The definition of an agent: how it answers. A factory returns it."""
 
     model: Model = attrs.field(validator=_model)
     system_prompt: str = attrs.field(default="", validator=type_validator(str))
@@ -161,7 +163,7 @@ class Middleware:
 
     @property
     def middleware_id(self) -> str:
-        """The id of this middleware: by default the name of its class. It is unique in an agent: two of a class need ids of their own."""
+        """The id of this middleware, by default the name of its class. Two middleware of one class in an agent need different ids."""
         return type(self).__name__
 
     covers_sub_agents: ClassVar[bool] = False
@@ -195,7 +197,7 @@ class Middleware:
         """A turn is about to end as `outcome`: completed, interrupted or failed. Not called for a turn that is cut."""
 
     def turn_ended(self, context: "MiddlewareContext", outcome: TurnOutcome) -> None:
-        """A turn has ended, in whatever way; called once for each turn. Synchronous; exceptions are logged."""
+        """A turn has ended, normally or not. Called once for each turn. Synchronous; exceptions are logged."""
 
     async def before_model(self, context: "MiddlewareContext", request: ModelRequest) -> ModelRequest:
         """A model is about to be asked: return the request, or another one. The stored history does not change."""
@@ -301,7 +303,7 @@ def id_of(middleware: Opaque) -> str:
 
 
 class HookRunner(Protocol):
-    """What the context of a hook needs of the pipeline that calls the hook."""
+    """The part of the pipeline that the context of a hook needs."""
 
     async def guard(self, middleware_id: str, hook: str, function: AsyncFunction, *args: Opaque) -> Opaque:
         """Call a function; its exceptions become a `MiddlewareError`."""
@@ -520,7 +522,7 @@ class TurnSteps(Protocol):
             request: None is the whole history, with the turn's prompt and all tools.
 
         Returns:
-            The answer. It is not kept before `run_tools` or `complete`.
+            The answer. The answer is not kept before `run_tools` or `complete` is called.
 
         Raises:
             LimitExceeded: more rounds than `limits.max_rounds`.
@@ -546,7 +548,7 @@ class TurnSteps(Protocol):
         ...
 
     async def keep(self, answer: ModelAnswer) -> None:
-        """Keep an answer after which the model is asked again. It asks for no tool.
+        """Keep an answer after which the model is asked again. The answer calls no tools.
 
         Cancellation: either the answer is kept, or nothing was submitted.
         """
@@ -558,6 +560,6 @@ class TurnSteps(Protocol):
         Raises:
             ToolNotCalled: the turn was to end with a tool.
 
-        Cancellation: from here on the turn is completed, whatever else comes.
+        Cancellation: from here on the turn is completed, even if it is cancelled.
         """
         ...

@@ -1,4 +1,4 @@
-"""One model call that does not give up at once: the same model again, then the fallbacks, each with the same request.
+"""One model call that does not give up immediately: the same model again, then the fallbacks, each with the same request.
 
 An attempt that failed is void. No tool of it has run, viewers are told to forget its text, and what was kept of the attempt is dropped;
 only its usage counts. Whatever the turn has done before is not done again, because one attempt asks for one answer. The last attempt

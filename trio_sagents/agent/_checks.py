@@ -1,4 +1,4 @@
-"""What a tool itself says of a call before the call runs: its schema refuses arguments, and so may its `check`.
+"""Checks of a call by its tool, before the call runs: the schema of the tool may refuse the arguments, and so may its `check`.
 
 Both are asked before a person is asked about a call, because nobody should decide about a call that cannot run, and once more
 right before the call runs, because the world may have changed while the call waited.

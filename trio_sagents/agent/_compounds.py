@@ -57,7 +57,7 @@ def set_of(item: Shape, build: Callable[[list[object]], object], where: str) -> 
     """Return the shape of an array without duplicates, read by `build`: `set` or `frozenset`.
 
     Raises:
-        TypeError: the items cannot stand in a set.
+        TypeError: the items cannot be members of a set.
     """
     if not item.is_hashable:
         raise TypeError(f"{where}: the items of a set must be hashable")

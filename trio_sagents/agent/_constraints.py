@@ -42,7 +42,7 @@ class Constraint:
 
 
 def constraints_in(extras: Sequence[object]) -> Sequence[Constraint]:
-    """Return the constraints in what stands beside an annotation; a text describes the parameter, and is none."""
+    """Return the constraints in the metadata of an annotation. A text there describes the parameter, and is not a constraint."""
     return tuple(found for extra in extras for found in _constraints_of(extra))
 
 

@@ -1,4 +1,4 @@
-"""What a turn may ask of whoever runs the turn. A turn knows no session: it is given a `TurnContext`, and returns an outcome."""
+"""What a turn may ask of the code that runs the turn. A turn knows no session: it gets a `TurnContext`, and returns an outcome."""
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -139,9 +139,9 @@ class TurnContext(MiddlewareHost, Protocol):
         ...
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
-        """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""
+        """Keep what the turn waits for. From this call on the turn is interrupted, even if it is cancelled."""
         ...
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
-        """Keep the last answer. From this call on the turn is completed, whatever else comes."""
+        """Keep the last answer. From this call on the turn is completed, even if it is cancelled."""
         ...

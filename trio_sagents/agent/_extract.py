@@ -88,7 +88,7 @@ async def extract(
     try:
         return await in_nursery(run)
     except Suspended:
-        raise NotInterrupted("extract", "nobody can be asked here; use a session") from None
+        raise NotInterrupted("extract", "no person can be asked outside a session; use open_sessions") from None
 
 
 @attrs.define(eq=False)

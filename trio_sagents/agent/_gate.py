@@ -42,10 +42,10 @@ _SHOWN: Final = 300
 
 @attrs.frozen
 class Gated:
-    """What the gate says of the calls of one answer, by call id; it lets all other calls run."""
+    """What the gate says about the calls of one answer, by call id. Calls that are not named here may run."""
 
     waiting: Mapping[str, PendingCall]
-    """What people have to decide."""
+    """The calls about which people have to decide."""
     invalid: Mapping[str, str]
     """Why a call cannot run: nobody is asked about such a call."""
 
@@ -146,13 +146,13 @@ def _check(middleware: Opaque, wanted: object, call: ToolCall, conversation_id: 
         if wanted.timeout is not None and not wanted.timeout > 0:
             raise ValueError(f"the timeout of a claim is > 0 seconds, not {wanted.timeout!r}")
         if not wanted.allowed and wanted.kind != "halt":
-            raise ValueError("a claim allows at least one kind of decision: else nobody could answer it")
+            raise ValueError("a claim must allow at least one kind of decision, or nobody can answer it")
     except (StateError, TypeError, ValueError) as exc:
         raise MiddlewareError(id_of(middleware), "claim") from exc
 
 
 def demand_of(wanted: PendingCall, middleware_id: str, depth: int) -> str:
-    """Return a digest of what one middleware demands of people, whatever the call is.
+    """Return a digest of what one middleware demands of people, which is the same for every call.
 
     Args:
         wanted: the claim.
@@ -175,7 +175,7 @@ def _plain_question(question: Question) -> JSON:
 def both(first: PendingCall, second: PendingCall) -> PendingCall:
     """Return one claim for two: what both allow, within the shorter time; each middleware is asked about the answer.
 
-    There is always something to decide. A question can be answered whatever else is allowed, because an answer runs nothing. If the
+    There is always something to decide. A question can always be answered, because an answer runs nothing. If the
     two agree on nothing else, the call can be rejected.
     """
     asked = second if first.question is None and second.question is not None else first
@@ -229,7 +229,7 @@ async def pass_decided(
     """
     decided = decided_call(call, record)
     if decided is None:
-        return NotRun("Not run: the decision is about other arguments.")
+        return NotRun("Not run: the decision was made for other arguments.")
     if edits(record):
         decided = attrs.evolve(decided, arguments=tool.tidied(decided.arguments))  # as the gates have to see them
     known = _outermost_first(pipeline)[0].remembered.tools.get(call.call_id)

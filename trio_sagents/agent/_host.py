@@ -1,4 +1,4 @@
-"""The middleware host: what middleware and tools may ask of whoever runs the agent."""
+"""The middleware host: what middleware and tools may ask of the code that runs the agent."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
@@ -16,7 +16,7 @@ AsyncFunction = Callable[..., Awaitable[Opaque]]  # type: ignore[explicit-any]  
 
 
 class MiddlewareHost(Protocol):
-    """What middleware and tools may ask of whoever runs the agent."""
+    """What middleware and tools may ask of the code that runs the agent."""
 
     @property
     def conversation_id(self) -> str:

@@ -1,7 +1,7 @@
 """The identity of a tool: what an approval is bound to, beside the call itself.
 
 A person who approves a call has been shown a tool: its name, its description, its parameters, and where it comes from. If any of
-this changes before the call runs, the call would do something else than what was approved. `digest_of_tool` condenses all of it
+this changes before the call runs, the call would do something that was not approved. `digest_of_tool` condenses all of it
 into a text that is stored with the question and compared when the call is about to run, in the same process or in another one.
 
 Two functions that were written in one place are not the same tool: `make_pay("sandbox")` and `make_pay("production")` share
@@ -220,7 +220,7 @@ def _is_same(one: Opaque, other: Opaque, outer: Sequence[tuple[int, int]]) -> bo
             return _is_same(one.__func__, other.__func__, outer) and _is_same(one.__self__, other.__self__, outer)
         case types.FunctionType():
             return _is_same_plain(one, other, outer)
-        case MiddlewareContext():  # made anew for each hook
+        case MiddlewareContext():  # made again for each hook
             return (one.middleware_id, one.conversation_id, one.agent_id) == (other.middleware_id, other.conversation_id, other.agent_id)
         case tuple() | list():
             return _all_same(one, other, outer)
@@ -269,7 +269,7 @@ def differences(asked: str, known: KnownTool | None, tool: Tool, digest: str) ->
 
     Args:
         asked: the digest that was stored with the question; empty if an older version stored the question.
-        known: the tool as this process remembers it; None after a restart, and for a tool that is made anew whenever its agent
+        known: the tool as this process remembers it; None after a restart, and for a tool that is made again whenever its agent
             continues.
         tool: the tool that the call would run now.
         digest: of that tool.

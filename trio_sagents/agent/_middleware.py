@@ -23,7 +23,7 @@ from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed,
 
 log: Final = logging.getLogger("trio_sagents")
 EXPECTED: Final = (ModelFailed, LimitExceeded, PersistenceError, MiddlewareError, ToolNotCalled)
-"""What a turn may fail with; anything else crashes the agent."""
+"""Errors with which a turn may fail. Any other exception crashes the agent."""
 MAX_PROMPT: Final = 512 * 1024
 """Characters that the prompts of an agent and its middleware may have together."""
 
@@ -181,7 +181,7 @@ class Pipeline:
     def _failed(self, middleware_id: str, hook: str, error: Exception) -> MiddlewareError:
         failed = MiddlewareError(middleware_id, hook)
         if hook in {"answer", "on_message"} and isinstance(error, ValueError):
-            return failed  # it refuses a decision or a message, as it may; whoever sent that is given the error
+            return failed  # it may refuse a decision or a message; the sender gets the error
         where = (middleware_id, hook, self.conversation_id)
         return logged(failed, error, "the middleware %r failed in %s, in conversation %r", *where)
 

@@ -32,7 +32,7 @@ class Model(Protocol):
 
 @attrs.frozen
 class ModelAnswer:
-    """What one model call gave."""
+    """The result of one model call."""
 
     message: Message
     usage: Usage = attrs.field(factory=Usage)

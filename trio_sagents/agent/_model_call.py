@@ -1,6 +1,6 @@
 """One call of the model: the stream becomes events while it flows, and one message at its end.
 
-The provider is not trusted: whatever it sends becomes a valid message, or a `ModelFailed`.
+The provider is not trusted: everything that it sends becomes a valid message, or a `ModelFailed`.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ from trio_sagents.exceptions import LimitExceeded, ModelFailed, PersistenceError
 MAX_COUNT: Final = 2**53
 """Providers may claim fewer tokens than this: every JSON reader takes such a number."""
 BREATH: Final = 64
-"""Chunks after which other tasks run, whatever the adapter does."""
+"""Chunks after which other tasks run, even if the adapter never yields."""
 
 
 _KINDS: Final[Mapping[Literal["text", "narration", "thinking"], DeltaMaker]] = {
@@ -215,7 +215,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
     """Call the model once, and publish the answer while it arrives.
 
     Raises:
-        ModelFailed: the provider's fault, whatever the adapter raised; the text so far stays in `context.progress.draft`.
+        ModelFailed: the provider's fault, for every exception of the adapter; the text so far stays in `context.progress.draft`.
         LimitExceeded: the answer is too long, or asks for too many tools.
         PersistenceError: the store could not say whether the id of a call is in use.
 
@@ -240,7 +240,7 @@ async def call_model(model: Model, request: ModelRequest, limits: TurnLimits, co
         raise
     except (LimitExceeded, PersistenceError):
         raise
-    except Exception as exc:  # the boundary to the provider: whatever an adapter raises is a failure of the model
+    except Exception as exc:  # the boundary to the provider: every exception of an adapter is a failure of the model
         for leaf in leaves(exc):  # an adapter with its own nursery wraps the errors that it or we raised
             if isinstance(leaf, ModelFailed | LimitExceeded | PersistenceError):
                 leaf.source = f"model {name_of(model)!r}" if isinstance(leaf, ModelFailed) else leaf.source

@@ -44,11 +44,11 @@ from trio_sagents.exceptions import LimitExceeded, ModelFailed, StateError
 RunTurn: TypeAlias = Callable[[Pipeline, TurnContext], Awaitable[Ended]]
 """`run_turn`: handed down to here, because a turn runs calls, and a call may run a turn."""
 MAX_DEPTH: Final = 8
-"""How deep sub-agents may nest, whatever `SubAgents.max_depth` says."""
+"""How deep sub-agents may nest, even if `SubAgents.max_depth` is larger."""
 
 
 class Surroundings(Protocol):
-    """What a turn in memory asks of the turn around it."""
+    """The part of the surrounding turn that a turn in memory uses."""
 
     @property
     def turn_id(self) -> str:
@@ -141,7 +141,7 @@ class NestedTurn:
     is_quiet: bool = False
     """Whether nobody is told what the sub-agent does."""
     first: Sequence[Message] = ()
-    """What the history begins with, before the prompt."""
+    """The messages with which the history begins, before the prompt."""
     has_ended: bool = False
     goes_on: bool = False
     _messages: list[Message] = attrs.field(factory=list)
@@ -403,7 +403,7 @@ class CallHost:
         check_first_messages(messages)
         opened = self.opened
         if opened.has_run_agent:
-            raise RuntimeError("this call has run a sub-agent already: a call runs one sub-agent; make several calls for several of them")
+            raise RuntimeError("this call has already run a sub-agent, and a call runs only one; make one call for each sub-agent")
         if self.context.progress.open_calls.get(opened.call.call_id) is not opened or opened.result is not None:
             raise RuntimeError("this call has ended: a sub-agent runs inside the call whose context it is given")
         opened.has_run_agent = True

@@ -59,9 +59,9 @@ class Draft:
     size: int = 0
     """Characters of text and thinking so far."""
     note_at: int = 0
-    """The size from which on whoever keeps drafts wants to hear of each further piece (`TurnContext.note_draft`)."""
+    """The size from which on `TurnContext.note_draft` is called with each further piece."""
     _parts: list[_Stretch | OpaquePart | ToolCall] = attrs.field(factory=list)
-    """A call stands here as it was identified, without its arguments."""
+    """A call is here as it was identified, without its arguments."""
 
     @property
     def last_part(self) -> int:
@@ -125,7 +125,7 @@ class OpenCall:
     result: ToolResult | None = None
     """The result of the call, until the result is submitted."""
     value: object = None
-    """What the tool's function returned, as it is."""
+    """The value that the tool's function returned, unchanged."""
     shown: ToolCall | None = None
     """The call as it runs: after an edit, with other arguments."""
     requests: Sequence[PendingCall] = ()
@@ -207,7 +207,7 @@ class Progress:
     usage_by_model: dict[str, Usage] = attrs.field(factory=dict)
     """By the name of the model: the same since the turn began or continued, with estimates of what providers did not report."""
     around: "Progress | None" = None
-    """Of a sub-agent: the turn that it is a part of, which counts its usage at once."""
+    """Of a sub-agent: the turn that it is a part of, which counts its usage immediately."""
     culprit: str = ""
     """The tool whose exception ended the turn, as `SagentsError.source` names things; empty if no tool did."""
     rounds: int = 0

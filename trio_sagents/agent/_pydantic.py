@@ -1,6 +1,6 @@
 """Pydantic models as parameters and as results, without a dependency on Pydantic.
 
-Whoever has a Pydantic model has imported Pydantic, so it is looked up among the imported modules, and never imported here.
+A program that has a Pydantic model has imported Pydantic, so Pydantic is looked up among the imported modules, and never imported here.
 """
 
 import json

@@ -52,7 +52,7 @@ class Misfit(Exception):  # not an error of the program: a value that does not f
 
 @attrs.frozen(eq=False)
 class Shape:
-    """What one annotation accepts."""
+    """The values that one annotation accepts."""
 
     schema: JSON
     read: Callable[[JSONValue], object]
@@ -64,7 +64,7 @@ class Shape:
     is_hashable: bool = True
     """Whether a set can hold the values."""
     tidy: Callable[[JSONValue], JSONValue] = lambda value: value
-    """Return the value in the form of the schema if only one meaning is possible; any other value as it is."""
+    """Return the value in the form of the schema if only one meaning is possible; any other value unchanged."""
 
 
 def kind_of(value: JSONValue) -> str:
@@ -281,4 +281,4 @@ def _read_first(candidates: Sequence[Shape], value: JSONValue) -> object:
                 raise
             path, what = exc.problems[0]
             reasons.append(f"{shape.words}: {path} {what}" if path else f"{shape.words}: {what}")
-    raise Misfit([("", f"fits none of its forms ({'; '.join(reasons)})")])
+    raise Misfit([("", f"matches none of the allowed forms ({'; '.join(reasons)})")])

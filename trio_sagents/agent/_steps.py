@@ -1,6 +1,6 @@
 """The steps of a turn, and the default loop.
 
-`converse` is the default loop. Another loop is an async function of the same steps: `Agent(mode=...)`. Whatever a loop does, the
+`converse` is the default loop. Another loop is an async function of the same steps: `Agent(mode=...)`. For every loop, the
 history stays valid, no call runs without passing the gate, and each call is answered once: the steps see to that.
 """
 
@@ -95,7 +95,7 @@ class Steps:
             request: None is the whole history, with the turn's prompt and all tools.
 
         Returns:
-            The answer. It is not kept before `run_tools` or `complete`.
+            The answer. The answer is not kept before `run_tools` or `complete` is called.
 
         Raises:
             LimitExceeded: more rounds than `limits.max_rounds`.
@@ -125,7 +125,7 @@ class Steps:
         """
         self._take(answer)
         if not self.calls_of(answer):
-            raise RuntimeError("this answer asks for no tool: `complete` keeps it")
+            raise RuntimeError("this answer calls no tools; call `complete` to keep it")
         self._is_busy = True
         # The gate comes first: a call that waits for a person is on record as waiting from its first commit on, and never as begun.
         gated = await ask_gate(self.pipeline, self.context, answer.message.calls, answer.invalid)
@@ -165,7 +165,7 @@ class Steps:
         await self.pipeline.each("after_turn", self.context, outcome, turn_id=self.context.turn_id, back=True)
 
     async def keep(self, answer: ModelAnswer) -> None:
-        """Keep an answer after which the model is asked again. It asks for no tool.
+        """Keep an answer after which the model is asked again. The answer calls no tools.
 
         Cancellation: either the answer is kept, or nothing was submitted.
         """
@@ -183,7 +183,7 @@ class Steps:
         Raises:
             ToolNotCalled: the turn was to end with a tool.
 
-        Cancellation: from here on the turn is completed, whatever else comes.
+        Cancellation: from here on the turn is completed, even if it is cancelled.
         """
         self._take(answer)
         if self.calls_of(answer):
@@ -196,13 +196,13 @@ class Steps:
             error.source = f"model {answer.model!r}"
             raise error
         message = answer.message
-        if message.stop_reason == "continued":  # whoever wrote the loop takes it for the last word
+        if message.stop_reason == "continued":  # the author of the loop takes it for the last word
             message = attrs.evolve(message, stop_reason="stop")
         return await self._complete(message, answer.usage, None)
 
     def _check_free(self) -> None:
         if self.context.has_ended:
-            raise RuntimeError("this turn has ended: return what the step returned that ended it")
+            raise RuntimeError("this turn has ended; return the value of the step that ended it")
         if self._is_busy or self.context.progress.open_calls:
             raise RuntimeError("the calls of the last answer are open: `run_tools` ends before the next step")
 

@@ -1,11 +1,11 @@
-"""The tools of one answer: run in parallel, each answered exactly once, whatever they do.
+"""The calls of one answer: they run in parallel, and each is answered exactly once, even if its tool fails.
 
 This is the first of the two places that contain exceptions: an exception of a tool becomes a result that the model can read.
 `Cancelled`, `KeyboardInterrupt` and `SystemExit` always pass. It is also the only place from which a tool's function is called.
 
 A halt stops the whole turn. Once a call has returned `Halt`, no other call of the turn begins, in sub-agents neither, whether it
 was approved or not: it is answered as not run. Calls that run are cancelled, as if the turn were cut: a call in a task is on
-record as cancelled, and a call in a thread as unknown, because nobody can stop a thread. The turn then waits for a person at once.
+record as cancelled, and a call in a thread as unknown, because nobody can stop a thread. The turn then waits for a person immediately.
 
 An error that ends the turn because of one call, such as that of an `around_tool`, does not cut the siblings of the call in the middle
 of their work: those that run end first, and their results are kept. No other call begins.
@@ -44,7 +44,7 @@ from trio_sagents.exceptions import LimitExceeded, MiddlewareError, ModelFailed
 FAILED_BEFORE: Final = "This call was not run: the turn failed before this call began."
 HALTED_BEFORE: Final = "This call was not run: another call halted the conversation before this call began."
 _ABOUT_ONE_CALL: Final = (LimitExceeded, MiddlewareError, ModelFailed)
-"""The errors of hooks and limits. If a step cannot be stored, the turn is cut at once, because nothing that follows can be stored."""
+"""The errors of hooks and limits. If a step cannot be stored, the turn is cut immediately, because nothing that follows can be stored."""
 log: Final = logging.getLogger("trio_sagents")
 
 
@@ -95,7 +95,7 @@ class ToolRun:
             self.tell_waiting()
 
     def tell_waiting(self) -> None:
-        """Have people see what waits for them, if other calls still run; else the interrupt comes at once."""
+        """Have people see what waits for them, if other calls still run; otherwise the interrupt comes immediately."""
         opened = self.context.progress.open_calls.values()
         if any(each.requests for each in opened) and not all(each.requests for each in opened):
             self.context.note_waiting()
@@ -232,7 +232,7 @@ class ToolRun:
 
 
 async def run_open_calls(pipeline: Pipeline, invalid: Mapping[str, str], context: TurnContext, run_turn: RunTurn) -> Mapping[str, Opaque]:
-    """Run the open calls, at most `limits.max_parallel` at once, and commit each result when it is there.
+    """Run the open calls, at most `limits.max_parallel` at the same time, and commit each result when it is there.
 
     A call that waits for people stays open: its `requests` say for what.
 

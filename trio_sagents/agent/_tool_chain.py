@@ -18,7 +18,7 @@ Run = Callable[[ToolCall], Awaitable[ToolResult]]
 
 @attrs.define(eq=False)
 class _Once:
-    """What a hook is given to call: it lets the call through once, and only unchanged."""
+    """The callable that a hook gets: it passes the call on once, and only unchanged."""
 
     allowed: ToolCall
     run: Run

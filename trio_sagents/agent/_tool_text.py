@@ -1,8 +1,8 @@
 """What passes between a model and a tool: the arguments on the way in, the result on the way out.
 
 Both sides are untrusted. Arguments are JSON that has one meaning, or they are refused. A result is cut to a size, and can always
-be stored. A result never becomes a failure on its way out: when a tool has returned, its effect has happened, so whatever is wrong
-with the value, the model reads that the call worked, and as much of the value as can be shown.
+be stored. A result never becomes a failure on its way out: when a tool has returned, its effect has happened, so even if something is
+wrong with the value, the model reads that the call worked, and as much of the value as can be shown.
 """
 
 import base64
@@ -99,7 +99,7 @@ def _as_messages(value: object) -> "tuple[UserMessage | Message, ...]":
 
 @attrs.frozen
 class ToolResult:
-    """What a tool may return to say more than a text.
+    """A value that a tool may return to say more than a text.
 
     To make one never fails: a tool makes it after its effect has happened.
     """
@@ -127,7 +127,7 @@ class ToolResult:
 
 @attrs.frozen
 class Halt:
-    """What a tool may return to stop the conversation until a person has acknowledged it, by `dismiss`."""
+    """A value that a tool may return to stop the conversation until a person has acknowledged it, by `dismiss`."""
 
     message: str = attrs.field(converter=_as_text)
     """For people."""
@@ -193,10 +193,10 @@ class Returned:
 
 
 def read_return(value: object, limit_bytes: int, media_bytes: int | None = None) -> Returned:
-    """Return what a model reads of what a tool returned; nothing is raised, whatever the value is.
+    """Return what a model reads of what a tool returned; nothing is raised, for any value.
 
     Args:
-        value: a str is taken as it is, None as "". A `ToolResult` has its text and its media; an `ImagePart` or a `FilePart`
+        value: a str is used unchanged, None as "". A `ToolResult` has its text and its media; an `ImagePart` or a `FilePart`
             anywhere in the value becomes one of the media. Everything else becomes JSON text; what has no JSON form is shown as
             text, and the model is told so. Not kept.
         limit_bytes: how many bytes of UTF-8 are kept of the text. A longer text ends, at a character, in a line that says so.
@@ -205,7 +205,7 @@ def read_return(value: object, limit_bytes: int, media_bytes: int | None = None)
     """
     try:
         return _bounded(_described(value, limit_bytes), limit_bytes, media_bytes)
-    except Exception as exc:  # noqa: BLE001  # part of the tool boundary: the call worked, whatever happens when its value is read
+    except Exception as exc:  # noqa: BLE001  # part of the tool boundary: the call worked, even if its value cannot be read
         text = f"The call worked. What it returned ({named(value)}) could not be read: {type(exc).__name__}."
         return Returned(text, problem=f"{named(value)} could not be read: {type(exc).__name__}")
 

@@ -57,7 +57,7 @@ class ToolContext:
     state: State = attrs.field(repr=False)
     """The conversation as it was last committed."""
     publish: Callable[[Event], None]
-    """Send an event to the conversation's subscribers; returns at once."""
+    """Send an event to the conversation's subscribers; returns immediately."""
     agent_id: str = ""
     """The agent's id; a sub-agent has that of its parent."""
     agent_name: str = ""
@@ -165,7 +165,7 @@ def _check_name(name: object) -> None:
 
 
 def shown_line(text: object) -> str:
-    """Return a text that people read of a call; TypeError if it is no text."""
+    """Return a text that people read of a call; TypeError if it is not a text."""
     if not isinstance(text, str):
         raise TypeError(f"display_text must return a str, not {type(text).__name__}")
     return check_text(text, "display_text")[:MAX_DISPLAY_TEXT]

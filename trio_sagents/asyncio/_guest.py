@@ -76,7 +76,7 @@ class Guest:
 
     loop: asyncio.AbstractEventLoop
     dependents: dict[Dependent, None] = attrs.field(factory=dict, repr=False)
-    """Whoever waits for something in this run, in the order in which they came."""
+    """The jobs that wait for something in this run, in the order in which they came."""
     streams: "dict[Stream, None]" = attrs.field(factory=dict, repr=False)
     """What is served to clients, and belongs to no block."""
     have_streams_ended: bool = False

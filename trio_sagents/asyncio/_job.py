@@ -102,7 +102,7 @@ class Job(Generic[T]):
                 self._values.append(await fn())
         except GeneratorExit:  # the run was thrown away
             raise
-        except BaseException as exc:  # noqa: ASYNC103  # it is the caller's, in asyncio; the guest goes on
+        except BaseException as exc:  # noqa: ASYNC103  # the error is the caller's, in asyncio; the guest continues to run
             error = _without_cancelled(exc)
             if error is None:
                 # Not the call was cancelled, but what is around it. If that is a tool, its caller in asyncio is cancelled with it. If it

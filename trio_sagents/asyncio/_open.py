@@ -119,7 +119,7 @@ class _Opening(AbstractAsyncContextManager[Sessions]):
 
 
 def _failure(error: BaseException | None) -> BaseException | None:
-    """Return what the sessions raised, without what stands for the block's own error."""
+    """Return what the sessions raised, without the copy of the block's own error."""
     return unwrap(error.split(HostFailed)[1]) if isinstance(error, BaseExceptionGroup) else error
 
 

@@ -196,7 +196,7 @@ class Watch(Subscriber):
 
 @attrs.define(eq=False)
 class Page:
-    """What a page shows of one conversation, kept up to date by whoever iterates over it. As `trio_sagents.Page`."""
+    """One conversation as a page shows it, kept up to date by the task that iterates over the page. As `trio_sagents.Page`."""
 
     _reading: Reading = attrs.field(repr=False)
     _trio: trio_sagents.Page

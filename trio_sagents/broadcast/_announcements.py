@@ -4,7 +4,7 @@ The channel carries the subscriptions. A reader waits at the bell instead of in 
 raises no `WouldBlock` and makes no value to hand over. Waiting in `receive` costs a third more for each wake-up, and then a broadcast of
 single events to many readers costs more than a channel of events for each of them.
 
-A ring hands over nothing: whoever wakes looks into the channel, and may find that another reader was quicker. So a reader that is
+A ring hands over nothing: the reader that wakes looks into the channel, and may find that another reader was quicker. So a reader that is
 cancelled has taken nothing, and a ring for a reader that was cancelled at the same time is not lost, because the subscription is still in
 the channel and the next reader looks before it waits.
 """
@@ -63,7 +63,7 @@ class Announcements:
         return batch
 
     def end(self) -> None:
-        """Announce nothing any more. What was announced can still be taken; readers that wait are woken."""
+        """Stop announcing. What was announced can still be taken; readers that wait are woken."""
         self.is_ended = True
         self._send.close()
         for task in tuple(self._waiting):

@@ -19,7 +19,7 @@ from trio_sagents.data.events import Envelope, Gap, Snapshot
 
 @attrs.frozen
 class Backlog:
-    """What one ended agent has left untaken."""
+    """The untaken events of one agent that has ended."""
 
     before: Cursor | None
     """The place that the reader was given, or was about to be given, before these events; None if there was none."""

@@ -9,7 +9,7 @@ reorder what it carries; everything is right again one beat after the bus is.
   to a peer that asks for it, in parts, with a checkpoint between two parts.
 - **Alone, it is silent.** While no other peer is known, nothing is published, no time is awaited, and no task but the listening one runs:
   a change sets one flag. On a `LocalPubSub` a peer that comes is heard in any case. On any other bus its first beat may be lost, so there
-  a lone peer goes on saying beats.
+  a lone peer continues to send beats.
 - **A peer that vanished** is forgotten with all its entries after three of its intervals without a word. A peer that ends says so.
 - **Nothing is trusted.** A message that is not one of ours is dropped, and so is what exceeds the bounds in `_peers`. The log says so. But
   who can write to the bus can pretend to be a peer: a bus is for processes that trust each other.
@@ -124,7 +124,7 @@ class Exchange:
             self._nursery = None  # before it is closed: an entry may come or leave at any time
 
     async def _speak(self) -> None:
-        """Say what has to be said, when it is due; a task of its own, which ends when there is nobody to speak to."""
+        """Send each message at its time. This runs as a task of its own, which ends when there are no peers."""
         try:
             while True:
                 self._expire()
@@ -187,7 +187,7 @@ class Exchange:
             self.bus.publish(BUS_TOPIC, payload)
         except Exception:  # the boundary to the host's bus: a message that is lost is asked for again
             if not self._is_failing:
-                log.exception("the bus of presence took no message; other processes see old entries until it does")
+                log.exception("the bus of presence accepted no message; other processes see old entries until it accepts one")
             self._is_failing = True
         else:
             self._is_failing = False

@@ -1,4 +1,7 @@
-"""A feed: the events of one agent on one channel, as a short log that all its subscriptions read, each at its own pace.
+"""A feed: the events of one agent on one channel, as a bounded log that all its subscriptions read, each at its own pace.
+
+The agent never waits for a slow viewer. A viewer who falls further behind than the log reaches gets a `Gap`, which says what was missed,
+or a `Snapshot` of the present (see `_subscription`).
 
 Publishing appends to the log and wakes the subscriptions that wait for an event. It does not look at the other subscriptions. So a
 subscription that nobody reads costs nothing, and the batch that its reader has not taken is simply the part of the log behind its place.
@@ -108,7 +111,7 @@ class Feed:
     snapshot: Callable[[Cursor, Cursor | None], Snapshot]
     """Renders the present state of the agent. The arguments are the place of the snapshot, and the place that it replaces."""
     defer: "Callable[[Feed], None] | None" = None
-    """Called instead of `wake` for a delta that continues its predecessor: whoever is called calls `wake` soon. None wakes at once."""
+    """Called instead of `wake` for a delta that continues its predecessor: the callable calls `wake` soon. None wakes immediately."""
     seq: int = 0
     """The number of the last event."""
     subscriptions: dict[FeedReader, None] = attrs.field(factory=dict)
@@ -140,7 +143,7 @@ class Feed:
             return
         seq = self.seq = self.seq + 1
         if isinstance(event, _DELTAS):
-            self.last_delta = seq  # of a subclass, which is kept as it is
+            self.last_delta = seq  # of a subclass, which is kept unchanged
         self._append(self._envelope(seq, seq, event))
         self.wake()
 

@@ -2,10 +2,10 @@
 
 With `SessionPolicy.flush_interval`, a delta that continues the message being spoken only marks its feed. Every other event, the first delta
 of a part included, wakes at once, and then the reader takes what was marked, too. So only the wake-up of text is late, by at most the
-interval; order, numbers and places are as without the flusher.
+interval; order, numbers and places are the same as without the flusher.
 
-The flusher is a service: it ends after the last agent has published its `AgentShutdown`, which wakes at once. So no delta is left behind
-whose readers nobody wakes.
+The flusher is a service: it ends after the last agent has published its `AgentShutdown`, which wakes readers immediately.
+So the readers of every delta are woken.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ import trio
 from trio_sagents.broadcast._feed import Feed
 
 BATCH: Final = 64
-"""Feeds whose readers are woken in one pass of the event loop: a thousand answers at once must not stall the loop."""
+"""Feeds whose readers are woken in one pass of the event loop: a thousand answers at the same time must not stall the loop."""
 
 
 @attrs.define(eq=False)

@@ -80,7 +80,7 @@ class PageView:
     """The incarnation and the number of the snapshot that the view began with. Earlier events are in it, and in the history."""
     _changed_rows: set[str] = attrs.field(factory=set)
     _drawn: Sequence[str] = ()
-    """The ids of all rows, in order, as whoever draws knows them."""
+    """The ids of all rows, in order, as the reader has drawn them."""
     _replaces_rows: bool = False
     _events: list[Envelope] = attrs.field(factory=list)
 

@@ -1,7 +1,8 @@
 """The peers: what is known of the other presences on a bus, learned from what they say.
 
-Each difference of a peer has a number. A difference counts only if it is the next one; whoever is behind needs the whole state. So it does
-not matter what the bus drops, doubles or reorders. Everything here is synchronous, and nothing here sends anything.
+Each difference of a peer has a number. A difference counts only if it is the next one; a peer that has missed one needs
+the whole state. So it does not matter what the bus drops, duplicates or reorders.
+Everything here is synchronous, and nothing here sends anything.
 """
 
 import math

@@ -5,7 +5,7 @@ that it has not taken, and all later ones merge into it. So a slow listener cost
 never was, and the difference is bounded by the entries that there were and are. Nobody waits for a listener.
 
 Entries of this process are known at once. The entries of other presences on the same bus come and go as `_exchange` learns of them, and
-look no different to whoever lists, listens or counts.
+look the same to code that lists, listens or counts.
 
 Everything but `list`, `run` and the listener's side is synchronous: no checkpoint, so an entry and the count of its topic never disagree.
 """
@@ -54,7 +54,7 @@ class _Topic:
 
 
 class Tracked:
-    """One entry, held by whoever made it: the runtime's own way to be present. Made by `Presence.enter`."""
+    """One entry, held by the code that made it. The library itself uses this to be present. Made by `Presence.enter`."""
 
     __slots__ = ("_meta", "_presence", "_topic", "is_remote", "key", "number")
 
@@ -125,7 +125,7 @@ class _Watcher:
         watchers[topic] = (*watchers.get(topic, ()), self)
 
     def __call__(self) -> None:
-        """Call the callback no more. A second call does nothing."""
+        """Stop calling the callback. A second call does nothing."""
         if self.is_active:
             self.is_active = False
             left = tuple(other for other in self._watchers.pop(self.topic) if other is not self)
@@ -218,7 +218,7 @@ class Presence:
 
         Args:
             topic: not empty. On `conversation_topic(id)` an entry is a viewer.
-            key: who is there; not empty. May be tracked several times at once: each time is an entry.
+            key: who is there; not empty. A key may be tracked several times at the same time: each is an entry.
             meta: what others see of the entry: a JSON object, copied; None is {}.
 
         Raises:
@@ -270,10 +270,11 @@ class Presence:
             self._drop_if_empty(entered)
 
     async def run(self) -> None:
-        """Exchange entries with the other presences on the bus, until cancelled. Returns at once if there is no bus.
+        """Exchange entries with the other presences on the bus, until cancelled. Returns immediately if there is no bus.
 
-        May be called several times at once, as blocks do that share a presence: one call does the work, and another one takes over when
-        that call ends. When the last call ends, the entries of other processes leave, and the others are told that this presence is gone.
+        May be called several times at the same time, by blocks that share a presence: one call does the work, and another
+        call takes over when that one ends.
+        When the last call ends, the entries of other processes leave, and the others are told that this presence is gone.
 
         Cancellation: the entries of other processes have left, unless another call takes over.
         """

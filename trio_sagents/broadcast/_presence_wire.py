@@ -1,7 +1,7 @@
 """What presences say to each other on a bus, as bytes: written here, and read strictly, because anybody may write to a bus.
 
-A payload is the id of the addressee in 16 characters ("*" sixteen times for everybody), a space, and one JSON object. So whoever is not
-addressed knows it without reading the JSON. Each message names its sender and the number of the sender's last difference:
+A payload is the id of the addressee in 16 characters ("*" sixteen times for everybody), a space, and one JSON object. So a presence that is
+not addressed need not read the JSON. Each message names its sender and the number of the sender's last difference:
 
     beat    {"kind": "beat", "from", "seq", "every"}               "I am here, and this is the number of my last difference"
     diff    {..., "set": [[number, topic, key, meta]], "gone"}     entries that are new or have changed; numbers of entries that left
@@ -134,7 +134,7 @@ def state(addressee: str, sender: str, seq: int, every: float, entries: Sequence
 
 
 def entry_text(number: int, topic: str, key: str, meta: JSON) -> str:
-    """Return one entry as it stands in a message."""
+    """Return one entry as it is written in a message."""
     return dumps([number, topic, key, meta])
 
 
@@ -180,7 +180,7 @@ def read(payload: object, reader: str) -> Word | None:
     """Return what a payload says, or None if it is addressed to somebody else, or comes from the reader.
 
     Args:
-        payload: whatever the bus gave.
+        payload: the value that the bus gave, of any type.
         reader: the id of the presence that reads.
 
     Raises:

@@ -27,7 +27,7 @@ class PubSub(Protocol):
     """The most bytes of one payload. A bus that takes less than a kilobyte carries no presence."""
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send a payload to whoever subscribes to the topic, without waiting. The publisher itself may get it, too."""
+        """Send a payload to all subscribers of the topic, without waiting. The publisher itself may get the payload, too."""
         ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

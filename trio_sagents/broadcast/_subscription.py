@@ -55,7 +55,7 @@ class Subscription:
     # Invariant: true exactly while this subscription is in its subscriber's channel. It is there at most once, so the channel is bounded.
     is_closed: bool = False
     tag: Opaque = None
-    """The reader's own; every envelope that is taken has it."""
+    """An object of the reader's own, which every envelope has as its `tag`."""
     is_admitted: bool = False
     """Whether the call that starts the agent was allowed to see it. For the agent after that one the authorizer is asked again."""
     _seen: int = 0
@@ -63,7 +63,7 @@ class Subscription:
     _first: Sequence[Envelope] = ()
     """The snapshot of the enrolment, until it is taken, and before it what a new reader is told of the agent."""
     _backlog: Sequence[Backlog] = ()
-    """What was not taken of agents that have ended, the earliest agent first; bounded."""
+    """The untaken events of agents that have ended, the earliest agent first; bounded."""
 
     @property
     def place(self) -> Cursor | None:

@@ -95,7 +95,7 @@ class LineKeyboard:
 
     async def read(self, prompt: str = PROMPT, text: str | None = None) -> Read:
         """Show the prompt and wait for a line, as `Keyboard.read` does. The text is not shown, because it could not be edited."""
-        # Race: a signal may come as soon as the chat says that it reads, so it is heeded from here on, before the prompt is shown.
+        # Race: a signal may come as soon as the chat says that it reads, so signals are handled from here on, before the prompt is shown.
         self._reading = scope = trio.CancelScope()
         if text is not None and self.is_interactive:
             await self._drop_typed()

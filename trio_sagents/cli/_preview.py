@@ -137,7 +137,7 @@ def _option(question: Question, word: str) -> str | None:
         if 1 <= int(word) <= len(question.options):
             return question.options[int(word) - 1].value
         if not any(word in {option.value, option.label} for option in question.options):
-            raise ValueError(f"there is no option {word}; there are 1 to {len(question.options)}")
+            raise ValueError(f"there is no option {word}; choose from 1 to {len(question.options)}")
     for option in question.options:
         if word.casefold() in {option.value.casefold(), option.label.casefold()}:
             return option.value

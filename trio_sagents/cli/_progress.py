@@ -69,7 +69,7 @@ class Progress:
     def begin(self, call_id: str, arguments: JSON) -> Iterator[Piece]:
         """Note that a sub-agent begins; yield the line that says so."""
         name, task = str(arguments.get("name")), str(arguments.get("instructions"))
-        doing = "goes on" if call_id in self._ended else "begins"
+        doing = "continues" if call_id in self._ended else "begins"
         self._ended.discard(call_id)
         self._helpers[call_id] = _Helper(name, task, doing)
         yield Piece(f"  · sub-agent {name} {doing}: {one_line(task)}\n", "tool")
@@ -92,7 +92,7 @@ class Progress:
             case {"type": "SubAgentStarted", "prompt": str(prompt)}:
                 helper.task = prompt
             case {"type": "SubAgentResumed"}:
-                helper.doing = "goes on"
+                helper.doing = "continues"
             case {"type": "TextDelta", "text": str(text)}:
                 helper.said = (helper.said + text)[-_TAIL:]
                 helper.doing = f"“{one_line(helper.said, _TAIL)}”"

@@ -229,7 +229,7 @@ def _server_config(listener: socket.socket, policy: WebPolicy) -> Config:
 
 @contextmanager
 def _log_to_terminal() -> Iterator[None]:
-    """Have what the bridge says of its end on the terminal, whatever logging is set up."""
+    """Have what the bridge says of its end on the terminal, with any configuration of logging."""
     log = logging.getLogger("trio_sagents.web")
     handler = logging.StreamHandler()
     known = log.level

@@ -5,7 +5,7 @@ decision leads to, how a turn that was cut is closed, and when a conversation wa
 committed state and an input to a `Step` (what to commit, with the rows and the events that follow from it) or to a refusal.
 
 No module of this package imports Trio, reads a clock, writes a log or calls code of the host. The time and new ids are arguments.
-So each rule can be read and tested by itself, and whoever does not run the agent (another node, a fork, a simulator) can use it.
+So each rule can be read and tested by itself, and code that does not run the agent (another node, a fork, a simulator) can use it.
 The supervisor's journal is the only caller that applies a step: it commits the step first, and then changes the state and
 publishes.
 
@@ -13,9 +13,9 @@ The modules, lowest first; each imports only earlier ones:
 
     limits        sizes of stored records; how a text is cut so that it fits
     ids           which ids of messages and calls are in use
-    history       what a history is: open calls, cut turns, who finished
+    history       properties of a history: open calls, cut turns, which answer ends a turn
     failures      why a turn failed, as it is stored and shown
-    validity      what a history must be, or it is refused
+    validity      checks of a history that was loaded or seeded
     decided       a call as people decided it: whether it runs, and with which arguments
     rows          the transcript: how a message looks to people
     checkpoints   the window of the history that is kept in memory, and when it moves
@@ -24,12 +24,12 @@ The modules, lowest first; each imports only earlier ones:
     codec         stored records <-> state, strictly
     pending       what is submitted and not committed yet
     status        the table of statuses, executed
-    outcomes      how a turn ended, as far as its history tells
+    outcomes      how a turn ended, reconstructed from its history
     expansions    results of tools that bring messages into the turn
     expiry        when a call that nobody decides is rejected
     results       the results of calls: messages, rows and events
-    closing       the closing of open calls, for all five causes
+    closing       what a cancelled turn and what a crash leave: the closing of open calls, for all five causes
     decisions     what people decide: decide, expire, dismiss, supersede
-    messages_in   may a message be accepted, and what follows
+    messages_in   whether a message may be accepted, and what follows
     turn_steps    what a turn commits: taken messages, answers, results, an interrupt, the last answer, the closing of a cut turn
 """

@@ -13,10 +13,10 @@ A checkpoint is made with a step that is stored anyway, in the same commit. `due
 - A summary covers the messages up to one place, so what is before that place need not be read any more (`Step.covers`).
 - A turn begins, and the window has more messages or bytes than its bounds allow: then about half of it leaves, so that a checkpoint is
   rare. Inside a turn these bounds are not looked at: the model reads the same beginning in all requests of a turn.
-- Or the state would be larger than `max_state_bytes`, whatever the step is.
+- Or the state would be larger than `max_state_bytes` after the step.
 
-The window begins with the instructions of a conversation (system messages at its very beginning), which never leave it, and goes on
-where a turn begins. So no checkpoint comes between a call and its result, inside an open turn, or behind an open interrupt: the
+The window begins with the instructions of a conversation (system messages at its very beginning), which never leave it. It continues
+at the beginning of a turn. So no checkpoint comes between a call and its result, inside an open turn, or behind an open interrupt: the
 messages of these belong to the last turn. All messages leave only if the last turn has ended, and nothing less would make enough room
 for the state.
 
@@ -84,7 +84,7 @@ class Cut:
     size: int
     """Their bytes, as stored."""
     checkpoint: Checkpoint
-    """What the store is told."""
+    """The checkpoint, as the store gets it."""
 
     def has_call(self, call_id: str) -> bool:
         """Return whether a call leaves the window, or a call of its sub-agent."""

@@ -1,4 +1,4 @@
-"""The closing of open calls.
+"""Closing: what a cancelled turn, a crash or a superseded interrupt leaves in the history.
 
 A turn may end before its calls have results, for five causes:
 
@@ -12,10 +12,11 @@ A turn that a crash has cut also continues if one of its calls is repeated: a ca
 (`repeat_after_crash`). A call is repeated once.
 
 With `SessionPolicy.after_crash = "continue"` every turn that a crash has cut continues from its last commit (`continue_after_crash`): the
-partial answer stays and is marked, and the model is asked again. A turn that ends its process again and again is closed in the end.
+partial answer stays and is marked, and the model is asked again. A turn whose process ends again and again is closed at last.
 
-Whatever the cause, every other open call gets one result that says what is known of it; and a turn that does not continue ends with an
-assistant message whose stop reason is its mark. A history is only ever appended to. A provider takes it afterwards, and no call runs again.
+For each cause, every other open call gets one result that says what is known about the call. A turn that does not continue ends with an
+assistant message, whose stop reason marks the turn as cut. The history is only appended to. Afterwards it is a history that a provider
+accepts, and none of the closed calls runs again.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,24 +42,27 @@ CLOSING_TEXT: Final[Mapping[ToolStatus, str]] = {
     "pending": "This call was not run: the turn was cut before it began.",
     "cancelled": "This call was cancelled while it ran; it may have had some effect.",
     "interrupted": "This call was not run: nobody decided on it.",
-    "unknown": "The outcome of this call is unknown: it had begun, and may have had its effect. Do not assume either.",
+    "unknown": (
+        "The outcome of this call is unknown: it had begun, and may have taken effect. Do not assume that it did, "
+        "and do not assume that it did not."
+    ),
 }
-"""What the model reads of a call that was closed, by what is known of the call."""
+"""What the model reads as the result of a closed call, by what is known about the call."""
 
 REPEATED: Final = "repeated_calls"
 """In the metadata of a conversation: the ids of the calls that the last start after a crash has repeated."""
 CRASHED: Final = "its process ended while it ran"
-"""What people read of a turn whose process died."""
+"""What people read about a turn whose process died."""
 CRASHED_AGAIN: Final = "its process ended {count} times while it ran, so it is not continued any more"
-"""What people read of a turn that was continued after crashes, and whose process died once too often."""
+"""What people read about a turn that was continued after crashes, and whose process died once too often."""
 CONTINUES: Final = (
     "The process that ran you ended while you were answering. People have seen the text above, which was cut there. Finish the answer."
 )
-"""What the model reads behind the part of an answer that it had given before a crash."""
+"""What the model reads after the part of its answer that it had given before a crash."""
 RECOVERY: Final = "recovery"
-"""In the metadata of that message, as the name of the tool that has said it: no person has."""
+"""In the metadata of that message, in place of the name of a tool: the library has written the message, not a person."""
 UNSAVED: Final = "a step of the turn could not be stored"
-"""What people read of a turn that a failed write cut."""
+"""What people read about a turn that was cut because a write failed."""
 FAILED: Final[TurnStatus] = "failed"
 AFTER_CRASH: Final[TurnStatus] = "crashed"
 
@@ -80,7 +84,7 @@ class Closing:
     status: TurnStatus = "cancelled"
     """How the turn ended, for its record."""
     totals: Totals | None = None
-    """What the turn did, for its record; None is what its history tells."""
+    """What the turn did, for its record. None takes it from the history."""
     texts: Mapping[str, str] = attrs.field(factory=dict)
     """By call id: what the model reads instead of the usual text."""
     inner: Mapping[str, ToolStatus] = NOTHING

@@ -37,7 +37,9 @@ from trio_sagents.exceptions import AlreadyDecided, InvalidDecision, LimitExceed
 
 REJECTED: Final = "This call was not run: a person rejected it"
 EXPIRED: Final = "This call was not run: nobody decided in time."
-CUT_IN_THE_MIDDLE: Final = "This call was cut while it waited for a person: what it did before that stands, and it does not continue."
+CUT_IN_THE_MIDDLE: Final = (
+    "This call was cut while it waited for a person: what it did before that is done, and the call does not continue."
+)
 HALTED: Final = "(This call has run, and halted the conversation here.)"
 ACKNOWLEDGED: Final = "(A person has acknowledged this.)"
 NO_PAST: Final[Mapping[str, Past]] = MappingProxyType({})
@@ -58,7 +60,7 @@ class Verdict:
     text: str = ""
 
     def record(self, by: Owner, at: datetime.datetime) -> DecisionRecord:
-        """Return the verdict as it is kept: who decided, and when."""
+        """Return the record of a verdict: who decided, and when."""
         return record_of(self.call, self.kind, self.content, self.text, by, at.isoformat())
 
 
@@ -180,7 +182,7 @@ def decide(moment: Moment, records: Sequence[DecisionRecord], actor: Scope) -> S
     Args:
         moment: the conversation; its interrupt has the calls.
         records: at least one, each about another call of the interrupt.
-        actor: the scope of whoever decided.
+        actor: the scope of the person who decided.
     """
     waiting = moment.state.waiting
     assert waiting is not None
@@ -298,7 +300,7 @@ def close_waiting(
         moment: the conversation; it has an interrupt.
         kind: of the records: "superseded" or "dismissed".
         cause: of the end of the turn.
-        by: the owner key of whoever closed the interrupt.
+        by: the owner key of the person who closed the interrupt.
         texts: by call id, what the model reads instead of the usual text.
     """
     state, waiting = moment.state, moment.state.waiting

@@ -1,7 +1,7 @@
 """Expiry: when a call that nobody decides is rejected.
 
 Each call of an interrupt has a time of its own, in seconds from the moment at which it began to wait. The interrupt keeps one
-instant, at which the first of them is due; the others follow from the differences of their times.
+instant, at which the first call expires. The instants of the other calls follow from the differences of their times.
 """
 
 import datetime

@@ -1,7 +1,7 @@
 """Why a turn failed, as it is stored and shown: a closed set of kinds, and words for people.
 
 The words are safe for everybody who may read the conversation: they contain nothing that the host's own code has raised. The record
-also keeps what is needed to make an error of the same class again, for whoever asks after a restart.
+also keeps what is needed to make an error of the same class again, if a caller asks for the outcome after a restart.
 """
 
 import math
@@ -101,5 +101,5 @@ def _is_record(record: JSONValue) -> TypeGuard[JSON]:
 
 
 def _plain(text: str) -> str:
-    """Return a text that can be stored, whatever a host called its thing."""
+    """Return a text that can be stored, for any name that a host has given."""
     return text.encode(errors="replace").decode()

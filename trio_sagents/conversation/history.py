@@ -1,4 +1,4 @@
-"""What a history is: which calls are open, whether a turn was cut, and which answer ends a turn.
+"""Properties of a history: which calls are open, whether a turn was cut, and which answer ends a turn.
 
 In a whole history every tool call is answered exactly once, and every turn ends with an assistant message without calls. A history
 is cut when its process died, when a write failed, or when a turn was cancelled; `closing` says what closes it.

@@ -1,6 +1,6 @@
-"""How a message gets into a conversation.
+"""How a message gets into a conversation: whether a post is accepted, and whether it may close an interrupt.
 
-A post is looked at twice. `examine` decides at once, before the host's preprocessor runs, whether the message is a duplicate, is
+A post is looked at twice. `examine` decides immediately, before the host's preprocessor runs, whether the message is a duplicate, is
 refused, or has a place in the queue. `accept` or `supersede` then gives the step that keeps the message. Between the two the place is
 reserved, so nothing that was decided by the first look changes before the second.
 
@@ -47,7 +47,7 @@ class Posted:
     size: int
     """Bytes of the content, in UTF-8."""
     display: UserMessage | None = None
-    """What people see instead of the message; None: the message."""
+    """What people see instead of the message. None shows the message."""
     values: Options = attrs.field(factory=dict, repr=False)
     """The host's own values for the tools of the turn."""
     is_unattended: bool = False
@@ -138,7 +138,7 @@ class Place:
 
 @attrs.frozen
 class Others:
-    """What else goes on in the moment in which a message is accepted."""
+    """What else is happening at the moment at which a message is accepted."""
 
     is_running: bool
     """Whether a turn runs, or whether the end of one may still come from the store."""
@@ -188,7 +188,8 @@ def examine(
             return Refused(MessageConflict(conversation_id, message_id))  # an answer or a tool message has this id
     if posted.overlap == "reject" and not situation.is_at_rest:
         return Refused(AgentBusy(conversation_id))
-    # What waits behind an interrupt is let go by the message that supersedes it, so that message finds a place in a full queue.
+    # The message that supersedes an interrupt releases the messages that wait behind the interrupt. So that message is accepted
+    # even if the queue is full.
     supersedes = state.waiting is not None and not situation.is_superseding and not situation.reserved
     if len(state.queue) + len(situation.reserved) >= policy.queue_limit and not supersedes:
         return Refused(QueueFull(conversation_id, policy.queue_limit))
@@ -226,9 +227,9 @@ def accept(moment: Moment, message: Message, shown: UserMessage, actor: Scope, o
     Args:
         moment: the conversation.
         message: from `queued_message`.
-        shown: what people see of it.
-        actor: the scope of whoever posted it.
-        others: what else goes on.
+        shown: what people see instead of the message.
+        actor: the scope of the poster.
+        others: what else is happening at this moment.
         is_unattended: whether no person posted it. Turns that no person started are counted when they are taken from the queue.
     """
     if is_unattended or not _is_at_rest(moment.state, others):
@@ -254,8 +255,8 @@ def supersede(moment: Moment, message: Message, shown: UserMessage, actor: Scope
     Args:
         moment: the conversation; it has an interrupt.
         message: from `queued_message`.
-        shown: what people see of it.
-        actor: the scope of whoever posted it.
+        shown: what people see instead of the message.
+        actor: the scope of the poster.
         by: the owner key of that scope, for the record.
     """
     return _queue(close_waiting(moment, "superseded", CancelCause.SUPERSEDED, by), moment, message, shown, actor)

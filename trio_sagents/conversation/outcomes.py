@@ -1,4 +1,4 @@
-"""How a turn ended, as far as its history tells: for whoever asks again after the turn, or after a restart."""
+"""How a turn ended, reconstructed from its history: for callers that ask again after the turn, or after a restart."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias

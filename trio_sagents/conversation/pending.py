@@ -1,4 +1,4 @@
-"""What is submitted and not committed yet.
+"""Pending steps: submitted to the store, and not committed yet.
 
 Steps are submitted without waiting for the earlier ones, so the next step builds on those that are on their way: on their
 revision, on their metadata, and on the room that they take. A step that fails takes all of this back, for every step behind it
@@ -85,7 +85,7 @@ class Work:
 
 @attrs.define(eq=False)
 class Pending:
-    """What is on its way to the store, of one conversation."""
+    """The pending steps of one conversation."""
 
     committed: int = 0
     """The revision of the last commit."""

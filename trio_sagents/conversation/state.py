@@ -1,4 +1,4 @@
-"""What is committed of one conversation, and the step that changes it.
+"""The committed state of one conversation, and the step that changes it.
 
 A step is a value: what one commit changes, with the rows of the transcript and the events that follow from it. The state changes
 in one place, `ConversationState.apply`, and only by a step that is durable. So memory always equals the last commit.
@@ -39,7 +39,7 @@ class Unchanged:
 
 
 UNCHANGED: Final = Unchanged()
-"""In a `Step`: leave this as it is. It stands where None is a value."""
+"""In a `Step`: do not change this field. It is needed for fields in which None is a value."""
 
 
 def _copied(interrupt: Interrupt) -> Interrupt:
@@ -51,7 +51,7 @@ class Waiting:
     """A turn that waits for people."""
 
     interrupt: Interrupt = attrs.field(converter=_copied)
-    """A copy of its own: the arguments of a call are a dict, which whoever was shown the interrupt may have changed."""
+    """A copy of its own: the arguments of a call are a dict, which code that was shown the interrupt may have changed."""
     suspended: JSON = attrs.field(default=NOTHING, repr=False)
     """By call id: the state of the sub-agents that wait in the interrupt."""
     used: Usage = attrs.field(factory=Usage)
@@ -60,11 +60,11 @@ class Waiting:
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """What one commit changes, and what follows from it."""
+    """What one commit changes, and the rows and events that follow from the commit."""
 
     lifecycle: Lifecycle
     actor: Scope = attrs.field(default=None, repr=False)
-    """The scope of whoever caused the step."""
+    """The scope of the caller who caused the step."""
     messages: Sequence[Message] = ()
     """Appended to the history, in order."""
     begins: str | None = None
@@ -142,7 +142,7 @@ class ConversationState:
 
     @property
     def interrupt(self) -> Interrupt | None:
-        """What waits for people: a copy, for whoever gets it may change the arguments in it."""
+        """The interrupt that waits for people: a copy, because the code that gets it may change the arguments in it."""
         return None if self.waiting is None else copy_of(self.waiting.interrupt)
 
     def apply(

@@ -29,9 +29,9 @@ class Happening(StrEnum):
     FAILED = "failed"
     PARTLY_DECIDED = "some calls are decided"
     PAUSED = "too many unattended turns"
-    """What is queued was posted by agents alone, and that has gone on for too long: a person has to post."""
+    """What is queued was posted by agents alone, and there were too many turns in a row: a person has to post."""
     LET_GO = "superseded or dismissed"
-    """What waited is closed: a message came instead, or a person acknowledged a halt."""
+    """The interrupt is closed: a message came instead of a decision, or a person acknowledged a halt."""
 
 
 TABLE: Final[Mapping[Status, Mapping[Happening, Status]]] = {

@@ -1,4 +1,4 @@
-"""What a turn commits: the messages it takes, its answers, the results of its calls, what it waits for, and its end.
+"""What a turn commits: the messages that it takes, its answers, the results of its calls, what it waits for, and its end.
 
 Each function gives one step from the committed state and the input of the turn. `TurnRecord` names the turn.
 """

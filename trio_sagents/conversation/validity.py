@@ -1,4 +1,4 @@
-"""What a history must be, or it cannot be ours: ids that stand once, parts that fit their roles, calls answered in their place."""
+"""Checks of a history: every id is unique, parts fit the roles of their messages, and each call is answered in its place."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -28,14 +28,15 @@ PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
 }
 """By role: what its messages are made of."""
 FINAL: Final = frozenset({"completed", "failed", "cancelled", "unknown"})
-"""How a result may stand."""
+"""Which results a call may have at this point."""
 
 
 def check_history(conversation_id: str, messages: Sequence[Message], queue: Sequence[Message] = ()) -> Sequence[str]:
     """Return the ids of the calls that the last answer left open.
 
     Raises:
-        StateError: it is no history of ours: an id twice, a part in the wrong role, a call that is not answered in its place.
+        StateError: no commit of this library can have written this: a duplicate id, a part in the wrong role, or a call that is not
+            answered in its place.
     """
     ids: set[str] = set()
     calls: set[str] = set()
@@ -47,7 +48,7 @@ def check_history(conversation_id: str, messages: Sequence[Message], queue: Sequ
         for call in message.calls:
             _check_size(conversation_id, "call", call.call_id)
             if call.call_id in calls:
-                raise StateError(conversation_id, f"the call id {call.call_id!r} stands twice")
+                raise StateError(conversation_id, f"duplicate call id {call.call_id!r}")
             if not call.name:
                 raise StateError(conversation_id, f"the call {call.call_id!r} names no tool")
             calls.add(call.call_id)
@@ -64,7 +65,7 @@ def check_history(conversation_id: str, messages: Sequence[Message], queue: Sequ
 
 
 def check_answer(message: Message) -> None:
-    """Raise ValueError where a message cannot be the answer of a model."""
+    """Raise ValueError if a message cannot be the answer of a model."""
     if message.role != "assistant" or not all(isinstance(part, PARTS["assistant"]) for part in message.parts):
         raise ValueError("an answer is an assistant message of text, thinking and calls")
     if message.stop_reason not in FINISH_REASONS or (message.stop_reason == "tool_calls") != bool(message.calls):
@@ -72,7 +73,7 @@ def check_answer(message: Message) -> None:
 
 
 def check_draft(conversation_id: str, draft: Message | None, ids: Iterable[str]) -> None:
-    """Raise StateError where a draft cannot become the end of its turn."""
+    """Raise StateError if a draft cannot become the end of its turn."""
     if draft is not None:
         if draft.role != "assistant":
             raise StateError(conversation_id, f"the draft is of the role {draft.role!r}")
@@ -114,7 +115,7 @@ def check_interrupt(
 def _check_message(conversation_id: str, message: Message, ids: set[str]) -> None:
     _check_size(conversation_id, "message", message.message_id)
     if message.message_id in ids:
-        raise StateError(conversation_id, f"the message id {message.message_id!r} stands twice")
+        raise StateError(conversation_id, f"duplicate message id {message.message_id!r}")
     ids.add(message.message_id)
     if not all(isinstance(part, PARTS[message.role]) for part in message.parts):
         raise StateError(conversation_id, f"the {message.role} message {message.message_id!r} has a part that it cannot have")

@@ -101,7 +101,7 @@ def check_timeout(name: str, value: object) -> float:
 
 
 def is_class_for_instance(value: object, *methods: str) -> bool:
-    """Return whether somebody gave a class where an instance is due: one of its methods needs a `self`."""
+    """Return whether a class was given instead of an instance: one of its methods needs a `self`."""
     return isinstance(value, type) and any(inspect.isfunction(inspect.getattr_static(value, name, None)) for name in methods)
 
 
@@ -127,7 +127,7 @@ class SessionPolicy:
     """How much streamed text a kill -9 may cost: while a message streams, a draft is saved this often, and every 4 KiB."""
     flush_interval: float = attrs.field(default=0.0, validator=seconds_validator(finite=True))
     """How late a reader may be woken for streamed text, so that many tokens cost one wake-up: 0.05 to 0.2 is hardly seen by people. 0
-    wakes readers for each piece of text. The first piece of each part of a message, and every event that is not text, wakes at once.
+    wakes readers for each piece of text. The first piece of each part of a message, and every event that is not text, wakes immediately.
     Not for one session: one task wakes the readers of all sessions."""
     queue_limit: int = attrs.field(default=64, validator=count_validator())
     """How many accepted messages may wait; then `post` raises `QueueFull`."""
@@ -139,9 +139,9 @@ class SessionPolicy:
     replay_events: int = attrs.field(default=1024, validator=count_validator(finite=True))
     """How many events an agent keeps per channel, for `after=cursor` and for slow subscribers."""
     max_sessions: int = attrs.field(default=50_000, validator=count_validator())
-    """How many agents may exist at once; then `LimitExceeded`. Not for one session."""
+    """How many agents may exist at the same time; then `LimitExceeded`. Not for one session."""
     max_sessions_per_scope: int = attrs.field(default=1_000, validator=count_validator())
-    """How many agents one owner may have at once (with `SameScope`; the owner None, of a host without tenants, has no such limit).
+    """How many agents one owner may have at the same time (with `SameScope`; the owner None, of a host without tenants, has no such limit).
     Not for one session."""
     max_message_bytes: int = attrs.field(default=1024 * 1024, validator=count_validator())
     """The size of a posted message, and of an answer of the model."""
@@ -210,7 +210,7 @@ class TurnLimits:
     tool_timeout: float = attrs.field(default=math.inf, validator=seconds_validator(minimum_open=True))
     """Seconds for one tool call; the model reads an error in the place of the result of a call that takes longer."""
     max_parallel: int = attrs.field(default=8, validator=count_validator())
-    """Tool calls that run at once."""
+    """How many tool calls run at the same time."""
 
 
 FRESH_KEYS: Final = frozenset({"messages", "todos", "metadata"})
@@ -251,7 +251,7 @@ def _check_override(key: str, value: Opaque) -> None:
 
 @attrs.frozen(init=False)
 class SessionOpts:
-    """What a factory says about the session beside its agent."""
+    """Settings of one session, which a factory returns beside its agent."""
 
     fresh_state_attrs: Options
     """Seeds a fresh state, never a restored one: "messages", "todos", "metadata"."""
@@ -287,4 +287,4 @@ class SessionOpts:
 
 
 NO_OPTIONS: Final = SessionOpts()
-"""What a factory means that returns an agent alone."""
+"""The options of a factory that returns an agent alone."""

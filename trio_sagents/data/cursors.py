@@ -23,7 +23,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor that `text` stands for.
+        """Return the cursor that was written as `text`.
 
         Raises:
             TypeError: `text` is not a str.

@@ -19,7 +19,7 @@ MAX_REASON: Final = 4096
 
 @attrs.frozen
 class Decision:
-    """What was decided about one call. One of `Approve`, `Edit`, `Reject`, `Answer`."""
+    """The decision about one call. One of `Approve`, `Edit`, `Reject`, `Answer`."""
 
     interrupt_id: str
     call_id: str
@@ -153,9 +153,9 @@ class Answer(Decision):
     value: "str | Sequence[str] | None" = None
     """The value of an option, several of them, or free text."""
     other: str | None = None
-    """A text that is no option, where the question allows one."""
+    """A text that is not one of the options, if the question allows that."""
     cancel: bool = False
-    """Decline to answer, where the question allows it."""
+    """Decline to answer, if the question allows that."""
 
     kind: ClassVar[DecisionKind] = "answer"
 
@@ -226,7 +226,7 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
     """
     question = call.question
     if question is None:
-        raise ValueError(f"the call {call.call_id!r} is no question")
+        raise ValueError(f"the call {call.call_id!r} is not a question")
     if answer.cancel:
         if not question.allow_cancel:
             raise ValueError("this question must be answered")
@@ -243,9 +243,9 @@ def answer_text(call: PendingCall, answer: Answer) -> str:
     known = {one.value for one in question.options}
     others = (*others, *(value for value in chosen if value not in known))
     if others and not question.allow_other:
-        raise ValueError(f"{others[0]!r} is none of the options: {', '.join(map(repr, sorted(known)))}")
+        raise ValueError(f"{others[0]!r} is not one of the options: {', '.join(map(repr, sorted(known)))}")
     if not all(text.strip() for text in others):
-        raise ValueError("an answer that is no option is a text that is not empty")
+        raise ValueError("an answer that is not one of the options must be a text that is not empty")
     if question.kind == "single" and len(chosen) + (answer.other is not None) != 1:
         raise ValueError("this question takes one answer")
     if len(set(chosen)) != len(chosen):

@@ -155,7 +155,7 @@ class MessageCompleted:
 class MessageQueued:
     """A message was accepted: it is durable, and the next turn takes it.
 
-    If the message begins a turn at once, its `MessageCompleted` follows at once, and then `TurnStarted`.
+    If the message begins a turn immediately, its `MessageCompleted` follows, and then `TurnStarted`.
     """
 
     message: Message
@@ -396,7 +396,7 @@ Event: TypeAlias = (
 
 @attrs.frozen
 class Envelope:
-    """One event, and where it stands."""
+    """One event, and its place among the events of its conversation."""
 
     agent_id: str
     conversation_id: str
@@ -413,5 +413,5 @@ class Envelope:
 
     @property
     def cursor(self) -> Cursor:
-        """The place after this event: hand it to `subscribe(after=...)` to go on from here."""
+        """The place after this event: hand it to `subscribe(after=...)` to continue from here."""
         return Cursor(self.incarnation, self.channel, self.seq)

@@ -26,7 +26,7 @@ def register_interrupts(converter: cattrs.Converter) -> None:
 
     def structure_instant(value: object, _: object) -> datetime.datetime:
         if not isinstance(value, str):
-            raise TypeError(f"{type(value).__name__} where an instant is due")
+            raise TypeError(f"expected an instant, got {type(value).__name__}")
         instant = datetime.datetime.fromisoformat(value)
         if instant.tzinfo is None:
             raise ValueError("an instant without a time zone")
@@ -35,7 +35,7 @@ def register_interrupts(converter: cattrs.Converter) -> None:
     def structure_key(value: object, _: object) -> str | int | None:
         if value is None or type(value) in {str, int}:
             return value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # just looked at
-        raise TypeError(f"{type(value).__name__} where an owner key is due")
+        raise TypeError(f"expected an owner key, got {type(value).__name__}")
 
     omit_digest = override(omit=True)
     structure_strictly = make_dict_structure_fn(PendingCall, converter, digest=omit_digest)
@@ -92,7 +92,7 @@ def encode_pending(call: PendingCall) -> JSON:
 
 
 def decode_pending(conversation_id: str, value: JSONValue) -> PendingCall:
-    """Return the waiting call that a record stands for; StateError if it is none."""
+    """Return the waiting call of a stored record; StateError if the record is not one."""
     return decode_value(conversation_id, value, PendingCall)
 
 
@@ -142,7 +142,7 @@ def read_interrupt(conversation_id: str, stored: JSONValue) -> Interrupt:
 
 
 def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
-    """Return the usage that a record stands for; StateError if it is none."""
+    """Return the usage of a stored record; StateError if the record is not one."""
     usage = decode_value(conversation_id, value, Usage)
     if any(count < 0 for count in usage.counts):
         raise StateError(conversation_id, f"{value!r} tokens were used")
@@ -150,7 +150,7 @@ def decode_usage(conversation_id: str, value: JSONValue) -> Usage:
 
 
 def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionRecord]:
-    """Return the decision records of a stored list; StateError if it is none."""
+    """Return the decision records of a stored list; StateError if the value is not such a list."""
     if not isinstance(value, list):
         raise StateError(conversation_id, f"the decisions are {type(value).__name__}, not a list")
     records = tuple(decode_value(conversation_id, one, DecisionRecord) for one in value)
@@ -162,7 +162,9 @@ def decode_records(conversation_id: str, value: JSONValue) -> Sequence[DecisionR
 def _check_record(conversation_id: str, record: DecisionRecord) -> None:
     content = loads(conversation_id, record.content)
     if record.kind not in RECORD_KINDS or not isinstance(content, dict):
-        raise StateError(conversation_id, f"the decision about the call {record.call_id!r} is none of ours")
+        raise StateError(
+            conversation_id, f"the decision about the call {record.call_id!r} has an unknown kind, or content that is not an object"
+        )
     if record.arguments and not isinstance(loads(conversation_id, record.arguments), dict):
         raise StateError(conversation_id, f"the decision about the call {record.call_id!r} has arguments that are not an object")
     if record.kind == "edit" and not isinstance(content.get("arguments"), dict):
@@ -177,7 +179,7 @@ def records_of(conversation_id: str, message: Message) -> Sequence[DecisionRecor
 
 
 def waiting_in(conversation_id: str, record: JSONValue) -> Sequence[str]:
-    """Return the ids of the calls that wait in the stored state of a sub-agent; StateError if it is none."""
+    """Return the ids of the calls that wait in the stored state of a sub-agent; StateError if the value is not such a list."""
     waiting = record.get("waiting") if isinstance(record, dict) else None
     if not isinstance(waiting, dict) or not all(isinstance(some, list) for some in waiting.values()):
         raise StateError(conversation_id, "a suspended sub-agent does not say what waits in it")

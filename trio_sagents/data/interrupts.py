@@ -15,7 +15,7 @@ DecisionKind: TypeAlias = Literal["approve", "edit", "reject", "answer"]
 QuestionKind: TypeAlias = Literal["single", "multi", "text"]
 
 APPROVAL_DECISIONS: Final[Sequence[DecisionKind]] = ("approve", "edit", "reject")
-"""What may be decided about a call by default."""
+"""The kinds of decision that are allowed about a call by default."""
 
 
 RECORD_KINDS: Final = frozenset({"approve", "edit", "reject", "answer", "superseded", "dismissed", "expired"})
@@ -29,7 +29,7 @@ class Option:
     value: str
     """What the model reads."""
     label: str = ""
-    """What people read; empty: the value."""
+    """What people read. If empty, they read the value."""
     description: str = ""
     """What people read about it, beside the label; may be empty."""
 
@@ -40,7 +40,7 @@ def _options(given: Iterable[Option]) -> tuple[Option, ...]:
 
 @attrs.frozen
 class Question:
-    """What a person is asked."""
+    """A question to a person."""
 
     text: str
     kind: QuestionKind = "text"
@@ -48,7 +48,7 @@ class Question:
     options: Sequence[Option] = attrs.field(default=(), converter=_options)
     """In the order to be shown; empty for free text."""
     allow_other: bool = False
-    """Whether a text that is no option will do."""
+    """Whether the person may answer with a text that is not one of the options."""
     allow_cancel: bool = True
     """Whether the person may decline to answer."""
     context: str = ""
@@ -75,7 +75,7 @@ class DecisionRecord:
     content: str
     """The canonical JSON text of what was decided beside the kind: edited arguments, a reason, an answer."""
     text: str
-    """What the model reads where the call is not run."""
+    """What the model reads if the call is not run."""
     by: str | int | None
     """The owner key of the scope that decided; None where there is none."""
     at: str
@@ -121,7 +121,7 @@ class PendingCall(ToolCall):
     path: Sequence[str] = attrs.field(default=(), converter=_names)
     """Names of the sub-agents that it comes from, outermost first; empty for the agent itself."""
     timeout: float | None = attrs.field(default=None, converter=_seconds)
-    """Seconds after which it is taken as rejected where nobody has decided; None is never."""
+    """Seconds after which the call counts as rejected if nobody has decided; None means never."""
     tool_digest: str = ""
     """Of the tool as people are shown it: its description, parameters, origin and version. A decision is bound to it."""
     demands: Sequence[str] = attrs.field(default=(), converter=_names)
@@ -191,7 +191,7 @@ def _records(records: Iterable[DecisionRecord]) -> tuple[DecisionRecord, ...]:
 
 @attrs.frozen
 class Interrupt:
-    """What a turn waits for. Its answers name it by `interrupt_id`; the turn goes on when every call is decided."""
+    """The calls for which a turn waits. Decisions name the interrupt by `interrupt_id`; the turn continues when every call is decided."""
 
     interrupt_id: str
     turn_id: str
@@ -202,9 +202,9 @@ class Interrupt:
     restorable: bool = True
     """Whether it can be answered after the agent has left and come back."""
     decided: Sequence[DecisionRecord] = attrs.field(default=(), converter=_records)
-    """What was decided of it already."""
+    """The decisions about its calls that are already on record."""
     expires_at: datetime.datetime | None = None
-    """When the first of the calls with a timeout is taken as rejected, where nobody has decided; None is never."""
+    """When the first call with a timeout counts as rejected, if nobody has decided by then; None means never."""
     since: datetime.datetime | None = attrs.field(default=None, eq=False)
     """When the turn began to wait; None if it was stored before that was noted."""
     asked_by: str | int | None = attrs.field(default=None, eq=False)

@@ -1,4 +1,4 @@
-"""JSON as values: what may stand in arguments, metadata and stored state, and its one canonical text."""
+"""JSON as values: what arguments, metadata and stored state may contain, and the canonical text of a value."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def plain_json(value: JSONValue, where: str = "$", depth: int = 0) -> JSONValue:
     Args:
         value: anything; read, not kept.
         where: the path printed in errors.
-        depth: how deep `value` stands already.
+        depth: how deep `value` is nested already.
 
     Raises:
         TypeError: something in it has no JSON form.

@@ -135,7 +135,7 @@ class ToolCall:
 
 
 MediaPart: TypeAlias = ImagePart | FilePart
-"""What a tool result may hold beside its text."""
+"""The parts that a tool result may have beside its text."""
 
 
 def _as_media(parts: Iterable[MediaPart]) -> tuple[MediaPart, ...]:
@@ -190,7 +190,7 @@ class Poster:
 
     key: str | int | None
     is_scope: bool = False
-    """Whether the scope of whoever posted is the key itself."""
+    """Whether the scope of the poster is the key itself."""
 
 
 @attrs.frozen
@@ -269,7 +269,7 @@ def _check_user_parts(_message: object, _field: object, parts: tuple[UserPart, .
 
 @attrs.frozen
 class UserMessage:
-    """What a person says: `UserMessage("Hello")`, or a sequence of text, image and file parts."""
+    """A message of a person: `UserMessage("Hello")`, or a sequence of text, image and file parts."""
 
     parts: Sequence[UserPart] = attrs.field(converter=_user_parts, validator=_check_user_parts)
     metadata: JSON = attrs.field(factory=dict, kw_only=True, converter=_plain_metadata)

@@ -45,7 +45,7 @@ def encode_usage(usage: Usage) -> dict[str, JSONValue]:
 
 
 def usage_in(record: JSONValue) -> Usage | None:
-    """Return the usage that a stored record stands for; None if the record is not one."""
+    """Return the usage of a stored record; None if the record is not one."""
     if not isinstance(record, Mapping) or not {*COUNT_NAMES} <= set(record) <= {*COUNT_NAMES, "is_estimated"}:
         return None
     counts = [record[name] for name in COUNT_NAMES]
@@ -87,7 +87,7 @@ class Cancelled:
 
 @attrs.frozen
 class Failed:
-    """The turn failed, visibly; the conversation goes on with the next message."""
+    """The turn failed, visibly; the conversation continues with the next message."""
 
     error: Exception
     """A `SagentsError`: `ModelFailed`, `LimitExceeded`, `PersistenceError`; or what crashed the agent."""

@@ -1,6 +1,6 @@
 """What the model reads of a history: pure functions from the stored messages to the messages of a request.
 
-The stored history is never changed by them. It stays what people and models have said; a request may have less:
+These functions never change the stored history. It stays what people and models have said; a request may have less:
 
     as_read     leaves out what a provider has refused, so that the same content is not refused for ever
     shortened   cuts a request that is too long for the model, so that the conversation can continue
@@ -221,7 +221,7 @@ def _leave_out(messages: Sequence[Message], most: float, asked: Sequence[int]) -
 
 
 def _note(messages: Sequence[Message], kept: Sequence[Message]) -> Sequence[Message]:
-    """Return what stands for the messages that are left out; the roles go on alternating."""
+    """Return the messages that replace those that are left out; the roles still alternate."""
     ids = {message.message_id for message in messages}
     note = [Message(free_id("left-out", ids), "user", (TextPart(LEFT_OUT),))]
     if kept[0].role != "assistant":

@@ -27,7 +27,7 @@ class Unchecked(enum.Enum):
 MAX_ROW_TEXT: Final = 200
 """Characters of the content type and of the key of a row of the host's."""
 UNCHECKED: Final = Unchecked.UNCHECKED
-"""Given to a store in the place of an owner: whoever owns the conversation."""
+"""Given to a store in the place of an owner: any owner of the conversation."""
 
 
 OPEN_STATUSES: Final = frozenset({"pending", "executing", "interrupted"})
@@ -54,7 +54,7 @@ class DisplayMessage:
     turn_id: str | None = None
     """The turn that the row belongs to; None for a message that waited in the queue when it was stored, and for older rows."""
     is_final: bool = True
-    """Whether the row stays as it is; False while a tool call runs, or waits for people."""
+    """Whether the row will not change any more; False while a tool call runs, or waits for people."""
 
 
 def _check_row_text(_row: "Row | None", field: "attrs.Attribute[str]", value: object) -> None:
@@ -110,7 +110,7 @@ class Checkpoint:
     lead: int
     """How many messages at the very beginning belong to the window."""
     older: int
-    """How many messages behind those do not belong to it; the window goes on at the place `lead + older`."""
+    """How many messages behind those do not belong to it; the window continues at the place `lead + older`."""
     known: Mapping[str, Sequence[int]] = attrs.field(factory=dict, repr=False)
     """New names for the index of what left the window, each with two places: of a message, and of the last message of its turn. A name
     that the index has already gets the new places."""
@@ -143,9 +143,9 @@ class Commit:
     """The keys of the rest of the state that change, such as "todos", "metadata", "interrupt", "draft", and "draft.1" and so on for what
     a draft has grown by; None removes a key, and absent ones stay. A store keeps any key, and looks into none but "metadata"."""
     rows: Sequence[DisplayMessage] = ()
-    """Rows of the transcript to insert, or to replace where the row id is known; a replaced row keeps its place."""
+    """Rows of the transcript to insert, or to replace if the row id is known; a replaced row keeps its place."""
     tool_updates: Sequence[ToolUpdate] = ()
-    """What the tool calls of this commit went through, in order."""
+    """The changes of status of the tool calls of this commit, in order."""
     checkpoint: Checkpoint | None = None
     """The new beginning of the window, counted with the messages of this commit; None leaves it. Only a `WindowedStore` is given one."""
 
@@ -181,7 +181,7 @@ class Conversation:
 
 
 Check: TypeAlias = Callable[[Conversation], None]
-"""Looks at a loaded conversation, and raises where it cannot be used."""
+"""Checks a loaded conversation, and raises if it cannot be used."""
 
 
 def accept_all(conversation: Conversation) -> None:
@@ -206,7 +206,7 @@ class PersistContext:
     conversation_id: str
     lifecycle: Lifecycle
     actor: object = attrs.field(repr=False)
-    """The scope of the caller that caused it; the agent's own where nobody did."""
+    """The scope of the caller that caused the write; the agent's own scope if no caller did."""
     owner: Owner
     epoch: int
     """The value this write establishes."""

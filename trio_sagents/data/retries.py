@@ -8,7 +8,7 @@ import attrs
 from trio_sagents.data.config import count_validator, seconds_validator
 
 _DOUBLINGS: Final = 1000
-"""Further doublings would not fit into a float, whatever the first wait is."""
+"""More doublings would not fit into a float, even if the first wait is short."""
 
 
 @attrs.frozen(kw_only=True)

@@ -18,9 +18,9 @@ Overlap: TypeAlias = Literal["queue", "steer", "interrupt", "reject"]
 class UnknownScope:
     """Stands for the scope of somebody who posted a message in an earlier process, if the host cannot say which scope that was.
 
-    A turn that continues after a restart has it instead of the scope of whoever started the agent, so that nothing runs in another
+    A turn that continues after a restart has it instead of the scope of the caller who started the agent, so that nothing runs in another
     person's name. `Authorizer.scope_of` is asked first.
     """
 
     actor: str | int | None = None
-    """The key of whoever posted, as `Authorizer.actor_of` gave it; None if there was no key."""
+    """The key of the poster, as `Authorizer.actor_of` gave it; None if there was no key."""

@@ -29,7 +29,7 @@ class ShutdownReason(StrEnum):
     HOST_CANCELLED = "host_cancelled"
     """The `open_sessions` block was cancelled from outside."""
     CRASHED = "crashed"
-    """It raised; the log has the cause. The next start restores it from its store."""
+    """The agent raised an exception; the log has the cause. The next start restores the agent from the store."""
     FENCED = "fenced"
     """Another writer took over the conversation; nothing of this agent was saved after that."""
     DRAINED = "drained"

@@ -84,10 +84,10 @@ def make_converter() -> cattrs.Converter:
 
 def _structure_poster(value: object, _: object) -> Poster:
     if not isinstance(value, dict) or set(value) != {"key", "is_scope"}:
-        raise TypeError("expected whoever posted the message")
+        raise TypeError('a poster must be an object with the keys "key" and "is_scope"')
     key, is_scope = value["key"], value["is_scope"]
     if not (key is None or type(key) in {str, int}) or type(is_scope) is not bool:
-        raise TypeError("expected a key of whoever posted the message")
+        raise TypeError("a poster must have a key that is a text, an integer or null")
     return Poster(key, is_scope)
 
 
@@ -117,7 +117,7 @@ def _register_parts(converter: cattrs.Converter) -> None:
     def structure_media(value: object, _: object) -> MediaPart:
         part = structure_part(value, Part)
         if not isinstance(part, MediaPart):
-            raise TypeError(f"a part of the type {PART_TAGS[type(part)]!r} where an image or a file is due")
+            raise TypeError(f"expected an image or a file, got a part of the type {PART_TAGS[type(part)]!r}")
         return part
 
     converter.register_structure_hook(Part, structure_part)

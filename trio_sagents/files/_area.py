@@ -169,7 +169,7 @@ class FileArea:
             await volume.run(partial(changing.create, volume, path, content, size))
 
     async def write(self, path: str, content: str, *, durable: bool = False) -> None:
-        """Replace the whole content of a file, whatever it is, or make the file. For hosts; the tools of agents use `replace`.
+        """Replace the whole content of a file without comparing it, or make the file. For hosts; the tools of agents use `replace`.
 
         Args:
             path: the path of the file.

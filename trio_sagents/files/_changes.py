@@ -55,7 +55,7 @@ class FileSaveFailed:
 class FileEditLost:
     """An edit was given up: the stored file was not the one that the edit was made of. The file has its stored content again.
 
-    Whoever waits for the edit to be stored gets a `FileConflict`; otherwise the text is in the next `FilesUnsaved`.
+    A caller that waits until the edit is stored gets a `FileConflict`; otherwise the text is in the next `FilesUnsaved`.
     """
 
     path: str

@@ -83,7 +83,7 @@ async def moved(volume: Volume, paths: Mapping[str, str]) -> None:
         return
     try:
         await _rewrite(volume, next(iter(paths)), lambda known: {paths.get(path, path): details for path, details in known.items()})
-    except FileError as exc:  # what the details are about is done, and stands
+    except FileError as exc:  # the change itself is done, and is not undone
         log.warning("the titles and notes of moved files of scope %r are not stored: %s", volume.scope, exc)
 
 

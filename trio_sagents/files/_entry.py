@@ -33,7 +33,7 @@ class Saving:
     saved: int = 0
     """The last edit that the backend has, or that was given up."""
     taken: int = 0
-    """The last edit that was part of an attempt to save, whatever its result was."""
+    """The last edit that was part of an attempt to save, successful or not."""
     edited_at: float = 0.0
     """The Trio time of the last edit."""
     unsaved_since: float = 0.0

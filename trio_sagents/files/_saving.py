@@ -146,7 +146,7 @@ async def save(volume: Volume, entry: Entry) -> None:
 
 
 def give_up(volume: Volume, entry: Entry, conflict: FileConflict) -> None:
-    """Forget what is known of a file, its unsaved edits included, because the stored file is another one; tell whoever made them."""
+    """Forget what is known of a file, its unsaved edits included, because the stored file has changed; tell the callers that wait."""
     volume.is_doubtful = True
     if entry.is_dirty:
         if entry.saving.is_unwatched:

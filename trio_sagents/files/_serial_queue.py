@@ -4,7 +4,7 @@
        `--its caller is cancelled--> removed
 
 A job that has begun runs to its end even if its caller is cancelled. So the result of every call of the backend is known here,
-even if whoever asked for it has left. Serial queues do not wait for each other.
+even if the task that asked for it was cancelled. Serial queues do not wait for each other.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class _Job(Generic[T]):
-    """One piece of work, and its result for whoever waits for it."""
+    """One piece of work, and its result for the task that waits."""
 
     work: Callable[[], Awaitable[T]]
     has_begun: bool = False

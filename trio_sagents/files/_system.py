@@ -117,7 +117,7 @@ class FileSystem:
         """
         services = self._services
         services.is_closed = True
-        # Cancellation: acknowledged edits have to be saved, whoever cancels; `settle_timeout` bounds the shield.
+        # Cancellation: acknowledged edits have to be saved, also if the block is cancelled; `settle_timeout` bounds the shield.
         with trio.move_on_after(services.config.settle_timeout, shield=True):
             async with trio.open_nursery() as nursery:
                 for volume in self._busy():

@@ -4,7 +4,7 @@ Each step opens one name in the directory that is already open, and follows no l
 cannot change where the earlier steps led. Everything that is not a plain file with a single name is refused: links, devices,
 pipes, and files that have a second name, which may be outside. A file is replaced as a whole, by a new file that takes its name.
 
-Whoever changes a file holds the lock of its folder meanwhile (`flock`), also in other processes. So a file that is compared before
+Code that changes a file holds the lock of its folder meanwhile (`flock`), also in other processes. So a file that is compared before
 it is replaced is still the same file when it is replaced. Programs that do not know of the lock can still change the file in
 between; there is no way to exclude them.
 
@@ -176,7 +176,7 @@ def move(root: int, old: Sequence[str], new: Sequence[str], path: str, there: st
 
 @contextmanager
 def _locked(*folders: int, wait: bool = True) -> Iterator[None]:
-    """Hold the locks of these folders: whoever else changes files in them has to wait, also in another process.
+    """Hold the locks of these folders: other code that changes files in them has to wait, also in another process.
 
     Each lock belongs to an open file of its own, for two descriptors of one open file would share the lock. Two folders are locked in
     the order of their inodes, so two moves cannot wait for each other. With `wait=False`, a lock that is taken is a BlockingIOError.

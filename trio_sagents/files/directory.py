@@ -32,7 +32,7 @@ class _Root:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._users = 1
-        # Invariant: 1 for whoever opened the directory, and 1 for each thread at work; at 0 the directory is closed for good.
+        # Invariant: 1 for the block that opened the directory, and 1 for each thread at work; at 0 the directory is closed for good.
         self._lock = threading.Lock()
 
     @contextmanager

@@ -38,7 +38,7 @@ class SqliteFiles:
         busy_timeout: seconds to wait for another process that holds the file; finite, must be > 0.
 
     Raises:
-        TypeError: `path` is no path.
+        TypeError: `path` is not a path.
         ValueError: it names no file, or `busy_timeout` is out of range.
     """
 
@@ -48,7 +48,7 @@ class SqliteFiles:
         self._watch: FileWatch | None = None
         self._connection: sqlite3.Connection | None = None
         self._thread = trio.CapacityLimiter(1)
-        # Invariant: whoever holds its one token has the connection to itself.
+        # Invariant: the task that holds its one token is the only one that uses the connection.
 
     def __repr__(self) -> str:
         return f"SqliteFiles({self._path!r})"

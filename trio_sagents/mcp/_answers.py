@@ -1,7 +1,7 @@
 """The answers of servers, put into a form that the SDK takes: what cannot be read of one part does not cost the others.
 
 Pure. The SDK accepts or refuses an answer as a whole. Here each part is looked at by itself: a tool that is listed wrongly is left
-out, and what a call returned reaches us as the server sent it, whatever its form.
+out, and what a call returned reaches us as the server sent it, in any form.
 """
 
 import re
@@ -184,7 +184,7 @@ def _repaired_tool(entry: JSONValue, place: int, warn: Warn) -> JSON | None:
         return None
     schema = entry.get("inputSchema", {})
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        warn(f"the tool {name[:100]!r} is left out: its schema is not one of an object")
+        warn(f"the tool {name[:100]!r} is left out: its schema does not describe an object")
         return None
     tool: dict[str, JSONValue] = {"name": name, "inputSchema": {**schema, "type": "object"}}
     if isinstance(properties := schema.get("properties"), Mapping):

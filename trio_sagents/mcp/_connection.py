@@ -54,7 +54,7 @@ def _seconds(_connection: object, attribute: "attrs.Attribute[float]", value: ob
 class McpConnection:
     """A connection to an MCP server, for any number of tasks. `open_mcp` gives one; `Mcp` opens one for each agent.
 
-    A connection that was lost, or could not be opened, is opened again for whoever asks next: a call, or an agent that starts or begins
+    A connection that was lost, or could not be opened, is opened again when it is needed next: by a call, or an agent that starts or begins
     a turn. After a failure the server is left alone for a while: half a second, which doubles up to a minute.
     """
 
@@ -259,7 +259,7 @@ async def open_mcp(
         reconnects: how often in a row, without an answered call in between, a lost connection is opened again; 0 is never, math.inf is
             for ever.
         required: whether the block is entered only with an open connection. If False, the block is entered at once; a server that is
-            not there has no tools, and is tried again for whoever asks next.
+            not there has no tools, and is tried again when it is needed next.
 
     Yields:
         The connection; open, if it is required.

@@ -1,6 +1,6 @@
 """What a server answers to a call, as the texts, images and files that a model reads.
 
-Pure, and without an error: the call has had its effect when the server answers, so whatever is wrong with the answer, the model reads
+Pure, and without an error: the call has had its effect when the server answers, so even if the answer is malformed, the model reads
 that the call worked, and as much as can be shown.
 """
 
@@ -83,7 +83,7 @@ def read_result(result: JSONValue) -> ToolResult:
     """Return a server's answer to a call.
 
     Args:
-        result: as the server sent it, in whatever form.
+        result: as the server sent it, in any form.
 
     Returns:
         The texts, one below the other; or, without any, the structured content as JSON. Images and files are `media`, each with a

@@ -45,7 +45,7 @@ def take_schema(schema: JSONValue) -> Taken:
     """
     plain = plain_json(schema, "the schema")
     if not isinstance(plain, dict) or plain.get("type", "object") != "object":
-        raise ValueError("its schema is not one of an object")
+        raise ValueError("its schema does not describe an object")
     if len(canonical(plain)) > MAX_SCHEMA:
         raise ValueError(f"its schema has more than {MAX_SCHEMA} characters")
     _check(plain)

@@ -107,7 +107,7 @@ def _id_of(value: JSONValue) -> RequestId | None:
 
 
 def _error(value: JSONValue) -> ErrorData:
-    """Return an error, in whatever form the server wrote it."""
+    """Return an error, in any form in which the server wrote it."""
     if not isinstance(value, Mapping):
         return ErrorData(code=INTERNAL_ERROR, message=value if isinstance(value, str) else json.dumps(value))
     given, message = value.get("code"), value.get("message")

@@ -73,7 +73,7 @@ async def ask_text(model: Model, system: str, text: str, spent: Spent, *, answer
                         )
     except ModelFailed:
         raise
-    except Exception as exc:  # the boundary to the provider: whatever an adapter raises is a failure of the model
+    except Exception as exc:  # the boundary to the provider: every exception of an adapter is a failure of the model
         for leaf in leaves(exc):
             if isinstance(leaf, ModelFailed):
                 raise leaf from leaf.__cause__

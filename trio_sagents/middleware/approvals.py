@@ -76,7 +76,7 @@ class _Known:
             return False
         if not is_inherited:
             return is_same_function(own.function, tool.function)
-        # The middleware of the agent makes its tools anew for each sub-agent.
+        # The middleware of the agent makes its tools again for each sub-agent.
         return familiar_id(own, self.origins.get(tool.name, "")) == familiar_id(tool, origin)
 
     def knows_inside(self, path: str, tool: Tool, context: MiddlewareContext) -> bool:
@@ -110,7 +110,7 @@ class Approvals(BuiltIn):
     interrupt_on: Mapping[str, Sequence[DecisionKind]]
     """By name: what may be decided; empty lets the calls run."""
     _functions: Sequence[tuple[Opaque, Sequence[DecisionKind]]]
-    """The policies that were given by a tool: such a tool is found by its function, whatever its name is."""
+    """The policies that were given by a tool: such a tool is found by its function, under any name."""
     _asked: Mapping[str, Opaque]
     """By name: the tools that the policy asks about; None for a tool that was given by its name alone."""
     newcomers: str

@@ -210,7 +210,7 @@ class DebugLog(BuiltIn):
                 line = json.dumps({**{key: record[key] for key in list(record)[:5]}, "cut": line[: MAX_LINE // 2]})
             lines.lost += len(lines.waiting) == MAX_LINES
             lines.waiting.append(line)
-        except Exception:  # whatever the host's path function or values raise: a log must not fail a turn
+        except Exception:  # the host's path function and values may raise anything: a log must not fail a turn
             log.exception("DebugLog could not note %r for the agent of conversation %r", what, context.conversation_id)
             return None
         return lines

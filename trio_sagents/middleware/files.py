@@ -218,7 +218,7 @@ def _names(tools: object) -> Sequence[str]:
 class Files(BuiltIn):
     """Gives the agent files: tools to list, read, create, edit, search, delete and move them.
 
-    `FilesChanged` tells the agent's viewers of every change in the tree, whoever made the change.
+    `FilesChanged` tells the agent's viewers of every change in the tree, also if somebody else made it.
     """
 
     files: FileSystem = attrs.field(validator=_check_files)

@@ -1,4 +1,4 @@
-"""A history that every provider accepts, whatever is in it.
+"""Repairs a history so that every provider accepts it.
 
 The histories that the library stores are valid. A history that a host seeds, that another middleware makes of a request, or that
 an older version has stored may be invalid. Providers refuse such a history, at each request, for ever.

@@ -244,8 +244,8 @@ class SubAgents(BuiltIn):
         if len(context.path) >= self.max_depth:
             return ""
         return (
-            f"With the tool `{NAME}` you hand a task that stands on its own to a sub-agent. It sees nothing of this conversation but your "
-            "instructions, and answers once. Hand over several tasks in one answer if they do not depend on each other."
+            f"With the tool `{NAME}` you hand a self-contained task to a sub-agent. The sub-agent sees nothing of this conversation but "
+            "your instructions, and answers once. Hand over several tasks in one answer if they do not depend on each other."
         )
 
     def _general(self, parent: Agent) -> Agent:

@@ -95,7 +95,7 @@ class Summarization(BuiltIn):
     """Has the model read a summary of the older part of a conversation that has become too long.
 
     If a summary cannot be made, cannot be stored, or would not be shorter, nothing changes: the turn continues with the whole history.
-    If the provider says that a request is too long, a summary is made whatever `trigger_tokens` is.
+    If the provider says that a request is too long, a summary is made even below `trigger_tokens`.
     """
 
     trigger_tokens: int = attrs.field(default=170_000, validator=count_validator(finite=True))
@@ -243,7 +243,7 @@ class Summarization(BuiltIn):
 def _view(request: ModelRequest, stored: object, *, has_older: bool) -> ModelRequest:
     """Return what the model reads with the stored summary; the same request if no summary fits this history.
 
-    If the last message that the summary covers has left the window (`has_older`), the summary stands before the whole window.
+    If the last message that the summary covers has left the window (`has_older`), the summary comes before the whole window.
     """
     if not isinstance(stored, Mapping) or not isinstance(stored.get("text"), str) or not isinstance(stored.get("up_to"), str):
         return request
@@ -259,7 +259,7 @@ def _leading(messages: Sequence[Message]) -> int:
 
 
 def _summary_in(messages: Sequence[Message]) -> str | None:
-    """Return the text of the summary that stands for the older part of these messages; None if there is none."""
+    """Return the text of the summary that replaces the older part of these messages; None if there is no summary."""
     place = _leading(messages)
     if place < len(messages) and messages[place].message_id.rstrip("_") == _SUMMARY_ID and messages[place].text.startswith(INTRO):
         return messages[place].text.removeprefix(INTRO).strip()
@@ -267,7 +267,7 @@ def _summary_in(messages: Sequence[Message]) -> str | None:
 
 
 def _pair_end(messages: Sequence[Message]) -> int:
-    """Return the place of the first message that no summary stands for."""
+    """Return the place of the first message that no summary covers."""
     place = _leading(messages)
     if _summary_in(messages) is None:
         return place

@@ -1,6 +1,6 @@
 """Models behind providers' official SDKs. Nothing is imported from an SDK until its model is asked for.
 
-The modules, lowest first; each imports only modules that stand above it:
+The modules, lowest first; each imports only modules above it:
 
     _thinking            how much a model is to think: one setting for all
     _dialects            the servers that speak the chat completions API, as a table

@@ -42,7 +42,7 @@ DRAIN_TIMEOUT: Final = 0.1
 TAIL_TIMEOUT: Final = 10.0
 """How long the usage and the closing mark may take after the provider said why it stopped; in seconds."""
 CLOSE_TIMEOUT: Final = 2.0
-"""How long closing a client may take, in seconds; its sockets are gone then, whatever the peer does."""
+"""How long closing a client may take, in seconds; its sockets are gone then, even if the peer does not answer."""
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 """The longest answer that comes as one document instead of as a stream."""
 WAITED: Final = 0.0005
@@ -293,7 +293,7 @@ class _Unread:
     taken: bytes = b""
 
     def choose(self, data: bytes) -> "_Reader":
-        """Return how to read a body that begins with what was taken and this data, whatever its content type claims."""
+        """Return how to read a body that begins with what was taken and this data, for any content type."""
         begins = (self.taken + data).removeprefix(b"\xef\xbb\xbf").lstrip()
         if not begins or b"\xef\xbb\xbf".startswith(begins):
             return _Unread(self.taken + data)

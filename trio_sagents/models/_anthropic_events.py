@@ -39,7 +39,7 @@ _REASONS: Final = {
     "pause_turn": "continued",
 }
 _CONTENT: Final = ("delta", "content_block")
-"""An event with one of these has content, whatever its type is called."""
+"""An event with one of these has content, even if its type is unknown."""
 _TEXT_DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "tool_use", "signature_delta": "thinking"}
 """The deltas that are handed on, and the type of block that each belongs to."""
 
@@ -144,7 +144,7 @@ class AnthropicEvents:
         rest = [chunk for index in tuple(self._open) for chunk in self._end_block(index)]
         reason = self._reason or "stop"
         if reason == "tool_calls" and not self._call_count:
-            raise BadFinish("the provider said that the model calls a tool, and sent no call")
+            raise BadFinish("the provider said that the model calls a tool, but sent no call")
         if reason in {"stop", "continued"} and self._call_count:
             reason = "tool_calls"
         return [*rest, FinishChunk(reason)]
@@ -161,7 +161,7 @@ class AnthropicEvents:
         known = _REASONS.get(reason)
         if known is None:
             raise BadFinish(f"the answer ended for a reason that is not known: {shortened(reason)!r}")
-        # A cut stays a cut, whatever else is said after it.
+        # A cut stays a cut, even if another stop reason follows.
         self._reason = self._reason if self._reason in {"length", "content_filtered"} else known
 
     def _begin_block(self, index: int, content: JSON) -> Iterable[ModelChunk]:

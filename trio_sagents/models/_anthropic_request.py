@@ -62,7 +62,7 @@ def anthropic_thinking(thinking: Thinking | None, max_tokens: int) -> JSON:
         return {}
     fields: dict[str, JSONValue] = {}
     if thinking.effort == "minimal":
-        raise ValueError("Anthropic knows no effort 'minimal'; use 'low'")
+        raise ValueError("Anthropic has no effort 'minimal'; use 'low'")
     if thinking.budget_tokens is not None:
         if not _MIN_BUDGET <= thinking.budget_tokens < max_tokens:
             raise ValueError(

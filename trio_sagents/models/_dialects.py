@@ -110,7 +110,7 @@ def _litellm(thinking: Thinking) -> JSON:
 
 def _no_budget(thinking: Thinking) -> None:
     if thinking.budget_tokens is not None:
-        raise ValueError("this server knows no budget for thinking; give Thinking(effort=...)")
+        raise ValueError("this server does not support a budget for thinking; give Thinking(effort=...)")
 
 
 _TABLE: Final = (

@@ -40,7 +40,7 @@ class Detail:
 
     @property
     def status(self) -> int | None:
-        """The HTTP status that the code or the type stands for; None if neither does."""
+        """The HTTP status that the code or the type means; None if neither means one."""
         for text in (self.code, self.kind):
             if text.isascii() and text.isdecimal() and _LEAST_STATUS <= int(text[:9]) <= _MAX_STATUS:
                 return int(text[:9])

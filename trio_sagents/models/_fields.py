@@ -78,7 +78,7 @@ class UsageMeter:
 
     @property
     def is_known(self) -> bool:
-        """Whether the provider has reported any tokens; zeros are no report."""
+        """Whether the provider has reported any tokens; zeros do not count as a report."""
         return self._total != Usage()
 
     def advance(self, **totals: int | None) -> list[UsageChunk]:

@@ -84,7 +84,7 @@ def shape_history(
 
     Args:
         system: the system prompt; system messages at the start are added to it, later ones are told as text.
-        messages: oldest first; kept valid, whatever is missing, duplicated or empty in it.
+        messages: oldest first; made valid, even if something is missing, duplicated or empty.
         fit_id: gives the form of a call id that the provider allows; need not be unique, but the id of an id is that id.
         names: of the tools offered now; other names of tools, which a model may have invented, are made to fit.
         provider: who is asked. What only another provider can read is left out (`count_foreign`); None keeps it all.

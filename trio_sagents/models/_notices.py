@@ -18,10 +18,12 @@ class Notices:
         self._told: set[str] = set()
 
     def answered(self, *, has_usage: bool, is_complete: bool) -> None:
-        """Warn if a whole answer came without usage: whoever set a limit on tokens has none."""
+        """Warn if a whole answer came without usage: a limit on tokens has no effect then."""
         if is_complete and not has_usage and "usage" not in self._told:
             self._told.add("usage")
-            log.warning("%s: the provider does not report how many tokens an answer took: no limit on tokens can be kept", self._who)
+            log.warning(
+                "%s: the provider does not report how many tokens an answer took, so limits on tokens cannot be enforced", self._who
+            )
 
     def left_out(self, messages: Sequence[Message], provider: str) -> None:
         """Note that parts of the history, which only another provider can read, are left out of a request."""

@@ -1,4 +1,4 @@
-"""Puts the pieces of tool calls together, whatever of a piece a server leaves out or gets wrong.
+"""Puts the pieces of tool calls together, even if a server leaves parts of a piece out, or gets them wrong.
 
 OpenAI gives each piece the index of its call, and the first piece of a call its id and its name. Other servers give all calls the same
 index, or none; no ids, empty ids, or a new id with each piece; the name in each piece; or the arguments under another index than the
@@ -60,7 +60,7 @@ class _Scan:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the text is a whole value: whatever follows belongs to something else."""
+        """Whether the text is a whole value: text that follows belongs to something else."""
         return self.has_begun and self.depth <= 0 and not self.is_in_text
 
 

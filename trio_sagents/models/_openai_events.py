@@ -133,7 +133,7 @@ class OpenAIEvents:
                 ToolCallChunk(call.number, opaque=OpaquePart(self._provider, call.extras)) for call in self._calls.calls if call.extras
             )
             if reason == "tool_calls" and not self._calls.calls:
-                raise BadFinish("the provider said that the model calls a tool, and sent no call")
+                raise BadFinish("the provider said that the model calls a tool, but sent no call")
             # Some servers say "stop" when they mean calls.
             reason = "tool_calls" if self._calls.calls else "content_filtered" if self._is_refused else reason
         if self._extras.fields:
@@ -224,7 +224,7 @@ class OpenAIEvents:
             raise BadFinish(f"the provider broke off its answer ({shortened(given)})", _FAILURES[word])
         if word not in _REASONS:
             raise BadFinish(f"the answer ended for a reason that is not known: {shortened(given)!r}")
-        # A cut stays a cut, whatever else is said after it.
+        # A cut stays a cut, even if another stop reason follows.
         self._reason = self._reason if self._reason in _CUT else _REASONS[word]
 
     def _usage(self, usage: JSON) -> list[UsageChunk]:
@@ -239,7 +239,7 @@ class OpenAIEvents:
 
 
 def _is_error(data: JSON) -> bool:
-    """Return whether an event is an error, whatever form it has."""
+    """Return whether an event is an error, in any of the forms that servers use."""
     if data.get("error") or data.get("errors") or data.get("object") == "error" or data.get("type") == "error":
         return True
     return "choices" not in data and any(data.get(name) for name in _ERROR_FIELDS)

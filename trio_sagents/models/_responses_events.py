@@ -144,7 +144,7 @@ class ResponsesEvents:
         if known is not None:
             if known.kind == kind and not known.is_done:
                 return []  # the beginning came twice
-            raise UnexpectedContent("two items in one place")
+            raise UnexpectedContent("two items with the same output_index")
         if any(not earlier.is_done and earlier.kind == "message" for earlier in self._items.values()):
             raise UnexpectedContent("an item that begins in the middle of a message")
         made = self._items[index] = _Item(kind)

@@ -57,7 +57,7 @@ def responses_thinking(thinking: Thinking | None) -> JSON:
     if thinking is None:
         return {}
     if thinking.budget_tokens is not None:
-        raise ValueError("the Responses API knows no budget for thinking; give Thinking(effort=...)")
+        raise ValueError("the Responses API does not support a budget for thinking; give Thinking(effort=...)")
     return {"reasoning": {"effort": thinking.effort, "summary": "auto"}}
 
 

@@ -75,7 +75,7 @@ class AnthropicModel:
             thinking: how much to think; None leaves that to the provider.
             cache: how long the provider keeps the prompt, the tools and the history so far, which makes the next request cheaper;
                 None asks for no cache.
-            settings: more fields of the request's body, such as {"temperature": 0.2}; copied. Those of a request go on top.
+            settings: more fields of the request's body, such as {"temperature": 0.2}; copied. The settings of a request override them.
             api_key: None takes the credentials that the SDK finds: ANTHROPIC_API_KEY, or its other sources.
             base_url: of the API; None takes ANTHROPIC_BASE_URL, else Anthropic's own.
             provider: tells who gets back what was handed out to be returned, such as signatures: models with the same text share it.

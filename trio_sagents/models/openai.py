@@ -76,7 +76,7 @@ class OpenAIModel:
                 machine of your own look alike, so name their dialect if it matters: `docs/how-to/providers.md` has the table.
             thinking: how much to think; None leaves that to the server.
             settings: more fields of the request's body, such as {"max_completion_tokens": 2000, "temperature": 0.2};
-                copied. Those of a request go on top.
+                copied. The settings of a request override them.
             api_key: None takes that of the environment (OPENAI_API_KEY for OpenAI), but only for the address that it belongs to: a key
                 is never sent to a `base_url` that it was not given for.
             provider: tells who gets back what was handed out to be returned, such as thinking: models with the same text share it.

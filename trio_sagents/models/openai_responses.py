@@ -55,7 +55,7 @@ class OpenAIResponsesModel:
             client: the host's own, used as it is and never closed here; as of `OpenAIModel`.
             thinking: how much to think; an effort only, because the API knows no budget. People read a summary. None leaves it to the
                 server.
-            settings: more fields of the request's body, such as {"max_output_tokens": 2000}; copied. Those of a request go on top.
+            settings: more fields of the request's body, such as {"max_output_tokens": 2000}; copied. Settings of a request override them.
             api_key: None takes that of the environment (OPENAI_API_KEY), but only for the address that it belongs to.
             provider: tells who gets back what was handed out to be returned, such as reasoning: models with the same text share it.
                 None is the name of a public provider, or the address of the server, and the API.

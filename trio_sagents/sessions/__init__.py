@@ -5,13 +5,13 @@ The modules, lowest first. Each module imports only modules that come before it 
     _routing      from a conversation id to an agent: the ports that a host implements, and a router
     _collecting   settings of the garbage collector for a server
     _config       the settings of a block, checked
-    _reports      what the front door answers with
+    _reports      the values that methods of `Sessions` return
     _watch        a subscriber for one conversation
     _mailboxes    the subscribers that are open
-    _admission    what every entry does first
+    _admission    what every public method does first: check its arguments, and ask whether the caller may do this
     _page         a live page of a conversation: its transcript and its present, merged
     _commands     what a caller wants an agent to do, as values
-    _boot         how an agent starts: route, build, load, start
+    _boot         how an agent starts: route, build, load, recover from a crash, start
     _task         the task of one agent, from its reservation to the release of its id
     _starting     single flight: an agent is started once, under any number of callers
     _recovering   starting the agents of conversations that a crash has cut

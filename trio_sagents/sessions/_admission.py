@@ -1,4 +1,4 @@
-"""What every entry does before it does anything: check where it is called and with what, and ask who may do this."""
+"""Admission: what every public method does first. It checks its place and its arguments, and asks whether the caller may do this."""
 
 import types
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ MAX_PAGE: Final = 1000
 
 @attrs.define(eq=False)
 class Admission:
-    """Lets callers in. It starts nothing and changes nothing."""
+    """Checks callers and asks the authorizer. It starts nothing and changes nothing."""
 
     services: Services = attrs.field(repr=False)
     elsewhere: Callable[[str, str, Scope], Awaitable[Entry | None]] | None = attrs.field(default=None, repr=False)
@@ -96,7 +96,7 @@ class Admission:
         """Ask for `action`, and return the running agent; None if the conversation is only stored.
 
         Raises:
-            ConversationNotFound: there is no such conversation for this scope.
+            ConversationNotFound: the conversation does not exist, or this scope may not see it.
         """
         agent_id = self.agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()

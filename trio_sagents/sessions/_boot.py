@@ -1,9 +1,12 @@
 """How an agent starts: route, build, load, start, and then what callers wait for. Each step gets values and returns values.
 
 All of it runs in the agent's own task, which calls `boot` (see `_task`). Nothing here is called back from below. A step writes its name
-into `Entry.stage` before it begins, so that a failure says how far the start came. Whatever raises here ends this start and no other
-agent: the code of a host that runs in a start (the router, the factory, `from_inputs`, the store, start hooks, `SameScope.key`) is
-contained by that.
+into `Entry.stage` before it begins, so that a failure says how far the start came. An exception here ends this start, and no other
+agent: so the code of a host that runs in a start (the router, the factory, `from_inputs`, the store, start hooks, `SameScope.key`) is
+contained.
+
+If the last process crashed in a turn, the loaded history is cut. `recover` closes the turn before anybody sees it, or continues the
+turn if the calls that were running may be repeated (`conversation/closing.py` has the rules).
 """
 
 import contextlib
@@ -46,7 +49,7 @@ _BUILT = "an Agent, or (Agent, SessionOpts)"
 
 @attrs.frozen
 class Seed:
-    """What a fresh conversation begins with."""
+    """The state with which a fresh conversation begins."""
 
     messages: Sequence[Message] = ()
     todos: Sequence[Todo] = ()

@@ -1,4 +1,4 @@
-"""How all agents end: asked at once, given time to finish their turns, then cut.
+"""How all agents end: all are asked at the same time, given time to finish their turns, and then cut.
 
 Who is asked, and until when, is decided for all agents in one step; only then does anything wait.
 """

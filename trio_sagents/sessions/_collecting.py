@@ -19,7 +19,7 @@ def tune_gc(*, young: int = YOUNG, freeze: bool = False) -> tuple[int, int, int]
 
     The young generation is collected after `young` new objects instead of 700 (2,000 in Python 3.13), and full collections are much
     rarer. Garbage in cycles therefore lives longer: a host that makes much of it should give a smaller `young`. Everything else is freed
-    at once, as always.
+    immediately, as always.
 
     Args:
         young: how many more objects may be made than freed before the young generation is collected; at least 1. 20,000 to 50,000 suit

@@ -1,4 +1,4 @@
-"""What a caller wants an agent to do, as values; and how decisions are recorded before a sleeping agent wakes up."""
+"""Commands: what a caller wants an agent to do, as values; and how decisions are recorded before a sleeping agent wakes up."""
 
 from collections.abc import Sequence
 from typing import TypeAlias, assert_never
@@ -36,7 +36,7 @@ class Dismiss:
 
     actor: Scope = attrs.field(repr=False)
     interrupt_id: str | None = None
-    """The halt that is meant; None is the one that waits."""
+    """The id of the halt to dismiss; None dismisses the halt that waits."""
 
 
 @attrs.frozen

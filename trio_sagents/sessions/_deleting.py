@@ -31,7 +31,7 @@ async def delete_conversation(services: Services, patience: float, agent_id: str
     registry, access = services.registry, services.access
     is_clash = registry.find(agent_id, conversation_id) is None and registry.is_taken(agent_id)
     if is_clash and not await is_stored(services, access.asker(scope), conversation_id):
-        return False  # whoever has no such conversation is not told that another one has its agent id
+        return False  # a caller who has no such conversation is not told that another conversation has its agent id
     entry = registry.find(agent_id, conversation_id)
     if entry is not None:
         if not access.owns(scope, entry.owner):

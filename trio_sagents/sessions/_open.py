@@ -46,7 +46,7 @@ async def open_sessions(config: SessionConfig, *, recover: bool | ScopeOf = Fals
     """Open the sessions of one host; leaving the block ends every agent.
 
     If the block is left normally, no agent starts any more, turns may finish for `policy.grace_period`, and the others are cut and
-    settled. If the block raised, or was cancelled from outside, turns are cut and settled at once. Whatever the block raised leaves
+    settled. If the block raised, or was cancelled from outside, turns are cut and settled immediately. Exceptions of the block leave
     `open_sessions` as that object. If an agent raised `KeyboardInterrupt` or `SystemExit`, that leaves, in a group with what the
     block raised.
 
@@ -183,14 +183,14 @@ class Block:
         timers: Timers,
         supervisor: trio.Nursery,
     ) -> "Block":
-        """Put the parts together, and start the service of the leases.
+        """Put the parts together, and start the services.
 
         Args:
             config: the settings.
-            adapter: of the store.
+            adapter: the adapter of the store.
             keeper: keeps the right of this block to run agents; None if every block may run everything.
             writing: the nursery of the services.
-            timers: the service that keeps the time.
+            timers: the service that runs all timers of the block.
             supervisor: the parent of every agent.
         """
         policy, access = config.policy, Access(config.authorizer)
@@ -227,7 +227,7 @@ class Block:
         return cls(services, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
 
     def close(self) -> tuple[Entry, ...]:
-        """Refuse every entry from now on, and return the agents that are left."""
+        """Refuse every call from now on, and return the agents that are still there."""
         self.admission.is_over = True
         self.starter.is_closed = True
         if self.recovery is not None:

@@ -1,8 +1,8 @@
 """A live page: a watched conversation and its transcript, merged and kept up to date.
 
 The rules are in `PageView`; here are the effects: subscribing, reading the history when the view needs it, and handing out changes.
-The page has no task of its own. Whoever iterates over it takes the next batch of events, so an untaken page costs what an untaken
-subscription costs, and is bounded as that is.
+The page has no task of its own. The task that iterates over the page takes the next batch of events. So a page that nobody reads costs
+as much as a subscription that nobody reads, and has the same bounds.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -39,7 +39,7 @@ class ReadHistory(Protocol):
 
 @attrs.define(eq=False)
 class Page:
-    """What a page shows of one conversation, kept up to date by whoever iterates over it.
+    """One conversation as a page shows it, kept up to date by the task that iterates over the page.
 
     Made by `Sessions.page`. For example::
 
@@ -48,7 +48,7 @@ class Page:
             async for change in page:
                 draw(change.rows, page.streaming, page.status)
 
-    What the page shows is that of the last change: it does not change while nobody iterates.
+    The page shows the state after the last change that was taken: it does not change while nobody iterates.
     """
 
     watch: Watch
@@ -95,7 +95,7 @@ class Page:
 
     @property
     def is_up(self) -> bool:
-        """Whether the agent is up. If it is not, the next message wakes it, and the page goes on by itself."""
+        """Whether the agent is up. If it is not, the next message wakes the agent, and the page continues by itself."""
         return self._view.present.is_up
 
     @property
@@ -236,5 +236,5 @@ async def open_page(
         if (picture := watch.subscription(conversation_id).picture()) is not None:
             view.begin(picture)
         await _read_rows(view, history, limit)
-        view.take_change()  # whoever opens the page draws all of it
+        view.take_change()  # the reader draws the whole page first
         yield Page(watch, view, history, limit)

@@ -1,4 +1,4 @@
-"""What the front door answers with."""
+"""The values that methods of `Sessions` return."""
 
 import attrs
 
@@ -19,10 +19,10 @@ class SessionInfo:
 
 @attrs.frozen
 class DrainReport:
-    """What became of the agents when they were drained."""
+    """How the agents ended when they were drained."""
 
     idle: int
-    """Agents that had nothing to do, and ended at once."""
+    """Agents that had nothing to do, and ended immediately."""
     finished: int
     """Agents that finished their turn within `grace_period`."""
     cancelled: int

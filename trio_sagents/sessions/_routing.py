@@ -16,7 +16,7 @@ from trio_sagents.supervisor import await_host
 
 T = TypeVar("T")
 Built: TypeAlias = Agent | tuple[Agent, SessionOpts]
-"""What a factory returns."""
+"""The value that a factory returns."""
 
 
 class Factory(Protocol):
@@ -37,7 +37,7 @@ class FactoryRouter(Protocol):
     """
 
     async def resolve(self, scope: Scope, conversation_id: str, request_opts: Options) -> tuple[Factory, Opaque]:
-        """Return a factory, and the config that it gets, as it is.
+        """Return a factory, and the config that the factory gets, unchanged.
 
         Args:
             scope: of the caller whose call starts the agent.

@@ -1,7 +1,7 @@
 """The front door, from top to bottom: lifecycle, messages, decisions, viewers, looking, what is stored.
 
-Each method checks its arguments, asks the authorizer, decides in one step, and only then waits. It is short: what it does is in the
-modules above it. `Admission` lets callers in, `Starter` has an agent running exactly once, and the agent itself does the rest.
+Each method checks its arguments, asks the authorizer, decides in one step, and only then waits. The methods are short; the work is done in
+the modules above this one. `Admission` lets callers in, `Starter` has an agent running exactly once, and the agent itself does the rest.
 """
 
 import contextlib
@@ -56,11 +56,11 @@ from trio_sagents.supervisor import (
 
 @attrs.define(eq=False)
 class Sessions:
-    """All conversations of one `open_sessions` block. Every entry takes the caller's scope, and asks the authorizer about it.
+    """All conversations of one `open_sessions` block. Every method takes the caller's scope, and asks the authorizer about it.
 
     Use it in the run of Trio that opened it: every method raises RuntimeError in another thread or another run.
 
-    Cancellation: a method that only looks changes nothing. The others say what they leave behind.
+    Cancellation: a method that only reads changes nothing. The other methods say what they leave behind.
     """
 
     _config: SessionConfig = attrs.field(repr=False)
@@ -157,12 +157,12 @@ class Sessions:
     async def stop(self, conversation_id: str, *, scope: Scope = None, grace_period: float = 0.0) -> bool:
         """Stop the agent of a conversation, and return when it has ended: its turn settled, its writes ended, its id free.
 
-        From inside the agent's own task tree it only asks, and returns at once: the agent ends when its tool has ended.
+        From inside the agent's own task tree this only requests the stop, and returns: the agent ends when its tool has ended.
 
         Args:
-            conversation_id: the conversation; what is stored of it stays.
+            conversation_id: the conversation; its stored state is kept.
             scope: the caller's.
-            grace_period: seconds that a running turn may take to finish first; 0 cuts it at once.
+            grace_period: seconds that a running turn may take to finish first; 0 cuts the turn immediately.
 
         Returns:
             True if there was an agent, or a start that was aborted; False if there was none for this scope.
@@ -186,7 +186,7 @@ class Sessions:
         A node of a cluster tells the other nodes that it takes nothing more. Idle agents end at once, so that other nodes can run them.
 
         Returns:
-            What became of the agents. From inside an agent's own task tree, without waiting for that agent.
+            How the agents ended. From inside an agent's own task tree, this does not wait for that agent.
 
         Raises:
             SessionsClosed: the block was left.
@@ -283,7 +283,7 @@ class Sessions:
         await self._starter.carry_out(agent_id, conversation_id, scope, opts, AddRows(checked, scope))
 
     async def publish(self, conversation_id: str, event: MiddlewareEvent, *, scope: Scope = None, channel: Channel = "main") -> bool:
-        """Send an event of the host's own to those who follow the conversation now. It is not stored, and starts no agent.
+        """Send an event of the host's own to the current subscribers of the conversation. The event is not stored, and starts no agent.
 
         Args:
             conversation_id: the conversation.
@@ -296,7 +296,7 @@ class Sessions:
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or an invalid value; nothing was done.
-            ConversationNotFound: there is no such conversation for this scope.
+            ConversationNotFound: the conversation does not exist, or this scope may not see it.
 
         Cancellation: either the event was sent, or nothing was done.
         """
@@ -320,7 +320,7 @@ class Sessions:
             The settled outcome; `Completed` if the turn had just finished; None if no such turn was running.
 
         Raises:
-            ConversationNotFound: there is no such conversation for this scope.
+            ConversationNotFound: the conversation does not exist, or this scope may not see it.
 
         Cancellation: the turn is cut all the same.
         """
@@ -346,7 +346,7 @@ class Sessions:
 
         Returns:
             The receipt; its `message_id` is the interrupt's id, `duplicate` says that all decisions were on record already. Wait on
-            it for the outcome of the turn; `Interrupted` at once if other calls still wait.
+            it for the outcome of the turn; `Interrupted` immediately if other calls still wait.
 
         Raises:
             ConversationNotFound, StartFailed, SessionsClosed: as `start`; nothing was done.
@@ -456,7 +456,7 @@ class Sessions:
             conversation_id: the conversation.
             scope: the caller's.
             viewer: who watches, as in `watch`.
-            after: the last place that whoever draws the page has seen. `PageChange.events` then go on from there. The page itself is
+            after: the last place that the reader has drawn. `PageChange.events` then continue from there. The page itself is
                 complete in any case.
             limit: how many of the newest rows to read, 1 to 1000.
             history: reads the transcript: an async function `(*, before, limit)` that returns a `HistoryPage`. Only for a host with a
@@ -467,7 +467,7 @@ class Sessions:
             PersistenceError: the history could not be read; nothing is left but the agent.
             TypeError, ValueError, ConversationNotFound, StartFailed, SessionsClosed: as `watch`.
 
-        Cancellation: nothing is left but the agent, which goes on.
+        Cancellation: only the agent is left, which continues to run.
         """
         check_limit(limit)
         watching = self.watch(conversation_id, scope=scope, viewer=viewer, after=after, request_opts=request_opts)
@@ -512,7 +512,7 @@ class Sessions:
         """Return a handle of the running agent.
 
         Raises:
-            ConversationNotFound: there is no such conversation for this scope.
+            ConversationNotFound: the conversation does not exist, or this scope may not see it.
             AgentNotRunning: its agent is not running.
         """
         live = await self._admission.find(conversation_id, scope, "view")
@@ -572,7 +572,7 @@ class Sessions:
             limit: rows in the page, 1 to 1000.
 
         Raises:
-            ConversationNotFound: there is no such conversation for this scope.
+            ConversationNotFound: the conversation does not exist, or this scope may not see it.
             PersistenceError: the store failed.
         """
         self._admission.agent_id(conversation_id, scope)
@@ -611,7 +611,7 @@ class Sessions:
             limit: conversations in the page, 1 to 1000; with an `Authorizer` of the host's, a page may hold fewer.
 
         Raises:
-            PersistenceError: the store failed, or cannot list them (it is no `WaitingLookup`).
+            PersistenceError: the store failed, or cannot list them (it is not a `WaitingLookup`).
 
         Cancellation: nothing is changed.
         """

@@ -1,4 +1,4 @@
-"""Starting an agent exactly once, under any number of callers; and doing something by an agent that may have to be started for it."""
+"""Starting: an agent is started exactly once, whatever the number of callers; and a command may have to start its agent first."""
 
 import functools
 import logging
@@ -25,11 +25,11 @@ log: Final = logging.getLogger("trio_sagents")
 
 @attrs.define(eq=False)
 class Starter:
-    """Single flight over the registry."""
+    """Starts each agent once: concurrent callers for one conversation share one start."""
 
     setup: Setup
     is_closed: bool = False
-    """Whether no agent may start any more."""
+    """Whether new starts are refused."""
 
     @property
     def services(self) -> Services:
@@ -58,7 +58,7 @@ class Starter:
             is_look: start nothing: the agent has to run already, here or on another node.
 
         Raises:
-            StartFailed: the start failed; nothing of it is left.
+            StartFailed: the start failed. Nothing of the attempt is left.
             AgentNotRunning: this only looks, and the agent does not run.
             RegistryUnavailable: this only looks, and it is unknown whether another node runs the agent.
             ConversationNotFound: the conversation is another scope's.
@@ -141,7 +141,7 @@ class Starter:
         scope = self.services.scope_for_start(conversation_id, scope)
         entry = Entry(agent_id, conversation_id, scope, self.services.access.owner_of(scope), request_opts, is_look=is_look)
         registry.reserve(entry)
-        # In the context of open_sessions, not of the first caller: the caller's context variables are not meant for the agent.
+        # In the context of open_sessions, not of the first caller: the agent must not see the caller's context variables.
         run = functools.partial(run_agent, self.setup, entry)
         registry.context.run(functools.partial(self.services.nursery.start_soon, run, name=agent_id))
         return entry
@@ -157,7 +157,7 @@ class Starter:
         *,
         tag: Opaque = None,
     ) -> SessionInfo:
-        """Have an agent running, with subscribers that were allowed to see it. The one place where a start meets its subscribers.
+        """Ensure that an agent is running, and enrol subscribers that were allowed to see it. Only this method does both.
 
         Raises: as `ensure`; SessionsClosed also if a subscriber was closed. The subscriptions that this call made are withdrawn.
 

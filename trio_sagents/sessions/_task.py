@@ -16,7 +16,7 @@ from trio_sagents.supervisor import Entry, Failure, OwnedAgent, Phase, Services,
 
 @attrs.frozen(eq=False)
 class Setup:
-    """What the tasks of all agents share."""
+    """The values that the tasks of all agents share."""
 
     config: SessionConfig
     services: Services

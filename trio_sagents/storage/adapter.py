@@ -1,4 +1,4 @@
-"""What the runtime asks of a store, whichever kind the host gave."""
+"""The port of a store inside the library: one interface for both kinds of store that a host may give."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol

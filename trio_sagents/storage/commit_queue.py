@@ -1,4 +1,7 @@
-"""The single order of each conversation's commits.
+"""The single order of each conversation's commits in this process.
+
+Which of two processes may write is decided by the store: a load raises the epoch of the conversation, and a commit with an older epoch
+or another revision than the stored one is refused with `Conflict`. So the process that loaded the conversation last is its writer.
 
 `submit` is synchronous, and first in, first out within a conversation; conversations do not wait for each other. What follows a
 commit, in memory and to the outside, runs in the continuation, which the queue's own task calls. It does not run in the task of

@@ -236,7 +236,7 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return a scalar as it is, and of anything else its type: the rest may be long, or a secret."""
+    """Return a scalar unchanged, and the type of any other value, which may be long, or a secret."""
     return repr(value)[:80] if value is None or isinstance(value, bool | int | str | datetime.datetime) else _kind(value)
 
 

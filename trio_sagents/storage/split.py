@@ -302,5 +302,5 @@ async def _tell_updates(
             has_given_up = gives_up
     kept.updates, dropped = still_untold(updates, told)
     if dropped:
-        log.error("%d tool updates of conversation %r are given up: the transcript has failed too often", dropped, context.conversation_id)
+        log.error("gave up %d tool updates of conversation %r: the transcript failed too often", dropped, context.conversation_id)
     return rows

@@ -1,10 +1,10 @@
 """A host's `DisplayMessagePersistence`, called so that its failures never stop a conversation.
 
 A call fails if it raises, if it returns something else than rows, or if it has not returned at the deadline. A failure is logged
-with its traceback and reported as None; whoever calls keeps what was to be told, and tells it again later.
+with its traceback and reported as None; the caller keeps what the transcript should have been told, and tells it again later.
 
-All calls that belong to one write share one deadline. The next commit of the conversation waits for them, and so does whoever
-waits for the write, so a transcript that hangs must not cost that time once for each row.
+All calls that belong to one write share one deadline. The next commit of the conversation waits for them, and so do callers
+that wait for the write, so a transcript that hangs must not cost that time once for each row.
 """
 
 import logging

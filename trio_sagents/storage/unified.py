@@ -1,6 +1,6 @@
 """A `ConversationStore` as a `StoreAdapter`: commits as they are, and owners compared even if the store does not.
 
-A load fences off whoever had loaded the conversation before, because it raises the epoch. So a store that does not compare owners
+A load fences off the process that had loaded the conversation before, because it raises the epoch. So a store that does not compare owners
 is asked who owns a conversation before anything else is asked of it: somebody who is refused must not have had an effect.
 
 How the owner is found, if the store has no `get_owner`: the newest items of the store's list come first, and an agent that is up
@@ -64,7 +64,7 @@ MANY_PAGES: Final = 10
 
 @attrs.frozen
 class UnifiedStore:
-    """A `ConversationStore` as it is."""
+    """A `ConversationStore`, called directly."""
 
     store: ConversationStore
     _compares: bool = attrs.field(init=False)

@@ -3,24 +3,24 @@
 The modules, lowest first; each imports only earlier ones:
 
     _bell            wakes the agent's task
-    _blueprint       what a boot decided about an agent
-    _access          who may do what
+    _blueprint       what the start of an agent has decided, as values
+    _access          who may see a conversation, and who may do what
     _admission       which viewers may follow an agent
     _info            a picture of a running agent
     _receipts        what `post` gives back, and who waits for which answer
-    _registry        which agents there are; agents as the registry sees them
-    _leases          which process runs a conversation's agent
+    _registry        which agents there are, and what the registry knows of each
+    _leases          which process may run the agent of a conversation
     _services        what all agents of one block share
     _rows            rows of the transcript, as middleware wants them shown
     _journal         order, store, apply, publish, continue: the only writer of a conversation's state
     _lifetime        when an agent may leave by itself
     _status_board    the status of an agent, and who is told of it
-    _drafts          what a kill may cost of the answer that is being spoken
+    _drafts          the partial answer, stored while it streams, for the case of a crash
     _host            the middleware host
     _live_turn       a turn, as the agent layer sees it
     _turns           how a turn begins, runs, is settled, and ends
-    _inbox           how messages get in
-    _approvals       how decisions get in
+    _inbox           how messages get in, and whether a message may close an interrupt
+    _approvals       how decisions get in: how a tool call is approved, and when an approval expires
     _agent           composes the parts; it alone knows all of them
     _release         the end of one agent's task
     _handle          what a caller holds of a live agent

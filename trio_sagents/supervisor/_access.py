@@ -1,7 +1,7 @@
 """Who may do what. The authorizer is asked at every entry; the owner is compared once more where the registry is read.
 
-The functions of a host that run here (`authorize`, `owner_of`, `SameScope.key`, `actor_of`) may raise, and what they raise leaves as it
-is. So they are called before a caller marks or reserves anything, or where whoever calls undoes its marks (see each call). What they
+The functions of a host that run here (`authorize`, `owner_of`, `SameScope.key`, `actor_of`) may raise, and their exceptions are
+raised unchanged. So a caller calls them before it marks or reserves anything, or undoes its marks if they raise (see each call). What they
 return is checked, and kept as a plain value: no object of a host gets into the registry or into a record.
 """
 
@@ -30,9 +30,10 @@ class Authorizer(Protocol):
     Optional: `def actor_of(self, scope) -> str | int | None`, synchronous: who that is, for the record of a decision. If it raises, the
     decision is refused, and nothing is done.
 
-    Optional: `async def scope_of(self, actor, conversation_id) -> Scope`: the scope of whoever has that key, as `actor_of` gave it. It
-    is asked when an agent starts in another process than that in which a message was posted, if the scope that starts the agent has
-    another key. LookupError says that there is no such scope: the turn then has an `UnknownScope`. Any other error ends the start.
+    Optional: `async def scope_of(self, actor, conversation_id) -> Scope`: the scope of the person who has that key, as `actor_of` gave it.
+    The method is called when an agent starts in another process than the one in which a message was posted, if the scope that starts
+    the agent has another key. LookupError means that there is no such scope: the turn then has an
+    `UnknownScope`. Any other error ends the start.
 
     Cancellation: the caller has gone; either it answers, or nothing was done.
     """
@@ -74,7 +75,7 @@ class SameScope:
 
 @attrs.frozen
 class Access:
-    """The authorizer, and the owners where it knows of them."""
+    """The authorizer, and the owners of scopes if the authorizer has `owner_of`."""
 
     authorizer: Authorizer
 
@@ -87,7 +88,7 @@ class Access:
     def actor_of(self, scope: Scope) -> Owner:
         """Return who that is, for the record of a decision: what the authorizer's `actor_of(scope)` returns, or the owner key.
 
-        Whatever the host's function raises leaves as it is, so nothing may be marked or reserved yet.
+        Exceptions of the host's function are raised unchanged, so the caller must not have marked or reserved anything yet.
         """
         if isinstance(scope, UnknownScope):
             return scope.actor
@@ -110,9 +111,9 @@ class Access:
         return not isinstance(self.authorizer, SameScope) or getattr(self.authorizer, "actor_of", None) is not None
 
     def poster_of(self, scope: Scope) -> Poster | None:
-        """Return what is stored of whoever posts a message; None if nothing can be.
+        """Return what is stored about the poster of a message; None if nothing can be stored.
 
-        Whatever the host's `actor_of` raises leaves as it is.
+        Exceptions of the host's `actor_of` are raised unchanged.
         """
         if not self.tells_apart:
             return None
@@ -125,7 +126,7 @@ class Access:
         return Poster(key, is_scope=is_plain and same_owner(scope, key))
 
     async def scope_of(self, poster: Poster | None, here: Scope, conversation_id: str) -> Scope:
-        """Return the scope of whoever posted a message in an earlier process.
+        """Return the scope of the person who posted a message in an earlier process.
 
         Args:
             poster: as it was stored with the message.
@@ -167,7 +168,7 @@ class Access:
         return type(self.authorizer) is SameScope
 
     async def allows(self, scope: Scope, conversation_id: str, action: Action) -> bool:
-        """Ask the authorizer. Whatever it raises leaves as it is; TypeError if it does not return a bool."""
+        """Ask the authorizer. Its exceptions are raised unchanged; TypeError if it does not return a bool."""
         if self.is_synchronous:
             return True
         verdict = await await_host(self.authorizer.authorize, scope, conversation_id, action)

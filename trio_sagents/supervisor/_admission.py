@@ -31,7 +31,7 @@ log: Final = logging.getLogger("trio_sagents")
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that the authorizer has for one answer about a viewer."""
 PARALLEL: Final = 16
-"""How many questions of one round the authorizer is asked at once."""
+"""How many questions of one round are put to the authorizer at the same time."""
 
 
 @attrs.define(eq=False)
@@ -42,7 +42,7 @@ class ViewerAdmission:
     interval: float
     """Seconds from one round of questions to the next; math.inf disables the rounds."""
     services: trio.Nursery
-    """The parent of the questions. It outlives the agents."""
+    """The parent of the tasks that ask. It outlives the agents."""
     _asking: dict[Subscription, list[Feed]] = attrs.field(factory=dict)
     # Invariant: the subscriptions about which a task asks, because an agent came up; each with the feeds of the agents that came up since
     # the question began, in order.
@@ -51,7 +51,10 @@ class ViewerAdmission:
     _woken: trio.Event | None = None
 
     async def may_see(self, subscription: Subscription) -> bool:
-        """Ask whether the scope of a subscription may see its conversation on its channel. What the authorizer raises is raised."""
+        """Ask whether the scope of a subscription may see its conversation on its channel.
+
+        Exceptions of the authorizer are raised unchanged.
+        """
         action: Action = "debug" if subscription.channel == "debug" else "view"
         return await self.access.allows(subscription.scope, subscription.conversation_id, action)
 
@@ -134,7 +137,7 @@ class ViewerAdmission:
             changed(is_allowed)
 
     async def _is_allowed(self, subscription: Subscription) -> bool:
-        """Ask, for a bounded time; whatever is not an answer is a refusal."""
+        """Ask the authorizer, for a bounded time. If it raises, or does not answer in time, that counts as a refusal."""
         with trio.move_on_after(ANSWER_TIMEOUT):
             return await _contained(self.may_see, subscription)
         log.error(

@@ -1,8 +1,8 @@
 """A live agent: it composes the parts, and it alone knows all of them.
 
 Each part gets values, the journal and what it needs of the parts below it; no part knows the agent. Everything but waiting is
-synchronous: whoever decides looks and acts in one step. The agent's own task (`serve`) is woken by the bell and then looks for itself;
-nothing is ever handed to it, so nothing can be lost on the way.
+synchronous: the code that decides something also does it, in one step without a checkpoint. The bell wakes the agent's own task
+(`serve`), which then looks for itself at what there is to do. Nothing is handed to the task with a wake-up, so nothing can be lost.
 
     journal        what is committed, and what is published
     lifetime       when the agent may leave by itself
@@ -76,7 +76,7 @@ class LiveAgent:
             await self.approvals.expire(due)
 
     def go_live(self) -> None:
-        """Accept commands, and enrol whoever waits. No checkpoint: nobody sees half of it."""
+        """Accept commands, and enrol the waiting subscriptions. No checkpoint: no other task sees one without the other."""
         self.journal.open(self.picture)
         self.entry.live = self
         self.entry.has_booted = True
@@ -139,7 +139,7 @@ class LiveAgent:
         self.lifetime.touch()
 
     def enrol(self, subscription: Subscription) -> None:
-        """Let a subscription follow the agent."""
+        """Let a subscription follow the agent from now on."""
         self.journal.enrol(subscription)
 
     # ── looking
@@ -303,8 +303,8 @@ class LiveAgent:
     async def wait_settled(self) -> None:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""
         if not self.journal.is_at_rest:
-            # Cancellation: whoever cancelled the agent waits for this: the id must not be free while a write of it is pending.
-            # One time for both: the end of a turn may have used some of it.
+            # Cancellation: the task that cancelled the agent waits for this, because the id must not be free while a write is pending.
+            # One time limit for both: the end of a turn may have used a part of it.
             deadline = min(trio.current_time() + self.inbox.blueprint.policy.settle_timeout, self.turns.patience)
             with trio.CancelScope(shield=True, deadline=deadline):
                 await self.journal.wait_at_rest()
@@ -366,7 +366,7 @@ def compose_agent(
 
 
 def _enrol_waiting(agent: LiveAgent) -> None:
-    """Enrol whoever subscribed before the agent was there, and may see it."""
+    """Enrol the subscriptions that are older than the agent, and that may see the agent."""
     services, entry = agent.services, agent.entry
     access = services.access
     waiting = tuple(services.subscriptions.get(entry.conversation_id, ()))
@@ -378,7 +378,7 @@ def _enrol_waiting(agent: LiveAgent) -> None:
             agent.journal.enrol(subscription, told if subscription.channel == "main" else ())
     if not access.is_synchronous:
         for subscription in waiting:
-            # Whoever does not own the agent is not told that it was there, whatever the authorizer says.
+            # A viewer who does not own the agent is not told that the agent was there, even if the authorizer allows it.
             if subscription.state == "pending" and access.sees(subscription.owner, entry.owner):
                 feed = agent.journal.feed(subscription.channel)
                 services.viewer_admission.agent_came(subscription, feed, services.enrol)

@@ -1,7 +1,8 @@
-"""How decisions get in: checked, recorded in one commit, and only then does anything run.
+"""How decisions get in: a decision is checked, then recorded in one commit, and only then does anything run.
 
-One change of what waits is on its way at a time; whoever comes meanwhile waits, and looks again at what is then on record. So if two
-people decide at once, one decision is recorded, and the other person learns whether it was the same.
+At any time at most one change to the waiting interrupt is being stored. A second decision that comes meanwhile waits for that write, and
+is then checked against what is on record. So if two people decide at the same time, one decision is recorded, and the other person
+learns whether both were the same.
 """
 
 import contextvars
@@ -67,10 +68,10 @@ class Approvals:
 
         Args:
             decisions: at least one; all of them are recorded, or none.
-            actor: the scope of whoever decides.
+            actor: the scope of the person who decides.
 
         Raises:
-            AgentNotRunning: the agent takes no more decisions; nothing was done.
+            AgentNotRunning: the agent accepts no more decisions; nothing was done.
             AlreadyDecided, InvalidDecision, NotInterrupted: as their names say; nothing was done.
             LimitExceeded: what the decisions say is too large to be kept; nothing was done.
             PersistenceError: they could not be stored, or the store could not say whether the calls were decided before; nothing runs.
@@ -100,7 +101,7 @@ class Approvals:
         return await self._record(verdicts, actor, by)
 
     async def expire(self, due: Interrupt) -> None:
-        """The time of some calls is over: reject those that nobody has decided. If that cannot be stored, it is tried again.
+        """The time of some calls is over: reject those that nobody has decided. If that cannot be stored, retry.
 
         Args:
             due: the interrupt, as it was when that time was over.
@@ -139,7 +140,7 @@ class Approvals:
         """Acknowledge a halt: its turn is over, and the queue runs. Does nothing if `interrupt_id` was acknowledged before.
 
         Raises:
-            AgentNotRunning: the agent takes no more; nothing was done.
+            AgentNotRunning: the agent accepts no more commands; nothing was done.
             NotInterrupted: the conversation is not halted, or not by `interrupt_id`; nothing was done.
             PersistenceError: it could not be stored.
 
@@ -153,7 +154,7 @@ class Approvals:
             return
         waiting, waits = journal.state.waiting, journal.pending_wait
         if interrupt_id is not None and (waiting is None or waiting.interrupt.interrupt_id != interrupt_id):
-            raise NotInterrupted(host.conversation_id, f"it does not wait in the interrupt {interrupt_id!r}")
+            raise NotInterrupted(host.conversation_id, f"it is not waiting in the interrupt {interrupt_id!r}")
         if waiting is None or waits is not None:
             raise NotInterrupted(host.conversation_id)
         if waiting.interrupt.kind != "halt":

@@ -1,4 +1,4 @@
-"""The bell of an agent: it wakes the agent's task, and whoever waits for the agent to come to rest."""
+"""The bell of an agent: it wakes the agent's task, and the tasks that wait until the agent is at rest."""
 
 import attrs
 import trio
@@ -6,7 +6,7 @@ import trio
 
 @attrs.define(eq=False)
 class Bell:
-    """Nothing is handed over with a ring: whoever wakes looks for itself, so nothing can be lost on the way."""
+    """Nothing is handed over with a ring: the task that wakes looks for itself, so nothing can be lost."""
 
     _sleeper: trio.lowlevel.Task | None = None
     # Invariant: a task that sleeps in `wait`. The first one that waits, usually the agent's own, parks here: an event would cost each
@@ -15,7 +15,7 @@ class Bell:
     """For all others; made when somebody waits beside the sleeper."""
 
     def ring(self) -> None:
-        """Wake whoever waits."""
+        """Wake all tasks that wait."""
         if self._sleeper is not None:
             sleeper, self._sleeper = self._sleeper, None
             trio.lowlevel.reschedule(sleeper)

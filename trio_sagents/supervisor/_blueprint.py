@@ -1,4 +1,4 @@
-"""What a boot decided about an agent: values, before anything lives."""
+"""The blueprint of an agent: what its start has decided, as values, before any task of the agent runs."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ Preprocessed: TypeAlias = Awaitable[UserMessage | tuple[UserMessage, UserMessage
 
 @attrs.frozen
 class PostContext:
-    """What a message preprocessor with three parameters is told beside the message and the scope."""
+    """What a message preprocessor with three parameters gets as its third argument."""
 
     conversation_id: str
     agent_id: str
@@ -27,7 +27,7 @@ class PostContext:
     state: State = attrs.field(repr=False)
     """The conversation as it was last committed, without this message."""
     display: UserMessage | None
-    """What the poster wants people to see instead of the message (`post(..., display=...)`); None: the message."""
+    """What the poster wants people to see instead of the message (`post(..., display=...)`). None shows the message."""
     options: Options = attrs.field(repr=False)
     """The host's own options of this session: `SessionOpts.app_internal`."""
     values: Options = attrs.field(repr=False)

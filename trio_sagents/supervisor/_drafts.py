@@ -1,4 +1,4 @@
-"""Drafts: what a kill may cost of the answer that is being spoken.
+"""Drafts: the partial answer of the model, stored while it streams, so that a crash loses at most the last part.
 
 The text so far is kept at most every `draft_interval`, or every 4,096 characters, one write at a time. The timer runs from the first
 character that no draft has, so a stream that pauses is kept, too.
@@ -62,7 +62,7 @@ class Drafter:
         was_kept = self._drafted > 0
         self.stop()
         if was_kept:
-            # One order for all writes of a conversation: this one comes behind the draft, and before whatever the turn keeps next.
+            # One order for all writes of a conversation: this write comes after the draft, and before the next step of the turn.
             self._write = self.journal.submit(Step(lifecycle="on_step", actor=self.actor, draft=None))
 
     def stop(self) -> None:

@@ -130,7 +130,7 @@ class AgentHandle:
             LimitExceeded: what they say is too large to be kept; nothing was done.
             PersistenceError: they could not be stored; nothing runs.
 
-        Cancellation: either nothing was submitted, or the decisions are recorded, and the turn goes on.
+        Cancellation: either nothing was submitted, or the decisions are recorded, and the turn continues.
         """
         decided = check_decisions(decisions)
         agent = await self._ask("decide")
@@ -190,26 +190,26 @@ class AgentHandle:
 
         Args:
             middleware_id: by default the name of its class.
-            message: the host's own; handed over as it is.
+            message: any object of the host's; handed to the middleware unchanged.
 
         Raises:
             LookupError: the agent has no such middleware; nothing was done.
             MiddlewareError: it raised.
             AgentNotRunning: the agent takes no commands, or ended first.
 
-        Cancellation: either nothing was done, or the middleware goes on with the message.
+        Cancellation: either nothing was done, or the middleware continues to handle the message.
         """
         agent = await self._ask("post")
         await agent.notify(middleware_id, message)
 
     async def cancel_turn(self, *, turn_id: str | None = None) -> TurnOutcome | None:
-        """Cut the running turn; what was said is kept. The agent goes on.
+        """Cut the running turn. What the turn has said so far is kept, and the agent continues to run.
 
         Args:
             turn_id: only if this turn runs; None is whichever runs.
 
         Returns:
-            The settled outcome; `Completed` where it had just finished; None where nothing ran.
+            The settled outcome. `Completed` if the turn had just finished; None if no turn was running.
 
         Cancellation: the turn is cut all the same.
         """
@@ -236,15 +236,15 @@ class AgentHandle:
         Raises:
             AgentNotRunning: the agent ended first.
 
-        Cancellation: either it returns, or nothing was done; the agent goes on.
+        Cancellation: either the call returns, or nothing was done. The agent continues to run.
         """
         agent = await self._ask("view")
         await agent.wait_idle()
 
     async def wait_ended(self) -> ShutdownReason:
-        """Wait until the agent has ended, and return why. Fine where it has ended already.
+        """Wait until the agent has ended, and return why. If the agent has already ended, return immediately.
 
-        Cancellation: either it returns, or nothing was done; the agent goes on.
+        Cancellation: either the call returns, or nothing was done. The agent continues to run.
         """
         await self._require("view")
         self._require_owner()

@@ -182,7 +182,7 @@ class HookCaller:
     def summaries(self) -> Mapping[str, JSON]:
         """Return every middleware by its id, in order, with what it tells of its settings.
 
-        A middleware without a `debug_summary` has an empty object. What fails, or is not JSON, is logged and left out.
+        A middleware without a `debug_summary` has an empty object. A summary that raises, or that is not JSON, is logged and left out.
         """
         found: dict[str, JSON] = {}
         for middleware in self.pipeline.agent.middleware:

@@ -1,7 +1,10 @@
-"""How a message gets in: examined, its place reserved, and submitted, in that order. Then it is accepted, whatever happens to the caller.
+"""How a message gets in: the message is examined, its place in the queue is reserved, and then the message is submitted to the store.
 
-What follows the commit runs in the journal's continuation. So a caller that is cancelled leaves either nothing, or a message that
-will be answered.
+Once submitted, the message is accepted, even if the caller is cancelled: what follows the commit runs in the journal's continuation, not
+in the caller's task. So a cancelled caller leaves either nothing, or a message that will be answered.
+
+If the conversation waits for a person, a post may close the interrupt instead of a decision. Only a poster who may also decide may do
+that: `Inbox._may_decide` asks the authorizer. The message of any other poster waits behind the interrupt.
 """
 
 import contextvars
@@ -107,7 +110,7 @@ class Turns(Protocol):
         ...
 
     def scope_of(self, message_id: str) -> Scope:
-        """Return the scope of whoever posted a message that an earlier agent accepted."""
+        """Return the scope of the poster of a message that an earlier agent accepted."""
         ...
 
     @property
@@ -145,7 +148,7 @@ class Inbox:
         """Accept a message.
 
         Raises:
-            AgentNotRunning: the agent takes no more messages; nothing was done.
+            AgentNotRunning: the agent accepts no more messages; nothing was done.
             AgentBusy, QueueFull, MessageConflict, LimitExceeded: as their names say; nothing was done.
             PersistenceError: the message could not be stored, or the store could not say whether its id is known; the message is not
                 acknowledged.
@@ -195,7 +198,7 @@ class Inbox:
     async def _recall(self, message_id: str | None) -> Past | None:
         """Return what the store has under this id before the window; None if it has nothing, or if memory knows the id.
 
-        It checkpoints only if it has to ask the store, and never between the look at the window and the return.
+        This method checkpoints only if it has to ask the store, and never between reading the window and returning.
         """
         journal = self.board.journal
         while message_id is not None and journal.state.older and message_id not in journal.ids.messages:
@@ -258,9 +261,9 @@ class Inbox:
         return pair[0], pair[1]
 
     async def _may_decide(self, overlap: Overlap, actor: Scope) -> bool:
-        """Wait until it is known whether the message comes instead of a decision; return whether its sender may decide.
+        """Return whether a message may close an interrupt: whether its poster may also decide. First wait for a decision that is pending.
 
-        Whoever may post and not decide does not get past a halt or an approval: their message waits behind it.
+        A person who may post but not decide cannot pass a halt or an approval: their message waits behind it.
         """
         journal = self.board.journal
         asked: bool | None = None
@@ -318,7 +321,7 @@ class Inbox:
             if begins is not None:
                 self.turns.begin_with(message.message_id, begins, accepted)
             turn = None if begins is not None else self.turns.turn  # a message cuts the turn that it finds, and not its own
-            # Whoever may not decide does not get past what waits for a person while other calls of the turn still run. A turn that is
+            # A person who may not decide cannot pass a call that waits for a person while other calls of the turn still run. A turn that is
             # halted is cut already; when its halt is stored, `supersede_waiting` closes it.
             if accepted.overlap == "interrupt" and turn is not None and not turn.is_halted and (accepted.may_decide or not turn.has_asked):
                 turn.cancel(CancelCause.SUPERSEDED)

@@ -2,7 +2,7 @@
 
 `submit` hands a step to the commit queue, in order. What follows runs in the queue's continuation, never in the task of the caller,
 which may be cancelled at any time: the state changes, the rows that are new and those that changed go out, then the step's events,
-then the continuation of whoever submitted the step. So memory always equals the last commit, no event precedes its commit, and no
+then the continuation that was submitted with the step. So memory always equals the last commit, no event precedes its commit, and no
 step can change a row without telling viewers. A step that fails changes nothing, and the next step builds on what is stored.
 
 When the caller's task did this work, a message was refused though durable in 183 of 300 schedules, and durable but never answered in
@@ -87,7 +87,7 @@ class Journal:
     transforms: Sequence[tuple[str, RowTransform]] = ()
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
-    # Invariant: at most one step on its way changes what waits; whoever wants to change it too waits for that step, and looks again.
+    # Invariant: at most one step on its way changes what waits; another task that wants to change it waits for that step, and looks again.
     _own_keys: set[str] | None = None
     """The keys of the rows that the host, its tools and its middleware have added since the agent came up. Made with the first one."""
     _writes: dict[PendingCommit, None] = attrs.field(factory=dict)
@@ -166,7 +166,7 @@ class Journal:
 
         Args:
             step: from a rule, made of the present state.
-            then: what follows it in the continuation. It must not raise, and must not wait.
+            then: called in the continuation, after the step is applied. It must not raise, and must not wait.
 
         Returns:
             The write; wait on it until the step is durable.
@@ -226,8 +226,8 @@ class Journal:
         return transformed(rows, self.transforms, self.identity.conversation_id)
 
     def give_up(self) -> None:
-        """The agent ends, and the store has not answered: whoever waits for a step learns that nobody knows its outcome."""
-        self.pending_wait = None  # whoever waits to look again is not to wait for it any more
+        """The agent ends, and the store has not answered: tell the callers that wait for a step that its outcome is unknown."""
+        self.pending_wait = None  # tasks that wait for this step, to look again, need not wait for it any more
         for write in tuple(self._writes):
             write.give_up(
                 PersistenceError(

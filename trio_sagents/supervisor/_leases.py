@@ -1,8 +1,11 @@
-"""Leases: the right of this process to run agents, held while they run, and never trusted for longer than it lasts.
+"""Leases: the right of this process to run the agent of a conversation.
 
-One task renews all of them, together. A lease counts from the moment before it was asked for, by Trio's clock: so it ends here
-before it ends at whoever gave it. An agent whose lease is lost is cancelled as fenced. What it then still saves is safe: the
-store refuses it where another process has loaded the conversation.
+A process holds the lease of a conversation while its agent runs, and trusts the lease for less time than the lease lasts. One task
+renews all leases together. The time of a lease is counted from the moment before the lease was requested, by Trio's clock. So the
+lease ends in this process before it ends in the service that granted it (`Leases`).
+
+If a lease is lost, its agent is cancelled as fenced. The agent may still try to save something then. That does no harm: if another
+process has loaded the conversation, the store refuses the write, because the load has raised the epoch.
 """
 
 import logging
@@ -20,28 +23,30 @@ from trio_sagents.exceptions import RegistryUnavailable, RunsElsewhere
 from trio_sagents.supervisor._registry import Entry, Failure
 
 RENEWALS: Final = 3
-"""How often a lease is renewed while it lasts; a call to whoever gives leases may take one such time."""
+"""How many times a lease is renewed while it lasts. A call to `Leases` may take as long as the time between two renewals."""
 TRUSTED: Final = 0.9
-"""The part of its time for which a lease is trusted."""
+"""The fraction of `ttl` for which a lease is trusted."""
 BATCH: Final = 1000
-"""Leases that are renewed by one call."""
+"""How many leases one call renews at most."""
 log: Final = logging.getLogger("trio_sagents")
 
 
 class Leases(Protocol):
-    """Says which process may run the agent of a conversation, for a while; several processes ask the same one.
+    """Decides which process may run the agent of a conversation, for a limited time. All processes ask the same service.
 
-    A lease saves work, and proves nothing: a process may be paused while its lease ends. What keeps a conversation whole is the
-    epoch of its store, which every load raises. Times here are durations, counted by a clock of the implementation's own.
+    A lease avoids useless work. It does not guarantee that there is one writer, because a process may be paused while its lease ends.
+    The epoch in the store guarantees that: every load raises the epoch, and the store refuses a write with an older epoch. Times
+    here are durations, which the implementation counts by its own clock.
 
-    Cancellation: nobody knows whether it was done; the library gives back what it may have got.
+    Cancellation: the call may have taken effect, or not. The library releases a lease that it may have acquired.
     """
 
     async def acquire(self, conversation_id: str, holder: str, ttl: float) -> float | None:
         """Let `holder` have the lease for `ttl` seconds from now, unless another holder has it.
 
         Returns:
-            None where it has it now, also where it had it before; else the seconds until the other's lease ends, > 0.
+            None if `holder` has the lease now, even if it had the lease before this call. Otherwise the seconds until the lease of the
+            other holder ends, > 0.
         """
         ...
 
@@ -49,12 +54,13 @@ class Leases(Protocol):
         """Let `holder` keep its leases for `ttl` seconds from now.
 
         Returns:
-            Those of the ids whose lease it had, and has. One that has ended is not renewed, whoever had it: its holder acquires it.
+            The ids whose lease `holder` had before the call and still has. A lease that has ended is not renewed, even if nobody else
+            has it: its holder has to acquire it again.
         """
         ...
 
     async def release(self, conversation_id: str, holder: str) -> None:
-        """End the lease of `holder`; nothing happens where it has none, or where it is another's by now."""
+        """End the lease of `holder`. Do nothing if there is no lease, or if another holder has it."""
         ...
 
 
@@ -103,7 +109,7 @@ def fence(entry: Entry) -> None:
 class _Held:
     entry: Entry
     until: float
-    """Trio time: until when it is trusted."""
+    """The Trio clock time until which this process trusts the lease."""
 
 
 @attrs.define(eq=False)
@@ -113,28 +119,28 @@ class LeaseKeeper:
     leases: Leases
     ttl: float
     settle_timeout: float
-    """Seconds that giving one back may take: whoever ends an agent waits for it."""
+    """How many seconds a release may take: the task that ends an agent waits for the release."""
     holder: str = attrs.field(factory=lambda: new_token() + new_token())
     _held: dict[str, _Held] = attrs.field(factory=dict)
-    # Invariant: by conversation id, those that this process believes to have; an agent boots or lives for each.
+    # Invariant: the leases that this process believes it holds, by conversation id. For each, an agent is starting or running here.
     _lost: dict[Entry, None] = attrs.field(factory=dict)
-    """Entries whose lease was lost, and that have not ended."""
+    """Agents that have lost their lease and have not ended yet."""
     _some: trio.Event = attrs.field(factory=trio.Event)
-    """Set when there is one."""
+    """Set while `_held` is not empty."""
 
     @property
     def patience(self) -> float:
-        """Seconds that one call may take."""
+        """How many seconds one call to `Leases` may take."""
         return self.ttl / RENEWALS
 
     async def acquire(self, entry: Entry) -> None:
-        """Get the lease for an agent that boots.
+        """Acquire the lease for an agent that is starting.
 
         Raises:
-            RunsElsewhere: another process has it.
-            RegistryUnavailable: nobody could say; what may have been got was given back.
+            RunsElsewhere: another process has the lease.
+            RegistryUnavailable: the service did not answer in time, or failed. A lease that it may have granted was released.
 
-        Cancellation: what may have been got is given back.
+        Cancellation: a lease that may have been granted is released.
         """
         conversation_id = entry.conversation_id
         began = trio.current_time()
@@ -145,7 +151,9 @@ class LeaseKeeper:
                 raise TypeError(f"{type(self.leases).__name__}.acquire must return None or seconds, not {type(remaining).__name__}")
         except Exception as exc:
             await self._give_back(conversation_id)  # noqa: ASYNC120  # it shields itself, for a bounded time
-            raise RegistryUnavailable(f"nobody could say whether conversation {conversation_id!r} runs in another process") from exc
+            raise RegistryUnavailable(
+                f"could not find out whether conversation {conversation_id!r} runs in another process; try again"
+            ) from exc
         except BaseException:
             await self._give_back(conversation_id)  # noqa: ASYNC102, ASYNC120  # likewise
             raise
@@ -155,32 +163,33 @@ class LeaseKeeper:
         self._some.set()
 
     async def release(self, entry: Entry) -> None:
-        """Give the lease of an agent back that has ended, where it has one. What fails ends by itself, with its time.
+        """Release the lease of an agent that has ended, if the agent has one. If the release fails, the lease expires by itself.
 
-        Cancellation: it is given back all the same.
+        Cancellation: the lease is released all the same.
         """
         held = self._held.get(entry.conversation_id)
         if held is not None and held.entry is entry:
             del self._held[entry.conversation_id]
         elif entry in self._lost:
-            del self._lost[entry]  # whoever gives leases may not know yet
+            del self._lost[entry]  # the service may not know yet that this agent has ended
         else:
             return
         await self._give_back(entry.conversation_id)
 
     async def _give_back(self, conversation_id: str) -> None:
-        # Cancellation: whoever was cancelled waits for this, bounded: else the next process would wait for the whole of its time.
+        # Cancellation: a cancelled caller waits for the release, for a bounded time. Otherwise the next process would have to wait until
+        # the lease expires.
         with trio.move_on_after(min(self.patience, self.settle_timeout), shield=True):
             try:
                 await await_host(self.leases.release, conversation_id, self.holder)
-            except Exception:  # the boundary to the host's leases: it ends by itself
-                log.exception("the lease of conversation %r could not be given back; it ends by itself", conversation_id)
+            except Exception:  # the boundary to the host's leases; the lease expires by itself
+                log.exception("could not release the lease of conversation %r; the lease expires by itself", conversation_id)
 
     def may_act(self, entry: Entry) -> bool:
-        """Return whether an agent may begin something new; one whose time is over is fenced.
+        """Return whether an agent may begin something new. If the time of its lease is over, fence the agent, and return False.
 
-        Race: the keeper's task and the agent's may have slept through the end of a lease together, in a program that blocked the
-        event loop; then the agent may be the first to run (test_no_tool_begins_behind_the_end_of_a_lease).
+        Race: if the program blocked the event loop, the keeper's task and the agent's task may both have slept past the end of a
+        lease. Then the agent's task may run before the keeper's (test_no_tool_begins_behind_the_end_of_a_lease).
         """
         held = self._held.get(entry.conversation_id)
         if held is None or held.entry is not entry:
@@ -205,15 +214,15 @@ class LeaseKeeper:
     # ── keeping
 
     async def run(self) -> None:
-        """Renew what is held, until cancelled."""
+        """Renew all leases that are held, until cancelled."""
         renew_at = math.inf
         while True:
-            while not self._held:  # what was got may be given back before this task runs
+            while not self._held:  # a lease may have been acquired and released before this task runs
                 self._some = trio.Event()
                 await self._some.wait()
                 renew_at = trio.current_time() + self.patience
             await trio.sleep_until(min(renew_at, self._earliest()))
-            self._drop_ended()  # first, for no renewal may last longer than the earliest that is held
+            self._drop_ended()  # first, because a renewal may not take longer than the lease that ends first
             began = trio.current_time()
             if began >= renew_at:
                 is_whole = await self._renew(began)
@@ -224,13 +233,13 @@ class LeaseKeeper:
         return min(held.until for held in self._held.values())
 
     async def _renew(self, began: float) -> bool:
-        """Renew all; return whether everybody answered."""
+        """Renew all leases. Return whether every call was answered."""
         is_whole = True
         for batch in _batches(tuple(self._held.items())):
             kept = await self._ask([conversation_id for conversation_id, _ in batch])
             is_whole = is_whole and kept is not None
             for conversation_id, held in batch:
-                # Race: it may have been given back while this asked, and acquired anew by the next agent.
+                # Race: while `renew` was running, this lease may have been released, and acquired again by the next agent.
                 if kept is None or self._held.get(conversation_id) is not held:
                     continue
                 if conversation_id in kept:
@@ -245,8 +254,8 @@ class LeaseKeeper:
             with trio.move_on_at(min(trio.current_time() + self.patience, self._earliest())):
                 try:
                     kept = _ids(await await_host(self.leases.renew, conversation_ids, self.holder, self.ttl))
-                except Exception:  # the boundary to the host's leases: asked again, while they are trusted
-                    log.exception("%d leases could not be renewed; it is tried again", len(conversation_ids))
+                except Exception:  # the boundary to the host's leases; renewed again while they are trusted
+                    log.exception("could not renew %d leases; will retry", len(conversation_ids))
         return kept
 
     def _drop_ended(self) -> None:
@@ -256,7 +265,7 @@ class LeaseKeeper:
                 self._lose(held)
 
     def _lose(self, held: _Held) -> None:
-        """The lease is another's, or may be: the agent has no business here any more."""
+        """Fence the agent of a lease that another process has, or may have."""
         entry = held.entry
         del self._held[entry.conversation_id]
         self._lost[entry] = None

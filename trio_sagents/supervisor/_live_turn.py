@@ -60,7 +60,7 @@ class LiveTurn(Host):
     failed: PersistenceError | None = None
     """Why a step of this turn could not be saved; nothing of the turn is saved behind that step."""
     noted: Interrupt | None = None
-    """What people were shown of the calls that wait while other calls run."""
+    """The calls that already wait for people while other calls run, as people were shown them."""
     _asking: Message | None = None
     """The answer whose calls are open."""
     _shown: set[str] = attrs.field(factory=set)
@@ -92,7 +92,10 @@ class LiveTurn(Host):
 
     @property
     def scope(self) -> Scope:
-        """The scope of the call that brought the turn's first message: its tools act as whoever asked, whoever started the agent."""
+        """The scope of the call that brought the turn's first message.
+
+        The tools of the turn act for the person who asked, even if somebody else started the agent.
+        """
         return self.record.actor
 
     @property
@@ -197,7 +200,10 @@ class LiveTurn(Host):
     async def update(
         self, todos: Sequence[Todo] | None, metadata: JSON | None, rows: Sequence[Row] = (), covers: str | None = None
     ) -> None:
-        """Keep todos, metadata and rows. Not a step of the turn: if it fails, the caller hears that, and the turn's steps still stand."""
+        """Keep todos, metadata and rows.
+
+        This is not a step of the turn: if it fails, the caller gets the error, and the steps of the turn remain.
+        """
         await self._update(todos, metadata, self.record.actor, self.turn_id, rows, covers)
 
     def note_waiting(self) -> None:
@@ -220,7 +226,7 @@ class LiveTurn(Host):
 
     async def take_steered(self) -> None:
         """Take what people posted to steer this turn, with all messages before it."""
-        # Without those whose commit is on its way: a loop may ask twice at once.
+        # Without messages whose commit is pending: a loop may ask twice at the same time.
         queue = tuple(message for message in self.journal.state.queue.values() if message.message_id not in self.message_ids)
         steered = [index for index, message in enumerate(queue) if self._is_steered(message.message_id)]
         if steered:
@@ -269,7 +275,7 @@ class LiveTurn(Host):
         return Interrupted(Interrupt(interrupt_id, self.turn_id, calls, kind, expires_at=expires_at, since=now, asked_by=asked_by))
 
     async def interrupt(self, outcome: Interrupted, waiting: Sequence[OpenCall]) -> None:
-        """Keep what the turn waits for. From this call on the turn is interrupted, whatever else comes."""
+        """Keep what the turn waits for. From this call on the turn is interrupted, even if it is cancelled."""
         suspended = {opened.call.call_id: opened.record for opened in waiting if opened.record is not None}
         waits = Waiting(outcome.interrupt, suspended, self.progress.usage)
         self.journal.check_waiting_room(waits)
@@ -278,7 +284,7 @@ class LiveTurn(Host):
         await self.submit(step, ends=True).wait()
 
     async def complete(self, message: Message, usage: Usage, value: object) -> Completed:
-        """Keep the last answer. From this call on the turn is completed, whatever else comes."""
+        """Keep the last answer. From this call on the turn is completed, even if it is cancelled."""
         step = turn_steps.complete(self.journal.moment(), message, usage, self._totals, self.record)
         kept = step.messages[-1]
         self.journal.check_room(kept)

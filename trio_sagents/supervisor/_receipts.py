@@ -1,4 +1,4 @@
-"""What `post` and `resume` give back, and what is kept until the answer is known."""
+"""Receipts: what `post` and `resume` return, and what the agent keeps until the outcome is known."""
 
 import contextvars
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class PendingOutcome:
     _known: trio.Event | None = None
 
     def settle(self, outcome: TurnOutcome) -> None:
-        """Make the outcome known; the first outcome stands."""
+        """Make the outcome known. Only the first call has an effect."""
         if self.outcome is None:
             self.outcome = outcome
             if self._known is not None:
@@ -70,7 +70,7 @@ class Receipt:
 
 @attrs.define(eq=False)
 class Accepted:
-    """What is not stored of a message in the queue, or of a decision that lets a turn continue."""
+    """The facts about an accepted message, or about a decision that lets a turn continue, that are not stored."""
 
     actor: Scope = attrs.field(repr=False)
     overlap: Overlap
@@ -81,24 +81,24 @@ class Accepted:
     values: Options = attrs.field(factory=dict, repr=False)
     """The host's own values for the tools of the turn."""
     may_decide: bool = False
-    """Whether whoever posted the message may also decide: then the message may come instead of a decision."""
+    """Whether the poster of the message may also decide. If so, the message may replace a decision, and close the interrupt."""
     pending: PendingOutcome = attrs.field(factory=PendingOutcome)
 
     def for_next_agent(self) -> "Accepted":
-        """Return the same for the next agent: whoever waits is told that this agent has ended."""
+        """Return the same for the next agent: callers that wait are told that this agent has ended."""
         return attrs.evolve(self, pending=PendingOutcome())
 
 
 @attrs.define(eq=False)
 class Receipts:
-    """What was accepted and no turn has brought to its end, by message id or interrupt id; and the last outcomes."""
+    """What was accepted and has no outcome yet, by message id or interrupt id; and the last outcomes."""
 
     accepted: dict[str, Accepted] = attrs.field(factory=dict)
     _settled: dict[str, TurnOutcome] | None = None
-    """The outcomes that were told last, by message id: the same message posted again is told the same. Made when there is one."""
+    """The latest outcomes, by message id: if the same message is posted again, its receipt has the same outcome. None while empty."""
 
     def settle(self, message_ids: Iterable[str], outcome: TurnOutcome) -> None:
-        """Tell whoever waits for the answers to these messages."""
+        """Tell the outcome to the callers that wait for the answers to these messages."""
         for message_id in message_ids:
             accepted = self.accepted.pop(message_id, None)
             if accepted is not None:

@@ -26,7 +26,7 @@ from trio_sagents.supervisor._receipts import Receipt
 
 
 class Phase(Enum):
-    """Where an entry stands. There is no way back."""
+    """The phase of an entry. Phases change only forward."""
 
     BOOTING = "booting"
     LIVE = "live"
@@ -44,7 +44,7 @@ class Failure:
 
 
 class RunningAgent(Protocol):
-    """An agent that is live, as the registry, handles and sessions see it. What composes an agent implements it."""
+    """A live agent, as the registry, handles and sessions see it. `LiveAgent` implements this protocol."""
 
     @property
     def entry(self) -> "Entry":
@@ -160,7 +160,7 @@ class OwnedAgent(RunningAgent, Protocol):
     """An agent, as the task sees it that owns it."""
 
     def go_live(self) -> None:
-        """Accept commands, and enrol whoever waits."""
+        """Accept commands, and enrol the waiting subscriptions."""
         ...
 
     async def serve(self) -> None:
@@ -246,7 +246,7 @@ class Entry:
         self.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
 
     def become_ready(self) -> None:
-        """The boot has ended, well or not: wake whoever waits for it."""
+        """The start has ended, successfully or not: wake the tasks that wait for it."""
         self._is_ready = True
         if self._ready is not None:
             self._ready.set()
@@ -262,7 +262,7 @@ class Entry:
         await self._ready.wait()
 
     def end(self) -> None:
-        """The id is free: wake whoever waits for that."""
+        """The id is free: wake the tasks that wait for that."""
         self.has_ended = True
         if self._ended is not None:
             self._ended.set()
@@ -358,7 +358,7 @@ class Registry:
         self._entries[entry.agent_id] = entry
 
     def release(self, entry: Entry) -> None:
-        """Take an entry out, and wake whoever waits for its end."""
+        """Remove an entry, and wake the tasks that wait for its end."""
         if self._entries.get(entry.agent_id) is entry:
             del self._entries[entry.agent_id]
         key = (type(entry.owner), entry.owner)

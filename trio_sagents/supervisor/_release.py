@@ -13,7 +13,7 @@ from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase
 from trio_sagents.supervisor._services import Services
 
 EXPECTED: Final = (AgentStopped, ConversationNotFound, RunsElsewhere)
-"""Ends of a start that are no failure."""
+"""Reasons for which a start may end that are not failures."""
 
 
 def _log_failed_start(entry: Entry, failure: Failure) -> None:
@@ -42,7 +42,7 @@ async def release_agent(services: Services, entry: Entry, live: OwnedAgent | Non
         _log_failed_start(entry, entry.failure)
     else:
         if crash is not None:
-            entry.failure = Failure(entry.stage, crash)  # for whoever waits for the boot still
+            entry.failure = Failure(entry.stage, crash)  # for the tasks that still wait for the start
             log_failure(logging.ERROR, crash, "the agent of conversation %r crashed", entry.conversation_id)
         await live.wait_settled()
     if services.leases is not None:

@@ -25,7 +25,7 @@ MAX_ORIGINS: Final = 10_000
 
 @attrs.frozen
 class Origin:
-    """Who began a turn that waits for people: it continues as theirs, whoever decides, and whichever call woke the agent."""
+    """The person who began a turn that waits for people. The turn continues for that person, even if another person decides."""
 
     turn_id: str
     scope: Scope = attrs.field(repr=False)
@@ -56,7 +56,7 @@ class Neighbours(Protocol):
 
 @attrs.define(eq=False)
 class Services:
-    """The services, and the tables that are not any agent's own."""
+    """The services that agents use, and the tables that do not belong to any one agent."""
 
     registry: Registry
     commits: CommitQueue
@@ -70,7 +70,7 @@ class Services:
     flusher: Flusher | None = None
     """Wakes the readers of streamed text; None if each delta wakes them."""
     leases: Keeper | None = None
-    """None where no other process is heeded."""
+    """None if the block has no leases, because no other process runs agents of these conversations."""
     neighbours: "Neighbours | None" = None
     """The other nodes of the cluster; None without a cluster."""
     watch: LoopWatch | None = None
@@ -90,13 +90,13 @@ class Services:
         return f"{self._token}-{self._boots}"
 
     def agent_id_of(self, conversation_id: str) -> str:
-        """Return the agent id of a conversation; TypeError or ValueError where the host's function gives none."""
+        """Return the agent id of a conversation; TypeError or ValueError if the host's function does not return a valid id."""
         if self.agent_id_fun is default_agent_id:
             return default_agent_id(conversation_id)
         return check_id("the result of agent_id_fun", self.agent_id_fun(conversation_id))
 
     def remember_origin(self, conversation_id: str, origin: Origin) -> None:
-        """A turn begins to wait for people."""
+        """Keep who began a turn that begins to wait for people."""
         self.origins.pop(conversation_id, None)
         self.origins[conversation_id] = origin
         if len(self.origins) > MAX_ORIGINS:
@@ -122,7 +122,7 @@ class Services:
     def scope_for_start(self, conversation_id: str, scope: Scope) -> Scope:
         """Return the scope with which an agent starts: the caller's; or that of the turn that waits, if the caller has the same owner.
 
-        So an approved call runs as the one who asked for it, whoever wakes the agent.
+        So an approved call runs for the person who asked for it, even if another person wakes the agent.
         """
         origin = self.origins.get(conversation_id)
         if origin is None or not self.access.owns(scope, self.access.owner_of(origin.scope)):

@@ -10,7 +10,7 @@ from trio_sagents.supervisor._lifetime import Lifetime
 
 @attrs.define(eq=False)
 class StatusBoard(StatusMachine):
-    """The machine of one agent, and who is told of its changes."""
+    """The status machine of one agent. It tells viewers and the presence of agents about each change."""
 
     journal: Journal = attrs.field(kw_only=True)
     lifetime: Lifetime = attrs.field(kw_only=True)

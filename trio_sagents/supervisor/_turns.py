@@ -1,6 +1,6 @@
 """The turns of one agent, one after the other: how a turn begins, runs, is cut and settled, and ends.
 
-Whatever ends it, a turn ends once: with one outcome, in the continuation of its last commit. A turn whose model and tools had
+A turn ends exactly once: with one outcome, in the continuation of its last commit. A turn whose model and tools had
 finished is completed, even if a cancellation came during that commit. When a turn is cut, what was said and done is kept in one
 commit, in bounded time: if the store does not answer within `settle_timeout`, the turn ends as failed, and what the store says later
 is shown when it comes.
@@ -39,7 +39,7 @@ from trio_sagents.supervisor._status_board import StatusBoard
 
 log: Final = logging.getLogger("trio_sagents")
 THREADS: Final = 40
-"""Threads that one agent may have at once."""
+"""How many threads one agent may use at the same time."""
 
 
 def _nothing(_error: PersistenceError | None) -> None:
@@ -120,7 +120,7 @@ class Turn:
             del error, onward  # they hold this frame, which holds them
 
     def _log(self, error: BaseException | None, onward: BaseException | None) -> None:
-        """Log what ended the turn, unless it was logged where it was raised, or crashes the agent, which is logged there."""
+        """Log the error that ended the turn, unless it was already logged, or will be logged because it crashes the agent."""
         where = (self.turn_id, self.work.conversation_id)
         if isinstance(error, MiddlewareError):
             log_failure(logging.ERROR, error, "a middleware failed in turn %r of conversation %r", *where)
@@ -183,7 +183,7 @@ class Turn:
 
     def give_up(self) -> None:
         """The store did not answer within `settle_timeout`: nobody knows whether the end of the turn is on record."""
-        # A turn that has ended is its agent's no more.
+        # A turn that has ended no longer belongs to its agent.
         if not self.ended.is_set():  # pragma: no branch
             conversation_id = self.work.conversation_id
             error = PersistenceError(
@@ -215,7 +215,7 @@ class Turns:
     patience: float = math.inf
     """Until when the store was waited for at the end of a turn that was given up; `math.inf` once it has answered."""
     _untold: Happening | None = None
-    """How the last turn ended, if a follow-up turn begins at once: viewers see no other status between the two."""
+    """How the last turn ended, if a follow-up turn begins immediately: viewers see no other status between the two."""
     _threads: trio.CapacityLimiter | None = None
 
     @property
@@ -280,7 +280,7 @@ class Turns:
         """An interrupt is decided, and that is on record: its turn continues; or it is over, if the agent leaves without grace."""
         self.receipts.accepted[interrupt.interrupt_id] = accepted
         self.board.lifetime.touch()
-        # It continues as the turn of whoever began it. Whoever decided is on record, and nothing runs in their name.
+        # The turn continues for the person who began it. The person who decided is on record, and nothing runs in their name.
         actor, context, values = self._beginning_of(interrupt.turn_id)
         turn = self._new(TurnRecord(interrupt.turn_id, actor), context)
         turn.work.given = values
@@ -291,7 +291,7 @@ class Turns:
     def begin_with(self, message_id: str, turn_id: str, accepted: Accepted) -> None:
         """A message that a person posted is on record as the first of a turn: the turn begins.
 
-        If the agent leaves without grace, the turn is over at once: it is closed as every turn that the leaving cuts.
+        If the agent leaves without grace, the turn ends immediately: it is closed like every turn that the leaving cuts.
         """
         self.unattended = 0
         turn = self._new(TurnRecord(turn_id, accepted.actor), accepted.context)
@@ -311,7 +311,7 @@ class Turns:
         turn.close()
 
     def continue_cut(self, turn_id: str) -> None:
-        """Continue a turn that a crash has cut, as the turn of whoever began it. Its open calls run, or wait for people."""
+        """Continue a turn that a crash has cut, for the person who began it. Its open calls run, or wait for people."""
         journal = self.host.journal
         actor, context, values = self._beginning_of(turn_id)
         turn = self._new(TurnRecord(turn_id, actor), context)
@@ -319,12 +319,12 @@ class Turns:
         turn.work.open_again({}, Usage())
         said = [each for each in journal.state.messages if each.turn_id == turn_id and each.role == "user"]
         turn.work.message_ids.extend(each.message_id for each in said if FROM_TOOL not in each.metadata)
-        # Whoever posts one of these messages again waits for this turn.
+        # If one of these messages is posted again, the new receipt waits for this turn.
         self.receipts.accepted.update({message_id: Accepted(actor, "queue", context) for message_id in turn.work.message_ids[:1]})
         self._start(turn)
 
     def scope_of(self, message_id: str) -> Scope:
-        """Return the scope of whoever posted a message that an earlier agent accepted, as the boot has restored it."""
+        """Return the scope of the poster of a message that an earlier agent accepted, as the start has restored it."""
         state = self.host.journal.state
         message = state.queue.get(message_id) or next(each for each in reversed(state.messages) if each.message_id == message_id)
         return self.posters.get(message.posted_by, self.host.scope)
@@ -414,7 +414,7 @@ class Turns:
         happening = happening_of(outcome)
         self.board.is_released = False  # what came during a turn that failed is held until the next message
         if journal.state.queue and self.board.following(happening) not in HELD and host.entry.is_accepting:
-            self._untold = happening  # a follow-up turn begins at once
+            self._untold = happening  # a follow-up turn begins immediately
         else:
             self.board.tell(happening, turn.turn_id, public_text(outcome.error) if isinstance(outcome, Failed) else None)
         journal.publish_debug(lambda: AgentStateUpdated(host.state()))

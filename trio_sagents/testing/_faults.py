@@ -66,7 +66,7 @@ class Faults:
         Raises:
             InjectedFault: as planned. What `effect` raises is raised unchanged.
 
-        Cancellation: either nothing was done, or whatever `effect` leaves.
+        Cancellation: either nothing was done, or the effect of `effect`.
         """
         if self.is_over:
             await trio.sleep(self.latency)

@@ -248,6 +248,6 @@ async def open_provider(*replies: Reply) -> AsyncIterator[Provider]:
 
 
 def error_reply(status: int, body: JSONValue, **headers: str) -> Reply:
-    """Return an error with a JSON body; underscores in the names of headers stand for hyphens."""
+    """Return an error with a JSON body; underscores in the names of headers become hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply([json.dumps(body).encode()], status, {"content-type": "application/json", **named})

@@ -108,7 +108,7 @@ class Speaker:
     def _refuses_call(self, call: JSON) -> str | None:
         if not 0 < len(call["id"]) <= _MAX_ID:
             return f"the id of a call has {len(call['id'])} characters"
-        return None if isinstance(json.loads(call["function"]["arguments"]), dict) else "the arguments of a call are no object"
+        return None if isinstance(json.loads(call["function"]["arguments"]), dict) else "the arguments of a call are not an object"
 
     def _refuses_returned(self, body: JSON) -> str | None:
         """Return why the server misses something that it handed out; None if it does not."""
@@ -577,7 +577,7 @@ class ResponsesSpeaker(Speaker):
     def _refuses_item(self, call: JSON, *, is_sealed: bool) -> str | None:
         if str(call.get("id", "")).startswith("fc_thought") and not is_sealed:
             return f"Item '{call['id']}' of type 'function_call' was provided without its required 'reasoning' item: 'rs_1'."
-        return None if isinstance(json.loads(call["arguments"]), dict) else "the arguments of a call are no object"
+        return None if isinstance(json.loads(call["arguments"]), dict) else "the arguments of a call are not an object"
 
 
 def _halves(text: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ class PageTests:
         raise NotImplementedError
 
     async def test_history_in_pages(self) -> None:
-        """The pages of a transcript have each row once, in order, whatever the size of the pages is."""
+        """The pages of a transcript have each row once, in order, for pages of any size."""
         async with self.open_store() as store:
             await store.commit(None, change(rows=[row(f"r{n}", str(n)) for n in range(7)]))
             for limit in (1, 2, 3, 6, 7, 8, 1000):
@@ -63,7 +63,7 @@ class PageTests:
             assert all(abs(item.updated_at - datetime.datetime.now(datetime.UTC)) < day for item in items)
 
     async def test_conversations_while_they_change(self) -> None:
-        """A conversation that does not change is listed exactly once, whatever else changes between two pages."""
+        """A conversation that does not change is listed exactly once, even if others change between two pages."""
         async with self.open_store() as store:
             for name in "abcdef":
                 await store.commit(None, change(name))

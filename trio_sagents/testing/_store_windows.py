@@ -95,7 +95,7 @@ class WindowTests:
             assert 4 == item.message_count
 
     async def test_older_messages_in_pages(self) -> None:
-        """The pages have each older message once, in order, whatever the size of the pages is; a cursor keeps its place."""
+        """The pages have each older message once, in order, for pages of any size; a cursor keeps its place."""
         async with self.open_store() as store:
             window = windowed(store)
             await store.commit(None, change(messages=messages_of(*range(9)), checkpoint=Checkpoint(1, 7)))

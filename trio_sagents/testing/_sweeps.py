@@ -1,6 +1,6 @@
 """Sweeps: run a program once without a fault, and count its places; then run it once for each place, where something goes wrong.
 
-The program itself checks at its end what must hold, whatever happened: a run that raises is a finding. A sweep that finds no place
+The program itself checks at its end what must always hold: a run that raises is a finding. A sweep that finds no place
 is an error, because it would prove nothing.
 """
 

@@ -61,7 +61,7 @@ class LeaseConformance:
             assert await leases.acquire("c", "a", self.ttl) is not None
 
     async def test_acquire_when_it_lasts_nearly_its_time(self) -> None:
-        """A lease lasts as long as it was given for, whoever asks meanwhile; what is left of it becomes less."""
+        """A lease lasts as long as it was given for, even if others ask meanwhile; what is left of it becomes less."""
         async with self.open_leases() as leases:
             lasting = 4 * self.ttl
             assert await leases.acquire("c", "a", lasting) is None
@@ -72,7 +72,7 @@ class LeaseConformance:
             assert ["c"] == list(await leases.renew(["c"], "a", self.ttl))
 
     async def test_acquire_when_it_is_refused(self) -> None:
-        """Who is refused has nothing, whatever it asks for then; and whoever has it keeps it."""
+        """A holder that is refused has nothing, and the other holder keeps the lease."""
         async with self.open_leases() as leases:
             assert await leases.acquire("c", "a", self.ttl) is None
             for _ in range(2):
@@ -83,7 +83,7 @@ class LeaseConformance:
             assert await leases.acquire("c", "b", self.ttl) is not None
 
     async def test_leases_are_apart(self) -> None:
-        """One conversation's lease is none of another's, whatever their ids look like, and however long they are."""
+        """The leases of two conversations are independent, for all ids, of any length."""
         long = "c" * 255
         ids = ("c", "C", "c ", "c/d", "c%", "c_", "c'; --", "ç", "漢字", long, f"{long}1", f"{long}2")
         async with self.open_leases() as leases:

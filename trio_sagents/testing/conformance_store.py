@@ -122,7 +122,7 @@ class StoreConformance(PeopleTests, PageTests, WindowTests):
                 assert (owner, type(owner)) == (conversation.owner, type(conversation.owner))
 
     async def test_queue(self) -> None:
-        """Queued messages keep their order, and a taken one leaves from wherever it stands."""
+        """Queued messages keep their order, and a taken one leaves from any place in the queue."""
         async with self.open_store() as store:
             await store.commit(None, change(queued=[message("b"), message("a")]))
             await store.commit(None, change(revision=2, queued=[message("c")], taken=["a"]))
@@ -216,7 +216,7 @@ class StoreConformance(PeopleTests, PageTests, WindowTests):
             assert ([message("m", long)], {"x": long}, [long]) == (got.messages, got.state["metadata"], await texts(store))
 
     async def test_ids_are_apart(self) -> None:
-        """One conversation is none of another, whatever their ids look like, and however long they are; nor is one message."""
+        """Two conversations, and two messages, are independent, for all ids, of any length."""
         long = "c" * 255
         ids = ("c", "C", "c ", "c/d", "c%", "c_", "ç", "漢字", long, f"{long}1", f"{long}2")
         async with self.open_store() as store:
@@ -250,7 +250,7 @@ class StoreConformance(PeopleTests, PageTests, WindowTests):
             assert [row("r1", "c"), later, row("r3", "d")] == list((await store.history(None, "c", before=None, limit=3)).rows)
 
     async def test_delete(self) -> None:
-        """A deleted conversation is gone with all its parts; deleting again is False; a commit that goes on from it is refused."""
+        """A deleted conversation is gone with all its parts; deleting again is False; a commit that builds on it is refused."""
         async with self.open_store() as store:
             parts = change(messages=[message("m")], queued=[message("q")], message_ids={"m": "d"}, state={"todos": []}, rows=[row("r")])
             await store.commit(None, parts)

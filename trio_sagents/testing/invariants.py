@@ -50,7 +50,7 @@ def check_messages(messages: Sequence[Message], *, is_whole: bool = True) -> Non
     turns: list[str | None] = []
     open_calls: set[str] = set()
     for message in messages:
-        check(message.message_id not in ids, "I8", f"message {message.message_id!r} stands twice")
+        check(message.message_id not in ids, "I8", f"duplicate message {message.message_id!r}")
         ids.add(message.message_id)
         if message.turn_id is not None and message.turn_id not in turns[-1:]:
             check(

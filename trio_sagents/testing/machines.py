@@ -260,7 +260,7 @@ class TrioStateMachine(RuleBasedStateMachine):
         """Check what must hold at the end; this method checks nothing."""
 
     def teardown(self) -> None:
-        """End the run, whatever its state is."""
+        """End the run, in any state."""
         try:
             if self._is_begun and not self.has_failed:
                 self.finish()

@@ -54,7 +54,7 @@ class QuirkyServer:
             tools: the entries of its list of tools, as they are sent; they need not be right.
             results: by tool, the result of a call, as it is sent.
             replies: by method or tool, what an answer is made of instead of a "result": {"error": ...}, or {"id": None, ...}.
-            lines: by method or tool, lines of text that are written instead of an answer; `{id}` stands for the id of the request.
+            lines: by method or tool, lines of text that are written instead of an answer; `{id}` is replaced by the id of the request.
             notices: by method or tool, notifications and requests that are sent before the answer.
             initialize: fields of the answer to `initialize`; None as a value leaves a field out.
             before: what the server does at a request before `initialize`: "" answers it; "ends", "is silent", "answers without an id".

@@ -143,7 +143,7 @@ def test_sub_agents_are_one_line_each_where_it_can_be_drawn_again() -> None:
         shown(view, event)
         seen.append([piece.text.partition(": ")[2] for piece in view.live])
 
-    assert [["begins"], ["calculate()"], ["“one”"], ["“one two”"], ["waits for you"], ["goes on"], [], []] == seen
+    assert [["begins"], ["calculate()"], ["“one”"], ["“one two”"], ["waits for you"], ["continues"], [], []] == seen
 
 
 def test_todos_are_drawn_again_and_stay_when_the_answer_begins() -> None:

@@ -216,7 +216,7 @@ def test_loop_when_it_is_closed_under_open_sessions(doing: str, loop: str) -> No
 
     async def never() -> str:
         """Wait for ever in asyncio."""
-        return await trio_sagents.asyncio.call_asyncio(asyncio.sleep, 1000)  # type: ignore[return-value]
+        return await trio_sagents.asyncio.call_asyncio(asyncio.sleep, 1000)  # type: ignore[return-value]  # never returns
 
     store = MemoryStore()
     replies: Any = {"nothing": None, "streaming": lambda request: TEXT, "hanging": [Hang()], "crossing": [Call("never")]}[doing]

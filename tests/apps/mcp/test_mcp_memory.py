@@ -133,6 +133,6 @@ async def test_list_when_pages_never_end(autojump_clock: Any, monkeypatch: pytes
 
     client = Endless()
     opening = Opening(StdioServer("x"), "x", lambda _: None, lambda _: None)
-    found = await opening._list(client)  # type: ignore[arg-type]
+    found = await opening._list(client)  # type: ignore[arg-type]  # a fake with the two members that are used
 
     assert ([], 100) == (list(found), client.pages)

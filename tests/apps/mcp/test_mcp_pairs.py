@@ -81,7 +81,7 @@ async def test_halt_beside_a_call_of_a_server(autojump_clock: Any, monkeypatch: 
             await world.dismiss()
             outcome = await world.post("again")
             if not begun:
-                outcome = await world.decide(*[Approve(call) for call in outcome.interrupt.calls])  # type: ignore[union-attr]
+                outcome = await world.decide(*[Approve(call) for call in outcome.interrupt.calls])  # type: ignore[union-attr]  # it asks again
             assert "end" == text_of(outcome)
     assert ["began", "ended"] == log[-2:]
 

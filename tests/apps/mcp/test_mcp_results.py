@@ -191,7 +191,7 @@ def test_tools_when_one_cannot_be() -> None:
 
     assert ["good"] == [tool.name for tool in tools]
     assert [
-        "the tool 'array' is left out: its schema is not one of an object",
+        "the tool 'array' is left out: its schema does not describe an object",
         f"the tool 'huge' is left out: its schema has more than {MAX_SCHEMA} characters",
         "the tool 'nan' is left out: the schema.type: nan has no JSON form",
         f"the tool 'wrong' is left out: its schema is not valid at ['properties']['a']['type']: {words}",

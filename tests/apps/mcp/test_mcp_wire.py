@@ -272,8 +272,8 @@ def test_list_when_entries_are_wrong() -> None:
     assert "nextCursor" not in page
     assert [
         *[f"entry {place} of the list of tools is left out: it has no name" for place in range(3)],
-        "the tool 'array' is left out: its schema is not one of an object",
-        "the tool 'text' is left out: its schema is not one of an object",
+        "the tool 'array' is left out: its schema does not describe an object",
+        "the tool 'text' is left out: its schema does not describe an object",
     ] == warnings
 
 
@@ -369,9 +369,9 @@ def test_schema_when_it_refers_to_itself() -> None:
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        (5, "its schema is not one of an object"),
-        ({"type": "string"}, "its schema is not one of an object"),
-        ({"type": ["object", "null"]}, "its schema is not one of an object"),
+        (5, "its schema does not describe an object"),
+        ({"type": "string"}, "its schema does not describe an object"),
+        ({"type": ["object", "null"]}, "its schema does not describe an object"),
         ({"properties": []}, r"its schema is not valid at \['properties'\]: \[\] is not of type 'object'"),
         ({"required": "a"}, "its schema is not valid"),
         ({"properties": {"a": {"type": "text"}}}, r"its schema is not valid at \['properties'\]\['a'\]\['type'\]"),

@@ -85,10 +85,15 @@ LIFE: Final = (
     ),
     PlantedBug(
         "the idle timer decides, and nobody looks again",
-        "supervisor/_lifetime.py",
-        "Lifetime._look",
-        "            self.journal.bell.ring()",
-        "            self.journal._fence()",
+        "supervisor/_agent.py",
+        "LiveAgent.serve",
+        "            try:\n                await self.journal.bell.wait()\n",
+        "            was_armed = self.lifetime._timer is not None\n"
+        "            try:\n"
+        "                await self.journal.bell.wait()\n"
+        "                if was_armed and self.lifetime._timer is None:\n"
+        "                    entry.phase, entry.reason = Phase.STOPPING, ShutdownReason.INACTIVITY\n"
+        "                    return\n",
         (
             "scenarios/test_inactivity.py::test_post_at_the_deadline_is_answered",
             "scenarios/test_inactivity.py::test_a_slow_commit_is_no_idleness",

@@ -49,8 +49,8 @@ RULES: Final = (
         "whoever waits behind a decision spins when the agent has ended",
         "supervisor/_journal.py",
         "Journal.give_up",
-        "        self.pending_wait = None  # whoever",
-        "        # whoever",
+        "        self.pending_wait = None  # tasks",
+        "        # tasks",
         ("scenarios/test_decisions_at_once.py::test_call_behind_a_decision_that_the_store_never_answers",),
     ),
     PlantedBug(

@@ -339,7 +339,8 @@ def test_read_when_a_mapping_has_wrong_values() -> None:
 def test_read_when_several_forms_could_be_meant() -> None:
     """Where several members of a union are objects, each says why it does not fit."""
     expected = (
-        "fits none of its forms (an object (Point): .n is not known; known are: x, y; an object (Checked): .n must be an integer, not null)"
+        "matches none of the allowed forms "
+        "(an object (Point): .n is not known; known are: x, y; an object (Checked): .n must be an integer, not null)"
     )
 
     assert [("", expected)] == problems(Point | Checked, {"n": None})

@@ -350,7 +350,7 @@ async def test_bus_when_it_takes_no_message(autojump_clock: Any, caplog: pytest.
         await trio.sleep(2 * BEAT)
 
         assert ["alice"] == await keys(there)
-    assert ["the bus of presence took no message; other processes see old entries until it does"] * 2 == caplog.messages
+    assert ["the bus of presence accepted no message; other processes see old entries until it accepts one"] * 2 == caplog.messages
 
 
 @pytest.mark.parametrize("fault", [OSError("the network is down"), "much", None], ids=["raises", "a text", "None"])

@@ -216,7 +216,7 @@ def test_seeded_when_it_is_as_large_as_may_be() -> None:
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
-        ([said("u1"), said("u1")], "fresh_state_attrs cannot be used: the message id 'u1' stands twice"),
+        ([said("u1"), said("u1")], "fresh_state_attrs cannot be used: duplicate message id 'u1'"),
         ([asking(call())], r"fresh_state_attrs\['messages'\] leaves the tool call 'c1' unanswered"),
         ([attrs.evolve(said(), turn_id=5)], "fresh_state_attrs cannot be used"),
     ],

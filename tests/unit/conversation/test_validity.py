@@ -14,15 +14,15 @@ from trio_sagents.exceptions import StateError
 @pytest.mark.parametrize(
     ("history", "why"),
     [
-        ([asking(call("c1"), call("c1"))], "stands twice"),
-        ([asking(call("c1")), answering("c1"), asking(call("c1"), message_id="a2")], "stands twice"),
+        ([asking(call("c1"), call("c1"))], "duplicate"),
+        ([asking(call("c1")), answering("c1"), asking(call("c1"), message_id="a2")], "duplicate"),
         ([asking(call("c1", ""))], "names no tool"),
         ([asking(call(""))], "a call id has 0 bytes"),
         ([asking(call("c1")), said()], "not answered before"),
         ([answering("c1")], "which is not open"),
         ([asking(call("c1")), answering("c1"), answering("c1", message_id="r2")], "which is not open"),
         ([asking(call("c1")), Message("r1", "tool", [ToolResult("c1", "pay", "", "pending")])], "which is not open"),
-        ([said("u1"), said("u1")], "stands twice"),
+        ([said("u1"), said("u1")], "duplicate"),
         ([said("")], "a message id has 0 bytes"),
         ([Message("u1", "user", ())], "is empty"),
         ([Message("r1", "tool", ())], "is empty"),
@@ -36,7 +36,7 @@ def test_history_when_no_provider_takes_it(history: Any, why: str) -> None:
         check_history("c", history)
 
 
-@pytest.mark.parametrize(("queue", "why"), [([last_answer()], "cannot wait in the queue"), ([said("u1")], "stands twice")])
+@pytest.mark.parametrize(("queue", "why"), [([last_answer()], "cannot wait in the queue"), ([said("u1")], "duplicate")])
 def test_history_when_the_queue_is_wrong(queue: Any, why: str) -> None:
     """Only messages of people wait in the queue, and their ids are not those of the history."""
     with pytest.raises(StateError, match=why):
@@ -83,7 +83,7 @@ def test_answer_when_a_model_gives_it() -> None:
     ("draft", "why"),
     [
         (attrs.evolve(draft_of(), role="user"), "of the role 'user'"),
-        (draft_of(message_id="u1"), "stands twice"),
+        (draft_of(message_id="u1"), "duplicate"),
         (draft_of(message_id=""), "a message id has 0 bytes"),
     ],
 )

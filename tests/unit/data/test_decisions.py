@@ -45,13 +45,13 @@ def test_answer_text_when_it_answers(question: Question, answer: Any, text: str)
 @pytest.mark.parametrize(
     ("question", "answer", "why"),
     [
-        (None, {"value": "x"}, "is no question"),
+        (None, {"value": "x"}, "is not a question"),
         (Question("q", allow_cancel=False), {"cancel": True}, "must be answered"),
         (Question("q"), {"value": " "}, "one text that is not empty"),
         (Question("q"), {"value": ["a", "b"]}, "one text that is not empty"),
         (Question("q"), {"value": "a", "other": "b"}, "one text that is not empty"),
-        (Question("q", "single", COLOURS), {"value": "teal"}, "'teal' is none of the options"),
-        (Question("q", "single", COLOURS), {"other": "teal"}, "'teal' is none of the options"),
+        (Question("q", "single", COLOURS), {"value": "teal"}, "'teal' is not one of the options"),
+        (Question("q", "single", COLOURS), {"other": "teal"}, "'teal' is not one of the options"),
         (Question("q", "single", COLOURS), {"value": ["red", "blue"]}, "takes one answer"),
         (Question("q", "single", COLOURS, allow_other=True), {"value": "red", "other": "x"}, "takes one answer"),
         (Question("q", "multi", COLOURS), {"value": ["red", "red"]}, "chosen twice"),
