@@ -137,6 +137,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_peers(session: nox.Session) -> None:
+    """Other libraries beside this one, with the same fake model, each in an environment of its own; then the plots of the documentation."""
+    session.install("-e", ".[testing]")
+    table = Path(session.create_tmp()).absolute() / "peers.txt"
+    with table.open("w") as out:
+        session.run("python", "-m", "benchmarks", "--compare", *session.posargs, stdout=out)
+    session.run("python", "-m", "benchmarks.plot", str(table), "docs/pictures")
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """The long proofs, as one table: simulated schedules, machines, attacks, kills, planted bugs, mutants; `-- --scale 0.01` for a look."""
     session.install("-e", ".[test]")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only NAME]`: measure, and print one table."""
+"""`python -m benchmarks [--quick] [--only NAME | --compare [FOLDER]]`: measure, and print one table."""
 
 import argparse
 import os
@@ -9,12 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 import trio
 
 import trio_sagents
-from benchmarks import broadcast, commits, guest, memory, scale, spawn, sqlite_turn, starts, streaming, timers, turns
+from benchmarks import broadcast, commits, cycles, guest, memory, scale, spawn, sqlite_turn, starts, streaming, timers, turns
+from benchmarks.peers import compare
 from benchmarks.table import Row, render
 
 
@@ -35,6 +37,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "turns": turns.run,
     "starts": starts.run,
     "sqlite_turn": sqlite_turn.run,
+    "cycles": cycles.run,
     "commits": commits.run,
     "streaming": streaming.run,
     "guest": guest.run,
@@ -47,11 +50,22 @@ def main() -> None:
     names = ", ".join(BENCHMARKS)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=f"one of {names}; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes: to see that it works, not to judge by")
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        const=Path(".nox", "peers"),
+        type=Path,
+        metavar="FOLDER",
+        help="measure other libraries instead, each in an environment in FOLDER; environments that are missing are made",
+    )
     options = parser.parse_args()
     begin = time.perf_counter()
     print("\n".join(facts(quick=options.quick)), flush=True)
     rows: list[Row] = []
     try:
+        if options.compare is not None:
+            rows.extend(compare(options.compare.absolute(), quick=options.quick))
+            return
         for name, run in BENCHMARKS.items():
             if options.only is None or name in options.only:
                 print(f"... {name}", file=sys.stderr, flush=True)

@@ -34,6 +34,7 @@ from trio_sagents.abc import (
     PubSub,
     RowPersistence,
     Scope,
+    UnfinishedLookup,
     WaitingLookup,
     WindowedStore,
 )
@@ -388,6 +389,7 @@ __all__ = (
     "TurnStarted",
     "TurnSteps",
     "Unanswered",
+    "UnfinishedLookup",
     "UnknownScope",
     "Usage",
     "UsageChunk",

@@ -17,6 +17,7 @@ from trio_sagents.storage.ports import (
     OwnedStore,
     OwnerLookup,
     RowPersistence,
+    UnfinishedLookup,
     WaitingLookup,
     WindowedStore,
 )
@@ -42,6 +43,7 @@ __all__ = (
     "PubSub",
     "RowPersistence",
     "Scope",
+    "UnfinishedLookup",
     "WaitingLookup",
     "WindowedStore",
 )

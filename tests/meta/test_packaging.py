@@ -68,6 +68,23 @@ def test_import_when_no_extra_is_there() -> None:
     assert "[]" == done.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    ("module", "extra", "hidden"),
+    [
+        ("otel", "otel", "opentelemetry"),
+        ("mcp", "mcp", "mcp"),
+        ("persistence.postgres", "postgres", "psycopg"),
+        ("persistence.postgres", "postgres", "psycopg_pool"),
+    ],
+)
+def test_import_when_the_extra_is_missing(module: str, extra: str, hidden: str) -> None:
+    """Without the extra the import says what to install."""
+    program = f"import sys; sys.modules[{hidden!r}] = None; import trio_sagents.{module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert f'pip install "trio-sagents[{extra}]"' in done.stderr.splitlines()[-1]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The names in a wheel that is built now, with the build tool that is installed."""

@@ -18,6 +18,7 @@ MAX_FIELDS: Final = 15
 MAX_METHODS: Final = 25
 
 LARGE: Final[Mapping[str, str]] = {
+    "conversation.state.ConversationState": "a field for each part of a conversation that is stored",
     "conversation.state.Step": "a field for each thing that one commit may change",
     "web._policy.WebPolicy": "as SessionPolicy: each field is a limit that a host may want to change, and none depends on another",
     "data.config.SessionPolicy": "each field is a setting that a host may want to change, and none depends on another",

@@ -8,19 +8,21 @@ import pytest
 import trio
 
 from tests.support.records import drafts_of
-from tests.support.scenarios import FaultyStore, Router, answer_to, ask, make_agent, of_kind, opened, read_all, slow_agent, state_of
+from tests.support.scenarios import FaultyStore, Router, answer_to, ask, kill_9, make_agent, of_kind, opened, read_all, slow_agent, state_of
 from trio_sagents import (
     Agent,
     AgentShutdown,
     CancelCause,
     Cancelled,
     LimitExceeded,
+    MemoryStore,
     QueueFull,
     SessionOpts,
     Sessions,
     Snapshot,
     StartFailed,
     ToolIgnoresCancellation,
+    Unanswered,
     UserMessage,
 )
 from trio_sagents.testing import Call
@@ -283,3 +285,20 @@ async def test_seed_that_cannot_be(autojump_clock: Any) -> None:
             assert "fresh_state_attrs['todos'] must be Todos or texts, not int" in str(caught.value)
 
         assert 0 == store.faults.calls.total()
+
+
+@pytest.mark.parametrize("recoveries", [1, 2])
+async def test_after_crash_and_max_recoveries_of_a_session(autojump_clock: Any, recoveries: int) -> None:
+    """One session continues a turn that a crash has cut, and as often as it says; the other closes it."""
+    store, router = MemoryStore(), routed(slow_agent(), after_crash="continue", max_recoveries=recoveries)
+    outcomes = {}
+    for _ in range(recoveries + 1):
+        async with opened(router, store=store) as sessions:
+            for conversation_id in (OWN, OTHER):
+                receipt = await sessions.post(conversation_id, "go", message_id="m")
+                with trio.move_on_after(1):
+                    outcomes[conversation_id] = await receipt.wait()
+            store = kill_9(store)
+    assert {OTHER: Unanswered("crashed")} == outcomes
+    async with opened(router, store=store) as sessions:
+        assert Unanswered("crashed") == await (await sessions.post(OWN, "go", message_id="m")).wait()

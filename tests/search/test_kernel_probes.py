@@ -48,7 +48,7 @@ from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting, _task
 from trio_sagents.storage import commit_queue
-from trio_sagents.supervisor import Phase, _agent, _handle, _inbox, _lifetime, _turns
+from trio_sagents.supervisor import Phase, _agent, _bell, _handle, _inbox, _lifetime, _turns
 from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
 pytestmark = pytest.mark.slow
@@ -979,13 +979,19 @@ Patch = pytest.MonkeyPatch
 def no_second_look(patch: Patch) -> None:
     """The agent closes because the idle clock has fired, without a second look."""
     fired: set[int] = set()
-    plain = _agent.LiveAgent._wait
+    agents: dict[_bell.Bell, Any] = {}
+    prepare, plain = _agent.LiveAgent._prepare_to_wait, _bell.Bell.wait
+
+    def prepare_to_wait(self: Any) -> None:
+        agents[self.journal.bell] = self
+        prepare(self)
 
     async def wait(self: Any) -> None:
         await plain(self)
-        if id(self.lifetime) in fired and self.turns.turn is None and self.entry.phase is Phase.LIVE:
-            self.entry.phase = Phase.STOPPING
-            self.entry.reason = ShutdownReason.INACTIVITY
+        agent = agents[self]
+        if id(agent.lifetime) in fired and agent.turns.turn is None and agent.entry.phase is Phase.LIVE:
+            agent.entry.phase = Phase.STOPPING
+            agent.entry.reason = ShutdownReason.INACTIVITY
 
     def look(self: Any) -> None:
         self._timer = None
@@ -995,7 +1001,8 @@ def no_second_look(patch: Patch) -> None:
             fired.add(id(self))
             self.journal.bell.ring()
 
-    patch.setattr(_agent.LiveAgent, "_wait", wait)
+    patch.setattr(_agent.LiveAgent, "_prepare_to_wait", prepare_to_wait)
+    patch.setattr(_bell.Bell, "wait", wait)
     patch.setattr(_lifetime.Lifetime, "_look", look)
 
 

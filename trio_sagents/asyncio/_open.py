@@ -21,9 +21,10 @@ from trio_sagents.asyncio._block import Block
 from trio_sagents.asyncio._guest import Guest
 from trio_sagents.asyncio._job import Held, HostFailed
 from trio_sagents.asyncio._sessions import Sessions
+from trio_sagents.sessions import ScopeOf
 
 
-def open_sessions(config: SessionConfig) -> AbstractAsyncContextManager[Sessions]:
+def open_sessions(config: SessionConfig, *, recover: bool | ScopeOf = False) -> AbstractAsyncContextManager[Sessions]:
     """Open the sessions of one application, in its asyncio loop; leaving the block ends every agent.
 
     Trio runs as a guest of the loop, in the same thread, for as long as a block is open. Tools, factories, stores and middleware are code
@@ -35,20 +36,22 @@ def open_sessions(config: SessionConfig) -> AbstractAsyncContextManager[Sessions
 
     Args:
         config: the settings.
+        recover: whether conversations that a crash has cut are started; as of `trio_sagents.open_sessions`. A function runs in Trio.
 
     Raises:
         RuntimeError: no asyncio loop is running here, this is a task of Trio, or this thread runs Trio for another loop.
-        TypeError: `config` is not a SessionConfig.
-        PersistenceError: the store could not be opened; nothing was started.
+        TypeError: `config` is not a SessionConfig; or `recover` is True, and only you know the scopes.
+        PersistenceError: the store could not be opened, or cannot list what is unfinished; nothing was started.
 
     Cancellation: every agent has ended and every turn is settled when the block is left.
     """
-    return _Opening(config)
+    return _Opening(config, recover)
 
 
 @attrs.define(eq=False)
 class _Opening(AbstractAsyncContextManager[Sessions]):
     _config: SessionConfig
+    _recover: bool | ScopeOf
     _host: "asyncio.Task[object] | None" = None
     """The task that entered the block, while its crash would be its business."""
     _cancels: int = 0
@@ -64,7 +67,7 @@ class _Opening(AbstractAsyncContextManager[Sessions]):
             raise RuntimeError("this block was entered before; call open_sessions again")
         guest = await Guest.join("trio_sagents.asyncio.open_sessions")
         try:
-            held = self._held = Held(guest, trio_sagents.open_sessions(self._config))
+            held = self._held = Held(guest, trio_sagents.open_sessions(self._config, recover=self._recover))
             block = self._block = Block(guest, await held.enter())
         except BaseException as exc:
             await guest.leave_after(exc)

@@ -43,15 +43,14 @@ class PresenceDiff:
 
 
 class _Topic:
-    """What is on a topic, and who looks at it. It exists only while there is something in it."""
+    """What is on a topic, and who listens to it. It exists only while there is something in it."""
 
-    __slots__ = ("entries", "listeners", "name", "watchers")
+    __slots__ = ("entries", "listeners", "name")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.entries: dict[Tracked, None] = {}
         self.listeners: tuple[_Listener, ...] = ()
-        self.watchers: tuple[_Watcher, ...] = ()
 
 
 class Tracked:
@@ -114,13 +113,24 @@ class Tracked:
 
 
 class _Watcher:
-    """One callback on the number of entries of a topic."""
+    """One callback on the number of entries of a topic. There is one for each agent, whether its topic has an entry or not."""
 
-    __slots__ = ("callback", "is_active")
+    __slots__ = ("_watchers", "callback", "is_active", "topic")
 
-    def __init__(self, callback: CountChanged) -> None:
+    def __init__(self, watchers: "dict[str, tuple[_Watcher, ...]]", topic: str, callback: CountChanged) -> None:
+        self._watchers = watchers
+        self.topic = topic
         self.callback = callback
         self.is_active = True
+        watchers[topic] = (*watchers.get(topic, ()), self)
+
+    def __call__(self) -> None:
+        """Call the callback no more. A second call does nothing."""
+        if self.is_active:
+            self.is_active = False
+            left = tuple(other for other in self._watchers.pop(self.topic) if other is not self)
+            if left:
+                self._watchers[self.topic] = left
 
 
 class _Listener:
@@ -196,6 +206,8 @@ class Presence:
             raise ValueError(f"heartbeat_interval must be at most {MAX_INTERVAL:g} seconds, not {heartbeat_interval!r}")
         self.pubsub = pubsub
         self._topics: dict[str, _Topic] = {}
+        self._watchers: dict[str, tuple[_Watcher, ...]] = {}
+        # Invariant: the active watchers, by topic, in the order in which they came; no topic without one.
         self._numbers = itertools.count(1)
         self._exchange = None if pubsub is None else Exchange.of(pubsub, self, float(heartbeat_interval))
         self._running = trio.Lock()
@@ -312,17 +324,7 @@ class Presence:
             A function that ends this: `callback` is not called after that. A second call does nothing.
         """
         _check_names(topic, "-")
-        watched = self._open_topic(topic)
-        watcher = _Watcher(callback)
-        watched.watchers = (*watched.watchers, watcher)
-
-        def undo() -> None:
-            if watcher.is_active:
-                watcher.is_active = False
-                watched.watchers = tuple(other for other in watched.watchers if other is not watcher)
-                self._drop_if_empty(watched)
-
-        return undo
+        return _Watcher(self._watchers, topic, callback)
 
     # ── for the modules of this package ───────────────────────────────────────────────────────────────────────────────
 
@@ -344,9 +346,9 @@ class Presence:
 
     def count_changed(self, topic: _Topic) -> None:
         """Tell the watchers of a topic, and forget the topic if nothing is left of it. For this module."""
-        for watcher in topic.watchers:
+        for watcher in self._watchers.get(topic.name, ()):
             if watcher.is_active:
-                watcher.callback(len(topic.entries))
+                watcher.callback(self.count(topic.name))
         self._drop_if_empty(topic)
 
     def _enter(self, topic: str, key: str, meta: JSON | LazyMeta, *, is_remote: bool) -> Tracked:
@@ -356,7 +358,7 @@ class Presence:
         for listener in entered.listeners:
             listener.note_join(tracked)
         self.note(tracked)
-        if entered.watchers:
+        if topic in self._watchers:
             self.count_changed(entered)
         return tracked
 
@@ -368,7 +370,7 @@ class Presence:
 
     def _drop_if_empty(self, topic: _Topic) -> None:
         # A callback of `count_changed` may have dropped the topic already, and another topic may have its name by now.
-        if not topic.entries and not topic.listeners and not topic.watchers and self._topics.get(topic.name) is topic:
+        if not topic.entries and not topic.listeners and self._topics.get(topic.name) is topic:
             del self._topics[topic.name]
 
 

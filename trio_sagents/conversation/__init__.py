@@ -19,6 +19,7 @@ The modules, lowest first; each imports only earlier ones:
     decided       a call as people decided it: whether it runs, and with which arguments
     rows          the transcript: how a message looks to people
     checkpoints   the window of the history that is kept in memory, and when it moves
+    unfinished    the mark of a conversation that has work left
     state         what is committed; `Step`, and how a step is applied
     codec         stored records <-> state, strictly
     pending       what is submitted and not committed yet

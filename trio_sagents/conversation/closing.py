@@ -11,6 +11,9 @@ A turn may end before its calls have results, for five causes:
 A turn that a crash has cut also continues if one of its calls is repeated: a call of a tool that says that it is idempotent
 (`repeat_after_crash`). A call is repeated once.
 
+With `SessionPolicy.after_crash = "continue"` every turn that a crash has cut continues from its last commit (`continue_after_crash`): the
+partial answer stays and is marked, and the model is asked again. A turn that ends its process again and again is closed in the end.
+
 Whatever the cause, every other open call gets one result that says what is known of it; and a turn that does not continue ends with an
 assistant message whose stop reason is its mark. A history is only ever appended to. A provider takes it afterwards, and no call runs again.
 """
@@ -27,8 +30,9 @@ from trio_sagents.conversation.limits import fit
 from trio_sagents.conversation.outcomes import Totals, TurnStatus, totals_of, turn_record, with_record, with_usage
 from trio_sagents.conversation.results import Answered, asking_in, result_message, results_step, with_message
 from trio_sagents.conversation.state import NOTHING, ConversationState, Moment, OpenDecisions, Step, with_decisions
+from trio_sagents.conversation.unfinished import Unfinished
 from trio_sagents.data.json import JSON, JSONValue
-from trio_sagents.data.messages import Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
+from trio_sagents.data.messages import FROM_TOOL, Message, StopReason, TextPart, ThinkingPart, ToolCall, ToolResult, ToolStatus
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.reading import UNSENT
 from trio_sagents.data.records import Lifecycle
@@ -45,6 +49,14 @@ REPEATED: Final = "repeated_calls"
 """In the metadata of a conversation: the ids of the calls that the last start after a crash has repeated."""
 CRASHED: Final = "its process ended while it ran"
 """What people read of a turn whose process died."""
+CRASHED_AGAIN: Final = "its process ended {count} times while it ran, so it is not continued any more"
+"""What people read of a turn that was continued after crashes, and whose process died once too often."""
+CONTINUES: Final = (
+    "The process that ran you ended while you were answering. People have seen the text above, which was cut there. Finish the answer."
+)
+"""What the model reads behind the part of an answer that it had given before a crash."""
+RECOVERY: Final = "recovery"
+"""In the metadata of that message, as the name of the tool that has said it: no person has."""
 UNSAVED: Final = "a step of the turn could not be stored"
 """What people read of a turn that a failed write cut."""
 FAILED: Final[TurnStatus] = "failed"
@@ -135,6 +147,73 @@ def close_turn(
     return attrs.evolve(step, draft=None, open_decisions={} if state.open_decisions else None)
 
 
+def continue_after_crash(moment: Moment, kept: Collection[str], max_recoveries: int) -> Step | None:
+    """Return the step with which a turn that a crash has cut continues from its last commit.
+
+    Open calls get their results, but for those that are kept. The part of an answer that was stored stays, as an answer of its own that is
+    marked, and a message tells the model so: most providers take no history that ends with an answer.
+
+    Args:
+        moment: the conversation, as it was loaded.
+        kept: the ids of the open calls that stay open, because they run again, or have not begun and wait for a person.
+        max_recoveries: how often a turn may be continued that does not get on.
+
+    Returns:
+        None if the turn was not cut, or must not be continued any more.
+    """
+    state, new_ids = moment.state, moment.ids.source()
+    if state.waiting is not None or not is_cut(state.messages):
+        return None
+    turn_id = state.messages[-1].turn_id
+    calls = [call for call in open_calls(state.messages) if call.call_id not in kept]
+    results = [result_message(closed_result(call, _known_after_crash(state, call)), turn_id, new_ids) for call in calls]
+    said = _said_before(state, turn_id)
+    messages = (*with_decisions(results, state.open_decisions), *([] if said is None else [said, _note(next(new_ids), turn_id)]))
+    seen = state.older + len(state.messages) + len(messages)
+    earlier = state.unfinished or Unfinished()
+    mark = earlier.continued(turn_id, gets_on=_gets_on(state, earlier.seen), seen=seen)
+    if mark.is_over(max_recoveries):
+        return None
+    fitted = fit(messages, moment.limits.max_state_bytes + moment.limits.slack_bytes - state.size)
+    ran = [as_run(call, state.decisions.get(call.call_id)) for call in calls]
+    answered = [Answered(call, message) for call, message in zip(ran, fitted[: len(calls)], strict=True)]
+    step = results_step(answered, asking_in(state.messages), "on_step", moment.now)
+    for message in fitted[len(calls) :]:
+        step = with_message(step, message, moment.now)
+    repeated = [call_id for call_id in kept if call_id in {call.call_id for call in calls_to_repeat(state)}]
+    metadata: JSON | None = {REPEATED: sorted(repeated)} if repeated else None
+    decided = {call_id: records for call_id, records in state.open_decisions.items() if call_id in kept} if state.open_decisions else None
+    return attrs.evolve(step, draft=None, open_decisions=decided, metadata=metadata, unfinished=mark)
+
+
+def _said_before(state: ConversationState, turn_id: str | None) -> Message | None:
+    """Return what the model had said of the answer that a crash cut, marked; None if nothing of it was stored."""
+    draft = state.draft
+    if draft is None or draft.turn_id != turn_id:
+        return None
+    parts = tuple(part for part in draft.parts if isinstance(part, TextPart | ThinkingPart) and part.text)
+    has_text = any(isinstance(part, TextPart) for part in parts)
+    return Message(draft.message_id, "assistant", parts, "crashed", turn_id) if has_text else None
+
+
+def _note(message_id: str, turn_id: str | None) -> Message:
+    return Message(message_id, "user", (TextPart(CONTINUES),), None, turn_id, {FROM_TOOL: RECOVERY})
+
+
+def _gets_on(state: ConversationState, seen: int) -> bool:
+    """Return whether a round of tool calls has ended since the history had so many messages: each call of an answer has a known result."""
+    since = state.messages[max(seen - state.older, 0) :]
+    known = {result.call_id for message in since for result in message.results if result.status != "unknown"}
+    return any(message.calls and all(call.call_id in known for call in message.calls) for message in since)
+
+
+def calls_not_begun(state: ConversationState) -> Sequence[ToolCall]:
+    """Return the open calls of a turn that a crash has cut which wait for a person to decide, and so have not begun."""
+    if state.waiting is not None or not is_cut(state.messages):
+        return ()
+    return [call for call in open_calls(state.messages) if _known_after_crash(state, call) == "interrupted"]
+
+
 def close_after_crash(moment: Moment, *, was_unsaved: bool = False) -> Step | None:
     """Return the step that closes a history which a crash or a failed write cut; None if the history is whole.
 
@@ -154,7 +233,9 @@ def close_after_crash(moment: Moment, *, was_unsaved: bool = False) -> Step | No
     if was_unsaved:
         error, status = lost_error("storage", UNSAVED), FAILED
     else:
-        error, status = lost_error("crash", CRASHED), AFTER_CRASH
+        count = 0 if state.unfinished is None or state.unfinished.turn_id != turn_id else state.unfinished.in_all
+        words = CRASHED if not count else CRASHED_AGAIN.format(count=count + 1)
+        error, status = lost_error("crash", words), AFTER_CRASH
     return close_turn(moment, closed, partial, Closing(turn_id, "crashed", "on_error", error=error, status=status))
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
 from trio_sagents.conversation.state import ConversationState, OpenDecisions, Step, Unchanged, Waiting
+from trio_sagents.conversation.unfinished import UNFINISHED, decode_unfinished
 from trio_sagents.conversation.validity import check_draft, check_history, check_interrupt
 from trio_sagents.data.draft_wire import DraftPiece, encode_piece, join_pieces, piece_key, piece_number
 from trio_sagents.data.interrupt_wire import (
@@ -33,7 +34,7 @@ OPEN_DECISIONS: Final = "open_decisions"
 """The key of the stored state that has the decisions about open calls."""
 FORMER_OPEN_DECISIONS: Final = "taken"
 """The name of that key in older states, which are still read."""
-KEYS: Final = frozenset({"todos", "metadata", "interrupt", "draft", OPEN_DECISIONS, FORMER_OPEN_DECISIONS})
+KEYS: Final = frozenset({"todos", "metadata", "interrupt", "draft", UNFINISHED, OPEN_DECISIONS, FORMER_OPEN_DECISIONS})
 
 
 def restored(stored: Conversation, ids: Ids, limits: Limits) -> ConversationState:
@@ -78,6 +79,7 @@ def _restore_rest(known: str, stored: JSON, state: ConversationState, ids: Ids) 
     if len({todo.id for todo in state.todos}) != len(state.todos) or any(todo.id < 1 for todo in state.todos):
         raise StateError(known, "the ids of the todos are not distinct and positive")
     state.metadata = decode_metadata(known, stored.get("metadata", {}))
+    state.unfinished = decode_unfinished(known, stored.get(UNFINISHED))
     draft = stored.get("draft")
     if pieces and not isinstance(draft, dict):
         raise StateError(known, "there are pieces of a draft, and no draft")

@@ -18,13 +18,32 @@ class Ids:
 
     incarnation: str
     """Names the agent among all that ever ran for this conversation; the ids that this agent makes begin with it."""
-    messages: set[str] = attrs.field(factory=set, repr=False)
-    """The ids of all messages, also of those on their way to the store."""
-    calls: set[str] = attrs.field(factory=set, repr=False)
-    """The ids of all tool calls, likewise."""
-    _unused: set[str] = attrs.field(factory=set, repr=False)
-    """New ids that no message and no call has yet."""
+    _messages: set[str] | None = attrs.field(default=None, repr=False)
+    _calls: set[str] | None = attrs.field(default=None, repr=False)
+    _unused: set[str] | None = attrs.field(default=None, repr=False)
+    # The sets are made when they are needed: an agent that has said nothing yet would keep three empty ones.
     _made: int = 0
+
+    @property
+    def messages(self) -> set[str]:
+        """The ids of all messages, also of those on their way to the store."""
+        if self._messages is None:
+            self._messages = set()
+        return self._messages
+
+    @property
+    def calls(self) -> set[str]:
+        """The ids of all tool calls, also of those on their way to the store."""
+        if self._calls is None:
+            self._calls = set()
+        return self._calls
+
+    @property
+    def unused(self) -> set[str]:
+        """New ids that no message and no call has yet."""
+        if self._unused is None:
+            self._unused = set()
+        return self._unused
 
     def new(self) -> str:
         """Return an id that no message and no call of this conversation has."""
@@ -34,7 +53,7 @@ class Ids:
             if made not in self.messages and made not in self.calls:  # a caller may have guessed the id, and used it
                 self.messages.add(made)
                 self.calls.add(made)
-                self._unused.add(made)
+                self.unused.add(made)
                 return made
 
     def source(self) -> Iterator[str]:
@@ -44,17 +63,17 @@ class Ids:
 
     def is_used(self, made: str) -> bool:
         """Return whether a message or a call has this id, on record or on its way there."""
-        return (made in self.messages or made in self.calls) and made not in self._unused
+        return (made in self.messages or made in self.calls) and made not in self.unused
 
     def claim(self, messages: Iterable[Message]) -> "tuple[frozenset[str], frozenset[str]]":
         """Mark the ids of these messages and of their calls as used; return those that are new, for `release`."""
         messages = tuple(messages)
         new_messages = frozenset(message.message_id for message in messages) - self.messages
         new_calls = frozenset(call.call_id for message in messages for call in message.calls) - self.calls
-        self.messages |= new_messages
-        self.calls |= new_calls
-        self._unused.difference_update(message.message_id for message in messages)
-        self._unused.difference_update(call.call_id for message in messages for call in message.calls)
+        self.messages.update(new_messages)
+        self.calls.update(new_calls)
+        self.unused.difference_update(message.message_id for message in messages)
+        self.unused.difference_update(call.call_id for message in messages for call in message.calls)
         return new_messages, new_calls
 
     def forget(self, messages: Iterable[Message]) -> None:
@@ -67,8 +86,8 @@ class Ids:
             last = max(last, self._drop(message.message_id, self.messages, self.calls))
             for call in message.calls:
                 self._drop(call.call_id, self.calls, self.messages)
-        for made in [made for made in self._unused if self._number(made) <= last]:
-            self._unused.discard(made)
+        for made in [made for made in self.unused if self._number(made) <= last]:
+            self.unused.discard(made)
             self._drop(made, self.messages, self.calls)
 
     def _drop(self, used: str, space: set[str], other: set[str]) -> int:
@@ -88,5 +107,5 @@ class Ids:
 
     def release(self, claimed: "tuple[frozenset[str], frozenset[str]]") -> None:
         """Take a claim back: its write has failed."""
-        self.messages -= claimed[0]
-        self.calls -= claimed[1]
+        self.messages.difference_update(claimed[0])
+        self.calls.difference_update(claimed[1])

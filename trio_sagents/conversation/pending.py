@@ -12,8 +12,10 @@ import attrs
 
 from trio_sagents.conversation.checkpoints import Cut, Window, begins_turn, due
 from trio_sagents.conversation.codec import FORMER_OPEN_DECISIONS, encode_step
+from trio_sagents.conversation.history import is_cut
 from trio_sagents.conversation.limits import Limits, message_bytes, size_of
-from trio_sagents.conversation.state import ConversationState, Step
+from trio_sagents.conversation.state import UNCHANGED, ConversationState, Step, Unchanged
+from trio_sagents.conversation.unfinished import UNFINISHED, Unfinished, encode_unfinished
 from trio_sagents.data.draft_wire import DraftPiece
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import Message
@@ -39,6 +41,8 @@ class Encoded:
     cut: Cut | None = None
     """The messages that leave the window with the step."""
 
+    unfinished: Unfinished | Unchanged | None = UNCHANGED
+    """The mark of unfinished work after the step; `UNCHANGED` if the step leaves it."""
     pieces_removed: int | None = None
     """How many pieces of a draft the step removes; None unless it removes the draft or stores the draft whole."""
 
@@ -46,6 +50,37 @@ class Encoded:
     def growth(self) -> int:
         """Bytes by which the step changes the size of the state."""
         return self.grown if self.cut is None else self.grown - self.cut.size
+
+
+@attrs.frozen
+class Work:
+    """What says whether there is work left."""
+
+    is_open: bool
+    """Whether the history ends inside a turn."""
+    waits: bool
+    """Whether the conversation waits for people."""
+    queued: int
+    mark: Unfinished | None
+
+    @classmethod
+    def of(cls, state: ConversationState) -> "Work":
+        """Return the work that a state has left."""
+        return cls(is_cut(state.messages[-1:]), state.waiting is not None, len(state.queue), state.unfinished)
+
+    def after(self, step: Step, *, marks: bool) -> "Work":
+        """Return the work that is left after a step.
+
+        Args:
+            step: the step.
+            marks: whether work is marked; a mark that is there is removed in any case when its work is done.
+        """
+        is_open = is_cut(step.messages[-1:]) if step.messages else self.is_open
+        waits = self.waits if isinstance(step.waiting, Unchanged) else step.waiting is not None
+        queued = self.queued + len(step.queued) - len(step.taken)
+        is_done = waits or not (is_open or queued)
+        mark = None if is_done else step.unfinished or self.mark or (Unfinished() if marks else None)
+        return Work(is_open, waits, queued, mark)
 
 
 @attrs.define(eq=False)
@@ -65,16 +100,26 @@ class Pending:
     pieces are removed that are not there."""
     _metadata: JSON | None = None
     """The metadata as they are once all pending steps are committed; None if no pending step changes them."""
+    _marks: bool = False
+    """Whether work that is left is marked."""
+    _work: Work | None = None
+    """The work that is left once all pending steps are committed; None if no step is pending, or if nothing is marked."""
     _measured: tuple[Message, JSON, int] | None = None
     """The message that was measured last, its record, and the bytes of the record: a message is measured before its step is submitted."""
     _seed: Sequence[Message] = ()
     """The messages with which a fresh conversation begins: in memory from the start, stored by the first commit."""
 
     @classmethod
-    def of(cls, state: ConversationState, revision: int) -> "Pending":
-        """Return what is pending of a state that was just loaded or seeded: nothing but the seed."""
+    def of(cls, state: ConversationState, revision: int, *, marks: bool = False) -> "Pending":
+        """Return what is pending of a state that was just loaded or seeded: nothing but the seed.
+
+        Args:
+            state: as it was loaded.
+            revision: of the last commit.
+            marks: whether work that is left is marked.
+        """
         seed = () if state.is_restored else tuple(state.messages)
-        return cls(revision, revision, seed=seed, draft_pieces=state.draft_pieces)  # pyright: ignore[reportCallIssue]
+        return cls(revision, revision, seed=seed, draft_pieces=state.draft_pieces, marks=marks)  # pyright: ignore[reportCallIssue]
 
     def size_of(self, message: Message) -> int:
         """Return the bytes of a message, as stored."""
@@ -120,11 +165,22 @@ class Pending:
             changed[FORMER_OPEN_DECISIONS] = None
         if metadata is not None:
             self._metadata = metadata
-        encoded = Encoded(self.revision + 1, messages, queued, changed, metadata, grown, cut, removed)
+        mark = self._mark_after(step, state)
+        if not isinstance(mark, Unchanged):
+            changed[UNFINISHED] = None if mark is None else encode_unfinished(mark)
+        encoded = Encoded(self.revision + 1, messages, queued, changed, metadata, grown, cut, mark, removed)
         self.revision += 1
         self.size += encoded.growth
         self.is_cutting = self.is_cutting or cut is not None
         return encoded
+
+    def _mark_after(self, step: Step, state: ConversationState) -> Unfinished | Unchanged | None:
+        """Return the mark of unfinished work after a step; `UNCHANGED` if the step leaves it."""
+        if not self._marks and state.unfinished is None:
+            return UNCHANGED
+        work = Work.of(state) if self._work is None else self._work
+        self._work = work.after(step, marks=self._marks)
+        return UNCHANGED if self._work.mark == work.mark else self._work.mark
 
     def cut_for(self, state: ConversationState, limits: Limits, more: int, step: Step = NO_STEP) -> Cut | None:
         """Return what leaves the window with a step that brings `more` bytes; None if nothing does.
@@ -160,6 +216,8 @@ class Pending:
         """A step is durable."""
         self.committed = encoded.revision
         self._end(encoded)
+        if self.committed == self.revision:
+            self._work = None
         if encoded.pieces_removed == self._draft_pieces:
             self._draft_pieces = 0
 
@@ -168,6 +226,7 @@ class Pending:
         self.revision = self.committed
         self._end(encoded)
         self._metadata = None
+        self._work = None
 
     def _end(self, encoded: Encoded) -> None:
         self.size -= encoded.growth

@@ -15,6 +15,7 @@ from trio_sagents.conversation.checkpoints import Cut
 from trio_sagents.conversation.decided import as_run, changes_arguments, runs
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits, message_bytes
+from trio_sagents.conversation.unfinished import Unfinished
 from trio_sagents.data.draft_wire import DraftPiece
 from trio_sagents.data.events import Event
 from trio_sagents.data.interrupt_wire import DECISIONS, encode_record
@@ -83,6 +84,8 @@ class Step:
     """The whole list; None leaves the list as it is."""
     metadata: JSON | None = None
     """Keys to set; None as a value removes the key. None leaves all keys as they are."""
+    unfinished: Unfinished | None = None
+    """What the mark of unfinished work says after this step; None leaves what it says."""
     covers: str | None = None
     """The id of the last message that a summary in this step covers: what is before need not be read any more."""
     shown: Sequence[Message] = ()
@@ -132,6 +135,8 @@ class ConversationState:
     """How many messages are before the window, in the store alone."""
     is_restored: bool = False
     """Whether the state was loaded from a store."""
+    unfinished: Unfinished | None = None
+    """The mark of unfinished work, as stored; None if there is no mark."""
     has_former_keys: bool = False
     """Whether the stored state has keys under their former names, which the next commits remove."""
 
@@ -140,7 +145,14 @@ class ConversationState:
         """What waits for people: a copy, for whoever gets it may change the arguments in it."""
         return None if self.waiting is None else copy_of(self.waiting.interrupt)
 
-    def apply(self, step: Step, metadata: JSON | None, grown: int, cut: Cut | None = None) -> None:
+    def apply(
+        self,
+        step: Step,
+        metadata: JSON | None,
+        grown: int,
+        cut: Cut | None = None,
+        unfinished: Unfinished | Unchanged | None = UNCHANGED,
+    ) -> None:
         """Change the state by a step that is durable.
 
         Args:
@@ -148,6 +160,7 @@ class ConversationState:
             metadata: all metadata as committed; None leaves them as they are.
             grown: bytes of the messages that the step brought, as stored.
             cut: what left the window with the step; None if nothing did.
+            unfinished: the mark of unfinished work as committed.
         """
         if cut is not None:
             self._let_go(cut)
@@ -170,6 +183,8 @@ class ConversationState:
             self.todos = tuple(step.todos)
         if metadata is not None:
             self.metadata = metadata
+        if not isinstance(unfinished, Unchanged):
+            self.unfinished = unfinished
 
     def _let_go(self, cut: Cut) -> None:
         """Leave the messages before the window to the store, with what was decided about their calls."""

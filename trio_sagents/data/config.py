@@ -161,6 +161,13 @@ class SessionPolicy:
     max_unattended_turns: int = attrs.field(default=10, validator=count_validator())
     """How many turns may follow each other that no person started, because tools or middleware posted their messages. Then the queue waits,
     with the status PAUSED, until a person posts."""
+    after_crash: str = attrs.field(default="close", validator=choice_validator("close", "continue"))
+    """What the next start does with a turn whose process died. "close": the turn is over, and its last answer is marked. "continue": the
+    turn continues from its last commit. What it had said stays and is marked, an open call becomes "unknown outcome" and is not run
+    again, and the model is asked again. `open_sessions(recover=True)` starts such conversations by itself."""
+    max_recoveries: int = attrs.field(default=3, validator=count_validator(finite=True))
+    """With `after_crash="continue"`: how many times in a row a turn is continued without having finished a round of tool calls in between,
+    and a fifth of the times that it is continued in all. Then it is closed, with an error that people see."""
     lease_ttl: float = attrs.field(default=30.0, validator=seconds_validator(minimum_open=True))
     """How long a lease lasts that is not renewed, if `SessionConfig.leases` is given. Not for one session: all leases of a block are
     renewed together."""

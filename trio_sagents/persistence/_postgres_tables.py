@@ -71,6 +71,10 @@ WHERE (%(owner)s::text IS NULL OR owner = %(owner)s) AND change < %(place)s ORDE
 _WAITING: Final[LiteralString] = """SELECT waiting_since, conversation_id, owner, title, body FROM trio_sagents_conversations
 JOIN trio_sagents_state ON conversation = number AND name = 'interrupt'
 WHERE waiting_since > %(place)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) ORDER BY waiting_since LIMIT %(limit)s"""
+_UNFINISHED: Final[LiteralString] = """SELECT number, conversation_id, owner, title, message_count, updated_at
+FROM trio_sagents_state JOIN trio_sagents_conversations ON number = conversation
+WHERE name = 'unfinished' AND conversation > %(place)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+ORDER BY conversation LIMIT %(limit)s"""
 _NO_END: Final = 1 << 62
 _ESCAPE: Final = re.compile(r"\\\\|\\0")
 
@@ -305,6 +309,14 @@ def conversations(connection: Connection, wanted: str | None, after: int | None,
     has_more = len(found) > limit
     del found[limit:]
     return ConversationPage([_item(fields) for fields in found], _cursor("c", found) if has_more else None)
+
+
+def unfinished(connection: Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
+    """Return a page of the conversations that have work left; the one that began first comes first. StateError if an item is damaged."""
+    found = connection.execute(_UNFINISHED, {"owner": wanted, "place": after or 0, "limit": limit + 1}).fetchall()
+    has_more = len(found) > limit
+    del found[limit:]
+    return ConversationPage([_item(fields) for fields in found], _cursor("u", found) if has_more else None)
 
 
 def waiting(connection: Connection, wanted: str | None, after: int | None, limit: int) -> WaitingPage:

@@ -23,9 +23,9 @@ _ROLES: Final = frozenset(get_args(Role))
 _STATUSES: Final = frozenset(get_args(ToolStatus))
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})", re.ASCII)
 
-CursorKind: TypeAlias = Literal["r", "c", "w", "m"]
+CursorKind: TypeAlias = Literal["r", "c", "w", "m", "u"]
 """What a cursor belongs to: "r" for the rows of a transcript, "m" for its older messages, "c" for the list of conversations, "w" for those
-that wait."""
+that wait, "u" for those that have work left."""
 RowFields: TypeAlias = tuple[str, str, str, str, str, str]
 """message_id, role, content_type, content as JSON text, status, created_at in ISO 8601."""
 

@@ -94,6 +94,9 @@ digest, are NULL."""
 WAITING_INDEX: Final = "CREATE INDEX IF NOT EXISTS state_waiting ON state (name) WHERE name = 'interrupt'"
 """Holds the conversations that wait for a person, and no others. An older file gets it when it is opened."""
 
+UNFINISHED_INDEX: Final = "CREATE INDEX IF NOT EXISTS state_unfinished ON state (name) WHERE name = 'unfinished'"
+"""Holds the conversations that have work left, and no others; likewise."""
+
 PAGE_SIZE: Final = 2048
 LOG_BYTES: Final = 16 * 1024 * 1024
 """How long the log grows before it is copied into the database: 8,000 pages of a new file."""
@@ -119,6 +122,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     """
     _sqlite.prepare(connection, STORE_FILE, path)
     connection.execute(WAITING_INDEX)
+    connection.execute(UNFINISHED_INDEX)
     for table in windows.TABLES:
         connection.execute(table)
     page_size = _sqlite.pragma(connection, "page_size")

@@ -25,6 +25,7 @@ from trio_sagents.data.records import (
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
 from trio_sagents.persistence import _sqlite_windows as windows
 from trio_sagents.persistence._records import (
+    CursorKind,
     EncodedCommit,
     decode_row,
     decode_value,
@@ -60,6 +61,11 @@ ORDER BY change DESC LIMIT ?2"""
 LIST_WAITING: Final = """SELECT state.rowid, conversation_id, owner, title, body FROM state INDEXED BY state_waiting
 JOIN conversations ON number = conversation WHERE name = 'interrupt' AND state.rowid > ? AND owner = ifnull(?, owner)
 ORDER BY state.rowid LIMIT ?"""
+
+
+LIST_UNFINISHED: Final = """SELECT state.rowid, conversation_id, owner, title, message_count, updated_at
+FROM state INDEXED BY state_unfinished JOIN conversations ON number = conversation
+WHERE name = 'unfinished' AND state.rowid > ? AND owner = ifnull(?, owner) ORDER BY state.rowid LIMIT ?"""
 
 
 @attrs.frozen
@@ -295,8 +301,24 @@ def conversations(connection: sqlite3.Connection, wanted: str | None, after: int
             found = page.fetchall()
     except UnicodeDecodeError as exc:
         raise PersistenceError(f"the list of conversations is damaged: {exc}") from exc
+    return _page_of("c", found, limit)
+
+
+def unfinished(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> ConversationPage:
+    """Return a page of the conversations that have work left; the longest unfinished first. StateError if an item is damaged."""
+    try:
+        with closing(connection.execute(LIST_UNFINISHED, (after or 0, wanted, limit + 1))) as page:
+            found = page.fetchall()
+    except UnicodeDecodeError as exc:
+        raise PersistenceError(f"the list of what is unfinished is damaged: {exc}") from exc
+    return _page_of("u", found, limit)
+
+
+def _page_of(kind: CursorKind, found: Sequence[Sequence[object]], limit: int) -> ConversationPage:
+    """Return a page of what was found, one more than the limit if there is more; the first column is the place in the list."""
     items = [_decode_item(*fields) for _, *fields in found[:limit]]
-    return ConversationPage(items, encode_cursor("c", found[limit - 1][0]) if len(found) > limit else None)
+    place = found[limit - 1][0] if len(found) > limit else None
+    return ConversationPage(items, encode_cursor(kind, place) if isinstance(place, int) else None)
 
 
 def waiting(connection: sqlite3.Connection, wanted: str | None, after: int | None, limit: int) -> WaitingPage:

@@ -81,6 +81,8 @@ class _Stored:
     state: dict[str, str] = attrs.field(factory=dict)
     waits_since: int = _GONE
     """Number of the change with which it began to wait for a person."""
+    unfinished_since: int = _GONE
+    """Number of the change from which on it has work left."""
     rows: dict[str, RowFields] = attrs.field(factory=dict)
     row_ids: list[str] = attrs.field(factory=list)
     """The keys of `rows` in the order of their places; a place never changes."""
@@ -138,6 +140,8 @@ class MemoryStore:
         self._all = _Order()
         self._owned: dict[str, _Order] = {}
         self._waiting: dict[str | None, dict[str, _Stored]] = {None: {}}
+        self._unfinished: dict[str, _Stored] = {}
+        # Invariant: the conversations that have work left, by id, in the order of `unfinished_since`.
         """By owner key, and under None for all: what waits for a person, the one that has waited longest first."""
         self._change = _GONE
 
@@ -258,6 +262,8 @@ class MemoryStore:
             self._move_first(row, new=new)
         if "interrupt" in encoded.state:
             self._note_waiting(row)
+        if "unfinished" in encoded.state:
+            self._note_unfinished(row)
 
     def _move_first(self, row: _Stored, *, new: bool) -> None:
         row.change = self._change
@@ -278,6 +284,14 @@ class MemoryStore:
                 listed.pop(row.conversation_id, None)
             if not listed and key is not None:
                 del self._waiting[key]
+
+    def _note_unfinished(self, row: _Stored) -> None:
+        if "unfinished" not in row.state:
+            row.unfinished_since = _GONE
+            self._unfinished.pop(row.conversation_id, None)
+        elif row.conversation_id not in self._unfinished:
+            row.unfinished_since = self._change
+            self._unfinished[row.conversation_id] = row
 
     async def history(
         self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
@@ -389,7 +403,7 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         order = self._all if wanted is None else self._owned.get(wanted)
         found: Sequence[_Stored] = () if order is None else order.page(place, limit + 1)
-        items = [ConversationItem(row.conversation_id, row.owner, row.title, len(row.messages), row.updated_at) for row in found[:limit]]
+        items = [_item_of(row) for row in found[:limit]]
         return ConversationPage(items, encode_cursor("c", found[limit - 1].change) if len(found) > limit else None)
 
     async def waiting(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> WaitingPage:
@@ -416,6 +430,29 @@ class MemoryStore:
         items = [waiting_item(row.conversation_id, row.owner, row.title, row.state["interrupt"]) for row in found[:limit]]
         return WaitingPage(items, encode_cursor("w", found[limit - 1].waits_since) if len(found) > limit else None)
 
+    async def unfinished(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
+        """Return a page of the conversations that have work left; the one that is unfinished for the longest time comes first.
+
+        Args:
+            scope: ignored.
+            after: `after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, 1 to 1000.
+            owner: whose conversations; `UNCHECKED` for all.
+
+        Raises:
+            ValueError: `after` is not a cursor of this list, or `limit` is out of range.
+
+        Cancellation: nothing is changed.
+        """
+        place = decode_cursor("u", "after", after) or _GONE
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        await trio.lowlevel.checkpoint()
+        rows = (row for row in self._unfinished.values() if row.unfinished_since > place and wanted in {None, row.owner_key})
+        found = list(islice(rows, limit + 1))
+        items = [_item_of(row) for row in found[:limit]]
+        return ConversationPage(items, encode_cursor("u", found[limit - 1].unfinished_since) if len(found) > limit else None)
+
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.
 
@@ -435,10 +472,15 @@ class MemoryStore:
         row.change = _GONE
         row.state.clear()
         self._note_waiting(row)
+        self._note_unfinished(row)
         self._all.forget()
         if not self._owned[row.owner_key].forget():
             del self._owned[row.owner_key]
         return True
+
+
+def _item_of(row: _Stored) -> ConversationItem:
+    return ConversationItem(row.conversation_id, row.owner, row.title, len(row.messages), row.updated_at)
 
 
 def _ids_among(message_ids: Mapping[str, str], records: Sequence[JSON]) -> dict[str, str]:

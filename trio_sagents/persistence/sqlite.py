@@ -368,6 +368,30 @@ class SqliteStore:
         wanted = wanted_key(owner)
         return await file.read(lambda connection: tables.waiting(connection, wanted, place, limit))
 
+    async def unfinished(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED) -> ConversationPage:
+        """Return a page of the conversations that have work left; the one that is unfinished for the longest time comes first.
+
+        The query reads the conversations that have work left, of all owners, and no others.
+
+        Args:
+            scope: ignored.
+            after: `after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, 1 to 1000.
+            owner: whose conversations; `UNCHECKED` for all.
+
+        Raises:
+            StateError: one of them is damaged.
+            PersistenceError: the file could not be read.
+            ValueError: `after` is not a cursor of this list, or `limit` is out of range.
+
+        Cancellation: nothing is changed; a query that has begun runs to its end.
+        """
+        file = self._opened()
+        place = decode_cursor("u", "after", after)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await file.read(lambda connection: tables.unfinished(connection, wanted, place, limit))
+
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.
 

@@ -14,6 +14,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _boot         how an agent starts: route, build, load, start
     _task         the task of one agent, from its reservation to the release of its id
     _starting     single flight: an agent is started once, under any number of callers
+    _recovering   starting the agents of conversations that a crash has cut
     _deleting     deleting a stored conversation
     _closing      how all agents end
     _sessions     `Sessions`, the front door itself
@@ -24,6 +25,7 @@ from trio_sagents.sessions._collecting import tune_gc
 from trio_sagents.sessions._config import SessionConfig
 from trio_sagents.sessions._open import open_sessions
 from trio_sagents.sessions._page import Page
+from trio_sagents.sessions._recovering import ScopeOf
 from trio_sagents.sessions._reports import DrainReport, SessionInfo, SessionsStatistics
 from trio_sagents.sessions._routing import Factory, FactoryRouter, SingleFactoryRouter
 from trio_sagents.sessions._sessions import Sessions
@@ -34,6 +36,7 @@ __all__ = (
     "Factory",
     "FactoryRouter",
     "Page",
+    "ScopeOf",
     "SessionConfig",
     "SessionInfo",
     "Sessions",

@@ -7,7 +7,6 @@ contained by that.
 """
 
 import contextlib
-import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +15,7 @@ import trio
 
 from trio_sagents._text import shown
 from trio_sagents.agent import Agent, Tool, may_repeat
-from trio_sagents.conversation.closing import calls_to_repeat, close_after_crash, repeat_after_crash
+from trio_sagents.conversation.closing import calls_not_begun, calls_to_repeat, close_after_crash, continue_after_crash, repeat_after_crash
 from trio_sagents.conversation.codec import restored, seeded
 from trio_sagents.conversation.ids import Ids
 from trio_sagents.conversation.limits import Limits
@@ -28,7 +27,6 @@ from trio_sagents.data.json import JSON, Opaque, Options, plain_json
 from trio_sagents.data.messages import Message, Poster
 from trio_sagents.data.records import Conversation
 from trio_sagents.data.scopes import Scope
-from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.data.todos import Todo, checked_todos
 from trio_sagents.exceptions import ConversationNotFound, LimitExceeded, RunsElsewhere
 from trio_sagents.sessions._admission import is_stored
@@ -84,13 +82,13 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
     journal = await load(runtime, entry, blueprint.policy, seed)
     # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.
     brings_tools = any(call.name not in agent.own_tools for call in calls_to_repeat(journal.state))
-    continued = None if brings_tools else await recover(journal, entry, agent.own_tools)
+    continued = None if brings_tools else await recover(journal, entry, blueprint.policy, agent.own_tools)
     entry.stage = "start"
     posters = await scopes_of(runtime, entry, journal.state)
     live = compose_agent(entry, runtime, blueprint, journal, nursery, posters)
     await live.start_middleware()
     if brings_tools:
-        continued = await recover(journal, entry, live.hooks.pipeline.tools)
+        continued = await recover(journal, entry, blueprint.policy, live.hooks.pipeline.tools)
     while (action := actions.next_of(entry)) is not None:
         await action.run(live)
     if continued is not None:
@@ -187,24 +185,29 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         ids,
         limits,
         Bell(),
-        fence=functools.partial(_fence, entry),  # pyright: ignore[reportCallIssue]
-        pending=Pending.of(state, revision),  # pyright: ignore[reportCallIssue]
+        fence=entry.fence,  # pyright: ignore[reportCallIssue]
+        pending=Pending.of(state, revision, marks=policy.after_crash == "continue"),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
         defer=None if runtime.flusher is None else runtime.flusher.mark,  # pyright: ignore[reportCallIssue]
     )
 
 
-async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> str | None:
-    """Close a turn that a crash has cut, before anybody sees it; or all of its open calls but those that run again.
+async def recover(journal: Journal, entry: Entry, policy: SessionPolicy, tools: Mapping[str, Tool]) -> str | None:
+    """Close a turn that a crash has cut, before anybody sees it; or only its open calls, if the turn continues.
 
     Returns:
         The id of the turn, if it continues; None if there is nothing to continue.
     """
     moment = journal.moment()
     decided = {*moment.state.decisions, *moment.state.open_decisions}
-    calls = [call for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
-    if calls:
-        step = repeat_after_crash(moment, [call.call_id for call in calls])
+    calls = [call.call_id for call in calls_to_repeat(moment.state) if may_repeat(tools, call, decided)]
+    step = None
+    if policy.after_crash == "continue":
+        kept = [*calls, *(call.call_id for call in calls_not_begun(moment.state))]
+        step = continue_after_crash(moment, kept, policy.max_recoveries)
+    elif calls:
+        step = repeat_after_crash(moment, calls)
+    if step is not None:
         turn_id = moment.state.messages[-1].turn_id
         with contextlib.suppress(LimitExceeded):  # nothing more can be noted in the metadata: the calls are closed
             await journal.submit(attrs.evolve(step, actor=entry.scope)).wait()
@@ -218,11 +221,6 @@ async def recover(journal: Journal, entry: Entry, tools: Mapping[str, Tool]) -> 
 async def scopes_of(runtime: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
     """Return the scopes of those who posted what the agent may still work for, by what is stored of them."""
     return {poster: await runtime.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
-
-
-def _fence(entry: Entry) -> None:
-    """Another writer took over the conversation: this agent has no business here any more."""
-    entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
 
 
 async def acquire_lease(runtime: Services, leases: Keeper, entry: Entry) -> None:

@@ -31,6 +31,7 @@ from trio_sagents.sessions._admission import Admission
 from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig, router_hint
 from trio_sagents.sessions._mailboxes import Mailboxes
+from trio_sagents.sessions._recovering import Recovery, ScopeOf, check_recovery
 from trio_sagents.sessions._sessions import Sessions
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.sessions._task import Setup
@@ -41,7 +42,7 @@ from trio_sagents.supervisor import Access, Entry, Keeper, LeaseKeeper, Registry
 
 @opening
 @asynccontextmanager
-async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
+async def open_sessions(config: SessionConfig, *, recover: bool | ScopeOf = False) -> AsyncIterator[Sessions]:
     """Open the sessions of one host; leaving the block ends every agent.
 
     If the block is left normally, no agent starts any more, turns may finish for `policy.grace_period`, and the others are cut and
@@ -51,11 +52,17 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
 
     Args:
         config: the settings.
+        recover: True starts the agents of the conversations that have work left, a few at a time, in a task beside the block: those whose
+            turn a crash has cut, or that have messages which no turn has taken. It needs `SessionPolicy.after_crash = "continue"`, under
+            which conversations are marked, and a store that is an `UnfinishedLookup`. The owner of a conversation is the scope of its
+            agent; if scopes are objects of your own, give an async function `(conversation_id, owner) -> scope`. One that cannot be
+            started is logged, and left to whoever opens it next.
 
     Raises:
         RuntimeError: Trio is not running here; the message says what to do.
-        TypeError: `config` is not a SessionConfig.
-        PersistenceError: the store or the engine of the cluster could not be opened; nothing was started.
+        TypeError: `config` is not a SessionConfig; or `recover` is True, and only you know the scopes.
+        PersistenceError: the store or the engine of the cluster could not be opened, or the store cannot list what is unfinished;
+            nothing was started.
         RegistryUnavailable: this node could not join its cluster; nothing was started.
 
     Cancellation: every agent has ended and every turn is settled when the block is left.
@@ -66,6 +73,7 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
         hint = f"; did you mean SessionConfig(factory_router={router})?" if router else ""
         raise TypeError(f"open_sessions takes a SessionConfig, not {shown(config)}{hint}")
     adapter = config.store_adapter()
+    scope_of = check_recovery(recover, adapter, config.authorizer)
     async with AsyncExitStack() as stack:
         for store in (config.cluster, *_stores(adapter), config.leases):
             if isinstance(store, OpenableStore):
@@ -74,7 +82,7 @@ async def open_sessions(config: SessionConfig) -> AsyncIterator[Sessions]:
         if isinstance(keeper, NodeKeeper):
             await stack.enter_async_context(keeper.joined())
         watch = stack.enter_context(watching(config.policy.blocking_warning))
-        async with _run_sessions(config, adapter, keeper, watch) as sessions:
+        async with _run_sessions(config, adapter, keeper, watch, scope_of) as sessions:
             yield sessions
 
 
@@ -107,7 +115,7 @@ def _node_of(config: SessionConfig) -> Node:
 
 @asynccontextmanager
 async def _run_sessions(
-    config: SessionConfig, adapter: StoreAdapter, keeper: Keeper | None, watch: LoopWatch | None
+    config: SessionConfig, adapter: StoreAdapter, keeper: Keeper | None, watch: LoopWatch | None, scope_of: ScopeOf | None
 ) -> AsyncIterator[Sessions]:
     host: BaseException | None = None
     block: Block | None = None
@@ -124,6 +132,9 @@ async def _run_sessions(
                 async with trio.open_nursery() as supervisor:
                     block = Block.of(config, adapter, keeper, writing, timers, supervisor)
                     block.runtime.watch = watch
+                    if scope_of is not None:
+                        block.recovery = Recovery(block.runtime, block.starter, scope_of)
+                        supervisor.start_soon(block.recovery.run, name="recovery")
                     try:
                         yield block.sessions
                     except BaseException as exc:  # noqa: ASYNC103, BLE001  # kept, and raised again below, as it is
@@ -146,7 +157,7 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
             await trio.sleep_forever()
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Block:
     """The parts of one block, put together."""
 
@@ -155,6 +166,8 @@ class Block:
     starter: Starter
     mailboxes: Mailboxes
     sessions: Sessions
+    recovery: Recovery | None = None
+    """None if nothing is recovered."""
 
     @classmethod
     def of(
@@ -206,6 +219,8 @@ class Block:
         """Refuse every entry from now on, and return the agents that are left."""
         self.admission.is_over = True
         self.starter.is_closed = True
+        if self.recovery is not None:
+            self.recovery.cancel_scope.cancel()
         return tuple(self.runtime.registry)
 
 

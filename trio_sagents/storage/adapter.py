@@ -115,6 +115,19 @@ class StoreAdapter(Protocol):
         """
         ...
 
+    @property
+    def lists_unfinished(self) -> bool:
+        """Whether the store can list the conversations that have work left."""
+        ...
+
+    async def unfinished(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
+        """Return a page of the asker's conversations that have work left, as `UnfinishedLookup.unfinished` does.
+
+        Raises:
+            PersistenceError: the store could not be read, or cannot list them.
+        """
+        ...
+
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete the conversation; return False if there is none."""
         ...

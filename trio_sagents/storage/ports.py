@@ -149,6 +149,30 @@ class WaitingLookup(Protocol):
 
 
 @runtime_checkable
+class UnfinishedLookup(Protocol):
+    """A `ConversationStore` that can list the conversations that have work left, without loading them: `open_sessions(recover=True)` asks.
+
+    A conversation has work left as long as "unfinished" in its stored state is not None. The store keeps an index of these conversations:
+    the list must not read all conversations. An `OwnedStore` takes `owner` here, too.
+
+    Cancellation: nothing is changed.
+    """
+
+    async def unfinished(self, scope: Scope, *, after: str | None, limit: int) -> ConversationPage:
+        """Return a page of the conversations that have work left, in an order in which a conversation keeps its place.
+
+        Args:
+            scope: who asks.
+            after: `ConversationPage.after` of a page, for the next page; None for the first page.
+            limit: the most items on the page, > 0.
+
+        Raises:
+            ValueError: `after` does not come from a page of this store.
+        """
+        ...
+
+
+@runtime_checkable
 class WindowedStore(Protocol):
     """A `ConversationStore` that can leave the older part of a conversation out of what it loads.
 

@@ -101,17 +101,17 @@ def checked_older(store: object, value: object) -> OlderPage:
     return value
 
 
-def checked_list(store: object, value: object) -> ConversationPage:
-    """Return what `conversations` returned."""
+def checked_list(store: object, value: object, method: str = "conversations") -> ConversationPage:
+    """Return what `conversations`, or another method that lists conversations, returned."""
     if not isinstance(value, ConversationPage):
-        _refuse(store, "conversations", f"must return a ConversationPage, not {_kind(value)}")
+        _refuse(store, method, f"must return a ConversationPage, not {_kind(value)}")
     if not _is_sequence(value.items):
-        _refuse(store, "conversations", f"returned a ConversationPage whose items are {_kind(value.items)}, not a sequence")
+        _refuse(store, method, f"returned a ConversationPage whose items are {_kind(value.items)}, not a sequence")
     if value.after is not None and not isinstance(value.after, str):
-        _refuse(store, "conversations", f"returned a ConversationPage whose after is {_kind(value.after)}, not str or None")
+        _refuse(store, method, f"returned a ConversationPage whose after is {_kind(value.after)}, not str or None")
     for item in value.items:
         if (wrong := _wrong_item(item)) is not None:
-            _refuse(store, "conversations", wrong)
+            _refuse(store, method, wrong)
     return value
 
 

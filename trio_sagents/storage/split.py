@@ -208,6 +208,18 @@ class SplitStore:
             "agent_persistence cannot list what waits for people; a ConversationStore with `waiting` can (WaitingLookup)"
         )
 
+    @property
+    def lists_unfinished(self) -> bool:
+        """False: states that are kept as snapshots have no index."""
+        return False
+
+    async def unfinished(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
+        """Refuse: states that are kept as snapshots have no index of what is unfinished."""
+        await trio.lowlevel.checkpoint()
+        raise PersistenceError(
+            "agent_persistence cannot list what is unfinished; a ConversationStore with `unfinished` can (UnfinishedLookup)"
+        )
+
     async def delete(self, asker: Asker, conversation_id: str) -> bool:
         """Delete what is in memory; refuse for a host's `AgentPersistence`, which cannot delete. The transcript stays."""
         if not isinstance(self.states, MemoryStates):

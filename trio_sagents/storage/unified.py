@@ -38,7 +38,7 @@ from trio_sagents.data.records import (
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import ConversationNotFound, PersistenceError
 from trio_sagents.storage.adapter import Asker, same_owner
-from trio_sagents.storage.ports import ConversationStore, OwnedStore, OwnerLookup, WaitingLookup, WindowedStore
+from trio_sagents.storage.ports import ConversationStore, OwnedStore, OwnerLookup, UnfinishedLookup, WaitingLookup, WindowedStore
 from trio_sagents.storage.returned import (
     checked_conversation,
     checked_deletion,
@@ -177,6 +177,22 @@ class UnifiedStore:
             raise PersistenceError(f"{self.name} cannot list what waits for people; give it a method `waiting` (WaitingLookup)")
         returned: object = await await_host(self.store.waiting, asker.scope, after=after, limit=limit, **self._inside(asker))
         page = checked_waiting(self.store, returned)
+        if not self._must_compare(asker):
+            return page
+        return attrs.evolve(page, items=tuple(item for item in page.items if same_owner(item.owner, asker.owner)))
+
+    @property
+    def lists_unfinished(self) -> bool:
+        """Whether the store is an `UnfinishedLookup`."""
+        return isinstance(self.store, UnfinishedLookup)
+
+    async def unfinished(self, asker: Asker, *, after: str | None, limit: int) -> ConversationPage:
+        """Return a page; it has fewer items than asked for if the store gave conversations of other owners."""
+        if not isinstance(self.store, UnfinishedLookup):
+            await trio.lowlevel.checkpoint()
+            raise PersistenceError(f"{self.name} cannot list what is unfinished; give it a method `unfinished` (UnfinishedLookup)")
+        returned: object = await await_host(self.store.unfinished, asker.scope, after=after, limit=limit, **self._inside(asker))
+        page = checked_list(self.store, returned, "unfinished")
         if not self._must_compare(asker):
             return page
         return attrs.evolve(page, items=tuple(item for item in page.items if same_owner(item.owner, asker.owner)))

@@ -14,7 +14,6 @@ nothing is ever handed to it, so nothing can be lost on the way.
     host, hooks    what middleware may ask for, and calls of its hooks
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -78,7 +77,7 @@ class LiveAgent:
 
     def go_live(self) -> None:
         """Accept commands, and enrol whoever waits. No checkpoint: nobody sees half of it."""
-        self.journal.open(functools.partial(_picture_of, self.board, self.turns))
+        self.journal.open(self.picture)
         self.entry.live = self
         self.entry.has_booted = True
         self.entry.phase = Phase.LIVE
@@ -192,6 +191,24 @@ class LiveAgent:
             None if self.turns.turn is None else self.turns.turn.turn_id,
         )
 
+    def picture(self, place: Cursor, replaces: Cursor | None) -> Snapshot:
+        """Return the whole picture of the agent, now."""
+        state, turn = self.journal.state, self.turns.turn
+        progress = turn.work.progress if turn is not None else None
+        draft = progress.draft if progress is not None else None
+        noted = None if turn is None else turn.work.noted
+        return Snapshot(
+            self.board.status,
+            state.interrupt if noted is None or state.waiting is not None else copy_of(noted),
+            state.todos,
+            None if draft is None else draft.picture(),
+            () if progress is None else progress.pictures(),
+            len(state.queue),
+            place,
+            replaces,
+            None if turn is None else turn.work.turn_id,
+        )
+
     def state(self) -> State:
         """Return the last committed state."""
         return self.journal.state.picture()
@@ -227,7 +244,13 @@ class LiveAgent:
                     entry.phase = Phase.STOPPING
                     entry.reason = reason
                     return
-            await self._wait()
+            self._prepare_to_wait()
+            try:
+                await self.journal.bell.wait()
+            except trio.Cancelled:
+                if turns.turn is not None:
+                    turns.turn.watch_stuck_tools()
+                raise
 
     def _reason_to_leave(self) -> ShutdownReason | None:
         if self.lifetime.holds or not self.journal.is_at_rest:
@@ -235,18 +258,12 @@ class LiveAgent:
         due = self.lifetime.due()
         return due if isinstance(due, ShutdownReason) else None
 
-    async def _wait(self) -> None:
+    def _prepare_to_wait(self) -> None:
         self.approvals.arm()
         if self.turns.turn is None:
             self.inbox.supersede_waiting()
         if self.is_at_rest and self.journal.is_at_rest:
             self.lifetime.arm()
-        try:
-            await self.journal.bell.wait()
-        except trio.Cancelled:
-            if self.turns.turn is not None:
-                self.turns.turn.watch_stuck_tools()
-            raise
 
     def wake(self) -> None:
         """Have the agent's task look whether it has work, or may leave."""
@@ -341,22 +358,3 @@ def _enrol_waiting(agent: LiveAgent) -> None:
             if subscription.state == "pending" and access.sees(subscription.owner, entry.owner):
                 feed = agent.journal.feed(subscription.channel)
                 services.viewer_admission.agent_came(subscription, feed, services.enrol)
-
-
-def _picture_of(board: StatusBoard, turns: Turns, place: Cursor, replaces: Cursor | None) -> Snapshot:
-    """Return the whole picture of an agent, now."""
-    state, turn = board.journal.state, turns.turn
-    progress = turn.work.progress if turn is not None else None
-    draft = progress.draft if progress is not None else None
-    noted = None if turn is None else turn.work.noted
-    return Snapshot(
-        board.status,
-        state.interrupt if noted is None or state.waiting is not None else copy_of(noted),
-        state.todos,
-        None if draft is None else draft.picture(),
-        () if progress is None else progress.pictures(),
-        len(state.queue),
-        place,
-        replaces,
-        None if turn is None else turn.work.turn_id,
-    )

@@ -129,10 +129,7 @@ class Host:
         """Return whether a row is certainly new: whether an earlier agent has used its key, nobody knows."""
         if row.key is None:
             return True
-        known = self.journal.own_keys
-        is_new = row.key not in known and not self.journal.state.is_restored
-        known.add(row.key)
-        return is_new
+        return self.journal.add_own_key(row.key) and not self.journal.state.is_restored
 
     def start_soon(self, function: AsyncFunction, *args: Opaque) -> None:
         """Start a task in the agent's nursery; what it raises crashes the agent."""

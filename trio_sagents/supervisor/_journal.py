@@ -88,13 +88,16 @@ class Journal:
     """By middleware id, outermost first: what becomes of a row before it is kept and shown."""
     pending_wait: PendingWait | None = None
     # Invariant: at most one step on its way changes what waits; whoever wants to change it too waits for that step, and looks again.
-    own_keys: set[str] = attrs.field(factory=set)
-    """The keys of the rows that the host, its tools and its middleware have added since the agent came up."""
+    _own_keys: set[str] | None = None
+    """The keys of the rows that the host, its tools and its middleware have added since the agent came up. Made with the first one."""
     _writes: dict[PendingCommit, None] = attrs.field(factory=dict)
     """Submitted, and not ended."""
     _feeds: dict[Channel, Feed] | None = None
-    """Made when the agent goes live, and gone when it has ended; nothing is published before and after."""
+    """Made with the first feed."""
     _picture: Picture | None = None
+    """There while the agent is live: nothing is published before and after."""
+    is_closed: bool = False
+    """Whether the agent has ended."""
 
     # ── looking
 
@@ -150,6 +153,14 @@ class Journal:
 
     # ── writing
 
+    def add_own_key(self, key: str) -> bool:
+        """Note the key of a row that is added; return whether it is the first row with this key since the agent came up."""
+        if self._own_keys is None:
+            self._own_keys = set()
+        is_first = key not in self._own_keys
+        self._own_keys.add(key)
+        return is_first
+
     def submit(self, step: Step, then: Then | None = None) -> PendingCommit:
         """Submit a step behind all earlier ones. Synchronous.
 
@@ -174,7 +185,7 @@ class Journal:
                 self._pending.commit(encoded)
                 if encoded.cut is not None:
                     self.ids.forget(self.state.messages[encoded.cut.first : encoded.cut.end])
-                self.state.apply(step, encoded.metadata, encoded.grown, encoded.cut)
+                self.state.apply(step, encoded.metadata, encoded.grown, encoded.cut, encoded.unfinished)
                 self._publish_step(step, saved)
             else:
                 self._pending.fail(encoded)
@@ -227,28 +238,23 @@ class Journal:
 
     # ── publishing
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the agent has ended: nothing is published any more."""
-        return self._picture is None and self._feeds is not None
-
     def open(self, picture: Picture) -> None:
         """The agent goes live: publish from now on."""
         self._picture = picture
-        self._feeds = {}
 
     def close(self) -> None:
         """The agent has ended. Everybody who follows is let go, and nothing more is published."""
         for feed in tuple((self._feeds or {}).values()):
             for subscription in tuple(feed.subscriptions):
                 subscription.end()
-        self._feeds = {}
-        self._picture = None
+        self._feeds = self._picture = None
+        self.is_closed = True
 
     def feed(self, channel: Channel) -> Feed:
         """Return the events on a channel, of an agent that is live."""
-        assert self._feeds is not None
         assert self._picture is not None
+        if self._feeds is None:
+            self._feeds = {}
         feed = self._feeds.get(channel)
         if feed is None:
             identity = self.identity

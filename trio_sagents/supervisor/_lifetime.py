@@ -7,7 +7,6 @@ agents.
 """
 
 import datetime
-import functools
 import math
 from collections.abc import Callable
 
@@ -73,7 +72,7 @@ class Lifetime:
     def begin(self, status: Status) -> None:
         """The agent is live: show it among the agents, and count its viewers."""
         identity = self.journal.identity
-        self._tracked = self.presence.enter(AGENTS_TOPIC, identity.agent_id, functools.partial(self._meta, status))
+        self._tracked = self.presence.enter(AGENTS_TOPIC, identity.agent_id, _Shown(self, status))
         topic = conversation_topic(identity.conversation_id)
         self._forget_viewers = self.presence.watch_count(topic, self._viewers_changed)
         self.viewers = self.presence.count(topic)
@@ -91,14 +90,7 @@ class Lifetime:
     def show(self, status: Status) -> None:
         """Show another status among the agents."""
         if self._tracked is not None:
-            self._tracked.update(functools.partial(self._meta, status))
-
-    def _meta(self, status: Status) -> JSON:
-        return {
-            "status": status.value,
-            "conversation_id": self.journal.identity.conversation_id,
-            "last_activity_at": self.last_activity_at.isoformat(),
-        }
+            self._tracked.update(_Shown(self, status))
 
     @property
     def last_activity_at(self) -> datetime.datetime:
@@ -153,3 +145,20 @@ class Lifetime:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Shown:
+    """What the presence of agents says of an agent: the status that was shown last, and the rest when somebody reads it."""
+
+    __slots__ = ("lifetime", "status")
+
+    def __init__(self, lifetime: Lifetime, status: Status) -> None:
+        self.lifetime = lifetime
+        self.status = status
+
+    def __call__(self) -> JSON:
+        return {
+            "status": self.status.value,
+            "conversation_id": self.lifetime.journal.identity.conversation_id,
+            "last_activity_at": self.lifetime.last_activity_at.isoformat(),
+        }

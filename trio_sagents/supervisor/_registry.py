@@ -184,7 +184,10 @@ class Entry:
     task: "trio.lowlevel.Task | None" = None
     started_is_taken: bool = False
     """Whether a call has returned this boot with `started=True`."""
+    _is_ready: bool = False
+    """Whether the boot has ended, well or not."""
     _ready: trio.Event | None = None
+    """Made when somebody waits for the end of the boot, and gone with it."""
     _ended: trio.Event | None = None
     has_ended: bool = False
     shutdown_reason: ShutdownReason = ShutdownReason.CRASHED
@@ -216,13 +219,22 @@ class Entry:
             self.live.finish_work()
             self.cancel_scope.deadline = min(self.cancel_scope.deadline, deadline)
 
+    def fence(self) -> None:
+        """Another writer took over the conversation: this agent has no business here any more."""
+        self.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+
     def become_ready(self) -> None:
         """The boot has ended, well or not: wake whoever waits for it."""
+        self._is_ready = True
         if self._ready is not None:
             self._ready.set()
+            self._ready = None
 
     async def wait_ready(self) -> None:
         """Wait for the end of the boot."""
+        if self._is_ready:
+            await trio.lowlevel.checkpoint()
+            return
         if self._ready is None:
             self._ready = trio.Event()
         await self._ready.wait()

@@ -26,7 +26,7 @@ from trio_sagents.data.errors import public_text, source_of
 from trio_sagents.data.events import AgentStateUpdated, ChainError, ToolIgnoresCancellation, TurnEnded, TurnStarted
 from trio_sagents.data.interrupts import Interrupt
 from trio_sagents.data.json import JSON, Options
-from trio_sagents.data.messages import Poster
+from trio_sagents.data.messages import FROM_TOOL, Poster
 from trio_sagents.data.outcomes import Cancelled, Failed, Interrupted, TurnOutcome, Usage
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import HELD, CancelCause
@@ -311,13 +311,14 @@ class Turns:
         turn.close()
 
     def continue_cut(self, turn_id: str) -> None:
-        """Continue a turn that a crash has cut, and some calls of which run again: as the turn of whoever began it."""
+        """Continue a turn that a crash has cut, as the turn of whoever began it. Its open calls run, or wait for people."""
         journal = self.host.journal
         actor, context, values = self._beginning_of(turn_id)
         turn = self._new(TurnRecord(turn_id, actor), context)
         turn.work.given = values
         turn.work.open_again({}, Usage())
-        turn.work.message_ids.extend(each.message_id for each in journal.state.messages if each.turn_id == turn_id and each.role == "user")
+        said = [each for each in journal.state.messages if each.turn_id == turn_id and each.role == "user"]
+        turn.work.message_ids.extend(each.message_id for each in said if FROM_TOOL not in each.metadata)
         # Whoever posts one of these messages again waits for this turn.
         self.receipts.accepted.update({message_id: Accepted(actor, "queue", context) for message_id in turn.work.message_ids[:1]})
         self._start(turn)

@@ -155,6 +155,12 @@ class CrashStore:
         page: WaitingPage = await self.inner.waiting(scope, **inside)
         return page
 
+    async def unfinished(self, scope: Scope, **inside: Opaque) -> ConversationPage:
+        """Read, as `MemoryStore` does."""
+        await self._wait_if_frozen()
+        page: ConversationPage = await self.inner.unfinished(scope, **inside)
+        return page
+
 
 async def _never() -> NoReturn:
     await trio.sleep_forever()

@@ -14,12 +14,21 @@ from trio_sagents.data.json import Opaque
 from trio_sagents.data.records import Commit, Conversation, ConversationPage, HistoryPage, OlderPage, Owner, Recalled, WaitingPage
 from trio_sagents.data.requests import ModelChunk, ModelRequest
 from trio_sagents.data.scopes import Scope
-from trio_sagents.storage.ports import ConversationStore, OpenableStore, OwnedStore, OwnerLookup, WaitingLookup, WindowedStore
+from trio_sagents.storage.ports import (
+    ConversationStore,
+    OpenableStore,
+    OwnedStore,
+    OwnerLookup,
+    UnfinishedLookup,
+    WaitingLookup,
+    WindowedStore,
+)
 from trio_sagents.supervisor._leases import Leases
 from trio_sagents.testing._habits import Habit, check_habits, with_habits
 from trio_sagents.testing._plan import FaultAt
 
 T = TypeVar("T")
+_Unfinished: TypeAlias = Callable[..., Awaitable[ConversationPage]]  # type: ignore[explicit-any] # likewise
 _Waiting: TypeAlias = Callable[..., Awaitable[WaitingPage]]  # type: ignore[explicit-any] # the keywords are those of the store behind
 SLOW: Final = 30.0
 """How many seconds a slow call takes."""
@@ -104,6 +113,8 @@ class FaultyStore:
             self.get_owner: Callable[[Scope, str], Awaitable[Owner]] = self._get_owner
         if isinstance(inner, WaitingLookup):
             self.waiting: _Waiting = self._waiting
+        if isinstance(inner, UnfinishedLookup):
+            self.unfinished: _Unfinished = self._unfinished
         if isinstance(inner, WindowedStore):
             self.recall: Callable[..., Awaitable[Mapping[str, Recalled]]] = self._recall  # type: ignore[explicit-any]  # as of the store
             self.older_messages: Callable[..., Awaitable[OlderPage]] = self._older_messages  # type: ignore[explicit-any]  # as of the store
@@ -145,6 +156,9 @@ class FaultyStore:
 
     async def _waiting(self, scope: Scope, **inside: Opaque) -> WaitingPage:
         return await self.faults.call("store.waiting", functools.partial(self._inner.waiting, scope, **inside))
+
+    async def _unfinished(self, scope: Scope, **inside: Opaque) -> ConversationPage:
+        return await self.faults.call("store.unfinished", functools.partial(self._inner.unfinished, scope, **inside))
 
     async def _recall(self, scope: Scope, conversation_id: str, names: Sequence[str], **inside: Opaque) -> Mapping[str, Recalled]:
         return await self.faults.call("store.recall", functools.partial(self._inner.recall, scope, conversation_id, names, **inside))

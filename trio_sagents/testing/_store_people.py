@@ -11,9 +11,9 @@ from trio_sagents.data.interrupt_wire import encode_interrupt
 from trio_sagents.data.interrupts import Interrupt, pending
 from trio_sagents.data.json import JSON
 from trio_sagents.data.messages import ToolCall
-from trio_sagents.data.records import UNCHECKED, Owner, Unchecked, WaitingPage
+from trio_sagents.data.records import UNCHECKED, ConversationPage, Owner, Unchecked, WaitingPage
 from trio_sagents.data.scopes import Scope
-from trio_sagents.storage.ports import ConversationStore, OwnedStore, WaitingLookup
+from trio_sagents.storage.ports import ConversationStore, OwnedStore, UnfinishedLookup, WaitingLookup
 from trio_sagents.testing._store_values import AT, AWKWARD, change, row
 
 
@@ -21,6 +21,12 @@ class OwnedWaiting(Protocol):
     """`WaitingLookup.waiting` of an `OwnedStore`, as the kit calls it."""
 
     async def waiting(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked) -> WaitingPage: ...
+
+
+class OwnedUnfinished(Protocol):
+    """`UnfinishedLookup.unfinished` of an `OwnedStore`, as the kit calls it."""
+
+    async def unfinished(self, scope: Scope, *, after: str | None, limit: int, owner: Owner | Unchecked) -> ConversationPage: ...
 
 
 def interrupt(name: str) -> Interrupt:
@@ -48,8 +54,21 @@ async def waiting_ids(store: WaitingLookup, limit: int = 1000) -> list[str]:
         after = page.after
 
 
+async def unfinished_ids(store: UnfinishedLookup, limit: int = 1000) -> list[str]:
+    """Return the ids of the conversations that have work left, read in pages."""
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = await store.unfinished(None, after=after, limit=limit)
+        found += [item.conversation_id for item in page.items]
+        if page.after is None:
+            return found
+        assert page.after != after, f"unfinished gave the cursor {after!r} twice: a reader that follows it never ends"
+        after = page.after
+
+
 class PeopleTests:
-    """Tests of `waiting`, skipped for a store without that method, and of rows that name their turn."""
+    """Tests of `waiting` and `unfinished`, skipped for a store without these methods, and of rows that name their turn."""
 
     pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.trio
 
@@ -127,3 +146,45 @@ class PeopleTests:
                 assert expected == [item.conversation_id for item in page.items]
             page = await owned.waiting(None, after=None, limit=10, owner=UNCHECKED)
             assert [f"c{number}" for number in range(6)] == [item.conversation_id for item in page.items]
+
+    async def test_unfinished_list(self) -> None:
+        """A conversation is listed while its mark is there, whatever the mark says; a change of the mark keeps its place."""
+        async with self.open_store() as store:
+            if not isinstance(store, UnfinishedLookup):
+                pytest.skip("this store does not list what is unfinished")
+            assert await store.unfinished(None, after=None, limit=1) == ConversationPage([], None)
+            for name in "abcde":
+                await store.commit(None, change(name, owner=name, state={"metadata": {"title": name.upper()}, "unfinished": {}}))
+            listed = await unfinished_ids(store)
+            assert sorted(listed) == list("abcde")
+            for limit in (1, 2, 3, 4, 5, 6):
+                assert listed == await unfinished_ids(store, limit)
+            first = next(item for item in (await store.unfinished(None, after=None, limit=5)).items if item.conversation_id == "a")
+            assert ("a", "A") == (first.owner, first.title)
+            await store.commit(
+                None, change("c", 2, owner="c", state={"unfinished": {"turn_id": "t", "recoveries": 1, "in_all": 1, "seen": 0}})
+            )
+            assert listed == await unfinished_ids(store)
+            await store.commit(None, change("b", 2, owner="b", state={"unfinished": None}))
+            assert await store.delete(None, "d")
+            await store.load(None, "a")
+            assert [name for name in listed if name not in "bd"] == await unfinished_ids(store)
+            await store.commit(None, change("b", 3, owner="b", state={"unfinished": {}}))
+            assert sorted("abce") == sorted(await unfinished_ids(store))
+            with pytest.raises(ValueError, match=r"after|cursor"):
+                await store.unfinished(None, after="not a cursor", limit=1)
+
+    async def test_unfinished_list_of_an_owner(self) -> None:
+        """The list of an owner has only the conversations of that owner; without an owner, it has all."""
+        async with self.open_store() as store:
+            if not isinstance(store, UnfinishedLookup) or not isinstance(store, OwnedStore):
+                pytest.skip("this store does not check owners, or does not list what is unfinished")
+            owned = cast("OwnedUnfinished", store)
+            owners: tuple[Owner, ...] = (1, "1", None)
+            for number in range(6):
+                await store.commit(None, change(f"c{number}", owner=owners[number % 3], state={"unfinished": {}}))
+            for owner, expected in ((1, ["c0", "c3"]), ("1", ["c1", "c4"]), (None, ["c2", "c5"]), ("other", [])):
+                page = await owned.unfinished(None, after=None, limit=10, owner=owner)
+                assert expected == sorted(item.conversation_id for item in page.items)
+            page = await owned.unfinished(None, after=None, limit=10, owner=UNCHECKED)
+            assert [f"c{number}" for number in range(6)] == sorted(item.conversation_id for item in page.items)

@@ -34,6 +34,7 @@ from trio_sagents import (
     Unanswered,
     Usage,
     UserMessage,
+    check_id,
 )
 from trio_sagents.web._answers import CallAnswer, CallName, said_in
 from trio_sagents.web._frames import call_json, error_text, frames, todos_json, usage_json
@@ -384,8 +385,8 @@ def read_run_request(body: JSON) -> RunRequest:
     message, message_id = None, None
     if messages and messages[-1].get("role") == "user":
         message, message_id = _user_message(messages[-1].get("content")), messages[-1].get("id")
-        if message_id is not None and not isinstance(message_id, str):
-            raise TypeError("the id of a message must be a text")
+        if message_id is not None:
+            check_id("the id of the message", message_id)
     resume = [] if body.get("resume") is None else body["resume"]
     if not isinstance(resume, list) or not all(isinstance(entry, dict) for entry in resume):
         raise TypeError('what is under "resume" must be a list of objects')

@@ -12,15 +12,17 @@ from collections.abc import Collection
 
 import attrs
 
-from trio_sagents import JSON, AgentNotRunning, Completed, Interrupted, Message, Overlap, Page, Sessions
+from trio_sagents import JSON, AgentNotRunning, Completed, Interrupted, Message, Overlap, Page, Sessions, Usage
 from trio_sagents.web._ag_ui import AG_UI_HEADERS, AgUiEncoder, RunRequest, messages_json, read_run_request
 from trio_sagents.web._http import Answer, Call
+from trio_sagents.web._moves import Ended
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._routes import Route
 from trio_sagents.web._turn_routes import (
     TurnRoutes,
     continued,
     decide,
+    is_known,
     make_shared,
     read_back,
     read_json,
@@ -89,12 +91,18 @@ class AgUiRoutes(TurnRoutes):
 
     async def _run(self, call: Call) -> Answer | None:
         request = read_json(call, read_run_request)
+        if request.message is None and not await is_known(call, request.conversation_id):
+            await _join_nothing(call, request)
+            return None
         async with self._open_page(call, request.conversation_id) as page:
             await self._accept(call, page, request)
         return None
 
     async def _connect(self, call: Call) -> Answer | None:
         request = read_json(call, read_run_request)
+        if not await is_known(call, request.conversation_id):
+            await _join_nothing(call, request)
+            return None
         async with self._open_page(call, request.conversation_id) as page:
             await self._join(call, page, request)
         return None
@@ -162,6 +170,14 @@ class AgUiRoutes(TurnRoutes):
             except AgentNotRunning:
                 pass  # it has just left; the next run tells the state
         return AgUiEncoder(request.conversation_id, request.run_id, shared)
+
+
+async def _join_nothing(call: Call, request: RunRequest) -> None:
+    """Answer for a conversation that is not there, or that the visitor may not see: it looks empty, and no agent is started."""
+    encoder = AgUiEncoder(request.conversation_id, request.run_id)
+    ended = Ended(Completed(Message("", "assistant", (), "stop")), Usage())
+    await call.start("text/event-stream")
+    await call.write(encoder.greeting() + encoder.snapshot([]) + encoder.share(()) + encoder.encode([ended]))
 
 
 def _stop_named(body: JSON) -> tuple[str, str | None]:

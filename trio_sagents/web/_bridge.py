@@ -17,7 +17,7 @@ import trio
 from trio_sagents import AGENTS_TOPIC, Sessions, SessionsClosed
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._connections import Connections
-from trio_sagents.web._guards import Kind, check_csrf, check_host, check_json, check_origin
+from trio_sagents.web._guards import check_host, check_origin
 from trio_sagents.web._http import Answer, Call, ClientGone, read_body, refused_answer, run_handler, send_answer
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._request import Refused, WebRequest, not_found, read_request
@@ -26,7 +26,7 @@ from trio_sagents.web._shared import Shared
 from trio_sagents.web._socket import Socket
 from trio_sagents.web._static import INDEX, File, file_answer, read_files
 from trio_sagents.web._viewers import Viewers
-from trio_sagents.web._visitor import Authenticate, Visitor, visitor_of
+from trio_sagents.web._visitor import Authenticate
 from trio_sagents.web._wire import Ending
 
 log: Final = logging.getLogger("trio_sagents.web")
@@ -186,7 +186,7 @@ class Bridge:
     async def _serve(self, request: WebRequest, receive: Receive, send: Send) -> None:
         route, parameters = find_route(request, self._routes)
         shared = self._shared
-        visitor = await self._enter(request, route.kind)
+        visitor = await shared.let_in(request, route.kind)
         async with AsyncExitStack() as when_gone:
             with shared.connections.admit(visitor) as connection:
                 is_command = route.kind == "write"
@@ -197,18 +197,6 @@ class Bridge:
                 finally:
                     for wait in call.when_gone:
                         when_gone.push_async_callback(wait)
-
-    async def _enter(self, request: WebRequest, kind: Kind) -> Visitor:
-        """Let a request in, and return who it comes from."""
-        shared = self._shared
-        shared.connections.check_open()
-        check_origin(request, shared.policy, kind)
-        if kind == "write":
-            check_json(request)
-        visitor = await visitor_of(shared.authenticate, request)
-        if kind == "write":
-            check_csrf(request, visitor.key, shared.secret)
-        return visitor
 
     # ── WebSocket
 
@@ -221,7 +209,7 @@ class Bridge:
             check_host(request, shared.policy)
             if request.segments != ("ws",):
                 raise not_found()
-            visitor = await self._enter(request, "socket")
+            visitor = await shared.let_in(request, "socket")
             async with AsyncExitStack() as when_gone:
                 with shared.connections.admit(visitor) as connection:
                     shared.connections.become_stream(connection)

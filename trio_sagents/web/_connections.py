@@ -7,8 +7,8 @@ import attrs
 import trio
 
 from trio_sagents.web._policy import WebPolicy
-from trio_sagents.web._request import Refused
-from trio_sagents.web._visitor import Visitor
+from trio_sagents.web._request import Refused, WebRequest
+from trio_sagents.web._visitor import Authenticate, Visitor, visitor_of
 from trio_sagents.web._wire import EXPIRED, REVOKED, Ending
 
 
@@ -38,6 +38,14 @@ class Connection:
 
 
 @attrs.define(eq=False)
+class _Arrival:
+    """A request of which it is being asked who it comes from."""
+
+    revoked: set[str] = attrs.field(factory=set)
+    """The keys of visitors that were revoked meanwhile."""
+
+
+@attrs.define(eq=False)
 class Connections:
     """All connections of a bridge."""
 
@@ -47,6 +55,7 @@ class Connections:
     _count: int = 0
     _closing: Ending | None = None
     _emptied: trio.Event = attrs.field(factory=trio.Event)
+    _arriving: set[_Arrival] = attrs.field(factory=set)
     _pausing: int = 0
     """How many streams have just sent a frame of events."""
 
@@ -57,6 +66,27 @@ class Connections:
     def is_closed(self) -> bool:
         """Whether no connection is admitted any more."""
         return self._closing is not None
+
+    async def identify(self, authenticate: Authenticate, request: WebRequest) -> Visitor:
+        """Ask who a request comes from. Whoever is revoked meanwhile is not let in.
+
+        Raises:
+            Refused: nobody is logged in, the visitor has expired, or was revoked.
+            TypeError: the host's function returned something else. What it raises leaves as it is.
+
+        Cancellation: nothing is changed.
+        """
+        # Race: `authenticate` reads a login, then a task of the host deletes that login and calls `revoke`, and only then `authenticate`
+        # returns. The connection is not among those that `revoke` ends. See test_revoke_when_it_is_being_asked_who_comes.
+        arrival = _Arrival()
+        self._arriving.add(arrival)
+        try:
+            visitor = await visitor_of(authenticate, request)
+        finally:
+            self._arriving.discard(arrival)
+        if visitor.key in arrival.revoked:
+            raise Refused(401, "Unauthorized", "log in first")
+        return visitor
 
     @contextmanager
     def admit(self, visitor: Visitor) -> Iterator[Connection]:
@@ -111,6 +141,8 @@ class Connections:
 
     def revoke(self, key: str) -> int:
         """End the connections of a visitor, and return how many there were."""
+        for arrival in self._arriving:
+            arrival.revoked.add(key)
         found = tuple(self._open.get(key, ()))
         for connection in found:
             connection.end(REVOKED)

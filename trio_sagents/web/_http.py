@@ -82,7 +82,7 @@ class Call:
     connection: Connection
     body: bytes = attrs.field(repr=False)
     _send: Send = attrs.field(repr=False)
-    on_end: Callable[[Ending], bytes] | None = None
+    on_end: Callable[[Ending], bytes | None] = attrs.field(default=lambda _ending: None, repr=False)
     """Makes the last bytes of a stream that the bridge ends. None: the stream is cut, so that nobody takes it for a whole one."""
     is_started: bool = False
     is_gone: bool = False
@@ -235,11 +235,8 @@ async def _finish(call: Call, answer: Answer | None, send: Send) -> None:
             answer = error_answer(ErrorInfo(status, kind, "the request was ended", None if ending is None else ending.retry_after))
         await send_answer(send, answer, call.shared.policy.send_timeout)
         return
-    if ending is None and answer is None:
-        last = b""
-    elif ending is not None and call.on_end is not None:
-        last = call.on_end(ending)
-    else:
+    last = call.on_end(ending) if ending is not None else b"" if answer is None else None
+    if last is None:
         # A client takes a body that simply ends for a whole one, so the connection has to be cut.
         raise ConnectionError("the stream was ended before it was whole")
     with trio.move_on_after(END_TIMEOUT), contextlib.suppress(OSError):

@@ -239,11 +239,19 @@ class TurnRelay:
             if message.role == "assistant":
                 yield from self._told.complete(message.message_id, message.parts)
             for result in message.results:
-                yield from self._told.end_call(result.call_id, result.name, result.status, result.content, message)
+                yield from self._end_call(result.call_id, result.name, result.status, result.content, message)
+
+    def _end_call(self, call_id: str, name: str, status: str, text: str, message: Message | str) -> Iterator[Move]:
+        """End a call, and before it the sub-agent inside it: the channel that tells of sub-agents may be behind."""
+        if call_id in self._sub_agents:
+            yield self._end_sub_agent(call_id, status)
+        yield from self._told.end_call(call_id, name, status, text, message)
 
     def _of_sub_agent(self, event: SubAgentEvent) -> Iterator[Move]:
         kind = str(event.data.get("type"))
         if kind in {"SubAgentStarted", "SubAgentResumed"} and event.sub_agent_id not in self._sub_agents:
+            if self._told.has_ended(event.sub_agent_id):
+                return
             self._sub_agents[event.sub_agent_id] = event.name
             yield SubAgentBegan(event.sub_agent_id, event.name)
         elif kind in _SUB_AGENT_ENDS and event.sub_agent_id in self._sub_agents:
@@ -298,7 +306,7 @@ class TurnRelay:
                 call_id = row.content["tool_call_id"]
                 status = statuses.get(call_id, "failed" if row.content["is_error"] else "completed")
                 status = status if status in _FINAL else "completed"
-                yield from self._told.end_call(call_id, row.content["name"], status, row.content["content"], row.message_id)
+                yield from self._end_call(call_id, row.content["name"], status, row.content["content"], row.message_id)
         # A message that has nothing but calls so far is in no picture as a message; its calls are.
         unshown = [call.call_id for call in calls if call.call_id not in statuses and call.call_id in self._told.calls]
         speaking = streaming.message_id if streaming is not None else next((self._told.calls[each].message_id for each in unshown), None)
@@ -331,11 +339,11 @@ class TurnRelay:
         if isinstance(outcome, Interrupted):
             waiting = outcome.interrupt.calls
             yield from self._told.wait_for(outcome.interrupt)
+        for sub_agent_id in tuple(self._sub_agents):
+            yield self._end_sub_agent(sub_agent_id, "interrupted" if waiting else "cancelled")
         # While the turn waits, a call that has begun a sub-agent is open, too; and a decided call waits for the other decisions.
         if not waiting:
             yield from self._told.give_up_calls()
-        for sub_agent_id in tuple(self._sub_agents):
-            yield self._end_sub_agent(sub_agent_id, "interrupted" if waiting else "cancelled")
         self.is_over = True
         yield Ended(outcome, getattr(outcome, "usage", self.usage))
 

@@ -13,6 +13,8 @@ _SINGLE: Final = frozenset(
 )
 """Headers that may come once. Two readers of a request might believe different ones."""
 _MAX_QUERY: Final = 4096
+_MAX_MEMBERS: Final = 100
+"""How many members a query may have."""
 
 
 class Refused(Exception):  # it is not an error of ours
@@ -76,26 +78,34 @@ def read_request(scope: Message) -> WebRequest:
     """Return the request that a server has told of.
 
     Raises:
-        Refused: a header that may come once came twice, or is not text; or the query is too long.
+        Refused: a header that may come once came twice, or is not text; or the query is too long, or has too many members.
     """
     kind, root = scope["type"], str(scope.get("root_path", "")).rstrip("/")
     raw_query: bytes = scope.get("query_string", b"")
     if len(raw_query) > _MAX_QUERY:
         raise Refused(400, "Invalid", "the query is too long")
-    query: dict[str, str] = {}
-    for name, value in parse_qsl(raw_query.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
-        query.setdefault(name, value)
     client = scope.get("client")
     return WebRequest(
         str(scope.get("method", "GET")),
         _segments(str(scope.get("path", "")), scope.get("raw_path"), root),
-        query,
+        _query(raw_query.decode("latin-1")),
         _headers(scope.get("headers", ())),
         {"ws": "http", "wss": "https"}.get(scope.get("scheme", ""), str(scope.get("scheme", "http"))),
         str(client[0]) if client else None,
         kind == "websocket",
         root,
     )
+
+
+def _query(text: str) -> Mapping[str, str]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_MEMBERS)
+    except ValueError:
+        raise Refused(400, "Invalid", f"the query has more than {_MAX_MEMBERS} members") from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        found.setdefault(name, value)
+    return found
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:

@@ -229,6 +229,10 @@ class Told:
             known.is_ready = True
             yield CallReady(known.message_id, call.call_id, call.name, call.arguments)
 
+    def has_ended(self, call_id: str) -> bool:
+        """Return whether the client was told the answer to a call."""
+        return call_id in self.calls and self.calls[call_id].is_ended
+
     def end_call(self, call_id: str, name: str, status: str, text: str, message: Message | str) -> Iterator[Move]:
         """Tell the answer to a call, and to the calls of its sub-agent that people have decided.
 

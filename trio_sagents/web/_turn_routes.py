@@ -21,11 +21,12 @@ from trio_sagents import (
     Page,
     Receipt,
     Sessions,
+    check_id,
 )
 from trio_sagents.web._answers import CallAnswer, pending_call
 from trio_sagents.web._asgi import Message, Receive, Send
 from trio_sagents.web._connections import Connections
-from trio_sagents.web._guards import check_csrf, check_host, check_json, check_origin, csrf_token
+from trio_sagents.web._guards import check_host, csrf_token
 from trio_sagents.web._http import (
     Answer,
     Call,
@@ -43,7 +44,7 @@ from trio_sagents.web._routes import Route, find_route
 from trio_sagents.web._shared import Shared
 from trio_sagents.web._turn_stream import Encoder, TurnStream
 from trio_sagents.web._viewers import Viewers
-from trio_sagents.web._visitor import Authenticate, visitor_of
+from trio_sagents.web._visitor import Authenticate
 from trio_sagents.web._wire import Ending, Invalid
 
 MOST_ROWS: Final = 10_000
@@ -92,11 +93,7 @@ class TurnRoutes:
             # A mount may be asked for with a slash at its end, or without.
             segments = tuple(segment for segment in request.segments if segment) or ("",)
             route, parameters = find_route(attrs.evolve(request, segments=segments), self._routes)
-            check_origin(request, policy, route.kind)
-            visitor = await visitor_of(self._shared.authenticate, request)
-            if route.kind == "write":
-                check_json(request)
-                check_csrf(request, visitor.key, self._shared.secret)
+            visitor = await self._shared.let_in(request, route.kind)
             with self._shared.connections.admit(visitor) as connection:
                 body = await read_body(receive, request, policy) if route.method == "POST" else b""
                 call = Call(self._shared, request, visitor, parameters, connection, body, send)
@@ -264,7 +261,7 @@ async def respond(call: Call, stream: TurnStream, headers: Mapping[str, str], gr
     Cancellation: the stream is cut; the turn continues.
     """
     kept = [(name, value) for name, value in headers.items() if name.startswith("x-vercel")]
-    call.on_end = lambda ending: stream.encoder.broken(f"the stream was ended ({ending.reason}); connect again")
+    call.on_end = lambda ending: stream.last_words(f"the stream was ended ({ending.reason}); connect again")
     await call.start("text/event-stream", kept)
     await call.write(greeting)
     await stream.run()
@@ -298,6 +295,23 @@ async def info_of(call: Call, conversation_id: str) -> AgentInfo | None:
         raise Invalid(str(exc)) from None
 
 
+async def is_known(call: Call, conversation_id: str) -> bool:
+    """Return whether there is a conversation that the visitor may see. No agent is started.
+
+    Raises:
+        Invalid: the id of the conversation is not valid.
+
+    Cancellation: nothing is changed.
+    """
+    if await info_of(call, conversation_id) is not None:
+        return True
+    try:
+        await call.shared.sessions.history(conversation_id, scope=call.visitor.scope, limit=1)
+    except ConversationNotFound:
+        return False
+    return True
+
+
 async def stored_rows(call: Call, conversation_id: str) -> Sequence[DisplayMessage]:
     """Return the transcript, oldest row first, at most its newest `MOST_ROWS` rows. No agent is started.
 
@@ -327,8 +341,16 @@ async def stored_rows(call: Call, conversation_id: str) -> Sequence[DisplayMessa
 async def stop_turn(call: Call, conversation_id: str, turn_id: str | None) -> Answer:
     """Cancel the running turn, or only the named one, and answer with whether it was running.
 
+    Raises:
+        Invalid: the id of the conversation is not valid.
+        Refused: there is no such conversation, or the visitor may not see it.
+
     Cancellation: the turn is cancelled all the same.
     """
+    try:
+        check_id("conversation_id", conversation_id)
+    except ValueError as exc:
+        raise Invalid(str(exc)) from None
     try:
         outcome = await call.shared.sessions.cancel_turn(conversation_id, scope=call.visitor.scope, turn_id=turn_id)
     except ConversationNotFound:

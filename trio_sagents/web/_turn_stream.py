@@ -86,6 +86,10 @@ class TurnStream:
     """Seconds between two writes, at least. What happens in between is written at once."""
     outcome: TurnOutcome | None = None
     """How the turn ends, if that is known already; the receipt says it later."""
+    is_whole: bool = False
+    """Whether the end of the stream was written."""
+    _is_broken: bool = False
+    """Whether the stream was ended although the turn may continue."""
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _has_snapshot: bool = False
     """Whether the snapshot has come with which the subscription begins."""
@@ -101,7 +105,21 @@ class TurnStream:
             elif self.receipt is not None:
                 nursery.start_soon(self._wait_settled, self.receipt)
             await self._relay_changes()
+            self.is_whole = True
             nursery.cancel_scope.cancel()
+
+    def last_words(self, text: str) -> bytes | None:
+        """Return what is to be written when the stream is ended from outside: nothing follows its own end.
+
+        Args:
+            text: why, if the stream has not come to its end.
+
+        Returns:
+            None if the end was on its way: whether it has been written is not known, so the connection has to be cut.
+        """
+        if self.is_whole:
+            return b""
+        return None if self._is_broken or self.relay.is_over else self.encoder.broken(text)
 
     async def _wait_settled(self, receipt: Receipt) -> None:
         self._settle(await receipt.wait())
@@ -117,6 +135,7 @@ class TurnStream:
             try:
                 change = await self._next_change()
             except (SessionsClosed, PersistenceError, ConversationNotFound) as exc:
+                self._is_broken = True
                 await self.write(self.encoder.broken(exc.public_text or "the sessions are closed"))
                 return
             if change is not None:

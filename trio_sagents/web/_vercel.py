@@ -30,6 +30,7 @@ from trio_sagents import (
     TurnOutcome,
     Unanswered,
     UserMessage,
+    check_id,
 )
 from trio_sagents.web._answers import CallAnswer, CallName, said_in
 from trio_sagents.web._frames import call_json, error_text, frames, is_quiet, todos_json, usage_json
@@ -269,8 +270,8 @@ def read_chat_request(body: JSON) -> ChatRequest:
     message, message_id = None, None
     if last.get("role") == "user":
         message, message_id = _user_message(last), last.get("id")
-        if message_id is not None and not isinstance(message_id, str):
-            raise TypeError("the id of a message must be a text")
+        if message_id is not None:
+            check_id("the id of the message", message_id)
     answers = [answer for each in messages if each.get("role") == "assistant" for answer in _answers_in(each)]
     known = frozenset(each["id"] for each in messages if each.get("role") == "user" and isinstance(each.get("id"), str))
     return ChatRequest(conversation_id, message, message_id, answers, known)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from trio_sagents import JSON, Decision, Overlap, Page, Receipt, Sessions
+from trio_sagents import JSON, ConversationNotFound, Decision, Overlap, Page, Receipt, Sessions
 from trio_sagents.web._http import Answer, Call, json_answer
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._request import Refused
@@ -25,6 +25,7 @@ from trio_sagents.web._turn_routes import (
     continued,
     decide,
     info_of,
+    is_known,
     make_shared,
     read_back,
     read_json,
@@ -95,6 +96,8 @@ class VercelRoutes(TurnRoutes):
         request = read_json(call, read_chat_request)
         if request.message is None and not request.answers:
             raise Refused(400, "Invalid", "there is nothing new: the last message is not a person's, and no call is answered")
+        if request.message is None:
+            await _require(call, request.conversation_id)
         async with self._open_page(call, request.conversation_id) as page:
             await _respond(call, await self._accept(call, page, request))
         return None
@@ -135,6 +138,7 @@ class VercelRoutes(TurnRoutes):
 
     async def _resume(self, call: Call) -> Answer | None:
         conversation_id, decisions = call.parameters["id"], read_json(call, _decisions)
+        await _require(call, conversation_id)
         async with self._open_page(call, conversation_id) as page:
             interrupt = page.interrupt
             receipt = await call.shared.sessions.resume(conversation_id, decisions, scope=call.visitor.scope)
@@ -157,6 +161,12 @@ class VercelRoutes(TurnRoutes):
             return json_answer({"messages": ui_messages(rows, None, None)})
         async with self._open_page(call, conversation_id) as page:  # the agent knows what it waits for
             return json_answer({"messages": ui_messages(rows, page.interrupt, None)})
+
+
+async def _require(call: Call, conversation_id: str) -> None:
+    """Refuse answers to a conversation that is not there as those to one of somebody else, and start no agent for them."""
+    if not await is_known(call, conversation_id):
+        raise ConversationNotFound(conversation_id)
 
 
 async def _has_turn(call: Call, conversation_id: str, turn_id: str) -> bool:

@@ -34,6 +34,7 @@ _RUN: Final = trio.run
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.name)
 def test_page_when_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after the other, and print the output that the page shows below them."""
+    faulthandler.dump_traceback_later(120, exit=True)  # a page that loads an SDK takes long on a machine that does other things
     monkeypatch.chdir(tmp_path)
     # A page may make a model of a provider, which needs a key. Nothing is sent: the pages ask only models of their own.
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-nobody")

@@ -16,6 +16,8 @@ from trio_sagents.testing import ScriptedModel
 
 T = TypeVar("T")
 LOOPS: Final = ("asyncio", "uvloop")
+HANGS: Final = 60.0
+"""Seconds after which a wait has failed. Only what would never end takes so long, on a slow machine too."""
 TEXT: Final = "".join(f"<{number}>" for number in range(100))
 
 
@@ -66,9 +68,9 @@ def left_in_trio() -> int:
 
 
 async def passes(number: int) -> None:
-    """Let the loop make some passes."""
-    for _ in range(number):
-        await asyncio.sleep(0)
+    """Let the loop make some passes. After a hundred it rests in each, so that everything that was waited for has come at some number."""
+    for done in range(number):
+        await asyncio.sleep(0 if done < 100 else 0.001)
 
 
 async def breathe() -> None:
@@ -77,8 +79,8 @@ async def breathe() -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until something holds, or fail after ten seconds."""
-    async with asyncio.timeout(10):
+    """Wait until something holds, or fail after a minute."""
+    async with asyncio.timeout(HANGS):
         while not condition():
             await breathe()
 

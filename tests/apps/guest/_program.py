@@ -1,23 +1,70 @@
-"""A program that serves conversations with FastAPI on uvicorn; the tests send it signals. Its arguments: database, grace period, loop."""
+"""A program that serves conversations with FastAPI on uvicorn; the tests send it signals.
 
+Its arguments: database, grace period, loop, the descriptor of the socket that it listens on, "ends" if it ends its streams at a signal, and
+"speaks" if an answer may end when the program is told to stop; otherwise none ends.
+"""
+
+import itertools
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import trio
 import uvicorn
 from fastapi import Depends, FastAPI, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from trio_sagents import Agent, ConversationNotFound, SessionConfig, SessionPolicy, SingleFactoryRouter, SqliteStore, envelope_to_dict
+from trio_sagents import (
+    Agent,
+    ConversationNotFound,
+    ModelChunk,
+    ModelRequest,
+    SessionConfig,
+    SessionPolicy,
+    SingleFactoryRouter,
+    SqliteStore,
+    envelope_to_dict,
+)
 from trio_sagents.asyncio import Watch, open_sessions
-from trio_sagents.testing import ScriptedModel
+from trio_sagents.data.requests import FinishChunk, TextChunk
 
-TEXT = "".join(f"<{number}>" for number in range(100))
+END: Final = "<end>"
+LEAST: Final = 100
+"""The fewest pieces of an answer that ends."""
 
 
-def make_app(database: str, grace_period: float, *, ends_streams: bool = True) -> FastAPI:
-    agent = Agent(model=ScriptedModel(lambda request: TEXT, chunk_interval=0.005))
+def is_answer(text: str, *, whole: bool) -> bool:
+    """Return whether a text is an answer of the model, or the beginning of one."""
+    count = text.count("<") - whole
+    return text == "".join(f"<{number}>" for number in range(count)) + END * whole
+
+
+class Speaker:
+    """A model that speaks until it may end, so that whoever listens finds it speaking, however slow the machine is."""
+
+    name = "speaker"
+
+    def __init__(self) -> None:
+        self.may_end = False
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
+        yield self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[ModelChunk]:
+        for number in itertools.count():
+            await trio.sleep(0.005)
+            if self.may_end and number >= LEAST:
+                break
+            yield TextChunk(f"<{number}>")
+        yield TextChunk(END)
+        yield FinishChunk("stop")
+
+
+def make_app(database: str, grace_period: float, *, ends_streams: bool = True, ends_answers: bool = True) -> FastAPI:
+    model = Speaker()
+    agent = Agent(model=model)
     config = SessionConfig(
         factory_router=SingleFactoryRouter(agent),
         store=SqliteStore(database),
@@ -27,11 +74,12 @@ def make_app(database: str, grace_period: float, *, ends_streams: bool = True) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_sessions(config) as sessions:
-            app.state.sessions = sessions
+            app.state.sessions, app.state.model = sessions, model
             if ends_streams:
                 sessions.end_streams_on()
             print("open", flush=True)
             yield
+            model.may_end = ends_answers
         print("closed", flush=True)
 
     app = FastAPI(lifespan=lifespan)
@@ -61,6 +109,6 @@ def make_app(database: str, grace_period: float, *, ends_streams: bool = True) -
 
 
 if __name__ == "__main__":
-    _, path, grace, loop, port, ends = sys.argv
-    app = make_app(path, float(grace), ends_streams=ends == "ends")
-    uvicorn.run(app, host="127.0.0.1", port=int(port), loop=loop, log_level="warning")  # type: ignore[arg-type]  # one of its names
+    _, path, grace, loop, fd, ends, speaks = sys.argv
+    app = make_app(path, float(grace), ends_streams=ends == "ends", ends_answers=speaks == "speaks")
+    uvicorn.run(app, fd=int(fd), loop=loop, log_level="warning")  # type: ignore[arg-type]  # one of its names

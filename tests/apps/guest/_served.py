@@ -11,11 +11,13 @@ import uvicorn
 import wsproto
 import wsproto.events
 
+from tests.apps.guest._kit import HANGS
+
 
 @contextlib.asynccontextmanager
 async def served(app: Any, **settings: Any) -> AsyncIterator[int]:
     """Serve an application with uvicorn while the block is open, and yield the port."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="wsproto", timeout_graceful_shutdown=5, **settings)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="wsproto", timeout_graceful_shutdown=int(HANGS), **settings)
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server._serve())  # without its signal handlers
     while not server.started:
@@ -25,11 +27,11 @@ async def served(app: Any, **settings: Any) -> AsyncIterator[int]:
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, HANGS)
 
 
 def client(port: int) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
+    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=HANGS)
 
 
 async def events(http: httpx2.AsyncClient, path: str, after: str | None = None) -> AsyncIterator[tuple[str, Any]]:

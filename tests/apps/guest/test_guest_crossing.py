@@ -10,7 +10,7 @@ import pytest
 import sniffio
 import trio
 
-from tests.apps.guest._kit import breathe, cancelled_after, config, left_in_trio, opened, run, until
+from tests.apps.guest._kit import HANGS, breathe, cancelled_after, config, left_in_trio, opened, run, until
 from trio_sagents import Agent, Cancelled, Completed, MemoryStore, SessionConfig, SingleFactoryRouter, Unanswered
 from trio_sagents.asyncio import call_asyncio, call_trio, open_sessions
 from trio_sagents.testing import Call, ScriptedModel
@@ -50,14 +50,16 @@ def test_call_when_it_is_cancelled(loop: str) -> None:
     """A cancellation in Trio cancels the task of asyncio, and waits for its end; a result that came all the same counts."""
     seen: list[str] = []
 
-    async def sleeps() -> None:
+    async def sleeps(scope: trio.CancelScope) -> None:
+        asyncio.get_running_loop().call_soon(scope.cancel)
         try:
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0.01)
             seen.append("cleaned")
 
-    async def resists() -> str:
+    async def resists(scope: trio.CancelScope) -> str:
+        asyncio.get_running_loop().call_soon(scope.cancel)
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -65,12 +67,12 @@ def test_call_when_it_is_cancelled(loop: str) -> None:
         return "never"
 
     async def in_trio() -> None:
-        with trio.move_on_after(0.02) as scope:
-            await call_asyncio(sleeps)
+        with trio.CancelScope() as scope:
+            await call_asyncio(sleeps, scope)
         assert scope.cancelled_caught
         assert ["cleaned"] == seen
-        with trio.move_on_after(0.02) as scope:
-            assert "late" == await call_asyncio(resists)
+        with trio.CancelScope() as scope:
+            assert "late" == await call_asyncio(resists, scope)
         assert not scope.cancelled_caught
 
     run(lambda: call_trio(in_trio), loop)
@@ -134,7 +136,7 @@ def test_call_when_a_tool_stops_its_own_agent(how: str, loop: str) -> None:
                 return "asked"
 
             ways["leave"] = stop if how == "stop" else drain
-            outcome = await asyncio.wait_for((await sessions.post("own", "x")).wait(), 5)
+            outcome = await asyncio.wait_for((await sessions.post("own", "x")).wait(), HANGS)
             assert isinstance(outcome, Cancelled if how == "stop" else Completed)
 
     ways: dict[str, Any] = {}
@@ -166,7 +168,7 @@ def test_call_when_a_tool_is_cut_while_asyncio_calls_back(loop: str) -> None:
             ways["ask"] = asking
             receipt = await sessions.post("own", "x")
             await until(lambda: asked and left_in_trio() > 2)
-            await asyncio.wait_for(sessions.cancel_turn("own"), 5)
+            await asyncio.wait_for(sessions.cancel_turn("own"), HANGS)
             assert isinstance(await receipt.wait(), Cancelled)
             assert 1 == len(asyncio.all_tasks())
 
@@ -333,7 +335,7 @@ def test_http_when_both_sides_ask(loop: str) -> None:
 
     async def fetch() -> str:
         """Fetch."""
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=HANGS) as client:
             answers.append((await client.get(url)).status_code)
         return "fetched"
 

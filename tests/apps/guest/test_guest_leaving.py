@@ -14,7 +14,7 @@ import pytest
 import trio
 
 import trio_sagents
-from tests.apps.guest._kit import TEXT, assert_idle, breathe, config, in_thread, left_in_trio, new_loop, opened, passes, run, until
+from tests.apps.guest._kit import HANGS, TEXT, assert_idle, config, in_thread, left_in_trio, new_loop, opened, passes, run, until
 from trio_sagents import Cancelled, Completed, MemoryStore, SessionsClosed, TextDelta
 from trio_sagents.asyncio import call_trio, open_sessions
 from trio_sagents.asyncio._guest import running_guest
@@ -38,7 +38,7 @@ def test_block_when_it_is_left_in_a_turn(loop: str) -> None:
 
     async def main() -> None:
         store = MemoryStore()
-        async with opened(lambda request: TEXT, store=store, chunk_interval=0.002, grace_period=5.0) as sessions:
+        async with opened(lambda request: TEXT, store=store, chunk_interval=0.002, grace_period=HANGS) as sessions:
             waiting = asyncio.ensure_future((await sessions.post("c", "x")).wait())
         assert isinstance(await waiting, Completed)
         async with opened(store=store) as sessions:
@@ -146,26 +146,26 @@ def test_block_when_its_coroutine_is_thrown_away() -> None:
     async def block() -> None:
         async with open_sessions(config()) as sessions:
             await sessions.start("c")
+            inside.append(True)
             await asyncio.sleep(60)
 
     async def main() -> None:
         for number in range(6):
+            inside.clear()
             coroutine: Any = block()
             for _ in range(number):
                 future = coroutine.send(None)  # driven by hand, inside of another task
-                for _ in range(100):
-                    if future is None or future.done():
-                        break
-                    await breathe()
+                if inside:
+                    break
+                await until(lambda future=future: future is None or future.done())  # type: ignore[misc]  # a default binds it
             with suppress(RuntimeError):
                 coroutine.close()  # it may not wait any more, so it raises if it wants to
             del coroutine
-            for _ in range(1000):
-                if running_guest() is None:
-                    break
-                await breathe()
+            await until(lambda: running_guest() is None)
             assert_idle()
+        assert inside
 
+    inside: list[bool] = []
     run(main)
 
 
@@ -253,14 +253,17 @@ def test_block_when_its_loop_is_closed_before_it_is_left(loop: str) -> None:
 
     async def inside() -> None:
         async with open_sessions(config()):
+            entered.append(True)
             await asyncio.sleep(1000)
 
     async def main() -> asyncio.Task[None]:
         task = asyncio.ensure_future(inside())
         sessions = await opening.__aenter__()
         await sessions.post("c", "x")
-        await asyncio.sleep(0.02)
+        await until(lambda: entered)
         return task
+
+    entered: list[bool] = []
 
     task = host.run_until_complete(main())
     host.close()
@@ -465,20 +468,22 @@ def test_blocks_when_there_are_several(loop: str) -> None:
 def test_blocks_when_each_thread_has_a_loop() -> None:
     """Each thread has a run of Trio of its own; objects of another thread's sessions are refused."""
     found: list[Any] = []
+    refused: list[Any] = []
 
     def work() -> None:
         async def main() -> None:
             async with opened() as sessions:
                 found.append(sessions)
                 assert isinstance(await (await sessions.post("c", "x")).wait(), Completed)
-                while len(found) < 3:
-                    await asyncio.sleep(0.001)
+                await until(lambda: len(found) == 3)
                 other = next(each for each in found if each is not sessions)
                 for use in (lambda: other.post("c", "x"), lambda: other.running("c")):
                     with pytest.raises(RuntimeError, match="belongs to another asyncio loop"):
                         await use()
                 with pytest.raises(RuntimeError, match="belong"):
                     other.statistics()
+                refused.append(sessions)
+                await until(lambda: len(refused) == 3)  # the others' sessions are open until they were refused
 
         run(main)
 
@@ -580,7 +585,12 @@ def test_block_when_it_is_garbage() -> None:
 
     references: list[Any] = []
     run(main)
-    gc.collect()
+
+    async def freed() -> None:
+        """Wait for Trio's helper thread, too: it may still be at the end of its last job."""
+        await until(lambda: gc.collect() >= 0 and [None] * 3 == [reference() for reference in references])
+
+    asyncio.run(freed())
 
     assert [None] * 3 == [reference() for reference in references]
 

@@ -6,7 +6,7 @@ import time
 import pytest
 import trio
 
-from tests.apps.guest._kit import opened, run
+from tests.apps.guest._kit import HANGS, opened, run
 from trio_sagents import Completed
 from trio_sagents.asyncio import _steps, call_trio
 
@@ -26,7 +26,7 @@ def test_turns_when_the_loop_has_much_to_do(loop: str) -> None:
         nonlocal is_over
         async with opened(chunk_interval=0.001) as sessions:
             working = asyncio.ensure_future(work())
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(HANGS):
                 for _ in range(10):
                     assert isinstance(await (await sessions.post("c", "x")).wait(), Completed)
             is_over = True
@@ -39,13 +39,14 @@ def test_log_when_trio_is_woken_late(loop: str, caplog: pytest.LogCaptureFixture
     """If the loop was blocked so long that Trio's timers are late, the log says so, once a minute at most."""
     monkeypatch.setattr(_steps, "LATE", 0.05)
 
+    async def sleep() -> None:
+        asyncio.get_running_loop().call_soon(time.sleep, 0.3)  # before the next step of Trio
+        await trio.sleep(0.03)
+
     async def main() -> None:
         async with opened():
             for _ in range(2):
-                waiting = asyncio.ensure_future(call_trio(trio.sleep, 0.03))
-                await asyncio.sleep(0.01)
-                time.sleep(0.3)
-                await waiting
+                await call_trio(sleep)
 
     run(main, loop)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.apps.guest._kit import assert_idle, config, in_thread, new_loop, opened, run, until
+from tests.apps.guest._kit import HANGS, assert_idle, config, in_thread, new_loop, opened, run, until
 from trio_sagents import Completed
 from trio_sagents.asyncio import open_sessions
 
@@ -196,7 +196,7 @@ def test_program_when_it_is_interrupted_at_random(times: int, loop: str) -> None
         for _ in range(times):
             time.sleep(random.random() * 0.02)
             program.send_signal(signal.SIGINT)
-    ends = [program.communicate(timeout=15) for program in programs]
+    ends = [program.communicate(timeout=HANGS) for program in programs]
 
     assert [0] * 2 == [program.returncode for program in programs] or times == 2, ends
     for program, (output, _errors) in zip(programs, ends, strict=True):

@@ -1,5 +1,6 @@
 """Servers, and ways to see what is left of them."""
 
+import gc
 import math
 import os
 import sys
@@ -32,7 +33,8 @@ def time_server() -> StdioServer:
 
 
 def descriptors() -> int:
-    """Return how many files this process has open."""
+    """Return how many files this process has open, without those that only garbage still holds."""
+    gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -56,6 +58,12 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except OSError:
         return False
+
+
+async def appears(path: Path) -> None:
+    """Wait until a server has made a file."""
+    while not path.exists():  # noqa: ASYNC110  # another process makes it
+        await trio.sleep(0.001)
 
 
 async def read_request(stream: trio.SocketStream) -> tuple[str, dict[str, str], bytes]:

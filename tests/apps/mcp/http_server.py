@@ -7,6 +7,7 @@ import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
 
 server = MCPServer("web")
+begun: list[str] = []
 cancelled: list[str] = []
 
 
@@ -18,6 +19,7 @@ async def header(name: str, context: Context) -> str:
 
 @server.tool()
 async def slow() -> str:
+    begun.append("slow")
     try:
         await anyio.sleep(600)
     except BaseException:
@@ -29,6 +31,11 @@ async def slow() -> str:
 @server.tool()
 async def picture(size: int) -> Image:
     return Image(data=b"\x89PNG\r\n\x1a\n" + bytes(size), format="png")
+
+
+@server.tool()
+async def is_slow() -> str:
+    return " ".join(begun)
 
 
 @server.tool()

@@ -29,6 +29,7 @@ from trio_sagents import (
 )
 from trio_sagents.mcp import Mcp, McpConnection, McpDisconnected, StdioServer, open_mcp
 from trio_sagents.mcp._memory import Memory
+from trio_sagents.mcp._opening import Opening
 from trio_sagents.testing import Call, ScriptedModel
 from trio_sagents.testing.mcp_server import ECHO, QuirkyServer, mcp_server
 
@@ -51,21 +52,29 @@ def test_table_when_read() -> None:
 
 
 @pytest.mark.parametrize("before", ["ends", "is silent", "answers without an id"])
-async def test_server_that_knows_only_initialize(before: str) -> None:
+async def test_server_that_knows_only_initialize(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that ends at another first request, or does not answer it, is used, and costs nothing at the next start."""
-    memory = Memory()
-    with trio.fail_after(10):
-        async with open_mcp(mcp_server(before=before)) as connection:
-            answer = await connection.call("echo", {"text": "a"})
+    modes: list[str] = []
+    in_one_way = Opening._open
 
-            assert (["echo"], '{"text": "a"}') == (names(connection), answer.content)
-    connection = McpConnection(mcp_server(before=before), "again", memory=memory)
-    memory.mode = "legacy"
+    async def counted(opening: Opening, mode: Any, memory: Memory, deadline: float) -> Any:
+        modes.append(mode)
+        return await in_one_way(opening, mode, memory, deadline)
+
+    monkeypatch.setattr(Opening, "_open", counted)
+    async with open_mcp(mcp_server(before=before)) as connection:
+        answer = await connection.call("echo", {"text": "a"})
+
+        assert (["echo"], '{"text": "a"}') == (names(connection), answer.content)
+    assert "auto" == modes[0]
+    del modes[:]
+    connection = McpConnection(mcp_server(before=before), "again", memory=Memory(mode="legacy"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.own)
-        with trio.fail_after(1.5):
-            await connection.ready()
+        await connection.ready()
         nursery.cancel_scope.cancel()
+
+    assert ["legacy"] == modes
 
 
 async def test_probe_when_nobody_answers_it(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,5 @@
 """How a span is marked, and when the spans of an agent end."""
 
-import subprocess
-import sys
-
 import pytest
 import trio
 
@@ -75,12 +72,3 @@ async def test_call_when_it_raises_several(spans: Spans) -> None:
     span.end()
 
     assert [("ERROR", "cancelled"), ("ERROR", "ExceptionGroup")] == [status(span) for span in spans.ended]
-
-
-@pytest.mark.parametrize(("package", "hidden"), [("otel", "opentelemetry"), ("mcp", "mcp")])
-def test_import_when_the_extra_is_missing(package: str, hidden: str) -> None:
-    """Without the extra the import says what to install."""
-    code = f"import sys; sys.modules[{hidden!r}] = None; import trio_sagents.{package}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-    assert f'pip install "trio-sagents[{package}]"' in done.stderr

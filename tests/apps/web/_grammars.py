@@ -165,6 +165,8 @@ class Run:
     thoughts: set[str] = attrs.field(factory=set)
     calls: set[str] = attrs.field(factory=set)
     sub_agents: set[str] = attrs.field(factory=set)
+    answered: set[str] = attrs.field(factory=set)
+    """The calls that have their result: a sub-agent is shown inside its call."""
     messages: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     void: set[str] = attrs.field(factory=set)
     outcome: str = ""
@@ -208,7 +210,11 @@ class Run:
             case "TOOL_CALL_ARGS":
                 owner = next(message for message in self.messages.values() if event["toolCallId"] in message["calls"])
                 owner["calls"][event["toolCallId"]] += event["delta"]
+            case "SUBAGENT_STARTED":
+                assert event["parentToolCallId"] not in self.answered, "a sub-agent begins behind the result of its call"
             case "TOOL_CALL_RESULT":
+                assert event["toolCallId"] not in self.sub_agents, "a call has its result before its sub-agent has ended"
+                self.answered.add(event["toolCallId"])
                 assert event["messageId"] not in self.messages
                 self.messages[event["messageId"]] = {"text": event["content"], "calls": {}}
             case "MESSAGES_SNAPSHOT":

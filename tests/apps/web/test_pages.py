@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import pytest
 import trio
 
@@ -115,6 +116,44 @@ async def test_cuts() -> None:
         await browse(visit)
         assert 20 == site.proxy.cuts
         assert SONG == (await site.sessions.history("42")).rows[-1].content["text"]
+
+
+class _Store(MemoryStore):
+    """A store of which the transcript cannot be read for a while."""
+
+    is_down = False
+
+    async def history(self, *arguments: Any, **options: Any) -> Any:
+        if self.is_down:
+            await trio.lowlevel.checkpoint()
+            raise OSError("the disk does not answer")
+        return await super().history(*arguments, **options)
+
+
+async def test_history_when_it_cannot_be_read() -> None:
+    """While the store cannot be read, what events have brought stays, and the page says that it is not all; then the page catches up."""
+    store = _Store()
+    config = attrs.evolve(config_of(lambda _: "fine"), store=store)
+    async with served(config) as site:
+
+        async def ask(text: str) -> None:
+            await (await site.sessions.post("42", text)).wait()
+
+        def visit(browser: Any) -> None:
+            with open_page(browser, f"{site.address}#42") as page:
+                page.get_by_text("The server cannot read this conversation now").wait_for()
+                trio.from_thread.run(ask, "second")
+                page.get_by_text("second", exact=True).wait_for()
+                wait_for_count(page, ".row", 2)
+                store.is_down = False
+                page.get_by_text("first", exact=True).wait_for()
+                wait_for_count(page, ".row", 4)
+                wait_for_count(page, ".banner", 0)
+
+        await ask("first")
+        store.is_down = True
+
+        await browse(visit)
 
 
 async def test_stop_and_queue_by_keyboard() -> None:

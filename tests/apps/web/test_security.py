@@ -8,10 +8,10 @@ import attrs
 import pytest
 import trio
 
-from tests.apps.web._client import HOST, ORIGIN, Ended
+from tests.apps.web._client import HOST, ORIGIN, Client, Ended
 from tests.apps.web._kit import World, as_user, expiring, open_world
 from trio_sagents import SameScope
-from trio_sagents.web import Visitor, WebPolicy, _bridge, _request
+from trio_sagents.web import Bridge, Visitor, WebPolicy, _bridge, _request, _shared
 
 BEARER: Final = {"authorization": "Bearer alice"}
 COOKIE: Final = as_user("alice")
@@ -172,20 +172,20 @@ async def test_attack_when_it_is_none(autojump_clock: Any) -> None:
                 assert 200 == (await attack_by(world, attack, way)).status, (attack.name, way)
 
 
-GUARDS: Final[dict[str, tuple[str, Callable[..., Any], str]]] = {
-    "host": ("check_host", lambda request, policy: None, "host foreign, socket"),
-    "origin": ("check_origin", lambda request, policy, kind: None, "origin foreign, socket"),
-    "json": ("check_json", lambda request: None, "form, post"),
-    "csrf": ("check_csrf", lambda request, key, secret: None, "csrf none, post"),
+GUARDS: Final[dict[str, tuple[Any, Callable[..., Any], str]]] = {
+    "check_host": (_bridge, lambda request, policy: None, "host foreign, socket"),
+    "check_origin": (_shared, lambda request, policy, kind: None, "origin foreign, socket"),
+    "check_json": (_shared, lambda request: None, "form, post"),
+    "check_csrf": (_shared, lambda request, key, secret: None, "csrf none, post"),
 }
-"""By guard: its name in the bridge, what takes its place, and an attack that it alone keeps out."""
+"""By guard: the module that calls it, what takes its place, and an attack that it alone keeps out."""
 
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_guard_when_it_is_removed(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch, guard: str) -> None:
     """Each guard is needed: without it, an attack of the matrix is accepted."""
-    name, instead, attack = GUARDS[guard]
-    monkeypatch.setattr(_bridge, name, instead)
+    caller, instead, attack = GUARDS[guard]
+    monkeypatch.setattr(caller, guard, instead)
 
     assert 200 == (await run_matrix())[attack].status
 
@@ -218,6 +218,18 @@ async def test_header_when_it_comes_twice(autojump_clock: Any, name: str) -> Non
             assert 400 == socket.status
 
 
+async def test_query_when_it_is_too_long(autojump_clock: Any) -> None:
+    """A query of too many members, or of too many bytes, is refused as any other invalid request, before anybody is asked who it is."""
+    async with open_world() as world:
+        for query in ("&".join(["a=1"] * 101), "a" * 4097):
+            assert 400 == (await world.client.get(f"/session?{query}", COOKIE)).status
+            async with world.client.socket(f"/ws?{query}", COOKIE) as socket:
+                assert 400 == socket.status
+
+        assert [] == world.asked
+        assert 200 == (await world.client.get("/session?" + "&".join(["a=1"] * 100), COOKIE)).status
+
+
 async def test_refusal_of_another_tenant(autojump_clock: Any) -> None:
     """A conversation of somebody else answers, byte for byte, as one that is missing."""
     async with open_world() as world:
@@ -227,9 +239,16 @@ async def test_refusal_of_another_tenant(autojump_clock: Any) -> None:
         missing = await world.client.get("/conversations/43/history", eve)
 
         assert (theirs.status, theirs.headers, theirs.body.replace(b"42", b"43")) == (missing.status, missing.headers, missing.body)
+        for name, body in (("cancel", {"turn_id": "t"}), ("dismiss", {"interrupt_id": "i"})):
+            got = [await world.post(f"/conversations/{number}/{name}", body, "eve") for number in ("42", "43")]
+            assert (got[0].status, got[0].body.replace(b"42", b"43")) == (got[1].status, got[1].body)
+        own_page = {**eve, "origin": ORIGIN}
+        got = [await world.client.get(f"/conversations/{number}/events?channel=debug", own_page) for number in ("42", "43")]
+        assert (got[0].status, got[0].body.replace(b"42", b"43")) == (got[1].status, got[1].body)
         async with world.client.socket(headers=eve) as socket:
-            named = {"id": "x", "turn_id": "t", "interrupt_id": "i"}
-            for op in ("history", "cancel", "dismiss", "agent"):
+            decision = {"type": "approve", "interrupt_id": "i", "call_id": "c-9", "digest": "0" * 64}
+            named = {"id": "x", "turn_id": "t", "interrupt_id": "i", "decisions": [decision]}
+            for op in ("history", "cancel", "resume", "dismiss", "agent", "unsubscribe"):
                 frames = [await socket.ask(op=op, conversation_id=name, **named) for name in ("42", "43")]
                 assert json.dumps(frames[0]).replace("42", "43") == json.dumps(frames[1])
             pending = [await socket.result(op="subscribe", conversation_id=name, start=False) for name in ("42", "43")]
@@ -273,6 +292,44 @@ async def test_revoke(autojump_clock: Any) -> None:
         assert () == tuple((await world.sessions.conversations(scope="alice")).items)
         async with world.client.socket(headers=COOKIE) as socket:
             assert 401 == socket.status
+
+
+async def test_revoke_when_it_is_being_asked_who_comes(autojump_clock: Any) -> None:
+    """Who is revoked while `authenticate` still works is not let in, by a socket, a request or a stream; others are."""
+
+    async def read_slowly(request: Any) -> str:
+        user = request.cookies["token"]
+        await trio.sleep(1)
+        return str(user)
+
+    statuses: dict[str, int | None] = {}
+    async with open_world() as world, trio.open_nursery() as nursery:
+        bridge = Bridge(world.sessions, authenticate=read_slowly)
+        client = Client(bridge, nursery)
+
+        async def by_socket(user: str) -> None:
+            async with client.socket(headers=as_user(user)) as socket:
+                statuses[f"{user}, socket"] = socket.status
+
+        async def by_stream() -> None:
+            async with client.stream("/conversations/42/events", {**COOKIE, "origin": ORIGIN}) as stream:
+                statuses["alice, stream"] = stream.status
+
+        async def by_request() -> None:
+            statuses["alice, read"] = (await client.get("/session", COOKIE)).status
+
+        nursery.start_soon(by_socket, "alice")
+        nursery.start_soon(by_socket, "bob")
+        nursery.start_soon(by_stream)
+        nursery.start_soon(by_request)
+        await trio.sleep(0.5)
+        assert 0 == bridge.revoke("alice")
+        await trio.sleep(5)
+
+        assert {"alice, socket": 401, "bob, socket": None, "alice, stream": 401, "alice, read": 401} == statuses
+        async with client.socket(headers=COOKIE) as socket:
+            assert "welcome" == (await socket.next())["op"]  # who logs in again is let in
+        nursery.cancel_scope.cancel()
 
 
 async def test_expiry(autojump_clock: Any) -> None:

@@ -35,6 +35,7 @@ from trio_sagents import (
     SingleFactoryRouter,
     StatusChanged,
     StreamingMessage,
+    SubAgentEvent,
     TextDelta,
     TextPart,
     ThinkingChunk,
@@ -55,8 +56,7 @@ from trio_sagents.web._vercel import VercelEncoder
 # ── any events, in any order
 
 
-@st.composite
-def _sequences(draw: st.DrawFn) -> Sequence[Any]:
+def _sequences() -> st.SearchStrategy[Sequence[Any]]:
     """Events of a turn in any order, with holes and repetitions, and pictures between them."""
     message_ids, call_ids = st.sampled_from(["a-1", "a-2", "a-3"]), st.sampled_from(["call-1", "call-2", "call-3"])
     deltas = st.builds(
@@ -86,9 +86,13 @@ def _sequences(draw: st.DrawFn) -> Sequence[Any]:
     identified = st.builds(
         lambda call_id, message_id: ToolCallIdentified(ToolCall(call_id, "pay"), message_id, TURN), call_ids, message_ids
     )
-    others = st.sampled_from([example.event for example in examples()])
+    others = st.sampled_from([example.event for example in examples()]) | st.builds(
+        lambda call_id, kind: SubAgentEvent(call_id, "worker", {"type": kind}),
+        call_ids,
+        st.sampled_from(["SubAgentStarted", "SubAgentResumed", "SubAgentCompleted", "SubAgentFailed", "SubAgentInterrupted"]),
+    )
     pictures = st.builds(StreamingMessage, message_ids, st.lists(parts, max_size=3)) | st.none().map(lambda _: "nothing")
-    return draw(st.lists(st.one_of(deltas, answers, results, identified, others, pictures), max_size=25))
+    return st.lists(st.one_of(deltas, answers, results, identified, others, pictures), max_size=25)
 
 
 @settings(max_examples=150, deadline=None)
@@ -107,6 +111,28 @@ def test_stream_when_anything_happens(events: Sequence[Any]) -> None:
 
     read_ui_stream(streams[0] + vercel.encode(moves))
     read_runs(streams[1] + ag_ui.encode(moves))
+
+
+def test_sub_agent_when_its_channel_is_behind() -> None:
+    """A sub-agent ends before its call has its result, also if nobody has told so yet; what is told of it afterwards is left out."""
+    call = ToolCall("call-1", "task")
+    result = ToolResultPart("call-1", "task", "done", "failed")
+    relay = TurnRelay(TURN)
+    moves = [
+        move
+        for event in (
+            MessageCompleted(Message("a-1", "assistant", [call], "tool_calls", TURN), TURN),
+            SubAgentEvent("call-1", "worker", {"type": "SubAgentStarted"}),
+            MessageCompleted(Message("r-1", "tool", [result], None, TURN), TURN),
+            SubAgentEvent("call-1", "worker", {"type": "SubAgentFailed"}),
+            SubAgentEvent("call-1", "worker", {"type": "SubAgentStarted"}),
+        )
+        for move in relay.apply(envelope(event))
+    ]
+    names = [type(move).__name__ for move in moves]
+
+    assert ["SubAgentBegan", "SubAgentEnded", "CallEnded"] == names[names.index("SubAgentBegan") :]
+    assert "failed" == moves[-2].status
 
 
 # ── a real turn, cut anywhere

@@ -174,6 +174,10 @@ async def test_approval_when_it_is_forged(autojump_clock: MockClock) -> None:
         {"id": "c", "messages": [{"role": "user", "parts": [{"type": "source"}]}]},
         {"id": "c", "messages": [{"role": "user", "id": 7, "parts": [{"type": "text", "text": "x"}]}]},
         {"id": "c", "messages": [{"role": "assistant", "parts": [{"type": "text", "text": "x"}]}]},
+        {"id": "c", "messages": [{"role": "user", "id": "m" * 257, "parts": [{"type": "text", "text": "x"}]}]},
+        {"id": "c", "messages": [{"role": "user", "id": "", "parts": [{"type": "text", "text": "x"}]}]},
+        {"id": "c", "messages": [{"role": "user", "id": "a\nb", "parts": [{"type": "text", "text": "x"}]}]},
+        {"threadId": "c", "runId": "r", "messages": [{"id": "m" * 257, "role": "user", "content": "x"}]},
         {"threadId": "c"},
         {"threadId": "c", "runId": "r", "messages": {}},
         {"threadId": "c", "runId": 1, "messages": []},
@@ -192,6 +196,28 @@ async def test_request_when_it_is_invalid(body: Any, autojump_clock: MockClock) 
         assert 400 == answered.status
         assert answered.json()["error"]["message"]
         assert [] == here.model.requests
+
+
+@pytest.mark.parametrize("conversation_id", ["c" * 257, "a\x07b", "a\ud800b"])
+async def test_id_when_it_is_none(conversation_id: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """An id that no conversation can have is refused by every route, and is no defect for the log."""
+    async with web([]) as here:
+        said = json.dumps(run(None)).replace('"c"', json.dumps(conversation_id)).encode()
+        asked = [
+            await ask(here.ag_ui, "POST", "/connect", said),
+            await ask(here.ag_ui, "POST", "/", said),
+            await ask(here.ag_ui, "POST", "/stop", said),
+            await ask(here.vercel, "POST", "/", json.dumps(chat("Hi", conversation_id=conversation_id)).encode()),
+        ]
+        if "\ud800" not in conversation_id:  # a path is UTF-8
+            asked += [
+                await ask(here.vercel, "POST", f"/{conversation_id}/stop", {}),
+                await ask(here.vercel, "GET", f"/{conversation_id}/stream"),
+                await ask(here.vercel, "GET", f"/{conversation_id}/messages"),
+            ]
+
+        assert {400} == {answered.status for answered in asked}
+    assert "" == caplog.text
 
 
 async def test_message_when_it_has_files(autojump_clock: MockClock) -> None:
@@ -270,6 +296,56 @@ async def test_response_when_the_routes_close(autojump_clock: MockClock) -> None
         assert answered.body.endswith(b"data: [DONE]\n\n")
         assert 503 == (await ask(here.vercel, "POST", "/", chat("Hi"))).status
         assert "running" == (await here.sessions.agent_info("c", scope="alice")).status
+
+
+@pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
+@pytest.mark.parametrize("way", ["answer", "join"])
+async def test_response_when_it_is_ended_behind_its_end(protocol: str, way: str, autojump_clock: MockClock) -> None:
+    """Nothing follows the end of a turn: not if the visitor is revoked, or the routes close, when the last byte has just been sent."""
+    async with web(["Hello", "Hello"]) as here:
+        app: Any = here.vercel if protocol == "vercel" else here.ag_ui
+        first = await ask(app, "POST", "/", chat("Hi") if protocol == "vercel" else run("Hi"))
+        last = b"[DONE]" if protocol == "vercel" else b"RUN_FINISHED"
+
+        async def ending(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_end(message: Any) -> None:
+                await send(message)
+                if last in message.get("body", b""):
+                    app.revoke("alice")
+
+            await app(scope, receive, send_and_end)
+
+        if way == "answer":
+            body = chat("Ho", message_id="m-2") if protocol == "vercel" else run("Ho", message_id="m-2")
+            answered = await ask(ending, "POST", "/", body)
+        elif protocol == "vercel":
+            answered = await ask(ending, "GET", f"/c/stream?turn={read_ui_stream(first.body).message_id}")
+        else:
+            answered = await ask(ending, "POST", "/connect", run(None))
+
+        assert answered.is_whole
+        assert 1 == answered.body.count(last)
+        assert answered.kinds[-1] == ("finish" if protocol == "vercel" else "RUN_FINISHED")
+
+
+async def test_response_when_it_is_ended_while_its_end_is_sent(autojump_clock: MockClock) -> None:
+    """If it is not known whether the end was sent, the connection is cut: two ends are no valid stream."""
+    async with web(["Hello"]) as here:
+        answered = Answered()
+
+        async def ending(scope: Any, receive: Any, send: Any) -> None:
+            async def send_slowly(message: Any) -> None:
+                if b"RUN_FINISHED" in message.get("body", b""):
+                    here.ag_ui.revoke("alice")
+                await send(message)
+
+            await here.ag_ui(scope, receive, send_slowly)
+
+        with pytest.raises(ConnectionError):
+            await ask(ending, "POST", "/", run("Hi"), answered=answered)
+
+        assert not answered.is_whole
+        assert "RUN_ERROR" not in answered.kinds
 
 
 async def test_response_when_the_client_leaves(autojump_clock: MockClock) -> None:
@@ -376,9 +452,9 @@ async def test_sub_agent_when_everything_comes_at_once(autojump_clock: MockClock
         answered = await ask(here.ag_ui, "POST", "/", run("work"))
 
         read_runs(answered.body)
-        kinds = [kind for kind in answered.kinds if kind.startswith("SUBAGENT")]
-        assert ["SUBAGENT_STARTED", "SUBAGENT_FINISHED", "SUBAGENT_STARTED", "SUBAGENT_ERROR"] == kinds
-        assert 2 == answered.kinds.count("TOOL_CALL_RESULT")
+        kinds = [kind for kind in answered.kinds if kind.startswith("SUBAGENT") or kind == "TOOL_CALL_RESULT"]
+        assert ["SUBAGENT_STARTED", "SUBAGENT_FINISHED", "TOOL_CALL_RESULT"] == kinds[:3]
+        assert ["SUBAGENT_STARTED", "SUBAGENT_ERROR", "TOOL_CALL_RESULT"] == kinds[3:]
         chatted = await ask(here.vercel, "POST", "/", chat("work", message_id="m-2"))
         told = [each["data"]["status"] for each in chatted.events if each["type"] == "data-sub-agent"]
         assert ["running", "completed"] == told
@@ -749,7 +825,7 @@ PAGE = {"host": "localhost", "cookie": "login=alice", "content-type": "applicati
 
 
 @asynccontextmanager
-async def guarded() -> AsyncIterator[tuple[Any, Any, str]]:
+async def guarded(protocol: str) -> AsyncIterator[tuple[Any, Any, str]]:
     """Routes for visitors with cookies, and the CSRF token of one."""
     agent = Agent(model=ScriptedModel(lambda request: "Hello"))
     async with open_sessions(SessionConfig(factory_router=SingleFactoryRouter(agent))) as sessions:
@@ -758,12 +834,12 @@ async def guarded() -> AsyncIterator[tuple[Any, Any, str]]:
             name = request.bearer or request.cookies.get("login")
             return None if name is None else Visitor(name, name)
 
-        for routes in (VercelRoutes(sessions, authenticate), AgUiRoutes(sessions, authenticate)):
-            token = (await ask(routes, "GET", "/session", headers=PAGE)).json()["csrf"]
-            yield routes, chat("Hi") if isinstance(routes, VercelRoutes) else run("Hi"), token
-            return
+        routes = (VercelRoutes if protocol == "vercel" else AgUiRoutes)(sessions, authenticate)
+        token = (await ask(routes, "GET", "/session", headers=PAGE)).json()["csrf"]
+        yield routes, chat("Hi") if protocol == "vercel" else run("Hi"), token
 
 
+@pytest.mark.parametrize("protocol", ["vercel", "ag_ui"])
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -782,33 +858,58 @@ async def guarded() -> AsyncIterator[tuple[Any, Any, str]]:
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
     ],
 )
-async def test_request_when_it_is_foreign(change: dict[str, str | None], status: int, autojump_clock: MockClock) -> None:
+async def test_request_when_it_is_foreign(change: dict[str, str | None], status: int, protocol: str, autojump_clock: MockClock) -> None:
     """Of all requests with the cookies of a visitor, only those of our own pages do something."""
-    async with guarded() as (routes, body, token):
+    async with guarded(protocol) as (routes, body, token):
         headers = {**PAGE, "x-csrf-token": token, **change}
         answered = await ask(routes, "POST", "/", body, headers={name: value for name, value in headers.items() if value is not None})
 
         assert status == answered.status
 
 
-async def test_conversation_when_it_is_somebody_elses(autojump_clock: MockClock) -> None:
-    """Another person cannot tell a foreign conversation from one that does not exist, whatever is asked."""
+_DECISION = {"type": "approve", "interrupt_id": "i", "call_id": "c-9", "digest": "0" * 64}
+_ANSWER = {"type": "dynamic-tool", "state": "approval-responded", "approval": {"id": f"i:{'0' * 64}:c-9", "approved": True}}
+_ENTRY = {"interruptId": f"i:{'0' * 64}:c-9", "status": "resolved", "payload": {"approved": True}}
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_conversation_when_it_is_somebody_elses(is_running: bool, autojump_clock: MockClock) -> None:
+    """Another person cannot tell a foreign conversation from one that does not exist, whatever is asked, and however long it takes.
+
+    A message is the exception: it makes a conversation that does not exist, and cannot make one that does.
+    """
     bob = {**ALICE, "authorization": "Bearer bob"}
     async with web(lambda request: "secret") as here:
-        await ask(here.vercel, "POST", "/", chat("Hi"))
-        requests = [
-            (here.vercel, "POST", "/", chat("Hi")),
-            (here.vercel, "GET", "/{}/messages", None),
-            (here.vercel, "GET", "/{}/stream", None),
-            (here.vercel, "POST", "/{}/stop", {}),
-            (here.ag_ui, "POST", "/", run("Hi")),
-            (here.ag_ui, "POST", "/connect", run(None)),
-            (here.ag_ui, "POST", "/stop", {"threadId": "c"}),
+        await ask(here.vercel, "POST", "/", chat("Hi", conversation_id="of-alice"))
+        if not is_running:
+            await here.sessions.stop("of-alice", scope="alice")
+        running = await here.sessions.agent_count(scope="alice"), await here.sessions.agent_count(scope="bob")
+        asked: list[tuple[Any, str, str, Any]] = [
+            (here.vercel, "GET", "/NAME/messages", None),
+            (here.vercel, "GET", "/NAME/stream", None),
+            (here.vercel, "GET", "/NAME/stream?turn=t", None),
+            (here.vercel, "POST", "/NAME/stop", {}),
+            (here.vercel, "POST", "/NAME/stop", {"turnId": "t"}),
+            (here.vercel, "POST", "/NAME/resume", {"decisions": [_DECISION]}),
+            (here.vercel, "POST", "/", chat(None, {"id": "any", "role": "assistant", "parts": [_ANSWER]}, conversation_id="NAME")),
+            (here.ag_ui, "POST", "/", {**run(None), "threadId": "NAME"}),
+            (here.ag_ui, "POST", "/", {**run(None, resume=[_ENTRY]), "threadId": "NAME"}),
+            (here.ag_ui, "POST", "/connect", {**run(None), "threadId": "NAME"}),
+            (here.ag_ui, "POST", "/stop", {"threadId": "NAME"}),
         ]
-        for app, method, path, body in requests:
-            answered = await ask(app, method, path.format("c"), body, headers=bob)
-            assert answered.status in {204, 404} or answered.json() in ({"stopped": False}, {"messages": []}), (path, answered.status)
-            assert b"secret" not in answered.body
+        for app, method, path, body in asked:
+            got = []
+            for name in ("of-alice", "of-nobody"):
+                begun = trio.current_time()
+                sent = None if body is None else json.loads(json.dumps(body).replace("NAME", name))
+                answered = await ask(app, method, path.replace("NAME", name), sent, headers=bob)
+                headers = {key: value for key, value in answered.headers.items() if key != "content-length"}
+                got.append((answered.status, headers, answered.body.replace(name.encode(), b"NAME"), trio.current_time() - begun))
+            assert got[0] == got[1], (path, body)
+            assert b"secret" not in got[0][2]
+        assert running == (await here.sessions.agent_count(scope="alice"), await here.sessions.agent_count(scope="bob"))
+        assert 404 == (await ask(here.vercel, "POST", "/", chat("Hi", conversation_id="of-alice"), headers=bob)).status
+        assert 404 == (await ask(here.ag_ui, "POST", "/", {**run("Hi"), "threadId": "of-alice"}, headers=bob)).status
 
         assert 1 == len(here.model.requests)
 

@@ -1,5 +1,7 @@
 """`AdapterContract`: everything that each model adapter promises, tested over the wire."""
 
+import faulthandler
+
 import pytest
 import trio
 
@@ -44,8 +46,9 @@ class AnswerContract(Adapter):
         answers: dict[int, str] = {}
 
         async def converse(number: int) -> None:
-            answers[number] = text_of(await chunks_of(model, ask(f"number {number}")))
+            answers[number] = text_of(await chunks_of(model, ask(f"number {number}"), patience=6 * PATIENCE))
 
+        faulthandler.dump_traceback_later(120, exit=True)  # fifty answers at a time take long on a machine that does other things
         with trio.fail_after(6 * PATIENCE):
             async with trio.open_nursery() as nursery:
                 for number in range(50):

@@ -1,6 +1,7 @@
 """What every model adapter makes of content that is not what it should be, and of content that has to go back."""
 
 import base64
+import faulthandler
 import logging
 from abc import abstractmethod
 from typing import Any, Final
@@ -118,7 +119,8 @@ class ContentContract(Adapter):
             return self.says("You said ", str(messages_in(exchange.body)[-1]["content"])[-9:])
 
         provider.respond = respond
-        model = self.model(provider, max_connections=8, read_timeout=PATIENCE)
+        faulthandler.dump_traceback_later(120, exit=True)  # so many answers take long on a machine that does other things
+        model = self.model(provider, max_connections=8, read_timeout=6 * PATIENCE)
         answers: list[str] = []
 
         async def converse(number: int) -> None:

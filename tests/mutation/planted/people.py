@@ -408,7 +408,7 @@ PEOPLE: Final = (
     PlantedBug(
         "a late viewer does not see what waits behind a sibling",
         "supervisor/_agent.py",
-        "_picture_of",
+        "LiveAgent.picture",
         "    noted = None if turn is None else turn.work.noted\n",
         "    noted = None\n",
         ("scenarios/test_halts.py::test_approval_behind_a_slow_sibling",),

@@ -6,6 +6,38 @@ from tests.support.planting import MODULE, PlantedBug
 
 RULES: Final = (
     PlantedBug(
+        "a turn is continued after crashes for ever",
+        "conversation/unfinished.py",
+        "Unfinished.is_over",
+        "        return self.recoveries > max_recoveries or self.in_all > IN_ALL * max_recoveries\n",
+        "        return False\n",
+        ("scenarios/test_continued.py::test_continue_when_the_process_dies_again_and_again",),
+    ),
+    PlantedBug(
+        "how often a turn was continued is not stored",
+        "conversation/unfinished.py",
+        "encode_unfinished",
+        "    if mark.turn_id is None:\n",
+        "    if True:\n",
+        ("scenarios/test_continued.py::test_continue_when_the_process_dies_again_and_again",),
+    ),
+    PlantedBug(
+        "an open call runs again when its turn continues",
+        "conversation/closing.py",
+        "continue_after_crash",
+        "    calls = [call for call in open_calls(state.messages) if call.call_id not in kept]\n",
+        "    calls: Sequence[ToolCall] = []\n",
+        ("scenarios/test_continued.py::test_continue_when_a_call_was_open",),
+    ),
+    PlantedBug(
+        "a conversation stays marked when its work is done",
+        "conversation/pending.py",
+        "Work.after",
+        "        is_done = waits or not (is_open or queued)\n",
+        "        is_done = False\n",
+        ("scenarios/test_continued.py::test_continue_after_every_commit",),
+    ),
+    PlantedBug(
         "a turn begins before the end of a turn that was given up is stored",
         "supervisor/_turns.py",
         "Turns.is_over",
@@ -132,8 +164,8 @@ RULES: Final = (
         "messages and calls share their ids",
         "conversation/ids.py",
         "Ids.claim",
-        "        self.messages |= new_messages\n",
-        "        self.messages |= new_messages | new_calls\n",
+        "        self.messages.update(new_messages)\n",
+        "        self.messages.update(new_messages | new_calls)\n",
         ("unit/conversation/test_ids.py::test_claim_when_a_message_and_a_call_have_the_same_name",),
     ),
     PlantedBug(

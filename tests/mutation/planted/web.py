@@ -19,7 +19,7 @@ WEB: Final = (
     PlantedBug("a site next door is the same site", "web/_guards.py", "check_origin", '== "same-origin"', 'in {"same-origin", "same-site"}', _MATRIX),
     PlantedBug("a form is a command", "web/_guards.py", "check_json", '!= "application/json"', '== "text/plain"', _MATRIX),
     PlantedBug("one CSRF token is good for all", "web/_guards.py", "csrf_token", "+ key.encode()", '+ b""', _MATRIX),
-    PlantedBug("a command needs no CSRF token", "web/_bridge.py", "Bridge._enter", "check_csrf(request, visitor.key, shared.secret)", "pass", _MATRIX),
+    PlantedBug("a command needs no CSRF token", "web/_shared.py", "Shared.let_in", "check_csrf(request, visitor.key, self.secret)", "pass", _MATRIX),
     PlantedBug("a header that comes twice is joined", "web/_request.py", "_headers", "elif name in _SINGLE:", "elif False:", ("apps/web/test_security.py::test_header_when_it_comes_twice",)),
     PlantedBug("an expired visitor comes in", "web/_visitor.py", "visitor_of", "if found.deadline <= trio.current_time():", "if False:", _MATRIX),
     PlantedBug("a slash of an id is a slash of the path", "web/_request.py", "_segments", "raw is not None and is_usable", "False", ("apps/web/test_bridge.py::test_post_by_http",)),
@@ -30,6 +30,7 @@ WEB: Final = (
     PlantedBug("viewers of a foreign conversation are told", "web/_socket.py", "Socket._viewers_frame", 'if state != "subscribed":', "if False:", ("apps/web/test_security.py::test_refusal_of_another_tenant",)),
     PlantedBug("a viewer is present where it may not look", "web/_socket.py", "Socket.show_presence", 'and state == "subscribed" ', "", ("apps/web/test_security.py::test_refusal_of_another_tenant",)),
     PlantedBug("what a revoked visitor has sent is carried out", "web/_connections.py", "Connection.end", "self.scope.cancel()", "pass", ("apps/web/test_security.py::test_revoke",)),
+    PlantedBug("who is revoked while it is asked who comes gets in", "web/_connections.py", "Connections.identify", "if visitor.key in arrival.revoked:", "if False:", ("apps/web/test_security.py::test_revoke_when_it_is_being_asked_who_comes",)),
     PlantedBug("a visitor expires only when it comes back", "web/_connections.py", "Connections.admit", "connection.scope.deadline = visitor.deadline", "pass", ("apps/web/test_security.py::test_expiry",)),
     # ── limits
     PlantedBug("a visitor has any number of connections", "web/_connections.py", "Connections.admit", " or len(own) >= self._policy.connections_per_scope", "", ("apps/web/test_security.py::test_limits_of_connections",)),
@@ -46,6 +47,10 @@ WEB: Final = (
     PlantedBug("an event stream does not go on where it was", "web/_events.py", "stream_events", "subscriber, after=after)", "subscriber)", ("apps/web/test_cuts.py::test_cuts_in_one_answer[stream-0]",)),
     PlantedBug("a stream that was cut looks whole", "web/_http.py", "_finish", 'raise ConnectionError("the stream was ended before it was whole")', 'last = b""', ("apps/web/test_handlers.py::test_stream_when_it_is_whole",)),
     PlantedBug("a page that goes takes its commands with it", "web/_socket.py", "Socket._run", "trio.current_time() + self.shared.policy.command_grace", "trio.current_time()", ("apps/web/test_leaving.py::test_command_when_the_page_goes",)),
+    PlantedBug("a stream has two ends", "web/_turn_stream.py", "TurnStream.last_words", "if self.is_whole:", "if False:", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_behind_its_end",)),
+    PlantedBug("a stream has two ends if the first may not have been sent", "web/_turn_stream.py", "TurnStream.last_words", "None if self._is_broken or self.relay.is_over else", "", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_while_its_end_is_sent",)),
+    PlantedBug("a call has its result before its sub-agent has ended", "web/_relay.py", "TurnRelay._end_call", "if call_id in self._sub_agents:", "if False:", ("apps/web/test_streams.py::test_sub_agent_when_its_channel_is_behind",)),
+    PlantedBug("a sub-agent begins behind the result of its call", "web/_relay.py", "TurnRelay._of_sub_agent", "if self._told.has_ended(event.sub_agent_id):", "if False:", ("apps/web/test_streams.py::test_sub_agent_when_its_channel_is_behind",)),
     # ── presence, and the end
     PlantedBug("two tabs are two viewers", "web/_viewers.py", "Viewers.enter", "if held is None:", "if True:", ("apps/web/test_leaving.py::test_presence_of_two_tabs",)),
     PlantedBug("a reload is leaving", "web/_viewers.py", "Viewers.linger", "self._grace if wait.keys and not self._is_closed else 0", "0", ("apps/web/test_leaving.py::test_presence_when_the_page_is_reloaded",)),

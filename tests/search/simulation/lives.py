@@ -48,6 +48,8 @@ class Lives:
 
     body: Body
     window: float = math.inf
+    continues: bool = False
+    """Whether turns continue after a crash."""
 
     def __attrs_post_init__(self) -> None:
         self.__module__ = self.body.__module__
@@ -58,7 +60,8 @@ class Lives:
         """Run lives until one ends normally, and then look at the disk."""
         disk = simulation.disk
         world = World(simulation, disk)
-        world.config = attrs.evolve(world.config, policy=attrs.evolve(world.config.policy, window=self.window))
+        after_crash = "continue" if self.continues else "close"
+        world.config = attrs.evolve(world.config, policy=attrs.evolve(world.config.policy, window=self.window, after_crash=after_crash))
         lived = Lived(world)
         world.make_agent = with_payments(world, lived.paid)
 
@@ -81,9 +84,9 @@ class Lives:
 LIVES: Final[list[Lives]] = []
 
 
-def lives(body: Body, window: float = math.inf) -> Lives:
-    """Make a program of a body, and of the bound of the windows of its conversations."""
-    made = Lives(body, window)
+def lives(body: Body, window: float = math.inf, *, continues: bool = False) -> Lives:
+    """Make a program of a body, of the bound of the windows of its conversations, and of what becomes of a turn that a crash has cut."""
+    made = Lives(body, window, continues)
     LIVES.append(made)
     return made
 
@@ -167,3 +170,19 @@ async def growing_up(lived: Lived) -> None:
         await lived.ask("say more", f"n{number}")
     await deciding.body(lived)
     await lived.ask("note it", "n3")
+
+
+@functools.partial(lives, continues=True)
+async def continuing(lived: Lived) -> None:
+    """Messages at once, with tools and payments, in turns that continue after each crash: whatever was acknowledged is answered."""
+    world = lived.world
+    await crowding.body(lived)
+    await deciding.body(lived)
+    for text, message_id in (("two tools", "n1"), ("long one", "n2"), ("say one", "n3")):
+        known = message_id in world.told.get("c", ())
+        outcome = None
+        with suppress(SagentsError):
+            outcome = await world.ask(text, message_id)
+        if known and outcome is not None and not world.store.is_frozen:
+            with world.noting():
+                check(isinstance(outcome, Completed), "I13", f"message {message_id!r} was acknowledged, and is {outcome}")

@@ -80,10 +80,10 @@ async def test_topics_when_nothing_is_on_them() -> None:
     tracked = presence.enter("a", "alice")
     undo = presence.watch_count("b", lambda _: None)
     async with presence.changes("c"):
-        assert 3 == len(presence._topics)
+        assert (2, 1) == (len(presence._topics), len(presence._watchers))
     tracked.leave()
     undo()
     await presence.list("d")
     presence.count("e")
 
-    assert 0 == len(presence._topics)
+    assert (0, 0) == (len(presence._topics), len(presence._watchers))

@@ -30,6 +30,8 @@ PER_SESSION = frozenset(
         "max_tool_output_bytes",
         "window",
         "window_bytes",
+        "after_crash",
+        "max_recoveries",
     }
 )
 """The fields that a session can override. Each has a test of its effect, in `tests/scenarios/test_session_options.py`."""

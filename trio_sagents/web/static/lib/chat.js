@@ -21,7 +21,7 @@ export function Chat({ client, state, current, navigate }) {
   return html`<div class="page">
     <${Sidebar} state=${state} current=${current} navigate=${go} isOpen=${isOpen} onMore=${() => client.list(true)} />
     <main>
-      <${Banner} state=${state} />
+      <${Banner} state=${state} c=${c} />
       ${c === undefined
         ? html`<header><${Menu} isOpen=${isOpen} setOpen=${setOpen} /><h1>Conversations</h1></header>
             <p class="empty">Choose a conversation, or begin a new one.</p>`
@@ -35,10 +35,11 @@ function Menu({ isOpen, setOpen }) {
   return html`<button class="menu" aria-expanded=${isOpen} aria-controls="sidebar" onClick=${() => setOpen(!isOpen)}>☰<span class="hidden">Conversations</span></button>`;
 }
 
-/** @param {{state: any}} props */
-function Banner({ state }) {
+/** @param {{state: any, c: any}} props */
+function Banner({ state, c }) {
   if (state.link === "ended") return html`<p class="banner ended" role="alert">You are not logged in any more. Log in, and load this page again.</p>`;
   if (state.link === "offline") return html`<p class="banner" role="status">Offline. The page catches up when the connection is back. What you write now is sent then.</p>`;
+  if (c?.isUnread) return html`<p class="banner" role="status">The server cannot read this conversation now. What is missing comes as soon as it can.</p>`;
   return null;
 }
 

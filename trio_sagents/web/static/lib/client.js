@@ -9,6 +9,8 @@ import { Connection } from "./connection.js";
 import { initialState, reduce } from "./reducer.js";
 
 const PAGE = 100;
+const PAUSES = [1000, 2000, 5000, 10000, 20000];
+/** Milliseconds until something is asked for again that the server could not do. */
 
 export class Client {
   /**
@@ -20,6 +22,10 @@ export class Client {
     this.state = initialState();
     this.changed = changed;
     this.isScheduled = false;
+    /** @type {Map<string, {count: number, timer: ReturnType<typeof setTimeout> | undefined}>} */
+    this.failures = new Map();
+    /** @type {Map<string, number>} */
+    this.reads = new Map();
     /** @type {(frame: any) => void} */
     this.onFrame = () => {};
     /** @type {() => void} */
@@ -30,6 +36,8 @@ export class Client {
         this.onFrame(frame);
       },
       welcome: () => {
+        for (const { timer } of this.failures.values()) clearTimeout(timer);
+        this.failures.clear();
         for (const id of Object.keys(this.state.conversations)) this.subscribe(id);
         if (document.hidden) this.setVisible(false);
         this.onWelcome();
@@ -58,7 +66,7 @@ export class Client {
   /** Ask for what the state says is missing. */
   follow() {
     for (const c of Object.values(this.state.conversations)) {
-      if (c.subscription === "") continue;
+      if (c.subscription === "" || this.failures.get(c.id)?.timer !== undefined) continue;
       if (c.isHoled) this.subscribeAnew(c.id);
       else if (c.isStale && c.touched === null) this.readHistory(c.id);
     }
@@ -78,26 +86,60 @@ export class Client {
 
   /** @param {string} id */
   async subscribe(id) {
-    const { cursor } = this.state.conversations[id];
-    const reply = await this.connection.command("subscribe", { conversation_id: id, after: cursor, start: this.start }).catch(() => null);
-    if (reply !== null) this.apply({ type: "subscribed", conversationId: id, state: reply.state });
+    await this.subscribeBehind(id, this.state.conversations[id].cursor);
   }
 
   /** @param {string} id */
   async subscribeAnew(id) {
     this.apply({ type: "subscribed", conversationId: id, state: "" });
     await this.connection.command("unsubscribe", { conversation_id: id }).catch(() => null);
-    const reply = await this.connection.command("subscribe", { conversation_id: id, after: null, start: this.start }).catch(() => null);
-    if (reply !== null) this.apply({ type: "subscribed", conversationId: id, state: reply.state });
+    await this.subscribeBehind(id, null);
+  }
+
+  /** @param {string} id @param {string | null} after */
+  async subscribeBehind(id, after) {
+    try {
+      const reply = await this.connection.command("subscribe", { conversation_id: id, after, start: this.start });
+      this.apply({ type: "subscribed", conversationId: id, state: reply.state });
+    } catch (error) {
+      this.failed(id, /** @type {any} */ (error));
+    }
   }
 
   /** @param {string} id */
   async readHistory(id) {
+    const number = (this.reads.get(id) ?? 0) + 1;
+    this.reads.set(id, number);
     this.apply({ type: "asked", conversationId: id });
-    const asked = this.state.conversations[id].touched;
-    const page = await this.connection.command("history", { conversation_id: id, limit: PAGE }).catch(() => ({ rows: [], before: null }));
-    if (asked !== null && this.state.conversations[id].touched !== null)
-      this.apply({ type: "history", conversationId: id, rows: page.rows, before: page.before });
+    // A reply that was asked for before the connection was lost is older than what events have brought since.
+    const isNewest = () => this.reads.get(id) === number && this.state.conversations[id].touched !== null;
+    try {
+      const page = await this.connection.command("history", { conversation_id: id, limit: PAGE });
+      this.failures.delete(id);
+      if (isNewest()) this.apply({ type: "history", conversationId: id, rows: page.rows, before: page.before });
+    } catch (error) {
+      if (isNewest()) this.failed(id, /** @type {any} */ (error));
+    }
+  }
+
+  /** What could not be read stays missing: what is shown stays, and it is asked for again. @param {string} id @param {any} error */
+  failed(id, error) {
+    if (error.type === "Offline" || error.type === "Ended") return; // the next welcome asks
+    if (error.type === "ConversationNotFound") {
+      this.apply({ type: "history", conversationId: id, rows: [], before: null });
+      return;
+    }
+    const count = (this.failures.get(id)?.count ?? 0) + 1;
+    const pause = error.retryAfter ? error.retryAfter * 1000 : PAUSES[Math.min(count, PAUSES.length) - 1];
+    this.failures.set(id, { count, timer: setTimeout(() => this.retry(id, count), pause) });
+    this.apply({ type: "unread", conversationId: id });
+  }
+
+  /** @param {string} id @param {number} count */
+  retry(id, count) {
+    this.failures.set(id, { count, timer: undefined });
+    if (this.state.conversations[id].subscription === "") this.subscribe(id);
+    else this.follow();
   }
 
   /** @param {string} id */

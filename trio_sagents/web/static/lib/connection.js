@@ -10,6 +10,8 @@ const PAUSES = [300, 1000, 2000, 5000, 10000, 20000];
 /** Milliseconds. What is sent less often than this makes no difference to a person, and keeps a server that comes back from being flooded. */
 const SPREAD = 500;
 
+const OF_THE_SOCKET = new Set(["subscribe", "unsubscribe", "visible", "history"]);
+
 /** What a reply says of a command that was refused. */
 export class Refused extends Error {
   /** @param {{type: string, message: string, retry_after: number | null}} error */
@@ -80,9 +82,7 @@ export class Connection {
         this.failures = 0;
         this.isWelcome = true;
         this.interval = frame.ping_interval * 1000;
-        this.on.frame(frame);
-        this.on.welcome();
-        for (const { frame: kept } of this.open.values()) this.write(kept);
+        this.again(frame);
         break;
       case "ping":
         this.write({ op: "pong" });
@@ -93,6 +93,14 @@ export class Connection {
       default:
         this.on.frame(frame);
     }
+  }
+
+  /** Send what is new of this socket, and then what an earlier one has left open. @param {any} welcome */
+  again(welcome) {
+    const kept = [...this.open.values()];
+    this.on.frame(welcome);
+    this.on.welcome();
+    for (const { frame } of kept) this.write(frame);
   }
 
   /** @param {any} reply */
@@ -122,10 +130,10 @@ export class Connection {
     this.timer = setTimeout(() => this.retry(), pause + Math.random() * SPREAD);
   }
 
-  /** Subscriptions belong to their socket: nobody waits for their replies any more. */
+  /** Subscriptions belong to their socket, and the history is read behind a subscription: nobody waits for their replies any more. */
   drop() {
     for (const [id, { frame, reject }] of this.open) {
-      if (frame.op !== "subscribe" && frame.op !== "unsubscribe" && frame.op !== "visible") continue;
+      if (!OF_THE_SOCKET.has(frame.op)) continue;
       this.open.delete(id);
       reject(new Refused({ type: "Offline", message: "the connection was lost", retry_after: 0 }));
     }

@@ -3,7 +3,7 @@
  * What the server says becomes the state of a page. Pure: no socket, no document, no clock.
  *
  * `reduce(state, action)` returns a new state, and leaves the old one alone. An action is a frame of the server (`{type: "frame", frame}`),
- * or something that the page did (`opened`, `link`, `subscribed`, `asked`, `history`, `older`, `sent`, `refused`, `listed`, `waiting`).
+ * or something that the page did (`opened`, `link`, `subscribed`, `asked`, `unread`, `history`, `older`, `sent`, `refused`, `listed`, `waiting`).
  * The state says what the page still has to ask for (`isStale`, `isHoled`); whoever owns the socket asks.
  *
  * Three rules leave no hole and show nothing twice. The history is read behind the subscription, and again behind each `Gap` and
@@ -23,6 +23,7 @@
  * @property {"" | "pending" | "subscribed"} subscription
  * @property {string | null} cursor  of the last event; a new subscription continues behind it
  * @property {boolean} isStale  the history has to be read again
+ * @property {boolean} isUnread  the history could not be read, or the conversation not be listened to; it is tried again
  * @property {boolean} isHoled  a piece of a text is missing: subscribe anew, without a cursor
  * @property {ReadonlySet<string> | null} touched  rows that events brought since the history was asked for; null when nothing was asked
  * @property {readonly Row[]} rows  in the order in which they were saved
@@ -65,7 +66,7 @@ export function initialState() {
 /** @param {string} id @returns {Conversation} */
 export function newConversation(id) {
   return {
-    id, subscription: "", cursor: null, isStale: true, isHoled: false, touched: null, rows: [], before: null, status: "", problem: "",
+    id, subscription: "", cursor: null, isStale: true, isUnread: false, isHoled: false, touched: null, rows: [], before: null, status: "", problem: "",
     note: "", interrupt: null, turnId: null, streaming: null, calls: [], todos: [], queued: [], sent: [], viewers: [], title: "",
     usage: { input: 0, output: 0, cached: 0, isEstimated: false }, announced: "",
   };
@@ -84,6 +85,8 @@ export function reduce(state, action) {
       return change(state, action.conversationId, (c) => ({ ...c, subscription: action.state, isHoled: false }));
     case "asked":
       return change(state, action.conversationId, (c) => ({ ...c, isStale: false, touched: new Set() }));
+    case "unread":
+      return change(state, action.conversationId, (c) => ({ ...c, isStale: true, isUnread: true, touched: null }));
     case "history":
       return change(state, action.conversationId, (c) => withHistory(c, action.rows, action.before));
     case "older":
@@ -325,7 +328,7 @@ function withHistory(c, page, before) {
   const fresh = page.map((row) => (touched.has(row.row_id) ? (known.get(row.row_id) ?? row) : row));
   const newer = c.rows.filter((row) => touched.has(row.row_id) && !inPage.has(row.row_id));
   return {
-    ...c, touched: null, rows: [...older, ...fresh, ...newer.filter((row) => !older.includes(row))],
+    ...c, touched: null, isUnread: false, rows: [...older, ...fresh, ...newer.filter((row) => !older.includes(row))],
     before: older.length > 0 ? c.before : before,
     sent: c.sent.filter((message) => !page.some((row) => row.message_id === message.messageId)),
   };
