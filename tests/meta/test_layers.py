@@ -28,6 +28,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "exceptions": frozenset({"_text"}),
     "_trio": frozenset({"_text", "exceptions"}),
     "_sqlite": _BASE,
+    "_postgres": _BASE,
     "data": frozenset({"_text", "exceptions"}),
     "conversation": frozenset({"_text", "data", "exceptions"}),
     "abc": frozenset({"agent", "broadcast", "data", "sessions", "storage", "supervisor"}),
@@ -39,8 +40,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "mcp": _BASE | {"agent"},
     "otel": _BASE | {"agent"},
     "middleware": _BASE | {"agent", "files"},
-    "persistence": _BASE | {"_sqlite"},
-    "cluster": _BASE | {"_sqlite", "nodes"},
+    "persistence": _BASE | {"_postgres", "_sqlite"},
+    "cluster": _BASE | {"_postgres", "_sqlite", "nodes"},
     "supervisor": _BASE | {"agent", "broadcast", "conversation", "storage"},
     "nodes": _BASE | {"broadcast", "conversation", "supervisor"},
     # `persistence.memory` is the default store, and the only adapter that the layers from here down may know.
@@ -72,6 +73,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
     "_sqlite": ("kinds", "opening", "watching"),
+    "_postgres": ("migrating", "database"),
     "_trio": ("groups", "failures", "hosts", "opening", "place", "timers", "tree", "watching"),
     "agent": (
         "_text_types",
@@ -167,7 +169,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_main",
         "__main__",
     ),
-    "cluster": ("_rules", "_file", "memory", "sqlite", "sqlite_nodes"),
+    "cluster": ("_rules", "_file", "memory", "sqlite", "sqlite_nodes", "_postgres_nodes", "postgres"),
     "conversation": (
         "limits",
         "ids",
