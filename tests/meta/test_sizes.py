@@ -26,6 +26,8 @@ LARGE: Final[Mapping[str, str]] = {
     "cli._chat.Chat": "to be split: the state of the prompt, the screen and the conversation are in one class",
     "broadcast._subscription.Subscription": "one reader's place in a conversation; what is to be read of it is in classes of its own",
     "sessions._sessions.Sessions": "the front door, which lists everything that a host may ask for; each method is short",
+    "nodes._mirror.Mirror": "it implements `OwnedAgent`, which lists everything that an agent may be asked for; each method is short",
+    "nodes._post_office.PostOffice": "mail is sent, received and answered in one place, so that no call is answered twice",
     "supervisor._agent.LiveAgent": "the one class that knows all parts of an agent; each method hands on to one of them",
     "persistence.memory._Stored": "one stored conversation: each part of a commit has its own field",
     "asyncio._sessions.Sessions": "it has the methods of `sessions._sessions.Sessions`",

@@ -29,6 +29,8 @@ class Backlog:
     """Whether the reader already has something of this agent, so that no event has to say which place the agent's events follow."""
     events: Sequence[Envelope]
     """In order; not empty. The last event is the agent's `AgentShutdown`."""
+    is_numbered: bool = True
+    """Whether the last event has a number of its own: only what tells that an agent elsewhere is lost has none."""
 
 
 def missed(feed: Feed, before: Cursor | None, first: int, *, is_continued: bool) -> Sequence[Envelope]:
@@ -63,7 +65,7 @@ def bounded(backlogs: Sequence[Backlog], most_events: int, most_text: int) -> Se
 def _shrunk(backlog: Backlog) -> Backlog:
     """Return the notice of one agent, in place of its events."""
     shutdown = shutdown_in(backlog.events)
-    last = backlog.events[-1].seq - len(shutdown)
+    last = backlog.events[-1].seq - (len(shutdown) if backlog.is_numbered else 0)
     if last < backlog.first:
         # The agent did nothing: its snapshot, if the reader still needs one, and its end are not more than a notice.
         return backlog

@@ -164,6 +164,37 @@ class Feed:
             else:
                 self.wake()
 
+    def republish(self, event: Event, first_seq: int, seq: int) -> None:
+        """Append an event of a feed that this one repeats, under the numbers that it has there, and wake the subscriptions that wait.
+
+        Args:
+            event: of the other feed.
+            first_seq: the number behind the last one here.
+            seq: the last number of the event; greater where several events of the other feed are one event here.
+        """
+        self.seq = seq
+        if type(event) is TextDelta or type(event) is ThinkingDelta:
+            self.last_delta = seq
+            kind = narration_delta if type(event) is TextDelta and event.kind == "narration" else type(event)
+            joined = seq - first_seq + 1
+            pieces = [event.text]
+            self._append(_Run(kind, event.message_id, event.part, event.turn_id, first_seq, event.offset, pieces, len(event.text), joined))
+        else:
+            self._append(self._envelope(first_seq, seq, event))
+        self.wake()
+
+    def skip_to(self, seq: int) -> None:
+        """Go on behind another number: the events up to there are not known here. Whoever has not read them gets a `Gap` and a snapshot."""
+        self.seq = seq
+        self._log.clear()
+        self._weight = 0
+        self._shared = None
+        self.wake()
+
+    def lone(self, event: Event) -> Envelope:
+        """Return an envelope of an event that has no number of its own, behind the last event: the events are another feed's."""
+        return self._envelope(self.seq, self.seq, event)
+
     def _join(self, run: _Run) -> bool:
         """Join the pieces of a run into one, unless a reader may have a place between them; return whether the run may grow."""
         if self._sealed >= run.first_seq + run.joined - 1:

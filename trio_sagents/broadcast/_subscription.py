@@ -116,8 +116,12 @@ class Subscription:
         """Return a snapshot that is rendered now, beside what there is to take; None while the subscription is pending."""
         return None if self.feed is None else self.feed.present(self.place)
 
-    def end(self) -> None:
-        """Keep what was not taken of an agent that has published its last event, and be pending again."""
+    def end(self, last: Sequence[Envelope] = ()) -> None:
+        """Keep what was not taken of an agent that has published its last event, and be pending again.
+
+        Args:
+            last: what the reader gets behind that, and what has no number in the feed; usually empty.
+        """
         feed = self.feed
         if feed is None:
             return
@@ -127,7 +131,7 @@ class Subscription:
         if events is None:
             events = missed(feed, before, first, is_continued=is_continued)
             self._place, self._seen = feed, feed.seq
-        self._keep(Backlog(before, first, is_continued, events))
+        self._keep(Backlog(before, first, is_continued, (*events, *last), is_numbered=not last))
         self._detach(feed)
 
     def miss(self, feed: Feed) -> None:

@@ -50,6 +50,8 @@ class Posted:
     """What people see instead of the message; None: the message."""
     values: Options = attrs.field(factory=dict, repr=False)
     """The host's own values for the tools of the turn."""
+    is_unattended: bool = False
+    """Whether an agent of another node posted it, and no person."""
 
     @classmethod
     def of(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
+import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from trio_sagents.data.interrupts import RECORD_KINDS, DecisionRecord, Interrupt, PendingCall
@@ -20,7 +21,9 @@ DECISIONS: Final = "decisions"
 """In the metadata of a tool message: what was decided about its call, and about the calls of its sub-agent."""
 
 
-def _register() -> None:
+def register_interrupts(converter: cattrs.Converter) -> None:
+    """Teach a converter of `make_converter` interrupts, decision records, instants and owner keys."""
+
     def structure_instant(value: object, _: object) -> datetime.datetime:
         if not isinstance(value, str):
             raise TypeError(f"{type(value).__name__} where an instant is due")
@@ -35,7 +38,7 @@ def _register() -> None:
         raise TypeError(f"{type(value).__name__} where an owner key is due")
 
     omit_digest = override(omit=True)
-    structure_strictly = make_dict_structure_fn(PendingCall, CONVERTER, digest=omit_digest)
+    structure_strictly = make_dict_structure_fn(PendingCall, converter, digest=omit_digest)
 
     def structure_pending(value: object, cls: type[PendingCall]) -> PendingCall:
         # Older versions stored the ids as one text, joined by commas.
@@ -43,12 +46,12 @@ def _register() -> None:
             value = {**value, "claimed_by": [one for one in value["claimed_by"].split(", ") if one]}
         return structure_strictly(value, cls)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # it checks that itself
 
-    CONVERTER.register_structure_hook(PendingCall, structure_pending)
-    CONVERTER.register_structure_hook(datetime.datetime, structure_instant)
-    CONVERTER.register_structure_hook_func(lambda kind: kind == (str | int | None), structure_key)
+    converter.register_structure_hook(PendingCall, structure_pending)
+    converter.register_structure_hook(datetime.datetime, structure_instant)
+    converter.register_structure_hook_func(lambda kind: kind == (str | int | None), structure_key)
 
 
-_register()
+register_interrupts(CONVERTER)
 
 
 def encode_record(record: DecisionRecord) -> JSON:

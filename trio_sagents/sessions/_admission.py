@@ -1,7 +1,7 @@
 """What every entry does before it does anything: check where it is called and with what, and ask who may do this."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -27,6 +27,8 @@ class Admission:
     """Lets callers in. It starts nothing and changes nothing."""
 
     runtime: Services = attrs.field(repr=False)
+    elsewhere: Callable[[str, str, Scope], Awaitable[Entry | None]] | None = attrs.field(default=None, repr=False)
+    """Finds an agent on another node, by agent id, conversation id and scope; None without a cluster."""
     is_over: bool = False
     """Whether the block was left."""
     _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, repr=False)
@@ -70,13 +72,25 @@ class Admission:
         await trio.lowlevel.checkpoint()
         access = self.runtime.access
         await access.require(scope, conversation_id, "decide")
-        if self.runtime.registry.find(agent_id, conversation_id) is None:
+        if await self.reach(agent_id, conversation_id, scope) is None:
             await require_stored(self.runtime, access.asker(scope), conversation_id)
 
     def entry_of(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
         """Return the entry of a conversation as `scope` sees it. Synchronous: the owner is compared where the registry is read."""
         entry = self.runtime.registry.find(agent_id, conversation_id)
         return entry if entry is not None and self.runtime.access.owns(scope, entry.owner) else None
+
+    async def reach(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
+        """Return the entry of a conversation, also of one whose agent runs on another node, and whoever's it is. Nothing is started.
+
+        Raises:
+            ConversationNotFound: its agent runs on another node, and is another scope's.
+            RegistryUnavailable: it is unknown whether its agent runs on another node.
+        """
+        entry = self.runtime.registry.find(agent_id, conversation_id)
+        if entry is None and self.elsewhere is not None:
+            return await self.elsewhere(agent_id, conversation_id, scope)
+        return entry
 
     async def find(self, conversation_id: str, scope: Scope, action: Action) -> RunningAgent | None:
         """Ask for `action`, and return the running agent; None if the conversation is only stored.
@@ -88,7 +102,7 @@ class Admission:
         await trio.lowlevel.checkpoint()
         access = self.runtime.access
         await access.require(scope, conversation_id, action)
-        entry = self.runtime.registry.find(agent_id, conversation_id)
+        entry = await self.reach(agent_id, conversation_id, scope)
         if entry is not None and access.owns(scope, entry.owner):
             return entry.live if entry.phase is Phase.LIVE or action == "cancel" else None
         if entry is not None and entry.phase is Phase.LIVE:
@@ -97,7 +111,7 @@ class Admission:
         return None
 
     async def running(self, scope: Scope) -> Sequence[RunningAgent]:
-        """Return the running agents that `scope` may list, in the order of their starts."""
+        """Return the running agents of this block that `scope` may list, in the order of their starts."""
         self.check_open()
         await trio.lowlevel.checkpoint()
         access, registry = self.runtime.access, self.runtime.registry
@@ -107,7 +121,7 @@ class Admission:
             entries = [
                 entry for entry in registry if access.owns(scope, entry.owner) and await access.allows(scope, entry.conversation_id, "list")
             ]
-        return [entry.live for entry in entries if entry.live is not None and entry.is_accepting]
+        return [entry.live for entry in entries if entry.live is not None and entry.is_accepting and not entry.live.is_remote]
 
 
 async def require_stored(runtime: Services, asker: Asker, conversation_id: str) -> None:

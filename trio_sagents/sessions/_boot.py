@@ -54,7 +54,7 @@ class Seed:
 
 
 async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
-    """Return the agent of a reservation, ready to go live.
+    """Return the agent of a reservation, ready to go live; or a mirror of it, if it runs on another node.
 
     Args:
         config: the settings of the block.
@@ -71,13 +71,16 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
 
     Cancellation: nothing is left; at most the stored epoch was raised.
     """
+    entry.stage = "load"
+    if runtime.neighbours is not None and (mirror := await runtime.neighbours.join(entry)) is not None:
+        return mirror
     entry.stage = "route"
     factory, factory_config = await route(config.factory_router, entry.scope, entry.conversation_id, entry.request_opts)
     entry.stage = "build"
     agent, options = await build(factory, factory_config, entry.agent_id)
     blueprint, seed = blueprint_of(config, entry.scope, agent, options), seed_of(options.fresh_state_attrs)
     entry.stage = "load"
-    if runtime.leases is not None:
+    if runtime.leases is not None and runtime.neighbours is None:
         await acquire_lease(runtime, runtime.leases, entry)
     journal = await load(runtime, entry, blueprint.policy, seed)
     # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.

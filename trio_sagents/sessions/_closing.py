@@ -42,9 +42,9 @@ async def close_agents(entries: Sequence[Entry], host: BaseException | None) -> 
 
 async def drain_agents(entries: Sequence[Entry]) -> DrainReport:
     """End all agents with grace, and report. No agent may start any more. An agent whose own tool drains is asked, and not waited for."""
-    lives = {entry: entry.live for entry in entries}
+    lives = {entry: entry.live for entry in entries if entry.live is None or not entry.live.is_remote}
     working = {entry for entry, live in lives.items() if live is not None and not live.is_at_rest}
-    ask_all(lives, ShutdownReason.DRAINED, CancelCause.DRAINED, has_grace=True)
+    ask_all(entries, ShutdownReason.DRAINED, CancelCause.DRAINED, has_grace=True)
     await trio.lowlevel.checkpoint()
     cut = 0
     queued = 0

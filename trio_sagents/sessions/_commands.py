@@ -6,9 +6,11 @@ from typing import TypeAlias, assert_never
 import attrs
 
 from trio_sagents.data.decisions import Decision
+from trio_sagents.data.ids import new_token
 from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Scope
 from trio_sagents.exceptions import SagentsError
+from trio_sagents.nodes import keyed_row
 from trio_sagents.supervisor import Entry, Posted, Receipt, RunningAgent
 
 
@@ -63,6 +65,25 @@ async def carry_out(command: Command, live: RunningAgent) -> Receipt | None:
             return None
         case _:
             assert_never(command)
+
+
+async def fixed(command: Command, live: RunningAgent) -> Command:
+    """Return a command that is carried out once, however often it is given: what an agent on another node may have done is known again.
+
+    Raises: what the agent raises.
+
+    Cancellation: nothing was done.
+    """
+    match command:
+        case Post(posted, actor) if posted.message_id is None:
+            return Post(attrs.evolve(posted, message_id=f"{new_token()}{new_token()}"), actor)
+        case AddRows(rows, actor) if any(row.key is None for row in rows):
+            return AddRows(tuple(map(keyed_row, rows)), actor)
+        case Dismiss(actor, None):
+            interrupt = (await live.look()).interrupt
+            return command if interrupt is None else Dismiss(actor, interrupt.interrupt_id)
+        case _:
+            return command
 
 
 @attrs.define(eq=False)

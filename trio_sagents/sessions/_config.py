@@ -21,7 +21,7 @@ from trio_sagents.data.config import (
 )
 from trio_sagents.data.ids import default_agent_id
 from trio_sagents.data.json import Opaque
-from trio_sagents.nodes import Cluster
+from trio_sagents.nodes import Cluster, NodeBus
 from trio_sagents.persistence.memory import MemoryStore
 from trio_sagents.sessions._routing import FactoryRouter
 from trio_sagents.storage import MemoryStates, SplitStore, StoreAdapter, UnifiedStore
@@ -92,6 +92,10 @@ def _having(*methods: str, optional: bool = False, hint: Callable[[Opaque], str]
     return check
 
 
+def _bus(cluster: Cluster | None) -> PubSub:
+    return LocalPubSub() if cluster is None else NodeBus()
+
+
 def _timeout(_config: object, attribute: "attrs.Attribute[Opaque]", value: Opaque) -> None:
     check_timeout(f"SessionConfig.{attribute.name}", value)
 
@@ -114,9 +118,15 @@ class SessionConfig:
     )
     """A host's own store of the transcript. Without an `agent_persistence` beside it, states are kept in memory: they are gone
     with the process."""
-    pubsub: PubSub = attrs.field(factory=LocalPubSub, validator=_having("publish", "subscribe"))
+    cluster: Cluster | None = attrs.field(default=None, validator=_having(*CLUSTER_METHODS, optional=True, hint=_cluster_hint))
+    """The engine that this block shares with the other nodes of its cluster: then the block is a node, and a conversation runs on at most
+    one of them. Not together with `leases`, which are for processes that share nothing else."""
+    pubsub: PubSub = attrs.field(
+        default=attrs.Factory(lambda self: _bus(self.cluster), takes_self=True), validator=_having("publish", "subscribe")
+    )
     """Carries presence between this block and others, in this process or elsewhere: blocks that share a bus see each other's viewers and
-    agents. By default a bus of its own, so there are no others. Not used if `presence` is given: that has a bus of its own."""
+    agents. By default a bus between the nodes of the `cluster`; without a cluster a bus of its own, so there are no others. Not used if
+    `presence` is given: that has a bus of its own."""
     presence: Presence = attrs.field(
         default=attrs.Factory(lambda self: Presence(self.pubsub), takes_self=True), validator=type_validator(Presence)
     )
@@ -129,9 +139,6 @@ class SessionConfig:
     """Says who may do what."""
     leases: Leases | None = attrs.field(default=None, validator=_having("acquire", "renew", "release", optional=True))
     """Which of several processes may run a conversation's agent. None: the process that loads it last is its writer."""
-    cluster: Cluster | None = attrs.field(default=None, validator=_having(*CLUSTER_METHODS, optional=True, hint=_cluster_hint))
-    """The engine that this block shares with the other nodes of its cluster: then the block is a node, and a conversation runs on at most
-    one of them. Not together with `leases`, which are for processes that share nothing else."""
     node_name: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     """What people read of this node, if there is a cluster; need not be unique. Empty: the name of the host, and the process id."""
     policy: SessionPolicy = attrs.field(factory=SessionPolicy, validator=type_validator(SessionPolicy))

@@ -26,7 +26,7 @@ from trio_sagents._trio.timers import Timers
 from trio_sagents._trio.watching import LoopWatch, watching
 from trio_sagents.broadcast import Flusher
 from trio_sagents.data.wire import SCHEMA_VERSION
-from trio_sagents.nodes import Node, NodeKeeper, new_node_id
+from trio_sagents.nodes import Node, NodeBus, NodeKeeper, new_node_id, open_neighbours
 from trio_sagents.sessions._admission import Admission
 from trio_sagents.sessions._closing import close_agents
 from trio_sagents.sessions._config import SessionConfig, router_hint
@@ -141,6 +141,10 @@ async def _run_sessions(
                         host = exc
                     await close_agents(block.close(), host)
             finally:
+                if block is not None and block.runtime.neighbours is not None:
+                    # Cancellation: bounded; viewers on other nodes get the last events of the agents that have ended here.
+                    with trio.move_on_after(config.policy.settle_timeout, shield=True):
+                        await block.runtime.neighbours.farewell()
                 scope.cancel()
                 if block is not None:
                     block.mailboxes.hang_up()
@@ -212,6 +216,13 @@ class Block:
             writing.start_soon(runtime.viewer_admission.run, runtime.subscriptions, runtime.enrol, name="viewers")
         admission = Admission(runtime)
         starter = Starter(Setup(config, runtime))
+        if isinstance(keeper, NodeKeeper):
+            bus = config.pubsub if isinstance(config.pubsub, NodeBus) else None
+            neighbours = runtime.neighbours = open_neighbours(
+                runtime, keeper, writing, policy, idle_timeout=config.inactivity_timeout, look=starter.look, bus=bus
+            )
+            writing.start_soon(neighbours.run, name="other nodes")
+            admission.elsewhere = starter.find_elsewhere
         mailboxes = Mailboxes(runtime, policy)
         return cls(runtime, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
 

@@ -4,6 +4,7 @@ Each method checks its arguments, asks the authorizer, decides in one step, and 
 modules above it. `Admission` lets callers in, `Starter` has an agent running exactly once, and the agent itself does the rest.
 """
 
+import contextlib
 import fnmatch
 import functools
 import re
@@ -26,7 +27,7 @@ from trio_sagents.data.messages import UserMessage
 from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import ConversationPage, HistoryPage, Row, WaitingConversation, WaitingPage
 from trio_sagents.data.scopes import Overlap, Scope
-from trio_sagents.exceptions import AgentNotRunning
+from trio_sagents.exceptions import AgentNotRunning, ConversationNotFound
 from trio_sagents.sessions._admission import Admission, Opts, check_limit, check_opts
 from trio_sagents.sessions._closing import drain_agents
 from trio_sagents.sessions._commands import AddRows, Dismiss, Post, Resume
@@ -40,6 +41,7 @@ from trio_sagents.sessions._watch import Watch, present
 from trio_sagents.supervisor import (
     AgentHandle,
     AgentInfo,
+    Entry,
     Phase,
     Posted,
     Receipt,
@@ -171,7 +173,7 @@ class Sessions:
         check_grace(grace_period)
         await trio.lowlevel.checkpoint_if_cancelled()
         allowed = await self.runtime.access.allows(scope, conversation_id, "stop")
-        entry = self._admission.entry_of(agent_id, conversation_id, scope) if allowed else None
+        entry = await self._own(agent_id, conversation_id, scope) if allowed else None
         if entry is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
@@ -495,8 +497,16 @@ class Sessions:
         await trio.lowlevel.checkpoint()
         if not await self.runtime.access.allows(scope, conversation_id, "view"):
             return False
-        entry = self._admission.entry_of(agent_id, conversation_id, scope)
+        entry = await self._own(agent_id, conversation_id, scope)
         return entry is not None and entry.phase is Phase.LIVE
+
+    async def _own(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
+        """Return the entry of a conversation as `scope` sees it, wherever its agent runs."""
+        with contextlib.suppress(ConversationNotFound):
+            entry = await self._admission.reach(agent_id, conversation_id, scope)
+            if entry is not None and self.runtime.access.owns(scope, entry.owner):
+                return entry
+        return None
 
     async def get(self, conversation_id: str, *, scope: Scope = None) -> AgentHandle:
         """Return a handle of the running agent.
@@ -515,10 +525,13 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return live.info(with_middleware=True)
+        return await live.look()
 
     async def list_running(self, *, scope: Scope = None) -> Sequence[AgentInfo]:
-        """Return the running agents that this scope may list, in the order of their starts; may be empty."""
+        """Return the running agents of this block that this scope may list, in the order of their starts; may be empty.
+
+        Agents that run on other nodes of a cluster are not among them: ask each node.
+        """
         return [live.info() for live in await self._admission.running(scope)]
 
     async def list_matching(self, pattern: str, *, scope: Scope = None) -> Sequence[AgentInfo]:
@@ -529,7 +542,7 @@ class Sessions:
         return [info for info in await self.list_running(scope=scope) if match(info.agent_id)]
 
     async def agent_count(self, *, scope: Scope = None) -> int:
-        """Return how many running agents this scope may list."""
+        """Return how many running agents of this block this scope may list; without those of other nodes."""
         return len(await self._admission.running(scope))
 
     def statistics(self) -> SessionsStatistics:

@@ -1,7 +1,9 @@
 """Starting an agent exactly once, under any number of callers; and doing something by an agent that may have to be started for it."""
 
 import functools
+import logging
 from collections.abc import Sequence
+from typing import Final, NoReturn
 
 import attrs
 import trio
@@ -11,11 +13,14 @@ from trio_sagents.broadcast import Subscriber, Subscription
 from trio_sagents.data.cursors import Cursor
 from trio_sagents.data.json import Opaque, Options
 from trio_sagents.data.scopes import Scope
-from trio_sagents.exceptions import AgentNotRunning, AgentStopped, ConversationNotFound, SessionsClosed
-from trio_sagents.sessions._commands import AddRows, BootAction, Command, Post, carry_out
+from trio_sagents.exceptions import AgentNotRunning, AgentStopped, ConversationNotFound, RegistryUnavailable, SessionsClosed
+from trio_sagents.sessions._admission import NO_OPTS
+from trio_sagents.sessions._commands import AddRows, BootAction, Command, Post, carry_out, fixed
 from trio_sagents.sessions._reports import SessionInfo
 from trio_sagents.sessions._task import Setup, run_agent
 from trio_sagents.supervisor import Entry, Phase, Receipt, RunningAgent, Services, handle_of
+
+log: Final = logging.getLogger("trio_sagents")
 
 
 @attrs.define(eq=False)
@@ -32,7 +37,14 @@ class Starter:
         return self.setup.runtime
 
     async def ensure(
-        self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options, action: BootAction | None = None
+        self,
+        agent_id: str,
+        conversation_id: str,
+        scope: Scope,
+        request_opts: Options,
+        action: BootAction | None = None,
+        *,
+        is_look: bool = False,
     ) -> Entry:
         """Return the entry of a live agent; start the agent if it is not running.
 
@@ -43,9 +55,12 @@ class Starter:
             request_opts: the caller's.
             action: is carried out before the agent goes live, if this call waits for its start; otherwise it is left to the caller.
                 An action that was carried out has its outcome, whether the agent is still live or not.
+            is_look: start nothing: the agent has to run already, here or on another node.
 
         Raises:
             StartFailed: the start failed; nothing of it is left.
+            AgentNotRunning: this only looks, and the agent does not run.
+            RegistryUnavailable: this only looks, and it is unknown whether another node runs the agent.
             ConversationNotFound: the conversation is another scope's.
             SessionsClosed: no agent starts any more.
             LimitExceeded: there are too many agents.
@@ -57,7 +72,7 @@ class Starter:
             # No checkpoint from the look to the reservation: of any number of callers, exactly one finds no entry.
             entry = self.runtime.registry.find(agent_id, conversation_id)
             if entry is None:
-                entry = self._reserve(agent_id, conversation_id, scope, request_opts)
+                entry = self._reserve(agent_id, conversation_id, scope, request_opts, is_look=is_look)
             elif entry.phase is Phase.STOPPING:
                 if is_inside(entry.task):
                     raise AgentStopped(conversation_id)  # the old agent cannot end while its own tool waits for the new one
@@ -73,7 +88,8 @@ class Starter:
                     raise AgentStopped(conversation_id)  # a start cannot wait for itself
                 await self._wait_ready(entry, action)
                 if not entry.has_booted or entry.failure is not None:
-                    _raise_failure(entry)
+                    await _pass_look(entry, is_look=is_look)
+                    continue
                 if action is not None and action.is_done:
                     return entry
             else:
@@ -92,12 +108,38 @@ class Starter:
         finally:
             self.setup.actions.remove(entry, action)
 
-    def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options) -> Entry:
+    async def find_elsewhere(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
+        """Return the entry of an agent that runs on another node; None if no other node runs it. Nothing is started.
+
+        Raises:
+            ConversationNotFound: the agent is another scope's.
+            RegistryUnavailable: it is unknown whether another node runs the agent.
+
+        Cancellation: nothing is changed.
+        """
+        neighbours = self.runtime.neighbours
+        if neighbours is None or self.is_closed or not await neighbours.runs_elsewhere(conversation_id):
+            return None
+        try:
+            return await self.ensure(agent_id, conversation_id, scope, NO_OPTS, is_look=True)
+        except (AgentNotRunning, SessionsClosed):
+            return None
+
+    def look(self, conversation_id: str, scope: Scope) -> None:
+        """Have viewers who wait follow an agent that runs on another node. What fails is tried again later."""
+        try:
+            agent_id = self.runtime.agent_id_of(conversation_id)
+            if not self.is_closed and not self.runtime.registry.is_taken(agent_id):
+                self._reserve(agent_id, conversation_id, scope, NO_OPTS, is_look=True)
+        except Exception:  # the boundary to the host's `agent_id_fun` and `SameScope.key`
+            log.exception("could not follow the agent of conversation %r on another node; the viewers wait", conversation_id)
+
+    def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options, *, is_look: bool) -> Entry:
         if self.is_closed:
             raise SessionsClosed
         registry = self.runtime.registry
         scope = self.runtime.scope_for_start(conversation_id, scope)
-        entry = Entry(agent_id, conversation_id, scope, self.runtime.access.owner_of(scope), request_opts)
+        entry = Entry(agent_id, conversation_id, scope, self.runtime.access.owner_of(scope), request_opts, is_look=is_look)
         registry.reserve(entry)
         # In the context of open_sessions, not of the first caller: the caller's context variables are not meant for the agent.
         run = functools.partial(run_agent, self.setup, entry)
@@ -164,6 +206,8 @@ class Starter:
                 return action.outcome()
             assert entry.live is not None
             try:
+                if entry.live.is_remote:
+                    command = await fixed(command, entry.live)
                 return await carry_out(command, entry.live)
             except AgentNotRunning:
                 # Race: the agent closed between the look and the command, with nothing done; the next agent does it.
@@ -172,7 +216,20 @@ class Starter:
                 await entry.wait_ended()
 
 
-def _raise_failure(entry: Entry) -> None:
+async def _pass_look(entry: Entry, *, is_look: bool) -> None:
+    """Raise why a start failed; or return if somebody has only looked for the agent: a caller who does more starts it now."""
+    if not entry.is_look or entry.has_booted:
+        _raise_failure(entry)
+    elif not is_look:
+        await entry.wait_ended()
+        return
+    error = None if entry.failure is None else entry.failure.error
+    if isinstance(error, AgentNotRunning | ConversationNotFound):
+        raise type(error)(entry.conversation_id)
+    raise RegistryUnavailable(f"it is unknown whether another node runs the agent of conversation {entry.conversation_id!r}") from error
+
+
+def _raise_failure(entry: Entry) -> NoReturn:
     """Raise a new error for one caller of a start that failed."""
     failure = entry.failure
     if failure is not None and isinstance(failure.error, ConversationNotFound):

@@ -37,8 +37,11 @@ async def run_agent(setup: Setup, entry: Entry) -> None:
     live: OwnedAgent | None = None
     crash: BaseException | None = None
     onward: BaseException | None = None
-    start_timeout = setup.config.policy.start_timeout
-    timer = runtime.timers.call_at(trio.current_time() + start_timeout, lambda: _give_up(entry, start_timeout))
+    policy = setup.config.policy
+    start_timeout = policy.start_timeout
+    # Another node may have the conversation that does not answer any more: then the start waits for the end of that node's lease.
+    patience = start_timeout if runtime.neighbours is None else start_timeout + policy.lease_ttl
+    timer = runtime.timers.call_at(trio.current_time() + patience, lambda: _give_up(entry, start_timeout))
     try:
         with entry.cancel_scope:
             async with trio.open_nursery() as nursery:

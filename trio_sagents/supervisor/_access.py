@@ -89,6 +89,8 @@ class Access:
 
         Whatever the host's function raises leaves as it is, so nothing may be marked or reserved yet.
         """
+        if isinstance(scope, UnknownScope):
+            return scope.actor
         name_of: Callable[[Scope], Owner] | None = getattr(self.authorizer, "actor_of", None)
         return self.owner_of(scope) if name_of is None else _plain_key(name_of(scope), f"{type(self.authorizer).__name__}.actor_of")
 
@@ -114,6 +116,8 @@ class Access:
         """
         if not self.tells_apart:
             return None
+        if isinstance(scope, UnknownScope):
+            return Poster(scope.actor)
         is_plain = type(scope) in _PLAIN
         if getattr(self.authorizer, "actor_of", None) is None:
             return Poster(scope, is_scope=True) if is_plain else None

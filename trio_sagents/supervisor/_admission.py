@@ -60,18 +60,19 @@ class ViewerAdmission:
         if self._woken is not None:
             self._woken.set()
 
-    def agent_came(self, subscription: Subscription, feed: Feed, enrol: Callable[[Subscription], None]) -> None:
+    def agent_came(self, subscription: Subscription, feed: Feed | None, enrol: Callable[[Subscription], None]) -> None:
         """Ask about a subscription that waited for an agent, and enrol it if it may see the agent.
 
         Args:
             subscription: its owner is that of the agent, if owners are compared. It may be closed or enrolled meanwhile.
-            feed: of the agent that came up.
+            feed: of the agent that came up; None if the agent runs on another node.
             enrol: enrols the subscription with the agent that is up when the answer comes, if there is one.
         """
+        feeds = [] if feed is None else [feed]
         if subscription in self._asking:
-            self._asking[subscription].append(feed)
+            self._asking[subscription].extend(feeds)
         else:
-            self._asking[subscription] = [feed]
+            self._asking[subscription] = feeds
             self.services.start_soon(self._admit, subscription, enrol, name="authorize a viewer")
 
     async def _admit(self, subscription: Subscription, enrol: Callable[[Subscription], None]) -> None:

@@ -43,7 +43,7 @@ from trio_sagents.supervisor._info import AgentInfo
 from trio_sagents.supervisor._journal import Journal, wall_clock
 from trio_sagents.supervisor._lifetime import Lifetime
 from trio_sagents.supervisor._receipts import Receipt, Receipts
-from trio_sagents.supervisor._registry import Entry, Phase
+from trio_sagents.supervisor._registry import Entry, Phase, end_entry
 from trio_sagents.supervisor._services import Services
 from trio_sagents.supervisor._status_board import StatusBoard
 from trio_sagents.supervisor._turns import Turns
@@ -213,6 +213,26 @@ class LiveAgent:
         """Return the last committed state."""
         return self.journal.state.picture()
 
+    @property
+    def incarnation(self) -> str:
+        """Names the agent among all that ever ran for its conversation."""
+        return self.journal.identity.incarnation
+
+    @property
+    def is_remote(self) -> bool:
+        """False: the agent runs here."""
+        return False
+
+    async def look(self) -> AgentInfo:
+        """Return a picture of the agent, with the settings of its middleware."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return self.info(with_middleware=True)
+
+    async def read_state(self) -> State:
+        """Return the last committed state."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return self.state()
+
     async def wait_idle(self) -> None:
         """Wait until the agent is at rest; raise AgentNotRunning if it ended first."""
         while not self.is_at_rest:
@@ -275,6 +295,10 @@ class LiveAgent:
         self.wake()
 
     # ── ending
+
+    async def stop(self, grace_period: float) -> None:
+        """Stop the agent; see `end_entry`."""
+        await end_entry(self.entry, grace_period)
 
     async def wait_settled(self) -> None:
         """Wait, at most `settle_timeout`, until the last submitted write has ended."""

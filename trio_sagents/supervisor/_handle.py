@@ -6,7 +6,6 @@ import attrs
 import trio
 
 from trio_sagents._trio.place import require_run
-from trio_sagents._trio.tree import is_inside
 from trio_sagents.agent import checked_rows
 from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.data.cursors import CHANNELS, Channel
@@ -18,21 +17,20 @@ from trio_sagents.data.outcomes import TurnOutcome
 from trio_sagents.data.records import Row
 from trio_sagents.data.scopes import Action, Overlap, Scope
 from trio_sagents.data.state import State
-from trio_sagents.data.status import CancelCause, ShutdownReason
+from trio_sagents.data.status import ShutdownReason
 from trio_sagents.exceptions import ConversationNotFound
 from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._info import AgentInfo
 from trio_sagents.supervisor._receipts import Receipt
-from trio_sagents.supervisor._registry import Entry, RunningAgent
+from trio_sagents.supervisor._registry import Entry, RunningAgent, end_entry
 
 
 async def stop_entry(entry: Entry, grace_period: float) -> None:
-    """Ask an agent to leave and wait until it has; from inside its own task tree, ask and pass one checkpoint."""
-    entry.request_stop(ShutdownReason.STOPPED, CancelCause.STOPPED, deadline=trio.current_time() + grace_period)
-    if is_inside(entry.task):
-        await trio.lowlevel.checkpoint()
-        return
-    await entry.wait_ended()
+    """Ask an agent to leave and wait until it has, wherever it runs; from inside its own task tree, ask and pass one checkpoint."""
+    if entry.live is not None:
+        await entry.live.stop(grace_period)
+    else:
+        await end_entry(entry, grace_period)
 
 
 @attrs.frozen(eq=False, init=False)
@@ -225,14 +223,12 @@ class AgentHandle:
     async def info(self) -> AgentInfo:
         """Return a picture of the agent. Cancellation: either it returns, or nothing was done; it changes nothing."""
         agent = await self._ask("view")
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return agent.info(with_middleware=True)
+        return await agent.look()
 
     async def state(self) -> State:
         """Return the last committed state, immutable. Cancellation: either it returns, or nothing was done; it changes nothing."""
         agent = await self._ask("view")
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return agent.state()
+        return await agent.read_state()
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs, nothing runnable is queued, and nothing is being accepted.

@@ -38,7 +38,7 @@ from trio_sagents.conversation.status import Happening
 from trio_sagents.data.json import Opaque
 from trio_sagents.data.messages import Message, Poster, UserMessage
 from trio_sagents.data.outcomes import Interrupted, TurnOutcome, Unanswered
-from trio_sagents.data.scopes import Overlap, Scope
+from trio_sagents.data.scopes import Overlap, Scope, UnknownScope
 from trio_sagents.data.status import CancelCause, Status
 from trio_sagents.exceptions import PersistenceError
 from trio_sagents.supervisor._blueprint import Blueprint, PostContext, takes_post_context
@@ -179,7 +179,7 @@ class Inbox:
                 raise self.entry.not_running()
             message = queued_message(message_id, seen, posted.digest, self._poster_of(actor))
             context = contextvars.copy_context()
-            accepted = Accepted(actor, posted.overlap, context, self._is_unattended(), posted.values, may_decide)
+            accepted = Accepted(actor, posted.overlap, context, posted.is_unattended or self._is_unattended(), posted.values, may_decide)
             step = self._step(message, shown, accepted)
             journal.check_room((step.queued or step.messages)[-1])
         except BaseException:
@@ -271,6 +271,8 @@ class Inbox:
                 return asked is not False
             if overlap != "interrupt" and journal.state.waiting is None:
                 return False
+            if isinstance(actor, UnknownScope):
+                return False  # posted on another node, by somebody whose scope the host cannot say here
             asked = await self.services.access.allows(actor, self.entry.conversation_id, "decide")
 
     async def _wait_for_interrupt(self, overlap: Overlap) -> None:

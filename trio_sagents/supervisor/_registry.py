@@ -1,13 +1,14 @@
 """Which agents there are: looked up and reserved in one synchronous step, so there are never two for one conversation."""
 
 import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Protocol
 
 import attrs
 import trio
 
+from trio_sagents._trio.tree import is_inside
 from trio_sagents.broadcast import Subscription
 from trio_sagents.conversation.messages_in import Posted
 from trio_sagents.data.cursors import Channel
@@ -58,6 +59,16 @@ class RunningAgent(Protocol):
     @property
     def grace_period(self) -> float:
         """Seconds that its turn may take to finish if the sessions close, or drain."""
+        ...
+
+    @property
+    def incarnation(self) -> str:
+        """Names the agent among all that ever ran for its conversation."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the agent runs on another node, and this is a mirror of it."""
         ...
 
     @property
@@ -113,11 +124,19 @@ class RunningAgent(Protocol):
         ...
 
     def info(self, *, with_middleware: bool = False) -> AgentInfo:
-        """Return a picture of the agent; with the settings of its middleware, if they are asked for."""
+        """Return a picture of the agent; with the settings of its middleware, if they are asked for. Of a mirror, what is known here."""
         ...
 
-    def state(self) -> State:
+    async def look(self) -> AgentInfo:
+        """Return a picture of the agent, with the settings of its middleware."""
+        ...
+
+    async def read_state(self) -> State:
         """Return the last committed state."""
+        ...
+
+    async def stop(self, grace_period: float) -> None:
+        """Stop the agent, and return when it has ended; from inside its own task tree, only ask."""
         ...
 
     async def wait_idle(self) -> None:
@@ -192,6 +211,9 @@ class Entry:
     has_ended: bool = False
     shutdown_reason: ShutdownReason = ShutdownReason.CRASHED
     """Why the agent has ended, once it has."""
+    is_look: bool = False
+    """Whether this only looks for an agent on another node: where there is none, nothing starts, and whoever waits looks again."""
+    _when_ended: "Callable[[Entry], None] | None" = attrs.field(default=None, repr=False)
 
     @property
     def is_accepting(self) -> bool:
@@ -244,6 +266,17 @@ class Entry:
         self.has_ended = True
         if self._ended is not None:
             self._ended.set()
+        if self._when_ended is not None:
+            self._when_ended(self)
+
+    def call_when_ended(self, function: "Callable[[Entry], None]") -> None:
+        """Have a function called when the id is free; it must not raise. There is one such function."""
+        self._when_ended = function
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the end of the agent."""
+        return self._ended is not None and self._ended.statistics().tasks_waiting > 0
 
     async def wait_ended(self) -> None:
         """Wait until the id is free."""
@@ -265,6 +298,15 @@ class Entry:
         """Return a new error for a command that comes too late."""
         stopped = self.reason in {ShutdownReason.STOPPED, ShutdownReason.CLOSED, ShutdownReason.DRAINED}
         return AgentStopped(self.conversation_id) if stopped else AgentNotRunning(self.conversation_id)
+
+
+async def end_entry(entry: Entry, grace_period: float) -> None:
+    """Ask the agent of an entry to leave, and wait until it has; from inside its own task tree, ask and pass one checkpoint."""
+    entry.request_stop(ShutdownReason.STOPPED, CancelCause.STOPPED, deadline=trio.current_time() + grace_period)
+    if is_inside(entry.task):
+        await trio.lowlevel.checkpoint()
+        return
+    await entry.wait_ended()
 
 
 @attrs.define(eq=False)

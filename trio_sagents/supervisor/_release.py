@@ -8,7 +8,7 @@ from typing import Final
 
 from trio_sagents._trio.failures import log_failure
 from trio_sagents.data.status import ShutdownReason
-from trio_sagents.exceptions import AgentStopped, ConversationNotFound, RunsElsewhere
+from trio_sagents.exceptions import AgentNotRunning, AgentStopped, ConversationNotFound, RunsElsewhere
 from trio_sagents.supervisor._registry import Entry, Failure, OwnedAgent, Phase
 from trio_sagents.supervisor._services import Services
 
@@ -18,7 +18,7 @@ EXPECTED: Final = (AgentStopped, ConversationNotFound, RunsElsewhere)
 
 def _log_failed_start(entry: Entry, failure: Failure) -> None:
     """Log why an agent did not start; each caller that waited is given its own `StartFailed`."""
-    if not isinstance(failure.error, EXPECTED):
+    if not isinstance(failure.error, EXPECTED) and not (entry.is_look and isinstance(failure.error, AgentNotRunning)):
         message = "the agent of conversation %r could not start; it failed at stage %r"
         log_failure(logging.ERROR, failure.error, message, entry.conversation_id, failure.stage)
 

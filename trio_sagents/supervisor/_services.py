@@ -2,7 +2,7 @@
 
 import contextvars
 from collections.abc import Callable, Container, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -18,7 +18,7 @@ from trio_sagents.supervisor._access import Access
 from trio_sagents.supervisor._admission import ViewerAdmission
 from trio_sagents.supervisor._leases import Keeper
 from trio_sagents.supervisor._receipts import Accepted
-from trio_sagents.supervisor._registry import Registry
+from trio_sagents.supervisor._registry import Entry, OwnedAgent, Registry
 
 MAX_ORIGINS: Final = 10_000
 
@@ -38,6 +38,22 @@ class Origin:
     """The host's own values of that call."""
 
 
+class Neighbours(Protocol):
+    """The other nodes of a cluster, for starts."""
+
+    async def join(self, entry: Entry) -> OwnedAgent | None:
+        """Claim the conversation of an entry, and return None; or return a mirror of its agent, if that runs on another node."""
+        ...
+
+    async def runs_elsewhere(self, conversation_id: str) -> bool:
+        """Return whether another node has a conversation; RegistryUnavailable if that is unknown."""
+        ...
+
+    async def farewell(self) -> None:
+        """Return when the other nodes were told that the agents of this block have ended."""
+        ...
+
+
 @attrs.define(eq=False)
 class Services:
     """The services, and the tables that are not any agent's own."""
@@ -55,6 +71,8 @@ class Services:
     """Wakes the readers of streamed text; None if each delta wakes them."""
     leases: Keeper | None = None
     """None where no other process is heeded."""
+    neighbours: "Neighbours | None" = None
+    """The other nodes of the cluster; None without a cluster."""
     watch: LoopWatch | None = None
     """Names what blocks the event loop; None if nobody watches."""
     subscriptions: dict[str, dict[Subscription, None]] = attrs.field(factory=dict)

@@ -13,6 +13,7 @@ mcp_server                         an MCP server with the quirks of real ones, a
 
 from trio_sagents.testing._crash import CrashStore
 from trio_sagents.testing._faults import Faults, FaultyLeases, FaultyModel, FaultyStore, InjectedFault, deaf_tool, faulty_tool
+from trio_sagents.testing._faulty_cluster import FaultyCluster
 from trio_sagents.testing._habits import Habit
 from trio_sagents.testing._plan import CancelAt, CrashAt, FaultAt, Plan
 from trio_sagents.testing._scripted import Call, Hang, Reply, ScriptedModel
@@ -32,6 +33,7 @@ __all__ = (
     "EventSpy",
     "FaultAt",
     "Faults",
+    "FaultyCluster",
     "FaultyLeases",
     "FaultyModel",
     "FaultyStore",

@@ -7,6 +7,7 @@ from tests.mutation.planted.cluster import CLUSTER
 from tests.mutation.planted.files import FILES
 from tests.mutation.planted.leases import LEASES
 from tests.mutation.planted.life import LIFE
+from tests.mutation.planted.nodes import NODES
 from tests.mutation.planted.people import PEOPLE
 from tests.mutation.planted.rules import RULES
 from tests.mutation.planted.stores import STORES
@@ -15,4 +16,17 @@ from tests.mutation.planted.web import WEB
 from tests.mutation.planted.windows import WINDOWS
 from tests.support.planting import PlantedBug
 
-BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *CLUSTER, *FILES, *LEASES, *RULES, *WEB, *WINDOWS)
+BUGS: Final[tuple[PlantedBug, ...]] = (
+    *LIFE,
+    *TURNS,
+    *PEOPLE,
+    *STORES,
+    *BROADCAST,
+    *CLUSTER,
+    *FILES,
+    *LEASES,
+    *NODES,
+    *RULES,
+    *WEB,
+    *WINDOWS,
+)

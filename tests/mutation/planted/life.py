@@ -39,8 +39,8 @@ LIFE: Final = (
     ),
     PlantedBug(
         "stop returns early",
-        "supervisor/_handle.py",
-        "stop_entry",
+        "supervisor/_registry.py",
+        "end_entry",
         "        return\n    await entry.wait_ended()\n",
         "        return\n    await trio.lowlevel.checkpoint()\n",
         ("scenarios/test_stopping.py::test_stop_means_stopped", "scenarios/test_stopping.py::test_stop_then_start_restores"),

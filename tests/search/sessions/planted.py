@@ -75,8 +75,8 @@ BUGS: Final = (
     ),
     PlantedBug(
         "stop returns early",
-        "supervisor/_handle.py",
-        "stop_entry",
+        "supervisor/_registry.py",
+        "end_entry",
         "        return\n    await entry.wait_ended()\n",
         "        return\n    await trio.lowlevel.checkpoint()\n",
     ),

@@ -1,0 +1,121 @@
+"""Bugs between the nodes of a cluster: commands, events and viewers of agents that run elsewhere."""
+
+from typing import Final
+
+from tests.support.planting import PlantedBug
+
+NODES: Final = (
+    PlantedBug(
+        "a call that came twice is carried out twice",
+        "nodes/_post_office.py",
+        "PostOffice._serve",
+        "        if call in peer.answers:\n",
+        "        if False:\n",
+        ("unit/nodes/test_post_office.py::test_call_when_mail_is_lost_and_doubled",),
+    ),
+    PlantedBug(
+        "a call that was answered long ago is carried out again",
+        "nodes/_post_office.py",
+        "PostOffice._serve",
+        "        if call <= peer.floor:\n",
+        "        if False:\n",
+        ("unit/nodes/test_post_office.py::test_call_when_its_answer_is_remembered_no_more",),
+    ),
+    PlantedBug(
+        "any node may answer a call",
+        "nodes/_post_office.py",
+        "PostOffice._settle",
+        "        if pending is not None and pending.recipient == sender:",
+        "        if pending is not None:",
+        ("unit/nodes/test_post_office.py::test_answer_of_another_node_is_not_one",),
+    ),
+    PlantedBug(
+        "a call is sent once",
+        "nodes/_post_office.py",
+        "PostOffice._run_resends",
+        "                    self._send(pending.recipient, pending.letter)\n",
+        "                    pass\n",
+        ("unit/nodes/test_post_office.py::test_call_when_mail_is_lost_and_doubled",),
+    ),
+    PlantedBug(
+        "a hole in the events of an agent elsewhere is ignored",
+        "nodes/_mirror.py",
+        "Mirror._repeat",
+        "        if not continues:\n            return False\n",
+        "",
+        ("scenarios/test_other_nodes.py::test_viewer_when_mail_is_lost",),
+    ),
+    PlantedBug(
+        "a lost mail is never missed",
+        "nodes/_links.py",
+        "Incoming.take",
+        "            is_hole = self.number is not None and number > self.number\n",
+        "            is_hole = False\n",
+        ("unit/nodes/test_wire.py::test_lost_mail", "unit/nodes/test_post_office.py::test_letters_that_do_not_arrive"),
+    ),
+    PlantedBug(
+        "a mirror outlives the lease of its agent's node",
+        "nodes/_neighbours.py",
+        "Neighbours._look_round",
+        "            if claim is None or claim.node_id != mirror.node_id:\n                mirror.end_with(ShutdownReason.FENCED)\n",
+        "            pass\n",
+        ("scenarios/test_other_nodes.py::test_agent_of_a_node_that_is_cut_off",),
+    ),
+    PlantedBug(
+        "a call waits for a node that is gone",
+        "nodes/_neighbours.py",
+        "Neighbours._look_round",
+        "                call.settle(None, AgentNotRunning(call.conversation_id))\n",
+        "                pass\n",
+        ("scenarios/test_other_nodes.py::test_command_whose_answer_is_lost_is_done_once",),
+    ),
+    PlantedBug(
+        "whoever posts on another node is taken for the one who started the agent",
+        "nodes/_desk.py",
+        "Desk._scope_of",
+        "        return await self.access.scope_of(actor, entry.scope, entry.conversation_id)\n",
+        "        return entry.scope\n",
+        ("scenarios/test_other_nodes.py::test_turn_runs_as_whoever_posted_on_another_node",),
+    ),
+    PlantedBug(
+        "a message for another node has no id until it is there",
+        "sessions/_commands.py",
+        "fixed",
+        "        case Post(posted, actor) if posted.message_id is None:\n",
+        "        case Post(posted, actor) if False:\n",
+        ("scenarios/test_other_nodes.py::test_command_whose_answer_is_lost_is_done_once",),
+    ),
+    PlantedBug(
+        "a row for another node is a new one each time that it is sent",
+        "nodes/_mirror.py",
+        "keyed_row",
+        "    return row if row.key is not None else ",
+        "    return row if True else ",
+        ("scenarios/test_other_nodes.py::test_command_whose_answer_is_lost_is_done_once",),
+    ),
+    PlantedBug(
+        "a viewer who is ahead of this node gets old events again",
+        "nodes/_mirror.py",
+        "Mirror.enrol",
+        "        if feed is not None and stream.is_followed and not is_ahead:\n",
+        "        if feed is not None:\n",
+        ("scenarios/test_other_nodes.py::test_cursor_is_good_on_every_node",),
+    ),
+    PlantedBug(
+        "other nodes are not told that an agent has ended",
+        "nodes/_relay.py",
+        "Relay.attach",
+        "            entry.call_when_ended(lambda ended: self._note_end(ended, incarnation))\n",
+        "            pass\n",
+        ("scenarios/test_other_nodes.py::test_stop_from_another_node",),
+    ),
+    PlantedBug(
+        "a node leaves before its last events are sent",
+        "sessions/_open.py",
+        "_run_sessions",
+        "                        await block.runtime.neighbours.farewell()\n",
+        "                        pass\n",
+        ("scenarios/test_other_nodes.py::test_node_that_closes_hands_over",),
+    ),
+)
+"""Every planted bug fits today's library."""
