@@ -422,6 +422,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_json",
         "_wire",
         "_commands",
+        "_prices",
         "_texts",
         "_viewers",
         "_connections",

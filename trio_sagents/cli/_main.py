@@ -68,6 +68,8 @@ def _serve(given: argparse.Namespace) -> int:
         allowed_hosts=tuple(given.allow_host),
         allowed_origins=tuple(given.allow_origin),
         may_debug=given.debug,
+        prices=given.prices,
+        currency=given.currency,
     )
     status = 130
     # The first Ctrl-C ends the streams and lets turns finish. A second one comes while the sessions wait for these turns: in a group.
@@ -167,6 +169,8 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--auth", metavar="FUNCTION", help="module:name of a function from a request to a Visitor, a scope, or None")
     serve.add_argument("--allow-host", metavar="NAME", action="append", default=[], help="a name of this server; may be repeated")
     serve.add_argument("--allow-origin", metavar="ORIGIN", action="append", default=[], help="an origin of its pages; may be repeated")
+    serve.add_argument("--prices", metavar="TABLE", help="module:name of prices by model name, (input, output) per million tokens")
+    serve.add_argument("--currency", default="USD", help="the currency of the prices (default: USD)")
     serve.add_argument("--debug", action="store_true", help="let visitors see the debug channel")
 
 

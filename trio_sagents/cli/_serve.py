@@ -20,6 +20,7 @@ from hypercorn.trio import serve
 from trio_sagents import Scope, SessionConfig, Sessions, open_sessions
 from trio_sagents.cli._models import UsageError
 from trio_sagents.web import Bridge, LinkLogin, Visitor, WebPolicy, WebRequest, with_health
+from trio_sagents.web._prices import PriceList, Prices
 
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 MAX_PORT: Final = 65_535
@@ -42,6 +43,9 @@ class ServeOptions:
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
     may_debug: bool = False
+    prices: str | None = None
+    """module:name of a table of prices, or of a function."""
+    currency: str = "USD"
 
 
 def load(target: str, option: str) -> Scope:
@@ -82,6 +86,19 @@ def load_config(target: str) -> SessionConfig:
     if not isinstance(found, SessionConfig):
         raise UsageError(f"CONFIG {target}: it is a {type(found).__name__}, and must be a SessionConfig or a function that returns one")
     return found
+
+
+def load_prices(options: ServeOptions) -> Prices | None:
+    """Return the prices that `--prices` names; None without it.
+
+    Raises:
+        UsageError: they are neither a table nor a function, or the currency is none.
+    """
+    found = None if options.prices is None else load(options.prices, "--prices")
+    try:
+        return None if PriceList({} if found is None else found, options.currency).shown is None else found
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"--prices {options.prices} --currency {options.currency}: {exc}") from exc
 
 
 async def _drain_node(sessions: Sessions, bridge: Bridge, tell: Callable[[str], None]) -> None:
@@ -146,6 +163,7 @@ async def run_serve(options: ServeOptions, tell: Callable[[str], None]) -> int:
     auth = None if options.auth is None else load(options.auth, "--auth")
     if auth is not None and not callable(auth):
         raise UsageError(f"--auth {options.auth}: it is a {type(auth).__name__}, and must be a function")
+    priced = load_prices(options)
     listener = _listen(options.host, options.port, policy.send_timeout)
     with listener, _log_to_terminal():
         port: int = listener.getsockname()[1]
@@ -157,11 +175,12 @@ async def run_serve(options: ServeOptions, tell: Callable[[str], None]) -> int:
                     cookie=f"trio_sagents_{port}",
                     on_used=lambda path: tell(f"For another browser: {address}{path}"),
                 )
-                bridge = Bridge(sessions, authenticate=login.authenticate, policy=policy)
+                bridge = Bridge(sessions, authenticate=login.authenticate, policy=policy, prices=priced, currency=options.currency)
                 app = login.wrap(bridge, policy)
                 tell(f"Open this link to log in; it can be used once: {address}{login.path}")
             else:
-                bridge = Bridge(sessions, authenticate=_checked(auth, may_debug=options.may_debug), policy=policy)
+                checked = _checked(auth, may_debug=options.may_debug)
+                bridge = Bridge(sessions, authenticate=checked, policy=policy, prices=priced, currency=options.currency)
                 app = bridge
                 tell(f"Serving at {address}")
             # A node of a cluster finishes its turns while its viewers still watch: the load balancer sends nobody new meanwhile.

@@ -6,7 +6,7 @@ out after its commit. Offsets and sizes count characters.
 
 import datetime
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -99,6 +99,9 @@ class TurnEnded:
 
     turn_id: str
     outcome: TurnOutcome
+    usage_by_model: Mapping[str, Usage] = attrs.field(factory=dict, eq=False, kw_only=True)
+    """By the name of the model: what the turn has used since it began, or since it continued after a wait for people, with its sub-agents
+    and its middleware; estimates stand for what a provider did not report. Empty if no model was asked."""
 
 
 @attrs.frozen

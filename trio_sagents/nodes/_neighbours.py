@@ -42,7 +42,7 @@ LOOK_TIMEOUT: Final = 5.0
 class Neighbours:
     """The other nodes, as the parts of this node see them."""
 
-    runtime: Services = attrs.field(repr=False)
+    services: Services = attrs.field(repr=False)
     keeper: NodeKeeper
     cluster: Cluster
     office: PostOffice
@@ -112,10 +112,10 @@ class Neighbours:
         attached = await self._attach(conversation_id, node_id, LOOK_TIMEOUT if entry.is_look else None)
         if attached is None:
             return None
-        if not self.runtime.access.sees(entry.owner, attached.owner):
+        if not self.services.access.sees(entry.owner, attached.owner):
             self.office.send(node_id, Detach(conversation_id))
             raise ConversationNotFound(conversation_id)
-        mirror = Mirror(entry, self.runtime, self.office, node_id, attached, self._replay_events, self._idle_timeout)
+        mirror = Mirror(entry, self.services, self.office, node_id, attached, self._replay_events, self._idle_timeout)
         self._mirrors[conversation_id] = mirror
         entry.call_when_ended(self._forget)
         return mirror
@@ -249,16 +249,16 @@ class Neighbours:
 
     def _waiting(self) -> Mapping[str, Scope]:
         """Return the conversations whose viewers here wait for an agent."""
-        runtime = self.runtime
+        services = self.services
         found: dict[str, Scope] = {}
-        for conversation_id, table in runtime.subscriptions.items():
+        for conversation_id, table in services.subscriptions.items():
             if any(subscription.state == "pending" for subscription in table):
                 try:
-                    agent_id = runtime.agent_id_of(conversation_id)
+                    agent_id = services.agent_id_of(conversation_id)
                 except Exception:  # the boundary to the host's `agent_id_fun`
                     log.exception("agent_id_fun failed for viewers of conversation %r; the viewers wait", conversation_id)
                     continue
-                if not runtime.registry.is_taken(agent_id):
+                if not services.registry.is_taken(agent_id):
                     found[conversation_id] = None
         return found
 
@@ -288,8 +288,8 @@ class _Visit:
             return  # the next look asks again
         if attached is None:
             return
-        access = neighbours.runtime.access
-        table = neighbours.runtime.subscriptions.get(conversation_id, {})
+        access = neighbours.services.access
+        table = neighbours.services.subscriptions.get(conversation_id, {})
         seeing = [each for each in table if each.state == "pending" and access.sees(each.owner, attached.owner)]
         if not seeing:
             neighbours._invisible[conversation_id] = self.node_id  # noqa: SLF001  # likewise
@@ -299,7 +299,7 @@ class _Visit:
 
 
 def open_neighbours(
-    runtime: Services,
+    services: Services,
     keeper: NodeKeeper,
     nursery: trio.Nursery,
     policy: SessionPolicy,
@@ -311,7 +311,7 @@ def open_neighbours(
     """Put together what a node has to do with the others; `run` has to run then.
 
     Args:
-        runtime: the shared services.
+        services: the shared services.
         keeper: the membership of this node.
         nursery: of the services.
         policy: of the block.
@@ -321,8 +321,8 @@ def open_neighbours(
     """
     office = PostOffice(keeper.cluster, lambda: keeper.node_id, nursery)
     relay = Relay(office.send, policy.subscriber_events, policy.subscriber_text)
-    desk = Desk(runtime.registry, runtime.access, relay, runtime.agent_id_of)
+    desk = Desk(services.registry, services.access, relay, services.agent_id_of)
     interval = min(LONGEST_INTERVAL, policy.lease_ttl / 6)
-    neighbours = Neighbours(runtime, keeper, keeper.cluster, office, desk, relay, interval, policy.replay_events, idle_timeout, look, bus)
+    neighbours = Neighbours(services, keeper, keeper.cluster, office, desk, relay, interval, policy.replay_events, idle_timeout, look, bus)
     office.addressee = neighbours
     return neighbours

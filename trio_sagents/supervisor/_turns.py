@@ -410,7 +410,7 @@ class Turns:
             host.publish(ChainError(outcome.error, unsaved=unsaved is not None, turn_id=turn.turn_id, source=source))
         if unsaved is not None:
             journal.publish_snapshot()
-        host.publish(TurnEnded(turn.turn_id, outcome))
+        host.publish(TurnEnded(turn.turn_id, outcome, usage_by_model=dict(turn.work.progress.usage_by_model)))
         happening = happening_of(outcome)
         self.board.is_released = False  # what came during a turn that failed is held until the next message
         if journal.state.queue and self.board.following(happening) not in HELD and host.entry.is_accepting:

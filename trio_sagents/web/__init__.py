@@ -10,6 +10,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _json            JSON in and out, strictly
     _wire            commands from JSON to values, and errors to JSON
     _commands        what a command does
+    _prices          what model calls cost
     _texts           the JSON texts of envelopes
     _viewers         presence: one entry per person and conversation
     _connections     what is open, and how it ends before its time

@@ -20,11 +20,13 @@ from trio_sagents.web._connections import Connections
 from trio_sagents.web._guards import check_host, check_origin
 from trio_sagents.web._http import Answer, Call, ClientGone, read_body, refused_answer, run_handler, send_answer
 from trio_sagents.web._policy import WebPolicy
+from trio_sagents.web._prices import PriceList, Prices
 from trio_sagents.web._request import Refused, WebRequest, not_found, read_request
 from trio_sagents.web._routes import ROUTES, Route, find_route
 from trio_sagents.web._shared import Shared
 from trio_sagents.web._socket import Socket
 from trio_sagents.web._static import INDEX, File, file_answer, read_files
+from trio_sagents.web._texts import EnvelopeTexts
 from trio_sagents.web._viewers import Viewers
 from trio_sagents.web._visitor import Authenticate
 from trio_sagents.web._wire import Ending
@@ -45,6 +47,8 @@ class Bridge:
         authenticate: Authenticate,
         policy: WebPolicy | None = None,
         secret: bytes | None = None,
+        prices: Prices | None = None,
+        currency: str = "USD",
     ) -> None:
         """Make a bridge. It opens nothing; it may be called while the sessions are open.
 
@@ -56,6 +60,10 @@ class Bridge:
             policy: the limits; None is `WebPolicy()`, which answers to names of this machine only.
             secret: makes the CSRF tokens, at least 16 bytes; give the same to all processes that serve the same pages. None: a new
                 one, so that pages read their token again after a restart.
+            prices: by the name of a model, (input, output) per million tokens; or a function from a model's name and a `Usage` to the
+                cost, or to None if it does not know the model. It is called for each model call and must be quick. The pages show what
+                calls, turns, sub-agents and the conversation have cost. None: they show tokens alone.
+            currency: of the prices, as in ISO 4217.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type or an invalid value.
@@ -76,6 +84,7 @@ class Bridge:
             secrets.token_bytes(32) if secret is None else secret,
             Connections(policy),
             Viewers(sessions.presence, policy.presence_grace),
+            EnvelopeTexts(prices=PriceList({} if prices is None else prices, currency)),
         )
         self._routes: Sequence[Route] = ROUTES
         self._files: Mapping[str, File] = read_files()

@@ -128,7 +128,9 @@ class Socket:
 
     def _welcome(self) -> JSON:
         visitor = self.connection.visitor
-        return {"viewer": visitor.viewer, "may_debug": visitor.may_debug, **self.shared.policy.shown()}
+        currency = self.shared.texts.prices.shown
+        known = {} if currency is None else {"currency": currency}
+        return {"viewer": visitor.viewer, "may_debug": visitor.may_debug, **self.shared.policy.shown(), **known}
 
     async def finish(self) -> None:
         """Say why the connection was ended, and close it. Does nothing if the page has gone.

@@ -4,6 +4,7 @@ import attrs
 
 from trio_sagents import Envelope, envelope_to_dict
 from trio_sagents.web._json import dumps
+from trio_sagents.web._prices import PriceList
 
 MOST_TEXT = 1024 * 1024
 """Characters that are kept, as a default."""
@@ -15,6 +16,7 @@ class EnvelopeTexts:
 
     most: int = MOST_TEXT
     """Characters that are kept."""
+    prices: PriceList = attrs.field(factory=PriceList)
     _known: dict[int, tuple[Envelope, str]] = attrs.field(factory=dict)
     # Invariant: by the id of the envelope, which is kept, so that no other object gets its id; the oldest is first.
     _size: int = 0
@@ -28,7 +30,9 @@ class EnvelopeTexts:
         known = self._known.get(id(envelope))
         if known is not None:
             return known[1]
-        text = dumps(envelope_to_dict(envelope))
+        shown = envelope_to_dict(envelope)
+        cost = self.prices.cost_of(envelope)
+        text = dumps(shown if cost is None else {**shown, "cost": cost})
         if len(text) <= self.most:
             self._known[id(envelope)] = (envelope, text)
             self._size += len(text)

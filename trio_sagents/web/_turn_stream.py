@@ -5,7 +5,7 @@ the client leaves ends the response and not the turn.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import attrs
 import trio
@@ -86,10 +86,8 @@ class TurnStream:
     """Seconds between two writes, at least. What happens in between is written at once."""
     outcome: TurnOutcome | None = None
     """How the turn ends, if that is known already; the receipt says it later."""
-    is_whole: bool = False
-    """Whether the end of the stream was written."""
-    _is_broken: bool = False
-    """Whether the stream was ended although the turn may continue."""
+    _end: Literal["to come", "broken", "written"] = "to come"
+    """Of the stream: it is "broken" while an end is being written although the turn may continue."""
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _has_snapshot: bool = False
     """Whether the snapshot has come with which the subscription begins."""
@@ -105,7 +103,7 @@ class TurnStream:
             elif self.receipt is not None:
                 nursery.start_soon(self._wait_settled, self.receipt)
             await self._relay_changes()
-            self.is_whole = True
+            self._end = "written"
             nursery.cancel_scope.cancel()
 
     def last_words(self, text: str) -> bytes | None:
@@ -117,9 +115,9 @@ class TurnStream:
         Returns:
             None if the end was on its way: whether it has been written is not known, so the connection has to be cut.
         """
-        if self.is_whole:
+        if self._end == "written":
             return b""
-        return None if self._is_broken or self.relay.is_over else self.encoder.broken(text)
+        return None if self._end == "broken" or self.relay.is_over else self.encoder.broken(text)
 
     async def _wait_settled(self, receipt: Receipt) -> None:
         self._settle(await receipt.wait())
@@ -135,7 +133,7 @@ class TurnStream:
             try:
                 change = await self._next_change()
             except (SessionsClosed, PersistenceError, ConversationNotFound) as exc:
-                self._is_broken = True
+                self._end = "broken"
                 await self.write(self.encoder.broken(exc.public_text or "the sessions are closed"))
                 return
             if change is not None:

@@ -79,12 +79,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def served(config: SessionConfig) -> AsyncIterator[Served]:
+async def served(config: SessionConfig, prices: Any = None) -> AsyncIterator[Served]:
     """Serve a bridge, with everybody as one visitor who may debug."""
     async with open_sessions(config) as sessions, trio.open_nursery() as nursery:
         hosts = ("127.0.0.1",)
         policy = WebPolicy(hosts=hosts, origins=(), presence_grace=0)
-        bridge = Bridge(sessions, authenticate=lambda _: Visitor(None, "me", may_debug=True), policy=policy)
+        bridge = Bridge(sessions, authenticate=lambda _: Visitor(None, "me", may_debug=True), policy=policy, prices=prices)
         settings = Config()
         settings.bind = ["127.0.0.1:0"]
         settings.graceful_timeout = 1
@@ -126,7 +126,7 @@ def open_page(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda line: complaints.append(line.text) if line.type == "error" and "ERR_" not in line.text else None)
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.goto(address)
     yield page
     context.close()

@@ -64,6 +64,7 @@ async def open_world(
     policy: WebPolicy | None = None,
     visitors: Mapping[str, Any] | None = None,
     policy_of_sessions: SessionPolicy | None = None,
+    prices: Any = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """Open sessions and a bridge. `policy` has the limits of the bridge; `settings` are those of the `SessionConfig`."""
@@ -80,7 +81,7 @@ async def open_world(
             await trio.lowlevel.checkpoint()
             return known.get(request.bearer or request.cookies.get("token", ""))
 
-        bridge = Bridge(sessions, authenticate=authenticate, policy=policy or WebPolicy(event_interval=0))
+        bridge = Bridge(sessions, authenticate=authenticate, policy=policy or WebPolicy(event_interval=0), prices=prices)
         yield World(sessions, bridge, Client(bridge, nursery), known, asked)
         nursery.cancel_scope.cancel()
 

@@ -11,9 +11,10 @@ import trio
 
 from tests.apps.web._client import ORIGIN, Ended
 from tests.apps.web._kit import Page, as_user, debugging, open_world
+from tests.support.middleware import StrictModel
 from tests.support.people import Effects, gated, scripted
 from tests.support.scenarios import make_agent, slow_agent
-from trio_sagents import AskUser, Halt, Middleware, MiddlewareEvent, TodoList
+from trio_sagents import Agent, AskUser, Halt, Middleware, MiddlewareEvent, SubAgents, Task, TodoList, Usage
 from trio_sagents.testing import Call
 from trio_sagents.web import WebPolicy
 
@@ -434,3 +435,28 @@ async def test_event_stream(autojump_clock: Any) -> None:
         assert b": ping\n\n" == await stream.chunk()
         assert {"alice": [{}]} == await world.present()
     assert (0, 0, 0) == world.left
+
+
+PRICES = {"strict": (1.0, 10.0), "small": (0.5, 5.0)}
+
+
+@pytest.mark.parametrize("prices", [PRICES, None])
+async def test_costs(autojump_clock: Any, prices: Any) -> None:
+    """With prices of the host a turn says what it has cost with its sub-agents, and each call to those who may debug."""
+    task = Task(name="helper", description="helps", model=StrictModel(["helped"], Usage(2_000_000, 0), "small"))
+    model = StrictModel([[Call("task", name="helper", instructions="help")], "ok"], Usage(1_000_000, 100_000), "strict")
+    agent = Agent(model=model, middleware=[SubAgents((task,), general_purpose=False)])
+    visitors = {"alice": debugging("alice")}
+    async with open_world(agent, prices=prices, visitors=visitors) as world, world.client.socket(headers=as_user("alice")) as socket:
+        welcome = await socket.next()
+        await socket.result(op="subscribe", conversation_id="42")
+        await socket.result(op="subscribe", conversation_id="42", channel="debug")
+        await (await world.sessions.post("42", "Hi", scope="alice")).wait()
+        await trio.sleep(5)
+        costs = [(each["event"].get("data", each["event"])["type"], each["cost"]) for each in socket.envelopes if "cost" in each]
+
+        if prices is None:
+            assert ([], None) == (costs, welcome.get("currency"))
+        else:
+            assert "USD" == welcome["currency"]
+            assert [("ModelAnswered", 1.0), ("ModelAnswered", 2.0), ("ModelAnswered", 2.0), ("TurnEnded", 5.0)] == sorted(costs)

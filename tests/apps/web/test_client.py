@@ -162,6 +162,15 @@ def test_history_when_it_failed_before_the_connection_was_cut(page: Page) -> Non
     assert (["one", "two"], [], False) == (page.texts, page.ops, page.shown["isUnread"])
 
 
+def test_cost_when_turns_end(page: Page) -> None:
+    """What turns have cost is added up, once for each turn."""
+    page.begin()
+    ended = {"type": "TurnEnded", "turn_id": "t", "outcome": {"type": "Completed"}}
+    page.hear("events", events=[{**envelope(ended), "cost": 0.25}, envelope(ended, 2), {**envelope(ended, 3), "cost": 0.5}])
+
+    assert 0.75 == page.shown["cost"]
+
+
 def test_commands_when_the_server_says_welcome(page: Page) -> None:
     """Each command is sent once on each connection: those that begin with it, and those that the last one left open."""
     page.say("open", id="42")

@@ -47,8 +47,8 @@ WEB: Final = (
     PlantedBug("an event stream does not go on where it was", "web/_events.py", "stream_events", "subscriber, after=after)", "subscriber)", ("apps/web/test_cuts.py::test_cuts_in_one_answer[stream-0]",)),
     PlantedBug("a stream that was cut looks whole", "web/_http.py", "_finish", 'raise ConnectionError("the stream was ended before it was whole")', 'last = b""', ("apps/web/test_handlers.py::test_stream_when_it_is_whole",)),
     PlantedBug("a page that goes takes its commands with it", "web/_socket.py", "Socket._run", "trio.current_time() + self.shared.policy.command_grace", "trio.current_time()", ("apps/web/test_leaving.py::test_command_when_the_page_goes",)),
-    PlantedBug("a stream has two ends", "web/_turn_stream.py", "TurnStream.last_words", "if self.is_whole:", "if False:", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_behind_its_end",)),
-    PlantedBug("a stream has two ends if the first may not have been sent", "web/_turn_stream.py", "TurnStream.last_words", "None if self._is_broken or self.relay.is_over else", "", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_while_its_end_is_sent",)),
+    PlantedBug("a stream has two ends", "web/_turn_stream.py", "TurnStream.last_words", 'if self._end == "written":', "if False:", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_behind_its_end",)),
+    PlantedBug("a stream has two ends if the first may not have been sent", "web/_turn_stream.py", "TurnStream.last_words", 'None if self._end == "broken" or self.relay.is_over else', "", ("apps/web/test_turn_routes.py::test_response_when_it_is_ended_while_its_end_is_sent",)),
     PlantedBug("a call has its result before its sub-agent has ended", "web/_relay.py", "TurnRelay._end_call", "if call_id in self._sub_agents:", "if False:", ("apps/web/test_streams.py::test_sub_agent_when_its_channel_is_behind",)),
     PlantedBug("a sub-agent begins behind the result of its call", "web/_relay.py", "TurnRelay._of_sub_agent", "if self._told.has_ended(event.sub_agent_id):", "if False:", ("apps/web/test_streams.py::test_sub_agent_when_its_channel_is_behind",)),
     # ── presence, and the end

@@ -3,7 +3,7 @@
 
 import { Composer } from "./composer.js";
 import { Decisions } from "./decide.js";
-import { Arguments, Markdown, Plain, TextRow, ToolCall } from "./parts.js";
+import { Arguments, Markdown, money, Plain, TextRow, ToolCall } from "./parts.js";
 import { itemsOf } from "./reducer.js";
 import { Component, html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact-htm.js";
 
@@ -89,6 +89,7 @@ function Conversation({ client, state, c, isOpen, setOpen }) {
       <h1>${titleOf(c.title || listed?.title, c.id)}</h1>
       <p class="facts">The agent ${STATUSES[c.status] ?? "sleeps"}.${others.length > 0 ? ` Also here: ${others.join(", ")}.` : ""}
         ${c.usage.input + c.usage.output > 0 ? html` <span class="tokens">${tokens(c.usage)}</span>` : ""}
+        ${c.cost > 0 && html` <span class="cost">${money(c.cost, state.currency)}</span>`}
         ${state.mayDebug && html` <a href=${`debug#${encodeURIComponent(c.id)}`}>Debugger</a>`}</p>
     </header>
     ${c.todos.length > 0 && html`<details class="todos"><summary>${c.todos.filter((/** @type {any} */ t) => t.status === "completed").length} of ${c.todos.length} done</summary>

@@ -1,7 +1,7 @@
 // @ts-check
 /** The debugger: the agents that live, and one conversation as a timeline, messages, requests, state, middleware and events. */
 
-import { TextRow, ToolCall } from "./parts.js";
+import { money, TextRow, ToolCall } from "./parts.js";
 import { itemsOf } from "./reducer.js";
 import { html, useState } from "./vendor/preact-htm.js";
 
@@ -20,7 +20,7 @@ export function Debugger({ client, state, current, trace, made, navigate, follow
         return a Visitor with may_debug.</p>`}
       ${current === "" || trace === undefined
         ? html`<header><h1>Debugger</h1></header><p class="empty">Choose an agent. What happens from then on is recorded here.</p>`
-        : html`<${Conversation} key=${current} c=${state.conversations[current]} trace=${trace} made=${made} />`}
+        : html`<${Conversation} key=${current} c=${state.conversations[current]} currency=${state.currency} trace=${trace} made=${made} />`}
     </main>
   </div>`;
 }
@@ -62,7 +62,7 @@ function Agents({ client, state, current, navigate, follows, follow }) {
 }
 
 /** @param {any} props */
-function Conversation({ c, trace, made }) {
+function Conversation({ c, currency, trace, made }) {
   const [tab, setTab] = useState("Timeline");
   const [jump, setJump] = useState("");
   const go = (/** @type {string} */ cursor) => {
@@ -87,15 +87,15 @@ function Conversation({ c, trace, made }) {
     document.getElementById(`tab-${next}`)?.focus();
   };
   return html`<header><h1>${c.title || c.id}</h1>
-      <p class="facts">${c.status || "not running"} · ${Object.values(trace.usage).reduce((sum, u) => sum + /** @type {any} */ (u).input + /** @type {any} */ (u).output, 0)} tokens seen
+      <p class="facts">${c.status || "not running"} · ${Object.values(trace.usage).reduce((sum, u) => sum + /** @type {any} */ (u).input + /** @type {any} */ (u).output, 0)} tokens seen ${money(trace.cost, currency)}
         <button onClick=${save}>Export as JSON</button></p></header>
     <div class="tabs" role="tablist" aria-label="Views" onKeyDown=${onKey}>${TABS.map((name) => html`<button role="tab" id=${`tab-${name}`} tabindex=${tab === name ? 0 : -1}
       aria-selected=${tab === name} aria-controls="panel" onClick=${() => setTab(name)}>${name}</button>`)}</div>
-    <div class="panel" id="panel" role="tabpanel" aria-labelledby=${`tab-${tab}`} tabindex="0"><${Panel} c=${c} trace=${trace} made=${made} go=${go} jump=${jump} /></div>`;
+    <div class="panel" id="panel" role="tabpanel" aria-labelledby=${`tab-${tab}`} tabindex="0"><${Panel} c=${c} currency=${currency} trace=${trace} made=${made} go=${go} jump=${jump} /></div>`;
 }
 
 /** @param {any} props */
-function Timeline({ trace, go }) {
+function Timeline({ trace, currency, go }) {
   const { spans } = trace;
   if (spans.length === 0) return html`<p class="empty">Nothing has run since this page looks.</p>`;
   const first = spans[0].start;
@@ -105,13 +105,14 @@ function Timeline({ trace, go }) {
       aria-label=${`${spans.length} spans in ${((last - first) / 1000).toFixed(1)} seconds; the table below has them`}>
       ${spans.map((/** @type {any} */ s) => html`<rect class=${s.lane} x=${place(s.start)} y=${LANES.indexOf(s.lane) * HEIGHT + 3}
         width=${Math.max(2, place(s.end ?? last) - place(s.start))} height=${HEIGHT - 6} onClick=${() => go(s.cursor)}><title>${s.label}</title></rect>`)}</svg>
-    <table><thead><tr><th>lane</th><th>what</th><th>begins</th><th>takes</th><th>tokens</th><th>result</th></tr></thead>
+    <table><thead><tr><th>lane</th><th>what</th><th>begins</th><th>takes</th><th>tokens</th>${currency && html`<th>cost</th>`}<th>result</th></tr></thead>
       <tbody>${spans.map((/** @type {any} */ s) => html`<tr class=${s.lane}><td>${s.lane}</td><td><button onClick=${() => go(s.cursor)}>${s.label}</button></td>
         <td>${((s.start - first) / 1000).toFixed(2)} s</td><td>${s.end === null ? "runs" : `${((s.end - s.start) / 1000).toFixed(2)} s`}</td>
         <td>${s.usage ? `${s.usage.input_tokens} in, ${s.usage.output_tokens} out` : ""}</td>
+        ${currency && html`<td>${money(s.cost, currency)}</td>`}
         <td>${s.result}${s.last?.length > 0 && html`<details><summary>last messages</summary>${s.last.map((/** @type {string} */ t) => html`<p>${t}</p>`)}</details>`}</td></tr>`)}</tbody></table>
-    <h2>Tokens</h2><table><thead><tr><th>turn</th><th>model calls</th><th>in</th><th>out</th></tr></thead>
-      <tbody>${Object.entries(trace.usage).map(([turn, u]) => html`<tr><td>${turn}</td><td>${/** @type {any} */ (u).calls}</td><td>${/** @type {any} */ (u).input}</td><td>${/** @type {any} */ (u).output}</td></tr>`)}</tbody></table>`;
+    <h2>Tokens</h2><table><thead><tr><th>turn</th><th>model calls</th><th>in</th><th>out</th>${currency && html`<th>cost</th>`}</tr></thead>
+      <tbody>${Object.entries(trace.usage).map(([turn, u]) => html`<tr><td>${turn}</td><td>${/** @type {any} */ (u).calls}</td><td>${/** @type {any} */ (u).input}</td><td>${/** @type {any} */ (u).output}</td>${currency && html`<td>${money(/** @type {any} */ (u).cost, currency)}</td>`}</tr>`)}</tbody></table>`;
 }
 
 /** @param {any} props */

@@ -5,6 +5,12 @@ import { changesOf } from "./diff.js";
 import { MarkdownWriter } from "./markdown.js";
 import { html, Component } from "./vendor/preact-htm.js";
 
+/** A sum of money, to two digits that say something. @param {number | undefined} cost @param {string | null} currency */
+export function money(cost, currency) {
+  if (!cost || currency === null) return "";
+  return new Intl.NumberFormat(undefined, { style: "currency", currency, maximumFractionDigits: cost < 0.1 ? 5 : 2 }).format(cost);
+}
+
 /** A text that is complete, or grows: what was written is not looked at again. */
 export class Markdown extends Component {
   shouldComponentUpdate() {

@@ -41,6 +41,7 @@
  * @property {readonly string[]} viewers
  * @property {string} title
  * @property {{input: number, output: number, cached: number, isEstimated: boolean}} usage  since the page was opened
+ * @property {number} cost  of the turns that have ended since the page was opened
  * @property {string} announced  the text of the last finished answer
  */
 /**
@@ -49,6 +50,7 @@
  * @property {string} reason  why the link has ended
  * @property {string} viewer
  * @property {boolean} mayDebug
+ * @property {string | null} currency  of costs; null if the server knows no prices
  * @property {Readonly<Record<string, Conversation>>} conversations
  * @property {readonly any[]} list
  * @property {string | null} listAfter
@@ -59,7 +61,7 @@
 /** @returns {State} */
 export function initialState() {
   return {
-    link: "connecting", reason: "", viewer: "", mayDebug: false, conversations: {}, list: [], listAfter: null, waiting: [], agents: [],
+    link: "connecting", reason: "", viewer: "", mayDebug: false, currency: null, conversations: {}, list: [], listAfter: null, waiting: [], agents: [],
   };
 }
 
@@ -68,7 +70,7 @@ export function newConversation(id) {
   return {
     id, subscription: "", cursor: null, isStale: true, isUnread: false, isHoled: false, touched: null, rows: [], before: null, status: "", problem: "",
     note: "", interrupt: null, turnId: null, streaming: null, calls: [], todos: [], queued: [], sent: [], viewers: [], title: "",
-    usage: { input: 0, output: 0, cached: 0, isEstimated: false }, announced: "",
+    usage: { input: 0, output: 0, cached: 0, isEstimated: false }, cost: 0, announced: "",
   };
 }
 
@@ -114,7 +116,7 @@ export function reduce(state, action) {
 function reduceFrame(state, frame) {
   switch (frame.op) {
     case "welcome":
-      return { ...reduceLink(state, "open", ""), viewer: frame.viewer, mayDebug: frame.may_debug };
+      return { ...reduceLink(state, "open", ""), viewer: frame.viewer, mayDebug: frame.may_debug, currency: frame.currency ?? null };
     case "events":
       return frame.events.reduce(reduceEnvelope, state);
     case "viewers":
@@ -140,7 +142,9 @@ function reduceLink(state, link, reason) {
 /** @param {State} state @param {any} envelope @returns {State} */
 function reduceEnvelope(state, envelope) {
   if (envelope.channel !== "main") return state;
-  const next = change(state, envelope.conversation_id, (c) => ({ ...reduceEvent(c, envelope.event), cursor: envelope.cursor }));
+  const next = change(state, envelope.conversation_id, (c) => ({
+    ...reduceEvent(c, envelope.event), cursor: envelope.cursor, cost: c.cost + (envelope.cost ?? 0),
+  }));
   if (envelope.event.type !== "TitleGenerated") return next;
   const titled = (/** @type {any} */ item) =>
     item.conversation_id === envelope.conversation_id ? { ...item, title: envelope.event.title } : item;

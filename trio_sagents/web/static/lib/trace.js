@@ -8,19 +8,19 @@
 const MOST = 2000;
 
 /** @typedef {{lane: "turn" | "model" | "tool" | "sub-agent", key: string, label: string, start: number, end: number | null, result: string,
- *   cursor: string, request?: any, usage?: any, last?: string[]}} Span */
+ *   cursor: string, request?: any, usage?: any, cost?: number, last?: string[]}} Span */
 /** @typedef {{at: number, channel: string, cursor: string, event: any}} Entry */
 /** @typedef {{entries: readonly Entry[], spans: readonly Span[], state: any, changed: readonly string[],
- *   usage: Readonly<Record<string, {input: number, output: number, calls: number}>>, actions: readonly Entry[]}} Trace */
+ *   usage: Readonly<Record<string, {input: number, output: number, calls: number, cost: number}>>, cost: number, actions: readonly Entry[]}} Trace */
 
 /** @returns {Trace} */
 export function newTrace() {
-  return { entries: [], spans: [], state: null, changed: [], usage: {}, actions: [] };
+  return { entries: [], spans: [], state: null, changed: [], usage: {}, cost: 0, actions: [] };
 }
 
 /** @param {Trace} known @param {any} envelope @param {number} at @returns {Trace} */
 export function trace(known, envelope, at) {
-  const { event, channel, cursor } = envelope;
+  const { event, channel, cursor, cost } = envelope;
   const isText = event.type === "TextDelta" || event.type === "ThinkingDelta";
   const entry = { at, channel, cursor, event };
   const entries = isText ? known.entries : [...known.entries.slice(-MOST + 1), entry];
@@ -29,15 +29,15 @@ export function trace(known, envelope, at) {
     case "TurnStarted":
       return opened(next, { lane: "turn", key: event.turn_id, label: "turn", start: at, end: null, result: "", cursor });
     case "TurnEnded":
-      return closed({ ...next, spans: next.spans.map((s) => (s.end === null && s.lane !== "turn" ? { ...s, end: at } : s)) },
-        "turn", event.turn_id, at, { result: event.outcome.type });
+      return closed({ ...next, cost: known.cost + (cost ?? 0), spans: next.spans.map((s) => (s.end === null && s.lane !== "turn" ? { ...s, end: at } : s)) },
+        "turn", event.turn_id, at, { result: event.outcome.type, cost });
     case "ModelCalled":
       return opened(next, {
         lane: "model", key: `${event.turn_id}:${known.spans.length}`, label: event.model, start: at, end: null, result: "", cursor,
         request: event.request,
       });
     case "ModelAnswered":
-      return counted(closed(next, "model", null, at, { result: "answered", usage: event.usage }), event.turn_id, event.usage);
+      return counted(closed(next, "model", null, at, { result: "answered", usage: event.usage, cost }), event.turn_id, event.usage, cost);
     case "ModelError":
       return closed(next, "model", null, at, { result: event.error.message });
     case "ToolExecutionUpdated":
@@ -45,7 +45,7 @@ export function trace(known, envelope, at) {
         ? opened(next, { lane: "tool", key: event.call.call_id, label: event.call.name, start: at, end: null, result: "", cursor })
         : closed(next, "tool", event.call.call_id, at, { result: event.status });
     case "SubAgentEvent":
-      return ofSubAgent(next, event, at, cursor);
+      return ofSubAgent(next, envelope, at);
     case "AgentStateUpdated":
       return { ...next, state: event.state, changed: changesOf(known.state, event.state, "") };
     case "MiddlewareAction":
@@ -68,15 +68,18 @@ function closed(known, lane, key, at, more) {
   return { ...known, spans: known.spans.map((s, i) => (i === index ? { ...s, ...more, end: at } : s)) };
 }
 
-/** @param {Trace} known @param {any} event @param {number} at @param {string} cursor @returns {Trace} */
-function ofSubAgent(known, event, at, cursor) {
+/** @param {Trace} known @param {any} envelope @param {number} at @returns {Trace} */
+function ofSubAgent(known, { event, cursor, cost }, at) {
   const { sub_agent_id: key, name, data } = event;
   const isKnown = known.spans.some((s) => s.lane === "sub-agent" && s.key === key && s.end === null);
   const span = /** @type {Span} */ ({ lane: "sub-agent", key, label: name, start: at, end: null, result: "", cursor, last: [] });
   const begun = isKnown ? known : opened(known, span);
   const ending = /^SubAgent(Completed|Failed|Cancelled|Interrupted)$/.exec(data.type);
   if (ending !== null) return closed(begun, "sub-agent", key, at, { result: data.error ? `${ending[1]}: ${data.error}` : ending[1] });
-  if (data.type === "ModelAnswered") return counted(begun, `${data.turn_id} / ${name}`, data.usage);
+  if (data.type === "ModelAnswered") {
+    const spent = (/** @type {Span} */ s) => (s.lane === "sub-agent" && s.key === key && s.end === null ? { ...s, cost: (s.cost ?? 0) + (cost ?? 0) } : s);
+    return counted({ ...begun, spans: begun.spans.map(spent) }, `${data.turn_id} / ${name}`, data.usage, cost);
+  }
   if (data.type !== "MessageCompleted") return begun;
   const spans = begun.spans.map((s) =>
     s.lane === "sub-agent" && s.key === key && s.end === null ? { ...s, last: [...(s.last ?? []).slice(-5), summaryOf(data.message)] } : s,
@@ -90,10 +93,13 @@ function summaryOf(message) {
   return `${message.role}: ${parts.join(" ")}`;
 }
 
-/** @param {Trace} known @param {string} turnId @param {any} usage @returns {Trace} */
-function counted(known, turnId, usage) {
-  const before = known.usage[turnId] ?? { input: 0, output: 0, calls: 0 };
-  const after = { input: before.input + usage.input_tokens, output: before.output + usage.output_tokens, calls: before.calls + 1 };
+/** @param {Trace} known @param {string} turnId @param {any} usage @param {number | undefined} cost @returns {Trace} */
+function counted(known, turnId, usage, cost) {
+  const before = known.usage[turnId] ?? { input: 0, output: 0, calls: 0, cost: 0 };
+  const after = {
+    input: before.input + usage.input_tokens, output: before.output + usage.output_tokens, calls: before.calls + 1,
+    cost: before.cost + (cost ?? 0),
+  };
   return { ...known, usage: { ...known.usage, [turnId]: after } };
 }
 
