@@ -112,9 +112,10 @@ async def test_call_when_mail_is_lost_and_doubled(autojump_clock: Any, seed: int
         async def call(number: int) -> None:
             done.append(await made.offices[0].call("two", Notify("c", "m", number)))
 
-        async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(call, number)
+        with trio.fail_after(1000):
+            async with trio.open_nursery() as nursery:
+                for number in range(20):
+                    nursery.start_soon(call, number)
 
         assert 20 == len(done)
         assert list(range(20)) == sorted(request.message for request in made.clerks[1].asked)
