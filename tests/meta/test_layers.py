@@ -65,7 +65,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "nodes", "persistence", "storage", "supervisor"}),
     "asyncio": frozenset({"__init__", "_trio", "data", "exceptions", "sessions"}),
     "web": frozenset({"__init__"}),
-    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence", "web"}),
+    "cli": frozenset({"__init__", "cluster", "nodes", "files", "mcp", "middleware", "models", "persistence", "web"}),
 }
 """From each unit, the units or modules that it may import."""
 
@@ -165,6 +165,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_chat",
         "_once",
         "_migrate",
+        "_nodes",
         "_serve",
         "_main",
         "__main__",
@@ -434,6 +435,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_routes",
         "_bridge",
         "_quart",
+        "_health",
         "_login",
         "_moves",
         "_told",
@@ -464,6 +466,7 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
     ("cli._main", "cli._serve"): "the extra `web`: the server is imported when it is to serve",
+    ("cli._nodes", "cluster.postgres"): "the extra `postgres`: it is imported when a database is named",
     ("web._quart", "quart"): "the framework of the application: the bridge itself needs none",
     ("testing.mcp_server", "mcp"): "the extra `mcp`; and the file is a program of its own, which starts at once",
     ("cli._lines", "termios"): "not on every system",

@@ -1,7 +1,7 @@
 """The tables of a `PostgresCluster`, and what is done in them. Every function runs in a thread.
 
-Locks are taken in one order, so that nobody deadlocks: first the row of a claim, then the row of the node that has it. So a node is removed in
-two transactions: first its row, then its claims, which are worth nothing without it.
+Locks are taken in one order, so that nobody deadlocks: first the row of a claim, then the row of the node that has it. So a node is removed
+in two transactions: first its row, then its claims, which are worth nothing without it.
 """
 
 import datetime

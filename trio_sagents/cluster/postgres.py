@@ -262,6 +262,26 @@ class PostgresCluster:
         )
 
 
+async def read_nodes(conninfo: str) -> Sequence[NodeInfo] | None:
+    """Return the nodes of a cluster, for an operator; nothing is changed, and no tables are made.
+
+    Args:
+        conninfo: as of `PostgresCluster`.
+
+    Returns:
+        None if there are no tables of a cluster.
+
+    Raises:
+        PersistenceError: the database cannot be used; the message says why.
+
+    Cancellation: nothing is changed.
+    """
+    database = Database(conninfo, kind="PostgresCluster", connections=1, statement_timeout=10.0, connect_timeout=10.0)
+    async with database.open(lambda _connection: None):
+        is_there = await database.call(lambda connection: connection.execute("SELECT to_regclass('trio_sagents_nodes')").fetchone())
+        return None if is_there is None or is_there[0] is None else await database.call(tables.nodes)
+
+
 def _channel(node_id: str) -> str:
     """Return the channel of a node: at most 63 bytes, whatever its id is."""
     return f"trio_sagents_{hashlib.sha256(node_id.encode()).hexdigest()[:32]}"
