@@ -56,8 +56,8 @@ async def open_host(
 
 def live_agent(sessions: Sessions, conversation_id: str) -> LiveAgent:
     """Return the agent itself, for what no caller of the library can reach: to publish an event by hand."""
-    runtime = sessions.runtime
-    entry = runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
+    services = sessions.runtime
+    entry = services.registry.find(services.agent_id_of(conversation_id), conversation_id)
     assert entry is not None
     assert isinstance(entry.live, LiveAgent)
     return entry.live

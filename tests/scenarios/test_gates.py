@@ -383,8 +383,8 @@ async def test_gate_forgets_what_is_over(autojump_clock: Any) -> None:
     async with World(agent) as world:
         for _ in range(5):
             await world.decide(Reject((await world.ask()).calls[0]))
-        runtime = world.sessions.runtime
-        entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
+        services = world.sessions.runtime
+        entry = services.registry.find(services.agent_id_of(CONVERSATION), CONVERSATION)
         assert entry is not None
         assert entry.live is not None
         remembered = entry.live.turns.pipeline.remembered.tools

@@ -1052,7 +1052,7 @@ def flag_for_the_creator(patch: Patch) -> None:
     plain = _starting.Starter.ensure
 
     async def ensure(self: Any, agent_id: str, conversation_id: str, *args: Any) -> Any:
-        creates = self.runtime.registry.find(agent_id, conversation_id) is None
+        creates = self.services.registry.find(agent_id, conversation_id) is None
         entry = await plain(self, agent_id, conversation_id, *args)
         entry.started_is_taken = not creates
         return entry
@@ -1142,7 +1142,7 @@ def boot_in_the_callers_context(patch: Patch) -> None:
             return contextvars.copy_context()
 
     def reserve(self: Any, *args: Any) -> Any:
-        self.runtime.registry.context = Direct()
+        self.services.registry.context = Direct()
         return plain(self, *args)
 
     patch.setattr(_starting.Starter, "_reserve", reserve)
@@ -1293,10 +1293,10 @@ def two_agents(patch: Patch) -> None:
     plain = _starting.Starter.ensure
 
     async def ensure(self: Any, agent_id: str, *args: Any) -> Any:
-        found = self.runtime.registry.find(agent_id, args[0])
+        found = self.services.registry.find(agent_id, args[0])
         await trio.lowlevel.checkpoint()
         if found is None:
-            self.runtime.registry._entries.pop(agent_id, None)
+            self.services.registry._entries.pop(agent_id, None)
         return await plain(self, agent_id, *args)
 
     patch.setattr(_starting.Starter, "ensure", ensure)

@@ -1,10 +1,14 @@
-"""Models that yield whatever chunks they are given."""
+"""Models that yield whatever chunks they are given, or speak until they may end."""
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import trio
+
+from trio_sagents import ModelChunk, ModelRequest
+from trio_sagents.data.requests import FinishChunk, TextChunk
 
 
 class RawModel:
@@ -30,3 +34,36 @@ class RawModel:
             yield generator
         finally:
             await generator.aclose()
+
+
+END: Final = "<end>"
+LEAST: Final = 100
+"""The fewest pieces of an answer that ends."""
+
+
+def is_answer(text: str, *, whole: bool) -> bool:
+    """Return whether a text is an answer of the model, or the beginning of one."""
+    count = text.count("<") - whole
+    return text == "".join(f"<{number}>" for number in range(count)) + END * whole
+
+
+class Speaker:
+    """A model that speaks until it may end, so that whoever listens finds it speaking, however slow the machine is."""
+
+    name = "speaker"
+
+    def __init__(self) -> None:
+        self.may_end = False
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
+        yield self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[ModelChunk]:
+        for number in itertools.count():
+            await trio.sleep(0.005)
+            if self.may_end and number >= LEAST:
+                break
+            yield TextChunk(f"<{number}>")
+        yield TextChunk(END)
+        yield FinishChunk("stop")

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from tests.support.ports import reserved_port
 
 IS_REQUIRED: Final = bool(os.environ.get("TRIO_SAGENTS_REQUIRE_POSTGRES"))
 """Set by `.ci/run`: a test without a server fails then, instead of being skipped."""
@@ -54,9 +55,11 @@ def running_server(folder: Path) -> Iterator[str]:
     options: dict[str, Any] = {"env": environment, "cwd": data, **user}
     made = [folder / "initdb", "-D", data / "data", "-U", "tester", "-A", "trust", "--no-sync", "-E", "UTF8"]
     subprocess.run(made, check=True, capture_output=True, **options)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with reserved_port() as port:
+        yield from _running(folder, data, port, options)
+
+
+def _running(folder: Path, data: Path, port: int, options: dict[str, Any]) -> Iterator[str]:
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off", "max_connections": 60}
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     log = (data / "log").open("wb")
@@ -66,7 +69,7 @@ def running_server(folder: Path) -> Iterator[str]:
         yield f"host=127.0.0.1 port={port} user=tester dbname=postgres"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
         log.close()
         shutil.rmtree(data, ignore_errors=True)
 
@@ -74,13 +77,14 @@ def running_server(folder: Path) -> Iterator[str]:
 def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     import psycopg  # only where there is a server
 
-    for _ in range(200):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(f"PostgreSQL has ended: {log.read_text(errors='replace')[-1000:]}")
         try:
-            psycopg.connect(f"host=127.0.0.1 port={port} user=tester dbname=postgres", connect_timeout=2).close()
+            psycopg.connect(f"host=127.0.0.1 port={port} user=tester dbname=postgres", connect_timeout=30).close()
         except psycopg.OperationalError:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError("PostgreSQL did not start within 10 seconds")
+    raise RuntimeError("PostgreSQL did not start within 60 seconds")

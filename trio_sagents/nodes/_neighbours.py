@@ -45,7 +45,7 @@ LOOK_TIMEOUT: Final = 5.0
 class Neighbours:
     """The other nodes, as the parts of this node see them."""
 
-    runtime: Services = attrs.field(repr=False)
+    services: Services = attrs.field(repr=False)
     keeper: NodeKeeper
     cluster: Cluster
     office: PostOffice
@@ -115,10 +115,10 @@ class Neighbours:
         attached = await self.attach(conversation_id, node_id, LOOK_TIMEOUT if entry.is_look else None)
         if attached is None:
             return None
-        if not self.runtime.access.sees(entry.owner, attached.owner):
+        if not self.services.access.sees(entry.owner, attached.owner):
             self.office.send(node_id, Detach(conversation_id))
             raise ConversationNotFound(conversation_id)
-        mirror = Mirror(entry, self.runtime, self.office, node_id, attached, self._replay_events, self._idle_timeout)
+        mirror = Mirror(entry, self.services, self.office, node_id, attached, self._replay_events, self._idle_timeout)
         self._mirrors[conversation_id] = mirror
         entry.call_when_ended(self._forget)
         return mirror
@@ -253,18 +253,18 @@ class Neighbours:
 
     def _waiting(self) -> Mapping[str, frozenset[OwnerKey]]:
         """Return the conversations whose viewers here wait for an agent, with the owner keys of those viewers."""
-        runtime = self.runtime
+        services = self.services
         found: dict[str, frozenset[OwnerKey]] = {}
-        for conversation_id, table in runtime.subscriptions.items():
+        for conversation_id, table in services.subscriptions.items():
             owners = owners_of(subscription for subscription in table if subscription.state == "pending")
             if not owners:
                 continue
             try:
-                agent_id = runtime.agent_id_of(conversation_id)
+                agent_id = services.agent_id_of(conversation_id)
             except Exception:  # the boundary to the host's `agent_id_fun`
                 log.exception("agent_id_fun failed for viewers of conversation %r; the viewers wait", conversation_id)
                 continue
-            if not runtime.registry.is_taken(agent_id):
+            if not services.registry.is_taken(agent_id):
                 found[conversation_id] = owners
         return found
 
@@ -307,8 +307,8 @@ class _Visit:
             return  # the next look asks again
         if attached is None:
             return
-        access = neighbours.runtime.access
-        pending = [each for each in neighbours.runtime.subscriptions.get(conversation_id, ()) if each.state == "pending"]
+        access = neighbours.services.access
+        pending = [each for each in neighbours.services.subscriptions.get(conversation_id, ()) if each.state == "pending"]
         seeing = [each for each in pending if access.sees(each.owner, attached.owner)]
         if seeing and neighbours.look is not None:
             neighbours.look(conversation_id, seeing[0].scope)
@@ -317,7 +317,7 @@ class _Visit:
 
 
 def open_neighbours(
-    runtime: Services,
+    services: Services,
     keeper: NodeKeeper,
     nursery: trio.Nursery,
     policy: SessionPolicy,
@@ -329,7 +329,7 @@ def open_neighbours(
     """Put together what a node has to do with the others; `run` has to run then.
 
     Args:
-        runtime: the shared services.
+        services: the shared services.
         keeper: the membership of this node.
         nursery: of the services.
         policy: of the block.
@@ -339,8 +339,8 @@ def open_neighbours(
     """
     office = PostOffice(keeper.cluster, lambda: keeper.node_id, nursery)
     relay = Relay(office.send, policy.subscriber_events, policy.subscriber_text)
-    desk = Desk(runtime.registry, runtime.access, relay, runtime.agent_id_of)
+    desk = Desk(services.registry, services.access, relay, services.agent_id_of)
     interval = min(LONGEST_INTERVAL, policy.lease_ttl / 6)
-    neighbours = Neighbours(runtime, keeper, keeper.cluster, office, desk, relay, interval, policy.replay_events, idle_timeout, look, bus)
+    neighbours = Neighbours(services, keeper, keeper.cluster, office, desk, relay, interval, policy.replay_events, idle_timeout, look, bus)
     office.addressee = neighbours
     return neighbours

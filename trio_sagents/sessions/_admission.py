@@ -26,7 +26,7 @@ MAX_PAGE: Final = 1000
 class Admission:
     """Lets callers in. It starts nothing and changes nothing."""
 
-    runtime: Services = attrs.field(repr=False)
+    services: Services = attrs.field(repr=False)
     elsewhere: Callable[[str, str, Scope], Awaitable[Entry | None]] | None = attrs.field(default=None, repr=False)
     """Finds an agent on another node, by agent id, conversation id and scope; None without a cluster."""
     is_over: bool = False
@@ -49,13 +49,13 @@ class Admission:
         check_id("conversation_id", conversation_id)
         if self.is_over:
             raise SessionsClosed
-        self.runtime.access.owner_of(scope)  # a scope without an owner key is refused before anything is done
-        return self.runtime.agent_id_of(conversation_id)
+        self.services.access.owner_of(scope)  # a scope without an owner key is refused before anything is done
+        return self.services.agent_id_of(conversation_id)
 
     async def require_start(self, scope: Scope, conversation_id: str) -> None:
         """Ask whether `scope` may start an agent. ConversationNotFound if it may not; StartFailed if the authorizer fails."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        access = self.runtime.access
+        access = self.services.access
         if access.is_synchronous:
             return
         try:
@@ -70,15 +70,15 @@ class Admission:
     async def require_decision(self, agent_id: str, conversation_id: str, scope: Scope) -> None:
         """Ask whether `scope` may decide. ConversationNotFound if not, or if the conversation does not exist: an answer makes none."""
         await trio.lowlevel.checkpoint()
-        access = self.runtime.access
+        access = self.services.access
         await access.require(scope, conversation_id, "decide")
         if await self.reach(agent_id, conversation_id, scope) is None:
-            await require_stored(self.runtime, access.asker(scope), conversation_id)
+            await require_stored(self.services, access.asker(scope), conversation_id)
 
     def entry_of(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
         """Return the entry of a conversation as `scope` sees it. Synchronous: the owner is compared where the registry is read."""
-        entry = self.runtime.registry.find(agent_id, conversation_id)
-        return entry if entry is not None and self.runtime.access.owns(scope, entry.owner) else None
+        entry = self.services.registry.find(agent_id, conversation_id)
+        return entry if entry is not None and self.services.access.owns(scope, entry.owner) else None
 
     async def reach(self, agent_id: str, conversation_id: str, scope: Scope) -> Entry | None:
         """Return the entry of a conversation, also of one whose agent runs on another node, and whoever's it is. Nothing is started.
@@ -87,7 +87,7 @@ class Admission:
             ConversationNotFound: its agent runs on another node, and is another scope's.
             RegistryUnavailable: it is unknown whether its agent runs on another node.
         """
-        entry = self.runtime.registry.find(agent_id, conversation_id)
+        entry = self.services.registry.find(agent_id, conversation_id)
         if entry is None and self.elsewhere is not None:
             return await self.elsewhere(agent_id, conversation_id, scope)
         return entry
@@ -100,21 +100,21 @@ class Admission:
         """
         agent_id = self.agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
-        access = self.runtime.access
+        access = self.services.access
         await access.require(scope, conversation_id, action)
         entry = await self.reach(agent_id, conversation_id, scope)
         if entry is not None and access.owns(scope, entry.owner):
             return entry.live if entry.phase is Phase.LIVE or action == "cancel" else None
         if entry is not None and entry.phase is Phase.LIVE:
             raise ConversationNotFound(conversation_id)
-        await require_stored(self.runtime, access.asker(scope), conversation_id)
+        await require_stored(self.services, access.asker(scope), conversation_id)
         return None
 
     async def running(self, scope: Scope) -> Sequence[RunningAgent]:
         """Return the running agents of this block that `scope` may list, in the order of their starts."""
         self.check_open()
         await trio.lowlevel.checkpoint()
-        access, registry = self.runtime.access, self.runtime.registry
+        access, registry = self.services.access, self.services.registry
         if access.is_synchronous:
             entries: Sequence[Entry] = registry.owned_by(access.owner_of(scope))
         else:
@@ -124,15 +124,15 @@ class Admission:
         return [entry.live for entry in entries if entry.live is not None and entry.is_accepting and not entry.live.is_remote]
 
 
-async def require_stored(runtime: Services, asker: Asker, conversation_id: str) -> None:
+async def require_stored(services: Services, asker: Asker, conversation_id: str) -> None:
     """Raise ConversationNotFound unless the conversation is stored, and is the asker's if owners are compared."""
-    if not await is_stored(runtime, asker, conversation_id):
+    if not await is_stored(services, asker, conversation_id):
         raise ConversationNotFound(conversation_id)
 
 
-async def is_stored(runtime: Services, asker: Asker, conversation_id: str) -> bool:
+async def is_stored(services: Services, asker: Asker, conversation_id: str) -> bool:
     """Return whether the conversation is stored, and is the asker's if owners are compared."""
-    return await runtime.commits.read(runtime.commits.store.exists(asker, conversation_id))
+    return await services.commits.read(services.commits.store.exists(asker, conversation_id))
 
 
 def check_opts(request_opts: Opts | None) -> Opts:

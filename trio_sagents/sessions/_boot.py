@@ -53,12 +53,12 @@ class Seed:
     metadata: JSON = attrs.field(factory=dict)
 
 
-async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
+async def boot(config: SessionConfig, services: Services, entry: Entry, actions: BootActions, nursery: trio.Nursery) -> OwnedAgent:
     """Return the agent of a reservation, ready to go live; or a mirror of it, if it runs on another node.
 
     Args:
         config: the settings of the block.
-        runtime: the shared services.
+        services: the shared services.
         entry: the reservation.
         actions: what callers want done before anybody sees the agent.
         nursery: the agent's own.
@@ -72,7 +72,7 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
     Cancellation: nothing is left; at most the stored epoch was raised.
     """
     entry.stage = "load"
-    if runtime.neighbours is not None and (mirror := await runtime.neighbours.join(entry)) is not None:
+    if services.neighbours is not None and (mirror := await services.neighbours.join(entry)) is not None:
         return mirror
     entry.stage = "route"
     factory, factory_config = await route(config.factory_router, entry.scope, entry.conversation_id, entry.request_opts)
@@ -80,15 +80,15 @@ async def boot(config: SessionConfig, runtime: Services, entry: Entry, actions: 
     agent, options = await build(factory, factory_config, entry.agent_id)
     blueprint, seed = blueprint_of(config, entry.scope, agent, options), seed_of(options.fresh_state_attrs)
     entry.stage = "load"
-    if runtime.leases is not None and runtime.neighbours is None:
-        await acquire_lease(runtime, runtime.leases, entry)
-    journal = await load(runtime, entry, blueprint.policy, seed)
+    if services.leases is not None and services.neighbours is None:
+        await acquire_lease(services, services.leases, entry)
+    journal = await load(services, entry, blueprint.policy, seed)
     # Which calls are repeated is known once all tools are; a turn that no tool of a middleware can continue is closed before its hooks.
     brings_tools = any(call.name not in agent.own_tools for call in calls_to_repeat(journal.state))
     continued = None if brings_tools else await recover(journal, entry, blueprint.policy, agent.own_tools)
     entry.stage = "start"
-    posters = await scopes_of(runtime, entry, journal.state)
-    live = compose_agent(entry, runtime, blueprint, journal, nursery, posters)
+    posters = await scopes_of(services, entry, journal.state)
+    live = compose_agent(entry, services, blueprint, journal, nursery, posters)
     await live.start_middleware()
     if brings_tools:
         continued = await recover(journal, entry, blueprint.policy, live.hooks.pipeline.tools)
@@ -157,11 +157,11 @@ def seed_of(fresh: Options) -> Seed | None:
     return Seed(messages, checked_todos(todos, "fresh_state_attrs['todos']"), metadata)
 
 
-async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: Seed | None) -> Journal:
+async def load(services: Services, entry: Entry, policy: SessionPolicy, seed: Seed | None) -> Journal:
     """Restore what is stored, or begin a fresh conversation."""
     conversation_id, owner, epoch, revision = entry.conversation_id, entry.owner, time.time_ns() // 1000, 0
-    ids = Ids(runtime.new_incarnation())
-    slack, keeps_windows = max(2 * policy.max_message_bytes, MIN_SLACK), runtime.commits.store.keeps_windows
+    ids = Ids(services.new_incarnation())
+    slack, keeps_windows = max(2 * policy.max_message_bytes, MIN_SLACK), services.commits.store.keeps_windows
     limits = Limits(policy.max_state_bytes, slack, policy.window, policy.window_bytes, keeps_windows)
     found: list[ConversationState] = []
 
@@ -169,7 +169,7 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         """Decode what is stored, before it is touched: a state that is unusable is left as it is."""
         found[:] = [restored(stored, ids, limits)]
 
-    stored = await runtime.commits.load(runtime.access.asker(entry.scope), conversation_id, entry.agent_id, check)
+    stored = await services.commits.load(services.access.asker(entry.scope), conversation_id, entry.agent_id, check)
     if stored is None:
         # The epoch is later than that of any deleted conversation that had this id: whoever still writes to that one is refused.
         state = ConversationState()
@@ -177,13 +177,13 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
             state = seeded(conversation_id, seed.messages, seed.todos, seed.metadata, limits)
             ids.claim(seed.messages)
     else:
-        if not runtime.access.owns(entry.scope, stored.owner):
+        if not services.access.owns(entry.scope, stored.owner):
             raise ConversationNotFound(conversation_id)
         (state,), owner, epoch, revision = found, stored.owner, stored.epoch, stored.revision
     identity = Identity(conversation_id, entry.agent_id, entry.scope, owner, ids.incarnation, epoch)
     return Journal(  # pyright: ignore[reportCallIssue]
         identity,
-        runtime.commits,
+        services.commits,
         state,
         ids,
         limits,
@@ -191,7 +191,7 @@ async def load(runtime: Services, entry: Entry, policy: SessionPolicy, seed: See
         fence=entry.fence,  # pyright: ignore[reportCallIssue]
         pending=Pending.of(state, revision, marks=policy.after_crash == "continue"),  # pyright: ignore[reportCallIssue]
         replay_events=policy.replay_events,  # pyright: ignore[reportCallIssue]
-        defer=None if runtime.flusher is None else runtime.flusher.mark,  # pyright: ignore[reportCallIssue]
+        defer=None if services.flusher is None else services.flusher.mark,  # pyright: ignore[reportCallIssue]
     )
 
 
@@ -221,12 +221,12 @@ async def recover(journal: Journal, entry: Entry, policy: SessionPolicy, tools: 
     return None
 
 
-async def scopes_of(runtime: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
+async def scopes_of(services: Services, entry: Entry, state: ConversationState) -> Mapping[Poster | None, Scope]:
     """Return the scopes of those who posted what the agent may still work for, by what is stored of them."""
-    return {poster: await runtime.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
+    return {poster: await services.access.scope_of(poster, entry.scope, entry.conversation_id) for poster in posters_left(state)}
 
 
-async def acquire_lease(runtime: Services, leases: Keeper, entry: Entry) -> None:
+async def acquire_lease(services: Services, leases: Keeper, entry: Entry) -> None:
     """Get the lease of a conversation for an entry.
 
     Raises:
@@ -244,7 +244,7 @@ async def acquire_lease(runtime: Services, leases: Keeper, entry: Entry) -> None
         return
     # The conversation cannot be loaded to see whose it is: that would fence the agent that runs there.
     conversation_id = entry.conversation_id
-    is_seen = await is_stored(runtime, runtime.access.asker(entry.scope), conversation_id)
-    if not is_seen and await is_stored(runtime, Asker(entry.scope), conversation_id):
+    is_seen = await is_stored(services, services.access.asker(entry.scope), conversation_id)
+    if not is_seen and await is_stored(services, Asker(entry.scope), conversation_id):
         raise ConversationNotFound(conversation_id)
     raise elsewhere

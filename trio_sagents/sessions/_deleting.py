@@ -9,11 +9,11 @@ from trio_sagents.sessions._boot import acquire_lease
 from trio_sagents.supervisor import Entry, Phase, Services
 
 
-async def delete_conversation(runtime: Services, patience: float, agent_id: str, conversation_id: str, scope: Scope) -> bool:
+async def delete_conversation(services: Services, patience: float, agent_id: str, conversation_id: str, scope: Scope) -> bool:
     """Delete a conversation; False if there is none for this scope.
 
     Args:
-        runtime: the shared services.
+        services: the shared services.
         patience: seconds that the store may take.
         agent_id: of the conversation.
         conversation_id: checked.
@@ -28,9 +28,9 @@ async def delete_conversation(runtime: Services, patience: float, agent_id: str,
 
     Cancellation: the conversation is deleted, or as before.
     """
-    registry, access = runtime.registry, runtime.access
+    registry, access = services.registry, services.access
     is_clash = registry.find(agent_id, conversation_id) is None and registry.is_taken(agent_id)
-    if is_clash and not await is_stored(runtime, access.asker(scope), conversation_id):
+    if is_clash and not await is_stored(services, access.asker(scope), conversation_id):
         return False  # whoever has no such conversation is not told that another one has its agent id
     entry = registry.find(agent_id, conversation_id)
     if entry is not None:
@@ -42,7 +42,7 @@ async def delete_conversation(runtime: Services, patience: float, agent_id: str,
     registry.reserve(entry)
     try:
         with trio.move_on_after(patience) as bound, entry.cancel_scope:
-            return await _delete(runtime, entry)
+            return await _delete(services, entry)
     finally:
         registry.release(entry)
     if entry.failure is not None:
@@ -55,18 +55,18 @@ async def delete_conversation(runtime: Services, patience: float, agent_id: str,
     )
 
 
-async def _delete(runtime: Services, entry: Entry) -> bool:
-    runtime.forget(entry.conversation_id)
-    asker = runtime.access.asker(entry.scope)
-    if runtime.leases is None:
-        return await runtime.commits.delete(asker, entry.conversation_id)
+async def _delete(services: Services, entry: Entry) -> bool:
+    services.forget(entry.conversation_id)
+    asker = services.access.asker(entry.scope)
+    if services.leases is None:
+        return await services.commits.delete(asker, entry.conversation_id)
     try:
-        await acquire_lease(runtime, runtime.leases, entry)
+        await acquire_lease(services, services.leases, entry)
     except RunsElsewhere as exc:
         raise AgentBusy(entry.conversation_id, "it is running in another process; stop it there first") from exc
     except ConversationNotFound:
         return False
     try:
-        return await runtime.commits.delete(asker, entry.conversation_id)
+        return await services.commits.delete(asker, entry.conversation_id)
     finally:
-        await runtime.leases.release(entry)  # noqa: ASYNC102  # it shields itself, for a bounded time
+        await services.leases.release(entry)  # noqa: ASYNC102  # it shields itself, for a bounded time

@@ -16,14 +16,14 @@ S = TypeVar("S", bound=Subscriber)
 class Mailboxes:
     """Opens and closes subscribers, and tells all of them when the last event is out."""
 
-    _runtime: Services
+    _services: Services
     _policy: SessionPolicy
     _open: dict[Subscriber, None] = attrs.field(factory=dict, repr=False)
 
     def open(self, kind: type[S], scope: Scope) -> S:
         """Return a new subscriber of one of the two kinds, `Subscriber` or `Watch`."""
-        owner = self._runtime.access.owner_of(scope)  # a scope without an owner key is refused here, before anything is done
-        subscriber = kind(self._runtime, scope, owner, self._policy.subscriber_events, self._policy.subscriber_text)
+        owner = self._services.access.owner_of(scope)  # a scope without an owner key is refused here, before anything is done
+        subscriber = kind(self._services, scope, owner, self._policy.subscriber_events, self._policy.subscriber_text)
         self._open[subscriber] = None
         return subscriber
 

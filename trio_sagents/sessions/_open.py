@@ -120,9 +120,9 @@ async def _run_sessions(
     host: BaseException | None = None
     block: Block | None = None
     try:
-        async with trio.open_nursery() as services:
+        async with trio.open_nursery() as outer:
             scope = trio.CancelScope()
-            writing = await services.start(_open_service_nursery, scope)
+            writing = await outer.start(_open_service_nursery, scope)
             # Cancellation: a cancellation of the host must not reach the writes, or the last saves would be lost. The scope is shielded
             # only once its task has started: if `start` is cancelled, nothing would cancel a shielded task.
             scope.shield = True
@@ -131,9 +131,9 @@ async def _run_sessions(
             try:
                 async with trio.open_nursery() as supervisor:
                     block = Block.of(config, adapter, keeper, writing, timers, supervisor)
-                    block.runtime.watch = watch
+                    block.services.watch = watch
                     if scope_of is not None:
-                        block.recovery = Recovery(block.runtime, block.starter, scope_of)
+                        block.recovery = Recovery(block.services, block.starter, scope_of)
                         supervisor.start_soon(block.recovery.run, name="recovery")
                     try:
                         yield block.sessions
@@ -141,10 +141,10 @@ async def _run_sessions(
                         host = exc
                     await close_agents(block.close(), host)
             finally:
-                if block is not None and block.runtime.neighbours is not None:
+                if block is not None and block.services.neighbours is not None:
                     # Cancellation: bounded; viewers on other nodes get the last events of the agents that have ended here.
                     with trio.move_on_after(config.policy.settle_timeout, shield=True):
-                        await block.runtime.neighbours.farewell()
+                        await block.services.neighbours.farewell()
                 scope.cancel()
                 if block is not None:
                     block.mailboxes.hang_up()
@@ -165,7 +165,7 @@ async def _open_service_nursery(scope: trio.CancelScope, *, task_status: trio.Ta
 class Block:
     """The parts of one block, put together."""
 
-    runtime: Services
+    services: Services
     admission: Admission
     starter: Starter
     mailboxes: Mailboxes
@@ -194,7 +194,7 @@ class Block:
             supervisor: the parent of every agent.
         """
         policy, access = config.policy, Access(config.authorizer)
-        runtime = Services(
+        services = Services(
             Registry(policy.max_sessions, policy.max_sessions_per_scope),
             CommitQueue(adapter, writing),
             timers,
@@ -206,25 +206,25 @@ class Block:
             Flusher(policy.flush_interval) if policy.flush_interval else None,
             keeper,
         )
-        if runtime.flusher is not None:
-            writing.start_soon(runtime.flusher.run, name="flusher")
-        if runtime.leases is not None:
-            writing.start_soon(runtime.leases.run, name="leases")
+        if services.flusher is not None:
+            writing.start_soon(services.flusher.run, name="flusher")
+        if services.leases is not None:
+            writing.start_soon(services.leases.run, name="leases")
         if config.presence.pubsub is not None:
             writing.start_soon(config.presence.run, name="presence")
         if not access.is_synchronous:
-            writing.start_soon(runtime.viewer_admission.run, runtime.subscriptions, runtime.enrol, name="viewers")
-        admission = Admission(runtime)
-        starter = Starter(Setup(config, runtime))
+            writing.start_soon(services.viewer_admission.run, services.subscriptions, services.enrol, name="viewers")
+        admission = Admission(services)
+        starter = Starter(Setup(config, services))
         if isinstance(keeper, NodeKeeper):
             bus = config.pubsub if isinstance(config.pubsub, NodeBus) else None
-            neighbours = runtime.neighbours = open_neighbours(
-                runtime, keeper, writing, policy, idle_timeout=config.inactivity_timeout, look=starter.look, bus=bus
+            neighbours = services.neighbours = open_neighbours(
+                services, keeper, writing, policy, idle_timeout=config.inactivity_timeout, look=starter.look, bus=bus
             )
             writing.start_soon(neighbours.run, name="other nodes")
             admission.elsewhere = starter.find_elsewhere
-        mailboxes = Mailboxes(runtime, policy)
-        return cls(runtime, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
+        mailboxes = Mailboxes(services, policy)
+        return cls(services, admission, starter, mailboxes, Sessions(config, admission, starter, mailboxes))
 
     def close(self) -> tuple[Entry, ...]:
         """Refuse every entry from now on, and return the agents that are left."""
@@ -232,7 +232,7 @@ class Block:
         self.starter.is_closed = True
         if self.recovery is not None:
             self.recovery.cancel_scope.cancel()
-        return tuple(self.runtime.registry)
+        return tuple(self.services.registry)
 
 
 def _raise_both(host: BaseException | None, exc: BaseException) -> None:

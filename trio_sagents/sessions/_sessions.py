@@ -76,7 +76,7 @@ class Sessions:
     @property
     def runtime(self) -> Services:
         """The shared services; for the library itself."""
-        return self._admission.runtime
+        return self._admission.services
 
     # ── lifecycle
 
@@ -117,7 +117,7 @@ class Sessions:
         await self._admission.require_start(scope, conversation_id)
         admitted: list[Subscriber] = []
         for subscriber in subscribers:
-            if await self.runtime.access.allows(subscriber.scope, conversation_id, "view"):
+            if await self._admission.services.access.allows(subscriber.scope, conversation_id, "view"):
                 admitted.append(subscriber)
             else:
                 await subscriber.subscribe(conversation_id)  # stays pending, as for a conversation that does not exist
@@ -151,7 +151,7 @@ class Sessions:
         opts = check_opts(request_opts)
         place = Cursor.of(after)
         await self._admission.require_start(subscriber.scope, conversation_id)
-        await self.runtime.access.require(subscriber.scope, conversation_id, "view")
+        await self._admission.services.access.require(subscriber.scope, conversation_id, "view")
         return await self._starter.start(agent_id, conversation_id, subscriber.scope, opts, (subscriber,), place, tag=tag)
 
     async def stop(self, conversation_id: str, *, scope: Scope = None, grace_period: float = 0.0) -> bool:
@@ -172,7 +172,7 @@ class Sessions:
         agent_id = self._admission.agent_id(conversation_id, scope)
         check_grace(grace_period)
         await trio.lowlevel.checkpoint_if_cancelled()
-        allowed = await self.runtime.access.allows(scope, conversation_id, "stop")
+        allowed = await self._admission.services.access.allows(scope, conversation_id, "stop")
         entry = await self._own(agent_id, conversation_id, scope) if allowed else None
         if entry is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -195,9 +195,9 @@ class Sessions:
         """
         self._admission.check_open()
         self._starter.is_closed = True
-        if self.runtime.leases is not None:
-            self.runtime.leases.drain()
-        return await drain_agents(tuple(self.runtime.registry))
+        if self._admission.services.leases is not None:
+            self._admission.services.leases.drain()
+        return await drain_agents(tuple(self._admission.services.registry))
 
     def ready(self) -> bool:
         """Return whether a load balancer may send requests here.
@@ -206,7 +206,7 @@ class Sessions:
         process has to be restarted: a node that is not ready may become ready by itself.
         """
         self._admission.check_place()
-        leases = self.runtime.leases
+        leases = self._admission.services.leases
         return not self._admission.is_over and not self._starter.is_closed and (leases is None or leases.is_trusted)
 
     # ── messages
@@ -253,7 +253,7 @@ class Sessions:
         opts = check_opts(request_opts)
         posted = Posted.of(message, message_id, overlap, display, values)
         await trio.lowlevel.checkpoint()
-        await self.runtime.access.require(scope, conversation_id, "post")
+        await self._admission.services.access.require(scope, conversation_id, "post")
         receipt = await self._starter.carry_out(agent_id, conversation_id, scope, opts, Post(posted, scope))
         assert receipt is not None
         return receipt
@@ -279,7 +279,7 @@ class Sessions:
         agent_id = self._admission.agent_id(conversation_id, scope)
         opts = check_opts(request_opts)
         await trio.lowlevel.checkpoint()
-        await self.runtime.access.require(scope, conversation_id, "post")
+        await self._admission.services.access.require(scope, conversation_id, "post")
         await self._starter.carry_out(agent_id, conversation_id, scope, opts, AddRows(checked, scope))
 
     async def publish(self, conversation_id: str, event: MiddlewareEvent, *, scope: Scope = None, channel: Channel = "main") -> bool:
@@ -484,7 +484,7 @@ class Sessions:
             if viewer is None:
                 yield watch
             else:
-                with present(self.presence, self.runtime.viewer_admission, watch.subscription(conversation_id), viewer):
+                with present(self.presence, self._admission.services.viewer_admission, watch.subscription(conversation_id), viewer):
                     yield watch
         finally:
             self._mailboxes.close(watch)
@@ -495,7 +495,7 @@ class Sessions:
         """Return whether the agent is running and accepts commands. False for a conversation that is not this scope's."""
         agent_id = self._admission.agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
-        if not await self.runtime.access.allows(scope, conversation_id, "view"):
+        if not await self._admission.services.access.allows(scope, conversation_id, "view"):
             return False
         entry = await self._own(agent_id, conversation_id, scope)
         return entry is not None and entry.phase is Phase.LIVE
@@ -504,7 +504,7 @@ class Sessions:
         """Return the entry of a conversation as `scope` sees it, wherever its agent runs."""
         with contextlib.suppress(ConversationNotFound):
             entry = await self._admission.reach(agent_id, conversation_id, scope)
-            if entry is not None and self.runtime.access.owns(scope, entry.owner):
+            if entry is not None and self._admission.services.access.owns(scope, entry.owner):
                 return entry
         return None
 
@@ -518,7 +518,7 @@ class Sessions:
         live = await self._admission.find(conversation_id, scope, "view")
         if live is None:
             raise AgentNotRunning(conversation_id)
-        return handle_of(live, self.runtime.access, scope)
+        return handle_of(live, self._admission.services.access, scope)
 
     async def agent_info(self, conversation_id: str, *, scope: Scope = None) -> AgentInfo:
         """Return a picture of the running agent; raises as `get`."""
@@ -548,16 +548,16 @@ class Sessions:
     def statistics(self) -> SessionsStatistics:
         """Return counts, over all scopes: for operators."""
         self._admission.check_place()
-        runtime = self.runtime
-        entries = tuple(runtime.registry)
+        services = self._admission.services
+        entries = tuple(services.registry)
         return SessionsStatistics(
             len(entries),
             sum(entry.phase is Phase.BOOTING for entry in entries),
             sum(entry.live is not None and entry.live.is_running for entry in entries),
             sum(entry.phase is Phase.STOPPING for entry in entries),
-            sum(len(table) for table in runtime.subscriptions.values()),
-            len(runtime.commits),
-            len(runtime.timers),
+            sum(len(table) for table in services.subscriptions.values()),
+            len(services.commits),
+            len(services.timers),
         )
 
     # ── what is stored
@@ -578,7 +578,7 @@ class Sessions:
         self._admission.agent_id(conversation_id, scope)
         check_limit(limit)
         await trio.lowlevel.checkpoint()
-        access, commits = self.runtime.access, self.runtime.commits
+        access, commits = self._admission.services.access, self._admission.services.commits
         await access.require(scope, conversation_id, "view")
         return await commits.read(commits.store.history(access.asker(scope), conversation_id, before=before, limit=limit))
 
@@ -593,7 +593,7 @@ class Sessions:
         check_limit(limit)
         self._admission.check_open()
         await trio.lowlevel.checkpoint()
-        access, commits = self.runtime.access, self.runtime.commits
+        access, commits = self._admission.services.access, self._admission.services.commits
         page: ConversationPage = await commits.read(commits.store.conversations(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
@@ -618,7 +618,7 @@ class Sessions:
         check_limit(limit)
         self._admission.check_open()
         await trio.lowlevel.checkpoint()
-        access, commits = self.runtime.access, self.runtime.commits
+        access, commits = self._admission.services.access, self._admission.services.commits
         page: WaitingPage = await commits.read(commits.store.waiting(access.asker(scope), after=after, limit=limit))
         if access.is_synchronous:
             return page
@@ -645,6 +645,6 @@ class Sessions:
         """
         agent_id = self._admission.agent_id(conversation_id, scope)
         await trio.lowlevel.checkpoint()
-        if not await self.runtime.access.allows(scope, conversation_id, "delete"):
+        if not await self._admission.services.access.allows(scope, conversation_id, "delete"):
             return False
-        return await delete_conversation(self.runtime, self._config.policy.start_timeout, agent_id, conversation_id, scope)
+        return await delete_conversation(self._admission.services, self._config.policy.start_timeout, agent_id, conversation_id, scope)

@@ -32,9 +32,9 @@ class Starter:
     """Whether no agent may start any more."""
 
     @property
-    def runtime(self) -> Services:
+    def services(self) -> Services:
         """The shared services."""
-        return self.setup.runtime
+        return self.setup.services
 
     async def ensure(
         self,
@@ -70,7 +70,7 @@ class Starter:
         """
         while True:
             # No checkpoint from the look to the reservation: of any number of callers, exactly one finds no entry.
-            entry = self.runtime.registry.find(agent_id, conversation_id)
+            entry = self.services.registry.find(agent_id, conversation_id)
             if entry is None:
                 entry = self._reserve(agent_id, conversation_id, scope, request_opts, is_look=is_look)
             elif entry.phase is Phase.STOPPING:
@@ -78,7 +78,7 @@ class Starter:
                     raise AgentStopped(conversation_id)  # the old agent cannot end while its own tool waits for the new one
                 await entry.wait_ended()
                 continue
-            elif not self.runtime.access.owns(scope, entry.owner):
+            elif not self.services.access.owns(scope, entry.owner):
                 if entry.phase is Phase.LIVE:
                     raise ConversationNotFound(conversation_id)
                 await entry.wait_ready()  # who owns the conversation is known once it is loaded
@@ -117,7 +117,7 @@ class Starter:
 
         Cancellation: nothing is changed.
         """
-        neighbours = self.runtime.neighbours
+        neighbours = self.services.neighbours
         if neighbours is None or self.is_closed or not await neighbours.runs_elsewhere(conversation_id):
             return None
         try:
@@ -128,8 +128,8 @@ class Starter:
     def look(self, conversation_id: str, scope: Scope) -> None:
         """Have viewers who wait follow an agent that runs on another node. What fails is tried again later."""
         try:
-            agent_id = self.runtime.agent_id_of(conversation_id)
-            if not self.is_closed and not self.runtime.registry.is_taken(agent_id):
+            agent_id = self.services.agent_id_of(conversation_id)
+            if not self.is_closed and not self.services.registry.is_taken(agent_id):
                 self._reserve(agent_id, conversation_id, scope, NO_OPTS, is_look=True)
         except Exception:  # the boundary to the host's `agent_id_fun` and `SameScope.key`
             log.exception("could not follow the agent of conversation %r on another node; the viewers wait", conversation_id)
@@ -137,13 +137,13 @@ class Starter:
     def _reserve(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options, *, is_look: bool) -> Entry:
         if self.is_closed:
             raise SessionsClosed
-        registry = self.runtime.registry
-        scope = self.runtime.scope_for_start(conversation_id, scope)
-        entry = Entry(agent_id, conversation_id, scope, self.runtime.access.owner_of(scope), request_opts, is_look=is_look)
+        registry = self.services.registry
+        scope = self.services.scope_for_start(conversation_id, scope)
+        entry = Entry(agent_id, conversation_id, scope, self.services.access.owner_of(scope), request_opts, is_look=is_look)
         registry.reserve(entry)
         # In the context of open_sessions, not of the first caller: the caller's context variables are not meant for the agent.
         run = functools.partial(run_agent, self.setup, entry)
-        registry.context.run(functools.partial(self.runtime.nursery.start_soon, run, name=agent_id))
+        registry.context.run(functools.partial(self.services.nursery.start_soon, run, name=agent_id))
         return entry
 
     async def start(
@@ -168,7 +168,7 @@ class Starter:
             for subscriber in subscribers:
                 if (subscription := subscriber.reserve(conversation_id, after=after, tag=tag)) is not None:
                     added.append((subscriber, subscription))
-                    self.runtime.keep(subscription)
+                    self.services.keep(subscription)
             for subscriber in subscribers:
                 subscriber.subscription(conversation_id).is_admitted = True
             wanted = [subscriber.subscription(conversation_id) for subscriber in subscribers]
@@ -181,15 +181,15 @@ class Starter:
         assert entry.live is not None
         for subscriber, subscription in zip(subscribers, wanted, strict=True):
             if subscription.is_closed and (again := subscriber.reserve(conversation_id, after=after, tag=tag)) is not None:
-                self.runtime.keep(again)  # another call that shared it was cancelled, and took it away
+                self.services.keep(again)  # another call that shared it was cancelled, and took it away
         self._enrol(entry.live, [subscriber.subscription(conversation_id) for subscriber in subscribers])
         started, entry.started_is_taken = not entry.started_is_taken, True
-        return SessionInfo(entry.agent_id, conversation_id, handle_of(entry.live, self.runtime.access, scope), started)
+        return SessionInfo(entry.agent_id, conversation_id, handle_of(entry.live, self.services.access, scope), started)
 
     def _enrol(self, live: RunningAgent, subscriptions: Sequence[Subscription]) -> None:
         """Enrol subscriptions whose caller was allowed to see the agent, unless its start has enrolled them."""
         for subscription in subscriptions:
-            if subscription.state == "pending" and self.runtime.access.sees(subscription.owner, live.entry.owner):
+            if subscription.state == "pending" and self.services.access.sees(subscription.owner, live.entry.owner):
                 live.enrol(subscription)
 
     async def carry_out(self, agent_id: str, conversation_id: str, scope: Scope, request_opts: Options, command: Command) -> Receipt | None:

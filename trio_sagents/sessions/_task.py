@@ -19,7 +19,7 @@ class Setup:
     """What the tasks of all agents share."""
 
     config: SessionConfig
-    runtime: Services
+    services: Services
     actions: BootActions = attrs.field(factory=BootActions)
 
 
@@ -32,7 +32,7 @@ async def run_agent(setup: Setup, entry: Entry) -> None:
 
     Cancellation: the running turn is settled within `settle_timeout`, then the id is released.
     """
-    runtime = setup.runtime
+    services = setup.services
     entry.task = trio.lowlevel.current_task()
     live: OwnedAgent | None = None
     crash: BaseException | None = None
@@ -40,12 +40,12 @@ async def run_agent(setup: Setup, entry: Entry) -> None:
     policy = setup.config.policy
     start_timeout = policy.start_timeout
     # Another node may have the conversation that does not answer any more: then the start waits for the end of that node's lease.
-    patience = start_timeout if runtime.neighbours is None else start_timeout + policy.lease_ttl
-    timer = runtime.timers.call_at(trio.current_time() + patience, lambda: _give_up(entry, start_timeout))
+    patience = start_timeout if services.neighbours is None else start_timeout + policy.lease_ttl
+    timer = services.timers.call_at(trio.current_time() + patience, lambda: _give_up(entry, start_timeout))
     try:
         with entry.cancel_scope:
             async with trio.open_nursery() as nursery:
-                live = await boot(setup.config, runtime, entry, setup.actions, nursery)
+                live = await boot(setup.config, services, entry, setup.actions, nursery)
                 if entry.phase is not Phase.BOOTING:
                     await trio.lowlevel.checkpoint()  # the start was aborted during a last step that had no checkpoint
                 # No checkpoint until the agent is live: a stop before this aborts a start, a stop after it finds an agent.
@@ -61,7 +61,7 @@ async def run_agent(setup: Setup, entry: Entry) -> None:
     if timer is not None:
         timer.cancel()
     try:
-        await release_agent(runtime, entry, live if entry.has_booted else None, crash)
+        await release_agent(services, entry, live if entry.has_booted else None, crash)
         if onward is not None:
             raise BaseExceptionGroup("an agent crashed on the way out", [onward, crash]) if crash and must_exit(onward) else onward
     finally:

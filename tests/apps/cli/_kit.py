@@ -41,7 +41,7 @@ class Chat:
     def terminal(self, *arguments: str) -> Iterator["pexpect.spawn[str]"]:
         """Run at a terminal."""
         command, *rest = [*RUN, *arguments]
-        child = pexpect.spawn(command, rest, cwd=str(self.folder), env=self.environ, encoding="utf-8", timeout=30, dimensions=(50, 200))
+        child = pexpect.spawn(command, rest, cwd=str(self.folder), env=self.environ, encoding="utf-8", timeout=60, dimensions=(50, 200))
         try:
             yield child
         finally:

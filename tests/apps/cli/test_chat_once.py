@@ -168,7 +168,7 @@ def test_ctrl_c_ends_once_with_status_130(chat: Chat) -> None:
         while not _drafts(chat.folder / "chat.db"):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
 
     assert (130, "") == (process.returncode, out)
     assert "[cancelled]" in err

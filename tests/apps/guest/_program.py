@@ -4,22 +4,19 @@ Its arguments: database, grace period, loop, the descriptor of the socket that i
 "speaks" if an answer may end when the program is told to stop; otherwise none ends.
 """
 
-import itertools
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-import trio
 import uvicorn
 from fastapi import Depends, FastAPI, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from tests.support.models import Speaker
 from trio_sagents import (
     Agent,
     ConversationNotFound,
-    ModelChunk,
-    ModelRequest,
     SessionConfig,
     SessionPolicy,
     SingleFactoryRouter,
@@ -27,39 +24,6 @@ from trio_sagents import (
     envelope_to_dict,
 )
 from trio_sagents.asyncio import Watch, open_sessions
-from trio_sagents.data.requests import FinishChunk, TextChunk
-
-END: Final = "<end>"
-LEAST: Final = 100
-"""The fewest pieces of an answer that ends."""
-
-
-def is_answer(text: str, *, whole: bool) -> bool:
-    """Return whether a text is an answer of the model, or the beginning of one."""
-    count = text.count("<") - whole
-    return text == "".join(f"<{number}>" for number in range(count)) + END * whole
-
-
-class Speaker:
-    """A model that speaks until it may end, so that whoever listens finds it speaking, however slow the machine is."""
-
-    name = "speaker"
-
-    def __init__(self) -> None:
-        self.may_end = False
-
-    @asynccontextmanager
-    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelChunk]]:
-        yield self._chunks()
-
-    async def _chunks(self) -> AsyncIterator[ModelChunk]:
-        for number in itertools.count():
-            await trio.sleep(0.005)
-            if self.may_end and number >= LEAST:
-                break
-            yield TextChunk(f"<{number}>")
-        yield TextChunk(END)
-        yield FinishChunk("stop")
 
 
 def make_app(database: str, grace_period: float, *, ends_streams: bool = True, ends_answers: bool = True) -> FastAPI:

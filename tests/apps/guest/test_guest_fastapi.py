@@ -15,8 +15,9 @@ import httpx2
 import pytest
 
 from tests.apps.guest._kit import HANGS, assert_idle, left_in_trio, opened, run, until
-from tests.apps.guest._program import is_answer, make_app
+from tests.apps.guest._program import make_app
 from tests.apps.guest._served import Socket, client, events, served
+from tests.support.models import is_answer
 from trio_sagents import SqliteStore
 
 ROOT = Path(__file__).parents[3]

@@ -126,7 +126,7 @@ def open_page(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda line: complaints.append(line.text) if line.type == "error" and "ERR_" not in line.text else None)
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.goto(address)
     yield page
     context.close()

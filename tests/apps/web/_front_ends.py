@@ -1,5 +1,6 @@
 """The real clients of both protocols, in Node, and a proxy that cuts their connections."""
 
+import faulthandler
 import json
 import os
 import shutil
@@ -26,7 +27,8 @@ REQUIRED: Final = "TRIO_SAGENTS_REQUIRE_CLIENTS"
 
 
 def require_clients() -> None:
-    """Skip the test if the clients are not installed; fail it if they have to be."""
+    """Skip the test if the clients are not installed; fail it if they have to be. They are processes, so the test may take longer."""
+    faulthandler.dump_traceback_later(120, exit=True)
     if shutil.which("node") and (CLIENTS / "node_modules").is_dir():
         return
     reason = "the clients are not installed: `npm ci` in tests/apps/web/clients installs them, and needs Node 20"

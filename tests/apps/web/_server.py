@@ -37,7 +37,7 @@ async def served(app: Any, stop: Any = None, **settings: Any) -> AsyncIterator[s
             yield address
         finally:
             stopping.set()
-            with trio.move_on_after(5, shield=True):
+            with trio.move_on_after(30, shield=True):
                 await over.wait()
             nursery.cancel_scope.cancel()
 

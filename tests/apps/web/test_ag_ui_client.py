@@ -8,7 +8,7 @@ import trio
 
 from tests.apps.web._front_ends import HeldModel, House, open_house, require_clients
 from trio_sagents import Agent, Approvals, AskUser, Sessions, SubAgents, Task, TodoList
-from trio_sagents.testing import Call, ScriptedModel
+from trio_sagents.testing import Call, Hang, ScriptedModel
 from trio_sagents.web import AgUiRoutes, Visitor, WebRequest
 
 pytestmark = pytest.mark.slow
@@ -183,7 +183,7 @@ async def test_client_when_it_joins_what_waits() -> None:
 
 async def test_client_when_it_leaves_and_when_it_stops() -> None:
     """Aborting the run only disconnects; the route to stop cancels the turn, and the run ends as cancelled."""
-    async with house(["x" * 4000, "y" * 4000], chunk_size=4, chunk_interval=0.02) as here:
+    async with house([["x" * 400, Hang()]], chunk_size=4, chunk_interval=0.02) as here:
         await here.client("open", agent="a", id="c")
         await here.client("run", agent="a", text="count", wait=False)
         await here.client("until", agent="a", text="xxxx")

@@ -10,9 +10,10 @@ import pytest
 import trio
 
 from tests.apps.web._browser import browse, needs_browser, open_page, served
+from tests.apps.web._front_ends import HeldModel
 from trio_sagents import Agent, MemoryStore, SessionConfig, SingleFactoryRouter
 from trio_sagents.middleware import Approvals, AskUser
-from trio_sagents.testing import Call, ScriptedModel
+from trio_sagents.testing import Call, Hang, ScriptedModel
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -63,7 +64,7 @@ def wait_for_count(page: Any, selector: str, count: int) -> None:
     """Wait until so many elements are on the page."""
     from playwright.sync_api import expect  # only where there is a browser
 
-    expect(page.locator(selector)).to_have_count(count, timeout=15_000)
+    expect(page.locator(selector)).to_have_count(count, timeout=60_000)
 
 
 async def test_chat(tmp_path: Path) -> None:
@@ -84,10 +85,10 @@ async def test_chat(tmp_path: Path) -> None:
                 assert 0 == answer.locator("img, script").count()
                 assert "print('🍾')" == answer.locator("pre code").inner_text().strip()
                 assert "https://example.org/x.png" == answer.get_by_role("link", name="image").get_attribute("href")
-                assert 0 == page.locator(".waits").count()
+                wait_for_count(page, ".waits", 0)
                 page.reload()
                 page.locator(".row.assistant").get_by_text("bold").wait_for()
-                assert page.locator(".row").count() == 7
+                wait_for_count(page, ".row", 7)
 
         await browse(visit)
         rows = (await site.sessions.history("42")).rows
@@ -159,7 +160,7 @@ async def test_history_when_it_cannot_be_read() -> None:
 async def test_stop_and_queue_by_keyboard() -> None:
     """Without a mouse: a message is sent, another one waits in the queue, Stop cuts the turn, and an approval is given."""
     edit = Call("replace_file_text", path="a.md", old_text="a", new_text="b")
-    async with served(config_of([SONG, [edit], "Done."], chunk_size=4, chunk_interval=0.05)) as site:
+    async with served(config_of([[SONG, Hang()], [edit], "Done."])) as site:
 
         def visit(browser: Any) -> None:
             with open_page(browser, f"{site.address}#42") as page:
@@ -194,16 +195,15 @@ def reach(page: Any, name: str, *, back: bool = False) -> None:
 async def test_long_history() -> None:
     """Of 240 messages the page draws the last 100 rows first, and older ones on demand; a delta draws no row again."""
     store_size = 120
-    async with served(
-        config_of(lambda request: "yes" if len(request.messages) < 2 * store_size else SONG, chunk_size=16, chunk_interval=0.02)
-    ) as site:
+    model = HeldModel(*["yes"] * store_size, SONG)
+    async with served(SessionConfig(factory_router=SingleFactoryRouter(Agent(model=model)), store=MemoryStore())) as site:
         for number in range(store_size):
             await (await site.sessions.post("42", f"question {number}")).wait()
 
         def visit(browser: Any) -> None:
             with open_page(browser, f"{site.address}#42") as page:
                 page.get_by_text(f"question {store_size - 1}", exact=True).wait_for()
-                assert 100 == page.locator(".row").count()
+                wait_for_count(page, ".row", 100)
                 page.evaluate(
                     "window.drawn = 0; new MutationObserver((all) => window.drawn += all.length)"
                     ".observe(document.querySelector('.items'), {childList: true, subtree: true, characterData: true, attributes: true})"
@@ -211,6 +211,7 @@ async def test_long_history() -> None:
                 say(page, "sing")
                 page.locator(".streaming").wait_for()
                 drawn = page.evaluate("window.drawn")
+                trio.from_thread.run_sync(model.may_go_on.set)
                 wait_for_count(page, ".row", 102)
                 wait_for_count(page, ".streaming", 0)
                 assert page.evaluate("window.drawn") - drawn <= 10
@@ -272,7 +273,7 @@ async def test_debugger() -> None:
                 page.get_by_role("tab", name="State").click()
                 page.get_by_text("/messages/").first.wait_for()
                 page.get_by_role("tab", name="Timeline").click()
-                assert page.locator("svg rect.model").count() >= 1
+                page.locator("svg rect.model").first.wait_for(state="attached")
 
         async def ask() -> None:
             await (await site.sessions.post("second", "hello")).wait()

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +27,24 @@ from trio_sagents.web import LinkLogin, Visitor, WebPolicy
 
 ROOT: Final = Path(__file__).parents[3]
 MODULE: Final = """
+import pathlib
+from contextlib import asynccontextmanager
+
+import trio
+
 from trio_sagents import Agent, SessionConfig, SessionPolicy, SingleFactoryRouter
 from trio_sagents.testing import ScriptedModel
 from trio_sagents.web import Visitor
 
-model = ScriptedModel(lambda request: "x" * 100, chunk_size=1, chunk_interval=0.02)
+class Model(ScriptedModel):
+    @asynccontextmanager
+    async def stream(self, request):
+        while not pathlib.Path("may answer").exists():
+            await trio.sleep(0.01)
+        async with super().stream(request) as chunks:
+            yield chunks
+
+model = Model(lambda request: "x" * 100)
 config = SessionConfig(factory_router=SingleFactoryRouter(Agent(model=model)))
 
 def make():
@@ -63,7 +75,7 @@ class Served:
     def stop(self) -> str:
         """Tell it to stop, and return what it has printed."""
         self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=15)
+        out, _ = self.process.communicate(timeout=60)
         return out
 
 
@@ -85,7 +97,7 @@ def serve(folder: Path, *options: str) -> Iterator[Served]:
 def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
     """The link of the terminal logs in once; a turn that runs at the end is named, and finishes."""
     with serve(tmp_path, "mychat:config") as command:
-        with httpx2.Client(base_url=command.address) as browser, httpx2.Client(base_url=command.address) as other:
+        with httpx2.Client(base_url=command.address, timeout=60) as browser, httpx2.Client(base_url=command.address, timeout=60) as other:
             assert 401 == browser.get("/session").status_code
             answer = browser.get(command.link)
             cookie = answer.headers["set-cookie"]
@@ -102,11 +114,15 @@ def test_serve_when_the_link_is_used(tmp_path: Path) -> None:
             assert 200 == posted.status_code
             assert 400 == browser.get("/session", headers={"host": "evil.example"}).status_code
             assert 400 == other.get("/login", headers={"host": "evil.example"}).status_code
-        out = command.stop()
+        command.process.send_signal(signal.SIGTERM)
+        out = ""
+        while "running turns" not in out or "'42'" not in out:
+            out += (line := command.process.stdout.readline())
+            assert line, out
+        (tmp_path / "may answer").touch()
+        out += command.process.communicate(timeout=60)[0]
 
     assert 0 == command.process.returncode
-    assert "running turns" in out
-    assert "'42'" in out
     assert "For another browser: http://127.0.0.1:" in out
 
 
@@ -115,8 +131,8 @@ def test_serve_when_it_has_an_auth_hook(tmp_path: Path) -> None:
     """With `--auth` there is no link: the function of the person says who is there."""
     with serve(tmp_path, "mychat:make", "--auth", "mychat:who") as command:
         assert "login" not in command.link
-        assert 401 == httpx2.get(f"{command.address}/session").status_code
-        session = httpx2.get(f"{command.address}/session", headers={"authorization": "Bearer of-alice"}).json()
+        assert 401 == httpx2.get(f"{command.address}/session", timeout=60).status_code
+        session = httpx2.get(f"{command.address}/session", headers={"authorization": "Bearer of-alice"}, timeout=60).json()
         assert ("alice", False) == (session["viewer"], session["may_debug"])
         command.stop()
     assert 0 == command.process.returncode
@@ -266,7 +282,7 @@ async def test_headers_when_they_do_not_come() -> None:
         for begin in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: "):
             stream = await trio.open_tcp_stream("127.0.0.1", urlsplit(address).port)
             await stream.send_all(begin)
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while await stream.receive_some(1000):
                     pass
             await stream.aclose()
@@ -284,15 +300,13 @@ async def test_page_when_it_never_reads() -> None:
         page = await RealSocket.open(address, "/ws", {"cookie": "token=alice"})
         page.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await page.send(op="subscribe", id="1", conversation_id="42")
-        begun = time.monotonic()
         for number in range(40):
             if world.left == (0, 0, 0) and number > 1:
                 break
             await (await world.sessions.post("42", f"{number} " + "x" * 400_000, scope="alice")).wait()
             await trio.sleep(0.2)
-        with trio.fail_after(10):
+        with trio.fail_after(60):  # without the option of the system: a quarter of an hour
             while world.left != (0, 0, 0):
                 await trio.sleep(0.05)
-        assert time.monotonic() - begun < 15
         page.reset()
         nursery.cancel_scope.cancel()

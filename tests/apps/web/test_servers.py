@@ -21,7 +21,10 @@ from starlette.routing import Mount
 
 from tests.apps.web._kit import Page, World, as_user, open_world
 from tests.apps.web._server import RealSocket, served
+from tests.support.models import Speaker, is_answer
+from tests.support.ports import reserved_port
 from tests.support.scenarios import slow_agent
+from trio_sagents import Agent
 from trio_sagents.web import Bridge, WebPolicy, blueprint
 
 ROOT: Final = Path(__file__).parents[3]
@@ -74,9 +77,15 @@ FRAMEWORKS: Final[dict[str, tuple[Any, str]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    """Real servers take real time, and more of it on a busy machine."""
+    faulthandler.dump_traceback_later(120, exit=True)
+
+
 async def wait_for_nothing(world: World) -> None:
     """Wait until nothing of any connection is left."""
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while world.left != (0, 0, 0):
             await trio.sleep(0.01)
 
@@ -86,7 +95,7 @@ async def test_framework(framework: str) -> None:
     """The same bridge under each framework: pages, commands, a WebSocket, an event stream, aborts, and the end."""
     make, root = FRAMEWORKS[framework]
     async with open_world(policy=POLICY) as world, served(make(world.bridge), world.bridge.aclose) as address:
-        async with httpx2.AsyncClient(base_url=f"{address}{root}", headers=ALICE) as client:
+        async with httpx2.AsyncClient(base_url=f"{address}{root}", headers=ALICE, timeout=60) as client:
             assert 200 == (await client.get("/")).status_code
             token = (await client.get("/session")).json()["csrf"]
             headers = {"origin": address, "x-csrf-token": token}
@@ -107,6 +116,8 @@ async def test_framework(framework: str) -> None:
         await page.send(op="post", id="2", conversation_id="a/b", message_id="m-2", text="Again")
         await page.until("reply", id="2", ok=True)
         await page.until("ping")
+        while len(await world.texts("a/b")) < 4:  # noqa: ASYNC110  # the answer may take longer than the ping
+            await trio.sleep(0.001)
         assert ["Hello", "re: Hello", "Again", "re: Again"] == await world.texts("a/b")
         refused = await RealSocket.open(address, f"{root}/ws", {**ALICE, "origin": "http://evil.example"})
         assert 403 == refused.status
@@ -127,7 +138,7 @@ async def test_framework(framework: str) -> None:
 async def test_quart_when_a_path_is_not_below_the_prefix() -> None:
     """The blueprint takes what is below its prefix, and nothing beside it; it needs a prefix."""
     async with open_world(policy=POLICY) as world:
-        async with served(quart(world.bridge), world.bridge.aclose) as address, httpx2.AsyncClient(base_url=address) as client:
+        async with served(quart(world.bridge), world.bridge.aclose) as address, httpx2.AsyncClient(base_url=address, timeout=60) as client:
             assert "not the bridge's" == (await client.get("/chatter")).text
             redirect = await client.get("/chat")
             assert (308, "/chat/") == (redirect.status_code, redirect.headers["location"])
@@ -158,9 +169,9 @@ async def test_resets() -> None:
 
 async def test_cuts_by_reset() -> None:
     """Resets in the middle of one answer, over TCP: the page has the stored text, and each event once."""
-    text = "".join(f"{number} bottles of beer; " for number in range(60))
+    model = Speaker()
     policy = WebPolicy(presence_grace=0, event_interval=0, frames_per_second=1e6, frame_burst=10**6)
-    async with open_world(slow_agent(text, seconds=2), policy=policy) as world, served(world.bridge, world.bridge.aclose) as address:
+    async with open_world(Agent(model=model), policy=policy) as world, served(world.bridge, world.bridge.aclose) as address:
         await world.sessions.post("42", "sing", scope="alice")
         page, cuts, count = Page(), 0, 0
         while count == 0 or page.status != "idle":
@@ -168,10 +179,11 @@ async def test_cuts_by_reset() -> None:
             await socket.until("welcome")
             count = await page.follow(socket, stop_after=10)
             cuts += 1
+            model.may_end = cuts > 10
             socket.reset()
 
-        assert cuts > 3  # usually about 50; as many as the machine has time for
-        assert ["sing", text] == page.texts == await world.texts()
+        assert page.texts == await world.texts()
+        assert ("sing", True) == (page.texts[0], is_answer(page.texts[1], whole=True))
         assert len(page.seen) == len(set(page.seen))
         await wait_for_nothing(world)
 
@@ -184,7 +196,7 @@ async def test_shutdown_when_streams_are_open() -> None:
             await page.until("welcome")
             begun = trio.current_time()
         assert "shutdown" == (await page.until("bye"))["reason"]
-        assert trio.current_time() - begun < 4
+        assert trio.current_time() - begun < 25
         await page.stream.aclose()
 
 
@@ -192,43 +204,33 @@ async def test_shutdown_when_streams_are_open() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path, tmp_path: Path) -> None:
     """Each example has at most 12 lines of code; it runs as it is, serves a conversation, and stops when it is told to."""
-    faulthandler.dump_traceback_later(120, exit=True)
     source = example.read_text(encoding="utf-8")
     code = [line for line in source.split('"""')[2].splitlines() if line.strip()]
     assert len(code) <= 12
 
-    port = _free_port()
-    # The port is another one, so that two runs do not meet.
-    bound = f'hypercorn.Config.from_mapping(bind="127.0.0.1:{port}")'
-    program = source.replace("port=8000", f"port={port}").replace("hypercorn.Config()", bound)
-    assert str(port) in program
-    (tmp_path / "example.py").write_text(program, encoding="utf-8")
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "example.py"], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        answer = trio.run(_try, f"http://127.0.0.1:{port}")
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=15)
-    finally:
-        process.kill()
-        process.wait()
+    with reserved_port() as port:
+        # The port is another one, so that two runs do not meet.
+        bound = f'hypercorn.Config.from_mapping(bind="127.0.0.1:{port}")'
+        program = source.replace("port=8000", f"port={port}").replace("hypercorn.Config()", bound)
+        assert str(port) in program
+        (tmp_path / "example.py").write_text(program, encoding="utf-8")
+        command, environ = [sys.executable, "example.py"], {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            answer = trio.run(_try, f"http://127.0.0.1:{port}")
+            process.send_signal(signal.SIGTERM)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
 
     assert "text" in json.loads(answer), out
     assert 0 == process.returncode, out
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 async def _try(address: str) -> str:
     """Hold a conversation with an example by its WebSocket; return the answer."""
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         while True:
             try:
                 page = await RealSocket.open(address, "/chat/ws", {})

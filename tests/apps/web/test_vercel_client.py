@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from tests.apps.web._front_ends import HeldModel, House, open_house, require_clients
-from trio_sagents import Approvals, AskUser, ModelRequest
-from trio_sagents.testing import Call
+from trio_sagents import Approvals, AskUser
+from trio_sagents.testing import Call, Hang
 from trio_sagents.web import VercelRoutes
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,8 @@ async def test_client_when_it_is_cut_before_an_approval() -> None:
         here.proxy.left = 2500
         cut = await here.client("send", chat="a", text="pay")
         assert [] == parts(cut, "dynamic-tool")
-        await trio.sleep(0.5)
+        while "interrupted" != (await here.sessions.agent_info("c", scope="alice")).status:  # noqa: ASYNC110  # nobody watches
+            await trio.sleep(0.01)
         await here.client("resume", chat="a", turn=cut["messages"][-1]["id"])
         done = await here.client("approve", chat="a", approved=True)
 
@@ -186,11 +187,7 @@ async def test_client_when_it_leaves() -> None:
 
 async def test_client_when_it_stops() -> None:
     """The route to stop cancels the turn; what was said stays, and the message says that it was cancelled."""
-
-    def reply(request: ModelRequest) -> str:
-        return "x" * 4000
-
-    async with house(reply, chunk_size=4, chunk_interval=0.02) as here:
+    async with house([["x" * 400, Hang()]], chunk_size=4, chunk_interval=0.02) as here:
         await here.client("open", chat="a", id="c")
         await here.client("send", chat="a", text="count", wait=False)
         shown = await here.client("until", chat="a", text="xxxx")

@@ -113,13 +113,14 @@ async def test_call_when_cancelled(conninfo: str) -> None:
 
 async def test_store_when_the_server_goes_away(server: str) -> None:
     """A call fails with what the server says, and later calls work again; no error has the connection's settings in it."""
+    faulthandler.dump_traceback_later(120, exit=True)
     assert SERVER is not None
     with running_server(SERVER) as own:
-        store = PostgresStore(f"{own} password=sesame", connections=2, connect_timeout=2)
+        store = PostgresStore(f"{own} password=sesame", connections=2, connect_timeout=30)
         async with store.open():
             await store.commit(None, change())
             with psycopg.connect(own, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'trio_sagents'")
+                other.execute("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE application_name = 'trio_sagents'")
             with pytest.raises(PersistenceError) as caught:
                 await store.commit(None, change(revision=2))
             assert "sesame" not in str(caught.value) + repr(store)

@@ -113,7 +113,7 @@ NODES: Final = (
         "a node leaves before its last events are sent",
         "sessions/_open.py",
         "_run_sessions",
-        "                        await block.runtime.neighbours.farewell()\n",
+        "                        await block.services.neighbours.farewell()\n",
         "                        pass\n",
         ("scenarios/test_other_nodes.py::test_node_that_closes_hands_over",),
     ),

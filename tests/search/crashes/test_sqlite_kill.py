@@ -85,8 +85,15 @@ async def live(path: str, synchronous: str, out: int) -> None:
             nursery.start_soon(converse, store, f"c{n}", 6000 if n == 0 else 10 * n, out)
 
 
-def run_and_kill(path: str, synchronous: str, life: float) -> tuple[bytes, int]:
-    """Return what a child acknowledged before it was killed, and its status."""
+def run_and_kill(path: str, synchronous: str, life: float, least: int) -> tuple[bytes, int]:
+    """Return what a child acknowledged before it was killed, and its status.
+
+    Args:
+        path: the file.
+        synchronous: how it is written.
+        life: seconds that the child lives, from its start or its last acknowledgement that is waited for.
+        least: acknowledgements that are waited for, however slow the machine is.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -96,10 +103,11 @@ def run_and_kill(path: str, synchronous: str, life: float) -> tuple[bytes, int]:
         finally:
             os._exit(1)
     os.close(writing)
-    time.sleep(life)
-    os.kill(child, signal.SIGKILL)
     with os.fdopen(reading, "rb") as pipe:
-        acknowledged = pipe.read()
+        acknowledged = b"".join(pipe.readline() for _ in range(least))
+        time.sleep(life)
+        os.kill(child, signal.SIGKILL)
+        acknowledged += pipe.read()
     _, status = os.waitpid(child, 0)
     return acknowledged, status
 
@@ -156,8 +164,8 @@ def main(path: str, synchronous: str, kills: int) -> None:
             for suffix in ("", "-wal", "-shm"):
                 Path(path + suffix).unlink(missing_ok=True)
             acknowledged.clear()
-        life = choose.choice((choose.uniform(0, 0.03), choose.uniform(0.01, 0.1), choose.uniform(0.05, 0.2)))
-        lines, status = run_and_kill(path, synchronous, life)
+        life, least = choose.choice(((choose.uniform(0, 0.1), 0), (choose.uniform(0, 0.02), 1), (choose.uniform(0, 0.2), 10)))
+        lines, status = run_and_kill(path, synchronous, life, least)
         if not os.WIFSIGNALED(status):
             wrong.append(f"kill {kill}: the child ended by itself, with {os.waitstatus_to_exitcode(status)}")
         for line in lines.decode().splitlines():

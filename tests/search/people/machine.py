@@ -438,8 +438,8 @@ class PeopleMachine(TrioStateMachine):
 
     def _check_memory(self) -> None:
         process, plain = self.process, self.plain
-        runtime = process.sessions.runtime  # type: ignore[attr-defined]  # looked at from inside
-        entry = runtime.registry.find(runtime.agent_id_of(CONVERSATION), CONVERSATION)
+        services = process.sessions.runtime  # type: ignore[attr-defined]  # looked at from inside
+        entry = services.registry.find(services.agent_id_of(CONVERSATION), CONVERSATION)
         live = None if entry is None else entry.live
         if live is None or live.entry.has_ended or process.disk.busy or not live.journal.is_at_rest or process.disk.lies:
             return

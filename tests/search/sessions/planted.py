@@ -126,7 +126,7 @@ BUGS: Final = (
         "the scope is not compared on a warm start",
         "sessions/_starting.py",
         "Starter.ensure",
-        "            elif not self.runtime.access.owns(scope, entry.owner):\n",
+        "            elif not self.services.access.owns(scope, entry.owner):\n",
         "            elif False:\n",
     ),
     PlantedBug(

@@ -551,8 +551,8 @@ class Inside:
 
     def entry(self, conversation_id: str) -> Any:
         """Return an entry, or None."""
-        runtime = self.world.sessions.runtime
-        return runtime.registry.find(runtime.agent_id_of(conversation_id), conversation_id)
+        services = self.world.sessions.runtime
+        return services.registry.find(services.agent_id_of(conversation_id), conversation_id)
 
     def live(self, conversation_id: str) -> Any:
         """One agent that takes commands, or None."""
@@ -604,13 +604,13 @@ class Inside:
     def check(self) -> None:
         """Check what must hold at any moment at which the run stands still."""
         world = self.world
-        runtime = world.sessions.runtime
+        services = world.sessions.runtime
         entries = self.entries()
-        tasks = sorted(task.name for task in runtime.nursery.child_tasks)
+        tasks = sorted(task.name for task in services.nursery.child_tasks)
         ids = sorted(entry.agent_id for entry in entries)
         check(len(set(ids)) == len(ids) and len(set(tasks)) == len(tasks), "I1", f"two for one: {tasks}")
         check(tasks == ids, "I2", f"registered are {ids}, alive {tasks}")
-        stored = {id(subscription) for table in runtime.subscriptions.values() for subscription in table}
+        stored = {id(subscription) for table in services.subscriptions.values() for subscription in table}
         open_ones = {
             id(subscription)
             for reader in world.readers
@@ -699,11 +699,11 @@ class Inside:
 
     def check_closed(self) -> None:
         """Check that nothing is left of a block that was left."""
-        runtime = self.world.sessions.runtime
+        services = self.world.sessions.runtime
         counts = attrs.astuple(self.world.sessions.statistics())
         check(not any(counts[:4]), "I29", f"agents are left: {self.world.sessions.statistics()}")
-        check(not runtime.nursery.child_tasks, "I29", "tasks of agents are left")
-        check(not len(runtime.commits) or self.world.how == "kill", "I29", "writes are left")
+        check(not services.nursery.child_tasks, "I29", "tasks of agents are left")
+        check(not len(services.commits) or self.world.how == "kill", "I29", "writes are left")
         waiting = [client for client in self.world.clients if not client.is_done]
         check(
             not waiting,
