@@ -739,3 +739,16 @@ async def test_viewers_are_asked_about_on_their_own_node(autojump_clock: Any) ->
             await trio.sleep(5)
 
             assert {("c", "main"): "pending"} == his.subscriptions
+
+
+async def test_viewer_who_comes_after_one_who_may_not_see(autojump_clock: Any) -> None:
+    """That one viewer may not see an agent on another node, or has left, says nothing about the next viewer."""
+    async with two_nodes() as (one, other), other.open_subscriber(scope="ben") as his:
+        await his.subscribe("c")
+        await ask(one, scope="anna")
+        await trio.sleep(10)
+        async with other.open_subscriber(scope="anna") as mine:
+            await mine.subscribe("c")
+            await read_until(mine, Snapshot)
+
+        assert {("c", "main"): "pending"} == his.subscriptions

@@ -458,7 +458,7 @@ def test_miss_when_there_is_nothing_to_tell() -> None:
 
 
 def test_end_when_the_agent_is_lost() -> None:
-    """The last event has no number of its own: the reader goes on behind the last event that has one, and a gap names all that is missing."""
+    """The last event has no number: the reader goes on behind the last event that has one, and a gap names all that is missing."""
     feed = feed_of()
     subscription = subscription_of(lambda _: None)
     subscription.enrol(feed)
