@@ -28,6 +28,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "exceptions": frozenset({"_text"}),
     "_trio": frozenset({"_text", "exceptions"}),
     "_sqlite": _BASE,
+    "_postgres": _BASE,
     "data": frozenset({"_text", "exceptions"}),
     "conversation": frozenset({"_text", "data", "exceptions"}),
     "abc": frozenset({"agent", "broadcast", "data", "sessions", "storage", "supervisor"}),
@@ -39,8 +40,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "mcp": _BASE | {"agent"},
     "otel": _BASE | {"agent"},
     "middleware": _BASE | {"agent", "files"},
-    "persistence": _BASE | {"_sqlite"},
-    "cluster": _BASE | {"_sqlite", "nodes"},
+    "persistence": _BASE | {"_postgres", "_sqlite"},
+    "cluster": _BASE | {"_postgres", "_sqlite", "nodes"},
     "supervisor": _BASE | {"agent", "broadcast", "conversation", "storage"},
     "nodes": _BASE | {"broadcast", "conversation", "supervisor"},
     # `persistence.memory` is the default store, and the only adapter that the layers from here down may know.
@@ -64,7 +65,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "testing": frozenset({"__init__", "agent", "data", "exceptions", "mcp", "nodes", "persistence", "storage", "supervisor"}),
     "asyncio": frozenset({"__init__", "_trio", "data", "exceptions", "sessions"}),
     "web": frozenset({"__init__"}),
-    "cli": frozenset({"__init__", "files", "mcp", "middleware", "models", "persistence", "web"}),
+    "cli": frozenset({"__init__", "cluster", "nodes", "files", "mcp", "middleware", "models", "persistence", "web"}),
 }
 """From each unit, the units or modules that it may import."""
 
@@ -72,6 +73,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 
 ORDER: Final[Mapping[str, Sequence[str]]] = {
     "_sqlite": ("kinds", "opening", "watching"),
+    "_postgres": ("migrating", "database"),
     "_trio": ("groups", "failures", "hosts", "opening", "place", "timers", "tree", "watching"),
     "agent": (
         "_text_types",
@@ -163,11 +165,12 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_chat",
         "_once",
         "_migrate",
+        "_nodes",
         "_serve",
         "_main",
         "__main__",
     ),
-    "cluster": ("_rules", "_file", "memory", "sqlite", "sqlite_nodes"),
+    "cluster": ("_rules", "_file", "memory", "sqlite", "sqlite_nodes", "_postgres_nodes", "postgres"),
     "conversation": (
         "limits",
         "ids",
@@ -433,6 +436,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "_routes",
         "_bridge",
         "_quart",
+        "_health",
         "_login",
         "_moves",
         "_told",
@@ -463,6 +467,7 @@ LAZY: Final[Mapping[tuple[str, str], str]] = {
     ("cli._screen", "cli._colours"): "the extra `tui`: without it the command prints plain text",
     ("cli._servers", "mcp"): "the extra `mcp`: without it the command has no servers",
     ("cli._main", "cli._serve"): "the extra `web`: the server is imported when it is to serve",
+    ("cli._nodes", "cluster.postgres"): "the extra `postgres`: it is imported when a database is named",
     ("web._quart", "quart"): "the framework of the application: the bridge itself needs none",
     ("testing.mcp_server", "mcp"): "the extra `mcp`; and the file is a program of its own, which starts at once",
     ("cli._lines", "termios"): "not on every system",

@@ -708,3 +708,47 @@ async def test_events_travel_while_somebody_watches(autojump_clock: Any) -> None
             await reader.read(watch, is_end)
         assert [text] == list(reader.completed.values())
         assert 1 == reader.kinds().count("Snapshot")
+
+
+async def test_unknown_poster_does_not_get_past_what_waits(autojump_clock: Any) -> None:
+    """Whoever has no scope on the agent's node may post there, and not decide by that."""
+
+    async def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    agent = make_agent(Call("pay"), "done", "and then", tools=[pay], middleware=[Approvals({"pay": True})])
+    async with two_nodes(agent, authorizer=People()) as (one, other):
+        boss = User("boss")
+        interrupt = interrupt_in(await ask(other, scope=boss))
+        receipt = await one.post("c", "instead", scope=User("stranger"), overlap="interrupt")
+        assert interrupt == (await other.agent_info("c", scope=boss)).interrupt
+        await one.resume("c", [Approve(interrupt.calls[0])], scope=boss)
+
+        assert isinstance(await receipt.wait(), Completed)
+
+
+async def test_viewers_are_asked_about_on_their_own_node(autojump_clock: Any) -> None:
+    """With an authorizer of the host's, a viewer who waits is asked about when the agent is found on another node."""
+    async with two_nodes(authorizer=People()) as (one, other), other.open_subscriber(scope=User("anna")) as mine:
+        async with other.open_subscriber(scope="nobody") as his:
+            await mine.subscribe("c")
+            await his.subscribe("c")
+            await ask(one, scope=User("boss"))
+            await read_until(mine, Snapshot)
+            await trio.sleep(5)
+
+            assert {("c", "main"): "pending"} == his.subscriptions
+
+
+async def test_viewer_who_comes_after_one_who_may_not_see(autojump_clock: Any) -> None:
+    """That one viewer may not see an agent on another node, or has left, says nothing about the next viewer."""
+    async with two_nodes() as (one, other), other.open_subscriber(scope="ben") as his:
+        await his.subscribe("c")
+        await ask(one, scope="anna")
+        await trio.sleep(10)
+        async with other.open_subscriber(scope="anna") as mine:
+            await mine.subscribe("c")
+            await read_until(mine, Snapshot)
+
+        assert {("c", "main"): "pending"} == his.subscriptions

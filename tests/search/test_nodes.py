@@ -32,7 +32,7 @@ from trio_sagents.testing import ScriptedModel
 CONVERSATIONS = ("a", "b")
 TTL = 8.0
 """Seconds of a node's lease."""
-HISTORIES = 40
+HISTORIES = 25
 """Histories of one run of the tests."""
 
 
@@ -268,6 +268,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"seed {seed}: {exc!r}"[:2000])
             if failed >= 5:
                 break
+        if not (seed + 1 - first) % 50:
+            print(f"{seed + 1 - first} histories, {failed} failed", flush=True)
     print(f"{count} histories, {failed} failed")
     return 1 if failed else 0
 

@@ -183,8 +183,6 @@ class Feed:
             pieces = [event.text]
             self._append(_Run(kind, event.message_id, event.part, event.turn_id, first_seq, event.offset, pieces, len(event.text), joined))
         else:
-            if isinstance(event, _DELTAS):
-                self.last_delta = seq
             self._append(self._envelope(first_seq, seq, event))
         self.wake()
 

@@ -27,6 +27,7 @@ The modules, lowest first; each one imports only modules that come before it:
     _chat        the interactive chat
     _once        one message, one answer
     _migrate     a database of an earlier version, rewritten
+    _nodes       the nodes of a cluster, as a table
     _serve       the bridge on a server of its own
     _main        the command `trio-sagents`
     __main__     `python -m trio_sagents.cli`

@@ -16,6 +16,7 @@ from trio_sagents import MiddlewareError, PersistenceError, SagentsError, StartF
 from trio_sagents.cli._chat import run_chat
 from trio_sagents.cli._migrate import run_migrate
 from trio_sagents.cli._models import UsageError
+from trio_sagents.cli._nodes import run_nodes
 from trio_sagents.cli._once import FAILED, USAGE, read_text, run_once
 from trio_sagents.cli._screen import Screen, silence
 from trio_sagents.cli._setup import Options, Setup, set_up
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _serve(given)
         case "migrate":
             return _run(functools.partial(run_migrate, given.file, sys.stdout))
+        case "nodes":
+            return _run(functools.partial(run_nodes, given.place, sys.stdout))
         case _:
             return _chat(given)
 
@@ -149,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--allow", metavar="TOOL", action="append", default=[], help="run calls of this tool without asking; may be repeated")
     chat.add_argument("--plain", action="store_true", help="read plain lines, without prompt_toolkit")
     chat.add_argument("--verbose", action="store_true", help="write the library's log to stderr")
+    nodes = commands.add_parser(
+        "nodes",
+        help="show the nodes of a cluster",
+        description="Show the nodes of a cluster: which are live, draining or dead, and how many conversations each of them has.",
+    )
+    nodes.add_argument("place", metavar="PLACE", help="the path of the SqliteCluster's file, or the URL of the PostgresCluster's database")
     _add_serve(commands.add_parser("serve", help="put conversations on the web", description="Put conversations on the web."))
     return parser
 

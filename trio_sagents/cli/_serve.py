@@ -1,8 +1,10 @@
 """`trio-sagents serve`: the bridge and its pages on a server of its own, for the sessions that a module of the person describes."""
 
+import functools
 import importlib
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +17,9 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from trio_sagents import Scope, SessionConfig, open_sessions
+from trio_sagents import Scope, SessionConfig, Sessions, open_sessions
 from trio_sagents.cli._models import UsageError
-from trio_sagents.web import Bridge, LinkLogin, Visitor, WebPolicy, WebRequest
+from trio_sagents.web import Bridge, LinkLogin, Visitor, WebPolicy, WebRequest, with_health
 from trio_sagents.web._prices import PriceList, Prices
 
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
@@ -99,6 +101,23 @@ def load_prices(options: ServeOptions) -> Prices | None:
         raise UsageError(f"--prices {options.prices} --currency {options.currency}: {exc}") from exc
 
 
+async def _drain_node(sessions: Sessions, bridge: Bridge, tell: Callable[[str], None]) -> None:
+    """Wait for SIGTERM or SIGINT, drain the node, and then end all streams. A second signal ends the wait for running turns."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await anext(signals)
+        tell("Draining: this node is not ready any more, and takes nothing; running turns may finish. Another signal cuts them.")
+        async with trio.open_nursery() as nursery:
+
+            async def heed_second() -> None:
+                await anext(signals)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(heed_second)
+            await sessions.drain()
+            nursery.cancel_scope.cancel()
+    await bridge.aclose()
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only programs of this machine reach an address."""
     if host == "localhost":
@@ -164,7 +183,9 @@ async def run_serve(options: ServeOptions, tell: Callable[[str], None]) -> int:
                 bridge = Bridge(sessions, authenticate=checked, policy=policy, prices=priced, currency=options.currency)
                 app = bridge
                 tell(f"Serving at {address}")
-            await serve(app, _server_config(listener, policy), shutdown_trigger=bridge.wait_shutdown)  # type: ignore[arg-type]  # hypercorn has its own types for ASGI
+            # A node of a cluster finishes its turns while its viewers still watch: the load balancer sends nobody new meanwhile.
+            trigger = bridge.wait_shutdown if config.cluster is None else functools.partial(_drain_node, sessions, bridge, tell)
+            await serve(with_health(app, sessions), _server_config(listener, policy), shutdown_trigger=trigger)  # type: ignore[arg-type]  # hypercorn has its own types for ASGI
             tell("Stopped serving; running turns may finish. Ctrl-C again cuts them.")
     return 0
 

@@ -7,6 +7,8 @@ The modules, lowest first. Each module imports only modules that come before it 
     memory        `MemoryLeases`, `MemoryCluster`: for several `open_sessions` blocks of one process, and for tests
     sqlite        `SqliteLeases`: for several processes of one machine
     sqlite_nodes  `SqliteCluster`: for several processes of one machine
+    _postgres_nodes  the tables of a cluster in PostgreSQL
+    postgres      `PostgresCluster`: for several machines; needs the extra `postgres`, so import it from there
 """
 
 from trio_sagents.cluster.memory import MemoryCluster, MemoryLeases

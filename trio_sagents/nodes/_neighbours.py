@@ -7,13 +7,15 @@ agent wherever it is started.
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, TypeAlias
 
 import attrs
 import trio
 
+from trio_sagents.broadcast import Subscription
 from trio_sagents.data.config import SessionPolicy
+from trio_sagents.data.records import Owner
 from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import ShutdownReason
 from trio_sagents.exceptions import AgentNotRunning, ConversationNotFound, RegistryUnavailable, RunsElsewhere, SagentsError
@@ -28,6 +30,7 @@ from trio_sagents.nodes._relay import Relay
 from trio_sagents.supervisor._registry import Entry
 from trio_sagents.supervisor._services import Services
 
+OwnerKey: TypeAlias = tuple[type, Owner]
 log: Final = logging.getLogger("trio_sagents")
 PAUSE: Final = 0.05
 """Seconds until the agent of a conversation is looked for again that another node starts, or ends, at first; then twice as many."""
@@ -60,8 +63,8 @@ class Neighbours:
     """The other nodes, as far as this one has heard of them."""
     _mirrors: dict[str, Mirror] = attrs.field(factory=dict)
     # Invariant: by conversation, the mirrors whose entries have not ended.
-    _invisible: dict[str, str] = attrs.field(factory=dict)
-    """By conversation: the node whose agent nobody of those who wait here may see."""
+    _invisible: dict[str, tuple[str, frozenset[OwnerKey]]] = attrs.field(factory=dict)
+    """By conversation: a node, and the owner keys of viewers who may not see its agent."""
 
     # ── for starts
 
@@ -109,7 +112,7 @@ class Neighbours:
     async def _mirror_of(self, entry: Entry, node_id: str) -> Mirror | None:
         """Return a mirror of the agent that a node runs; None if it does not run the agent."""
         conversation_id = entry.conversation_id
-        attached = await self._attach(conversation_id, node_id, LOOK_TIMEOUT if entry.is_look else None)
+        attached = await self.attach(conversation_id, node_id, LOOK_TIMEOUT if entry.is_look else None)
         if attached is None:
             return None
         if not self.services.access.sees(entry.owner, attached.owner):
@@ -125,7 +128,8 @@ class Neighbours:
         if mirror is not None and mirror.entry is entry:
             del self._mirrors[entry.conversation_id]
 
-    async def _attach(self, conversation_id: str, node_id: str, timeout: float | None) -> Attached | None:  # noqa: ASYNC109
+    async def attach(self, conversation_id: str, node_id: str, timeout: float | None) -> Attached | None:  # noqa: ASYNC109
+        """Ask a node about an agent; None if it does not run there. RegistryUnavailable if there is no answer in time."""
         with trio.CancelScope() as scope:
             if timeout is not None:
                 scope.deadline = trio.current_time() + timeout
@@ -247,28 +251,43 @@ class Neighbours:
                 call.settle(None, AgentNotRunning(call.conversation_id))
         self._look_for(waiting, claims)
 
-    def _waiting(self) -> Mapping[str, Scope]:
-        """Return the conversations whose viewers here wait for an agent."""
+    def _waiting(self) -> Mapping[str, frozenset[OwnerKey]]:
+        """Return the conversations whose viewers here wait for an agent, with the owner keys of those viewers."""
         services = self.services
-        found: dict[str, Scope] = {}
+        found: dict[str, frozenset[OwnerKey]] = {}
         for conversation_id, table in services.subscriptions.items():
-            if any(subscription.state == "pending" for subscription in table):
-                try:
-                    agent_id = services.agent_id_of(conversation_id)
-                except Exception:  # the boundary to the host's `agent_id_fun`
-                    log.exception("agent_id_fun failed for viewers of conversation %r; the viewers wait", conversation_id)
-                    continue
-                if not services.registry.is_taken(agent_id):
-                    found[conversation_id] = None
+            owners = owners_of(subscription for subscription in table if subscription.state == "pending")
+            if not owners:
+                continue
+            try:
+                agent_id = services.agent_id_of(conversation_id)
+            except Exception:  # the boundary to the host's `agent_id_fun`
+                log.exception("agent_id_fun failed for viewers of conversation %r; the viewers wait", conversation_id)
+                continue
+            if not services.registry.is_taken(agent_id):
+                found[conversation_id] = owners
         return found
 
-    def _look_for(self, waiting: Mapping[str, Scope], claims: Mapping[str, Claim]) -> None:
-        self._invisible = {name: node for name, node in self._invisible.items() if name in waiting}
-        for conversation_id in waiting:
+    def _look_for(self, waiting: Mapping[str, frozenset[OwnerKey]], claims: Mapping[str, Claim]) -> None:
+        self._invisible = {name: known for name, known in self._invisible.items() if name in waiting}
+        for conversation_id, owners in waiting.items():
             claim = claims.get(conversation_id)
-            if claim is None or claim.node_id in {self.office.node_id, self._invisible.get(conversation_id)}:
+            if claim is None or claim.node_id == self.office.node_id:
                 continue
-            self.office.ask(_Visit(self, conversation_id, claim.node_id).run)
+            node_id, unseeing = self._invisible.get(conversation_id, ("", frozenset()))
+            if node_id != claim.node_id or not owners <= unseeing:
+                self.office.ask(_Visit(self, conversation_id, claim.node_id).run)
+
+    def note_invisible(self, conversation_id: str, node_id: str, owners: frozenset[OwnerKey]) -> None:
+        """Ask a node no more about an agent that viewers with these owner keys may not see, and be told nothing of it."""
+        self._invisible[conversation_id] = node_id, owners
+        if conversation_id not in self._mirrors:
+            self.office.send(node_id, Detach(conversation_id))
+
+
+def owners_of(subscriptions: Iterable[Subscription]) -> frozenset[OwnerKey]:
+    """Return the owner keys of some subscriptions; `1`, `"1"` and `None` are three."""
+    return frozenset((type(subscription.owner), subscription.owner) for subscription in subscriptions)
 
 
 @attrs.frozen(eq=False)
@@ -283,19 +302,18 @@ class _Visit:
         """Ask the node, and have an entry become a mirror if somebody who waits may see the agent."""
         neighbours, conversation_id = self.neighbours, self.conversation_id
         try:
-            attached = await neighbours._attach(conversation_id, self.node_id, LOOK_TIMEOUT)  # noqa: SLF001  # of this module
+            attached = await neighbours.attach(conversation_id, self.node_id, LOOK_TIMEOUT)
         except SagentsError:
             return  # the next look asks again
         if attached is None:
             return
         access = neighbours.services.access
-        table = neighbours.services.subscriptions.get(conversation_id, {})
-        seeing = [each for each in table if each.state == "pending" and access.sees(each.owner, attached.owner)]
-        if not seeing:
-            neighbours._invisible[conversation_id] = self.node_id  # noqa: SLF001  # likewise
-            neighbours.office.send(self.node_id, Detach(conversation_id))
-        elif neighbours.look is not None:
+        pending = [each for each in neighbours.services.subscriptions.get(conversation_id, ()) if each.state == "pending"]
+        seeing = [each for each in pending if access.sees(each.owner, attached.owner)]
+        if seeing and neighbours.look is not None:
             neighbours.look(conversation_id, seeing[0].scope)
+        else:
+            neighbours.note_invisible(conversation_id, self.node_id, owners_of(pending))
 
 
 def open_neighbours(

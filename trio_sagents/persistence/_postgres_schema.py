@@ -2,9 +2,7 @@
 
 from typing import Final, LiteralString
 
-import psycopg
-
-from trio_sagents.exceptions import PersistenceError
+from trio_sagents._postgres import Connection, migrate
 
 MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     """
@@ -67,26 +65,12 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     "CREATE INDEX trio_sagents_unfinished ON trio_sagents_state (conversation) WHERE name = 'unfinished'",
 )
 """By version, from 1. A step is never changed after it was released; new columns have defaults."""
-_LOCK: Final = 0x7472696F5F736167
-"""The advisory lock of those who migrate: the letters "trio_sag"."""
 
 
-def prepare(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+def prepare(connection: Connection) -> None:
     """Bring the schema up to date, in one transaction. Of several programs at once, one does it, and the others wait.
 
     Raises:
         PersistenceError: a later version of the library has made the schema.
     """
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        connection.execute("CREATE TABLE IF NOT EXISTS trio_sagents_schema (version integer NOT NULL)")
-        found = connection.execute("SELECT max(version) FROM trio_sagents_schema").fetchone()
-        version = found[0] if found is not None and isinstance(found[0], int) else 0
-        if version > len(MIGRATIONS):
-            raise PersistenceError(
-                f"the database has version {version} of the schema, and this version of the library knows {len(MIGRATIONS)}: "
-                "use a version of the library that is at least as new as the one that made the schema"
-            )
-        for number, step in enumerate(MIGRATIONS[version:], version + 1):
-            connection.execute(step)
-            connection.execute("INSERT INTO trio_sagents_schema VALUES (%s)", (number,))
+    migrate(connection, "trio_sagents_schema", MIGRATIONS)

@@ -61,8 +61,8 @@ async def open_sessions(config: SessionConfig, *, recover: bool | ScopeOf = Fals
     Raises:
         RuntimeError: Trio is not running here; the message says what to do.
         TypeError: `config` is not a SessionConfig; or `recover` is True, and only you know the scopes.
-        PersistenceError: the store or the engine of the cluster could not be opened, or the store cannot list what is unfinished; nothing
-            was started.
+        PersistenceError: the store or the engine of the cluster could not be opened, or the store cannot list what is unfinished;
+            nothing was started.
         RegistryUnavailable: this node could not join its cluster; nothing was started.
 
     Cancellation: every agent has ended and every turn is settled when the block is left.

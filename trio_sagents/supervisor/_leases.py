@@ -18,7 +18,6 @@ import trio
 
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.ids import new_token
-from trio_sagents.data.status import CancelCause, ShutdownReason
 from trio_sagents.exceptions import RegistryUnavailable, RunsElsewhere
 from trio_sagents.supervisor._registry import Entry, Failure
 
@@ -102,7 +101,7 @@ def fence(entry: Entry) -> None:
     if entry.live is None and entry.failure is None:
         error = RegistryUnavailable(f"the lease of conversation {entry.conversation_id!r} was lost while its agent started")
         entry.failure = Failure(entry.stage, error)
-    entry.request_stop(ShutdownReason.FENCED, CancelCause.FENCED, deadline=trio.current_time())
+    entry.fence()
 
 
 @attrs.define(eq=False)

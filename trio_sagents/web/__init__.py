@@ -24,6 +24,7 @@ The modules, lowest first. Each module imports only modules that come before it 
     _routes          what a path leads to
     _bridge          the ASGI application
     _quart           the bridge as a blueprint of quart-trio
+    _health          what a load balancer asks
     _login           logging in by a link that can be used once
     _moves           what a client of a foreign protocol is told of a turn
     _told            what a client was told of messages and calls
@@ -43,6 +44,7 @@ The wire protocol is in `docs/reference/web-protocol.md`.
 
 from trio_sagents.web._ag_ui_routes import AgUiRoutes
 from trio_sagents.web._bridge import Bridge
+from trio_sagents.web._health import with_health
 from trio_sagents.web._login import LinkLogin
 from trio_sagents.web._policy import WebPolicy
 from trio_sagents.web._quart import blueprint
@@ -50,4 +52,4 @@ from trio_sagents.web._request import WebRequest
 from trio_sagents.web._vercel_routes import VercelRoutes
 from trio_sagents.web._visitor import Visitor
 
-__all__ = ("AgUiRoutes", "Bridge", "LinkLogin", "VercelRoutes", "Visitor", "WebPolicy", "WebRequest", "blueprint")
+__all__ = ("AgUiRoutes", "Bridge", "LinkLogin", "VercelRoutes", "Visitor", "WebPolicy", "WebRequest", "blueprint", "with_health")

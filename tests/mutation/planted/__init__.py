@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.mutation.planted.broadcast import BROADCAST
+from tests.mutation.planted.cluster import CLUSTER
 from tests.mutation.planted.files import FILES
 from tests.mutation.planted.leases import LEASES
 from tests.mutation.planted.life import LIFE
@@ -15,4 +16,17 @@ from tests.mutation.planted.web import WEB
 from tests.mutation.planted.windows import WINDOWS
 from tests.support.planting import PlantedBug
 
-BUGS: Final[tuple[PlantedBug, ...]] = (*LIFE, *TURNS, *PEOPLE, *STORES, *BROADCAST, *FILES, *LEASES, *NODES, *RULES, *WEB, *WINDOWS)
+BUGS: Final[tuple[PlantedBug, ...]] = (
+    *LIFE,
+    *TURNS,
+    *PEOPLE,
+    *STORES,
+    *BROADCAST,
+    *CLUSTER,
+    *FILES,
+    *LEASES,
+    *NODES,
+    *RULES,
+    *WEB,
+    *WINDOWS,
+)

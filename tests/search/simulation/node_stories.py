@@ -78,3 +78,37 @@ async def idle_process(world: World) -> None:
         await world.sessions.start("c", scope=ALICE)
     except SagentsError as exc:
         world.simulation.say(f"{type(exc).__name__}: {exc}")
+
+
+@story("open_sessions", "Sessions.post", "Sessions.watch", kind="node")
+async def another_node(world: World) -> None:
+    """Callers ask two nodes at once about one conversation: its one agent answers both, wherever it runs."""
+
+    async def converse(sessions: Sessions, name: str) -> None:
+        async with sessions.watch("c", scope=ALICE) as watch:
+            for number in range(2):
+                receipt = await sessions.post("c", "note it", scope=ALICE, message_id=f"{name}-{number}")
+                world.tell(receipt.message_id)
+                await receipt.wait()
+            await watch.__anext__()
+
+    await world.ready()
+    async with open_sessions(attrs.evolve(world.config, presence=Presence())) as second, trio.open_nursery() as nursery:
+        nursery.start_soon(world.strike, converse, second, "second")
+        nursery.start_soon(lambda: world.strike(converse, world.sessions, "first", name="rival"))
+
+
+@story("Sessions.stop", "Sessions.cancel_turn", "AgentHandle.info", "AgentHandle.state", kind="node")
+async def commands_from_another_node(world: World) -> None:
+    """The agent of another node is looked at, cut and stopped."""
+    await world.ready()
+
+    async def command(sessions: Sessions) -> None:
+        handle = await sessions.get("c", scope=ALICE)
+        await handle.info()
+        await handle.state()
+        await sessions.cancel_turn("c", scope=ALICE)
+        await sessions.stop("c", scope=ALICE)
+
+    async with open_sessions(attrs.evolve(world.config, presence=Presence())) as second:
+        await world.strike(command, second)

@@ -16,6 +16,7 @@ from trio_sagents import (
     Completed,
     Conversation,
     ConversationNotFound,
+    MemoryCluster,
     MemoryLeases,
     MemoryStore,
     Receipt,
@@ -403,6 +404,9 @@ class Story:
         if self.kind == "leased":
             policy = attrs.evolve(world.config.policy, lease_ttl=LEASE)
             world.config = attrs.evolve(world.config, policy=policy, leases=FaultyLeases(simulation.faults, MemoryLeases()))
+        if self.kind == "node":
+            policy = attrs.evolve(world.config.policy, lease_ttl=LEASE)
+            world.config = attrs.evolve(world.config, policy=policy, cluster=MemoryCluster())
         if self.kind == "roles":
             world.config = attrs.evolve(world.config, authorizer=Roles())
         if self.kind == "windowed":
@@ -431,7 +435,8 @@ STORIES: Final[list[Story]] = []
 def story(*names: str, kind: str = "memory", follows: bool = False, without: tuple[str, ...] = ()) -> Callable[[Body], Story]:
     """Make a story of a function of the world.
 
-    "leased" has leases, as one of several processes; "roles" has people who may post and not decide; "windowed" has
+    "leased" has leases, as one of several processes; "node" is a node of a cluster;
+    "roles" has people who may post and not decide; "windowed" has
     conversations with small windows; "bare" has no sessions around it;
     "sqlite" keeps them in a file; "folder" has a folder for files of its own. `follows` has the turns be cut, too, at each of their
     yields. `without` are the kinds of faults that it is not told for.

@@ -455,3 +455,42 @@ def test_miss_when_there_is_nothing_to_tell() -> None:
     assert () == one.take()
     assert ["Snapshot"] == kinds(later.take())
     assert () == closed.take()
+
+
+def test_end_when_the_agent_is_lost() -> None:
+    """The last event has no number: the reader goes on behind the last event that has one, and a gap names all that is missing."""
+    feed = feed_of()
+    subscription = subscription_of(lambda _: None)
+    subscription.enrol(feed)
+    subscription.take()
+    feed.publish(TurnStarted("t"))
+    shutdown = AgentShutdown(ShutdownReason.FENCED, Status.IDLE, 0, False, NOW, NOW)
+    subscription.end((feed.lone(shutdown),))
+    given = subscription.take()
+
+    assert ["TurnStarted", "AgentShutdown"] == kinds(given)
+    assert [1, 1] == [envelope.seq for envelope in given]
+    assert feed.place == subscription.place
+    subscription.enrol(feed)
+    assert () == subscription.take()
+    for number in range(20):
+        feed.publish(TurnStarted(f"u{number}"))
+    subscription.end((feed.lone(shutdown),))
+    gap, last = subscription.take()
+    assert (2, 21, "AgentShutdown") == (gap.event.first, gap.event.last, kinds([last])[0])  # type: ignore[union-attr]
+
+
+def test_backlog_when_the_agent_was_lost() -> None:
+    """Shrunk to a notice, it names the event that has the number of the last one, too."""
+    subscription = subscription_of(lambda _: None)
+    shutdown = AgentShutdown(ShutdownReason.FENCED, Status.IDLE, 0, False, NOW, NOW)
+    for incarnation in ("one", "two"):
+        feed = feed_of(incarnation)
+        subscription.enrol(feed)
+        for number in range(7):
+            feed.publish(TurnStarted(f"u{number}"))
+        subscription.end((feed.lone(shutdown),))
+    given = subscription.take()
+
+    assert ["Gap", "AgentShutdown"] * 2 == kinds(given)
+    assert [(1, 7), (1, 7)] == [(event.first, event.last) for event in events(given) if type(event).__name__ == "Gap"]

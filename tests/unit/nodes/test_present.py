@@ -42,7 +42,7 @@ async def test_snapshot_of_a_mirror(autojump_clock: Any, kind: str) -> None:
         await trio.sleep(1)
         await one.post("c", "hi")
         await one.post("c", "again")
-        for _ in range(30):
+        for _ in range(20):
             await trio.sleep(0.73)
             with trio.move_on_after(0.3) as settled:  # until the events of this moment are there
                 await trio.sleep_forever()

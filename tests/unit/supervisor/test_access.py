@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from trio_sagents.data.messages import Poster
+from trio_sagents.data.scopes import UnknownScope
 from trio_sagents.supervisor import Access, SameScope
 
 
@@ -121,3 +123,19 @@ def test_owner_of_when_the_key_is_async() -> None:
         Access(SameScope(key)).owner_of("alice")  # type: ignore[arg-type]  # that is the mistake
 
     assert "SameScope.key must be a plain function, not `async def`" == str(caught.value)
+
+
+def test_unknown_scope_when_it_acts() -> None:
+    """Somebody whose scope is unknown is named by the key, without a call of the host's function."""
+
+    class Host:
+        async def authorize(self, scope: object, conversation_id: str, action: str) -> bool:
+            return True
+
+        def actor_of(self, scope: object) -> str:
+            raise AssertionError("not asked")
+
+    access = Access(Host())
+
+    assert "anna" == access.actor_of(UnknownScope("anna"))
+    assert Poster("anna") == access.poster_of(UnknownScope("anna"))
