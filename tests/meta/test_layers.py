@@ -325,6 +325,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
     "otel": ("_attributes", "_contents", "_spans", "_tracing"),
     "persistence": (
         "_records",
+        "_windows",
         "_sqlite_windows",
         "_sqlite_schema",
         "_sqlite_messages",
@@ -334,6 +335,7 @@ ORDER: Final[Mapping[str, Sequence[str]]] = {
         "memory",
         "sqlite",
         "_postgres_schema",
+        "_postgres_windows",
         "_postgres_tables",
         "postgres",
     ),

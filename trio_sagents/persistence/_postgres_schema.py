@@ -63,6 +63,22 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     CREATE UNIQUE INDEX trio_sagents_places ON trio_sagents_transcript (conversation, place);
     """,
     "CREATE INDEX trio_sagents_unfinished ON trio_sagents_state (conversation) WHERE name = 'unfinished'",
+    """
+    CREATE TABLE trio_sagents_checkpoints (
+        conversation bigint PRIMARY KEY REFERENCES trio_sagents_conversations ON DELETE CASCADE,
+        lead bigint NOT NULL,
+        lead_place bigint NOT NULL,
+        older bigint NOT NULL,
+        last_place bigint NOT NULL
+    );
+    CREATE TABLE trio_sagents_known (
+        conversation bigint NOT NULL REFERENCES trio_sagents_conversations ON DELETE CASCADE,
+        name text NOT NULL,
+        place bigint NOT NULL,
+        last_place bigint NOT NULL,
+        PRIMARY KEY (conversation, name)
+    );
+    """,
 )
 """By version, from 1. A step is never changed after it was released; new columns have defaults."""
 

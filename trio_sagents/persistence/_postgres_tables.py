@@ -7,12 +7,12 @@ conversation.
 
 import datetime
 import re
-from collections.abc import Sequence
-from typing import Final, LiteralString, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Final, LiteralString
 
 import attrs
-import psycopg
 
+from trio_sagents._postgres import Connection
 from trio_sagents.data.json import JSON, JSONValue
 from trio_sagents.data.records import (
     Check,
@@ -20,10 +20,13 @@ from trio_sagents.data.records import (
     ConversationItem,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     WaitingPage,
 )
 from trio_sagents.exceptions import Conflict, ConversationNotFound, PersistenceError, StateError
+from trio_sagents.persistence import _postgres_windows as windows
 from trio_sagents.persistence._records import (
     CursorKind,
     EncodedCommit,
@@ -35,8 +38,6 @@ from trio_sagents.persistence._records import (
     message_id_of,
     waiting_item,
 )
-
-Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
 
 _FIND: Final[LiteralString] = (
     "SELECT owner, number, epoch, revision, message_count FROM trio_sagents_conversations WHERE conversation_id = %s"
@@ -65,7 +66,9 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (conversation, row_id) DO UP
     created_at = excluded.created_at"""
 _PAGE_OF_ROWS: Final[LiteralString] = """SELECT place, row_id, message_id, role, content_type, content, status, created_at
 FROM trio_sagents_transcript WHERE conversation = %s AND place < %s ORDER BY place DESC LIMIT %s"""
-_MESSAGES: Final[LiteralString] = "SELECT body FROM trio_sagents_messages WHERE conversation = %s ORDER BY place"
+_MESSAGES: Final[LiteralString] = (
+    "SELECT body FROM trio_sagents_messages WHERE conversation = %s AND place > %s AND place <= %s ORDER BY place"
+)
 _LIST: Final[LiteralString] = """SELECT change, conversation_id, owner, title, message_count, updated_at FROM trio_sagents_conversations
 WHERE (%(owner)s::text IS NULL OR owner = %(owner)s) AND change < %(place)s ORDER BY change DESC LIMIT %(limit)s"""
 _WAITING: Final[LiteralString] = """SELECT waiting_since, conversation_id, owner, title, body FROM trio_sagents_conversations
@@ -130,20 +133,27 @@ def load(connection: Connection, conversation_id: str, wanted: str | None, check
     if wanted is not None and row[0] != wanted:
         raise ConversationNotFound(conversation_id)
     head = _head(conversation_id, row)
-    messages = connection.execute(
-        "SELECT body FROM trio_sagents_messages WHERE conversation = %s ORDER BY place", (head.number,)
-    ).fetchall()
-    if len(messages) != head.message_count:
-        raise StateError(conversation_id, f"it has {len(messages)} messages, and should have {head.message_count}")
+    beginning = windows.find_beginning(connection, conversation_id, head.number)
+    messages = [
+        decode_record(conversation_id, body)
+        for first, last in beginning.parts
+        for (body,) in connection.execute(_MESSAGES, (head.number, first, last))
+    ]
+    if len(messages) != head.message_count - beginning.older:
+        due = head.message_count - beginning.older
+        raise StateError(conversation_id, f"its window has {len(messages)} messages, and should have {due}")
+    queue = _queue(connection, conversation_id, head.number)
+    only = [message_id_of(record) for record in (*messages, *queue)] if beginning.older else None
     conversation = Conversation(
         conversation_id=conversation_id,
         owner=_owner(conversation_id, head.owner_key),
         epoch=head.epoch,
         revision=head.revision,
-        messages=[decode_record(conversation_id, body) for (body,) in messages],
-        queue=_queue(connection, conversation_id, head.number),
-        message_ids=_message_ids(connection, head.number),
+        messages=messages,
+        queue=queue,
+        message_ids=_message_ids(connection, head.number, only),
         state=_state(connection, conversation_id, head.number),
+        older=beginning.older,
     )
     check(conversation)
     return conversation
@@ -160,9 +170,13 @@ def _queue(connection: Connection, conversation_id: str, number: int) -> Sequenc
     return queue
 
 
-def _message_ids(connection: Connection, number: int) -> dict[str, str]:
-    query: LiteralString = "SELECT message_id, digest FROM trio_sagents_message_ids WHERE conversation = %s"
-    return {_get(message_id): _get(digest) for message_id, digest in connection.execute(query, (number,))}
+def _message_ids(connection: Connection, number: int, only: Sequence[str | None] | None) -> dict[str, str]:
+    """Return the accepted ids with their digests: all of them, or those among `only`."""
+    query: LiteralString = (
+        "SELECT message_id, digest FROM trio_sagents_message_ids WHERE conversation = %s AND (%s::text[] IS NULL OR message_id = ANY(%s))"
+    )
+    wanted = None if only is None else [_put(message_id) for message_id in only if message_id is not None]
+    return {_get(message_id): _get(digest) for message_id, digest in connection.execute(query, (number, wanted, wanted))}
 
 
 def _state(connection: Connection, conversation_id: str, number: int) -> JSON:
@@ -195,6 +209,8 @@ def commit(connection: Connection, encoded: EncodedCommit, wanted: str | None, n
         _add_message_ids(connection, encoded, number)
     if encoded.queued or encoded.taken:
         _move_queue(connection, encoded, number)
+    if made.checkpoint is not None:
+        windows.set_checkpoint(connection, made.conversation_id, number, made.checkpoint, _put)
     return made.revision
 
 
@@ -269,6 +285,27 @@ def _patch_state(connection: Connection, encoded: EncodedCommit, number: int) ->
 def _stored_row(number: int, row_id: str, fields: RowFields) -> Sequence[object]:
     message_id, role, content_type, *others = fields
     return number, _put(row_id), _put(message_id), role, _put(content_type), *others
+
+
+def recall(connection: Connection, conversation_id: str, wanted: str | None, names: Sequence[str]) -> Mapping[str, Recalled]:
+    """Return what the index has under these names; nothing if there is no such conversation, or another owner has it."""
+    row = connection.execute(_FIND, (conversation_id,)).fetchone()
+    if row is None or (wanted is not None and row[0] != wanted):
+        return {}
+    return windows.recall(connection, conversation_id, _head(conversation_id, row).number, {_put(name): name for name in names})
+
+
+def older_messages(connection: Connection, conversation_id: str, wanted: str | None, before: int | None, limit: int) -> OlderPage:
+    """Return a page of the messages that are not in the window.
+
+    Raises:
+        ConversationNotFound: there is no such conversation, or another owner has it.
+        StateError: a message is damaged.
+    """
+    row = connection.execute(_FIND, (conversation_id,)).fetchone()
+    if row is None or (wanted is not None and row[0] != wanted):
+        raise ConversationNotFound(conversation_id)
+    return windows.older_messages(connection, conversation_id, _head(conversation_id, row).number, before, limit)
 
 
 def delete(connection: Connection, conversation_id: str, wanted: str | None) -> bool:

@@ -16,7 +16,7 @@ from trio_sagents.data.json import JSON
 from trio_sagents.data.wire import ReadRecords
 from trio_sagents.exceptions import PersistenceError, StateError
 from trio_sagents.persistence._records import EncodedCommit, add_record, message_id_of
-from trio_sagents.persistence._sqlite_windows import Beginning
+from trio_sagents.persistence._windows import Beginning
 
 Query: TypeAlias = tuple[str, tuple[object, ...]]
 

@@ -13,8 +13,8 @@ from typing import Final
 import attrs
 
 from trio_sagents.data.records import Checkpoint, OlderPage, Recalled
-from trio_sagents.exceptions import PersistenceError, StateError
 from trio_sagents.persistence._records import decode_record, encode_cursor
+from trio_sagents.persistence._windows import Beginning, Move, beginning_of
 
 TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS checkpoints (
@@ -42,36 +42,11 @@ WHERE known.conversation = ? AND name = ?"""
 OLDER_PAGE: Final = """SELECT place, body FROM messages
 WHERE conversation = ? AND place > ? AND place < ? ORDER BY place DESC LIMIT ?"""
 
-NO_END: Final = 1 << 62
-"""Larger than any place."""
-
-
-@attrs.frozen
-class Beginning:
-    """Where the window of a conversation begins: messages up to `lead_place`, and those behind `last_place`."""
-
-    lead: int = 0
-    lead_place: int = 0
-    older: int = 0
-    last_place: int = 0
-    """Of the last message that is before the window; that of the lead if there is none."""
-
-    @property
-    def parts(self) -> Sequence[tuple[int, int]]:
-        """The places of the window, as ranges: behind the first place of each pair, up to the second."""
-        rest = (self.last_place, NO_END)
-        return ((0, self.lead_place), rest) if self.lead_place else (rest,)
-
 
 def find_beginning(connection: sqlite3.Connection, conversation_id: str, number: int) -> Beginning:
     """Return where the window of a conversation begins; without a checkpoint, it is the whole history."""
     with closing(connection.execute(_FIND, (number,))) as found:
-        row = found.fetchone()
-    if row is None:
-        return Beginning()
-    if any(type(count) is not int or count < 0 for count in row):
-        raise StateError(conversation_id, f"its checkpoint is {row!r}"[:300])
-    return Beginning(*row)
+        return beginning_of(conversation_id, found.fetchone())
 
 
 def set_checkpoint(connection: sqlite3.Connection, conversation_id: str, number: int, checkpoint: Checkpoint) -> None:
@@ -80,24 +55,11 @@ def set_checkpoint(connection: sqlite3.Connection, conversation_id: str, number:
     Raises:
         PersistenceError: the conversation has fewer messages than the checkpoint leaves out.
     """
-    former = find_beginning(connection, conversation_id, number)
-    end = checkpoint.lead + checkpoint.older
-    base, after = former.lead + former.older, former.last_place
-    if former.lead != checkpoint.lead or end < base or any(place < base for where in checkpoint.known.values() for place in where):
-        base, after = 0, 0  # otherwise, what left the window before is not looked at again
-    places = [place for (place,) in connection.execute(_PLACES, (number, after, end - base))]
-    if len(places) < end - base:
-        where = f"conversation {conversation_id!r}"
-        raise PersistenceError(f"a checkpoint leaves out {end} messages of {where}, which has {base + len(places)}")
-    lead_place = former.lead_place
-    if base == 0:
-        lead_place = places[checkpoint.lead - 1] if checkpoint.lead else 0
-    last_place = places[-1] if places else after
-    connection.execute(
-        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-        (number, checkpoint.lead, lead_place, checkpoint.older, last_place),
-    )
-    known = [(number, name, places[place - base], places[last - base]) for name, (place, last) in sorted(checkpoint.known.items())]
+    move = Move.of(conversation_id, find_beginning(connection, conversation_id, number), checkpoint)
+    places = [place for (place,) in connection.execute(_PLACES, (number, move.after, move.count))]
+    beginning = move.beginning(places)
+    connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)", (number, *attrs.astuple(beginning)))
+    known = [(number, *names) for names in move.known(places)]
     connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)", known)
 
 

@@ -6,7 +6,7 @@ still tries to save is refused.
 """
 
 import datetime
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, TypeVar
 
@@ -27,7 +27,9 @@ from trio_sagents.data.records import (
     Conversation,
     ConversationPage,
     HistoryPage,
+    OlderPage,
     Owner,
+    Recalled,
     Unchecked,
     WaitingPage,
     accept_all,
@@ -162,6 +164,24 @@ class PostgresStore:
         check_limit(limit)
         wanted = wanted_key(owner)
         return await self._call(lambda connection: tables.unfinished(connection, wanted, place, limit))
+
+    async def recall(
+        self, scope: Scope, conversation_id: str, names: Sequence[str], *, owner: Owner | Unchecked = UNCHECKED
+    ) -> Mapping[str, Recalled]:
+        """Return the messages that checkpoints have put into the index under these names. As `SqliteStore.recall`."""
+        check_id("conversation_id", conversation_id)
+        wanted = wanted_key(owner)
+        return await self._call(lambda connection: tables.recall(connection, conversation_id, wanted, names))
+
+    async def older_messages(
+        self, scope: Scope, conversation_id: str, *, before: str | None, limit: int, owner: Owner | Unchecked = UNCHECKED
+    ) -> OlderPage:
+        """Return a page of the messages that are not in the window. As `SqliteStore.older_messages`."""
+        check_id("conversation_id", conversation_id)
+        place = decode_cursor("m", "before", before)
+        check_limit(limit)
+        wanted = wanted_key(owner)
+        return await self._call(lambda connection: tables.older_messages(connection, conversation_id, wanted, place, limit))
 
     async def delete(self, scope: Scope, conversation_id: str, *, owner: Owner | Unchecked = UNCHECKED) -> bool:
         """Delete the conversation and its transcript; return False if there is none, or if another owner has it.

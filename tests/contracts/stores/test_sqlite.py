@@ -29,7 +29,7 @@ from trio_sagents.persistence import SqliteStore, _records, sqlite
 from trio_sagents.persistence import _sqlite_tables as tables
 from trio_sagents.persistence._sqlite_messages import HISTORY
 from trio_sagents.persistence._sqlite_schema import STORE_FILE
-from trio_sagents.persistence._sqlite_windows import NO_END
+from trio_sagents.persistence._windows import NO_END
 from trio_sagents.testing.conformance_store import StoreConformance
 
 
