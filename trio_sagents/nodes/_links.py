@@ -130,8 +130,8 @@ class Incoming:
         mail = loads("", body)
         number, low = _head(mail)
         if "letters" not in mail and "part" not in mail:
-            is_hole = self.number is not None and number > self.number
-            self.number = number if self.number is None else max(number, self.number)
+            is_hole = number > (self.number or 0)
+            self.number = max(number, self.number or 0)
             if is_hole:
                 self._parts.clear()
             return Arrived((), low, is_hole)
