@@ -52,6 +52,8 @@ class _Block:
     call: int = 0
     """The number of the call, if the block is a call."""
     call_id: str = ""
+    name: str = ""
+    """The tool, if the block has one."""
     given: JSONValue = attrs.field(factory=dict)
     """The arguments that came with the beginning of a call."""
     has_arguments: bool = False
@@ -61,6 +63,16 @@ class _Block:
     """The whole block, if it is kept as an opaque part."""
     input_json: str = ""
     """Of such a block: the pieces of its "input"."""
+
+    def is_begun_by(self, content: JSON) -> bool:
+        """Return whether `content` is the beginning of this block once more, and not of another block in its place."""
+        if self.kind != text_at(content, "type") or self.call_id != text_at(content, "id"):
+            return False
+        if self.kind != "tool_use" or self.call_id:
+            return self.name == text_at(content, "name")
+        # Without an id, only a beginning that says the same, before any arguments, is not of another call.
+        said = (text_at(content, "name"), content.get("input", {}))
+        return said == (self.name, self.given) and not self.has_arguments
 
 
 class AnthropicEvents:
@@ -168,19 +180,19 @@ class AnthropicEvents:
         self._pieces += 1
         kind = text_at(content, "type")
         known = self._open.get(index)
-        if known is not None and known.kind == kind and known.call_id == text_at(content, "id"):
+        if known is not None and known.is_begun_by(content):
             # The beginning came twice, or late: its text is handed on, and the block continues.
             return self._said_at_beginning(known, content)
         chunks: list[ModelChunk] = [] if known is None else list(self._end_block(index))
         self._closed.discard(index)
-        block = self._last = self._open[index] = _Block(kind, call_id=text_at(content, "id"))
+        block = self._last = self._open[index] = _Block(kind, call_id=text_at(content, "id"), name=text_at(content, "name"))
         match kind:
             case "text" | "thinking":
                 chunks += self._said_at_beginning(block, content)
             case "tool_use":
                 block.call, block.given = self._call_count, content.get("input", {})
                 self._call_count += 1
-                chunks.append(ToolCallChunk(block.call, block.call_id, text_at(content, "name")))
+                chunks.append(ToolCallChunk(block.call, block.call_id, block.name))
             case "":
                 raise UnexpectedContent("a block without a type")
             case _:

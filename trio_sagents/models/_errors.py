@@ -241,7 +241,7 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
             return max(0.0, seconds)
     try:
         moment = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year or a zone with too many digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -60,6 +60,8 @@ class ErrorContract(Adapter):
             ({"retry_after": "soon"}, None),
             ({"retry_after": "nan"}, None),
             ({"retry_after": "inf"}, None),
+            ({"retry_after": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
+            ({"retry_after": "Fri, 31 Dec 2199 23:59:59 +99999999999999999"}, None),
         ],
     )
     async def test_retry_after_is_handed_on(self, provider: Provider, headers: dict[str, str], seconds: float | None) -> None:

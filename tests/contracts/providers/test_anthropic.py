@@ -1,5 +1,6 @@
 """AnthropicModel, through the real SDK, against a local server that speaks the Messages API."""
 
+import json
 from typing import Any
 
 import anthropic
@@ -17,6 +18,8 @@ from trio_sagents.data.messages import Message, OpaquePart, TextPart, ThinkingPa
 from trio_sagents.data.outcomes import Usage
 from trio_sagents.data.requests import FinishChunk, ModelRequest, OpaqueChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from trio_sagents.models import AnthropicModel
+from trio_sagents.models._anthropic_events import AnthropicEvents
+from trio_sagents.models._sse import ServerSentEvent
 from trio_sagents.testing.providers import (
     Provider,
     Reply,
@@ -187,6 +190,27 @@ async def test_arguments_that_come_whole_are_kept() -> None:
     assert [ToolCallChunk(0, "t", "f"), ToolCallChunk(0, arguments_json='{"a": 1}')] == [
         chunk for chunk in chunks if isinstance(chunk, ToolCallChunk)
     ]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize(("call_id", "second"), [("", "g"), ("", "f"), ("same", "g")])
+def test_calls_in_one_place_that_are_not_closed(is_whole: bool, call_id: str, second: str) -> None:
+    """A call that begins where another one was never closed is a call of its own: neither is lost, nor gets the other's arguments."""
+    events = AnthropicEvents()
+    chunks: list[Any] = []
+    for name, arguments in (("f", {"a": 1}), (second, {"b": 2})):
+        block = {"type": "tool_use", "id": call_id, "name": name, "input": arguments if is_whole else {}}
+        told: list[Any] = [{"type": "content_block_start", "index": 0, "content_block": block}]
+        if not is_whole:
+            delta: Any = {"type": "input_json_delta", "partial_json": json.dumps(arguments)}
+            told.append({"type": "content_block_delta", "index": 0, "delta": delta})
+        for event in told:
+            chunks += events.translate(ServerSentEvent("", json.dumps(event)))
+    chunks += events.translate(ServerSentEvent("", '{"type": "message_delta", "delta": {"stop_reason": "tool_use"}}'))
+    calls = [chunk for chunk in (*chunks, *events.finish()) if isinstance(chunk, ToolCallChunk)]
+
+    assert [(0, "f"), (1, second)] == [(chunk.index, chunk.name) for chunk in calls if chunk.name]
+    assert [(0, '{"a": 1}'), (1, '{"b": 2}')] == [(chunk.index, chunk.arguments_json) for chunk in calls if chunk.arguments_json]
 
 
 async def test_blocks_of_the_providers_own_tools_are_kept_for_it() -> None:
