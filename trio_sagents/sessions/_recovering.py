@@ -37,7 +37,7 @@ MOST_DEFERRED: Final = 10_000
 log: Final = logging.getLogger("trio_sagents")
 
 
-def check_recovery(recover: object, store: StoreAdapter, authorizer: Authorizer) -> ScopeOf | None:
+def check_recovery(recover: bool | ScopeOf, store: StoreAdapter, authorizer: Authorizer) -> ScopeOf | None:  # noqa: FBT001  # or a function
     """Return how the scope of a stored conversation is found; None if nothing is recovered.
 
     Raises:
@@ -46,14 +46,14 @@ def check_recovery(recover: object, store: StoreAdapter, authorizer: Authorizer)
     """
     if recover is False:
         return None
-    if recover is not True and not callable(recover):
+    if not isinstance(recover, bool) and not callable(recover):
         raise TypeError(f"recover must be a bool, or an async function (conversation_id, owner) -> scope; not {shown(recover)}")
     if not store.lists_unfinished:
         raise PersistenceError(
             f"{store.name} cannot list what is unfinished, so recover has nothing to go by; give the store a method `unfinished` "
             "(UnfinishedLookup), or open the sessions without recover"
         )
-    if recover is not True:
+    if not isinstance(recover, bool):
         return recover
     if authorizer != SameScope():
         raise TypeError(

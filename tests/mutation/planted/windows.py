@@ -205,15 +205,15 @@ WINDOWS: Final = (
     ),
     PlantedBug(
         "a second checkpoint counts from the beginning (sqlite)",
-        "persistence/_sqlite_windows.py",
-        "set_checkpoint",
+        "persistence/_windows.py",
+        "Move.of",
         "base, after = former.lead + former.older, former.last_place",
         "base, after = 0, former.last_place",
         (f"{_SQLITE}test_window_after_checkpoints",),
     ),
     PlantedBug(
         "the lead is not loaded (sqlite)",
-        "persistence/_sqlite_windows.py",
+        "persistence/_windows.py",
         "Beginning.parts",
         "((0, self.lead_place), rest) if self.lead_place else (rest,)",
         "(rest,)",

@@ -6,7 +6,17 @@ import attrs
 import trio
 
 from tests.search.simulation.world import ALICE, LEASE, WatchedModel, World, new_folder, story
-from trio_sagents import MemoryLeases, Presence, SagentsError, Sessions, SqliteLeases, open_sessions
+from trio_sagents import (
+    MemoryCluster,
+    MemoryLeases,
+    Presence,
+    SagentsError,
+    Sessions,
+    SqliteCluster,
+    SqliteLeases,
+    open_sessions,
+)
+from trio_sagents.nodes import Mail, Node
 from trio_sagents.testing.invariants import check
 
 
@@ -40,6 +50,51 @@ async def sqlite_leases(world: World) -> None:
     """In a file."""
     with new_folder() as folder:
         await _use_leases(world, SqliteLeases(folder / "leases.db", clock=trio.current_time))
+
+
+CALLS = ("open", "join", "renew", "leave", "nodes", "claim", "release", "holders", "send", "receive", "wait")
+
+
+async def _use_cluster(world: World, cluster: Any) -> None:
+    """One node does everything and is cut. Another one is told of what the first has left, and gets it when the first is gone."""
+    here, there = Node("a", "here", "1", 1), Node("b", "there", "1", 1)
+
+    async def call() -> None:
+        await cluster.join(here, LEASE)
+        check(await cluster.claim("c", "a") is None, "I6", "a free conversation was refused")
+        check(await cluster.renew("a", LEASE), "I6", "a node that has joined is not there")
+        check(set(await cluster.holders(["c", "d"])) <= {"c"}, "I6", "somebody has what was never claimed")
+        await cluster.send([Mail("a", "a", "{}")])
+        await cluster.wait("a")
+        received = await cluster.receive("a", (), 10)
+        await cluster.receive("a", [mail.number for mail in received], 10)
+        await cluster.nodes()
+        await cluster.release(["c"], "a")
+        await cluster.leave("a")
+
+    async with cluster.open():
+        await cluster.join(there, LEASE)
+        await world.strike(call)
+        held = await cluster.claim("c", "b")
+        check(held is None or (held.node_id == "a" and 0 < held.expires_in <= LEASE), "I6", f"the conversation is held by {held}")
+        await cluster.leave("a")
+        await cluster.renew("b", LEASE)
+        check(await cluster.claim("c", "b") is None, "I5", "a conversation whose node has left is not free")
+        check(not await cluster.send([Mail("b", "b", "{}")]), "I6", "a node that lasts gets no mail")
+        check([mail.body for mail in await cluster.receive("b", (), 10)] == ["{}"], "I6", "mail is lost, or there twice")
+
+
+@story(*(f"MemoryCluster.{name}" for name in CALLS), kind="bare")
+async def memory_cluster(world: World) -> None:
+    """In memory."""
+    await _use_cluster(world, MemoryCluster())
+
+
+@story(*(f"SqliteCluster.{name}" for name in CALLS), kind="bare")
+async def sqlite_cluster(world: World) -> None:
+    """In a file."""
+    with new_folder() as folder:
+        await _use_cluster(world, SqliteCluster(folder / "cluster.db", clock=trio.current_time))
 
 
 @story("open_sessions", "Sessions.post", "Sessions.stop", kind="leased")

@@ -436,6 +436,7 @@ async def _use_store(world: World, store: Any) -> None:
         await store.history(ALICE, "c", before=None, limit=10)
         await store.conversations(ALICE, after=None, limit=10)
         await store.waiting(ALICE, after=None, limit=10)
+        await store.unfinished(ALICE, after=None, limit=10)
         await store.older_messages(ALICE, "c", before=None, limit=10)
         await store.recall(ALICE, "c", ["message:m1"])
 
@@ -455,6 +456,7 @@ async def _use_store(world: World, store: Any) -> None:
     "MemoryStore.history",
     "MemoryStore.conversations",
     "MemoryStore.waiting",
+    "MemoryStore.unfinished",
     "MemoryStore.older_messages",
     "MemoryStore.recall",
     "MemoryStore.delete",
@@ -472,6 +474,7 @@ async def memory_store(world: World) -> None:
     "SqliteStore.history",
     "SqliteStore.conversations",
     "SqliteStore.waiting",
+    "SqliteStore.unfinished",
     "SqliteStore.older_messages",
     "SqliteStore.recall",
     "SqliteStore.delete",
