@@ -523,6 +523,20 @@ async def max_unattended_turns(limit: int, amount: int) -> str:
 
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+
+async def max_recoveries(limit: Any, amount: Any) -> str:
+    """Crashes in one turn that gets nowhere."""
+    store = MemoryStore()
+    for _ in range(amount + 1):
+        async with opened(slow_agent(), store=store, policy={"after_crash": "continue", "max_recoveries": limit}) as sessions:
+            receipt = await sessions.post("c", "hi", message_id="m")
+            with trio.move_on_after(1):
+                await receipt.wait()
+                return "closed"
+            store = kill_9(store)
+    return "fine"
+
+
 ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.viewer_grace": (viewer_grace, 10.0, "left"),
     "SessionPolicy.grace_period": (grace_period, 10.0, "Cancelled"),
@@ -544,6 +558,7 @@ ROWS: Final[Mapping[str, tuple[Story, float, str]]] = {
     "SessionPolicy.max_tool_output_bytes": (max_tool_output_bytes, 1000, "cut"),
     "SessionPolicy.lease_ttl": (lease_ttl, 10.0, "taken over"),
     "SessionPolicy.reauthorize_interval": (reauthorize_interval, 10.0, "silent"),
+    "SessionPolicy.max_recoveries": (max_recoveries, 3, "closed"),
     "SessionPolicy.max_unattended_turns": (max_unattended_turns, 4, "paused"),
     "SessionPolicy.blocking_warning": (blocking_warning, 10.0, "named"),
     "TurnLimits.max_rounds": (max_rounds, 4, "max_rounds"),
@@ -557,8 +572,9 @@ MORE: Final = {"SessionPolicy.replay_events": 1.25, "SessionPolicy.settle_timeou
 
 
 def fields() -> set[str]:
-    """Return every field of the two classes."""
-    return {f"{cls.__name__}.{field.name}" for cls in (SessionPolicy, TurnLimits) for field in attrs.fields(cls)}
+    """Return every field of the two classes that is a limit."""
+    choices = {"SessionPolicy.after_crash"}
+    return {f"{cls.__name__}.{field.name}" for cls in (SessionPolicy, TurnLimits) for field in attrs.fields(cls)} - choices
 
 
 def test_every_limit_has_a_row() -> None:

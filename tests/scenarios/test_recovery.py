@@ -9,6 +9,7 @@ import attrs
 import pytest
 import trio
 
+from tests.support.nodes import Killable, Nodes
 from tests.support.scenarios import Router, kill_9, make_config, slow_agent, tasks_living
 from tests.support.stores import Backend
 from trio_sagents import (
@@ -213,3 +214,35 @@ async def test_recover_when_the_list_cannot_be_read(autojump_clock: Any, caplog:
         receipt = await sessions.post("a", "go", message_id="m")
         assert isinstance(await receipt.wait(), Completed)
     assert "what a crash has cut could not be listed" in caplog.text
+
+
+# ── nodes
+
+
+async def test_recover_when_another_node_has_died(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    """The turns of a node that is killed continue on another one, within its lease and a minute; nobody has to come."""
+    nodes = Nodes(settings={"policy": {"after_crash": "continue", "lease_ttl": 30.0}})
+    nodes.router = Router(slow_agent())
+    doomed = Killable(nodes)
+    first = await nursery.start(doomed.run)
+    async with nodes.node(Router(QUICK), recover=True) as second:
+        for name in "ab":
+            await first.post(name, "go", message_id="m")
+        await trio.sleep(5)
+        doomed.kill()
+        await trio.sleep(30 + 60 + 5)
+
+        assert [True, True] == [await answered(second, name) for name in "ab"]
+        assert [] == await unfinished(nodes.store)
+
+
+async def test_recover_when_another_node_lives(autojump_clock: Any, nursery: trio.Nursery) -> None:
+    """What runs on another node is left alone, and nothing here looks at it again and again."""
+    nodes = Nodes(settings={"policy": {"after_crash": "continue"}})
+    async with nodes.node(Router(slow_agent(seconds=1000.0))) as first, nodes.node(Router(QUICK), recover=True) as second:
+        await first.post("a", "go", message_id="m")
+        await trio.sleep(300)
+
+        assert ["a"] == [info.conversation_id for info in await first.list_running()]
+        assert 0 == second.statistics().agents
+        await first.stop("a")

@@ -24,10 +24,10 @@ class Nodes:
     settings: dict[str, Any] = attrs.field(factory=dict)
 
     @asynccontextmanager
-    async def node(self, router: Any = None, *, cluster: Any = None, **settings: Any) -> AsyncIterator[Sessions]:
+    async def node(self, router: Any = None, *, cluster: Any = None, recover: bool = False, **settings: Any) -> AsyncIterator[Sessions]:
         """Open one node."""
         made = {"store": self.store, "cluster": cluster or self.cluster, **self.settings, **settings}
-        async with open_sessions(make_config(router or self.router, **made)) as sessions:
+        async with open_sessions(make_config(router or self.router, **made), recover=recover) as sessions:
             yield sessions
 
 

@@ -105,6 +105,17 @@ class Neighbours:
         """Return whether another node has a conversation; RegistryUnavailable if that is unknown. Cancellation: nothing was done."""
         return await self._holder(conversation_id) is not None
 
+    async def held_elsewhere(self, conversation_ids: Collection[str]) -> Collection[str]:
+        """Return those of some conversations that other nodes have, in one call of the engine.
+
+        Raises:
+            RegistryUnavailable: that is unknown.
+
+        Cancellation: nothing was done.
+        """
+        claims = await self.cluster.holders(conversation_ids)
+        return {conversation_id for conversation_id, claim in claims.items() if claim.node_id != self.office.node_id}
+
     async def _holder(self, conversation_id: str) -> Claim | None:
         claim = (await self.cluster.holders((conversation_id,))).get(conversation_id)
         return None if claim is None or claim.node_id == self.office.node_id else claim

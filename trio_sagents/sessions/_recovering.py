@@ -2,8 +2,9 @@
 
 The store has an index of these conversations (`UnfinishedLookup`), so nothing reads all conversations. Each conversation is looked at
 once: one that cannot be started is logged and left to whoever opens it next. Those for which there is no room (`max_sessions`) are tried
-again when others may have left. How often a turn is continued after a crash is bounded by `SessionPolicy.max_recoveries`, and counted in
-the conversation itself, so no conversation can end process after process.
+again when others may have left. A node of a cluster looks again every minute, so the conversations of a node that has died continue on
+another one. How often a turn is continued after a crash is bounded by `SessionPolicy.max_recoveries`, and counted in the conversation
+itself, so no conversation can end process after process.
 """
 
 import logging
@@ -18,7 +19,15 @@ from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.hosts import await_host
 from trio_sagents.data.records import UNCHECKED, ConversationItem, Owner
 from trio_sagents.data.scopes import Scope
-from trio_sagents.exceptions import AgentStopped, LimitExceeded, PersistenceError, RunsElsewhere, SessionsClosed, StartFailed
+from trio_sagents.exceptions import (
+    AgentStopped,
+    LimitExceeded,
+    PersistenceError,
+    RegistryUnavailable,
+    RunsElsewhere,
+    SessionsClosed,
+    StartFailed,
+)
 from trio_sagents.sessions._starting import Starter
 from trio_sagents.storage import Asker, StoreAdapter
 from trio_sagents.supervisor import SameScope, Services
@@ -32,6 +41,8 @@ PAGE: Final = 100
 """Conversations that are asked for at a time."""
 FULL_PAUSE: Final = 1.0
 """Seconds until the next try of conversations for which there was no room."""
+LOOK_INTERVAL: Final = 60.0
+"""Seconds between two looks of a node at what other nodes may have left."""
 MOST_DEFERRED: Final = 10_000
 """Conversations that are tried again."""
 log: Final = logging.getLogger("trio_sagents")
@@ -82,19 +93,28 @@ class Recovery:
     """Conversations for which there was no room."""
 
     async def run(self) -> None:
-        """Look at each conversation once; those for which there was no room are looked at again.
+        """Look at each conversation once; those for which there was no room are looked at again. A node of a cluster never stops looking.
 
-        Cancellation: starts that have begun go on.
+        Cancellation: starts that have begun continue.
         """
         with self.cancel_scope:
-            try:
-                await self._start_listed()
-            except PersistenceError:  # logged where it was raised
-                log.warning("what a crash has cut could not be listed; it continues when somebody opens it")
-            while self._deferred:
-                await trio.sleep(FULL_PAUSE)
-                deferred, self._deferred = self._deferred, []
-                await self._start_all(deferred)
+            while True:
+                await self._look()
+                if self.services.neighbours is None:
+                    return
+                await trio.sleep(LOOK_INTERVAL)
+
+    async def _look(self) -> None:
+        try:
+            await self._start_listed()
+        except PersistenceError:  # logged where it was raised
+            log.warning("what a crash has cut could not be listed; it continues when somebody opens it")
+        except RegistryUnavailable as exc:
+            log.warning("it is unknown which conversations other nodes have left; will look again: %s", exc)
+        while self._deferred:
+            await trio.sleep(FULL_PAUSE)
+            deferred, self._deferred = self._deferred, []
+            await self._start_all(deferred)
 
     async def _start_listed(self) -> None:
         after: str | None = None
@@ -107,6 +127,10 @@ class Recovery:
                 return
 
     async def _start_all(self, items: Sequence[ConversationItem]) -> None:
+        neighbours = self.services.neighbours
+        if neighbours is not None and items:
+            held = await neighbours.held_elsewhere([item.conversation_id for item in items])
+            items = [item for item in items if item.conversation_id not in held]
         for first in range(0, len(items), AT_ONCE):
             async with trio.open_nursery() as nursery:
                 for item in items[first : first + AT_ONCE]:
@@ -115,8 +139,11 @@ class Recovery:
     async def _start(self, item: ConversationItem) -> None:
         conversation_id = item.conversation_id
         try:
+            agent_id = self.services.agent_id_of(conversation_id)
+            if self.services.registry.is_taken(agent_id):
+                return  # its turn runs, or somebody has just opened it
             scope: Scope = await await_host(self.scope_of, conversation_id, item.owner)
-            await self.starter.ensure(self.services.agent_id_of(conversation_id), conversation_id, scope, {})
+            await self.starter.ensure(agent_id, conversation_id, scope, {})
         except LimitExceeded:
             if len(self._deferred) < MOST_DEFERRED:
                 self._deferred.append(item)

@@ -1,7 +1,7 @@
 """What all agents of one `open_sessions` block share."""
 
 import contextvars
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from typing import Final, Protocol
 
 import attrs
@@ -47,6 +47,10 @@ class Neighbours(Protocol):
 
     async def runs_elsewhere(self, conversation_id: str) -> bool:
         """Return whether another node has a conversation; RegistryUnavailable if that is unknown."""
+        ...
+
+    async def held_elsewhere(self, conversation_ids: Collection[str]) -> Collection[str]:
+        """Return those of some conversations that other nodes have; RegistryUnavailable if that is unknown."""
         ...
 
     async def farewell(self) -> None:

@@ -71,7 +71,7 @@ def test_bug_when_it_names_tests(bug: PlantedBug) -> None:
         path, *_, function = name.split("::")
         texts = [(ROOT / "tests" / path).read_text(encoding="utf-8")]
         if name.count("::") > 1:  # a test of the kit that every store passes
-            texts += [kit.read_text(encoding="utf-8") for kit in (LIBRARY / "testing").glob("*_[sl]*.py")]
+            texts += [kit.read_text(encoding="utf-8") for kit in (LIBRARY / "testing").glob("*_[csl]*.py")]
 
         assert any(f"def {function.split('[')[0]}(" in text for text in texts), name
 

@@ -497,7 +497,7 @@ async def test_two_budgets_when_both_are_there(autojump_clock: Any) -> None:
         second = await ask(sessions)
 
     assert (2.0, 3.0) == (first.error.most, second.error.most)  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="two with the id 'Budget:turn'"):
+    with pytest.raises(ValueError, match="have the id 'Budget:turn'"):
         agent_with(Budget(max_calls=2), Budget(max_tokens=2))
 
 
