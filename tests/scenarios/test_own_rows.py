@@ -115,6 +115,24 @@ async def test_rows_with_a_host_transcript() -> None:
             assert [("x:k", "chart")] == display.own
 
 
+async def test_rows_when_the_host_transcript_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The row is on its way to those who follow, and the log says that the transcript does not get it again."""
+
+    class Full(DictRows):
+        async def save_row(self, scope: Any, row: Any, context: Any) -> None:
+            raise OSError("no room")
+
+    settings = {"agent_persistence": DictStates(), "display_message_persistence": Full()}
+    async with opened(SingleFactoryRouter(make_agent("hi")), **settings) as sessions, sessions.open_subscriber() as subscriber:
+        await subscriber.subscribe("c")
+        await sessions.start("c")
+        await sessions.add_rows("c", [Row("chart", {"a": 1}, key="k")])
+        events = await read_until(subscriber, DisplayMessageSaved)
+
+    assert ["x:k"] == [event.row.row_id for event in of_kind(events, DisplayMessageSaved)]
+    assert "save_row failed for conversation 'c'; the row is not handed over again" in caplog.text
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -21,6 +21,8 @@ from trio_sagents.data.scopes import Scope
 from trio_sagents.storage.ports import DisplayMessagePersistence
 from trio_sagents.storage.returned import checked_rows, checked_update
 
+AGAIN: Final = "it is called again with a later write, and when the conversation is next loaded"
+NOT_AGAIN: Final = "the row is not handed over again: viewers who follow now have seen it, and later ones will not"
 log: Final = logging.getLogger("trio_sagents")
 T = TypeVar("T")
 
@@ -52,7 +54,7 @@ class Transcript:
             async def call(row: DisplayMessage = row) -> None:
                 await await_host(save, scope, row, context)  # type: ignore[arg-type]
 
-            await self._contained("save_row", context, call)
+            await self._contained("save_row", context, call, then=NOT_AGAIN)
         return list(rows)
 
     async def update(self, scope: Scope, update: ToolUpdate, context: PersistContext) -> Sequence[DisplayMessage] | None:
@@ -65,17 +67,12 @@ class Transcript:
 
         return await self._contained("update_tool_status", context, call)
 
-    async def _contained(self, method: str, context: PersistContext, call: Callable[[], Awaitable[T]]) -> T | None:
+    async def _contained(self, method: str, context: PersistContext, call: Callable[[], Awaitable[T]], *, then: str = AGAIN) -> T | None:
         if trio.current_time() >= self.deadline:
             return None
         try:
             with trio.fail_at(self.deadline):
                 return await call()
         except Exception:  # the boundary to the host's transcript
-            log.exception(
-                "%s.%s failed for conversation %r; it is called again with a later write, and when the conversation is next loaded",
-                type(self.display).__qualname__,
-                method,
-                context.conversation_id,
-            )
+            log.exception("%s.%s failed for conversation %r; %s", type(self.display).__qualname__, method, context.conversation_id, then)
             return None
