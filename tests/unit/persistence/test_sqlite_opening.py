@@ -11,7 +11,7 @@ import pytest
 from trio_sagents import PersistenceError, SqliteStore
 from trio_sagents._sqlite import create_file, opening
 from trio_sagents.persistence import _sqlite_windows as windows
-from trio_sagents.persistence._sqlite_schema import STORE_FILE, TABLES, WAITING_INDEX, connect, prepare
+from trio_sagents.persistence._sqlite_schema import STORE_FILE, TABLES, UNFINISHED_INDEX, WAITING_INDEX, connect, prepare
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_prepare_when_another_process_makes_the_tables_first(path: str, monkeypa
         assert not connection.in_transaction
 
     assert [True, False] == looks
-    later = {"state_waiting": WAITING_INDEX, **dict(zip(windows.PARTS, windows.TABLES, strict=True))}
+    later = {"state_waiting": WAITING_INDEX, "state_unfinished": UNFINISHED_INDEX, **dict(zip(windows.PARTS, windows.TABLES, strict=True))}
     assert TABLES | {name: text.replace("IF NOT EXISTS ", "") for name, text in later.items()} == tables(path)
 
 
