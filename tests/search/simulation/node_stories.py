@@ -52,6 +52,8 @@ async def sqlite_leases(world: World) -> None:
         await _use_leases(world, SqliteLeases(folder / "leases.db", clock=trio.current_time))
 
 
+LONG = 1e6
+"""Seconds: a machine that is slow for longer than a lease is not what the stories of engines are about."""
 CALLS = ("open", "join", "renew", "leave", "nodes", "claim", "release", "holders", "send", "receive", "wait")
 
 
@@ -60,9 +62,9 @@ async def _use_cluster(world: World, cluster: Any) -> None:
     here, there = Node("a", "here", "1", 1), Node("b", "there", "1", 1)
 
     async def call() -> None:
-        await cluster.join(here, LEASE)
+        await cluster.join(here, LONG)
         check(await cluster.claim("c", "a") is None, "I6", "a free conversation was refused")
-        check(await cluster.renew("a", LEASE), "I6", "a node that has joined is not there")
+        check(await cluster.renew("a", LONG), "I6", "a node that has joined is not there")
         check(set(await cluster.holders(["c", "d"])) <= {"c"}, "I6", "somebody has what was never claimed")
         await cluster.send([Mail("a", "a", "{}")])
         await cluster.wait("a")
@@ -73,12 +75,12 @@ async def _use_cluster(world: World, cluster: Any) -> None:
         await cluster.leave("a")
 
     async with cluster.open():
-        await cluster.join(there, LEASE)
+        await cluster.join(there, LONG)
         await world.strike(call)
         held = await cluster.claim("c", "b")
-        check(held is None or (held.node_id == "a" and 0 < held.expires_in <= LEASE), "I6", f"the conversation is held by {held}")
+        check(held is None or (held.node_id == "a" and 0 < held.expires_in <= LONG), "I6", f"the conversation is held by {held}")
         await cluster.leave("a")
-        await cluster.renew("b", LEASE)
+        await cluster.renew("b", LONG)
         check(await cluster.claim("c", "b") is None, "I5", "a conversation whose node has left is not free")
         check(not await cluster.send([Mail("b", "b", "{}")]), "I6", "a node that lasts gets no mail")
         check([mail.body for mail in await cluster.receive("b", (), 10)] == ["{}"], "I6", "mail is lost, or there twice")
