@@ -405,7 +405,7 @@ class PostOffice:
         peer.answers[call] = None
         self._working += 1
         self.send(sender, Working(call))
-        self._nursery.start_soon(self._carry_out, sender, peer, call, request, name=f"a call of node {sender}")
+        self._nursery.start_soon(self._carry_out, sender, peer, call, request, name="a call of another node")
 
     async def _carry_out(self, sender: str, peer: _Peer, call: int, request: Request) -> None:
         answer: str | None = None
