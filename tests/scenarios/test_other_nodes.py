@@ -1,5 +1,6 @@
 """A conversation is used from any node of a cluster, wherever its agent runs."""
 
+import contextlib
 from typing import Any
 
 import attrs
@@ -33,6 +34,7 @@ from trio_sagents import (
     QueueFull,
     Reject,
     Row,
+    SagentsError,
     ShutdownReason,
     Snapshot,
     StartFailed,
@@ -752,3 +754,51 @@ async def test_viewer_who_comes_after_one_who_may_not_see(autojump_clock: Any) -
             await read_until(mine, Snapshot)
 
         assert {("c", "main"): "pending"} == his.subscriptions
+
+
+# ── engines of a host that go wrong
+
+
+class Odd:
+    """An engine in which one method goes wrong for a time, in a way that the port does not know."""
+
+    def __init__(self, inner: Any, method: str, how: str) -> None:
+        self.inner, self.method, self.how = inner, method, how
+        self.is_odd = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        if name != self.method:
+            return found
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_odd:
+                return await found(*args, **kwargs)
+            await trio.sleep(0.01)
+            if self.how == "raises":
+                raise OSError("the host's own bug")
+            return 7
+
+        return call
+
+
+@pytest.mark.parametrize("how", ["raises", "answers nonsense"])
+@pytest.mark.parametrize("method", ["holders", "nodes", "send", "receive", "wait"])
+async def test_engine_that_goes_wrong(autojump_clock: Any, caplog: pytest.LogCaptureFixture, method: str, how: str) -> None:
+    """The block lives, what runs here works, the log has the traceback, and when the engine is well the other node is reached again."""
+    nodes = Nodes()
+    odd = Odd(nodes.cluster, method, how)
+    async with nodes.node() as one, nodes.node(cluster=odd) as other:
+        await answer_to(one, "first")
+        odd.is_odd = True
+        assert "re: here" == await answer_to(other, "here", "d")
+        with trio.move_on_after(20), contextlib.suppress(SagentsError):
+            await answer_to(other, "second")
+        await trio.sleep(20)
+        assert "re: still" == await answer_to(other, "still", "d")
+        odd.is_odd = False
+        await trio.sleep(20)
+
+        assert "re: third" == await answer_to(other, "third")
+    if method != "wait" or how == "raises":
+        assert [record for record in caplog.records if record.exc_info], caplog.text

@@ -20,11 +20,12 @@ from trio_sagents.data.scopes import Scope
 from trio_sagents.data.status import ShutdownReason
 from trio_sagents.exceptions import AgentNotRunning, ConversationNotFound, RegistryUnavailable, RunsElsewhere, SagentsError
 from trio_sagents.nodes._bus import NodeBus
+from trio_sagents.nodes._calls import Engine
 from trio_sagents.nodes._desk import Desk
 from trio_sagents.nodes._keeper import NodeKeeper
 from trio_sagents.nodes._letters import Attach, Attached, Detach, Ended, Events, Letter, Payload, Reply, Request, Unfollow
 from trio_sagents.nodes._mirror import Mirror
-from trio_sagents.nodes._ports import Claim, Cluster
+from trio_sagents.nodes._ports import Claim
 from trio_sagents.nodes._post_office import PostOffice
 from trio_sagents.nodes._relay import Relay
 from trio_sagents.supervisor._registry import Entry
@@ -47,7 +48,7 @@ class Neighbours:
 
     services: Services = attrs.field(repr=False)
     keeper: NodeKeeper
-    cluster: Cluster
+    cluster: Engine
     office: PostOffice
     desk: Desk
     relay: Relay
@@ -348,10 +349,11 @@ def open_neighbours(
         look: has an entry look for an agent on another node; see `Neighbours.look`.
         bus: carries presence between the nodes; None if the host has a bus of its own.
     """
-    office = PostOffice(keeper.cluster, lambda: keeper.node_id, nursery)
+    engine = Engine(keeper.cluster, keeper.calls)
+    office = PostOffice(engine, lambda: keeper.node_id, nursery)
     relay = Relay(office.send, policy.subscriber_events, policy.subscriber_text)
     desk = Desk(services.registry, services.access, relay, services.agent_id_of)
     interval = min(LONGEST_INTERVAL, policy.lease_ttl / 6)
-    neighbours = Neighbours(services, keeper, keeper.cluster, office, desk, relay, interval, policy.replay_events, idle_timeout, look, bus)
+    neighbours = Neighbours(services, keeper, engine, office, desk, relay, interval, policy.replay_events, idle_timeout, look, bus)
     office.addressee = neighbours
     return neighbours

@@ -20,6 +20,7 @@ import trio
 from trio_sagents._trio.failures import log_failure
 from trio_sagents._trio.groups import split
 from trio_sagents.exceptions import AgentNotRunning, LimitExceeded, RegistryUnavailable, SagentsError, StateError
+from trio_sagents.nodes._calls import Engine
 from trio_sagents.nodes._letters import (
     WAITS,
     Answer,
@@ -34,7 +35,7 @@ from trio_sagents.nodes._letters import (
     encode_letter,
 )
 from trio_sagents.nodes._links import Incoming, Outgoing
-from trio_sagents.nodes._ports import Cluster, Mail, Received
+from trio_sagents.nodes._ports import Mail, Received
 from trio_sagents.nodes._wire import MALFORMED
 
 log: Final = logging.getLogger("trio_sagents")
@@ -122,7 +123,7 @@ class _Peer:
 class PostOffice:
     """Sends and receives the mail of one node, until its `run` is cancelled."""
 
-    cluster: Cluster
+    cluster: Engine
     _own_id: Callable[[], str]
     """Tells under which id this node is known now: another one, if the engine has forgotten the node."""
     _nursery: trio.Nursery

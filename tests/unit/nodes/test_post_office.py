@@ -12,6 +12,7 @@ import trio.testing
 from trio_sagents.cluster import MemoryCluster
 from trio_sagents.exceptions import AgentNotRunning, LimitExceeded, QueueFull, RegistryUnavailable
 from trio_sagents.nodes import Mail, Node, _links, _post_office
+from trio_sagents.nodes._calls import Calls, Engine
 from trio_sagents.nodes._letters import Answer, Call, Detach, Done, Look, Notify, WaitIdle, encode_letter
 from trio_sagents.nodes._links import Outgoing
 from trio_sagents.nodes._post_office import PostOffice
@@ -74,7 +75,7 @@ async def pair(ttl: float = 1e6, **engine: Any) -> AsyncIterator[Pair]:
     async with trio.open_nursery() as nursery:
         for index, view in enumerate(made.views):
             await view.join(Node(made.ids[index], "", "1", 1), ttl)
-            office = PostOffice(view, lambda index=index: made.ids[index], nursery)  # type: ignore[misc]
+            office = PostOffice(Engine(view, Calls(10.0)), lambda index=index: made.ids[index], nursery)  # type: ignore[misc]
             office.addressee = made.clerks[index]
             made.offices.append(office)
             nursery.start_soon(office.run)
