@@ -24,7 +24,7 @@ from trio_sagents import (
     open_sessions,
 )
 from trio_sagents.sessions._recovering import AT_ONCE
-from trio_sagents.testing import ScriptedModel
+from trio_sagents.testing import FaultyCluster, ScriptedModel
 
 QUICK = Agent(model=ScriptedModel(lambda request: "done"))
 
@@ -246,3 +246,19 @@ async def test_recover_when_another_node_lives(autojump_clock: Any, nursery: tri
         assert ["a"] == [info.conversation_id for info in await first.list_running()]
         assert 0 == second.statistics().agents
         await first.stop("a")
+
+
+async def test_recover_when_the_engine_is_away(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Conversations for which there was no room wait for the engine, too; the sessions work on."""
+    nodes = Nodes(store=await cut(MemoryStore(), "a", "b", "c"))
+    nodes.settings = {"policy": {"after_crash": "continue", "max_sessions": 1, "lease_ttl": 1000.0}, "inactivity_timeout": 3.0}
+    view = FaultyCluster(nodes.cluster)
+    async with nodes.node(Router(QUICK), cluster=view, recover=True) as sessions:
+        await trio.sleep(0.5)
+        view.is_cut = True
+        await trio.sleep(30)
+        view.is_cut = False
+        await trio.sleep(180)
+
+        assert [True] * 3 == [await answered(sessions, name) for name in "abc"]
+    assert "it is unknown which conversations other nodes have left" in caplog.text

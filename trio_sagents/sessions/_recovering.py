@@ -109,8 +109,6 @@ class Recovery:
             await self._start_listed()
         except PersistenceError:  # logged where it was raised
             log.warning("what a crash has cut could not be listed; it continues when somebody opens it")
-        except RegistryUnavailable as exc:
-            log.warning("it is unknown which conversations other nodes have left; will look again: %s", exc)
         while self._deferred:
             await trio.sleep(FULL_PAUSE)
             deferred, self._deferred = self._deferred, []
@@ -129,7 +127,11 @@ class Recovery:
     async def _start_all(self, items: Sequence[ConversationItem]) -> None:
         neighbours = self.services.neighbours
         if neighbours is not None and items:
-            held = await neighbours.held_elsewhere([item.conversation_id for item in items])
+            try:
+                held = await neighbours.held_elsewhere([item.conversation_id for item in items])
+            except RegistryUnavailable as exc:
+                log.warning("it is unknown which conversations other nodes have left; will look again: %s", exc)
+                return
             items = [item for item in items if item.conversation_id not in held]
         for first in range(0, len(items), AT_ONCE):
             async with trio.open_nursery() as nursery:
