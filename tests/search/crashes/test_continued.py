@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.search.crashes.running import KILLS, in_all, run, violations
-from tests.support.postgres import IS_REQUIRED, find_server, running_server
+from tests.support.postgres import find_server, needs_postgres, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +23,11 @@ def test_kill_nine_of_processes_that_continue(tmp_path: Path) -> None:
     assert kills < in_all(reports, "acknowledged")  # or it tests little
 
 
+@needs_postgres
 def test_kill_nine_of_processes_that_continue_on_postgresql(tmp_path: Path) -> None:
     """The same on PostgreSQL, where the server lives on."""
     server = find_server()
-    if server is None:
-        assert not IS_REQUIRED, "no PostgreSQL server was found"
-        pytest.skip("no PostgreSQL server was found")
+    assert server is not None, "no PostgreSQL server was found"
     kills = KILLS // 20
     with running_server(server) as where:
         reports = run("continued", ["--folder", tmp_path, "--kills", kills, "--database", where], limit=120 + 5 * kills)
