@@ -48,7 +48,7 @@ from trio_sagents.agent import _tool_calls
 from trio_sagents.broadcast import _feed, _subscription
 from trio_sagents.sessions import _open, _starting, _task
 from trio_sagents.storage import commit_queue
-from trio_sagents.supervisor import Phase, _agent, _bell, _handle, _inbox, _lifetime, _turns
+from trio_sagents.supervisor import Phase, _agent, _bell, _inbox, _lifetime, _registry, _turns
 from trio_sagents.testing import Call, CancelAt, ScriptedModel, Simulation, simulate
 
 pytestmark = pytest.mark.slow
@@ -1062,7 +1062,7 @@ def flag_for_the_creator(patch: Patch) -> None:
 
 def stop_waits_even_from_inside(patch: Patch) -> None:
     """A stop always waits for the end."""
-    patch.setattr(_handle, "is_inside", lambda task: False)
+    patch.setattr(_registry, "is_inside", lambda task: False)
 
 
 def except_exception_only_at_the_agent(patch: Patch) -> None:
@@ -1102,7 +1102,7 @@ def literal_nesting(patch: Patch) -> None:
         raise exc
 
     @asynccontextmanager
-    async def run_sessions(config: Any, adapter: Any, watch: Any) -> Any:
+    async def run_sessions(config: Any, adapter: Any, keeper: Any, watch: Any, scope_of: Any) -> Any:
         async with trio.open_nursery() as services:
             shield = trio.CancelScope(shield=True)
             writing = await services.start(_open._open_service_nursery, shield)
@@ -1110,7 +1110,7 @@ def literal_nesting(patch: Patch) -> None:
             writing.start_soon(timers.run)
             try:
                 async with trio.open_nursery() as supervisor:
-                    block = _open.Block.of(config, adapter, writing, timers, supervisor)
+                    block = _open.Block.of(config, adapter, keeper, writing, timers, supervisor)
                     yield block.sessions
                     await _open.close_agents(block.close(), None)
             finally:
@@ -1141,9 +1141,9 @@ def boot_in_the_callers_context(patch: Patch) -> None:
         def copy(self) -> Any:
             return contextvars.copy_context()
 
-    def reserve(self: Any, *args: Any) -> Any:
+    def reserve(self: Any, *args: Any, **kwargs: Any) -> Any:
         self.services.registry.context = Direct()
-        return plain(self, *args)
+        return plain(self, *args, **kwargs)
 
     patch.setattr(_starting.Starter, "_reserve", reserve)
 
