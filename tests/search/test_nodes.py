@@ -86,10 +86,8 @@ class World:
 
     async def open_node(self, nursery: trio.Nursery) -> None:
         """Open a node with faults of its own."""
-        killable = Killable(self.nodes)
         draw = self.draw
-        killable.view.seed = draw.getrandbits(30)
-        killable.view.__attrs_post_init__()
+        killable = Killable(self.nodes, draw.getrandbits(30))
         with trio.move_on_after(30):
             self.sessions[killable] = await nursery.start(killable.run)
             self.alive.append(killable)

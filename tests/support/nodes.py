@@ -46,12 +46,14 @@ class Killable:
     """A node in a task of its own, which can end like a process that is killed: nothing that it does counts any more."""
 
     nodes: Nodes
+    seed: int = 0
+    """Of the faults of its view."""
     view: FaultyCluster = attrs.field(init=False)
     disk: CrashStore = attrs.field(init=False)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self.view = FaultyCluster(self.nodes.cluster)
+        self.view = FaultyCluster(self.nodes.cluster, self.seed)
         self.disk = CrashStore(inner=self.nodes.store)
 
     async def run(self, task_status: trio.TaskStatus[Sessions] = trio.TASK_STATUS_IGNORED) -> None:

@@ -26,7 +26,8 @@ class FaultyCluster:
 
     inner: Cluster
     """The engine."""
-    seed: int = 0
+    seed: int = attrs.field(default=0, on_setattr=attrs.setters.frozen)
+    """Of the faults; it cannot be changed later."""
     lost_mail: float = 0.0
     """How likely it is that a mail is lost, 0 to 1."""
     doubled_mail: float = 0.0
